@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * criu_lazy.h: the engine's public interface, the only header Python sees (cffi reads the part between
+ * the CFFI markers as it stands: plain C declarations, no directives but simple #define NAME NUMBER).
+ *
+ * An engine serves the page faults of one restore: it takes the restored tasks' userfaultfds from
+ * `criu restore --lazy-pages` over a connected unix socket, fetches the pages that the images mark lazy,
+ * from local images or from a page server, and returns when every task has all of its pages.
+ *
+ * Units: addresses and sizes in bytes unless a name says _pages; times in microseconds (_us).
+ * Errors: functions that can fail return 0 or a negative errno; cl_engine_error() gives one line of text
+ * saying what failed, on what, and why. The engine never exits the process and installs no signal handler.
+ * Threads: cl_engine_run() blocks in its caller until the end; cl_engine_stats(), cl_engine_stop() may be
+ * called from any other thread meanwhile. Everything else belongs to one thread, before or after run().
+ */
+#ifndef CRIU_LAZY_H
+#define CRIU_LAZY_H
+
+#include <stdint.h>
+#include <stddef.h>
+
+/* CFFI-BEGIN */
+#define CL_LATENCY_BUCKETS 64
+
+struct cl_engine;
+
+/* One VMA of a task, as in mm-PID.img: [start, end), page aligned. */
+struct cl_vma {
+	uint64_t start;
+	uint64_t end;
+};
+
+struct cl_config {
+	int images_fd;              /* directory with the images; borrowed for the engine's life */
+	int remote_fd;              /* connected stream socket to a page server, or -1; owned by the engine */
+	int log_fd;                 /* log lines go here, or -1; borrowed */
+	int log_level;              /* 0 none, 1 errors, 2 warnings, 3 info, 4 debug: as criu -v */
+	int wire_version;           /* 1 or 2 as the source speaks, 0: as the pagemap images tell */
+	int auto_dedup;             /* punch local images' pages out once they are filled in */
+	int collapse;               /* give huge pages back after the drain */
+	unsigned int nr_workers;    /* receiving and copying threads; 0: by the number of CPUs */
+	uint64_t max_in_flight_bytes; /* cap on what is asked of the page server at once; 0: the default */
+};
+
+/*
+ * Counters since start. fault_wait_us: from reading a fault's event to waking its thread, by bucket: bucket i
+ * holds waits below 2^(i/4) us (four to an octave), the last one all the rest.
+ */
+struct cl_stats {
+	uint64_t total_pages;       /* lazy pages of all address spaces at start */
+	uint64_t remaining_pages;   /* still missing somewhere */
+	uint64_t copied_pages;      /* installed by UFFDIO_COPY */
+	uint64_t zero_pages;        /* installed by UFFDIO_ZEROPAGE */
+	uint64_t dropped_pages;     /* not needed any more: unmapped, removed, task gone */
+	uint64_t demand_faults;     /* fault events on pages that had to be fetched */
+	uint64_t zero_faults;       /* fault events on pages that are zero */
+	uint64_t merged_faults;     /* fault events on a page asked for already */
+	uint64_t received_bytes;    /* from the page server, headers included */
+	uint64_t requests;          /* GETs sent */
+	uint64_t in_flight_bytes;   /* now */
+	uint64_t window_bytes;      /* cap on in_flight_bytes now */
+	uint64_t delivery_rate;     /* bytes per second, as estimated */
+	uint64_t min_rtt_us;        /* of the page server's connection */
+	uint64_t address_spaces;    /* alive now */
+	uint64_t events_fork, events_remap, events_unmap, events_remove;
+	uint64_t again;             /* UFFDIO_COPY answered EAGAIN */
+	uint64_t reconnects;
+	uint64_t fault_wait_sum_us;
+	uint64_t fault_wait_max_us;
+	uint64_t fault_wait_us[CL_LATENCY_BUCKETS];
+};
+
+/* A new engine, or NULL with *error_out set to a static text. Frees nothing it borrows. */
+struct cl_engine *cl_engine_new(const struct cl_config *config, const char **error_out);
+void cl_engine_free(struct cl_engine *engine);
+
+/*
+ * Announce a task of the image directory: reads pagemap-PID.img (and, for pages held locally, pages-N.img
+ * and the parent images). vmas: sorted, non-overlapping; copied. A pid announced twice: -EEXIST; an image that
+ * is missing: -ENOENT, or damaged: -EBADMSG.
+ */
+int cl_engine_add_task(struct cl_engine *engine, int32_t pid, const struct cl_vma *vmas, size_t nr_vmas);
+
+/* The pagemap images announced so far tell the protocol: 1, 2, or 0 where they have no entry. */
+int cl_engine_wire_version(const struct cl_engine *engine);
+
+/* Give the engine its page server connection after cl_engine_new (owned by the engine from then on). */
+int cl_engine_set_remote(struct cl_engine *engine, int remote_fd);
+
+/*
+ * Serve the restore that is connected at restore_fd (owned by the engine from then on). Returns 0 when every
+ * page of every task arrived (the page server was told CLOSE) or there was nothing to do; -ECANCELED after
+ * cl_engine_stop(); -EPIPE when the restore failed or its connection ended early; -EIO when the page server
+ * was lost or broke the protocol.
+ */
+int cl_engine_run(struct cl_engine *engine, int restore_fd);
+
+/* Make cl_engine_run() return -ECANCELED soon. Any thread. */
+void cl_engine_stop(struct cl_engine *engine);
+
+/* A consistent enough snapshot (each counter is read once, without locks). Any thread. */
+void cl_engine_stats(const struct cl_engine *engine, struct cl_stats *out);
+
+/* What went wrong, as one line; "" if nothing did. Valid until the next call on this engine. */
+const char *cl_engine_error(const struct cl_engine *engine);
+/* CFFI-END */
+
+#endif

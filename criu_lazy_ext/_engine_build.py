@@ -1,0 +1,47 @@
+"""cffi build of the C engine (c_src/) as criu_lazy_ext._engine; used by setup.py only.
+
+CRIU_LAZY_SANITIZE=address,undefined or =thread makes a sanitizer build (see `make check-sanitizers`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from cffi import FFI
+
+C_SRC = Path(__file__).resolve().parent.parent / "c_src"
+
+
+def declarations(header: str) -> str:
+    """The part of the public header between the CFFI markers, comments removed."""
+    part = header.split("/* CFFI-BEGIN */", 1)[1].split("/* CFFI-END */", 1)[0]
+    return re.sub(r"/\*.*?\*/", "", part, flags=re.DOTALL)
+
+
+def flags() -> tuple[list[str], list[str]]:
+    """Compiler and linker flags."""
+    compile_flags = ["-std=c11", "-O2", "-g", "-D_GNU_SOURCE", "-pthread", "-Wall", "-Wextra", "-Wshadow"]
+    # cffi's generated glue is not ours to keep free of unused parameters.
+    compile_flags += ["-Wno-unused-parameter", "-Wno-missing-field-initializers"]
+    link_flags = ["-pthread"]
+    sanitize = os.environ.get("CRIU_LAZY_SANITIZE")
+    if sanitize:
+        compile_flags += [f"-fsanitize={sanitize}", "-fno-omit-frame-pointer", "-O1"]
+        link_flags += [f"-fsanitize={sanitize}"]
+    return compile_flags, link_flags
+
+
+compile_args, link_args = flags()
+ffibuilder = FFI()
+ffibuilder.cdef(declarations((C_SRC / "criu_lazy.h").read_text()))
+ffibuilder.set_source(
+    "criu_lazy_ext._engine",
+    '#include "criu_lazy.h"',
+    sources=[os.path.relpath(source, C_SRC.parent) for source in sorted(C_SRC.glob("*.c"))],
+    include_dirs=[os.path.relpath(C_SRC, C_SRC.parent)],
+    depends=[os.path.relpath(header, C_SRC.parent) for header in sorted(C_SRC.glob("*.h"))],
+    extra_compile_args=compile_args,
+    extra_link_args=link_args,
+)
