@@ -98,8 +98,8 @@ int cl_engine_run(struct cl_engine *engine, int restore_fd);
 /* Make cl_engine_run() return -ECANCELED soon. Any thread. */
 void cl_engine_stop(struct cl_engine *engine);
 
-/* A consistent enough snapshot (each counter is read once, without locks). Any thread. */
-void cl_engine_stats(const struct cl_engine *engine, struct cl_stats *out);
+/* A snapshot, consistent in itself. Any thread. */
+void cl_engine_stats(struct cl_engine *engine, struct cl_stats *out);
 
 /* What went wrong, as one line; "" if nothing did. Valid until the next call on this engine. */
 const char *cl_engine_error(const struct cl_engine *engine);

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * bits: runs in bitmaps of u64 words, bit i of the map being bit i%64 of word i/64. No allocation, no
+ * bounds checks: callers pass ranges inside the map. Ranges are [from, to).
+ */
+#ifndef CL_BITS_H
+#define CL_BITS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+static inline size_t cl_bits_words(uint64_t bits)
+{
+	return (size_t)((bits + 63) / 64);
+}
+
+static inline bool cl_bit_get(const uint64_t *map, uint64_t bit)
+{
+	return map[bit / 64] >> (bit % 64) & 1;
+}
+
+/* The first bit in [from, to) that equals `value`; `to` if there is none. */
+static inline uint64_t cl_bits_find(const uint64_t *map, uint64_t from, uint64_t to, bool value)
+{
+	uint64_t flip = value ? 0 : ~0ULL, word, at;
+
+	while (from < to) {
+		word = (map[from / 64] ^ flip) >> (from % 64);
+		if (word) {
+			at = from + (uint64_t)__builtin_ctzll(word);
+			return at < to ? at : to;
+		}
+		from = (from | 63) + 1;
+	}
+	return to;
+}
+
+/* Set or clear [from, to); returns how many bits changed. */
+static inline uint64_t cl_bits_assign(uint64_t *map, uint64_t from, uint64_t to, bool value)
+{
+	uint64_t changed = 0, mask, end, *word;
+
+	while (from < to) {
+		end = (from | 63) + 1;
+		mask = ~0ULL << (from % 64);
+		if (end > to)
+			mask &= ~0ULL >> (end - to);
+		word = &map[from / 64];
+		if (value) {
+			changed += (uint64_t)__builtin_popcountll(mask & ~*word);
+			*word |= mask;
+		} else {
+			changed += (uint64_t)__builtin_popcountll(mask & *word);
+			*word &= ~mask;
+		}
+		from = end;
+	}
+	return changed;
+}
+
+#endif

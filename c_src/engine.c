@@ -1,0 +1,699 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "pages_local.h"
+#include "uffd.h"
+#include "wire.h"
+
+enum {
+	RESTORE_FINISHED = 0x52535446,    /* what criu restore sends when all tasks are restored */
+	DEFAULT_IN_FLIGHT = 16 << 20,
+	REQUESTS_A_SEND = 128,
+	EPOLL_EVENTS = 64,
+	NICE = -10,                       /* threads of the task wait for ours */
+};
+
+/* ---- life ---- */
+
+struct cl_engine *cl_engine_new(const struct cl_config *config, const char **error_out)
+{
+	struct cl_engine *engine;
+	pthread_condattr_t attributes;
+
+	*error_out = NULL;
+	if (sysconf(_SC_PAGESIZE) != CL_PAGE_SIZE) {
+		*error_out = "the page size of this kernel is not 4096 bytes";
+		return NULL;
+	}
+	engine = calloc(1, sizeof(*engine));
+	if (!engine) {
+		*error_out = "no memory";
+		return NULL;
+	}
+	engine->config = *config;
+	engine->log = (struct cl_log){ .fd = config->log_fd, .level = config->log_level, .start_us = cl_now_us() };
+	engine->epoll_fd = -1;
+	engine->restore_fd = -1;
+	engine->remote.fd = -1;
+	engine->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (engine->wake_fd >= 0)
+		engine->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (engine->epoll_fd < 0) {
+		if (engine->wake_fd >= 0)
+			close(engine->wake_fd);
+		free(engine);
+		*error_out = "no file descriptor left for the engine";
+		return NULL;
+	}
+	pthread_mutex_init(&engine->lock, NULL);
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&engine->work, &attributes);
+	pthread_cond_init(&engine->gate, &attributes);
+	pthread_condattr_destroy(&attributes);
+	if (config->remote_fd >= 0)
+		(void)cl_engine_set_remote(engine, config->remote_fd);
+	return engine;
+}
+
+void cl_engine_free(struct cl_engine *engine)
+{
+	struct cl_image *image, *next;
+
+	if (!engine)
+		return;
+	for (image = engine->images; image; image = next) {
+		next = image->next;
+		cl_pages_local_close(image->pages);
+		free(image->pages);
+		cl_image_free(image);
+	}
+	if (engine->remote.fd >= 0)
+		close(engine->remote.fd);
+	cl_schedule_free(&engine->schedule);
+	pthread_cond_destroy(&engine->gate);
+	pthread_cond_destroy(&engine->work);
+	pthread_mutex_destroy(&engine->lock);
+	close(engine->epoll_fd);
+	close(engine->wake_fd);
+	free(engine);
+}
+
+void cl_engine_wake(struct cl_engine *engine)
+{
+	uint64_t one = 1;
+
+	/* Non-blocking; it only fails when the counter is full, and then the thread is awake. */
+	if (write(engine->wake_fd, &one, sizeof(one)) < 0)
+		return;
+}
+
+void cl_engine_fail(struct cl_engine *engine, int error, const char *format, ...)
+{
+	va_list args;
+
+	if (!engine->failure) {
+		engine->failure = error;
+		va_start(args, format);
+		vsnprintf(engine->error, sizeof(engine->error), format, args);
+		va_end(args);
+		cl_log(&engine->log, CL_LOG_ERROR, "%s", engine->error);
+	}
+	engine->stopping = true;
+	if (engine->has_remote) /* whoever receives or sends returns at once */
+		(void)shutdown(engine->remote.fd, SHUT_RDWR);
+	pthread_cond_broadcast(&engine->work);
+	pthread_cond_broadcast(&engine->gate);
+	cl_engine_wake(engine);
+}
+
+const char *cl_engine_error(const struct cl_engine *engine)
+{
+	return engine->error;
+}
+
+void cl_engine_stop(struct cl_engine *engine)
+{
+	pthread_mutex_lock(&engine->lock);
+	cl_engine_fail(engine, -ECANCELED, "stopped");
+	pthread_mutex_unlock(&engine->lock);
+}
+
+/* ---- before the run ---- */
+
+static struct cl_image *find_image(struct cl_engine *engine, int32_t pid)
+{
+	struct cl_image *image;
+
+	for (image = engine->images; image; image = image->next)
+		if (image->pid == pid)
+			return image;
+	return NULL;
+}
+
+int cl_engine_add_task(struct cl_engine *engine, int32_t pid, const struct cl_vma *vmas, size_t nr_vmas)
+{
+	struct cl_image **end = &engine->images;
+	struct cl_pages_local *pages;
+	struct cl_image *image;
+	int ret;
+
+	if (find_image(engine, pid)) {
+		snprintf(engine->error, sizeof(engine->error), "task %d is announced twice", pid);
+		return -EEXIST;
+	}
+	pages = malloc(sizeof(*pages));
+	if (!pages)
+		return -ENOMEM;
+	ret = cl_image_load(engine->config.images_fd, pid, vmas, nr_vmas, engine->config.auto_dedup, &image, pages,
+			    engine->error, sizeof(engine->error));
+	if (ret < 0) {
+		free(pages);
+		return ret;
+	}
+	image->pages = pages;
+	if (pages->wire_version > engine->wire_version)
+		engine->wire_version = pages->wire_version;
+	while (*end)
+		end = &(*end)->next;
+	*end = image;
+	engine->stats.total_pages += image->nr_pages;
+	cl_log(&engine->log, CL_LOG_INFO, "task %d: %llu lazy pages in %zu ranges, %llu of them local", pid,
+	       (unsigned long long)image->nr_pages, image->nr_extents, (unsigned long long)image->nr_todo[CL_LOCAL]);
+	return 0;
+}
+
+int cl_engine_wire_version(const struct cl_engine *engine)
+{
+	return engine->wire_version;
+}
+
+int cl_engine_set_remote(struct cl_engine *engine, int remote_fd)
+{
+	if (engine->has_remote)
+		return -EEXIST;
+	engine->remote.fd = remote_fd;
+	engine->has_remote = true;
+	return 0;
+}
+
+/* Settle what add_task and set_remote left open. */
+static int prepare(struct cl_engine *engine)
+{
+	uint64_t max_in_flight = engine->config.max_in_flight_bytes;
+	int version = engine->config.wire_version ? engine->config.wire_version : engine->wire_version;
+	struct cl_image *image;
+
+	for (image = engine->images; image; image = image->next) {
+		if (image->nr_todo[CL_REMOTE] && !engine->has_remote) {
+			snprintf(engine->error, sizeof(engine->error),
+				 "task %d: its pages are at the source, and no page server was named (--page-server)",
+				 image->pid);
+			return -ENOTCONN;
+		}
+	}
+	/* Without any entry nothing is asked, and CLOSE is understood in either version's first word. */
+	if (engine->has_remote)
+		cl_remote_init(&engine->remote, engine->remote.fd, version ? version : 1);
+	cl_flow_init(&engine->flow, max_in_flight ? max_in_flight : DEFAULT_IN_FLIGHT, cl_now_us());
+	if (engine->has_remote)
+		cl_flow_round_trip(&engine->flow, cl_remote_min_rtt_us(&engine->remote));
+	engine->schedule.images = engine->images;
+	return 0;
+}
+
+/* ---- asking ---- */
+
+/* The next request that may be sent now. */
+static bool next_request(struct cl_engine *engine, struct cl_pick *pick)
+{
+	uint64_t now_us = cl_now_us();
+
+	if (cl_remote_full(&engine->remote))
+		return false;
+	if (cl_schedule_demand(&engine->schedule, CL_REMOTE, pick))
+		return true;
+	if (!engine->restored || engine->flow.in_flight >= cl_flow_window(&engine->flow, now_us))
+		return false;
+	if (cl_schedule_background(&engine->schedule, CL_REMOTE,
+				   cl_flow_request_bytes(&engine->flow, now_us) / CL_PAGE_SIZE, pick))
+		return true;
+	cl_flow_starved(&engine->flow);
+	return false;
+}
+
+void cl_engine_ask(struct cl_engine *engine)
+{
+	size_t header_bytes = cl_wire_header_bytes(engine->remote.version), bytes;
+	uint8_t out[REQUESTS_A_SEND * CL_WIRE_MAX_BYTES];
+	struct cl_pick pick;
+	int ret;
+
+	if (!engine->has_remote || engine->sending)
+		return;
+	engine->sending = true;
+	while (!engine->stopping) {
+		for (bytes = 0; bytes + header_bytes <= sizeof(out) && next_request(engine, &pick);
+		     bytes += header_bytes) {
+			struct cl_request request = { .image = pick.image,
+						      .index = pick.index,
+						      .nr_pages = (uint32_t)pick.nr_pages };
+
+			cl_remote_ask(&engine->remote, &request, out + bytes);
+			cl_flow_asked(&engine->flow, pick.nr_pages * CL_PAGE_SIZE + header_bytes);
+			engine->stats.requests++;
+		}
+		if (!bytes)
+			break;
+		pthread_cond_signal(&engine->work);
+		pthread_mutex_unlock(&engine->lock);
+		ret = cl_remote_send(&engine->remote, out, bytes);
+		pthread_mutex_lock(&engine->lock);
+		if (ret < 0)
+			cl_engine_fail(engine, -EIO, "page server: sending a request: %s", strerror(-ret));
+	}
+	engine->sending = false;
+}
+
+/* ---- workers ---- */
+
+struct worker {
+	struct cl_engine *engine;
+	uint8_t buffer[CL_PAGE_SIZE + CL_RECEIVE_BYTES];
+};
+
+/* Receive once, ask for more, install what came. Lock held. */
+static void receive(struct cl_engine *engine, struct worker *worker)
+{
+	struct cl_segment segments[sizeof(worker->buffer) / CL_PAGE_SIZE];
+	uint64_t cancelled_bytes;
+	size_t filled = 0;
+	int nr_segments, i;
+	int64_t got;
+
+	engine->receiving = true;
+	pthread_mutex_unlock(&engine->lock);
+	got = cl_remote_receive(&engine->remote, worker->buffer, sizeof(worker->buffer), &filled);
+	pthread_mutex_lock(&engine->lock);
+	engine->receiving = false;
+	if (engine->stopping)
+		return;
+	if (got < 0) {
+		cl_engine_fail(engine, -EIO, "page server: %s with %llu pages missing",
+			       got == -ECONNRESET ? "the connection was closed" : strerror((int)-got),
+			       (unsigned long long)engine->stats.remaining_pages);
+		return;
+	}
+	nr_segments = cl_remote_parse(&engine->remote, worker->buffer, filled, segments, &cancelled_bytes);
+	if (nr_segments < 0) {
+		cl_engine_fail(engine, -EIO, "page server: it %s", engine->remote.why);
+		return;
+	}
+	engine->stats.received_bytes += (uint64_t)got;
+	cl_flow_delivered(&engine->flow, (uint64_t)got, cl_now_us());
+	cl_flow_cancelled(&engine->flow, cancelled_bytes);
+	if (cl_remote_idle(&engine->remote))
+		pthread_cond_broadcast(&engine->gate);
+	else
+		pthread_cond_signal(&engine->work); /* the next worker receives meanwhile */
+	cl_engine_ask(engine);
+	for (i = 0; i < nr_segments; i++)
+		cl_engine_fill(engine, segments[i].image, segments[i].index, segments[i].nr_pages, segments[i].data);
+}
+
+/* Install one run of pages from the local images. Lock held. False if there is none to do. */
+static bool copy_local(struct cl_engine *engine)
+{
+	struct cl_pick pick;
+
+	if (!cl_schedule_demand(&engine->schedule, CL_LOCAL, &pick) &&
+	    !(engine->restored &&
+	      cl_schedule_background(&engine->schedule, CL_LOCAL, CL_COPY_BYTES / CL_PAGE_SIZE, &pick)))
+		return false;
+	cl_engine_fill(engine, pick.image, pick.index, pick.nr_pages,
+		       cl_pages_local_at(pick.image->pages, pick.image, pick.index));
+	if (engine->config.auto_dedup && !engine->stopping) {
+		int ret;
+
+		pthread_mutex_unlock(&engine->lock);
+		ret = cl_pages_local_punch(pick.image->pages, pick.image, pick.index, pick.nr_pages);
+		pthread_mutex_lock(&engine->lock);
+		if (ret < 0)
+			cl_log(&engine->log, CL_LOG_WARN, "task %d: punching used pages out of the image: %s",
+			       pick.image->pid, strerror(-ret));
+	}
+	return true;
+}
+
+static void *work(void *argument)
+{
+	struct worker *worker = argument;
+	struct cl_engine *engine = worker->engine;
+
+	(void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE);
+	pthread_mutex_lock(&engine->lock);
+	while (!engine->stopping) {
+		if (copy_local(engine))
+			continue;
+		if (engine->has_remote && !engine->receiving && !cl_remote_idle(&engine->remote))
+			receive(engine, worker);
+		else if (!engine->stopping)
+			pthread_cond_wait(&engine->work, &engine->lock);
+	}
+	pthread_mutex_unlock(&engine->lock);
+	free(worker);
+	return NULL;
+}
+
+static int start_workers(struct cl_engine *engine)
+{
+	unsigned int wanted = engine->config.nr_workers;
+	sigset_t all, before;
+	char name[16];
+	int ret = 0;
+
+	if (!wanted) {
+		long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+		wanted = cpus < 2 ? 2 : cpus > 4 ? 4 : (unsigned int)cpus;
+	}
+	if (wanted > CL_MAX_WORKERS)
+		wanted = CL_MAX_WORKERS;
+	/* Signals are the caller's. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	while (engine->nr_workers < wanted && ret == 0) {
+		struct worker *worker = malloc(sizeof(*worker));
+
+		if (!worker) {
+			ret = -ENOMEM;
+			break;
+		}
+		worker->engine = engine;
+		ret = -pthread_create(&engine->workers[engine->nr_workers], NULL, work, worker);
+		if (ret < 0) {
+			free(worker);
+			break;
+		}
+		snprintf(name, sizeof(name), "cl-worker-%u", engine->nr_workers);
+		(void)pthread_setname_np(engine->workers[engine->nr_workers++], name);
+	}
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return engine->nr_workers ? 0 : ret;
+}
+
+static void join_workers(struct cl_engine *engine)
+{
+	unsigned int i;
+
+	pthread_mutex_lock(&engine->lock);
+	engine->stopping = true;
+	pthread_cond_broadcast(&engine->work);
+	pthread_cond_broadcast(&engine->gate);
+	pthread_mutex_unlock(&engine->lock);
+	for (i = 0; i < engine->nr_workers; i++)
+		pthread_join(engine->workers[i], NULL);
+	engine->nr_workers = 0;
+}
+
+/* ---- the restore's side ---- */
+
+/* Exactly `size` bytes from the restore, with a descriptor if fd isn't NULL. 1, 0 at the end of file, -errno. */
+static int receive_exactly(int socket, void *data, size_t size, int *fd)
+{
+	union {
+		char bytes[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec part = { .iov_base = data, .iov_len = size };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
+	struct cmsghdr *header;
+	ssize_t got;
+
+	if (fd) {
+		*fd = -1;
+		message.msg_control = &control;
+		message.msg_controllen = sizeof(control);
+	}
+	do
+		got = recvmsg(socket, &message, MSG_WAITALL | MSG_CMSG_CLOEXEC);
+	while (got < 0 && errno == EINTR);
+	if (got < 0)
+		return -errno;
+	if (fd) {
+		header = CMSG_FIRSTHDR(&message);
+		if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
+		    header->cmsg_len == CMSG_LEN(sizeof(int)))
+			memcpy(fd, CMSG_DATA(header), sizeof(int));
+	}
+	return (size_t)got == size ? 1 : got == 0 ? 0 : -EPROTO;
+}
+
+static int add_space(struct cl_engine *engine, int32_t pid, int uffd)
+{
+	struct cl_image *image = find_image(engine, pid);
+	struct cl_space *space;
+	int ret;
+
+	if (!image) {
+		close(uffd);
+		cl_engine_fail(engine, -EPIPE, "criu restore handed over task %d, which is not in the images", pid);
+		return -1;
+	}
+	space = cl_space_new(image, pid, uffd);
+	if (!space) {
+		close(uffd);
+		cl_engine_fail(engine, -ENOMEM, "task %d: no memory for its page table", pid);
+		return -1;
+	}
+	engine->stats.address_spaces++;
+	/* Pages of the image outside any VMA were dropped at once. */
+	engine->stats.dropped_pages += image->nr_pages - space->nr_missing;
+	ret = cl_engine_watch(engine, space);
+	if (ret < 0)
+		cl_engine_fail(engine, ret, "task %d: watching its userfaultfd: %s", pid, strerror(-ret));
+	cl_log(&engine->log, CL_LOG_INFO, "task %d: userfaultfd received, %llu pages missing", pid,
+	       (unsigned long long)space->nr_missing);
+	return ret;
+}
+
+/* All tasks are restored: what no task asked for is not needed; background transfer may run. */
+static void restore_finished(struct cl_engine *engine)
+{
+	struct cl_image *image;
+	uint64_t index;
+	int source;
+
+	engine->restored = true;
+	for (image = engine->images; image; image = image->next) {
+		for (source = 0; source < CL_SOURCES && !image->spaces; source++)
+			while (cl_image_take(image, source, 0, false, image->nr_pages, &index))
+				;
+		if (!image->spaces)
+			engine->stats.dropped_pages += image->nr_pages;
+	}
+	cl_log(&engine->log, CL_LOG_INFO, "restore finished, background transfer starts");
+	close(engine->restore_fd);
+	engine->restore_fd = -1;
+	cl_engine_ask(engine);
+	pthread_cond_broadcast(&engine->work);
+	cl_engine_wake(engine);
+}
+
+static void handle_restore(struct cl_engine *engine)
+{
+	int32_t pid;
+	char dummy;
+	int uffd, ret;
+
+	ret = receive_exactly(engine->restore_fd, &pid, sizeof(pid), NULL);
+	pthread_mutex_lock(&engine->lock);
+	if (ret <= 0) {
+		cl_engine_fail(engine, -EPIPE, "criu restore ended before all tasks were restored%s%s",
+			       ret < 0 ? ": " : "", ret < 0 ? strerror(-ret) : "");
+	} else if (pid == RESTORE_FINISHED) {
+		restore_finished(engine);
+	} else if (pid > 0) {
+		pthread_mutex_unlock(&engine->lock);
+		ret = receive_exactly(engine->restore_fd, &dummy, sizeof(dummy), &uffd);
+		pthread_mutex_lock(&engine->lock);
+		if (ret > 0 && uffd >= 0)
+			add_space(engine, pid, uffd);
+		else
+			cl_engine_fail(engine, -EPIPE, "criu restore did not hand over the userfaultfd of task %d", pid);
+	} else {
+		cl_log(&engine->log, CL_LOG_DEBUG, "task %d is a zombie", -pid);
+	}
+	pthread_mutex_unlock(&engine->lock);
+}
+
+/* ---- the end ---- */
+
+/* Let go of the spaces that need nothing any more; true if all are done. Lock held. */
+static bool retire_finished(struct cl_engine *engine)
+{
+	struct cl_image *image;
+	struct cl_space *space;
+	bool done = true;
+
+	for (image = engine->images; image; image = image->next) {
+		for (space = image->spaces; space; space = space->next) {
+			if (space->retired)
+				continue;
+			if (space->nr_missing || space->copying) {
+				done = false;
+				continue;
+			}
+			/* Closing unregisters its memory: from now on its faults are the kernel's own business. */
+			close(space->uffd);
+			space->uffd = -1;
+			cl_space_retire(space);
+			engine->stats.address_spaces--;
+			cl_log(&engine->log, CL_LOG_INFO, "task %d: complete", space->pid);
+		}
+	}
+	return done;
+}
+
+/*
+ * The end of an engine that leaves tasks with missing pages. Closing a userfaultfd would make those pages read as
+ * zeroes: silent corruption. SIGBUS is the honest way.
+ */
+static void poison(struct cl_engine *engine, struct cl_space *space)
+{
+	const struct cl_image *image = space->image;
+	uint64_t lost = 0, done_bytes, index = 0, end;
+	struct cl_run run;
+
+	while (space->nr_missing && index < image->nr_pages) {
+		end = cl_image_extent(image, index)[1].first;
+		if (!cl_space_next_run(space, index, end, &run)) {
+			index = end;
+			continue;
+		}
+		(void)cl_uffd_poison(space->uffd, run.address, run.nr_pages * CL_PAGE_SIZE, &done_bytes);
+		lost += done_bytes / CL_PAGE_SIZE;
+		cl_space_filled(space, run.index, run.index + run.nr_pages);
+	}
+	if (lost)
+		cl_log(&engine->log, CL_LOG_ERROR,
+		       "task %d: %llu pages are lost to it: it gets SIGBUS where it touches one", space->pid,
+		       (unsigned long long)lost);
+}
+
+static void abandon_spaces(struct cl_engine *engine)
+{
+	struct cl_image *image;
+	struct cl_space *space;
+
+	for (image = engine->images; image; image = image->next) {
+		for (space = image->spaces; space; space = space->next) {
+			if (space->retired)
+				continue;
+			if (engine->restored)
+				poison(engine, space);
+			close(space->uffd);
+			space->uffd = -1;
+			cl_space_retire(space);
+		}
+	}
+}
+
+static void event_loop(struct cl_engine *engine)
+{
+	struct epoll_event events[EPOLL_EVENTS];
+	uint64_t count;
+	bool done = false;
+	int n, i;
+
+	while (!done) {
+		n = epoll_wait(engine->epoll_fd, events, EPOLL_EVENTS, -1);
+		if (n < 0 && errno != EINTR) {
+			int error = errno;
+
+			pthread_mutex_lock(&engine->lock);
+			cl_engine_fail(engine, -error, "epoll_wait: %s", strerror(error));
+			pthread_mutex_unlock(&engine->lock);
+		}
+		for (i = 0; i < n; i++) {
+			if (events[i].data.ptr == &engine->wake_fd)
+				(void)!read(engine->wake_fd, &count, sizeof(count));
+			else if (events[i].data.ptr == &engine->restore_fd)
+				handle_restore(engine);
+			else if (((struct cl_space *)events[i].data.ptr)->uffd >= 0)
+				cl_engine_read_events(engine, events[i].data.ptr);
+		}
+		pthread_mutex_lock(&engine->lock);
+		done = engine->stopping || (engine->restored && retire_finished(engine));
+		pthread_mutex_unlock(&engine->lock);
+	}
+}
+
+static int watch(struct cl_engine *engine, int fd, void *tag)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.ptr = tag };
+
+	return epoll_ctl(engine->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+/* Answers on their way are for pages dropped meanwhile; the server must get rid of them before it hears CLOSE. */
+static void drain(struct cl_engine *engine)
+{
+	pthread_mutex_lock(&engine->lock);
+	while (engine->has_remote && !engine->stopping && (engine->sending || !cl_remote_idle(&engine->remote)))
+		pthread_cond_wait(&engine->gate, &engine->lock);
+	pthread_mutex_unlock(&engine->lock);
+}
+
+int cl_engine_run(struct cl_engine *engine, int restore_fd)
+{
+	int ret = prepare(engine);
+
+	if (ret < 0) {
+		close(restore_fd);
+		return ret;
+	}
+	engine->restore_fd = restore_fd;
+	ret = watch(engine, engine->wake_fd, &engine->wake_fd);
+	if (ret == 0)
+		ret = watch(engine, restore_fd, &engine->restore_fd);
+	if (ret == 0)
+		ret = start_workers(engine);
+	if (ret < 0) {
+		snprintf(engine->error, sizeof(engine->error), "starting the engine: %s", strerror(-ret));
+		engine->failure = ret;
+	} else {
+		(void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE);
+		event_loop(engine);
+		drain(engine);
+	}
+	join_workers(engine);
+	if (!engine->failure && engine->has_remote) {
+		ret = cl_remote_close(&engine->remote);
+		if (ret < 0) {
+			engine->failure = -EIO;
+			snprintf(engine->error, sizeof(engine->error),
+				 "page server: every page arrived, but it did not confirm the end: %s",
+				 ret == -EPROTO ? engine->remote.why : strerror(-ret));
+		}
+	}
+	abandon_spaces(engine);
+	if (engine->restore_fd >= 0) {
+		close(engine->restore_fd);
+		engine->restore_fd = -1;
+	}
+	return engine->failure;
+}
+
+void cl_engine_stats(struct cl_engine *engine, struct cl_stats *out)
+{
+	struct cl_image *image;
+	struct cl_space *space;
+
+	pthread_mutex_lock(&engine->lock);
+	*out = engine->stats;
+	for (image = engine->images; image; image = image->next) {
+		if (!image->spaces && !engine->restored)
+			out->remaining_pages += image->nr_pages;
+		for (space = image->spaces; space; space = space->next)
+			out->remaining_pages += space->nr_missing;
+	}
+	out->in_flight_bytes = engine->flow.in_flight;
+	out->window_bytes = cl_flow_window(&engine->flow, cl_now_us());
+	out->delivery_rate = engine->flow.rate;
+	out->min_rtt_us = engine->flow.min_rtt_us;
+	pthread_mutex_unlock(&engine->lock);
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * engine (internal): the one context that holds everything, and the protocol between its threads. The public
+ * interface is criu_lazy.h.
+ *
+ * Threads
+ *   events   (the caller of cl_engine_run) waits on the userfaultfds, the restore's socket and a wake-up; reads
+ *            and applies the kernel's events, gives zero pages, asks for demand pages. One.
+ *   workers  take turns at receiving from the page server; who received installs what it received while the next
+ *            one receives. With local images they copy from the mapped files, in parallel.
+ *
+ * One mutex, `lock`, guards all of the engine's data: spaces, images, schedule, flow, stats. It is never held
+ * across a system call. What system calls need is claimed under it instead:
+ *   receiving        this worker alone reads from the connection.
+ *   sending          this thread alone writes to it; whoever has a request while another sends leaves it to that one.
+ *   space->copying   copies into this address space in progress (the gate, below).
+ *   space->reading   the events thread reads this space's events.
+ *
+ * The gate: copies and the reading of events exclude each other, per address space. Why: the kernel refuses
+ * UFFDIO_COPY (EAGAIN) from a fork, unmap, remap or remove until its event has been *read*; but a copy that
+ * starts after the read and before the event is applied to `space` would go to the old address, bring back a page
+ * that MADV_DONTNEED just dropped, or be missing in a forked child whose bitmap says it has it. So:
+ *   - a copy starts only while !reading, with copying + 1; its addresses were looked up in the same critical
+ *     section; it ends with copying - 1 and its pages marked, in one critical section;
+ *   - the events thread sets reading, waits for copying == 0, reads, applies all that it read in one critical
+ *     section that ends with !reading.
+ * A copy is at most CL_COPY_BYTES, so neither waits long. Waiting is on the condition `gate`. No deadlock: a copy
+ * never waits for the events thread while it counts in `copying` (on EAGAIN it leaves the gate first).
+ */
+#ifndef CL_ENGINE_H
+#define CL_ENGINE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "criu_lazy.h"
+#include "flow.h"
+#include "log.h"
+#include "pages_remote.h"
+#include "schedule.h"
+#include "space.h"
+
+#define CL_COPY_BYTES (256U << 10)
+#define CL_RECEIVE_BYTES (256U << 10)
+#define CL_MAX_WORKERS 16
+
+struct cl_engine {
+	struct cl_config config;
+	struct cl_log log;
+	pthread_mutex_t lock;
+	pthread_cond_t work;    /* workers: something to receive or to copy, or the end */
+	pthread_cond_t gate;    /* a space's copying, reading or events_read changed; or the connection is idle */
+	struct cl_schedule schedule;
+	struct cl_flow flow;
+	struct cl_remote remote;
+	struct cl_stats stats;
+	struct cl_image *images;
+	int wire_version;       /* as the images tell */
+	pthread_t workers[CL_MAX_WORKERS];
+	unsigned int nr_workers;
+	int epoll_fd, wake_fd, restore_fd;
+	bool has_remote;
+	bool receiving, sending;
+	bool restored;          /* criu restore is done: background transfer may run */
+	bool ending;            /* every page arrived: workers only drain the connection */
+	bool stopping;          /* failed, stopped or done: all threads leave */
+	int failure;            /* the first error, as negative errno */
+	char error[256];
+};
+
+/* Note the first failure and make all threads leave. Lock held. */
+void cl_engine_fail(struct cl_engine *engine, int error, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* Make the events thread look for finished spaces, or notice the end. */
+void cl_engine_wake(struct cl_engine *engine);
+
+/* Ask the page server for what the schedule wants and the window allows. Lock held; dropped while sending. */
+void cl_engine_ask(struct cl_engine *engine);
+
+/*
+ * fill: pages [index, index + nr_pages) of one extent are at data: install them in every space that misses them.
+ * Lock held; dropped while copying.
+ */
+void cl_engine_fill(struct cl_engine *engine, struct cl_image *image, uint64_t index, uint64_t nr_pages,
+		    const uint8_t *data);
+
+/* events: read and apply what the kernel says of this space. Lock not held. */
+void cl_engine_read_events(struct cl_engine *engine, struct cl_space *space);
+
+/* events: a new space's userfaultfd is watched from now on. 0 or -errno. */
+int cl_engine_watch(struct cl_engine *engine, struct cl_space *space);
+
+#endif

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* events: what the kernel says of an address space, read and applied inside the gate (engine.h). */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "engine.h"
+#include "uffd.h"
+#include "wire.h"
+
+enum { EVENTS = 64, ZERO_SPAN_PAGES = 16 };
+
+/* What to do for an event once the mutex is released; `zero_bytes` 0 means wake [address, +length). */
+struct answer {
+	uint64_t address, length;
+	bool zero, write;
+};
+
+int cl_engine_watch(struct cl_engine *engine, struct cl_space *space)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.ptr = space };
+	int flags = fcntl(space->uffd, F_GETFL);
+
+	if (flags < 0 || fcntl(space->uffd, F_SETFL, flags | O_NONBLOCK) < 0)
+		return -errno;
+	return epoll_ctl(engine->epoll_fd, EPOLL_CTL_ADD, space->uffd, &event) < 0 ? -errno : 0;
+}
+
+static int add_waiter(struct cl_space *space, uint64_t index, uint64_t now_us)
+{
+	if (space->nr_waiters == space->max_waiters) {
+		size_t max = space->max_waiters ? space->max_waiters * 2 : 16;
+		struct cl_waiter *waiters = reallocarray(space->waiters, max, sizeof(*waiters));
+
+		if (!waiters)
+			return -ENOMEM;
+		space->waiters = waiters;
+		space->max_waiters = max;
+	}
+	space->waiters[space->nr_waiters++] = (struct cl_waiter){ .index = index, .since_us = now_us };
+	return 0;
+}
+
+/* A thread waits at `address`. True if it is answered with zeroes. */
+static bool apply_fault(struct cl_engine *engine, struct cl_space *space, uint64_t address, uint64_t now_us)
+{
+	uint64_t index = cl_space_missing_at(space, address);
+	int ret;
+
+	if (index == CL_NO_PAGE) {
+		engine->stats.zero_faults++;
+		return true;
+	}
+	ret = cl_schedule_fault(&engine->schedule, space->image, index);
+	if (ret >= 0 && add_waiter(space, index, now_us) < 0)
+		ret = -ENOMEM;
+	if (ret < 0)
+		cl_engine_fail(engine, ret, "task %d: page fault: %s", space->pid, strerror(-ret));
+	else if (ret > 0)
+		engine->stats.demand_faults++;
+	else
+		engine->stats.merged_faults++;
+	cl_flow_fault(&engine->flow, now_us);
+	return false;
+}
+
+static void apply_fork(struct cl_engine *engine, struct cl_space *parent, int uffd)
+{
+	struct cl_space *child = cl_space_fork(parent, uffd);
+	int ret = child ? cl_engine_watch(engine, child) : -ENOMEM;
+
+	engine->stats.events_fork++;
+	if (ret < 0) {
+		if (!child)
+			close(uffd);
+		cl_engine_fail(engine, ret, "task %d: following its fork: %s", parent->pid, strerror(-ret));
+		return;
+	}
+	engine->stats.address_spaces++;
+	cl_log(&engine->log, CL_LOG_DEBUG, "task %d forked: the child misses %llu pages", parent->pid,
+	       (unsigned long long)child->nr_missing);
+	if (!child->nr_missing)
+		cl_engine_wake(engine);
+}
+
+/* Faults on pages that were just dropped are not waits for the page server any more. */
+static void forget_dropped_waiters(struct cl_space *space)
+{
+	size_t i = 0;
+
+	while (i < space->nr_waiters) {
+		uint64_t index = space->waiters[i].index;
+		struct cl_run run;
+
+		if (cl_space_next_run(space, index, index + 1, &run))
+			i++;
+		else
+			space->waiters[i] = space->waiters[--space->nr_waiters];
+	}
+}
+
+/* Apply one event. True if *answer has to be carried out. Lock held. */
+static bool apply(struct cl_engine *engine, struct cl_space *space, const struct uffd_msg *event,
+		  struct answer *answer, uint64_t now_us)
+{
+	uint64_t missing = space->nr_missing, start, end;
+	int ret = 0;
+
+	*answer = (struct answer){ 0 };
+	switch (event->event) {
+	case UFFD_EVENT_PAGEFAULT:
+		start = event->arg.pagefault.address & ~(uint64_t)(CL_PAGE_SIZE - 1);
+		if (!apply_fault(engine, space, start, now_us))
+			return false;
+		answer->zero = true;
+		answer->write = event->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WRITE;
+		answer->address = start;
+		answer->length = CL_PAGE_SIZE;
+		if (!answer->write)
+			answer->length *= cl_space_zero_span(space, start, ZERO_SPAN_PAGES);
+		return true;
+	case UFFD_EVENT_FORK:
+		apply_fork(engine, space, (int)event->arg.fork.ufd);
+		return false;
+	case UFFD_EVENT_REMAP:
+		engine->stats.events_remap++;
+		answer->address = event->arg.remap.from;
+		answer->length = event->arg.remap.len;
+		ret = cl_space_remap(space, event->arg.remap.from, event->arg.remap.to, event->arg.remap.len);
+		break;
+	case UFFD_EVENT_REMOVE:
+	case UFFD_EVENT_UNMAP:
+		start = event->arg.remove.start;
+		end = event->arg.remove.end;
+		answer->address = start;
+		answer->length = end - start;
+		if (event->event == UFFD_EVENT_REMOVE) {
+			engine->stats.events_remove++;
+			cl_space_remove(space, start, end);
+		} else {
+			engine->stats.events_unmap++;
+			ret = cl_space_unmap(space, start, end);
+		}
+		break;
+	default:
+		cl_log(&engine->log, CL_LOG_WARN, "task %d: unknown userfaultfd event 0x%x", space->pid, event->event);
+		return false;
+	}
+	if (ret < 0)
+		cl_engine_fail(engine, ret, "task %d: following a change of its memory: %s", space->pid, strerror(-ret));
+	engine->stats.dropped_pages += missing - space->nr_missing;
+	forget_dropped_waiters(space);
+	if (!space->nr_missing)
+		cl_engine_wake(engine);
+	/* Whoever waits there must look again: the page will not come there. */
+	return true;
+}
+
+static void give_zeroes(struct cl_engine *engine, struct cl_space *space, const struct answer *answer)
+{
+	static const uint8_t zeroes[CL_PAGE_SIZE];
+	uint64_t done_bytes;
+	int ret;
+
+	/* A writer gets a page of its own at once instead of the shared zero page and a second fault. */
+	if (answer->write)
+		ret = cl_uffd_copy(space->uffd, answer->address, zeroes, CL_PAGE_SIZE, &done_bytes);
+	else
+		ret = cl_uffd_zero(space->uffd, answer->address, answer->length, &done_bytes);
+	/*
+	 * The faulting page is there already (EEXIST), or its address is changing (EAGAIN, ENOENT): the thread looks
+	 * again. A failure further on only means fewer zero pages ahead of need.
+	 */
+	if (done_bytes == 0)
+		(void)cl_uffd_wake(space->uffd, answer->address, CL_PAGE_SIZE);
+	pthread_mutex_lock(&engine->lock);
+	engine->stats.zero_pages += done_bytes / CL_PAGE_SIZE;
+	if (ret == -ESRCH)
+		engine->stats.dropped_pages += cl_space_drop(space, 0, space->image->nr_pages);
+	if (!space->nr_missing)
+		cl_engine_wake(engine);
+	pthread_mutex_unlock(&engine->lock);
+}
+
+void cl_engine_read_events(struct cl_engine *engine, struct cl_space *space)
+{
+	struct uffd_msg events[EVENTS];
+	struct answer answers[EVENTS];
+	uint64_t now_us;
+	int nr_events, nr_answers = 0, i;
+
+	pthread_mutex_lock(&engine->lock);
+	space->reading = true;
+	while (space->copying)
+		pthread_cond_wait(&engine->gate, &engine->lock);
+	pthread_mutex_unlock(&engine->lock);
+
+	nr_events = cl_uffd_read(space->uffd, events, EVENTS);
+	now_us = cl_now_us();
+
+	pthread_mutex_lock(&engine->lock);
+	for (i = 0; i < nr_events; i++)
+		if (apply(engine, space, &events[i], &answers[nr_answers], now_us))
+			nr_answers++;
+	if (nr_events < 0)
+		cl_engine_fail(engine, nr_events, "task %d: reading its userfaultfd: %s", space->pid,
+			       strerror(-nr_events));
+	space->reading = false;
+	pthread_cond_broadcast(&engine->gate);
+	cl_engine_ask(engine);
+	pthread_cond_broadcast(&engine->work); /* local demand pages */
+	pthread_mutex_unlock(&engine->lock);
+
+	for (i = 0; i < nr_answers; i++) {
+		if (answers[i].zero)
+			give_zeroes(engine, space, &answers[i]);
+		else
+			(void)cl_uffd_wake(space->uffd, answers[i].address, answers[i].length);
+	}
+}

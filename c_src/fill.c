@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* fill: installing pages that arrived, through the gate (engine.h). */
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "engine.h"
+#include "stats.h"
+#include "uffd.h"
+#include "wire.h"
+
+enum { AGAIN_WAIT_US = 200, NO_MEMORY_WAIT_US = 10000 };
+
+/* Wait until the space's events were read, or a moment has passed. Lock held. */
+static void wait_for_events(struct cl_engine *engine, long wait_us)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += wait_us * 1000;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	pthread_cond_timedwait(&engine->gate, &engine->lock, &until);
+}
+
+/* Pages [from, to) have been installed and their waiters woken: account for the waits. Lock held. */
+static void end_waits(struct cl_engine *engine, struct cl_space *space, uint64_t from, uint64_t to)
+{
+	uint64_t now_us = 0;
+	size_t i = 0;
+
+	while (i < space->nr_waiters) {
+		struct cl_waiter *waiter = &space->waiters[i];
+
+		if (waiter->index < from || waiter->index >= to) {
+			i++;
+			continue;
+		}
+		if (!now_us)
+			now_us = cl_now_us();
+		cl_stats_fault(&engine->stats, now_us - waiter->since_us);
+		*waiter = space->waiters[--space->nr_waiters];
+	}
+}
+
+static void filled(struct cl_engine *engine, struct cl_space *space, uint64_t from, uint64_t to)
+{
+	engine->stats.copied_pages += cl_space_filled(space, from, to);
+	end_waits(engine, space, from, to);
+}
+
+static void drop(struct cl_engine *engine, struct cl_space *space, uint64_t from, uint64_t to)
+{
+	engine->stats.dropped_pages += cl_space_drop(space, from, to);
+	end_waits(engine, space, from, to);
+}
+
+/* One UFFDIO_COPY of a run, and what follows from its result. Returns the bytes to try at once next time. */
+static uint64_t copy_run(struct cl_engine *engine, struct cl_space *space, const struct cl_run *run,
+			 const uint8_t *data, uint64_t max_bytes)
+{
+	uint64_t length = run->nr_pages * CL_PAGE_SIZE, done_bytes;
+	int uffd = space->uffd, ret;
+
+	if (length > max_bytes)
+		length = max_bytes;
+	space->copying++;
+	pthread_mutex_unlock(&engine->lock);
+	ret = cl_uffd_copy(uffd, run->address, data, length, &done_bytes);
+	if (ret == -EEXIST) /* nobody else wakes those who wait for a page that is there */
+		(void)cl_uffd_wake(uffd, run->address + done_bytes, CL_PAGE_SIZE);
+	pthread_mutex_lock(&engine->lock);
+	if (--space->copying == 0 && space->reading)
+		pthread_cond_broadcast(&engine->gate);
+	if (ret == -EEXIST)
+		done_bytes += CL_PAGE_SIZE;
+	if (done_bytes)
+		filled(engine, space, run->index, run->index + done_bytes / CL_PAGE_SIZE);
+	if (ret == 0 || ret == -EEXIST || (done_bytes && ret != -ESRCH))
+		return CL_COPY_BYTES;
+	switch (ret) {
+	case -EAGAIN:
+		engine->stats.again++;
+		wait_for_events(engine, AGAIN_WAIT_US);
+		break;
+	case -ENOENT:
+		/* The run spans VMAs (the task changed them), or is unmapped; the event will tell which pages. */
+		if (length == CL_PAGE_SIZE)
+			drop(engine, space, run->index, run->index + 1);
+		else
+			return (length / CL_PAGE_SIZE + 1) / 2 * CL_PAGE_SIZE;
+		break;
+	case -ESRCH:
+		cl_log(&engine->log, CL_LOG_INFO, "task %d exited with %llu pages missing", space->pid,
+		       (unsigned long long)space->nr_missing);
+		drop(engine, space, 0, space->image->nr_pages);
+		break;
+	case -ENOMEM:
+		cl_log(&engine->log, CL_LOG_WARN, "task %d: no memory for pages; trying again", space->pid);
+		wait_for_events(engine, NO_MEMORY_WAIT_US);
+		break;
+	default:
+		cl_engine_fail(engine, ret, "task %d: UFFDIO_COPY of %llu bytes to 0x%llx: %s", space->pid,
+			       (unsigned long long)length, (unsigned long long)run->address, strerror(-ret));
+	}
+	return length;
+}
+
+static void fill_space(struct cl_engine *engine, struct cl_space *space, uint64_t index, uint64_t end,
+		       const uint8_t *data)
+{
+	uint64_t max_bytes = CL_COPY_BYTES;
+	struct cl_run run;
+
+	while (!engine->stopping) {
+		if (space->reading) {
+			pthread_cond_wait(&engine->gate, &engine->lock);
+			continue;
+		}
+		if (!cl_space_next_run(space, index, end, &run))
+			return;
+		max_bytes = copy_run(engine, space, &run, data + (run.index - index) * CL_PAGE_SIZE, max_bytes);
+		if (!space->nr_missing)
+			cl_engine_wake(engine);
+	}
+}
+
+void cl_engine_fill(struct cl_engine *engine, struct cl_image *image, uint64_t index, uint64_t nr_pages,
+		    const uint8_t *data)
+{
+	struct cl_space *space;
+
+	/* A child forked meanwhile is appended to the list: it is reached, whatever it still misses. */
+	for (space = image->spaces; space; space = space->next)
+		fill_space(engine, space, index, index + nr_pages, data);
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "flow.h"
+
+#include <string.h>
+
+enum {
+	START_WINDOW = 256 << 10,
+	MIN_WINDOW = 128 << 10,
+	MIN_REQUEST = 32 << 10,
+	MAX_REQUEST = 1 << 20,
+	INTERVAL_US = 15000,       /* long enough for a receiver that lost the CPU for a time slice */
+	START_INTERVAL_US = 2000,
+	FAULTING_QUEUE_US = 1500,  /* a demand fault's added wait */
+	IDLE_QUEUE_US = 6000,      /* nobody waits: ride out the scheduler */
+	FAULTING_FOR_US = 50000,   /* after a fault the next one is expected for so long */
+};
+
+void cl_flow_init(struct cl_flow *flow, uint64_t max_window, uint64_t now_us)
+{
+	memset(flow, 0, sizeof(*flow));
+	flow->max_window = max_window < MIN_WINDOW ? MIN_WINDOW : max_window;
+	flow->starting = true;
+	flow->start_window = START_WINDOW;
+	flow->interval_start_us = now_us;
+}
+
+void cl_flow_round_trip(struct cl_flow *flow, uint64_t min_rtt_us)
+{
+	flow->min_rtt_us = min_rtt_us;
+}
+
+void cl_flow_asked(struct cl_flow *flow, uint64_t bytes)
+{
+	flow->in_flight += bytes;
+}
+
+static void end_interval(struct cl_flow *flow, uint64_t elapsed_us)
+{
+	uint64_t sample = flow->interval_bytes * 1000000 / elapsed_us;
+	unsigned int i;
+
+	/* With nothing wanted a sample can only show that the link does at least so much. */
+	if (flow->interval_starved && sample <= flow->rate)
+		return;
+	if (flow->starting) {
+		if (sample > flow->rate + flow->rate / 4) {
+			flow->flat = 0;
+			if (flow->start_window < flow->max_window)
+				flow->start_window *= 2;
+		} else if (++flow->flat >= 3) {
+			flow->starting = false;
+		}
+	}
+	flow->samples[flow->nr_samples++ % CL_FLOW_SAMPLES] = sample;
+	flow->rate = 0;
+	for (i = 0; i < CL_FLOW_SAMPLES; i++)
+		if (flow->samples[i] > flow->rate)
+			flow->rate = flow->samples[i];
+}
+
+void cl_flow_delivered(struct cl_flow *flow, uint64_t bytes, uint64_t now_us)
+{
+	uint64_t elapsed_us = now_us - flow->interval_start_us;
+	uint64_t interval_us = flow->starting ? START_INTERVAL_US : INTERVAL_US;
+
+	flow->in_flight -= bytes < flow->in_flight ? bytes : flow->in_flight;
+	flow->interval_bytes += bytes;
+	if (interval_us < flow->min_rtt_us * 3 / 2)
+		interval_us = flow->min_rtt_us * 3 / 2;
+	if (elapsed_us < interval_us)
+		return;
+	end_interval(flow, elapsed_us);
+	flow->interval_start_us = now_us;
+	flow->interval_bytes = 0;
+	flow->interval_starved = false;
+}
+
+void cl_flow_cancelled(struct cl_flow *flow, uint64_t bytes)
+{
+	flow->in_flight -= bytes < flow->in_flight ? bytes : flow->in_flight;
+}
+
+void cl_flow_starved(struct cl_flow *flow)
+{
+	flow->interval_starved = true;
+}
+
+void cl_flow_fault(struct cl_flow *flow, uint64_t now_us)
+{
+	flow->last_fault_us = now_us;
+}
+
+uint64_t cl_flow_window(const struct cl_flow *flow, uint64_t now_us)
+{
+	bool faulting = now_us - flow->last_fault_us < FAULTING_FOR_US;
+	uint64_t queue_us = faulting ? FAULTING_QUEUE_US : IDLE_QUEUE_US;
+	uint64_t window = flow->rate * (flow->min_rtt_us + queue_us) / 1000000;
+
+	if (flow->starting && window < flow->start_window)
+		window = flow->start_window;
+	if (window < MIN_WINDOW)
+		window = MIN_WINDOW;
+	return window < flow->max_window ? window : flow->max_window;
+}
+
+uint64_t cl_flow_request_bytes(const struct cl_flow *flow, uint64_t now_us)
+{
+	uint64_t bytes = cl_flow_window(flow, now_us) / 4;
+
+	if (bytes < MIN_REQUEST)
+		return MIN_REQUEST;
+	return bytes < MAX_REQUEST ? bytes : MAX_REQUEST;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * flow: how many bytes may be asked of the page server and not arrived yet. A page server answers in order,
+ * so what is in flight ahead of a demand fault is its latency; too little in flight, and the link idles.
+ * Pure logic on times that the caller gives: no clock, no socket.
+ *
+ * Model: the window is (delivery rate) x (round trip + allowed queueing). The delivery rate is the best of the
+ * last few samples, each over an interval long enough not to take one burst for the link's speed. The allowed
+ * queueing is short while the task faults and longer when it doesn't. Before the rate is known the window
+ * starts small and doubles while doubling helps.
+ */
+#ifndef CL_FLOW_H
+#define CL_FLOW_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define CL_FLOW_SAMPLES 6
+
+struct cl_flow {
+	uint64_t max_window;   /* bytes */
+	uint64_t min_rtt_us;
+	uint64_t samples[CL_FLOW_SAMPLES]; /* bytes per second */
+	unsigned int nr_samples;
+	uint64_t rate;         /* bytes per second: the best of the samples */
+	uint64_t interval_start_us, interval_bytes;
+	bool interval_starved; /* in this interval nothing more was wanted: says nothing of the link */
+	bool starting;
+	unsigned int flat;     /* intervals in a row in which doubling didn't help */
+	uint64_t start_window;
+	uint64_t last_fault_us;
+	uint64_t in_flight;
+};
+
+void cl_flow_init(struct cl_flow *flow, uint64_t max_window, uint64_t now_us);
+
+/* The connection's round trip as the kernel measured it (its minimum). */
+void cl_flow_round_trip(struct cl_flow *flow, uint64_t min_rtt_us);
+
+void cl_flow_asked(struct cl_flow *flow, uint64_t bytes);
+void cl_flow_delivered(struct cl_flow *flow, uint64_t bytes, uint64_t now_us);
+/* Asked for, but won't come: the answer was short. */
+void cl_flow_cancelled(struct cl_flow *flow, uint64_t bytes);
+/* Nothing is left to ask for in the background. */
+void cl_flow_starved(struct cl_flow *flow);
+void cl_flow_fault(struct cl_flow *flow, uint64_t now_us);
+
+/* Bytes that may be in flight now. */
+uint64_t cl_flow_window(const struct cl_flow *flow, uint64_t now_us);
+
+/* Bytes of one background request: a few of them fill the window. */
+uint64_t cl_flow_request_bytes(const struct cl_flow *flow, uint64_t now_us);
+
+#endif

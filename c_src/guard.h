@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * guard.h: keeps the connection to a lazy dump alive, or ends it rightly, when the relay that uses it dies.
+ *
+ * To `criu dump --lazy-pages` the end of its connection means success, and it kills the source task. So a second,
+ * tiny process, the guardian, holds the same connection. When the relay's lifeline (a unix socket) ends, the
+ * guardian acts on the phase which the relay keeps in shared memory: rolls back (the source task runs on), holds on
+ * (the restored task runs elsewhere: the source stays frozen, its memory intact, until another relay takes
+ * over), or finishes a commit already sent.
+ *
+ * What the next relay must know is exact at any moment, even after SIGKILL in mid-answer: how many bytes were
+ * sent and consumed is the kernel's own count (TCP_INFO), and every byte that was consumed but not yet understood lies
+ * in the ring below, at its offset in the stream modulo the ring's size.
+ */
+#ifndef CL_GUARD_H
+#define CL_GUARD_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { CL_GUARD_RING_BYTES = 1 << 20 };
+
+enum cl_guard_phase {
+	CL_GUARD_ROLLBACK, /* the restored task does not run: on death, the source task must run on */
+	CL_GUARD_HOLD, /* it runs: on death, keep the source frozen */
+	CL_GUARD_COMMIT, /* every page arrived, CLOSE is being sent: on death, finish it, or hold if it wasn't sent */
+	CL_GUARD_DONE, /* nothing left to guard */
+};
+
+/* The stream of answers, understood up to next_header. */
+struct cl_guard_progress {
+	uint64_t next_header; /* stream offset at which the next answer starts */
+	uint64_t answers; /* answers whose header was understood */
+	uint64_t gets; /* those of them that answered a GET; the last one's range began at: */
+	uint64_t vaddr;
+	uint64_t dst_id;
+};
+
+/* Shared between relay and guardian (memfd). One writer: the relay. */
+struct cl_guard_state {
+	_Atomic uint32_t phase; /* enum cl_guard_phase */
+	_Atomic uint32_t running; /* the restored task was seen to run */
+	_Atomic uint32_t drained; /* the last client said CLOSE */
+	_Atomic uint32_t wire_version; /* 0 until known */
+	_Atomic uint32_t parent_first; /* the first request is PARENT (see relay.h), not a GET */
+	uint64_t sent_base_bytes; /* what cl_guard_counts gave on the fresh connection */
+	uint64_t consumed_base_bytes;
+	/* The slot in use is complete: written first, then switched to. */
+	_Atomic uint32_t slot;
+	struct cl_guard_progress progress[2];
+	_Alignas(4096) uint8_t ring[CL_GUARD_RING_BYTES];
+};
+
+/*
+ * A new shared state for a connection on which nothing was sent yet; *memfd_out is owned by the caller.
+ * 0 or a negative errno.
+ */
+int cl_guard_state_new(int upstream_fd, struct cl_guard_state **state_out, int *memfd_out);
+
+/* Map the state that a guardian handed over. NULL with errno set. */
+struct cl_guard_state *cl_guard_state_map(int memfd);
+void cl_guard_state_unmap(struct cl_guard_state *state);
+
+/*
+ * Start the guardian: a child of the caller, in its own session, deaf to SIGINT, SIGTERM and SIGHUP. takeover_fd: a
+ * listening unix socket on which the next relay is handed the connection, or -1. Returns the relay's end of the
+ * lifeline, or a negative errno. To be called while the process has one thread.
+ */
+int cl_guard_start(int upstream_fd, int memfd, int takeover_fd);
+
+/* Take a connection over from the guardian behind `lifeline_fd` (connected to its takeover socket). 0 or -errno. */
+int cl_guard_take_over(int lifeline_fd, int *upstream_fd_out, int *memfd_out);
+
+/* Bytes sent to and consumed from a TCP connection, counted from an arbitrary start. 0 or a negative errno. */
+int cl_guard_counts(int fd, uint64_t *sent_bytes_out, uint64_t *consumed_bytes_out);
+
+/*
+ * Make the dump behind `upstream_fd` give up: send what no page server understands, read on until it hangs up.
+ * 0; -ETIMEDOUT if it did not hang up in time (it will read what was sent when it can); or a negative errno.
+ */
+int cl_guard_roll_back(int upstream_fd);
+
+#endif

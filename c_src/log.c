@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "log.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+uint64_t cl_now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+void cl_log(const struct cl_log *log, enum cl_log_level level, const char *format, ...)
+{
+	static const char *const prefix[] = { "", "Error: ", "Warn: ", "", "" };
+	char line[512];
+	uint64_t us;
+	va_list args;
+	int length, more;
+
+	if (log->fd < 0 || (int)level > log->level)
+		return;
+	us = cl_now_us() - log->start_us;
+	length = snprintf(line, sizeof(line), "(%02" PRIu64 ".%06" PRIu64 ") uffd: %s", us / 1000000, us % 1000000,
+			  prefix[level]);
+	va_start(args, format);
+	more = vsnprintf(line + length, sizeof(line) - (size_t)length - 1, format, args);
+	va_end(args);
+	if (more < 0)
+		return;
+	length += more;
+	if ((size_t)length > sizeof(line) - 2)
+		length = sizeof(line) - 2;
+	line[length++] = '\n';
+	while (write(log->fd, line, (size_t)length) < 0 && errno == EINTR)
+		;
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pages_local: a task's images on disk: builds the table of its lazy pages from pagemap-PID.img, and gives access
+ * to the pages that lie in local files: its own pages-N.img, or a parent's (the `parent` link of an images
+ * directory leads to the pre-dump before it), mapped, never copied.
+ *
+ * Which pagemap entries are lazy and where their pages are, by flags:
+ *   LAZY            at the page server
+ *   LAZY|PRESENT    in this directory's pages image
+ *   LAZY|PARENT     where the parent says: its own PRESENT or, again, its PARENT
+ * Entries without LAZY are criu restore's business.
+ *
+ * Errors: -EBADMSG for a damaged image (`text` says which and why), or what the system said.
+ */
+#ifndef CL_PAGES_LOCAL_H
+#define CL_PAGES_LOCAL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "space.h"
+
+#define CL_MAX_LAYERS 64 /* pre-dumps before the dump */
+
+struct cl_pages_file {
+	int fd;             /* -1: not open */
+	const uint8_t *map;
+	uint64_t size;
+};
+
+struct cl_pages_local {
+	struct cl_pages_file files[CL_MAX_LAYERS];
+	int wire_version;   /* as the task's own pagemap tells; 0 if it is empty */
+};
+
+/*
+ * The lazy pages of `pid`. punch: the files will be punched, open them for writing. On success *image is sealed.
+ * On error a line of text is left in text[].
+ */
+int cl_image_load(int images_fd, int32_t pid, const struct cl_vma *vmas, size_t nr_vmas, bool punch,
+		  struct cl_image **image, struct cl_pages_local *pages, char *text, size_t text_size);
+
+void cl_pages_local_close(struct cl_pages_local *pages);
+
+/* The bytes of page `index`, and of those after it in its extent. The extent must be local. */
+const uint8_t *cl_pages_local_at(const struct cl_pages_local *pages, const struct cl_image *image, uint64_t index);
+
+/* Pages [index, index + nr_pages) of one local extent are used: give their disk (or tmpfs) space back. 0, -errno. */
+int cl_pages_local_punch(const struct cl_pages_local *pages, const struct cl_image *image, uint64_t index,
+			 uint64_t nr_pages);
+
+#endif

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pages_remote.h"
+
+#include <errno.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+enum { CLOSE_TIMEOUT_S = 30 };
+
+void cl_remote_init(struct cl_remote *remote, int fd, int version)
+{
+	int on = 1;
+
+	memset(remote, 0, sizeof(*remote));
+	remote->fd = fd;
+	remote->version = version;
+	/* A request must leave at once. Not a TCP socket: nothing to set. */
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
+void cl_remote_ask(struct cl_remote *remote, const struct cl_request *request, uint8_t *out)
+{
+	struct cl_wire_header header = {
+		.cmd = CL_WIRE_GET,
+		.nr_pages = request->nr_pages,
+		.vaddr = cl_image_vaddr(request->image, request->index),
+		.dst_id = (uint64_t)request->image->pid,
+	};
+
+	remote->requests[remote->asked++ % CL_REMOTE_REQUESTS] = *request;
+	cl_wire_pack(remote->version, &header, out);
+}
+
+int cl_remote_send(struct cl_remote *remote, const uint8_t *data, size_t bytes)
+{
+	while (bytes) {
+		ssize_t sent = send(remote->fd, data, bytes, MSG_NOSIGNAL);
+
+		if (sent < 0) {
+			if (errno == EINTR)
+				continue;
+			return -errno;
+		}
+		data += sent;
+		bytes -= (size_t)sent;
+	}
+	return 0;
+}
+
+int64_t cl_remote_receive(struct cl_remote *remote, uint8_t *buffer, size_t size, size_t *filled)
+{
+	int on = 1;
+	ssize_t got;
+
+	memcpy(buffer, remote->carry, remote->carried);
+	do
+		got = recv(remote->fd, buffer + remote->carried, size - remote->carried, 0);
+	while (got < 0 && errno == EINTR);
+	if (got < 0)
+		return -errno;
+	if (got == 0)
+		return -ECONNRESET;
+	/*
+	 * A stock server corks its socket: an answer's last segment leaves when all before it is acknowledged,
+	 * which a delayed acknowledgement would put off by up to 40 ms.
+	 */
+	(void)setsockopt(remote->fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on));
+	*filled = remote->carried + (size_t)got;
+	return got;
+}
+
+static int broken(struct cl_remote *remote, const char *why)
+{
+	remote->why = why;
+	return -EPROTO;
+}
+
+/* An answer's header: it must be the answer to the oldest request, of at most as many pages. */
+static int begin_answer(struct cl_remote *remote, const uint8_t *at, uint64_t *cancelled_bytes)
+{
+	struct cl_wire_header header;
+	struct cl_request *request;
+
+	if (cl_wire_unpack(remote->version, at, &header) < 0)
+		return broken(remote, "sent a damaged header");
+	if (remote->asked == remote->answered)
+		return broken(remote, "answered what was not asked");
+	request = &remote->requests[remote->answered % CL_REMOTE_REQUESTS];
+	if (header.cmd != CL_WIRE_ADD_F || !(header.flags & CL_WIRE_FLAG_PRESENT))
+		return broken(remote, "answered with a command that is no answer");
+	if (header.vaddr != cl_image_vaddr(request->image, request->index))
+		return broken(remote, "answered for another address than asked");
+	if (header.nr_pages == 0 || header.nr_pages > request->nr_pages)
+		return broken(remote, "answered with no page, or with more pages than asked");
+	remote->answered++;
+	remote->answer = *request;
+	remote->answer.nr_pages = (uint32_t)header.nr_pages;
+	if (header.nr_pages < request->nr_pages) {
+		cl_image_ask_again(request->image, request->index + header.nr_pages,
+				   request->index + request->nr_pages);
+		*cancelled_bytes += (request->nr_pages - header.nr_pages) * CL_PAGE_SIZE;
+	}
+	return 0;
+}
+
+int cl_remote_parse(struct cl_remote *remote, const uint8_t *buffer, size_t filled, struct cl_segment *segments,
+		    uint64_t *cancelled_bytes)
+{
+	size_t header_bytes = cl_wire_header_bytes(remote->version), at = 0;
+	struct cl_request *answer = &remote->answer;
+	int nr_segments = 0, ret;
+
+	*cancelled_bytes = 0;
+	for (;;) {
+		if (answer->nr_pages == 0) {
+			if (filled - at < header_bytes)
+				break;
+			ret = begin_answer(remote, buffer + at, cancelled_bytes);
+			if (ret < 0)
+				return ret;
+			at += header_bytes;
+		} else {
+			size_t pages = (filled - at) / CL_PAGE_SIZE;
+
+			if (pages == 0)
+				break;
+			if (pages > answer->nr_pages)
+				pages = answer->nr_pages;
+			segments[nr_segments++] = (struct cl_segment){
+				.image = answer->image,
+				.index = answer->index,
+				.nr_pages = (uint32_t)pages,
+				.data = buffer + at,
+			};
+			answer->index += pages;
+			answer->nr_pages -= (uint32_t)pages;
+			at += pages * CL_PAGE_SIZE;
+		}
+	}
+	remote->carried = filled - at;
+	memcpy(remote->carry, buffer + at, remote->carried);
+	return nr_segments;
+}
+
+int cl_remote_close(struct cl_remote *remote)
+{
+	struct timeval timeout = { .tv_sec = CLOSE_TIMEOUT_S };
+	struct cl_wire_header header = { .cmd = CL_WIRE_CLOSE };
+	uint8_t out[CL_WIRE_MAX_BYTES];
+	int32_t status;
+	ssize_t got;
+	int ret;
+
+	cl_wire_pack(remote->version, &header, out);
+	ret = cl_remote_send(remote, out, cl_wire_header_bytes(remote->version));
+	if (ret < 0)
+		return ret;
+	(void)setsockopt(remote->fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
+	do
+		got = recv(remote->fd, &status, sizeof(status), MSG_WAITALL);
+	while (got < 0 && errno == EINTR);
+	if (got < 0)
+		return errno == EAGAIN ? -ETIMEDOUT : -errno;
+	if (got != sizeof(status))
+		return -ECONNRESET;
+	if (status != 0)
+		return broken(remote, "ended with an error of its own");
+	return 0;
+}
+
+uint64_t cl_remote_min_rtt_us(const struct cl_remote *remote)
+{
+	struct tcp_info info;
+	socklen_t length = sizeof(info);
+
+	memset(&info, 0, sizeof(info));
+	if (getsockopt(remote->fd, IPPROTO_TCP, TCP_INFO, &info, &length) < 0)
+		return 0;
+	return info.tcpi_min_rtt == UINT32_MAX ? 0 : info.tcpi_min_rtt;
+}

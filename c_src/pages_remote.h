@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pages_remote: one connection to a page server, from the client's side. Requests are answered strictly in
+ * order, each by a header and its pages; an answer may hold fewer pages than asked.
+ *
+ * Who may call what: cl_remote_ask(), cl_remote_parse() under the engine's mutex. cl_remote_send() by one
+ * thread at a time, cl_remote_receive() by one thread at a time, both without the mutex: they block.
+ * Between receive and the parse of what it received no other thread may receive.
+ *
+ * Every answer is checked against the request it should answer. Errors: negative errno; -EPROTO (with `why`)
+ * when the server broke the protocol, -ECONNRESET when it closed the connection.
+ */
+#ifndef CL_PAGES_REMOTE_H
+#define CL_PAGES_REMOTE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "space.h"
+#include "wire.h"
+
+#define CL_REMOTE_REQUESTS 4096 /* in flight at most; a power of two */
+
+struct cl_request {
+	struct cl_image *image;
+	uint64_t index;    /* first page */
+	uint32_t nr_pages; /* all of one extent */
+};
+
+/* Pages that arrived: nr_pages * 4096 bytes at data, inside the buffer given to cl_remote_receive(). */
+struct cl_segment {
+	struct cl_image *image;
+	uint64_t index;
+	uint32_t nr_pages;
+	const uint8_t *data;
+};
+
+struct cl_remote {
+	int fd;
+	int version;
+	struct cl_request requests[CL_REMOTE_REQUESTS]; /* ring: [answered, asked) are in flight */
+	uint64_t asked, answered;
+	struct cl_request answer;  /* being received: what is left of it */
+	uint8_t carry[CL_PAGE_SIZE]; /* the last received bytes: less than a header or a page */
+	size_t carried;
+	const char *why;
+};
+
+/* fd is owned by the caller. version: 1 or 2. */
+void cl_remote_init(struct cl_remote *remote, int fd, int version);
+
+static inline bool cl_remote_idle(const struct cl_remote *remote)
+{
+	return remote->asked == remote->answered && remote->answer.nr_pages == 0;
+}
+
+static inline bool cl_remote_full(const struct cl_remote *remote)
+{
+	return remote->asked - remote->answered == CL_REMOTE_REQUESTS;
+}
+
+/* Note a request as asked and write its header (cl_wire_header_bytes of them) to out. Not when full. */
+void cl_remote_ask(struct cl_remote *remote, const struct cl_request *request, uint8_t *out);
+
+/* Write `bytes` bytes to the connection. 0 or -errno. */
+int cl_remote_send(struct cl_remote *remote, const uint8_t *data, size_t bytes);
+
+/*
+ * Read what has arrived, waiting for the first byte: up to size bytes (size > 2 * CL_PAGE_SIZE) of buffer are
+ * filled, *filled in all, some of them carried over from before. Returns the number of new bytes or -errno.
+ */
+int64_t cl_remote_receive(struct cl_remote *remote, uint8_t *buffer, size_t size, size_t *filled);
+
+/*
+ * Make segments of what cl_remote_receive() filled: at most filled / CL_PAGE_SIZE of them. Returns their
+ * number or -EPROTO. *cancelled_bytes: what was asked for but not sent, because answers were short: those
+ * pages are todo again.
+ */
+int cl_remote_parse(struct cl_remote *remote, const uint8_t *buffer, size_t filled, struct cl_segment *segments,
+		    uint64_t *cancelled_bytes);
+
+/* Tell the server that every page arrived, and wait for its word. Nothing may be in flight. 0 or -errno. */
+int cl_remote_close(struct cl_remote *remote);
+
+/* The kernel's measure of the connection's shortest round trip; 0 where there is none. */
+uint64_t cl_remote_min_rtt_us(const struct cl_remote *remote);
+
+#endif

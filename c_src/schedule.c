@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "schedule.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "bits.h"
+
+void cl_schedule_free(struct cl_schedule *schedule)
+{
+	free(schedule->demand[CL_REMOTE]);
+	free(schedule->demand[CL_LOCAL]);
+}
+
+static int push_demand(struct cl_schedule *schedule, enum cl_source source, struct cl_demand demand)
+{
+	size_t max = schedule->max_demand[source], used = (size_t)(schedule->demand_in[source] - schedule->demand_out[source]);
+
+	if (used == max) {
+		struct cl_demand *ring = reallocarray(NULL, max ? max * 2 : 64, sizeof(*ring));
+		size_t i;
+
+		if (!ring)
+			return -ENOMEM;
+		for (i = 0; i < used; i++)
+			ring[i] = schedule->demand[source][(schedule->demand_out[source] + i) % max];
+		free(schedule->demand[source]);
+		schedule->demand[source] = ring;
+		schedule->max_demand[source] = max ? max * 2 : 64;
+		schedule->demand_out[source] = 0;
+		schedule->demand_in[source] = used;
+	}
+	schedule->demand[source][schedule->demand_in[source]++ % schedule->max_demand[source]] = demand;
+	return 0;
+}
+
+int cl_schedule_fault(struct cl_schedule *schedule, struct cl_image *image, uint64_t index)
+{
+	enum cl_source source = cl_extent_source(cl_image_extent(image, index));
+	int ret;
+
+	if (!cl_bit_get(image->todo[source], index))
+		return 0;
+	ret = push_demand(schedule, source, (struct cl_demand){ .image = image, .index = index });
+	return ret < 0 ? ret : 1;
+}
+
+bool cl_schedule_demand(struct cl_schedule *schedule, enum cl_source source, struct cl_pick *pick)
+{
+	while (schedule->demand_out[source] != schedule->demand_in[source]) {
+		struct cl_demand *demand =
+			&schedule->demand[source][schedule->demand_out[source]++ % schedule->max_demand[source]];
+
+		/* Asked for meanwhile, by another thread's fault or in the background. */
+		if (!cl_bit_get(demand->image->todo[source], demand->index))
+			continue;
+		pick->image = demand->image;
+		pick->nr_pages = cl_image_take(demand->image, source, demand->index, false, 1, &pick->index);
+		demand->image->background[source] = demand->index + 1;
+		schedule->turn[source] = demand->image;
+		return true;
+	}
+	return false;
+}
+
+bool cl_schedule_background(struct cl_schedule *schedule, enum cl_source source, uint64_t max_pages,
+			    struct cl_pick *pick)
+{
+	struct cl_image *first = schedule->turn[source] ? schedule->turn[source] : schedule->images;
+	struct cl_image *image = first;
+
+	if (!image)
+		return false;
+	do {
+		uint64_t from = image->background[source] < image->nr_pages ? image->background[source] : 0;
+
+		pick->nr_pages = cl_image_take(image, source, from, true, max_pages, &pick->index);
+		if (pick->nr_pages) {
+			pick->image = image;
+			image->background[source] = pick->index + pick->nr_pages;
+			schedule->turn[source] = image->next;
+			return true;
+		}
+		image = image->next ? image->next : schedule->images;
+	} while (image != first);
+	return false;
+}

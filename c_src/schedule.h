@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * schedule: what to fetch next. Demand faults first, in the order they came; then background transfer, which goes
+ * on just past the last demand page of an image (the task works there), and takes the images in turn.
+ * Pure logic over the images' todo lists; under the engine's mutex.
+ */
+#ifndef CL_SCHEDULE_H
+#define CL_SCHEDULE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "space.h"
+
+struct cl_demand {
+	struct cl_image *image;
+	uint64_t index;
+};
+
+struct cl_schedule {
+	struct cl_image *images;                /* all that are served, a list */
+	struct cl_image *turn[CL_SOURCES];      /* whose turn in the background it is */
+	struct cl_demand *demand[CL_SOURCES];   /* rings */
+	size_t max_demand[CL_SOURCES];          /* a power of two, or 0 */
+	uint64_t demand_in[CL_SOURCES], demand_out[CL_SOURCES];
+};
+
+/* What to fetch: pages of one extent, taken off the todo list. */
+struct cl_pick {
+	struct cl_image *image;
+	uint64_t index;
+	uint64_t nr_pages;
+};
+
+void cl_schedule_free(struct cl_schedule *schedule);
+
+/*
+ * A thread of the task waits for page `index`. Returns true if it has to be fetched, false if it was asked for
+ * already; -ENOMEM.
+ */
+int cl_schedule_fault(struct cl_schedule *schedule, struct cl_image *image, uint64_t index);
+
+/* The next demand page; false if there is none. */
+bool cl_schedule_demand(struct cl_schedule *schedule, enum cl_source source, struct cl_pick *pick);
+
+/* The next run of at most max_pages for background transfer; false if nothing is todo. */
+bool cl_schedule_background(struct cl_schedule *schedule, enum cl_source source, uint64_t max_pages,
+			    struct cl_pick *pick);
+
+#endif

@@ -1,0 +1,612 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "space.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bits.h"
+#include "wire.h"
+
+/* Make room for one more element of `size` bytes; *array may move. 0 or -ENOMEM. */
+static int grow(void **array, size_t *max, size_t needed, size_t size)
+{
+	size_t room = *max ? *max : 16;
+	void *moved;
+
+	if (needed <= *max)
+		return 0;
+	while (room < needed)
+		room *= 2;
+	moved = reallocarray(*array, room, size);
+	if (!moved)
+		return -ENOMEM;
+	*array = moved;
+	*max = room;
+	return 0;
+}
+
+/* ---- images ---- */
+
+struct cl_image *cl_image_new(int32_t pid, const struct cl_vma *vmas, size_t nr_vmas)
+{
+	struct cl_image *image = calloc(1, sizeof(*image));
+
+	if (!image)
+		return NULL;
+	image->pid = pid;
+	image->nr_vmas = nr_vmas;
+	image->vmas = calloc(nr_vmas ? nr_vmas : 1, sizeof(*vmas));
+	if (!image->vmas) {
+		free(image);
+		return NULL;
+	}
+	if (nr_vmas)
+		memcpy(image->vmas, vmas, nr_vmas * sizeof(*vmas));
+	return image;
+}
+
+/* Both tables grow by doubling: their sizes are powers of two, so no capacity is kept. */
+static bool is_full(size_t used)
+{
+	return used == 0 || (used >= 16 && (used & (used - 1)) == 0);
+}
+
+static int push(void **array, size_t used, const void *element, size_t size)
+{
+	if (is_full(used)) {
+		void *moved = reallocarray(*array, used ? used * 2 : 16, size);
+
+		if (!moved)
+			return -ENOMEM;
+		*array = moved;
+	}
+	memcpy((char *)*array + used * size, element, size);
+	return 0;
+}
+
+int cl_image_append(struct cl_image *image, uint64_t vaddr, uint64_t nr_pages, const struct cl_local *local)
+{
+	struct cl_local place = local ? *local : (struct cl_local){ 0 };
+
+	while (nr_pages) {
+		uint64_t part = nr_pages < CL_EXTENT_MAX_PAGES ? nr_pages : CL_EXTENT_MAX_PAGES;
+		struct cl_extent extent = { .vaddr = vaddr, .first = (uint32_t)image->nr_pages };
+		int ret;
+
+		if (image->nr_pages + part >= UINT32_MAX)
+			return -EFBIG;
+		if (local) {
+			ret = push((void **)&image->locals, image->nr_locals, &place, sizeof(place));
+			if (ret < 0)
+				return ret;
+			extent.local = (uint32_t)++image->nr_locals;
+		}
+		ret = push((void **)&image->extents, image->nr_extents, &extent, sizeof(extent));
+		if (ret < 0)
+			return ret;
+		image->nr_extents++;
+		image->nr_pages += part;
+		vaddr += part * CL_PAGE_SIZE;
+		place.offset += part * CL_PAGE_SIZE;
+		nr_pages -= part;
+	}
+	return 0;
+}
+
+int cl_image_seal(struct cl_image *image)
+{
+	struct cl_extent sentinel = { .vaddr = UINT64_MAX, .first = (uint32_t)image->nr_pages };
+	size_t words = cl_bits_words(image->nr_pages);
+	struct cl_extent *fitted;
+	int source, ret;
+	size_t i;
+
+	ret = push((void **)&image->extents, image->nr_extents, &sentinel, sizeof(sentinel));
+	if (ret < 0)
+		return ret;
+	/* The table is never appended to again: give back what doubling left over. */
+	fitted = reallocarray(image->extents, image->nr_extents + 1, sizeof(*fitted));
+	if (fitted)
+		image->extents = fitted;
+	for (source = 0; source < CL_SOURCES; source++) {
+		image->todo[source] = calloc(words ? words : 1, sizeof(*image->todo[source]));
+		if (!image->todo[source])
+			return -ENOMEM;
+	}
+	for (i = 0; i < image->nr_extents; i++) {
+		const struct cl_extent *extent = &image->extents[i];
+
+		source = cl_extent_source(extent);
+		image->nr_todo[source] += cl_bits_assign(image->todo[source], extent[0].first, extent[1].first, true);
+	}
+	return 0;
+}
+
+static void space_free(struct cl_space *space)
+{
+	free(space->missing);
+	free(space->regions);
+	free(space->by_dump);
+	free(space->waiters);
+	free(space);
+}
+
+void cl_image_free(struct cl_image *image)
+{
+	struct cl_space *space, *next;
+
+	if (!image)
+		return;
+	for (space = image->spaces; space; space = next) {
+		next = space->next;
+		space_free(space);
+	}
+	free(image->extents);
+	free(image->locals);
+	free(image->todo[CL_REMOTE]);
+	free(image->todo[CL_LOCAL]);
+	free(image->vmas);
+	free(image);
+}
+
+static uint64_t extent_pages(const struct cl_extent *extent)
+{
+	return extent[1].first - extent->first;
+}
+
+const struct cl_extent *cl_image_extent(const struct cl_image *image, uint64_t index)
+{
+	size_t low = 0, high = image->nr_extents;
+
+	while (high - low > 1) {
+		size_t middle = low + (high - low) / 2;
+
+		if (image->extents[middle].first <= index)
+			low = middle;
+		else
+			high = middle;
+	}
+	return &image->extents[low];
+}
+
+/* The first extent that ends above vaddr; the sentinel if there is none. */
+static const struct cl_extent *extent_at(const struct cl_image *image, uint64_t vaddr)
+{
+	size_t low = 0, high = image->nr_extents;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		const struct cl_extent *extent = &image->extents[middle];
+
+		if (extent->vaddr + extent_pages(extent) * CL_PAGE_SIZE <= vaddr)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return &image->extents[low];
+}
+
+/* The first page at or above dump address vaddr; nr_pages if there is none. */
+static uint64_t index_from(const struct cl_image *image, uint64_t vaddr)
+{
+	const struct cl_extent *extent = extent_at(image, vaddr);
+
+	return extent->vaddr >= vaddr ? extent->first : extent->first + (vaddr - extent->vaddr) / CL_PAGE_SIZE;
+}
+
+uint64_t cl_image_index(const struct cl_image *image, uint64_t vaddr)
+{
+	const struct cl_extent *extent = extent_at(image, vaddr);
+
+	return extent->vaddr > vaddr ? CL_NO_PAGE : extent->first + (vaddr - extent->vaddr) / CL_PAGE_SIZE;
+}
+
+uint64_t cl_image_vaddr(const struct cl_image *image, uint64_t index)
+{
+	const struct cl_extent *extent = cl_image_extent(image, index);
+
+	return extent->vaddr + (index - extent->first) * CL_PAGE_SIZE;
+}
+
+static bool missing_in_any(const struct cl_image *image, uint64_t index)
+{
+	const struct cl_space *space;
+
+	for (space = image->spaces; space; space = space->next)
+		if (!space->retired && cl_bit_get(space->missing, index))
+			return true;
+	return false;
+}
+
+uint64_t cl_image_take(struct cl_image *image, enum cl_source source, uint64_t from, bool wrap, uint64_t max_pages,
+		       uint64_t *index)
+{
+	uint64_t *todo = image->todo[source], start, end;
+
+	if (!image->nr_todo[source])
+		return 0;
+	start = cl_bits_find(todo, from, image->nr_pages, true);
+	if (start == image->nr_pages && wrap)
+		start = cl_bits_find(todo, 0, from, true);
+	if (start == image->nr_pages || (wrap && !cl_bit_get(todo, start)))
+		return 0;
+	end = cl_image_extent(image, start)[1].first;
+	if (end - start > max_pages)
+		end = start + max_pages;
+	end = cl_bits_find(todo, start, end, false);
+	image->nr_todo[source] -= cl_bits_assign(todo, start, end, false);
+	*index = start;
+	return end - start;
+}
+
+void cl_image_ask_again(struct cl_image *image, uint64_t from, uint64_t to)
+{
+	enum cl_source source = cl_extent_source(cl_image_extent(image, from));
+
+	for (; from < to; from++)
+		if (missing_in_any(image, from))
+			image->nr_todo[source] += cl_bits_assign(image->todo[source], from, from + 1, true);
+}
+
+/* ---- regions ---- */
+
+/* The first region that ends above addr; nr_regions if there is none. */
+static size_t region_from(const struct cl_space *space, uint64_t addr)
+{
+	size_t low = 0, high = space->nr_regions;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (space->regions[middle].end <= addr)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/* The region that holds dump address vaddr, or NULL. */
+static const struct cl_region *region_of_dump(const struct cl_space *space, uint64_t vaddr)
+{
+	size_t low = 0, high = space->nr_regions;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		const struct cl_region *region = &space->regions[space->by_dump ? space->by_dump[middle] : middle];
+
+		if (region->at_dump + (region->end - region->start) <= vaddr)
+			low = middle + 1;
+		else if (region->at_dump > vaddr)
+			high = middle;
+		else
+			return region;
+	}
+	return NULL;
+}
+
+static int by_dump_order(const void *left, const void *right, void *regions)
+{
+	const struct cl_region *all = regions;
+	uint64_t a = all[*(const uint32_t *)left].at_dump, b = all[*(const uint32_t *)right].at_dump;
+
+	return a < b ? -1 : a > b;
+}
+
+static int sort_by_dump(struct cl_space *space)
+{
+	uint32_t *order;
+	size_t i;
+
+	for (i = 1; i < space->nr_regions; i++)
+		if (space->regions[i - 1].at_dump > space->regions[i].at_dump)
+			break;
+	if (i >= space->nr_regions) {
+		free(space->by_dump);
+		space->by_dump = NULL;
+		return 0;
+	}
+	order = reallocarray(space->by_dump, space->max_regions, sizeof(*order));
+	if (!order)
+		return -ENOMEM;
+	space->by_dump = order;
+	for (i = 0; i < space->nr_regions; i++)
+		order[i] = (uint32_t)i;
+	qsort_r(order, space->nr_regions, sizeof(*order), by_dump_order, space->regions);
+	return 0;
+}
+
+static int insert_region(struct cl_space *space, size_t at, struct cl_region region)
+{
+	int ret = grow((void **)&space->regions, &space->max_regions, space->nr_regions + 1, sizeof(region));
+
+	if (ret < 0)
+		return ret;
+	memmove(&space->regions[at + 1], &space->regions[at], (space->nr_regions - at) * sizeof(region));
+	space->regions[at] = region;
+	space->nr_regions++;
+	return 0;
+}
+
+/* Make `addr` a border between regions, if it lies inside one. */
+static int split_at(struct cl_space *space, uint64_t addr)
+{
+	size_t at = region_from(space, addr);
+	struct cl_region upper;
+
+	if (at == space->nr_regions || space->regions[at].start >= addr)
+		return 0;
+	upper = space->regions[at];
+	upper.at_dump += addr - upper.start;
+	upper.start = addr;
+	space->regions[at].end = addr;
+	return insert_region(space, at + 1, upper);
+}
+
+/* Regions [*first, *last) cover what of [start, end) is mapped, exactly. */
+static int isolate(struct cl_space *space, uint64_t start, uint64_t end, size_t *first, size_t *last)
+{
+	int ret = split_at(space, start);
+
+	if (ret == 0)
+		ret = split_at(space, end);
+	*first = region_from(space, start);
+	*last = region_from(space, end);
+	/* region_from(end) is the first that ends above `end`: all before it end at or below. */
+	return ret;
+}
+
+/* ---- spaces ---- */
+
+static struct cl_space *space_alloc(struct cl_image *image, int32_t pid, int uffd)
+{
+	size_t words = cl_bits_words(image->nr_pages);
+	struct cl_space *space = calloc(1, sizeof(*space));
+
+	if (!space)
+		return NULL;
+	space->missing = calloc(words ? words : 1, sizeof(*space->missing));
+	if (!space->missing) {
+		free(space);
+		return NULL;
+	}
+	space->image = image;
+	space->pid = pid;
+	space->uffd = uffd;
+	return space;
+}
+
+static void append_space(struct cl_image *image, struct cl_space *space)
+{
+	struct cl_space **end = &image->spaces;
+
+	while (*end)
+		end = &(*end)->next;
+	*end = space;
+}
+
+struct cl_space *cl_space_new(struct cl_image *image, int32_t pid, int uffd)
+{
+	struct cl_space *space = space_alloc(image, pid, uffd);
+	uint64_t outside = 0;
+	size_t i;
+
+	if (!space)
+		return NULL;
+	if (grow((void **)&space->regions, &space->max_regions, image->nr_vmas + 1, sizeof(*space->regions)) < 0) {
+		space_free(space);
+		return NULL;
+	}
+	append_space(image, space);
+	space->nr_missing = cl_bits_assign(space->missing, 0, image->nr_pages, true);
+	for (i = 0; i < image->nr_vmas; i++) {
+		const struct cl_vma *vma = &image->vmas[i];
+		uint64_t from = index_from(image, vma->start);
+
+		space->regions[space->nr_regions++] =
+			(struct cl_region){ .start = vma->start, .end = vma->end, .at_dump = vma->start };
+		cl_space_drop(space, outside, from);
+		outside = index_from(image, vma->end);
+	}
+	cl_space_drop(space, outside, image->nr_pages);
+	return space;
+}
+
+struct cl_space *cl_space_fork(struct cl_space *parent, int uffd)
+{
+	struct cl_image *image = parent->image;
+	struct cl_space *space = space_alloc(image, parent->pid, uffd);
+
+	if (!space)
+		return NULL;
+	if (grow((void **)&space->regions, &space->max_regions, parent->nr_regions + 1, sizeof(*space->regions)) < 0) {
+		space_free(space);
+		return NULL;
+	}
+	memcpy(space->regions, parent->regions, parent->nr_regions * sizeof(*space->regions));
+	space->nr_regions = parent->nr_regions;
+	if (sort_by_dump(space) < 0) {
+		space_free(space);
+		return NULL;
+	}
+	memcpy(space->missing, parent->missing, cl_bits_words(image->nr_pages) * sizeof(*space->missing));
+	space->nr_missing = parent->nr_missing;
+	append_space(image, space);
+	return space;
+}
+
+uint64_t cl_space_missing_at(const struct cl_space *space, uint64_t addr)
+{
+	size_t at = region_from(space, addr);
+	uint64_t index;
+
+	addr -= addr % CL_PAGE_SIZE;
+	if (at == space->nr_regions || space->regions[at].start > addr)
+		return CL_NO_PAGE;
+	index = cl_image_index(space->image, space->regions[at].at_dump + (addr - space->regions[at].start));
+	return index != CL_NO_PAGE && cl_bit_get(space->missing, index) ? index : CL_NO_PAGE;
+}
+
+bool cl_space_next_run(const struct cl_space *space, uint64_t from, uint64_t to, struct cl_run *run)
+{
+	const struct cl_region *region;
+	uint64_t vaddr, room;
+
+	if (!space->nr_missing)
+		return false;
+	from = cl_bits_find(space->missing, from, to, true);
+	if (from == to)
+		return false;
+	vaddr = cl_image_vaddr(space->image, from);
+	/* A missing page always lies in a region: unmapping one drops its pages. */
+	region = region_of_dump(space, vaddr);
+	if (!region)
+		return false;
+	room = (region->at_dump + (region->end - region->start) - vaddr) / CL_PAGE_SIZE;
+	if (to - from > room)
+		to = from + room;
+	run->index = from;
+	run->nr_pages = cl_bits_find(space->missing, from, to, false) - from;
+	run->address = region->start + (vaddr - region->at_dump);
+	return true;
+}
+
+uint64_t cl_space_filled(struct cl_space *space, uint64_t from, uint64_t to)
+{
+	uint64_t changed = cl_bits_assign(space->missing, from, to, false);
+
+	space->nr_missing -= changed;
+	return changed;
+}
+
+/* Takes no page off but those that no space misses any more: [from, to) was just dropped in one. */
+static void forget_todo(struct cl_image *image, enum cl_source source, uint64_t from, uint64_t to)
+{
+	uint64_t *todo = image->todo[source], index;
+
+	for (index = cl_bits_find(todo, from, to, true); index < to; index = cl_bits_find(todo, index + 1, to, true))
+		if (!missing_in_any(image, index))
+			image->nr_todo[source] -= cl_bits_assign(todo, index, index + 1, false);
+}
+
+uint64_t cl_space_drop(struct cl_space *space, uint64_t from, uint64_t to)
+{
+	struct cl_image *image = space->image;
+	uint64_t changed = cl_space_filled(space, from, to);
+	int source;
+
+	for (source = 0; changed && source < CL_SOURCES; source++) {
+		if (image->spaces == space && !space->next)
+			image->nr_todo[source] -= cl_bits_assign(image->todo[source], from, to, false);
+		else
+			forget_todo(image, source, from, to);
+	}
+	return changed;
+}
+
+void cl_space_retire(struct cl_space *space)
+{
+	cl_space_drop(space, 0, space->image->nr_pages);
+	space->retired = true;
+	free(space->missing);
+	free(space->regions);
+	free(space->by_dump);
+	free(space->waiters);
+	space->missing = NULL;
+	space->regions = NULL;
+	space->by_dump = NULL;
+	space->waiters = NULL;
+	space->nr_regions = space->max_regions = space->nr_waiters = space->max_waiters = 0;
+}
+
+/* Drop the pages at current addresses [start, end). */
+static void drop_range(struct cl_space *space, uint64_t start, uint64_t end)
+{
+	size_t at;
+
+	for (at = region_from(space, start); at < space->nr_regions && space->regions[at].start < end; at++) {
+		const struct cl_region *region = &space->regions[at];
+		uint64_t low = region->start > start ? region->start : start;
+		uint64_t high = region->end < end ? region->end : end;
+
+		cl_space_drop(space, index_from(space->image, region->at_dump + (low - region->start)),
+			      index_from(space->image, region->at_dump + (high - region->start)));
+	}
+}
+
+int cl_space_unmap(struct cl_space *space, uint64_t start, uint64_t end)
+{
+	size_t first, last;
+	int ret;
+
+	drop_range(space, start, end);
+	ret = isolate(space, start, end, &first, &last);
+	if (ret < 0)
+		return ret;
+	memmove(&space->regions[first], &space->regions[last],
+		(space->nr_regions - last) * sizeof(*space->regions));
+	space->nr_regions -= last - first;
+	return sort_by_dump(space);
+}
+
+void cl_space_remove(struct cl_space *space, uint64_t start, uint64_t end)
+{
+	drop_range(space, start, end);
+}
+
+int cl_space_remap(struct cl_space *space, uint64_t from, uint64_t to, uint64_t length)
+{
+	struct cl_region *moved;
+	size_t first, last, count, at, i;
+	int ret;
+
+	ret = isolate(space, from, from + length, &first, &last);
+	if (ret < 0)
+		return ret;
+	count = last - first;
+	if (!count)
+		return 0;
+	moved = reallocarray(NULL, count, sizeof(*moved));
+	if (!moved)
+		return -ENOMEM;
+	memcpy(moved, &space->regions[first], count * sizeof(*moved));
+	memmove(&space->regions[first], &space->regions[last],
+		(space->nr_regions - last) * sizeof(*space->regions));
+	space->nr_regions -= count;
+	/* The kernel has unmapped whatever was there and said so; this holds even if the event was lost. */
+	ret = cl_space_unmap(space, to, to + length);
+	at = region_from(space, to);
+	for (i = 0; i < count && ret == 0; i++) {
+		moved[i].start = moved[i].start - from + to;
+		moved[i].end = moved[i].end - from + to;
+		ret = insert_region(space, at + i, moved[i]);
+	}
+	free(moved);
+	return ret < 0 ? ret : sort_by_dump(space);
+}
+
+uint64_t cl_space_zero_span(const struct cl_space *space, uint64_t addr, uint64_t max_pages)
+{
+	size_t at = region_from(space, addr);
+	const struct cl_region *region;
+	uint64_t room, next, limit, vaddr;
+
+	if (at == space->nr_regions || space->regions[at].start > addr)
+		return 1;
+	region = &space->regions[at];
+	room = (region->end - addr) / CL_PAGE_SIZE;
+	if (max_pages > room)
+		max_pages = room;
+	vaddr = region->at_dump + (addr - region->start);
+	/* A page within max_pages of here has an index within max_pages of the first: look no further. */
+	next = index_from(space->image, vaddr);
+	limit = next + max_pages < space->image->nr_pages ? next + max_pages : space->image->nr_pages;
+	next = cl_bits_find(space->missing, next, limit, true);
+	if (next < limit) {
+		room = (cl_image_vaddr(space->image, next) - vaddr) / CL_PAGE_SIZE;
+		if (max_pages > room)
+			max_pages = room;
+	}
+	return max_pages ? max_pages : 1;
+}

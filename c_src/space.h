@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * space: which pages of which address space are missing, and where they belong now. Pure data: no system
+ * call, no lock of its own; the engine calls everything here under its one mutex.
+ *
+ * An *image* (struct cl_image) is one dumped task's lazy pages, as its pagemap lists them: a sorted table of
+ * extents, in which every page has an index 0..nr_pages-1 by ascending address. The image knows which pages
+ * are still `todo`: neither asked for nor needless. A page is fetched once, whatever the number of address
+ * spaces that miss it.
+ *
+ * A *space* (struct cl_space) is one living address space with its own userfaultfd: the restored task's, and
+ * one for every child forked while pages were missing. It knows which pages of the image it misses, and for
+ * every stretch of its memory the address that it had at the dump (regions: mremap moves them).
+ *
+ * The rules (where "missing" changes):
+ *   created      every page of the image that lies in a VMA is missing.
+ *   filled       UFFDIO_COPY installed it, or said EEXIST: no longer missing.
+ *   unmapped     no longer missing; the region is gone.
+ *   removed      (MADV_DONTNEED, MADV_FREE...) no longer missing: it reads as zeroes from now on; the region stays.
+ *   remapped     still missing, at its new address.
+ *   forked       the child misses what the parent misses at that moment. The kernel refuses copies (EAGAIN)
+ *                from the fork until its event is read, and the engine holds copies back while it reads
+ *                events (the gate, engine.h), so "that moment" is exact: what was filled before is in the
+ *                child by copy-on-write, what was not is in its bitmap.
+ * A page that is not missing anywhere is never asked for, and a page that is missing somewhere is todo or on
+ * its way: nothing is lost, nothing is fetched twice.
+ */
+#ifndef CL_SPACE_H
+#define CL_SPACE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "criu_lazy.h"
+
+enum cl_source { CL_REMOTE, CL_LOCAL, CL_SOURCES };
+
+/* A pagemap entry's pages, at most CL_EXTENT_MAX_PAGES; requests never cross an extent's end. */
+struct cl_extent {
+	uint64_t vaddr; /* at the dump */
+	uint32_t first; /* index of its first page in the image */
+	uint32_t local; /* 0: at the page server; else 1 + index of its place in cl_image.locals */
+};
+
+/* Where a local extent's pages are: byte offset in the pages image of layer `layer` (0 the images directory
+ * itself, 1 its parent, ...). */
+struct cl_local {
+	uint64_t offset;
+	uint32_t layer;
+};
+
+struct cl_image {
+	int32_t pid;               /* in the dumpee's pid namespace: the page server's dst_id */
+	struct cl_extent *extents; /* nr_extents of them, and a sentinel whose `first` is nr_pages */
+	size_t nr_extents;
+	struct cl_local *locals;
+	size_t nr_locals;
+	uint64_t nr_pages;
+	/* By enum cl_source: which pages are to be had there and still todo, and where background transfer
+	 * goes on (page index). */
+	uint64_t *todo[CL_SOURCES];
+	uint64_t nr_todo[CL_SOURCES];
+	uint64_t background[CL_SOURCES];
+	struct cl_vma *vmas;
+	size_t nr_vmas;
+	struct cl_pages_local *pages; /* where local pages are; the engine's */
+	struct cl_space *spaces;   /* oldest first; only ever appended to while the image is served */
+	struct cl_image *next;
+};
+
+struct cl_region {
+	uint64_t start, end; /* now */
+	uint64_t at_dump;    /* the address that `start` had at the dump */
+};
+
+/* A thread of the task waits for this page since then. */
+struct cl_waiter {
+	uint64_t index;
+	uint64_t since_us;
+};
+
+struct cl_space {
+	struct cl_image *image;
+	struct cl_space *next;     /* in the image's list */
+	int uffd;                  /* -1 once finished */
+	int32_t pid;
+	uint64_t *missing;         /* bitmap over the image's pages */
+	uint64_t nr_missing;
+	struct cl_region *regions; /* by start */
+	uint32_t *by_dump;         /* indices into regions, by at_dump; NULL while both orders are the same */
+	size_t nr_regions, max_regions;
+	struct cl_waiter *waiters;
+	size_t nr_waiters, max_waiters;
+	/* The gate: see engine.h. */
+	unsigned int copying;      /* copies in progress */
+	bool reading;              /* events are being read: no copy may start */
+	uint64_t events_read;      /* grows with every batch of events */
+	bool retired;              /* complete, or its task exited */
+};
+
+#define CL_EXTENT_MAX_PAGES (1U << 18)
+#define CL_NO_PAGE UINT64_MAX
+
+/* Build an image from extents appended in ascending order. All return 0 or -ENOMEM. */
+struct cl_image *cl_image_new(int32_t pid, const struct cl_vma *vmas, size_t nr_vmas);
+int cl_image_append(struct cl_image *image, uint64_t vaddr, uint64_t nr_pages, const struct cl_local *local);
+int cl_image_seal(struct cl_image *image);
+void cl_image_free(struct cl_image *image);
+
+/* The extent that holds page `index`; index < nr_pages. */
+const struct cl_extent *cl_image_extent(const struct cl_image *image, uint64_t index);
+
+/* Page index of dump address vaddr, or CL_NO_PAGE. */
+uint64_t cl_image_index(const struct cl_image *image, uint64_t vaddr);
+
+/* Dump address of page `index`. */
+uint64_t cl_image_vaddr(const struct cl_image *image, uint64_t index);
+
+static inline enum cl_source cl_extent_source(const struct cl_extent *extent)
+{
+	return extent->local ? CL_LOCAL : CL_REMOTE;
+}
+
+/*
+ * Take pages off the todo list: the first run at or after `from` (wrapping to 0 if `wrap`) of at most
+ * max_pages within one extent. Returns their number, 0 if there is none; *index is the first.
+ */
+uint64_t cl_image_take(struct cl_image *image, enum cl_source source, uint64_t from, bool wrap, uint64_t max_pages,
+		       uint64_t *index);
+
+/* Put back on the todo list what of pages [from, to) (of one extent) is missing in some space. */
+void cl_image_ask_again(struct cl_image *image, uint64_t from, uint64_t to);
+
+/* The restored task's space, appended to the image's list. uffd is owned by the space. NULL: -ENOMEM. */
+struct cl_space *cl_space_new(struct cl_image *image, int32_t pid, int uffd);
+
+/* A forked child of `parent`. NULL: -ENOMEM. */
+struct cl_space *cl_space_fork(struct cl_space *parent, int uffd);
+
+/* Its task is gone or complete: nothing is missing any more; memory is given back. */
+void cl_space_retire(struct cl_space *space);
+
+/* What lies at address `addr` now: a page index if that page is missing, else CL_NO_PAGE. */
+uint64_t cl_space_missing_at(const struct cl_space *space, uint64_t addr);
+
+/* A run of missing pages that lie side by side, both at the dump and now. */
+struct cl_run {
+	uint64_t index;
+	uint64_t nr_pages;
+	uint64_t address; /* now */
+};
+
+/* The first run within pages [from, to) of one extent; false if none of them is missing. */
+bool cl_space_next_run(const struct cl_space *space, uint64_t from, uint64_t to, struct cl_run *run);
+
+/* Pages [from, to) arrived (or were there). Returns how many had been missing. */
+uint64_t cl_space_filled(struct cl_space *space, uint64_t from, uint64_t to);
+
+/* Pages [from, to) are not needed any more. Returns how many had been missing. */
+uint64_t cl_space_drop(struct cl_space *space, uint64_t from, uint64_t to);
+
+/* The kernel's events, by current addresses. unmap, remap: 0 or -ENOMEM. */
+int cl_space_unmap(struct cl_space *space, uint64_t start, uint64_t end);
+void cl_space_remove(struct cl_space *space, uint64_t start, uint64_t end);
+int cl_space_remap(struct cl_space *space, uint64_t from, uint64_t to, uint64_t length);
+
+/*
+ * How many pages from `addr` on, at most `max_pages`, lie in the same region and are not missing: they may be
+ * given zeroes (UFFDIO_ZEROPAGE never overwrites). At least 1.
+ */
+uint64_t cl_space_zero_span(const struct cl_space *space, uint64_t addr, uint64_t max_pages);
+
+#endif

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "uffd.h"
+
+#include <errno.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#ifndef UFFDIO_POISON /* headers older than Linux 6.6 */
+struct uffdio_poison {
+	struct uffdio_range range;
+	__u64 mode;
+	__s64 updated;
+};
+#define UFFDIO_POISON _IOWR(UFFDIO, 0x08, struct uffdio_poison)
+#endif
+
+int cl_uffd_read(int uffd, struct uffd_msg *events, size_t max)
+{
+	ssize_t bytes;
+
+	do
+		bytes = read(uffd, events, max * sizeof(*events));
+	while (bytes < 0 && errno == EINTR);
+	if (bytes < 0)
+		return errno == EAGAIN ? 0 : -errno;
+	return (int)((size_t)bytes / sizeof(*events));
+}
+
+/* The kernel tells what it did in a signed count, or a negative errno there. */
+static int result(int ret, int64_t count, uint64_t *done_bytes)
+{
+	int error = ret < 0 ? -errno : 0;
+
+	*done_bytes = count > 0 ? (uint64_t)count : 0;
+	return error == -ENOSPC ? -ESRCH : error;
+}
+
+int cl_uffd_copy(int uffd, uint64_t address, const void *data, uint64_t length, uint64_t *done_bytes)
+{
+	struct uffdio_copy copy = { .dst = address, .src = (uint64_t)(uintptr_t)data, .len = length };
+	int ret = ioctl(uffd, UFFDIO_COPY, &copy);
+
+	return result(ret, copy.copy, done_bytes);
+}
+
+int cl_uffd_zero(int uffd, uint64_t address, uint64_t length, uint64_t *done_bytes)
+{
+	struct uffdio_zeropage zero = { .range = { .start = address, .len = length } };
+	int ret = ioctl(uffd, UFFDIO_ZEROPAGE, &zero);
+
+	return result(ret, zero.zeropage, done_bytes);
+}
+
+int cl_uffd_wake(int uffd, uint64_t address, uint64_t length)
+{
+	struct uffdio_range range = { .start = address, .len = length };
+
+	return ioctl(uffd, UFFDIO_WAKE, &range) < 0 ? -errno : 0;
+}
+
+int cl_uffd_poison(int uffd, uint64_t address, uint64_t length, uint64_t *done_bytes)
+{
+	struct uffdio_poison poison = { .range = { .start = address, .len = length } };
+	int ret = ioctl(uffd, UFFDIO_POISON, &poison);
+
+	return result(ret, poison.updated, done_bytes);
+}
