@@ -1,0 +1,104 @@
+"""The C engine (c_src/criu_lazy.h) as one class; it adds no policy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from criu_lazy_ext.errors import CriuLazyError
+
+if TYPE_CHECKING:
+    from array import array
+
+
+class EngineError(CriuLazyError):
+    """The engine refused or failed; the message is the engine's own line."""
+
+
+class Engine:
+    """Serves the faults of one restore. All methods but `run` return at once.
+
+    `stop` and `stats` may be called from another thread while `run` runs; `run` releases the GIL.
+    """
+
+    def __init__(
+        self,
+        *,
+        images_fd: int,
+        log_fd: int = -1,
+        log_level: int = 0,
+        auto_dedup: bool = False,
+        collapse: bool = True,
+        workers: int = 0,
+        max_in_flight_bytes: int = 0,
+        wire_version: int = 0,
+    ) -> None:
+        """Descriptors are borrowed. 0 stands for the engine's own choice. Raises EngineError."""
+        try:
+            from criu_lazy_ext import _engine
+        except ImportError as error:
+            raise EngineError(f"the C engine is not built for this Python: {error}; pip install .") from error
+        self._ffi: Any = _engine.ffi
+        self._lib: Any = _engine.lib
+        config = self._ffi.new("struct cl_config *")
+        config.images_fd = images_fd
+        config.remote_fd = -1
+        config.log_fd = log_fd
+        config.log_level = log_level
+        config.wire_version = wire_version
+        config.auto_dedup = auto_dedup
+        config.collapse = collapse
+        config.nr_workers = workers
+        config.max_in_flight_bytes = max_in_flight_bytes
+        problem = self._ffi.new("const char **")
+        self._engine = self._lib.cl_engine_new(config, problem)
+        if self._engine == self._ffi.NULL:
+            raise EngineError(self._text(problem[0]) or "the engine could not be made")
+
+    def close(self) -> None:
+        """Free the engine; nothing may be called after it."""
+        if self._engine is not None:
+            self._lib.cl_engine_free(self._engine)
+            self._engine = None
+
+    def add_task(self, pid: int, vmas: array[int]) -> None:
+        """Announce a task; `vmas` as from Images.vmas. Raises EngineError."""
+        bounds = self._ffi.from_buffer("struct cl_vma[]", vmas)
+        self._check(self._lib.cl_engine_add_task(self._engine, pid, bounds, len(vmas) // 2), f"task {pid}")
+
+    def wire_version(self) -> int:
+        """Protocol version that the pagemap images tell: 1, 2, or 0 if they have no entry."""
+        return int(self._lib.cl_engine_wire_version(self._engine))
+
+    def set_remote(self, fd: int) -> None:
+        """Hand over a connected socket to the page server. Raises EngineError."""
+        self._check(self._lib.cl_engine_set_remote(self._engine, fd), "page server connection")
+
+    def run(self, restore_fd: int) -> int:
+        """Serve the restore connected at `restore_fd`, which is handed over; 0 or a negative errno."""
+        return int(self._lib.cl_engine_run(self._engine, restore_fd))
+
+    def stop(self) -> None:
+        """Make `run` return -ECANCELED soon."""
+        self._lib.cl_engine_stop(self._engine)
+
+    def error(self) -> str:
+        """What went wrong, as one line; "" if nothing did."""
+        return self._text(self._lib.cl_engine_error(self._engine))
+
+    def stats(self) -> dict[str, int | list[int]]:
+        """The counters of struct cl_stats, by its names."""
+        stats = self._ffi.new("struct cl_stats *")
+        self._lib.cl_engine_stats(self._engine, stats)
+        values = ((name, getattr(stats, name)) for name, _ in self._ffi.typeof("struct cl_stats").fields)
+        return {name: value if isinstance(value, int) else list(value) for name, value in values}
+
+    def _check(self, result: int, subject: str) -> None:
+        if result < 0:
+            import os
+
+            raise EngineError(self.error() or f"{subject}: {os.strerror(-result)}")
+
+    def _text(self, text: Any) -> str:
+        if text == self._ffi.NULL:
+            return ""
+        return bytes(self._ffi.string(text)).decode(errors="replace")

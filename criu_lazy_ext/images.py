@@ -1,0 +1,157 @@
+"""CRIU's images, as far as a lazy restore needs them: the process tree and each task's VMAs.
+
+The messages are pycriu's, found at run time. Pagemap images are not read here but by the engine. Of pycriu
+only the modules of these messages are imported: they load in half the time of all of it, and that time is
+downtime.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import struct
+import sys
+from array import array
+from typing import TYPE_CHECKING, Any
+
+from criu_lazy_ext.errors import CriuLazyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# An image file starts with the magic number of its kind, most kinds with one of the common ones before it;
+# then come entries: u32 length, message. All little-endian.
+_COMMON_MAGICS = (0x54564319, 0x55105940)
+_MAGIC = {"inventory": 0x58313116, "pstree": 0x50273030, "mm": 0x57492820}
+_SUPPORTED_VERSIONS = (1, 2)
+
+
+class ImageError(CriuLazyError):
+    """An image is missing, damaged, or not understood."""
+
+
+class PycriuMissing(CriuLazyError):
+    """pycriu, or the protobuf package it needs, is not there; the message says how to get it."""
+
+    def __init__(self, reason: str, os_release: str) -> None:
+        super().__init__(f"{reason} ({sys.executable}): {how_to_get_pycriu(os_release)}")
+
+
+def how_to_get_pycriu(os_release: str) -> str:
+    """One line of advice for the distribution that `os_release` (the text of /etc/os-release) names."""
+    fields = dict(line.partition("=")[::2] for line in os_release.splitlines())
+    names = f"{fields.get('ID', '')} {fields.get('ID_LIKE', '')}".replace('"', "").split()
+    if "debian" in names:
+        # Debian 12's criu carries it; later ones have a package of its own. Both are for the system's Python.
+        version = fields.get("VERSION_ID", "").strip('"')
+        package = "criu" if fields.get("ID") == "debian" and version == "12" else "python3-pycriu"
+        return f"apt install {package}, and run criu-lazy with /usr/bin/python3"
+    return "install your distribution's package of CRIU's Python modules (pycriu), for this Python"
+
+
+class Images:
+    """A directory of images.
+
+    Paths are opened relative to the directory's descriptor, which is borrowed. Every method raises ImageError
+    for a file it can't read.
+    """
+
+    def __init__(self, directory_fd: int, directory: str) -> None:
+        """`directory` names it in messages. Raises PycriuMissing."""
+        self._fd = directory_fd
+        self._directory = directory
+        self._pstree_entry = _message("pstree")
+        self._mm_entry = _message("mm")
+        self._inventory_entry = _message("inventory")
+
+    def check_inventory(self) -> None:
+        """Make sure that this is a complete dump of a version that is understood."""
+        for entry in self._entries("inventory.img", "inventory", self._inventory_entry):
+            version = entry.img_version
+            if version not in _SUPPORTED_VERSIONS:
+                raise ImageError(f"{self._path('inventory.img')}: image version {version} is not supported")
+            return
+        raise ImageError(f"{self._path('inventory.img')} is empty: the dump did not finish")
+
+    def pids(self) -> list[int]:
+        """Pids of all tasks, dead ones included, the root task first: as in the dumpee's pid namespace."""
+        pids = [entry.pid for entry in self._entries("pstree.img", "pstree", self._pstree_entry)]
+        if not pids or min(pids) <= 0 or len(set(pids)) != len(pids):
+            raise ImageError(f"{self._path('pstree.img')} is damaged: its pids are {pids[:8]}")
+        return pids
+
+    def vmas(self, pid: int) -> array[int] | None:
+        """The VMAs of a task as start, end, start, end... (bytes, sorted, u64), or None for a dead task.
+
+        Tasks never share an address space: criu refuses to dump such ones.
+        """
+        name = f"mm-{pid}.img"
+        if not self._exists(name):
+            if self._exists(f"pagemap-{pid}.img"):
+                raise ImageError(f"{self._path(name)} is missing, but the task has a pagemap")
+            return None
+        entries = list(self._entries(name, "mm", self._mm_entry))
+        if len(entries) != 1:
+            raise ImageError(f"{self._path(name)} is damaged: {len(entries)} entries instead of one")
+        bounds = array("Q", [bound for vma in entries[0].vmas for bound in (vma.start, vma.end)])
+        if bounds != array("Q", sorted(bounds)):
+            raise ImageError(f"{self._path(name)} is damaged: the VMAs are not in order")
+        return bounds
+
+    def _entries(self, name: str, kind: str, message: Any) -> Iterator[Any]:
+        content = memoryview(self._read(name))
+        position = 4
+        if len(content) >= 8 and struct.unpack_from("<I", content)[0] in _COMMON_MAGICS:
+            position = 8
+        if len(content) < position or struct.unpack_from("<I", content, position - 4)[0] != _MAGIC[kind]:
+            raise ImageError(f"{self._path(name)} is no {kind} image, or damaged")
+        while position < len(content):
+            start = position + 4
+            length = struct.unpack_from("<I", content, position)[0] if start <= len(content) else 0
+            if start + length > len(content):
+                raise ImageError(f"{self._path(name)} is cut short at {len(content)} bytes")
+            try:
+                entry = message.FromString(bytes(content[start : start + length]))
+            except Exception as error:  # protobuf's DecodeError, which isn't imported for this alone
+                raise ImageError(f"{self._path(name)} is damaged: {error}") from error
+            yield entry
+            position = start + length
+
+    def _read(self, name: str) -> bytes:
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._fd)
+            with os.fdopen(fd, "rb") as file:
+                return file.read()
+        except OSError as error:
+            raise ImageError(f"can't read {self._path(name)}: {error.strerror}") from error
+
+    def _exists(self, name: str) -> bool:
+        return os.access(name, os.F_OK, dir_fd=self._fd)
+
+    def _path(self, name: str) -> str:
+        return f"{self._directory}/{name}"
+
+
+def _message(kind: str) -> Any:
+    """pycriu's class of the `kind` message; raises PycriuMissing."""
+    try:
+        spec = importlib.util.find_spec("pycriu")
+        if spec is None or not spec.submodule_search_locations:
+            raise PycriuMissing("pycriu is not there for this Python", _os_release())
+        # pycriu puts this on the path itself once it is imported: its message modules import each other so.
+        modules = f"{spec.submodule_search_locations[0]}/images"
+        if modules not in sys.path:
+            sys.path.append(modules)
+        return getattr(importlib.import_module(f"{kind}_pb2"), f"{kind}_entry")
+    except (ImportError, AttributeError, TypeError) as error:
+        # TypeError is protobuf's word for modules generated by a protoc too old for it.
+        raise PycriuMissing(f"pycriu can't be loaded: {error}", _os_release()) from error
+
+
+def _os_release() -> str:
+    try:
+        with os.fdopen(os.open("/etc/os-release", os.O_RDONLY | os.O_CLOEXEC), encoding="utf-8") as file:
+            return file.read()
+    except OSError:
+        return ""

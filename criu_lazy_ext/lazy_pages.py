@@ -1,0 +1,311 @@
+"""`criu-lazy lazy-pages`: a drop-in for `criu lazy-pages`.
+
+What is seen from outside comes in criu's order: images directory opened, work directory entered, log opened,
+process tree read, socket bound, daemon forked and pidfile written, status-ready scripts, status byte; then
+one connection from `criu restore`. The page server is called as late as can be: a page server serves one
+connection ever, and losing it before the restored task runs would cost the source its task.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import sys
+import time
+
+from criu_lazy_ext import __version__, criu_options, page_client
+from criu_lazy_ext.criu_log import INFO, Log
+from criu_lazy_ext.criu_options import Options
+from criu_lazy_ext.engine import Engine
+from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.getopt_long import OptionError
+from criu_lazy_ext.images import Images
+from criu_lazy_ext.stop_signals import Stopped, StopSignals
+
+SOCKET_NAME = "lazy-pages.socket"
+STATS_INTERVAL_MS = 200
+PROGRESS_INTERVAL_S = 1.0
+
+
+class LazyPagesError(CriuLazyError):
+    """The restored task can't be served."""
+
+
+def main(argv: list[str]) -> int:
+    """Run `criu-lazy lazy-pages ARGV`; returns criu's exit status: 0, or 1 for any error.
+
+    After SIGTERM, SIGINT or SIGHUP the process ends by that signal, as criu does.
+    """
+    log = Log(criu_options.DEFAULT_LOG_LEVEL, time.monotonic())
+    try:
+        options = criu_options.parse(argv, os.environ)
+    except OptionError as error:
+        log.error(str(error))
+        if error.usage:
+            print(criu_options.USAGE)
+        return 1
+    if options.show:
+        print(criu_options.HELP if options.show == "help" else f"Version: {__version__} (criu-lazy)")
+        return 0
+    log.level = options.log_level
+    signals = StopSignals()
+    try:
+        return serve(options, log, signals)
+    except CriuLazyError as error:
+        log.error(str(error))
+        return 1
+    except Stopped:
+        log.error(f"stopped by {signal.Signals(signals.received).name}")
+        signals.die()
+        return 1
+    finally:
+        signals.close()
+
+
+def serve(options: Options, log: Log, signals: StopSignals) -> int:
+    """All of the daemon's life; in the parent of --daemon it returns once the daemon runs.
+
+    Raises CriuLazyError for anything that goes wrong, Stopped after a signal.
+    """
+    for fd in options.close_fds:
+        with contextlib.suppress(OSError):  # criu doesn't mind either
+            os.close(fd)
+    images_fd = _open_images(options)
+    work_dir = options.work_dir or options.images_dir
+    try:
+        os.chdir(work_dir)
+    except OSError as error:
+        raise LazyPagesError(f"can't change directory to {work_dir}: {error.strerror}") from error
+    log.open(options.log_file)
+    log.info(f"Version: {__version__} (criu-lazy lazy-pages)")
+    if options.ignored:
+        log.debug(f"Options without meaning for lazy-pages: {' '.join(options.ignored)}")
+    page_client.check(options)
+
+    images = Images(images_fd, options.images_dir)
+    images.check_inventory()
+    pids = images.pids()
+    listener = _listen(log)
+    if options.daemon and not _daemonise(options, log):
+        return 0
+    signals.catch()
+    _run_scripts(options, images_fd, log)
+    if options.status_fd >= 0:
+        _write_status(options.status_fd)
+
+    engine = Engine(
+        images_fd=images_fd,
+        log_fd=log.fd,
+        log_level=options.log_level,
+        auto_dedup=options.auto_dedup,
+        collapse=options.collapse,
+        workers=options.workers,
+        max_in_flight_bytes=options.max_in_flight_bytes,
+    )
+    stats = Stats(engine, options.stats_fd)
+    try:
+        _add_tasks(engine, images, pids, log)
+        connection = _accept(listener, signals, stats)
+        if options.page_server:
+            # The restore's first word means that its tasks are almost there. If there is none, it failed.
+            signals.wait(connection.fileno(), select.POLLIN)
+            if not connection.recv(1, socket.MSG_PEEK):
+                raise LazyPagesError("criu restore hung up before any task was there: see its log")
+            engine.set_remote(page_client.connect(options, signals.wait, log))
+        _run(engine, connection.detach(), signals, stats, log)
+    except CriuLazyError as error:
+        stats.write("failed", str(error))
+        raise
+    except Stopped:
+        stats.write("failed", "stopped by a signal")
+        raise
+    else:
+        stats.write("done")
+    finally:
+        engine.close()
+    return 0
+
+
+def _open_images(options: Options) -> int:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    try:
+        fd = os.open(options.images_dir, flags)
+    except OSError as error:
+        raise LazyPagesError(f"can't open image directory {options.images_dir}: {error.strerror}") from error
+    if options.prev_images_dir is not None:
+        try:
+            os.close(os.open(options.prev_images_dir, flags, dir_fd=fd))
+        except OSError as error:
+            parent = f"{options.images_dir}/{options.prev_images_dir}"
+            raise LazyPagesError(f"can't open parent image directory {parent}: {error.strerror}") from error
+    return fd
+
+
+def _listen(log: Log) -> socket.socket:
+    """The socket for criu restore, in the work directory; one left over by an earlier daemon is replaced."""
+    log.debug(f"uffd: Waiting for incoming connections on {SOCKET_NAME}")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if os.path.lexists(SOCKET_NAME):
+            os.unlink(SOCKET_NAME)  # noqa: PTH108 (pathlib would cost 5 ms of start-up)
+        listener.bind(SOCKET_NAME)
+        listener.listen(10)
+    except OSError as error:
+        raise LazyPagesError(f"can't listen on {os.getcwd()}/{SOCKET_NAME}: {error.strerror}") from error  # noqa: PTH109
+    return listener
+
+
+def _daemonise(options: Options, log: Log) -> bool:
+    """Fork; True in the daemon, which goes on only when its pidfile is written. False in the parent."""
+    go_on, told = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(told)
+        os.setsid()
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        if null > 2:
+            os.close(null)
+        os.read(go_on, 1)
+        os.close(go_on)
+        return True
+    os.close(go_on)
+    if options.pidfile is not None:
+        try:
+            _write_pidfile(options.pidfile, pid)
+        except OSError as error:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise LazyPagesError(f"pidfile: can't write {options.pidfile}: {error.strerror}") from error
+        log.debug(f"pidfile: Wrote pid {pid} to {options.pidfile}")
+    os.close(told)
+    return False
+
+
+def _write_pidfile(path: str, pid: int) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, str(pid).encode())
+    finally:
+        os.close(fd)
+
+
+def _run_scripts(options: Options, images_fd: int, log: Log) -> None:
+    """Run the --action-script files for status-ready, with criu's environment; one that fails ends us."""
+    log.debug("Running status-ready scripts")
+    for script in options.action_scripts:
+        import subprocess
+
+        image_dir = f"/proc/{os.getpid()}/fd/{images_fd}"
+        environ = {**os.environ, "CRTOOLS_SCRIPT_ACTION": "status-ready", "CRTOOLS_IMAGE_DIR": image_dir}
+        try:
+            status = subprocess.run([script], env=environ, check=False).returncode
+        except OSError as error:
+            raise LazyPagesError(f"can't run action script {script}: {error.strerror}") from error
+        if status != 0:
+            raise LazyPagesError(f"action script {script} failed with status {status}")
+
+
+def _write_status(fd: int) -> None:
+    try:
+        os.write(fd, b"\0")
+    except OSError as error:
+        raise LazyPagesError(f"can't write into the status fd {fd}: {error.strerror}") from error
+    os.close(fd)
+
+
+def _add_tasks(engine: Engine, images: Images, pids: list[int], log: Log) -> None:
+    for pid in pids:
+        vmas = images.vmas(pid)
+        if vmas is None:
+            log.debug(f"uffd: {pid}: dead task, nothing to serve")
+            continue
+        engine.add_task(pid, vmas)
+        log.debug(f"uffd: {pid}: Found {len(vmas) // 2} VMAs in image")
+    log.debug(f"uffd: Found {engine.stats()['total_pages']} pages to be handled by UFFD")
+
+
+def _accept(listener: socket.socket, signals: StopSignals, stats: Stats) -> socket.socket:
+    """The one connection from criu restore; the socket's name stays, as with criu."""
+    while not signals.ready(listener.fileno(), select.POLLIN, STATS_INTERVAL_MS if stats.wanted else None):
+        stats.write("waiting")
+    with listener:
+        return listener.accept()[0]
+
+
+def _run(engine: Engine, restore_fd: int, signals: StopSignals, stats: Stats, log: Log) -> None:
+    """Serve until the engine ends; raises LazyPagesError, or Stopped once a signal has stopped it."""
+    import threading
+
+    ended, tell_end = os.pipe()
+    result: list[int] = []
+
+    def run_engine() -> None:
+        try:
+            result.append(engine.run(restore_fd))
+        finally:
+            os.close(tell_end)
+
+    threading.Thread(target=run_engine, name="engine", daemon=True).start()
+    interval = STATS_INTERVAL_MS if stats.wanted or log.level >= INFO else None
+    told_at = time.monotonic()
+    stopped = False
+    while True:
+        try:
+            if signals.ready(ended, select.POLLIN, interval):
+                break
+        except Stopped:
+            stopped = True
+            engine.stop()
+            signals.disarm()  # a second signal ends us at once
+        stats.write("serving")
+        if time.monotonic() - told_at >= PROGRESS_INTERVAL_S:
+            told_at = time.monotonic()
+            counters = engine.stats()
+            log.info(f"uffd: {counters['remaining_pages']} of {counters['total_pages']} pages remaining")
+    os.close(ended)
+    if stopped:
+        raise Stopped
+    if not result or result[0] < 0:
+        reason = os.strerror(-result[0]) if result else "it raised an exception"
+        raise LazyPagesError(engine.error() or f"the engine failed: {reason}")
+    counters = engine.stats()
+    log.debug(f"uffd: UFFD transferred pages: ({counters['copied_pages']}/{counters['total_pages']})")
+    log.info(f"uffd: {counters['zero_pages']} zero pages, {counters['dropped_pages']} not needed any more")
+
+
+class Stats:
+    """The --stats-fd stream: one JSON object a line, the keys of struct cl_stats and "state", "error"."""
+
+    def __init__(self, engine: Engine, fd: int) -> None:
+        """`fd` -1: nobody wants them."""
+        self._engine = engine
+        self._fd = fd
+
+    @property
+    def wanted(self) -> bool:
+        return self._fd >= 0
+
+    def write(self, state: str, error: str = "") -> None:
+        """Write one line. A reader that is gone or too slow loses lines; it never holds up the daemon."""
+        if not self.wanted:
+            return
+        import json
+
+        line = json.dumps({**self._engine.stats(), "state": state, "error": error}) + "\n"
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
+        try:
+            # A pipe ready for writing takes PIPE_BUF (4096) bytes at once, and a line is shorter.
+            if any(events & select.POLLOUT for _, events in poll.poll(0)):
+                os.write(self._fd, line.encode())
+        except OSError:
+            self._fd = -1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,78 @@
+"""The connection to a page server: name resolution, connect, and, one day, TLS."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import stat
+from typing import TYPE_CHECKING
+
+from criu_lazy_ext.errors import CriuLazyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from criu_lazy_ext.criu_log import Log
+    from criu_lazy_ext.criu_options import Options
+
+
+class PageServerError(CriuLazyError):
+    """There is no way to the page server."""
+
+
+def check(options: Options) -> None:
+    """Refuse what can't work before anything is touched; raises PageServerError."""
+    if not options.page_server:
+        return
+    if options.tls:  # TLS is wired in here and in connect(), once the engine has it
+        raise PageServerError("--tls: not in this version; reach the page server over a private network")
+    if options.ps_socket < 0 and not options.address:
+        raise PageServerError("--page-server needs --address (and --port) of the page server, or --ps-socket")
+    if options.ps_socket < 0 and not options.port:
+        raise PageServerError("--page-server needs the --port of the page server")
+
+
+def connect(options: Options, wait: Callable[[int, int], None], log: Log) -> int:
+    """A connected socket to the page server, owned by the caller; raises PageServerError.
+
+    `wait(fd, events)` blocks until poll(2) reports the events; it may raise to give up. Every address of the
+    name is tried, once, in order. A page server serves one connection ever: call this only when its pages are
+    needed.
+    """
+    if options.ps_socket >= 0:
+        log.info(f"page-xfer: Reusing ps socket {options.ps_socket}")
+        return _inherited(options.ps_socket)
+    try:
+        addresses = socket.getaddrinfo(options.address, options.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise PageServerError(f"can't resolve the page server's name {options.address}: {reason}") from error
+    problem = "it has no address"
+    for family, kind, protocol, _, address in addresses:
+        shown = f"{address[0]!s}:{address[1]!s}"
+        log.info(f"Connecting to server {shown}")
+        with socket.socket(family, kind, protocol) as connection:
+            connection.setblocking(False)
+            result = connection.connect_ex(address)
+            if result == errno.EINPROGRESS:
+                wait(connection.fileno(), select.POLLOUT)
+                result = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if result == 0:
+                connection.setblocking(True)
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return connection.detach()
+        problem = os.strerror(result)
+        log.info(f"Can't connect to server {shown}: {problem}")
+    raise PageServerError(f"can't connect to the page server {options.address}:{options.port}: {problem}")
+
+
+def _inherited(fd: int) -> int:
+    try:
+        is_socket = stat.S_ISSOCK(os.fstat(fd).st_mode)
+    except OSError as error:
+        raise PageServerError(f"--ps-socket {fd}: {error.strerror}") from error
+    if not is_socket:
+        raise PageServerError(f"--ps-socket {fd} is no socket")
+    return fd
