@@ -12,10 +12,11 @@ from pathlib import Path
 from cffi import FFI
 
 C_SRC = Path(__file__).resolve().parent.parent / "c_src"
+PUBLIC_HEADERS = ("criu_lazy.h", "relay.h")
 
 
 def declarations(header: str) -> str:
-    """The part of the public header between the CFFI markers, comments removed."""
+    """The part of a public header between the CFFI markers, comments removed."""
     part = header.split("/* CFFI-BEGIN */", 1)[1].split("/* CFFI-END */", 1)[0]
     return re.sub(r"/\*.*?\*/", "", part, flags=re.DOTALL)
 
@@ -35,10 +36,11 @@ def flags() -> tuple[list[str], list[str]]:
 
 compile_args, link_args = flags()
 ffibuilder = FFI()
-ffibuilder.cdef(declarations((C_SRC / "criu_lazy.h").read_text()))
+for public_header in PUBLIC_HEADERS:
+    ffibuilder.cdef(declarations((C_SRC / public_header).read_text()))
 ffibuilder.set_source(
     "criu_lazy_ext._engine",
-    '#include "criu_lazy.h"',
+    "\n".join(f'#include "{public_header}"' for public_header in PUBLIC_HEADERS),
     sources=[os.path.relpath(source, C_SRC.parent) for source in sorted(C_SRC.glob("*.c"))],
     include_dirs=[os.path.relpath(C_SRC, C_SRC.parent)],
     depends=[os.path.relpath(header, C_SRC.parent) for header in sorted(C_SRC.glob("*.h"))],

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * relay.h: stands between a stock `criu dump --lazy-pages` and the network. It holds the dump's one connection for
+ * the whole life, lets clients of the page-server protocol come and go on another, and alone decides what the
+ * dump hears at the end: CLOSE (the source task is killed) or nonsense (the source task runs on).
+ *
+ * The byte sent ahead: a dump that reads the end of its connection *between* two headers kills the task, but in the
+ * middle of a header it gives up and the task runs on. So the first byte of the next header is always sent ahead:
+ * should every process of ours die at once, the kernel itself closes the connection in the middle of a header. The
+ * byte is GET's: each request is sent less its first byte, plus that of the next. Before the first GET it is
+ * PARENT's (a question without effect); to commit, the last GET is repeated for one page, and then CLOSE fits.
+ * It needs the protocol version; until that is known, only the guardian (guard.h) stands by.
+ *
+ * Errors: 0 or a negative errno; cl_relay_error() tells more. Threads: cl_relay_run() blocks in its caller; the calls
+ * marked "any thread" may be made meanwhile.
+ */
+#ifndef CL_RELAY_H
+#define CL_RELAY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* CFFI-BEGIN */
+#define CL_RELAY_TEXT_BYTES 256
+
+struct cl_relay;
+
+enum cl_relay_state {
+	CL_RELAY_WAITING = 0,   /* no client yet */
+	CL_RELAY_SERVING = 1,   /* a client is connected */
+	CL_RELAY_PAUSED = 2,    /* the client was lost; the next one goes on */
+	CL_RELAY_DRAINED = 3,   /* the client said CLOSE: it has every page */
+	CL_RELAY_COMMITTED = 4, /* the dump was told CLOSE and has ended */
+	CL_RELAY_ABORTED = 5,   /* the dump was told to give up: the source task runs on */
+	CL_RELAY_FAILED = 6     /* see cl_relay_error() */
+};
+
+struct cl_relay_config {
+	int upstream_fd;         /* TCP connection to the dump; owned by the relay */
+	int listen_fd;           /* listening TCP socket for the clients; owned by the relay */
+	int takeover_fd;         /* listening unix socket: the guardian hands the connection over there, or -1; borrowed */
+	int log_fd;              /* log lines go here, or -1; borrowed */
+	int log_level;           /* 1 errors, 2 warnings, 3 info, 4 debug: as criu -v */
+	int wire_version;        /* 1, 2, or 0: as the first client's first request tells */
+	int hold_close;          /* a client's CLOSE is answered at once, and the dump hears it only by cl_relay_commit() */
+	uint64_t max_request_pages; /* larger GETs are refused */
+	const uint64_t *tasks;   /* pids (in the dump's namespace) which may be asked for; copied */
+	size_t nr_tasks;         /* 0: any, though an unknown one makes a stock dump crash (its task runs on) */
+};
+
+struct cl_relay_info {
+	int state;               /* enum cl_relay_state */
+	int running;             /* the restored task runs at the destination */
+	int held;                /* should this process end now, the guardian holds on and another may resume */
+	int wire_version;        /* 0 until known */
+	uint64_t requests;       /* GETs forwarded */
+	uint64_t bytes;          /* forwarded to clients, headers included */
+	uint64_t discarded_bytes; /* answers whose client was lost */
+	uint64_t clients;        /* accepted so far */
+	uint64_t silent_ms;      /* since the client's host last answered at all; 0 without a client */
+	char client[CL_RELAY_TEXT_BYTES]; /* address, "" without one */
+};
+
+/*
+ * A relay on a fresh connection to a dump, with its guardian started: call it in a process with one thread. NULL on
+ * error with a text in error_out; then both descriptors are closed and the dump was rolled back.
+ */
+struct cl_relay *cl_relay_new(const struct cl_relay_config *config, char *error_out, size_t error_bytes);
+
+/*
+ * A relay on the connection that the guardian of a dead relay holds, reached by lifeline_fd (a unix socket connected
+ * to its takeover socket; owned). config->upstream_fd and wire_version are ignored.
+ */
+struct cl_relay *cl_relay_resume(const struct cl_relay_config *config, int lifeline_fd, char *error_out,
+				 size_t error_bytes);
+
+/* If the relay did not end in CL_RELAY_COMMITTED or _ABORTED, its guardian takes over now. */
+void cl_relay_free(struct cl_relay *relay);
+
+/* Serve until the end. 0: committed. -ECANCELED: rolled back. Otherwise failed: -EPIPE when the dump ended by itself. */
+int cl_relay_run(struct cl_relay *relay);
+
+/* Any thread: the restored task runs, so nothing but a commit or a forced abort may end the dump from now on. */
+void cl_relay_set_running(struct cl_relay *relay);
+
+/* Any thread: end the dump with success, which kills the source task. -EBUSY unless drained or forced. */
+int cl_relay_commit(struct cl_relay *relay, int force);
+
+/* Any thread: make the dump give up; the source task runs on. -EBUSY if the restored task runs, unless forced. */
+int cl_relay_abort(struct cl_relay *relay, int force);
+
+/* Any thread: close the connection to the client, as if it had been lost. */
+void cl_relay_drop_client(struct cl_relay *relay);
+
+/* Any thread. */
+void cl_relay_info(struct cl_relay *relay, struct cl_relay_info *out);
+
+/* What went wrong, one line; "" if nothing did. After cl_relay_run(). */
+const char *cl_relay_error(const struct cl_relay *relay);
+/* CFFI-END */
+
+#endif

@@ -1,0 +1,389 @@
+"""`criu-lazy page-server`: stands between a lazy dump and the network, and never loses a task.
+
+A stock `criu dump --lazy-pages` serves one connection, and takes its end for success: it kills the source task. This
+process holds that connection, lets clients come and go, and alone decides what the dump hears. See docs/page-server.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from criu_lazy_ext import relay_control
+from criu_lazy_ext.errors import CriuLazyError, UsageError
+from criu_lazy_ext.relay_control import Answer, ControlServer, Reply
+
+EXIT_COMMITTED = 0
+EXIT_FAILED = 1
+EXIT_ROLLED_BACK = 3
+
+STATES = ("waiting", "serving", "paused", "drained", "committed", "aborted", "failed")
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+TAKEOVER_TIMEOUT_SECONDS = 10
+
+
+class PageServerError(CriuLazyError):
+    """The page server could not start, or the dump behind it was lost."""
+
+
+class Relay:
+    """The C relay (c_src/relay.h) running in a thread of its own. Commands come from any thread."""
+
+    def __init__(self, handle: Any) -> None:
+        from criu_lazy_ext._engine import ffi, lib
+
+        self._ffi, self._lib, self._handle = ffi, lib, handle
+        self.ended_fd, self._end_fd = os.pipe2(os.O_CLOEXEC)
+        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
+
+    def _run(self) -> None:
+        self._lib.cl_relay_run(self._handle)
+        os.write(self._end_fd, b"\0")
+
+    def start(self) -> None:
+        """Start serving; `ended_fd` becomes readable when it is over."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Wait for the end and free everything. Unless committed or rolled back, the guardian takes over."""
+        self._thread.join()
+        self._lib.cl_relay_free(self._handle)
+        os.close(self.ended_fd)
+        os.close(self._end_fd)
+
+    def state(self) -> dict[str, Any]:
+        """The counters and the state, as the control socket gives them."""
+        info = self._ffi.new("struct cl_relay_info *")
+        self._lib.cl_relay_info(self._handle, info)
+        return {
+            "state": STATES[info.state],
+            "task_running": bool(info.running),
+            "held": bool(info.held),
+            "client": self._ffi.string(info.client).decode() or None,
+            "silent_ms": int(info.silent_ms),
+            "clients": int(info.clients),
+            "requests": int(info.requests),
+            "bytes": int(info.bytes),
+            "discarded_bytes": int(info.discarded_bytes),
+            "wire_version": int(info.wire_version),
+        }
+
+    def error(self) -> str:
+        """What went wrong, one line; to be read after the end."""
+        return str(self._ffi.string(self._lib.cl_relay_error(self._handle)).decode())
+
+    def set_running(self) -> None:
+        """The restored task runs at the destination."""
+        self._lib.cl_relay_set_running(self._handle)
+
+    def commit(self, force: bool) -> bool:
+        """Ask to end the dump with success; False if not every page has arrived."""
+        return bool(self._lib.cl_relay_commit(self._handle, force) == 0)
+
+    def abort(self, force: bool) -> bool:
+        """Ask to roll back; False if the restored task runs."""
+        return bool(self._lib.cl_relay_abort(self._handle, force) == 0)
+
+    def drop_client(self) -> None:
+        """Close the client's connection, as if it had been lost."""
+        self._lib.cl_relay_drop_client(self._handle)
+
+
+class PageServer:
+    """Serves the control socket and the signals while the relay runs."""
+
+    def __init__(self, relay: Relay, port: int, control: socket.socket | None, wakeup: socket.socket) -> None:
+        self._relay = relay
+        self._port = port
+        self._waiting: list[tuple[str, Reply]] = []
+        self._over = False
+        self._wakeup = wakeup
+        self._selector = selectors.DefaultSelector()
+        self._control = ControlServer(self._selector, control, self._handle) if control else None
+        self._selector.register(relay.ended_fd, selectors.EVENT_READ, self._ended)
+        self._selector.register(wakeup, selectors.EVENT_READ, self._signalled)
+
+    def run(self) -> dict[str, Any]:
+        """Until the relay has ended; returns its last state."""
+        self._relay.start()
+        while not self._over:
+            for key, _ in self._selector.select():
+                key.data()
+        state = self._relay.state()
+        for op, reply in self._waiting:
+            wanted = {"commit": "committed", "abort": "aborted"}[op]
+            if state["state"] == wanted:
+                reply({"ok": True, **state, "port": self._port})
+            else:
+                reply({"ok": False, "error": self._relay.error() or f"the dump was {state['state']} already"})
+        if self._control:
+            self._control.close()
+        self._selector.close()
+        return state
+
+    def _ended(self) -> None:
+        self._over = True
+
+    def _signalled(self) -> None:
+        numbers = self._wakeup.recv(64)
+        if not any(signal.Signals(number) in STOP_SIGNALS for number in numbers) or self._relay.abort(force=False):
+            return
+        print(
+            "criu-lazy page-server: not stopped: the restored task runs and needs this end; "
+            "to give it up and let the source task run on: --op abort --force",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def _handle(self, op: str, force: bool, reply: Reply) -> None:
+        if op == "running":
+            self._relay.set_running()
+        elif op == "drop":
+            self._relay.drop_client()
+        elif op == "commit":
+            if self._relay.commit(force):
+                self._waiting.append((op, reply))
+            else:
+                state = self._relay.state()["state"]
+                reply(_refusal(f"commit refused: the client has not said that it has every page (state: {state})"))
+            return
+        elif op == "abort":
+            if self._relay.abort(force):
+                self._waiting.append((op, reply))
+            else:
+                reply(_refusal('abort refused: the restored task runs; {"force": true} gives it up'))
+            return
+        reply({"ok": True, **self._relay.state(), "port": self._port})
+
+
+def _refusal(text: str) -> Answer:
+    return {"ok": False, "error": text}
+
+
+def _host_port(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise argparse.ArgumentTypeError(f"expected HOST:PORT, not {text!r}")
+    return host.strip("[]"), int(port)
+
+
+def _verbosity(text: str) -> int:
+    """-v is 3, -vv (and -vvv...) 4; -vN is N."""
+    if text.isdigit():
+        return int(text)
+    if set(text) - {"v"}:
+        raise argparse.ArgumentTypeError(f"expected -v, -vv or -vN, not -v{text}")
+    return min(4, 3 + len(text))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="criu-lazy page-server",
+        description="Stand between a stock `criu dump --lazy-pages` and the network, and never lose its task.",
+        epilog="Exit status: 0 committed (the source task is gone), 3 rolled back (the source task runs on), 1 failed.",
+    )
+    add = parser.add_argument
+    add("--upstream", metavar="HOST:PORT", type=_host_port, help="where the lazy dump listens (it accepts once)")
+    add("--address", default="0.0.0.0", help="listen for clients here (default: %(default)s)")
+    add("--port", type=int, default=0, help="on this port (default: any free one; --op state tells)")
+    add("--control", metavar="PATH", type=Path, help="control socket (mode 0600)")
+    add("--hold", action="store_true", help="a client's CLOSE does not reach the dump: `commit` ends it")
+    add("--task", metavar="PID", type=int, action="append", default=[], help="only this task (repeat) may be asked for")
+    add("--wire-version", type=int, choices=(0, 1, 2), default=0,
+        help="1: CRIU up to 4.1, 2: from 4.2; default: as the client's first request tells")  # fmt: skip
+    add("--max-request-pages", metavar="N", type=int, default=65536, help="refuse larger requests (%(default)s)")
+    add("--connect-timeout", metavar="SECONDS", type=float, default=10.0, help="wait for the dump (%(default)s)")
+    add("--resume", action="store_true", help="go on where a dead page server with this --control was")
+    add("--status-fd", metavar="FD", type=int, help="gets a zero byte when clients can connect")
+    add("-o", "--log-file", metavar="FILE", type=Path, help="log there (default: standard error)")
+    add("-v", dest="verbosity", nargs="?", const="", type=_verbosity, default=2, help="-v: info, -vv: all; -vN")
+    add("--op", choices=relay_control.OPS, help="do this to the page server behind --control, and print its answer")
+    add("--force", action="store_true", help="with --op commit or abort")
+    return parser
+
+
+def _listen(address: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(
+            address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+        listener.listen(8)
+    except OSError as error:
+        raise PageServerError(f"can't listen on {address} port {port}: {error.strerror}") from error
+    listener.setblocking(False)
+    return listener
+
+
+def _connect(upstream: tuple[str, int], timeout_seconds: float, wakeup: socket.socket) -> socket.socket:
+    """The one connection that the dump accepts; it may not listen yet."""
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            connection = socket.create_connection(upstream, timeout=max(0.1, deadline - time.monotonic()))
+        except ConnectionRefusedError as error:
+            if time.monotonic() > deadline:
+                raise PageServerError(f"no lazy dump listens on {upstream[0]}:{upstream[1]}") from error
+        except OSError as error:
+            raise PageServerError(f"lazy dump at {upstream[0]}:{upstream[1]}: {error.strerror or error}") from error
+        else:
+            connection.settimeout(None)
+            return connection
+        wakeup.settimeout(0.02)
+        try:
+            wakeup.recv(1)
+            raise PageServerError("stopped before it was connected to the dump; nothing was touched")
+        except TimeoutError:
+            pass
+
+
+def _guard_path(control: Path) -> Path:
+    return control.with_name(control.name + ".guard")
+
+
+def _take_over(control: Path) -> socket.socket:
+    """The lifeline to the guardian which a dead page server left behind."""
+    lifeline = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    lifeline.settimeout(TAKEOVER_TIMEOUT_SECONDS)
+    try:
+        lifeline.connect(str(_guard_path(control)))
+    except OSError as error:
+        lifeline.close()
+        raise PageServerError(
+            f"nothing to resume behind {control}: {error.strerror}; if the restored task did not run yet, "
+            "the dump was rolled back and the source task runs on"
+        ) from error
+    # The C side reads what the guardian hands over, within this time.
+    lifeline.setblocking(True)
+    lifeline.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", TAKEOVER_TIMEOUT_SECONDS, 0))
+    return lifeline
+
+
+def _make_relay(
+    args: argparse.Namespace, listener: socket.socket, takeover: socket.socket | None, log_fd: int, wakeup: socket.socket
+) -> Relay:
+    from criu_lazy_ext._engine import ffi, lib
+
+    tasks = ffi.new("uint64_t[]", args.task)
+    text = ffi.new("char[]", 512)
+    # Last, as what comes after it must not fail: the dump accepts one connection, and its end kills the task.
+    lifeline = _take_over(args.control) if args.resume else None
+    upstream = None if lifeline else _connect(args.upstream, args.connect_timeout, wakeup)
+    config = ffi.new(
+        "struct cl_relay_config *",
+        {
+            "upstream_fd": upstream.detach() if upstream else -1,
+            "listen_fd": listener.detach(),
+            "takeover_fd": takeover.fileno() if takeover else -1,
+            "log_fd": log_fd,
+            "log_level": args.verbosity,
+            "wire_version": args.wire_version,
+            "hold_close": args.hold,
+            "max_request_pages": args.max_request_pages,
+            "tasks": tasks,
+            "nr_tasks": len(args.task),
+        },
+    )
+    if lifeline:
+        handle = lib.cl_relay_resume(config, lifeline.detach(), text, len(text))
+    else:
+        handle = lib.cl_relay_new(config, text, len(text))
+    if handle == ffi.NULL:
+        raise PageServerError(ffi.string(text).decode())
+    return Relay(handle)
+
+
+def _serve(args: argparse.Namespace) -> int:
+    log_fd = 2
+    if args.log_file:
+        try:
+            log_fd = os.open(args.log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise UsageError(f"log file {args.log_file}: {error.strerror}") from error
+    listener = _listen(args.address, args.port)
+    port = int(listener.getsockname()[1])
+    control = takeover = None
+    if args.control:
+        control = relay_control.listen(args.control)
+        if not args.resume:
+            takeover = relay_control.listen(_guard_path(args.control))
+    # From here on no signal may end this process by surprise.
+    wakeup, wakeup_writer = socket.socketpair()
+    wakeup_writer.setblocking(False)
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda *_: None)
+    signal.set_wakeup_fd(wakeup_writer.fileno(), warn_on_full_buffer=False)
+
+    held = args.resume
+    try:
+        relay = _make_relay(args, listener, takeover, log_fd, wakeup)
+        if takeover:
+            takeover.close()
+        wakeup.setblocking(False)
+        server = PageServer(relay, port, control, wakeup)
+        if args.status_fd is not None:
+            with contextlib.suppress(OSError):
+                os.write(args.status_fd, b"\0")
+            os.close(args.status_fd)
+        end = server.run()
+        held = end["held"]
+        error = relay.error()
+        relay.close()
+    finally:
+        if args.control:
+            args.control.unlink(missing_ok=True)
+            if not held:
+                _guard_path(args.control).unlink(missing_ok=True)
+    if end["state"] == "committed":
+        return EXIT_COMMITTED
+    if end["state"] == "aborted":
+        print("criu-lazy page-server: rolled back: the source task runs on", file=sys.stderr)
+        return EXIT_ROLLED_BACK
+    if held:
+        error += f"; the source task stays frozen, its memory intact: --resume --control {args.control}"
+    raise PageServerError(error)
+
+
+def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    if args.op or args.resume:
+        if not args.control:
+            parser.error(f"{'--op' if args.op else '--resume'} needs --control PATH")
+    elif not args.upstream:
+        parser.error("--upstream HOST:PORT is needed: where the lazy dump listens")
+    if args.hold and not args.control:
+        parser.error("--hold needs --control PATH: nothing else could commit")
+    if any(pid < 1 for pid in args.task):
+        parser.error("--task: a pid is positive")
+    if not 0 <= args.port < 65536:
+        parser.error(f"--port {args.port}: not a port")
+    if args.max_request_pages < 1:
+        parser.error("--max-request-pages: at least 1")
+    if args.status_fd is not None:
+        try:
+            os.fstat(args.status_fd)
+        except (OSError, OverflowError):
+            parser.error(f"--status-fd {args.status_fd}: not an open descriptor")
+
+
+def main(argv: list[str]) -> int:
+    """Run `criu-lazy page-server ARGV`; returns the exit status (see --help)."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    _check(parser, args)
+    if args.op:
+        print(json.dumps(relay_control.request(args.control, args.op, args.force)))
+        return 0
+    return _serve(args)

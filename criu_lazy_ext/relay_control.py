@@ -1,0 +1,153 @@
+"""The control socket of `criu-lazy page-server`: newline-delimited JSON requests and answers on a unix stream socket.
+
+Requests: {"op": "state" | "running" | "commit" | "abort" | "drop", "force": bool (optional)}.
+Answers: {"ok": true, "state": ..., ...} or {"ok": false, "error": "one line"}.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from criu_lazy_ext.errors import CriuLazyError, UsageError
+
+OPS = ("state", "running", "commit", "abort", "drop")
+MAX_REQUEST_BYTES = 4096
+
+Answer = dict[str, Any]
+Reply = Callable[[Answer], None]
+
+
+class ControlError(CriuLazyError):
+    """The page server can't be reached on its control socket, or refused the request."""
+
+
+def request(path: Path | str, op: str, force: bool = False, timeout: float | None = 60.0) -> Answer:
+    """Ask the page server behind the control socket `path` to do `op`; returns its answer ("ok" is true).
+
+    `commit` and `abort` are answered when the dump has ended. Raises ControlError when nothing listens there, on a
+    refusal (with the page server's own words), or after `timeout` seconds without an answer.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(timeout)
+            connection.connect(str(path))
+            connection.sendall(json.dumps({"op": op, "force": force}).encode() + b"\n")
+            line = connection.makefile("rb").readline()
+    except OSError as error:
+        raise ControlError(f"page server at {path}: {op}: {error.strerror or error}") from error
+    if not line.endswith(b"\n"):
+        raise ControlError(f"page server at {path}: {op}: it ended without an answer")
+    answer: Answer = json.loads(line)
+    if not answer.get("ok"):
+        raise ControlError(f"page server at {path}: {op}: {answer.get('error')}")
+    return answer
+
+
+def listen(path: Path) -> socket.socket:
+    """A listening unix socket at `path`, mode 0600. A stale one is replaced; UsageError if the path is in use."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            pass
+        except OSError as error:
+            raise UsageError(f"control socket {path}: {error.strerror}") from error
+        else:
+            raise UsageError(f"control socket {path}: in use by a page server, or the guardian of a dead one (see --resume)")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        path.unlink(missing_ok=True)
+        listener.bind(str(path))
+        listener.listen(8)
+    except OSError as error:
+        listener.close()
+        raise UsageError(f"control socket {path}: {error.strerror}") from error
+    finally:
+        os.umask(mask)
+    return listener
+
+
+class _Connection:
+    """One client of the control socket; at most one of its requests is answered late at a time."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.received = b""
+
+    def reply(self, answer: Answer) -> None:
+        # An answer is far smaller than the socket's buffer; who doesn't read it has gone.
+        with contextlib.suppress(OSError):
+            self.sock.send(json.dumps(answer).encode() + b"\n", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+
+class ControlServer:
+    """Serves the control socket from a selectors loop; `handle(op, force, reply)` must call `reply` once, now or later."""
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        listener: socket.socket,
+        handle: Callable[[str, bool, Reply], None],
+    ) -> None:
+        self._selector = selector
+        self._listener = listener
+        self._handle = handle
+        self._connections: set[_Connection] = set()
+        listener.setblocking(False)
+        selector.register(listener, selectors.EVENT_READ, self._accept)
+
+    def close(self) -> None:
+        """Close the listener and every connection."""
+        for connection in list(self._connections):
+            self._drop(connection)
+        self._selector.unregister(self._listener)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except OSError:
+            return
+        sock.setblocking(False)
+        connection = _Connection(sock)
+        self._connections.add(connection)
+        self._selector.register(sock, selectors.EVENT_READ, lambda: self._receive(connection))
+
+    def _drop(self, connection: _Connection) -> None:
+        self._connections.discard(connection)
+        self._selector.unregister(connection.sock)
+        connection.sock.close()
+
+    def _receive(self, connection: _Connection) -> None:
+        try:
+            data = connection.sock.recv(MAX_REQUEST_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        connection.received += data
+        while b"\n" in connection.received:
+            line, connection.received = connection.received.split(b"\n", 1)
+            self._request(line, connection.reply)
+        if not data or len(connection.received) >= MAX_REQUEST_BYTES:
+            self._drop(connection)
+
+    def _request(self, line: bytes, reply: Reply) -> None:
+        try:
+            message = json.loads(line)
+        except ValueError:
+            message = None
+        if not isinstance(message, dict) or message.get("op") not in OPS:
+            reply({"ok": False, "error": f'expected one JSON object with "op" one of {", ".join(OPS)}'})
+        elif not isinstance(message.get("force", False), bool):
+            reply({"ok": False, "error": '"force" must be true or false'})
+        else:
+            self._handle(message["op"], message.get("force", False), reply)
