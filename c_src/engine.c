@@ -132,6 +132,21 @@ void cl_engine_stop(struct cl_engine *engine)
 	pthread_mutex_unlock(&engine->lock);
 }
 
+static uint64_t remaining_pages(const struct cl_engine *engine)
+{
+	const struct cl_image *image;
+	const struct cl_space *space;
+	uint64_t pages = 0;
+
+	for (image = engine->images; image; image = image->next) {
+		if (!image->spaces && !engine->restored)
+			pages += image->nr_pages;
+		for (space = image->spaces; space; space = space->next)
+			pages += space->nr_missing;
+	}
+	return pages;
+}
+
 /* ---- before the run ---- */
 
 static struct cl_image *find_image(struct cl_engine *engine, int32_t pid)
@@ -266,6 +281,8 @@ void cl_engine_ask(struct cl_engine *engine)
 			cl_engine_fail(engine, -EIO, "page server: sending a request: %s", strerror(-ret));
 	}
 	engine->sending = false;
+	if (cl_remote_idle(&engine->remote)) /* drain() waits for both */
+		pthread_cond_broadcast(&engine->gate);
 }
 
 /* ---- workers ---- */
@@ -294,7 +311,7 @@ static void receive(struct cl_engine *engine, struct worker *worker)
 	if (got < 0) {
 		cl_engine_fail(engine, -EIO, "page server: %s with %llu pages missing",
 			       got == -ECONNRESET ? "the connection was closed" : strerror((int)-got),
-			       (unsigned long long)engine->stats.remaining_pages);
+			       (unsigned long long)remaining_pages(engine));
 		return;
 	}
 	nr_segments = cl_remote_parse(&engine->remote, worker->buffer, filled, segments, &cancelled_bytes);
@@ -522,12 +539,13 @@ static void handle_restore(struct cl_engine *engine)
 
 /* ---- the end ---- */
 
-/* Let go of the spaces that need nothing any more; true if all are done. Lock held. */
+/* Let go of the spaces that need nothing any more; true if all are done. Lock held; dropped while closing. */
 static bool retire_finished(struct cl_engine *engine)
 {
 	struct cl_image *image;
 	struct cl_space *space;
 	bool done = true;
+	int uffd;
 
 	for (image = engine->images; image; image = image->next) {
 		for (space = image->spaces; space; space = space->next) {
@@ -537,12 +555,15 @@ static bool retire_finished(struct cl_engine *engine)
 				done = false;
 				continue;
 			}
-			/* Closing unregisters its memory: from now on its faults are the kernel's own business. */
-			close(space->uffd);
+			uffd = space->uffd;
 			space->uffd = -1;
 			cl_space_retire(space);
 			engine->stats.address_spaces--;
+			pthread_mutex_unlock(&engine->lock);
+			/* This unregisters its memory: from now on its faults are the kernel's own business. */
+			close(uffd);
 			cl_log(&engine->log, CL_LOG_INFO, "task %d: complete", space->pid);
+			pthread_mutex_lock(&engine->lock);
 		}
 	}
 	return done;
@@ -680,17 +701,9 @@ int cl_engine_run(struct cl_engine *engine, int restore_fd)
 
 void cl_engine_stats(struct cl_engine *engine, struct cl_stats *out)
 {
-	struct cl_image *image;
-	struct cl_space *space;
-
 	pthread_mutex_lock(&engine->lock);
 	*out = engine->stats;
-	for (image = engine->images; image; image = image->next) {
-		if (!image->spaces && !engine->restored)
-			out->remaining_pages += image->nr_pages;
-		for (space = image->spaces; space; space = space->next)
-			out->remaining_pages += space->nr_missing;
-	}
+	out->remaining_pages = remaining_pages(engine);
 	out->in_flight_bytes = engine->flow.in_flight;
 	out->window_bytes = cl_flow_window(&engine->flow, cl_now_us());
 	out->delivery_rate = engine->flow.rate;

@@ -10,7 +10,7 @@
  *            one receives. With local images they copy from the mapped files, in parallel.
  *
  * One mutex, `lock`, guards all of the engine's data: spaces, images, schedule, flow, stats. It is never held
- * across a system call. What system calls need is claimed under it instead:
+ * across a system call that can wait for the task, the network or memory. What those need is claimed under it:
  *   receiving        this worker alone reads from the connection.
  *   sending          this thread alone writes to it; whoever has a request while another sends leaves it to that one.
  *   space->copying   copies into this address space in progress (the gate, below).

@@ -95,7 +95,11 @@ uint64_t cl_flow_window(const struct cl_flow *flow, uint64_t now_us)
 	bool faulting = now_us - flow->last_fault_us < FAULTING_FOR_US;
 	uint64_t queue_us = faulting ? FAULTING_QUEUE_US : IDLE_QUEUE_US;
 	uint64_t window = flow->rate * (flow->min_rtt_us + queue_us) / 1000000;
+	/* On a slow link even the smallest requests outlast queue_us: without two in the queue it would idle. */
+	uint64_t least = flow->rate * flow->min_rtt_us / 1000000 * 21 / 20 + 2 * MIN_REQUEST;
 
+	if (window < least)
+		window = least;
 	if (flow->starting && window < flow->start_window)
 		window = flow->start_window;
 	if (window < MIN_WINDOW)

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * flow against simulated links: a first-in-first-out pipe of a rate and a round trip. The window must fill the link
+ * and must not queue more than it promises.
+ */
+#include "check.h"
+#include "flow.h"
+
+struct outcome {
+	double utilisation;   /* of the link, in the second half */
+	uint64_t worst_queue_us;
+};
+
+/* Bytes per second, microseconds; `faulting`: the task faults every millisecond. */
+static struct outcome simulate(uint64_t rate, uint64_t rtt_us, bool faulting)
+{
+	enum { STEP_US = 50, LENGTH_US = 2000000 };
+	struct outcome outcome = { 0 };
+	struct { uint64_t at_us, bytes; } wire[65536]; /* deliveries on their way */
+	uint64_t head = 0, tail = 0, link_free_us = 1, delivered = 0, now_us;
+	struct cl_flow flow;
+
+	cl_flow_init(&flow, 64 << 20, 1);
+	cl_flow_round_trip(&flow, rtt_us);
+	for (now_us = 1; now_us < LENGTH_US; now_us += STEP_US) {
+		if (faulting && now_us % 1000 < STEP_US)
+			cl_flow_fault(&flow, now_us);
+		while (head != tail && wire[head % 65536].at_us <= now_us) {
+			cl_flow_delivered(&flow, wire[head % 65536].bytes, now_us);
+			if (now_us > LENGTH_US / 2)
+				delivered += wire[head % 65536].bytes;
+			head++;
+		}
+		while (flow.in_flight < cl_flow_window(&flow, now_us)) {
+			uint64_t bytes = cl_flow_request_bytes(&flow, now_us), starts_us = now_us + rtt_us / 2, part;
+
+			if (link_free_us < starts_us)
+				link_free_us = starts_us;
+			else if (now_us > LENGTH_US / 2 && link_free_us - starts_us > outcome.worst_queue_us)
+				outcome.worst_queue_us = link_free_us - starts_us;
+			cl_flow_asked(&flow, bytes);
+			while (bytes) { /* it comes in segments */
+				part = bytes < 65536 ? bytes : 65536;
+				bytes -= part;
+				link_free_us += part * 1000000 / rate;
+				CHECK(tail - head < 65536);
+				wire[tail % 65536].at_us = link_free_us + rtt_us / 2;
+				wire[tail++ % 65536].bytes = part;
+			}
+		}
+	}
+	outcome.utilisation = (double)delivered / ((double)rate * LENGTH_US / 2000000);
+	return outcome;
+}
+
+int main(void)
+{
+	static const uint64_t rates[] = { 12500000, 125000000, 1250000000 };
+	static const uint64_t rtts_us[] = { 50, 200, 1000, 10000, 50000 };
+	unsigned int r, t;
+	struct cl_flow flow;
+
+	for (r = 0; r < 3; r++) {
+		for (t = 0; t < 5; t++) {
+			struct outcome idle = simulate(rates[r], rtts_us[t], false);
+			struct outcome busy = simulate(rates[r], rtts_us[t], true);
+
+			CHECK(idle.utilisation > 0.97 && busy.utilisation > 0.97);
+			/* About 2 ms, or what the smallest window takes on a slow link. */
+			CHECK(busy.worst_queue_us < 2500 + rtts_us[t] / 20 ||
+			      busy.worst_queue_us < (192 << 10) * 1000000ull / rates[r]);
+		}
+	}
+
+	/* An interval in which nothing was wanted doesn't lower the estimate. */
+	cl_flow_init(&flow, 64 << 20, 0);
+	cl_flow_delivered(&flow, 1000000, 10000);
+	CHECK(flow.rate == 100000000);
+	cl_flow_starved(&flow);
+	cl_flow_delivered(&flow, 1000, 30000);
+	CHECK(flow.rate == 100000000 && flow.nr_samples == 1);
+
+	/* Bounded, whatever the link seems to do. */
+	for (r = 0; r < 100; r++)
+		cl_flow_delivered(&flow, 1ull << 40, 100000 + r * 20000);
+	CHECK(cl_flow_window(&flow, 3000000) == 64 << 20);
+	return 0;
+}

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * space against a model so simple that it is plainly right: for every address now, the dump page that lies there
+ * and whether it is missing. Random events, forks included; after each, both must tell the same.
+ */
+#include <string.h>
+
+#include "check.h"
+#include "space.h"
+#include "wire.h"
+
+enum { PAGES = 256, SPACES = 4, BASE = 0x10000 };
+#define AT(page) ((uint64_t)BASE + (uint64_t)(page) * CL_PAGE_SIZE)
+
+struct model {
+	struct cl_space *space;
+	int dump_page[PAGES];  /* by page now: the page at the dump, -1 if unmapped */
+	bool missing[PAGES];   /* by dump page */
+};
+
+static bool in_vma(int page)
+{
+	return (page >= 8 && page < 100) || (page >= 100 && page < 180) || (page >= 190 && page < 250);
+}
+
+static bool in_image(int page)
+{
+	return (page >= 4 && page < 60) || (page >= 60 && page < 64) || (page >= 70 && page < 200);
+}
+
+static struct cl_image *make_image(void)
+{
+	static const struct cl_vma vmas[] = { { AT(8), AT(100) }, { AT(100), AT(180) }, { AT(190), AT(250) } };
+	struct cl_local local = { .offset = 0, .layer = 0 };
+	struct cl_image *image = cl_image_new(7, vmas, 3);
+
+	CHECK(image);
+	CHECK(cl_image_append(image, AT(4), 56, NULL) == 0);
+	CHECK(cl_image_append(image, AT(60), 4, &local) == 0);
+	CHECK(cl_image_append(image, AT(70), 130, NULL) == 0);
+	CHECK(cl_image_seal(image) == 0);
+	CHECK(image->nr_pages == 190);
+	return image;
+}
+
+static void compare(struct cl_image *image, const struct model *models, int nr_models)
+{
+	uint64_t todo = 0;
+	int page, m;
+
+	for (m = 0; m < nr_models; m++) {
+		const struct model *model = &models[m];
+		uint64_t nr_missing = 0;
+
+		for (page = 0; page < PAGES; page++) {
+			int dump = model->dump_page[page];
+			uint64_t expected = CL_NO_PAGE, got;
+
+			if (dump >= 0 && model->missing[dump])
+				expected = cl_image_index(image, AT(dump));
+			got = cl_space_missing_at(model->space, AT(page) + 123);
+			CHECK(got == expected);
+			if (expected == CL_NO_PAGE)
+				continue;
+			nr_missing++;
+			struct cl_run run;
+			CHECK(cl_space_next_run(model->space, expected, expected + 1, &run));
+			CHECK(run.index == expected && run.nr_pages == 1 && run.address == AT(page));
+			CHECK(cl_image_vaddr(image, expected) == AT(dump));
+		}
+		CHECK(model->space->nr_missing == nr_missing);
+	}
+	/* Nothing that no space misses is todo. (What a space misses is todo or was taken.) */
+	for (page = 0; page < PAGES; page++) {
+		uint64_t index = cl_image_index(image, AT(page));
+		bool missed = false, is_todo;
+
+		CHECK((index != CL_NO_PAGE) == in_image(page));
+		if (index == CL_NO_PAGE)
+			continue;
+		for (m = 0; m < nr_models; m++)
+			missed |= models[m].missing[page];
+		is_todo = (image->todo[CL_REMOTE][index / 64] | image->todo[CL_LOCAL][index / 64]) >> (index % 64) & 1;
+		CHECK(missed || !is_todo);
+		todo += is_todo;
+	}
+	CHECK(todo == image->nr_todo[CL_REMOTE] + image->nr_todo[CL_LOCAL]);
+}
+
+static void unmap(struct model *model, int from, int to)
+{
+	for (; from < to; from++) {
+		if (model->dump_page[from] >= 0)
+			model->missing[model->dump_page[from]] = false;
+		model->dump_page[from] = -1;
+	}
+}
+
+static void run(uint64_t seed)
+{
+	struct cl_image *image = make_image();
+	struct model models[SPACES];
+	int nr_models = 1, step, page;
+
+	memset(models, 0, sizeof(models));
+	models[0].space = cl_space_new(image, 7, -1);
+	CHECK(models[0].space);
+	for (page = 0; page < PAGES; page++) {
+		models[0].dump_page[page] = in_vma(page) ? page : -1;
+		models[0].missing[page] = in_vma(page) && in_image(page);
+	}
+	compare(image, models, nr_models);
+	for (step = 0; step < 400; step++) {
+		struct model *model = &models[next_random(&seed) % (uint64_t)nr_models];
+		int from = (int)(next_random(&seed) % PAGES), length = 1 + (int)(next_random(&seed) % 24), to, i;
+		int moved[PAGES];
+		uint64_t index, taken;
+
+		if (from + length > PAGES)
+			length = PAGES - from;
+		switch (next_random(&seed) % 5) {
+		case 0:
+			CHECK(cl_space_unmap(model->space, AT(from), AT(from + length)) == 0);
+			unmap(model, from, from + length);
+			break;
+		case 1:
+			cl_space_remove(model->space, AT(from), AT(from + length));
+			for (i = from; i < from + length; i++)
+				if (model->dump_page[i] >= 0)
+					model->missing[model->dump_page[i]] = false;
+			break;
+		case 2:
+			to = (int)(next_random(&seed) % (uint64_t)(PAGES - length + 1));
+			if (to < from + length && from < to + length)
+				break; /* mremap refuses overlaps */
+			CHECK(cl_space_remap(model->space, AT(from), AT(to), (uint64_t)length * CL_PAGE_SIZE) == 0);
+			memcpy(moved, &model->dump_page[from], sizeof(int) * (size_t)length);
+			for (i = 0; i < length; i++)
+				if (moved[i] < 0)
+					break;
+			/* Only what was mapped moves; holes leave holes. */
+			for (i = 0; i < length; i++)
+				model->dump_page[from + i] = -1;
+			bool any = false;
+			for (i = 0; i < length; i++)
+				any |= moved[i] >= 0;
+			if (any) {
+				unmap(model, to, to + length);
+				memcpy(&model->dump_page[to], moved, sizeof(int) * (size_t)length);
+			}
+			break;
+		case 3:
+			if (nr_models == SPACES)
+				break;
+			models[nr_models] = *model;
+			models[nr_models].space = cl_space_fork(model->space, -1);
+			CHECK(models[nr_models].space);
+			nr_models++;
+			break;
+		case 4:
+			taken = cl_image_take(image, next_random(&seed) % 2 ? CL_LOCAL : CL_REMOTE,
+					      next_random(&seed) % image->nr_pages, true, 1 + next_random(&seed) % 16,
+					      &index);
+			for (i = 0; taken && i < nr_models; i++) {
+				uint64_t at;
+
+				if (next_random(&seed) % 4 == 0) { /* a short answer */
+					cl_image_ask_again(image, index, index + taken);
+					break;
+				}
+				cl_space_filled(models[i].space, index, index + taken);
+				for (at = index; at < index + taken; at++)
+					models[i].missing[(cl_image_vaddr(image, at) - BASE) / CL_PAGE_SIZE] = false;
+			}
+			break;
+		}
+		compare(image, models, nr_models);
+	}
+	cl_space_retire(models[0].space);
+	compare(image, models + 1, nr_models - 1);
+	cl_image_free(image);
+}
+
+int main(void)
+{
+	uint64_t seed;
+
+	for (seed = 1; seed <= 200; seed++)
+		run(seed);
+	return 0;
+}
