@@ -231,6 +231,7 @@ def _add_tasks(engine: Engine, images: Images, pids: list[int], log: Log) -> Non
 
 def _accept(listener: socket.socket, signals: StopSignals, stats: Stats) -> socket.socket:
     """The one connection from criu restore; the socket's name stays, as with criu."""
+    stats.write("waiting")
     while not signals.ready(listener.fileno(), select.POLLIN, STATS_INTERVAL_MS if stats.wanted else None):
         stats.write("waiting")
     with listener:
