@@ -1,0 +1,72 @@
+"""The engine's C test programs (tests/c), each built plain, with ASan+UBSan and with TSan."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+C_SRC = TESTS.parent / "c_src"
+IMAGES = TESTS / "images"
+FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-g", "-O1", "-pthread"]
+SANITIZERS = {"plain": [], "asan-ubsan": ["-fsanitize=address,undefined"], "tsan": ["-fsanitize=thread"]}
+MUTATIONS = "20000"
+needs_userfaultfd_events = pytest.mark.skipif(
+    os.geteuid() != 0, reason="userfaultfd's fork events need root (CAP_SYS_PTRACE)"
+)
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory):
+    """build(name, sanitizer) -> the program tests/c/NAME.c, linked with all of c_src; built once."""
+    directory = tmp_path_factory.mktemp("c")
+    engine_objects: dict[str, list[str]] = {}
+
+    def compile_all(sanitizer: str) -> list[str]:
+        where = directory / sanitizer
+        where.mkdir()
+        sources = sorted(map(str, C_SRC.glob("*.c")))
+        subprocess.run(["gcc", *FLAGS, *SANITIZERS[sanitizer], "-c", *sources], cwd=where, check=True)
+        return sorted(map(str, where.glob("*.o")))
+
+    def build_one(name: str, sanitizer: str) -> Path:
+        if sanitizer not in engine_objects:
+            engine_objects[sanitizer] = compile_all(sanitizer)
+        program = directory / f"{name}-{sanitizer}"
+        if not program.exists():
+            source = TESTS / "c" / f"{name}.c"
+            flags = [*FLAGS, *SANITIZERS[sanitizer], f"-I{C_SRC}"]
+            command = ["gcc", *flags, "-o", str(program), str(source), *engine_objects[sanitizer]]
+            subprocess.run(command, check=True)
+        return program
+
+    return build_one
+
+
+def run(*command: str | Path) -> None:
+    """Run a test program; its own message is the failure's."""
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan"])
+@pytest.mark.parametrize("name", ["test_space", "test_flow", "test_remote"])
+def test_logic_against_its_model(build, name: str, sanitizer: str) -> None:
+    run(build(name, sanitizer))
+
+
+@pytest.mark.parametrize("image", sorted(IMAGES.glob("*/pagemap-*.img")), ids=lambda p: p.parent.name + "-" + p.stem)
+def test_pagemap_reader_survives_mutations_of_a_real_image(build, image: Path) -> None:
+    run(build("test_pagemap", "asan-ubsan"), image, MUTATIONS)
+
+
+@needs_userfaultfd_events
+@pytest.mark.parametrize("source", ["remote", "local"])
+@pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan", "tsan"])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_engine_under_a_task_that_never_holds_still(build, seed: int, sanitizer: str, source: str) -> None:
+    task = build("stress_task", "plain")
+    run(build("stress_engine", sanitizer), task, "2", str(seed), "1" if source == "local" else "0")
