@@ -1,0 +1,256 @@
+"""A real task with a known memory, lazily dumped by a stock criu, behind `criu-lazy page-server`."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import itertools
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PAGE_BYTES = 4096
+CLONE_NEWNET = 0x40000000
+TASK_C = Path(__file__).with_name("patterned_task.c")
+GET, CLOSE, ADD_F = 7, 0x1023, 0x00040006
+_names = itertools.count()
+
+
+def page(index: int) -> bytes:
+    """What the task keeps in page `index` of its memory."""
+    word = (index + 1) * 0x9E3779B97F4A7C15 % 2**64
+    return struct.pack("<Q", word) * 511 + struct.pack("<Q", word ^ (2**64 - 1))
+
+
+def eventually(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
+    """The condition's first true value; fails the test if there is none for `seconds`."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.01)
+    raise AssertionError(f"not within {seconds} s: {what}")
+
+
+def connect_inside(host: Any, port: int) -> socket.socket:
+    """A TCP connection to 127.0.0.1:port of the host's network namespace."""
+    result: list[socket.socket | OSError] = []
+
+    def inside() -> None:
+        with Path(f"/proc/{host.pid}/ns/net").open() as namespace:
+            if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):
+                result.append(OSError(ctypes.get_errno(), "setns"))
+                return
+        try:
+            result.append(socket.create_connection(("127.0.0.1", port), timeout=30))
+        except OSError as error:
+            result.append(error)
+
+    thread = threading.Thread(target=inside)
+    thread.start()
+    thread.join()
+    if isinstance(result[0], OSError):
+        raise result[0]
+    return result[0]
+
+
+class Client:
+    """Speaks the page-server protocol as a lazy-pages daemon does."""
+
+    def __init__(self, host: Any, port: int, version: int, task: int) -> None:
+        self.socket = connect_inside(host, port)
+        self.version, self.task = version, task
+
+    def header(self, cmd: int, nr_pages: int = 0, vaddr: int = 0, task: int | None = None) -> bytes:
+        task = self.task if task is None else task
+        if self.version == 1:
+            return struct.pack("<IIQQ", cmd, nr_pages, vaddr, task)
+        return struct.pack("<IIQQQ", cmd, 0, nr_pages, vaddr, task)
+
+    def receive(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            piece = self.socket.recv(min(size - len(data), 1 << 20))
+            if not piece:
+                raise EOFError(f"connection ended after {len(data)} of {size} bytes")
+            data += piece
+        return bytes(data)
+
+    def get(self, vaddr: int, nr_pages: int = 1, task: int | None = None) -> None:
+        self.socket.sendall(self.header(GET, nr_pages, vaddr, task))
+
+    def answer(self) -> tuple[int, bytes]:
+        """The next answer: address and pages."""
+        raw = self.receive(24 if self.version == 1 else 32)
+        if self.version == 1:
+            cmd, nr_pages, vaddr, task = struct.unpack("<IIQQ", raw)
+        else:
+            cmd, _, nr_pages, vaddr, task = struct.unpack("<IIQQQ", raw)
+        assert (cmd, task) == (ADD_F, self.task)
+        return vaddr, self.receive(nr_pages * PAGE_BYTES)
+
+    def close_properly(self) -> None:
+        """Say CLOSE; returns when it was answered with success."""
+        self.socket.sendall(self.header(CLOSE))
+        assert self.receive(4) == bytes(4)
+        self.socket.close()
+
+
+class LazySource:
+    """The task, its dump and the page server in front of it, on a testbed host."""
+
+    def __init__(self, host: Any, version: int, megabytes: int = 16) -> None:
+        self.host, self.version = host, version
+        self.nr_pages = megabytes * 256
+        self.directory = f"/tmp/relay-{os.getpid()}-{next(_names)}"
+        self.root = Path(host.root) / self.directory.lstrip("/")
+        (self.root / "images").mkdir(parents=True)
+        (self.root / "task.c").write_text(TASK_C.read_text())
+        self.processes: list[subprocess.Popen[str]] = []
+        host.run(["cc", "-O1", "-o", f"{self.directory}/task", f"{self.directory}/task.c"])
+        host.run(
+            ["sh", "-c", f"cd {self.directory} && setsid ./task {megabytes} </dev/null >/dev/null 2>&1 &"]
+        )
+        info = eventually(lambda: self._text("info"), "the task has started")
+        self.task, self.start = int(info.split()[0]), int(info.split()[1], 16)
+        self.dump_port = 27000 + next(_names)
+        self.dump = self._popen(
+            "criu", "dump", "-t", str(self.task), "-D", f"{self.directory}/images", "-o", "dump.log", "-v4",
+            "--lazy-pages", "--address", "127.0.0.1", "--port", str(self.dump_port),
+        )  # fmt: skip
+        self.control = f"{self.directory}/control"
+        eventually(self._dump_listens, "the dump listens")
+
+    def _dump_listens(self) -> bool:
+        assert self.dump.poll() is None, self._text("images/dump.log")
+        return f":{self.dump_port:04X} 00000000:0000 0A" in self.host.run(["cat", "/proc/net/tcp"]).stdout
+
+    def _text(self, name: str) -> str:
+        path = self.root / name
+        text = path.read_text() if path.exists() else ""
+        return text if text.endswith("\n") else ""
+
+    def _popen(self, *argv: str) -> subprocess.Popen[str]:
+        process = self.host.popen(
+            list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        self.processes.append(process)
+        return process
+
+    def serve(self, *options: str, wire_version: int | None = None) -> subprocess.Popen[str]:
+        """Start the page server (with --hold) and wait until it serves; see `port`."""
+        version = self.version if wire_version is None else wire_version
+        return self._start(
+            "--upstream", f"127.0.0.1:{self.dump_port}", "--hold", "--wire-version", str(version), *options
+        )
+
+    def resume(self) -> subprocess.Popen[str]:
+        """Start a page server that takes over from a dead one."""
+        return self._start("--resume", "--hold")
+
+    def _start(self, *options: str) -> subprocess.Popen[str]:
+        command = ["criu-lazy", "page-server", "--address", "127.0.0.1", "--control", self.control]
+        server = self._popen(*command, "-v4", "-o", f"{self.directory}/relay.log", *options)
+
+        def state() -> dict[str, Any] | None:
+            if server.poll() is not None:
+                assert server.stderr
+                raise AssertionError(f"page server ended: {server.stderr.read()}")
+            return self.op("state", check=False)
+
+        self.port: int = eventually(state, "the page server serves")["port"]
+        return server
+
+    def op(self, op: str, *options: str, check: bool = True) -> dict[str, Any]:
+        """Ask the page server through its control socket; {} if it refuses and not `check`."""
+        done = self.host.run(
+            ["criu-lazy", "page-server", "--control", self.control, "--op", op, *options], check=False
+        )
+        if done.returncode == 0:
+            return dict(json.loads(done.stdout))
+        assert not check, done.stderr
+        self.refusal = done.stderr
+        return {}
+
+    def client(self) -> Client:
+        return Client(self.host, self.port, self.version, self.task)
+
+    def read(self, client: Client, request_pages: int = 64, depth: int = 16) -> None:
+        """Read the task's whole memory, `depth` requests ahead, and check every page."""
+        wanted = [(at, min(request_pages, self.nr_pages - at)) for at in range(0, self.nr_pages, request_pages)]
+        sent = 0
+        seen = 0
+        while seen < len(wanted) or sent < len(wanted):
+            while sent < len(wanted) and sent - seen < depth:
+                at, count = wanted[sent]
+                client.get(self.start + at * PAGE_BYTES, count)
+                sent += 1
+            vaddr, data = client.answer()
+            at, count = wanted[seen]
+            seen += 1
+            assert vaddr == self.start + at * PAGE_BYTES
+            got = len(data) // PAGE_BYTES
+            assert data == b"".join(page(at + i) for i in range(got))
+            if got < count:  # the range crosses an entry of the dump's page map: ask for the rest
+                wanted.append((at + got, count - got))
+
+    def task_is_alive(self) -> bool:
+        """The task runs (not just exists): it has checked its own memory on request and found it right."""
+        answer = self.root / "answer"
+        answer.unlink(missing_ok=True)
+        (self.root / "ask").touch()
+        try:
+            return bool(eventually(lambda: self._text("answer"), "", seconds=10) == "right\n")
+        except AssertionError:
+            return False
+        finally:
+            (self.root / "ask").unlink(missing_ok=True)
+
+    def task_state(self) -> str:
+        """The letter of /proc/PID/status: R, S, t (frozen)...; "" if the task is gone."""
+        done = self.host.run(["cat", f"/proc/{self.task}/stat"], check=False)
+        state = "" if done.returncode else done.stdout.rsplit(")", 1)[1].split()[0]
+        return "" if state == "Z" else state
+
+    def pids(self, word: str, comm: str = "") -> list[int]:
+        """Our processes with `word` in their command line (and this name), as the driver sees them."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                argv = (entry / "cmdline").read_bytes().decode().split("\0")
+                name = (entry / "comm").read_text().strip()
+            except (OSError, NotADirectoryError):
+                continue
+            ours = word in argv and any(self.directory in part for part in argv)
+            if ours and name != "nsenter" and (not comm or name == comm):
+                found.append(int(entry.name))
+        return found
+
+    def guardian(self) -> int:
+        """The guardian's pid."""
+        (pid,) = self.pids("page-server", "criu-lazy-guard")
+        return pid
+
+    def relay(self) -> int:
+        """The page server's own pid."""
+        (pid,) = set(self.pids("page-server")) - {self.guardian()}
+        return pid
+
+    def close(self) -> None:
+        """End what is left. A guardian sees its dump end, and ends too."""
+        self.host.run(["kill", "-9", str(self.task)], check=False)
+        for pid in self.pids("page-server") + self.pids("dump"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for process in self.processes:
+            process.communicate(timeout=30)
+

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * patterned_task MEGABYTES: keeps a known pattern in its memory (see page() in lazy_source.py), writes "PID ADDRESS"
+ * to the file info, and whenever the file ask exists, checks every page and writes the verdict to the file answer.
+ */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { WORDS = 4096 / 8 };
+
+static void tell(const char *name, const char *text)
+{
+	char temporary[64];
+	FILE *file;
+
+	snprintf(temporary, sizeof(temporary), "%s.new", name);
+	file = fopen(temporary, "w");
+	if (!file || fputs(text, file) < 0 || fclose(file) || rename(temporary, name))
+		exit(2);
+}
+
+int main(int argc, char **argv)
+{
+	size_t nr_pages = argc == 2 ? strtoul(argv[1], NULL, 10) * 256 : 0;
+	uint64_t *memory = mmap(NULL, nr_pages * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char text[64];
+
+	if (memory == MAP_FAILED)
+		return 2;
+	for (size_t i = 0; i < nr_pages * WORDS; i++) {
+		uint64_t word = (i / WORDS + 1) * UINT64_C(0x9E3779B97F4A7C15);
+
+		memory[i] = i % WORDS == WORDS - 1 ? ~word : word;
+	}
+	snprintf(text, sizeof(text), "%d %p\n", getpid(), (void *)memory);
+	tell("info", text);
+	for (;;) {
+		usleep(10000);
+		if (access("ask", F_OK))
+			continue;
+		for (size_t i = 0; i < nr_pages * WORDS; i++) {
+			uint64_t word = (i / WORDS + 1) * UINT64_C(0x9E3779B97F4A7C15);
+
+			if (memory[i] != (i % WORDS == WORDS - 1 ? ~word : word)) {
+				tell("answer", "wrong\n");
+				return 1;
+			}
+		}
+		tell("answer", "right\n");
+		unlink("ask");
+	}
+}
