@@ -35,7 +35,7 @@ class Log:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
                 self.fd = os.open(path, flags, 0o600)
         except OSError as error:
-            raise CriuLazyError(f"can't create log file {path}: {error.strerror}") from error
+            raise CriuLazyError(f"can't open the log {path or 'on stderr'}: {error.strerror}") from error
 
     def error(self, text: str) -> None:
         self._write(ERROR, f"Error (criu-lazy): {text}")

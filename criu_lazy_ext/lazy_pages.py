@@ -13,7 +13,6 @@ import os
 import select
 import signal
 import socket
-import sys
 import time
 
 from criu_lazy_ext import __version__, criu_options, page_client
@@ -306,7 +305,3 @@ class Stats:
                 os.write(self._fd, line.encode())
         except OSError:
             self._fd = -1
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
