@@ -1,0 +1,44 @@
+# criu-lazy: set-up, tests, demo, benchmark. Everything installs what it needs on a Debian 12 or 13 machine, as root.
+#
+#   make demo    two hosts on this machine, Redis under load, one live migration, every key checked
+#   make test    all tests: lint, types, unit, C programs with sanitizers, real migrations between two hosts
+#   make bench   stock criu and criu-lazy side by side (CASES=... REPEATS=... are passed on)
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# What a fresh machine lacks; the testbed fetches its own tools.
+PACKAGES := gcc libc6-dev python3-dev python3-venv libgnutls28-dev pkg-config
+
+.PHONY: demo test lint system-test bench setup clean
+
+demo: setup
+	$(BIN)/python -m criu_lazy_ext.demo
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/criu-lazy bench $(if $(CASES),--cases $(CASES)) $(if $(REPEATS),--repeats $(REPEATS)) $(if $(JSON),--json $(JSON))
+
+setup: $(VENV)/.done
+
+# The C engine is built into the checkout (an editable install), so that tests see the sources as they are.
+$(VENV)/.done: setup.py pyproject.toml criu_lazy_ext/_engine_build.py $(wildcard c_src/*.[ch])
+	@missing=$$(dpkg-query -W -f '$${Package} $${Status}\n' $(PACKAGES) 2>/dev/null | awk '/install ok installed/{print $$1}' \
+		| sort > /tmp/criu-lazy-have.$$$$; printf '%s\n' $(PACKAGES) | sort | comm -13 /tmp/criu-lazy-have.$$$$ -; \
+		rm -f /tmp/criu-lazy-have.$$$$); \
+	if [ -n "$$missing" ]; then echo "installing" $$missing; apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+		apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check 'setuptools>=66' wheel 'cffi>=1.15'
+	rm -rf build criu_lazy_ext/_engine.c
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info criu_lazy_ext/_engine.c criu_lazy_ext/_engine*.so
