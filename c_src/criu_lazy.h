@@ -35,6 +35,7 @@ struct cl_config {
 	int remote_fd;              /* connected stream socket to a page server, or -1; owned by the engine */
 	int log_fd;                 /* log lines go here, or -1; borrowed */
 	int log_level;              /* 0 none, 1 errors, 2 warnings, 3 info, 4 debug: as criu -v */
+	uint64_t log_start_us;      /* log lines tell CLOCK_MONOTONIC since then; 0: since cl_engine_new */
 	int wire_version;           /* 1 or 2 as the source speaks, 0: as the pagemap images tell */
 	int auto_dedup;             /* punch local images' pages out once they are filled in */
 	int collapse;               /* give huge pages back after the drain */

@@ -44,7 +44,9 @@ struct cl_engine *cl_engine_new(const struct cl_config *config, const char **err
 		return NULL;
 	}
 	engine->config = *config;
-	engine->log = (struct cl_log){ .fd = config->log_fd, .level = config->log_level, .start_us = cl_now_us() };
+	engine->log = (struct cl_log){ .fd = config->log_fd, .level = config->log_level, .start_us = config->log_start_us };
+	if (!config->log_start_us)
+		engine->log.start_us = cl_now_us();
 	engine->epoll_fd = -1;
 	engine->restore_fd = -1;
 	engine->remote.fd = -1;
@@ -113,8 +115,9 @@ void cl_engine_fail(struct cl_engine *engine, int error, const char *format, ...
 		cl_log(&engine->log, CL_LOG_ERROR, "%s", engine->error);
 	}
 	engine->stopping = true;
-	if (engine->has_remote) /* whoever receives or sends returns at once */
-		(void)shutdown(engine->remote.fd, SHUT_RDWR);
+	/* Whoever receives or sends returns at once. As long as no task runs here, the source must still be told. */
+	if (engine->has_remote)
+		(void)shutdown(engine->remote.fd, engine->restored ? SHUT_RDWR : SHUT_RD);
 	pthread_cond_broadcast(&engine->work);
 	pthread_cond_broadcast(&engine->gate);
 	cl_engine_wake(engine);
@@ -690,6 +693,10 @@ int cl_engine_run(struct cl_engine *engine, int restore_fd)
 				 "page server: every page arrived, but it did not confirm the end: %s",
 				 ret == -EPROTO ? engine->remote.why : strerror(-ret));
 		}
+	}
+	if (engine->failure && engine->has_remote && !engine->restored) {
+		cl_log(&engine->log, CL_LOG_INFO, "no task runs here yet: telling the source to let its tasks run on");
+		(void)cl_remote_roll_back(&engine->remote);
 	}
 	abandon_spaces(engine);
 	if (engine->restore_fd >= 0) {

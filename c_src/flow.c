@@ -5,12 +5,13 @@
 
 enum {
 	START_WINDOW = 256 << 10,
-	MIN_WINDOW = 128 << 10,
-	MIN_REQUEST = 32 << 10,
+	MIN_WINDOW = 64 << 10,
+	MIN_REQUEST = 16 << 10,
 	MAX_REQUEST = 1 << 20,
 	INTERVAL_US = 15000,       /* long enough for a receiver that lost the CPU for a time slice */
 	START_INTERVAL_US = 2000,
-	FAULTING_QUEUE_US = 1500,  /* a demand fault's added wait */
+	MIN_QUEUE_US = 600,        /* a demand fault's added wait, while the task faults */
+	MAX_QUEUE_US = 2000,
 	IDLE_QUEUE_US = 6000,      /* nobody waits: ride out the scheduler */
 	FAULTING_FOR_US = 50000,   /* after a fault the next one is expected for so long */
 };
@@ -21,6 +22,7 @@ void cl_flow_init(struct cl_flow *flow, uint64_t max_window, uint64_t now_us)
 	flow->max_window = max_window < MIN_WINDOW ? MIN_WINDOW : max_window;
 	flow->starting = true;
 	flow->start_window = START_WINDOW;
+	flow->queue_us = MIN_QUEUE_US;
 	flow->interval_start_us = now_us;
 }
 
@@ -39,6 +41,10 @@ static void end_interval(struct cl_flow *flow, uint64_t elapsed_us)
 	uint64_t sample = flow->interval_bytes * 1000000 / elapsed_us;
 	unsigned int i;
 
+	if (flow->ran_dry)
+		flow->queue_us = flow->queue_us * 5 / 4 < MAX_QUEUE_US ? flow->queue_us * 5 / 4 : MAX_QUEUE_US;
+	else if (flow->queue_us > MIN_QUEUE_US)
+		flow->queue_us -= (flow->queue_us - MIN_QUEUE_US) / 8 + 1;
 	/* With nothing wanted a sample can only show that the link does at least so much. */
 	if (flow->interval_starved && sample <= flow->rate)
 		return;
@@ -65,6 +71,8 @@ void cl_flow_delivered(struct cl_flow *flow, uint64_t bytes, uint64_t now_us)
 
 	flow->in_flight -= bytes < flow->in_flight ? bytes : flow->in_flight;
 	flow->interval_bytes += bytes;
+	if (!flow->interval_starved && flow->in_flight <= flow->rate * flow->min_rtt_us / 1000000)
+		flow->ran_dry = true;
 	if (interval_us < flow->min_rtt_us * 3 / 2)
 		interval_us = flow->min_rtt_us * 3 / 2;
 	if (elapsed_us < interval_us)
@@ -73,6 +81,7 @@ void cl_flow_delivered(struct cl_flow *flow, uint64_t bytes, uint64_t now_us)
 	flow->interval_start_us = now_us;
 	flow->interval_bytes = 0;
 	flow->interval_starved = false;
+	flow->ran_dry = false;
 }
 
 void cl_flow_cancelled(struct cl_flow *flow, uint64_t bytes)
@@ -93,7 +102,7 @@ void cl_flow_fault(struct cl_flow *flow, uint64_t now_us)
 uint64_t cl_flow_window(const struct cl_flow *flow, uint64_t now_us)
 {
 	bool faulting = now_us - flow->last_fault_us < FAULTING_FOR_US;
-	uint64_t queue_us = faulting ? FAULTING_QUEUE_US : IDLE_QUEUE_US;
+	uint64_t queue_us = faulting ? flow->queue_us : IDLE_QUEUE_US;
 	uint64_t window = flow->rate * (flow->min_rtt_us + queue_us) / 1000000;
 	/* On a slow link even the smallest requests outlast queue_us: without two in the queue it would idle. */
 	uint64_t least = flow->rate * flow->min_rtt_us / 1000000 * 21 / 20 + 2 * MIN_REQUEST;

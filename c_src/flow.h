@@ -6,8 +6,9 @@
  *
  * Model: the window is (delivery rate) x (round trip + allowed queueing). The delivery rate is the best of the
  * last few samples, each over an interval long enough not to take one burst for the link's speed. The allowed
- * queueing is short while the task faults and longer when it doesn't. Before the rate is known the window
- * starts small and doubles while doubling helps.
+ * queueing is short while the task faults and longer when it doesn't; it grows when the link ran dry (our threads
+ * or the server's lost the CPU for longer than the queue lasted) and shrinks back while it doesn't. Before the rate
+ * is known the window starts small and doubles while doubling helps.
  */
 #ifndef CL_FLOW_H
 #define CL_FLOW_H
@@ -29,6 +30,8 @@ struct cl_flow {
 	unsigned int flat;     /* intervals in a row in which doubling didn't help */
 	uint64_t start_window;
 	uint64_t last_fault_us;
+	uint64_t queue_us;     /* allowed queueing while the task faults */
+	bool ran_dry;          /* in this interval less was in flight than the round trip takes */
 	uint64_t in_flight;
 };
 

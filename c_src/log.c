@@ -18,7 +18,7 @@ uint64_t cl_now_us(void)
 
 void cl_log(const struct cl_log *log, enum cl_log_level level, const char *format, ...)
 {
-	static const char *const prefix[] = { "", "Error: ", "Warn: ", "", "" };
+	static const char *const prefix[] = { "", "Error (criu-lazy): ", "Warn  (criu-lazy): ", "", "" };
 	char line[512];
 	uint64_t us;
 	va_list args;
@@ -27,7 +27,7 @@ void cl_log(const struct cl_log *log, enum cl_log_level level, const char *forma
 	if (log->fd < 0 || (int)level > log->level)
 		return;
 	us = cl_now_us() - log->start_us;
-	length = snprintf(line, sizeof(line), "(%02" PRIu64 ".%06" PRIu64 ") uffd: %s", us / 1000000, us % 1000000,
+	length = snprintf(line, sizeof(line), "(%02" PRIu64 ".%06" PRIu64 ") %suffd: ", us / 1000000, us % 1000000,
 			  prefix[level]);
 	va_start(args, format);
 	more = vsnprintf(line + length, sizeof(line) - (size_t)length - 1, format, args);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * log: lines in criu's own format, "(seconds.microseconds) uffd: text", each written by one write(2), so
+ * log: lines in criu's own format, "(seconds.microseconds) Error (criu-lazy): uffd: text", each written by one write(2), so
  * that lines of several threads never mix. Thread safe; allocates nothing; errors of the log are ignored.
  */
 #ifndef CL_LOG_H

@@ -145,17 +145,27 @@ int cl_remote_parse(struct cl_remote *remote, const uint8_t *buffer, size_t fill
 	return nr_segments;
 }
 
+static int send_command(struct cl_remote *remote, enum cl_wire_cmd command)
+{
+	struct cl_wire_header header = { .cmd = (uint16_t)command };
+	uint8_t out[CL_WIRE_MAX_BYTES];
+
+	cl_wire_pack(remote->version, &header, out);
+	return cl_remote_send(remote, out, cl_wire_header_bytes(remote->version));
+}
+
+int cl_remote_roll_back(struct cl_remote *remote)
+{
+	return send_command(remote, CL_WIRE_ROLLBACK);
+}
+
 int cl_remote_close(struct cl_remote *remote)
 {
 	struct timeval timeout = { .tv_sec = CLOSE_TIMEOUT_S };
-	struct cl_wire_header header = { .cmd = CL_WIRE_CLOSE };
-	uint8_t out[CL_WIRE_MAX_BYTES];
 	int32_t status;
 	ssize_t got;
-	int ret;
+	int ret = send_command(remote, CL_WIRE_CLOSE);
 
-	cl_wire_pack(remote->version, &header, out);
-	ret = cl_remote_send(remote, out, cl_wire_header_bytes(remote->version));
 	if (ret < 0)
 		return ret;
 	(void)setsockopt(remote->fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));

@@ -83,6 +83,12 @@ int cl_remote_parse(struct cl_remote *remote, const uint8_t *buffer, size_t fill
 /* Tell the server that every page arrived, and wait for its word. Nothing may be in flight. 0 or -errno. */
 int cl_remote_close(struct cl_remote *remote);
 
+/*
+ * Make the server give up: a stock `criu dump` takes the mere end of the connection for success and kills the
+ * source's tasks; a command it doesn't know makes it fail, and the tasks run on. 0 or -errno.
+ */
+int cl_remote_roll_back(struct cl_remote *remote);
+
 /* The kernel's measure of the connection's shortest round trip; 0 where there is none. */
 uint64_t cl_remote_min_rtt_us(const struct cl_remote *remote);
 

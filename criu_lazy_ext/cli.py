@@ -36,6 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     if args and args[0] in ("-h", "--help", "help"):
         print(usage())
         return 0
+    if args and args[0].startswith("-") and "lazy-pages" in args:
+        # As with criu itself, options may stand before the action.
+        args = ["lazy-pages", *args[: args.index("lazy-pages")], *args[args.index("lazy-pages") + 1 :]]
     if not args or args[0] not in SUBCOMMANDS | INTERNAL:
         problem = f"criu-lazy: unknown subcommand {args[0]!r}" if args else "criu-lazy: a subcommand is needed"
         print(f"{problem}\n\n{usage()}", file=sys.stderr)

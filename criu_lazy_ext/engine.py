@@ -26,13 +26,14 @@ class Engine:
         images_fd: int,
         log_fd: int = -1,
         log_level: int = 0,
+        log_start: float = 0.0,
         auto_dedup: bool = False,
         collapse: bool = True,
         workers: int = 0,
         max_in_flight_bytes: int = 0,
         wire_version: int = 0,
     ) -> None:
-        """Descriptors are borrowed. 0 stands for the engine's own choice. Raises EngineError."""
+        """Descriptors are borrowed; `log_start` is the time.monotonic() that log lines count from. 0 stands for the engine's own choice. Raises EngineError."""
         try:
             from criu_lazy_ext import _engine
         except ImportError as error:
@@ -44,6 +45,7 @@ class Engine:
         config.remote_fd = -1
         config.log_fd = log_fd
         config.log_level = log_level
+        config.log_start_us = int(log_start * 1e6)
         config.wire_version = wire_version
         config.auto_dedup = auto_dedup
         config.collapse = collapse

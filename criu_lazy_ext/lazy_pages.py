@@ -99,6 +99,7 @@ def serve(options: Options, log: Log, signals: StopSignals) -> int:
         images_fd=images_fd,
         log_fd=log.fd,
         log_level=options.log_level,
+        log_start=log.start,
         auto_dedup=options.auto_dedup,
         collapse=options.collapse,
         workers=options.workers,
