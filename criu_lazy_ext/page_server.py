@@ -1,7 +1,8 @@
 """`criu-lazy page-server`: stands between a lazy dump and the network, and never loses a task.
 
-A stock `criu dump --lazy-pages` serves one connection, and takes its end for success: it kills the source task. This
-process holds that connection, lets clients come and go, and alone decides what the dump hears. See docs/page-server.md.
+A stock `criu dump --lazy-pages` serves one connection, and takes its end for success: it kills the source task.
+This process holds that connection, lets clients come and go, and alone decides what the dump hears. See
+docs/page-server.md.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ class PageServer:
 
     def _signalled(self) -> None:
         numbers = self._wakeup.recv(64)
-        if not any(signal.Signals(number) in STOP_SIGNALS for number in numbers) or self._relay.abort(force=False):
+        if not set(numbers) & set(STOP_SIGNALS) or self._relay.abort(force=False):
             return
         print(
             "criu-lazy page-server: not stopped: the restored task runs and needs this end; "
@@ -156,13 +157,13 @@ class PageServer:
                 self._waiting.append((op, reply))
             else:
                 state = self._relay.state()["state"]
-                reply(_refusal(f"commit refused: the client has not said that it has every page (state: {state})"))
+                reply(_refusal(f"the client has not said that it has every page (state: {state})"))
             return
         elif op == "abort":
             if self._relay.abort(force):
                 self._waiting.append((op, reply))
             else:
-                reply(_refusal('abort refused: the restored task runs; {"force": true} gives it up'))
+                reply(_refusal('the restored task runs; {"force": true} gives it up'))
             return
         reply({"ok": True, **self._relay.state(), "port": self._port})
 
@@ -190,25 +191,25 @@ def _verbosity(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="criu-lazy page-server",
-        description="Stand between a stock `criu dump --lazy-pages` and the network, and never lose its task.",
-        epilog="Exit status: 0 committed (the source task is gone), 3 rolled back (the source task runs on), 1 failed.",
+        description="Stand between a stock `criu dump --lazy-pages` and the network; never lose its task.",
+        epilog="Exit status: 0 committed (the source task is gone), 3 rolled back (it runs on), 1 failed.",
     )
     add = parser.add_argument
-    add("--upstream", metavar="HOST:PORT", type=_host_port, help="where the lazy dump listens (it accepts once)")
+    add("--upstream", metavar="HOST:PORT", type=_host_port, help="where the lazy dump listens")
     add("--address", default="0.0.0.0", help="listen for clients here (default: %(default)s)")
     add("--port", type=int, default=0, help="on this port (default: any free one; --op state tells)")
     add("--control", metavar="PATH", type=Path, help="control socket (mode 0600)")
     add("--hold", action="store_true", help="a client's CLOSE does not reach the dump: `commit` ends it")
-    add("--task", metavar="PID", type=int, action="append", default=[], help="only this task (repeat) may be asked for")
+    add("--task", metavar="PID", type=int, action="append", default=[], help="only this task (repeatable)")
     add("--wire-version", type=int, choices=(0, 1, 2), default=0,
         help="1: CRIU up to 4.1, 2: from 4.2; default: as the client's first request tells")  # fmt: skip
-    add("--max-request-pages", metavar="N", type=int, default=65536, help="refuse larger requests (%(default)s)")
-    add("--connect-timeout", metavar="SECONDS", type=float, default=10.0, help="wait for the dump (%(default)s)")
+    add("--max-request-pages", metavar="N", type=int, default=65536, help="largest request (%(default)s)")
+    add("--connect-timeout", metavar="SECONDS", type=float, default=10.0, help="for the dump (%(default)s)")
     add("--resume", action="store_true", help="go on where a dead page server with this --control was")
     add("--status-fd", metavar="FD", type=int, help="gets a zero byte when clients can connect")
     add("-o", "--log-file", metavar="FILE", type=Path, help="log there (default: standard error)")
-    add("-v", dest="verbosity", nargs="?", const="", type=_verbosity, default=2, help="-v: info, -vv: all; -vN")
-    add("--op", choices=relay_control.OPS, help="do this to the page server behind --control, and print its answer")
+    add("-v", dest="verbosity", nargs="?", const="", type=_verbosity, default=2, help="-v: info, -vv: all")
+    add("--op", choices=relay_control.OPS, help="do this to the page server behind --control")
     add("--force", action="store_true", help="with --op commit or abort")
     return parser
 
@@ -238,7 +239,8 @@ def _connect(upstream: tuple[str, int], timeout_seconds: float, wakeup: socket.s
             if time.monotonic() > deadline:
                 raise PageServerError(f"no lazy dump listens on {upstream[0]}:{upstream[1]}") from error
         except OSError as error:
-            raise PageServerError(f"lazy dump at {upstream[0]}:{upstream[1]}: {error.strerror or error}") from error
+            reason = error.strerror or error
+            raise PageServerError(f"lazy dump at {upstream[0]}:{upstream[1]}: {reason}") from error
         else:
             connection.settimeout(None)
             return connection
@@ -273,7 +275,11 @@ def _take_over(control: Path) -> socket.socket:
 
 
 def _make_relay(
-    args: argparse.Namespace, listener: socket.socket, takeover: socket.socket | None, log_fd: int, wakeup: socket.socket
+    args: argparse.Namespace,
+    listener: socket.socket,
+    takeover: socket.socket | None,
+    log_fd: int,
+    wakeup: socket.socket,
 ) -> Relay:
     from criu_lazy_ext._engine import ffi, lib
 
@@ -340,7 +346,7 @@ def _serve(args: argparse.Namespace) -> int:
             os.close(args.status_fd)
         end = server.run()
         held = end["held"]
-        error = relay.error()
+        problem = relay.error()
         relay.close()
     finally:
         if args.control:
@@ -353,8 +359,8 @@ def _serve(args: argparse.Namespace) -> int:
         print("criu-lazy page-server: rolled back: the source task runs on", file=sys.stderr)
         return EXIT_ROLLED_BACK
     if held:
-        error += f"; the source task stays frozen, its memory intact: --resume --control {args.control}"
-    raise PageServerError(error)
+        problem += f"; the source task stays frozen, its memory intact: --resume --control {args.control}"
+    raise PageServerError(problem)
 
 
 def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

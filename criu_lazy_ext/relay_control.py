@@ -1,4 +1,4 @@
-"""The control socket of `criu-lazy page-server`: newline-delimited JSON requests and answers on a unix stream socket.
+"""The control socket of `criu-lazy page-server`: newline-delimited JSON on a unix stream socket.
 
 Requests: {"op": "state" | "running" | "commit" | "abort" | "drop", "force": bool (optional)}.
 Answers: {"ok": true, "state": ..., ...} or {"ok": false, "error": "one line"}.
@@ -31,8 +31,8 @@ class ControlError(CriuLazyError):
 def request(path: Path | str, op: str, force: bool = False, timeout: float | None = 60.0) -> Answer:
     """Ask the page server behind the control socket `path` to do `op`; returns its answer ("ok" is true).
 
-    `commit` and `abort` are answered when the dump has ended. Raises ControlError when nothing listens there, on a
-    refusal (with the page server's own words), or after `timeout` seconds without an answer.
+    `commit` and `abort` are answered when the dump has ended. Raises ControlError when nothing listens there, on
+    a refusal (with the page server's own words), or after `timeout` seconds without an answer.
     """
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -51,7 +51,7 @@ def request(path: Path | str, op: str, force: bool = False, timeout: float | Non
 
 
 def listen(path: Path) -> socket.socket:
-    """A listening unix socket at `path`, mode 0600. A stale one is replaced; UsageError if the path is in use."""
+    """A listening unix socket at `path`, mode 0600. Replaces a stale one; UsageError if it is in use."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(str(path))
@@ -60,7 +60,7 @@ def listen(path: Path) -> socket.socket:
         except OSError as error:
             raise UsageError(f"control socket {path}: {error.strerror}") from error
         else:
-            raise UsageError(f"control socket {path}: in use by a page server, or the guardian of a dead one (see --resume)")
+            raise UsageError(f"control socket {path}: a page server, or a dead one's guardian (--resume) has it")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)
     try:
@@ -89,7 +89,7 @@ class _Connection:
 
 
 class ControlServer:
-    """Serves the control socket from a selectors loop; `handle(op, force, reply)` must call `reply` once, now or later."""
+    """Serves the control socket from a selectors loop; `handle(op, force, reply)` replies once, now or later."""
 
     def __init__(
         self,

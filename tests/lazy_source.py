@@ -117,11 +117,10 @@ class LazySource:
         (self.root / "task.c").write_text(TASK_C.read_text())
         self.processes: list[subprocess.Popen[str]] = []
         host.run(["cc", "-O1", "-o", f"{self.directory}/task", f"{self.directory}/task.c"])
-        host.run(
-            ["sh", "-c", f"cd {self.directory} && setsid ./task {megabytes} </dev/null >/dev/null 2>&1 &"]
-        )
+        run = 'cd "$1" && exec ./task "$2"'
+        self.task = host.start(["sh", "-c", run, "sh", self.directory, str(megabytes)])
         info = eventually(lambda: self._text("info"), "the task has started")
-        self.task, self.start = int(info.split()[0]), int(info.split()[1], 16)
+        self.start = int(info, 16)
         self.dump_port = 27000 + next(_names)
         self.dump = self._popen(
             "criu", "dump", "-t", str(self.task), "-D", f"{self.directory}/images", "-o", "dump.log", "-v4",
@@ -172,9 +171,7 @@ class LazySource:
 
     def op(self, op: str, *options: str, check: bool = True) -> dict[str, Any]:
         """Ask the page server through its control socket; {} if it refuses and not `check`."""
-        done = self.host.run(
-            ["criu-lazy", "page-server", "--control", self.control, "--op", op, *options], check=False
-        )
+        done = self.host.run(["criu-lazy", "page-server", "--control", self.control, "--op", op, *options], check=False)
         if done.returncode == 0:
             return dict(json.loads(done.stdout))
         assert not check, done.stderr
@@ -253,4 +250,3 @@ class LazySource:
                 os.kill(pid, signal.SIGKILL)
         for process in self.processes:
             process.communicate(timeout=30)
-

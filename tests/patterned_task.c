@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * patterned_task MEGABYTES: keeps a known pattern in its memory (see page() in lazy_source.py), writes "PID ADDRESS"
- * to the file info, and whenever the file ask exists, checks every page and writes the verdict to the file answer.
+ * patterned_task MEGABYTES: keeps a known pattern in its memory (see page() in lazy_source.py), writes its
+ * address to the file info, and whenever the file ask exists, checks every page and writes the verdict to the file answer.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -36,7 +36,7 @@ int main(int argc, char **argv)
 
 		memory[i] = i % WORDS == WORDS - 1 ? ~word : word;
 	}
-	snprintf(text, sizeof(text), "%d %p\n", getpid(), (void *)memory);
+	snprintf(text, sizeof(text), "%p\n", (void *)memory);
 	tell("info", text);
 	for (;;) {
 		usleep(10000);

@@ -14,6 +14,22 @@ from lazy_source import PAGE_BYTES, Client, LazySource, eventually, page
 ROLLED_BACK = 3
 
 
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[dict[int, Any]]:
+    """A host for each version of the protocol."""
+    if os.geteuid() != 0:
+        pytest.skip("criu and the testbed need root")
+    from criu_lazy_ext.testbed import Testbed
+
+    with Testbed.start(criu=("4.2", "4.1"), name="relay") as testbed:
+        yield {1: testbed.dst, 2: testbed.src}
+
+
+@pytest.fixture(params=[1, 2], ids=["criu-4.1", "criu-4.2"])
+def lazy_host(request: pytest.FixtureRequest, hosts: dict[int, Any]) -> tuple[Any, int]:
+    return hosts[request.param], request.param
+
+
 @pytest.fixture
 def source(lazy_host: tuple[Any, int]) -> Iterator[LazySource]:
     made = LazySource(*lazy_host)
@@ -103,7 +119,7 @@ def test_sigterm_rolls_back(source: LazySource, used: bool) -> None:
         client = source.client()
         client.get(source.start, 256)
         client.receive(5000)
-    os.kill(source.relay(), signal.SIGTERM)
+    server.terminate()
     assert ended(server) == ROLLED_BACK
     assert ended(source.dump) == 1
     assert source.task_is_alive()
@@ -145,7 +161,7 @@ def test_once_the_restored_task_runs_nothing_but_force_rolls_back(source: LazySo
     source.op("running")
     assert source.op("abort", check=False) == {}
     assert "the restored task runs" in source.refusal
-    os.kill(source.relay(), signal.SIGTERM)
+    server.terminate()
     client = source.client()
     source.read(client)
     assert source.op("state")["task_running"]

@@ -26,13 +26,12 @@ def header(version: int, cmd: int, nr_pages: int, vaddr: int, dst_id: int, paddi
 
 @pytest.fixture(scope="module")
 def wire(tmp_path_factory: pytest.TempPathFactory):
-    """wire.c as a shared library with every sanitizer that needs no runtime in the interpreter."""
+    """wire.c as a shared library; undefined behaviour traps."""
     library = tmp_path_factory.mktemp("wire") / "libwire.so"
-    subprocess.run(
-        ["cc", "-std=c11", "-O1", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-fPIC", "-shared"]
-        + ["-fsanitize=undefined", "-fsanitize-undefined-trap-on-error", "-o", library, C_SRC / "wire.c"],
-        check=True,
-    )
+    warnings = ["-std=c11", "-Wall", "-Wextra", "-Wshadow", "-Werror"]
+    sanitizers = ["-fsanitize=undefined", "-fsanitize-undefined-trap-on-error"]
+    output = ["-O1", "-fPIC", "-shared", "-o", library]
+    subprocess.run(["cc", *warnings, *sanitizers, *output, C_SRC / "wire.c"], check=True)
     ffi = cffi.FFI()
     ffi.cdef(
         """
