@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -276,3 +278,31 @@ def test_a_dump_that_dies_is_reported(source: LazySource) -> None:
     assert server.stderr.read().count("ended by itself") == 1
     with pytest.raises((EOFError, ConnectionResetError)):
         client.receive(1)
+
+
+@pytest.mark.parametrize("series", ["4.1", "4.2"])
+def test_a_stock_lazy_pages_daemon_is_served_to_the_last_page(series: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("criu and the testbed need root")
+    from criu_lazy_ext.testbed import Testbed
+
+    with Testbed.start(criu=(series, series), name="relay-stock") as testbed:
+        source = LazySource(testbed.src, 1 if series == "4.1" else 2)
+        server = source.serve("--task", str(source.task), "--address", testbed.src.address)
+        here, there = source.root, Path(testbed.dst.root) / source.directory.lstrip("/")
+        shutil.copytree(here, there, ignore=shutil.ignore_patterns("control*"))
+        criu = ["--images-dir", f"{source.directory}/images"]
+        page_server = ["--page-server", "--address", testbed.src.address, "--port", str(source.port)]
+        daemon = testbed.dst.popen(["criu", "lazy-pages", *criu, *page_server])
+        eventually((there / "images/lazy-pages.socket").exists, "the daemon listens")
+        testbed.dst.run(["criu", "restore", *criu, "--lazy-pages", "--restore-detached"])
+        source.op("running")
+        assert ended(daemon) == 0
+        assert source.op("state")["state"] == "drained"
+        assert source.op("commit")["state"] == "committed"
+        assert ended(server) == 0
+        assert ended(source.dump) == 0
+        source.close()
+        (there / "ask").touch()
+        answer = there / "answer"
+        assert eventually(lambda: answer.exists() and answer.read_text(), "its verdict") == "right\n"
