@@ -1,0 +1,177 @@
+"""The migration network's link between src and dst: rate, delay, cuts, all while it runs.
+
+Without delay packets cross a bare veth; with delay, or cut, the network's route goes over the TUN devices that
+delaylink joins. Addresses stay where they are, so connections survive the change. Rates are a tbf on both ends.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+from criu_lazy_ext.testbed import instances
+from criu_lazy_ext.testbed.errors import TestbedError
+from criu_lazy_ext.testbed.host import Host
+
+BARE_DEVICE = "mig0"
+DELAYED_DEVICE = "mig0far"
+NETWORK, NETWORK6 = "10.77.0.0/24", "fd77::/64"
+
+ETHERNET_HEADER_BYTES = 14
+LARGEST_SEGMENT_BYTES = 65_536 + ETHERNET_HEADER_BYTES
+# tbf's bucket: what may pass at once after a pause. It must hold one of the kernel's large segments (else tbf cuts
+# them up at the cost of CPU), and is otherwise as small as that allows, as a wire has no bucket at all.
+SMALLEST_BURST_BYTES = 80_000
+BURST_MS = 0.25
+# tbf's queue, as deep as a switch port's. TCP's own limit (TSQ) keeps a single stream's share of it far smaller.
+SMALLEST_QUEUE_BYTES = 2 * 1024 * 1024
+QUEUE_MS = 10.0
+MAX_RTT_MS = 10_000.0
+MAX_RATE_MBIT = 100_000.0
+
+PLAIN_TCP_RECEIVER = """
+import json, socket, sys, time
+server = socket.create_server(("", int(sys.argv[1])), backlog=1)
+print("ready", flush=True)
+connection, _ = server.accept()
+warm_up, seconds = float(sys.argv[2]), float(sys.argv[3])
+buffer = bytearray(1 << 20)
+opened = time.monotonic()
+while time.monotonic() - opened < warm_up:
+    if not connection.recv_into(buffer):
+        sys.exit("the sender ended too early")
+received, start = 0, time.monotonic()
+while (now := time.monotonic()) - start < seconds:
+    got = connection.recv_into(buffer)
+    if not got:
+        sys.exit("the sender ended too early")
+    received += got
+print(json.dumps({"bytes": received, "seconds": time.monotonic() - start}), flush=True)
+"""
+PLAIN_TCP_SENDER = """
+import socket, sys
+connection = socket.socket()
+if sys.argv[3]:
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, sys.argv[3].encode())
+connection.connect((sys.argv[1], int(sys.argv[2])))
+block = bytes(1 << 20)
+try:
+    while True:
+        connection.sendall(block)
+except OSError:
+    pass
+"""
+
+
+class Link:
+    """The link of a running testbed. `rate_mbit` (None: unlimited), `rtt_ms` and `is_cut` tell how it is set."""
+
+    def __init__(self, state: instances.State, src: Host, dst: Host) -> None:
+        self._state = state
+        self._ends = (src, dst)
+        link = state.setdefault("link", {"rate_mbit": None, "rtt_ms": 0.0, "cut": False})
+        self.rate_mbit: float | None = link["rate_mbit"]
+        self.rtt_ms: float = link["rtt_ms"]
+        self.is_cut: bool = link["cut"]
+
+    def set(self, rate_mbit: float | None = None, rtt_ms: float = 0.0) -> None:
+        """Set both directions' rate in Mbit/s (None: unlimited) and the added round-trip time in ms, at any time.
+
+        The rate counts Ethernet frames without preamble and gap, so that plain TCP gets about 119 MB/s at 1000.
+        Raises TestbedError for values out of range.
+        """
+        if rate_mbit is not None and not 0.1 <= rate_mbit <= MAX_RATE_MBIT:
+            raise TestbedError(f"link rate {rate_mbit} Mbit/s: must be from 0.1 to {MAX_RATE_MBIT:g}, or unlimited")
+        if not 0 <= rtt_ms <= MAX_RTT_MS:
+            raise TestbedError(f"link round-trip time {rtt_ms} ms: must be from 0 to {MAX_RTT_MS:g}")
+        self._ask(f"delay {round(rtt_ms * 1e6 / 2)}")
+        self.rate_mbit, self.rtt_ms = rate_mbit, rtt_ms
+        self._apply()
+
+    def cut(self) -> None:
+        """Drop every packet in both directions, silently, until `mend`."""
+        self._ask("cut")
+        self.is_cut = True
+        self._apply()
+
+    def mend(self) -> None:
+        """Let packets pass again."""
+        self._ask("mend")
+        self.is_cut = False
+        self._apply()
+
+    def statistics(self) -> dict[str, int]:
+        """The delay line's counters (0 while nothing was delayed): forwarded, dropped, queued_bytes."""
+        words = self._ask("stats").split()
+        return {name: int(value) for name, value in zip(words[::2], words[1::2], strict=True)}
+
+    def plain_tcp_rate(self, seconds: float = 2.0, congestion: str | None = None, port: int = 5201) -> float:
+        """Bytes per second of one plain TCP stream from src to dst, after it got up to speed.
+
+        `congestion`: the sender's congestion control (None: the system's). Takes `seconds` and about one more.
+        """
+        src, dst = self._ends
+        warm_up = 0.5 + 20 * self.rtt_ms / 1000
+        receive = ["python3", "-c", PLAIN_TCP_RECEIVER, str(port), str(warm_up), str(seconds)]
+        send = ["python3", "-c", PLAIN_TCP_SENDER, dst.address, str(port), congestion or ""]
+        with dst.popen(receive, stdout=-1, stderr=-1, text=True) as receiver:
+            assert receiver.stdout is not None
+            if receiver.stdout.readline().strip() != "ready":
+                raise TestbedError(f"plain TCP rate: the receiver failed: {receiver.communicate()[1].strip()}")
+            with src.popen(send, stderr=-1, text=True) as sender:
+                try:
+                    result, errors = receiver.communicate(timeout=warm_up + seconds + 60)
+                finally:
+                    sender.kill_session()
+                    receiver.kill_session()
+        if receiver.returncode != 0:
+            raise TestbedError(f"plain TCP rate: the receiver failed: {errors.strip()}")
+        measured = json.loads(result)
+        return float(measured["bytes"]) / float(measured["seconds"])
+
+    def _apply(self) -> None:
+        device = DELAYED_DEVICE if self.rtt_ms > 0 or self.is_cut else BARE_DEVICE
+        for host in self._ends:
+            routes = f"route replace {NETWORK} dev {device} src {host.address}\n"
+            routes += f"route replace {NETWORK6} dev {device} src {address6(host)}\n"
+            host.run(["sh", "-e", "-c", f"ip -batch - <<'END'\n{routes}END\n{self._rate_commands()}"])
+        self._state["link"] = {"rate_mbit": self.rate_mbit, "rtt_ms": self.rtt_ms, "cut": self.is_cut}
+        instances.save(self._state)
+
+    def _rate_commands(self) -> str:
+        if self.rate_mbit is None:
+            return "".join(f"tc qdisc del dev {d} root 2>&- || true\n" for d in (BARE_DEVICE, DELAYED_DEVICE))
+        bytes_per_ms = self.rate_mbit * 125
+        burst = max(SMALLEST_BURST_BYTES, round(bytes_per_ms * BURST_MS))
+        queue = max(SMALLEST_QUEUE_BYTES, round(bytes_per_ms * QUEUE_MS))
+        shape = f"rate {round(self.rate_mbit * 1000)}kbit burst {burst} limit {queue}"
+        return (
+            f"tc qdisc replace dev {BARE_DEVICE} root tbf {shape}\n"
+            # A TUN device has no Ethernet header, but the link it stands for has.
+            f"tc qdisc replace dev {DELAYED_DEVICE} root tbf {shape} overhead {ETHERNET_HEADER_BYTES}\n"
+        )
+
+    def _ask(self, command: str) -> str:
+        path = control_socket(self._state["name"])
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as control:
+            control.bind("")  # an abstract address of its own, for the answer
+            control.settimeout(10)
+            try:
+                control.sendto(command.encode(), str(path))
+                answer = control.recv(1024).decode()
+            except OSError as error:
+                raise TestbedError(f"the link's delay line does not answer on {path}: {error}") from error
+        if answer == "error":
+            raise TestbedError(f"the link's delay line refused {command!r}")
+        return answer
+
+
+def address6(host: Host) -> str:
+    """The host's IPv6 address on the migration network."""
+    return f"fd77::{host.address.rpartition('.')[2]}"
+
+
+def control_socket(name: str) -> Path:
+    """Where the delay line of the testbed called `name` listens."""
+    return instances.directory_of(name) / "link.sock"
