@@ -19,7 +19,7 @@ DELAYED_DEVICE = "mig0far"
 NETWORK, NETWORK6 = "10.77.0.0/24", "fd77::/64"
 
 ETHERNET_HEADER_BYTES = 14
-LARGEST_SEGMENT_BYTES = 65_536 + ETHERNET_HEADER_BYTES
+MTU_BYTES = 1500
 # tbf's bucket: what may pass at once after a pause. It must hold one of the kernel's large segments (else tbf cuts
 # them up at the cost of CPU), and is otherwise as small as that allows, as a wire has no bucket at all.
 SMALLEST_BURST_BYTES = 80_000
@@ -145,11 +145,12 @@ class Link:
         bytes_per_ms = self.rate_mbit * 125
         burst = max(SMALLEST_BURST_BYTES, round(bytes_per_ms * BURST_MS))
         queue = max(SMALLEST_QUEUE_BYTES, round(bytes_per_ms * QUEUE_MS))
-        shape = f"rate {round(self.rate_mbit * 1000)}kbit burst {burst} limit {queue}"
-        return (
-            f"tc qdisc replace dev {BARE_DEVICE} root tbf {shape}\n"
-            # A TUN device has no Ethernet header, but the link it stands for has.
-            f"tc qdisc replace dev {DELAYED_DEVICE} root tbf {shape} overhead {ETHERNET_HEADER_BYTES}\n"
+        # A TUN device's packets have no Ethernet header, but on the link it stands for they would; tbf's own
+        # `overhead` counts it once for a large segment that is many packets.
+        without_header = self.rate_mbit * MTU_BYTES / (MTU_BYTES + ETHERNET_HEADER_BYTES)
+        return "".join(
+            f"tc qdisc replace dev {device} root tbf rate {round(rate * 1000)}kbit burst {burst} limit {queue}\n"
+            for device, rate in ((BARE_DEVICE, self.rate_mbit), (DELAYED_DEVICE, without_header))
         )
 
     def _ask(self, command: str) -> str:
