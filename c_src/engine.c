@@ -23,6 +23,7 @@ enum {
 	DEFAULT_IN_FLIGHT = 16 << 20,
 	REQUESTS_A_SEND = 128,
 	EPOLL_EVENTS = 64,
+	ACKNOWLEDGE_BYTES = 64 << 10,     /* with less in flight a delayed acknowledgement may hold up the rest */
 	NICE = -10,                       /* threads of the task wait for ours */
 };
 
@@ -300,6 +301,7 @@ static void receive(struct cl_engine *engine, struct worker *worker)
 {
 	struct cl_segment segments[sizeof(worker->buffer) / CL_PAGE_SIZE];
 	uint64_t cancelled_bytes;
+	bool few_in_flight = engine->flow.in_flight < ACKNOWLEDGE_BYTES;
 	size_t filled = 0;
 	int nr_segments, i;
 	int64_t got;
@@ -307,6 +309,8 @@ static void receive(struct cl_engine *engine, struct worker *worker)
 	engine->receiving = true;
 	pthread_mutex_unlock(&engine->lock);
 	got = cl_remote_receive(&engine->remote, worker->buffer, sizeof(worker->buffer), &filled);
+	if (got > 0 && few_in_flight)
+		cl_remote_acknowledge(&engine->remote);
 	pthread_mutex_lock(&engine->lock);
 	engine->receiving = false;
 	if (engine->stopping)
@@ -325,10 +329,14 @@ static void receive(struct cl_engine *engine, struct worker *worker)
 	engine->stats.received_bytes += (uint64_t)got;
 	cl_flow_delivered(&engine->flow, (uint64_t)got, cl_now_us());
 	cl_flow_cancelled(&engine->flow, cancelled_bytes);
+	/*
+	 * Another worker receives meanwhile, if more is waiting than one can take: else waking it, on another CPU, costs
+	 * more than it brings.
+	 */
 	if (cl_remote_idle(&engine->remote))
 		pthread_cond_broadcast(&engine->gate);
-	else
-		pthread_cond_signal(&engine->work); /* the next worker receives meanwhile */
+	else if (filled == sizeof(worker->buffer))
+		pthread_cond_signal(&engine->work);
 	cl_engine_ask(engine);
 	for (i = 0; i < nr_segments; i++)
 		cl_engine_fill(engine, segments[i].image, segments[i].index, segments[i].nr_pages, segments[i].data);

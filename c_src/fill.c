@@ -16,6 +16,7 @@ static void wait_for_events(struct cl_engine *engine, long wait_us)
 {
 	struct timespec until;
 
+	pthread_cond_signal(&engine->work); /* whoever can, receives meanwhile */
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_nsec += wait_us * 1000;
 	until.tv_sec += until.tv_nsec / 1000000000;

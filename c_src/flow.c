@@ -7,12 +7,12 @@ enum {
 	START_WINDOW = 256 << 10,
 	MIN_WINDOW = 64 << 10,
 	MIN_REQUEST = 16 << 10,
-	MAX_REQUEST = 1 << 20,
+	MAX_REQUEST = 4 << 20,
 	INTERVAL_US = 15000,       /* long enough for a receiver that lost the CPU for a time slice */
 	START_INTERVAL_US = 2000,
 	MIN_QUEUE_US = 600,        /* a demand fault's added wait, while the task faults */
 	MAX_QUEUE_US = 2000,
-	IDLE_QUEUE_US = 6000,      /* nobody waits: ride out the scheduler */
+	IDLE_QUEUE_US = 8000,      /* nobody waits: ride out the scheduler */
 	FAULTING_FOR_US = 50000,   /* after a fault the next one is expected for so long */
 };
 

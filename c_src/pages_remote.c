@@ -52,7 +52,6 @@ int cl_remote_send(struct cl_remote *remote, const uint8_t *data, size_t bytes)
 
 int64_t cl_remote_receive(struct cl_remote *remote, uint8_t *buffer, size_t size, size_t *filled)
 {
-	int on = 1;
 	ssize_t got;
 
 	memcpy(buffer, remote->carry, remote->carried);
@@ -63,13 +62,15 @@ int64_t cl_remote_receive(struct cl_remote *remote, uint8_t *buffer, size_t size
 		return -errno;
 	if (got == 0)
 		return -ECONNRESET;
-	/*
-	 * A stock server corks its socket: an answer's last segment leaves when all before it is acknowledged,
-	 * which a delayed acknowledgement would put off by up to 40 ms.
-	 */
-	(void)setsockopt(remote->fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on));
 	*filled = remote->carried + (size_t)got;
 	return got;
+}
+
+void cl_remote_acknowledge(const struct cl_remote *remote)
+{
+	int on = 1;
+
+	(void)setsockopt(remote->fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on));
 }
 
 static int broken(struct cl_remote *remote, const char *why)

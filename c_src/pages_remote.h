@@ -73,6 +73,12 @@ int cl_remote_send(struct cl_remote *remote, const uint8_t *data, size_t bytes);
 int64_t cl_remote_receive(struct cl_remote *remote, uint8_t *buffer, size_t size, size_t *filled);
 
 /*
+ * Acknowledge what was received at once. A stock server corks its socket: an answer's last segment leaves when all
+ * before it is acknowledged, which a delayed acknowledgement would put off by up to 40 ms, if nothing follows it.
+ */
+void cl_remote_acknowledge(const struct cl_remote *remote);
+
+/*
  * Make segments of what cl_remote_receive() filled: at most filled / CL_PAGE_SIZE of them. Returns their
  * number or -EPROTO. *cancelled_bytes: what was asked for but not sent, because answers were short: those
  * pages are todo again.
