@@ -1,0 +1,265 @@
+"""The migration profile: YAML to a typed model; every error names file, line, column, key and what was expected."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from criu_lazy_ext.errors import UsageError
+
+PHASES = ("before_dump", "after_dump", "before_restore", "after_restore", "after_commit", "after_rollback")
+
+
+class ProfileError(UsageError):
+    """The profile is wrong; nothing was touched."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Which task moves: exactly one of the three. `command` prints the pid."""
+
+    pid: int | None = None
+    pidfile: Path | None = None
+    command: str | None = None
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where to: `ssh` is a host as in ~/.ssh/config; `local` runs the agent on this machine, after `prefix`."""
+
+    ssh: str | None = None
+    local: bool = False
+    prefix: list[str] = field(default_factory=list)
+    ssh_options: list[str] = field(default_factory=list)
+    criu_lazy: str = "criu-lazy"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the source's page server listens: an address that the destination reaches. port 0: any free one."""
+
+    address: str
+    port: int = 0
+
+
+@dataclass(frozen=True)
+class Directories:
+    """Images and logs of one migration go to a directory of its own below these."""
+
+    source: Path = Path("/var/lib/criu-lazy")
+    destination: Path = Path("/var/lib/criu-lazy")
+
+
+@dataclass(frozen=True)
+class Criu:
+    """What CRIU is told, on both ends; the lists are passed on as they stand."""
+
+    tcp_established: bool = False
+    shell_job: bool = False
+    file_locks: bool = False
+    ext_unix_sk: bool = False
+    link_remap: bool = False
+    network_lock: str | None = None
+    manage_cgroups: str | None = None
+    dump_options: list[str] = field(default_factory=list)
+    restore_options: list[str] = field(default_factory=list)
+
+    def options(self) -> list[str]:
+        """The options that dump and restore share."""
+        flags = ("tcp_established", "shell_job", "file_locks", "ext_unix_sk", "link_remap")
+        options = ["--" + flag.replace("_", "-") for flag in flags if getattr(self, flag)]
+        if self.network_lock:
+            options += ["--network-lock", self.network_lock]
+        if self.manage_cgroups:
+            options.append(f"--manage-cgroups={self.manage_cgroups}")
+        return options
+
+
+@dataclass(frozen=True)
+class Hook:
+    """A command run in a phase, on the source or the destination, by /bin/sh -c."""
+
+    run: str
+    on: str = "source"
+    timeout: float = 30.0
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds. `stall`: the transfer fails to make any progress for so long before it is reported."""
+
+    dump: float = 120.0
+    restore: float = 120.0
+    stall: float = 60.0
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One migration."""
+
+    task: Task
+    destination: Destination
+    source: Source
+    directories: Directories = field(default_factory=Directories)
+    criu: Criu = field(default_factory=Criu)
+    daemon: str = "criu-lazy"
+    page_source: str = "stock"
+    hooks: Mapping[str, list[Hook]] = field(default_factory=dict)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    keep_files: bool = False
+
+
+CHOICES = {
+    "daemon": ("criu-lazy", "stock"),
+    "page_source": ("stock",),
+    "criu.network_lock": ("iptables", "nftables", "skip"),
+    "on": ("source", "destination"),
+}
+SECTIONS = (Task, Destination, Source, Directories, Criu, Hook, Timeouts, Profile)
+
+
+class _Reader:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def fail(self, node: yaml.Node, key: str, text: str) -> ProfileError:
+        mark = node.start_mark
+        return ProfileError(f"{self.name}:{mark.line + 1}:{mark.column + 1}: {key}: {text}")
+
+    def section(self, node: yaml.Node, key: str, model: type[Any]) -> Any:
+        """A mapping as `model`: unknown, repeated and missing keys are refused."""
+        known = {item.name: item for item in fields(model)}
+        values: dict[str, Any] = {}
+        hints = get_type_hints(model)
+        if not isinstance(node, yaml.MappingNode):
+            raise self.fail(node, key or "the profile", f"expected a mapping with {', '.join(known)}")
+        for key_node, value_node in node.value:
+            name = str(key_node.value)
+            path = f"{key}.{name}" if key else name
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
+                raise self.fail(key_node, path, f"unknown key{hint}")
+            if name in values:
+                raise self.fail(key_node, path, "given twice")
+            values[name] = self.value(value_node, path, hints[name])
+        for name, item in known.items():
+            if name not in values and item.default is MISSING and item.default_factory is MISSING:
+                raise self.fail(node, f"{key}.{name}" if key else name, "missing")
+        return model(**values)
+
+    def value(self, node: yaml.Node, key: str, hint: Any) -> Any:
+        if hint in SECTIONS:
+            return self.section(node, key, hint)
+        if key == "hooks":
+            return self.hooks(node)
+        reader = READERS[str(hint)]
+        result = reader(self, node, key)
+        choices = CHOICES.get(key) or (CHOICES["on"] if key.endswith(".on") else None)
+        if choices and result not in choices:
+            raise self.fail(node, key, f"expected {' or '.join(choices)}, found {result!r}")
+        return result
+
+    def hooks(self, node: yaml.Node) -> dict[str, list[Hook]]:
+        if not isinstance(node, yaml.MappingNode):
+            raise self.fail(node, "hooks", f"expected a mapping with {', '.join(PHASES)}")
+        hooks: dict[str, list[Hook]] = {}
+        for key_node, value_node in node.value:
+            phase = str(key_node.value)
+            if phase not in PHASES:
+                raise self.fail(key_node, f"hooks.{phase}", f"unknown phase; known are {', '.join(PHASES)}")
+            if not isinstance(value_node, yaml.SequenceNode):
+                raise self.fail(value_node, f"hooks.{phase}", "expected a list of hooks (run, on, timeout)")
+            hooks[phase] = [
+                self.section(item, f"hooks.{phase}[{i}]", Hook) for i, item in enumerate(value_node.value)
+            ]
+        return hooks
+
+    def scalar(self, node: yaml.Node, key: str, tag: str, expected: str) -> Any:
+        if not isinstance(node, yaml.ScalarNode):
+            raise self.fail(node, key, f"expected {expected}, found a {node.id}")
+        if node.tag != f"tag:yaml.org,2002:{tag}":
+            raise self.fail(node, key, f"expected {expected}, found {node.value!r}")
+        return yaml.SafeLoader("").construct_object(node)  # type: ignore[no-untyped-call]
+
+    def text(self, node: yaml.Node, key: str) -> str:
+        value = str(self.scalar(node, key, "str", "text"))
+        if not value:
+            raise self.fail(node, key, "expected text, found nothing")
+        return value
+
+    def integer(self, node: yaml.Node, key: str) -> int:
+        value = int(self.scalar(node, key, "int", "a whole number"))
+        low, high = (1, 2**22) if key.endswith("pid") else (0, 65535)
+        if not low <= value <= high:
+            raise self.fail(node, key, f"expected a number from {low} to {high}, found {value}")
+        return value
+
+    def number(self, node: yaml.Node, key: str) -> float:
+        is_float = isinstance(node, yaml.ScalarNode) and node.tag.endswith(":float")
+        value = float(self.scalar(node, key, "float" if is_float else "int", "a number of seconds"))
+        if not 0 < value < 1e7:
+            raise self.fail(node, key, f"expected a number of seconds above 0, found {value:g}")
+        return value
+
+    def path(self, node: yaml.Node, key: str) -> Path:
+        value = Path(self.text(node, key))
+        if not value.is_absolute():
+            raise self.fail(node, key, f"expected an absolute path, found {str(value)!r}")
+        return value
+
+    def texts(self, node: yaml.Node, key: str) -> list[str]:
+        if not isinstance(node, yaml.SequenceNode):
+            raise self.fail(node, key, "expected a list of texts")
+        return [self.text(item, f"{key}[{i}]") for i, item in enumerate(node.value)]
+
+
+READERS: dict[str, Callable[[_Reader, yaml.Node, str], Any]] = {
+    "<class 'str'>": _Reader.text,
+    "str | None": _Reader.text,
+    "<class 'int'>": _Reader.integer,
+    "int | None": _Reader.integer,
+    "<class 'float'>": _Reader.number,
+    "<class 'bool'>": lambda reader, node, key: reader.scalar(node, key, "bool", "true or false"),
+    "<class 'pathlib.Path'>": _Reader.path,
+    "pathlib.Path | None": _Reader.path,
+    "pathlib._local.Path | None": _Reader.path,
+    "<class 'pathlib._local.Path'>": _Reader.path,
+    "list[str]": _Reader.texts,
+}
+
+
+def parse(text: str, name: str) -> Profile:
+    """The profile in `text`; `name` is its file in messages. Raises ProfileError."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
+        raise ProfileError(f"{where}: not YAML: {error.problem}") from error
+    if node is None:
+        raise ProfileError(f"{name}:1:1: the profile is empty")
+    reader = _Reader(name)
+    profile: Profile = reader.section(node, "", Profile)
+    sections = {str(key.value): value for key, value in node.value}
+    if sum(item is not None for item in (profile.task.pid, profile.task.pidfile, profile.task.command)) != 1:
+        raise reader.fail(sections["task"], "task", "expected exactly one of pid, pidfile, command")
+    if profile.destination.local == (profile.destination.ssh is not None):
+        raise reader.fail(sections["destination"], "destination", "expected either ssh: HOST or local: true")
+    if profile.destination.prefix and not profile.destination.local:
+        raise reader.fail(sections["destination"], "destination.prefix", "goes with local: true only")
+    return profile
+
+
+def load(path: Path) -> Profile:
+    """The profile in the file `path`. Raises ProfileError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProfileError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    return parse(text, str(path))
