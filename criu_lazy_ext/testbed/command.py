@@ -22,7 +22,9 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="criu-lazy testbed", description="Two hosts on this machine, and a client.")
     default_name = os.environ.get(NAME_VARIABLE) or DEFAULT_NAME
-    top.add_argument("--name", default=default_name, help="which testbed (default $%s, or %s)" % (NAME_VARIABLE, DEFAULT_NAME))
+    top.add_argument(
+        "--name", default=default_name, help=f"which testbed (default ${NAME_VARIABLE}, or {DEFAULT_NAME})"
+    )
     actions = top.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions.add_parser("prepare", help="make and cache what hosts are made of")
     up = actions.add_parser("up", help="start the hosts and leave them running")
@@ -140,6 +142,7 @@ def show(testbed: Testbed) -> None:
     """Print a running testbed's hosts and link."""
     print(f"testbed {testbed.name}:")
     for host in testbed.hosts.values():
-        print(f"  {host.name:<7} {host.address:<10} service {host.service_address:<10} criu {host.criu}  init pid {host.pid}")
+        addresses = f"{host.address:<10} service {host.service_address:<10}"
+        print(f"  {host.name:<7} {addresses} criu {host.criu}  first process {host.pid}")
     print(f"  {describe_link(testbed)}")
     sys.stdout.flush()

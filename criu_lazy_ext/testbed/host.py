@@ -78,9 +78,7 @@ class Host:
         session = ["setsid"] if new_session else []
         return [*enter, "--", *session, *(os.fspath(argument) for argument in argv)]
 
-    def popen(
-        self, argv: Sequence[Argument], env: Mapping[str, str] | None = None, **options: Any
-    ) -> HostProcess:
+    def popen(self, argv: Sequence[Argument], env: Mapping[str, str] | None = None, **options: Any) -> HostProcess:
         """Start `argv` in the host. `env` is added to a clean environment; other options as subprocess.Popen's,
         but stdin is /dev/null by default.
 
@@ -119,9 +117,7 @@ class Host:
             raise TestbedError(f"host {self.name}: `{shown}` failed with status {process.returncode}: {said}")
         return subprocess.CompletedProcess(list(argv), process.returncode, stdout, stderr)
 
-    def start(
-        self, argv: Sequence[Argument], log: str = "/dev/null", env: Mapping[str, str] | None = None
-    ) -> int:
+    def start(self, argv: Sequence[Argument], log: str = "/dev/null", env: Mapping[str, str] | None = None) -> int:
         """Start a task that CRIU can dump: a session of its own, child of the host's first process, its output
         in `log` (a path in the host), no other descriptor. Returns its pid in the host."""
         script = 'log=$1; shift; setsid "$@" </dev/null >>"$log" 2>&1 & echo $!'

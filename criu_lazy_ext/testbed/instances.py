@@ -93,10 +93,9 @@ def is_abandoned(state: State | None) -> bool:
     """Whether nobody answers for this testbed any more: its driver is gone, or its hosts are."""
     if state is None:
         return True
-    owner = state["owner"]
-    if owner is not None:
-        return process_identity(owner["pid"]) != owner
-    return any(process_identity(host["pid"]) != host for host in state["hosts"].values())
+    # Only the driver answers for it; hosts that were left up answer for themselves.
+    answering: list[dict[str, int]] = [state["owner"]] if state["owner"] else list(state["hosts"].values())
+    return any(process_identity(process["pid"]) != process for process in answering)
 
 
 def remove(name: str) -> None:
@@ -127,9 +126,9 @@ def marked_processes(identity: str) -> list[int]:
             arguments = (entry / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if len(arguments) > 2 and Path(os.fsdecode(arguments[0])).name in TOOLS:
-            if arguments[1] == identity.encode():
-                found.append(int(entry.name))
+        is_tool = Path(os.fsdecode(arguments[0])).name in TOOLS
+        if is_tool and arguments[1:2] == [identity.encode()]:
+            found.append(int(entry.name))
     return found
 
 

@@ -148,23 +148,21 @@ def forget_old_layers(directory: Path, in_use: frozenset[Path] | set[Path]) -> N
 
 def make_base(recipe: Recipe, target: Path) -> None:
     """A Debian stable root with everything but Debian testing's criu and our package."""
-    ensure_tool("mmdebstrap", "mmdebstrap")
+    # The keyring too: an old one lacks the keys of newer releases.
+    ensure_tool("mmdebstrap", ["mmdebstrap", "debian-archive-keyring"])
     say(f"preparing the hosts' Debian {recipe.suite} root from {recipe.mirror} (once; one to three minutes)")
-    options = [f'--aptopt={option}' for option in apt_options()]
+    options = [f"--aptopt={option}" for option in apt_options()]
     options += [f"--dpkgopt=path-exclude={pattern}" for pattern in NOT_INSTALLED]
+    options += [f"--include={','.join(recipe.packages)}"]
+    source = f"deb {recipe.mirror} {recipe.suite} main"
     run_contained(
-        ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", *options]
-        + [f"--include={','.join(recipe.packages)}", recipe.suite, str(target)]
-        + [f"deb {recipe.mirror} {recipe.suite} main"],
+        ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", *options, recipe.suite, str(target), source],
         f"can't make a Debian {recipe.suite} root from {recipe.mirror}; see `apt-get update` and the network",
     )
     ssh = target / "root/.ssh"
     ssh.mkdir(mode=0o700, exist_ok=True)
-    run_contained(
-        ["chroot", str(target), "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "testbed"]
-        + ["-f", "/root/.ssh/id_ed25519"],
-        "can't make the hosts' SSH key",
-    )
+    make_key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "testbed", "-f", "/root/.ssh/id_ed25519"]
+    run_contained(["chroot", str(target), *make_key], "can't make the hosts' SSH key")
     shutil.copy(ssh / "id_ed25519.pub", ssh / "authorized_keys")
     names = ",".join(name for line in HOSTS_FILE.splitlines()[2:] for name in line.split())
     host_keys = sorted((target / "etc/ssh").glob("ssh_host_*_key.pub"))
@@ -185,7 +183,7 @@ def make_testing(recipe: Recipe, base: Path, target: Path) -> None:
             >/etc/apt/preferences.d/testing
         apt-get -qq update
         DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends -t {recipe.testing_suite} \\
-            install {' '.join(CRIU_PACKAGES)} >/dev/null
+            install {" ".join(CRIU_PACKAGES)} >/dev/null
         apt-get clean
         rm -rf /var/lib/apt/lists/* /tmp/*
     """
@@ -216,18 +214,21 @@ def apt_options() -> list[str]:
     return options
 
 
-def ensure_tool(command: str, package: str) -> None:
-    """Install Debian package `package` on this machine if `command` isn't there."""
+def ensure_tool(command: str, packages: list[str]) -> None:
+    """Install Debian packages on this machine if `command` isn't there. Raises TestbedError."""
     if shutil.which(command):
         return
-    say(f"{command} is missing on this machine: installing Debian package {package} with apt")
+    say(f"{command} is missing on this machine: installing {' and '.join(packages)} with apt")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    install = ["apt-get", "-qq", "-y", "--no-install-recommends", "install", package]
-    tolerant = ["-o", "Acquire::Check-Valid-Until=false"]
-    for command_line in (["apt-get", "-qq", *tolerant, "update"], install):
-        done = subprocess.run(command_line, env=environment, stdout=sys.stderr, check=False)
+    install = ["apt-get", "-qq", "-y", "--no-install-recommends", "install", *packages]
+    for command_line in (["apt-get", "-qq", "-o", "Acquire::Check-Valid-Until=false", "update"], install):
+        try:
+            done = subprocess.run(command_line, env=environment, stdout=sys.stderr, check=False)
+        except OSError as error:
+            raise TestbedError(f"{command} is needed, and there is no apt here to install it: {error}") from error
+    # update's own status is not asked for: it fails when any of the machine's sources does.
     if done.returncode != 0 or not shutil.which(command):
-        raise TestbedError(f"{command} is needed and could not be installed: run `apt-get install {package}`")
+        raise TestbedError(f"{command} is needed and could not be installed: `{' '.join(install)}` failed")
 
 
 # --- our own tools and package --------------------------------------------------------------------------------
@@ -273,9 +274,7 @@ class Sources:
             paths += sorted((checkout / "criu_lazy_ext").glob(f"**/{pattern}"))
         generated = checkout / "criu_lazy_ext/_engine.c"
         files = {
-            str(path.relative_to(checkout)): path.read_bytes()
-            for path in paths
-            if path.is_file() and path != generated
+            str(path.relative_to(checkout)): path.read_bytes() for path in paths if path.is_file() and path != generated
         }
         files.setdefault("README.md", b"")  # setuptools insists
         return cls(files)

@@ -61,9 +61,7 @@ def apt_mirror() -> str | None:
     """The mirror of this machine's own Debian release as apt has it; None where there is none."""
     command = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)"]
     try:
-        targets = subprocess.run(
-            [*command, "Created-By: Packages"], capture_output=True, text=True, check=True
-        ).stdout
+        targets = subprocess.run([*command, "Created-By: Packages"], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return None
     own_release = debian_codename()

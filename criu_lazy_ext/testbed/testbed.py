@@ -64,7 +64,7 @@ class Testbed:
         if os.geteuid() != 0:
             raise TestbedError("the testbed makes namespaces and mounts: run it as root")
         layers = prepare(layers_in_use())
-        state = enter_record(name, criu, layers, keep_running)
+        state = enter_record(name, criu, layers)
         try:
             start_hosts(state, layers)
             testbed = cls(state)
@@ -73,6 +73,8 @@ class Testbed:
             for name_of_host, (_, _, last_pid) in HOSTS.items():
                 set_pid = ["sh", "-c", f"echo {last_pid} >/proc/sys/kernel/ns_last_pid"]
                 testbed.hosts[name_of_host].run(set_pid)
+            if keep_running:
+                state["owner"] = None
             instances.save(state)
         except BaseException:
             with instances.registry_lock():
@@ -164,7 +166,7 @@ def layers_in_use() -> frozenset[Path]:
     return frozenset(Path(state["package_layer"]) for state in states if state is not None)
 
 
-def enter_record(name: str, criu: tuple[str, str], layers: Layers, keep_running: bool) -> instances.State:
+def enter_record(name: str, criu: tuple[str, str], layers: Layers) -> instances.State:
     """Clean up after dead drivers, then put a new testbed on record and set the sysctls."""
     with instances.registry_lock():
         instances.remove_abandoned()
@@ -176,12 +178,11 @@ def enter_record(name: str, criu: tuple[str, str], layers: Layers, keep_running:
         state: instances.State = {
             "name": name,
             "id": secrets.token_hex(8),
-            # The hosts outlive their driver if they are to be kept; until they are all up they belong to it.
+            # None, once they are all up, for hosts that are to outlive their driver.
             "owner": instances.process_identity(os.getpid()),
             "criu": {"src": criu[0], "dst": criu[1], "client": criu[0]},
             "package_layer": str(layers.package),
             "hosts": {},
-            "keep_running": keep_running,
         }
         instances.save(state)
         instances.set_sysctls()
@@ -205,8 +206,6 @@ def start_hosts(state: instances.State, layers: Layers) -> None:
         if identity is None:
             raise TestbedError(f"host {host} ended at once")
         state["hosts"][host] = identity
-    if state["keep_running"]:
-        state["owner"] = None
 
 
 def spawn_tool(argv: list[str]) -> subprocess.Popen[str]:

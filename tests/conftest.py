@@ -1,0 +1,19 @@
+"""What several test files share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from criu_lazy_ext.testbed import Testbed
+
+
+@pytest.fixture(scope="session")
+def testbed() -> Iterator[Testbed]:
+    """Two hosts with criu 4.2 and a client, shared by all tests of a session: leave them as you found them."""
+    if os.geteuid() != 0:
+        pytest.skip("the testbed needs root")
+    with Testbed.start(name=f"tests-{os.getpid()}") as started:
+        yield started
