@@ -182,10 +182,10 @@ class _Reader:
 
     def scalar(self, node: yaml.Node, key: str, tag: str, expected: str) -> Any:
         if not isinstance(node, yaml.ScalarNode):
-            raise self.fail(node, key, f"expected {expected}, found a {node.id}")
+            raise self.fail(node, key, f"expected {expected}, found a list or mapping")
         if node.tag != f"tag:yaml.org,2002:{tag}":
             raise self.fail(node, key, f"expected {expected}, found {node.value!r}")
-        return yaml.SafeLoader("").construct_object(node)  # type: ignore[no-untyped-call]
+        return yaml.SafeLoader("").construct_object(node)
 
     def text(self, node: yaml.Node, key: str) -> str:
         value = str(self.scalar(node, key, "str", "text"))

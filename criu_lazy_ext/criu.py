@@ -1,0 +1,106 @@
+"""Running `criu`: its version, what it says when it fails, and what this host must offer for a lazy migration."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.images import how_to_get_pycriu
+
+OLDEST = (4, 1)
+PROTOCOL_2_SINCE = (4, 2)
+# A lazy dump asks for tee pipes of up to 3.2 MiB, and goes wrong without them (CRIU ignores the refusal).
+PIPE_MAX_SIZE = Path("/proc/sys/fs/pipe-max-size")
+PIPE_MAX_SIZE_BYTES = 4 << 20
+PIPE_USER_PAGES_SOFT = Path("/proc/sys/fs/pipe-user-pages-soft")
+
+
+class CriuError(CriuLazyError):
+    """criu is missing, too old, or failed."""
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One thing checked: `problem` is None when it holds, else what is wrong and what to do."""
+
+    name: str
+    problem: str | None
+
+
+def version(program: str = "criu") -> tuple[int, ...]:
+    """criu's version, such as (4, 2, 1). Raises CriuError."""
+    try:
+        text = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
+    except OSError as error:
+        raise CriuError(f"{program}: {error.strerror}; install criu {OLDEST[0]}.{OLDEST[1]} or later") from error
+    match = re.search(r"Version: (\d+(?:\.\d+)*)", text)
+    if not match:
+        raise CriuError(f"{program} --version: no version in {text.strip()!r}")
+    return tuple(int(part) for part in match[1].split("."))
+
+
+def wire_version(criu_version: tuple[int, ...]) -> int:
+    """The page-server protocol that this criu speaks as a source."""
+    return 2 if criu_version >= PROTOCOL_2_SINCE else 1
+
+
+def last_error(log: Path) -> str:
+    """The first error in a criu log (later ones follow from it), or that there is none."""
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except OSError as error:
+        return f"no log at {log}: {error.strerror}"
+    errors = [line for line in lines if "Error" in line and "tun: Unable" not in line and "rlimit:" not in line]
+    return f"{errors[0].strip()} (see {log})" if errors else f"no error in {log}"
+
+
+def _criu_check(*arguments: str) -> str | None:
+    done = subprocess.run(["criu", "check", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return None
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if "Error" in line or "Warn" in line]
+    return (lines or ["criu check failed"])[-1].strip()
+
+
+def _version_problem() -> str | None:
+    try:
+        found = version()
+    except CriuError as error:
+        return str(error)
+    if found < OLDEST:
+        wanted = ".".join(map(str, OLDEST))
+        return f"criu is {'.'.join(map(str, found))}; {wanted} or later is needed"
+    return None
+
+
+def requirements(*, source: bool, destination: bool) -> list[Requirement]:
+    """What a host needs as the source or the destination of a migration, each checked here and now."""
+    found = [
+        Requirement("runs as root", None if os.geteuid() == 0 else f"uid is {os.geteuid()}; run it as root"),
+        Requirement("criu 4.1 or later", _version_problem()),
+    ]
+    if found[-1].problem is None:
+        found.append(Requirement("criu check", _criu_check()))
+    if destination:
+        if shutil.which("criu"):
+            found.append(Requirement("userfaultfd events", _criu_check("--feature", "uffd-noncoop")))
+        found.append(Requirement("pycriu", _pycriu_problem()))
+    if source:
+        size = int(PIPE_MAX_SIZE.read_text())
+        hint = f"it is {size}: sysctl fs.pipe-max-size={PIPE_MAX_SIZE_BYTES} (migrate sets it for its time)"
+        found.append(Requirement("pipes of 4 MiB", None if size >= PIPE_MAX_SIZE_BYTES else hint))
+    return found
+
+
+def _pycriu_problem() -> str | None:
+    try:
+        import pycriu  # noqa: F401
+    except ImportError as error:
+        release = Path("/etc/os-release")
+        return f"{error}: {how_to_get_pycriu(release.read_text() if release.exists() else '')}"
+    return None

@@ -1,0 +1,459 @@
+"""`criu-lazy migrate profile.yaml`: one migration, from preflight to commit or roll back.
+
+The state machine: the states are State, the transitions TRANSITIONS, and `Migration.enter` is the one place that
+changes state. The point of no return is the word "go" to the agent, when everything is restored and nothing runs yet:
+before it any failure rolls back and the source task runs on; after it nothing does but an operator's forced abort.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import enum
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from criu_lazy_ext import criu, journal, relay_control
+from criu_lazy_ext.agent import run_hook
+from criu_lazy_ext.channel import Message
+from criu_lazy_ext.errors import CriuLazyError, UsageError
+from criu_lazy_ext.hosts import HostError, HostLost, RemoteHost
+from criu_lazy_ext.journal import Journal
+from criu_lazy_ext.profile import Profile, load
+from criu_lazy_ext.progress import Progress
+from criu_lazy_ext.report import Report
+from criu_lazy_ext.source import LazyDump, PipeLimits, SourceError, find_task, ids_of_tree, is_alive
+
+T = TypeVar("T")
+
+POLL_S = 0.2
+
+
+class State(enum.Enum):
+    """How far a migration is."""
+
+    PREFLIGHT = "preflight"
+    DUMPING = "dumping"  # the task is being frozen
+    SERVING = "serving"  # frozen; its pages can be asked for
+    RESTORING = "restoring"
+    ALLOWED = "allowed"  # "go" was said: the point of no return
+    RUNNING = "running"  # the restored task runs, its memory follows
+    DRAINED = "drained"  # every page arrived
+    COMMITTED = "committed"
+    ROLLED_BACK = "rolled-back"
+    FAILED = "failed"  # nothing was frozen yet
+    UNDECIDED = "undecided"  # stopped after the point of no return: the source is frozen, and intact
+
+
+TRANSITIONS: dict[State, set[State]] = {
+    State.PREFLIGHT: {State.DUMPING, State.FAILED},
+    State.DUMPING: {State.SERVING, State.ROLLED_BACK, State.UNDECIDED},
+    State.SERVING: {State.RESTORING, State.ROLLED_BACK, State.UNDECIDED},
+    State.RESTORING: {State.ALLOWED, State.ROLLED_BACK, State.UNDECIDED},
+    State.ALLOWED: {State.RUNNING, State.ROLLED_BACK, State.UNDECIDED},
+    State.RUNNING: {State.DRAINED, State.UNDECIDED},
+    State.DRAINED: {State.COMMITTED, State.UNDECIDED},
+    State.COMMITTED: set(),
+    State.ROLLED_BACK: set(),
+    State.FAILED: set(),
+    State.UNDECIDED: set(),
+}
+FINAL = {State.COMMITTED, State.ROLLED_BACK, State.FAILED}
+EXIT_STATUS = {State.COMMITTED: 0, State.FAILED: 1, State.ROLLED_BACK: 3, State.UNDECIDED: 4}
+
+
+class Trouble(CriuLazyError):
+    """Something that the migration rests on ended by itself, or the user wants it to stop."""
+
+
+class Migration:
+    """One migration. `run` takes it to one of the final states and returns the report."""
+
+    def __init__(self, profile: Profile, name: str, progress: Progress) -> None:
+        self.profile = profile
+        self.name = name
+        self.progress = progress
+        self.state = State.PREFLIGHT
+        self.directory = profile.directories.source / name
+        self.limits = PipeLimits()
+        self.start = time.monotonic()
+        self.pid = find_task(profile.task)
+        self.report = Report("failed", self.pid, profile.destination.ssh or "local")
+        self.journal: Journal | None = None
+        self.host: RemoteHost | None = None
+        self.dump: LazyDump | None = None
+        loop = asyncio.get_running_loop()
+        self.trouble: asyncio.Future[NoReturn] = loop.create_future()
+        self.asked = asyncio.Event()
+        self.daemon_ended: asyncio.Future[Message] = loop.create_future()
+        self.watchers: list[asyncio.Task[None]] = []
+        self.dump_started = 0.0
+        self.resumed = 0.0
+
+    def enter(self, state: State) -> None:
+        """Go to `state`, durably."""
+        assert state in TRANSITIONS[self.state], f"{self.state} -> {state}"
+        self.state = state
+        self.report.phases_s[state.value] = round(time.monotonic() - self.start, 6)
+        if self.journal is not None:
+            self.journal.record(state=state.value)
+
+    # ---- what may go wrong at any time ----
+
+    def fail(self, reason: str) -> None:
+        """Make the step under way stop with `reason`."""
+        if not self.trouble.done():
+            self.trouble.set_exception(Trouble(reason))
+
+    async def guarded(self, step: Awaitable[T]) -> T:
+        """Await a step, unless trouble comes first."""
+        task = asyncio.ensure_future(step)
+        either: set[asyncio.Future[Any]] = {task, self.trouble}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, CriuLazyError):
+                await task
+            self.trouble.result()
+        return await task
+
+    def on_event(self, message: Message) -> None:
+        """An event of the agent's."""
+        if message["event"] == "stats":
+            self.report.take_stats(message["stats"])
+            if self.resumed:
+                self.progress.stats(message["stats"])
+        elif message["event"] == "ask":
+            self.asked.set()
+        elif message["event"] == "daemon" and not self.daemon_ended.done():
+            self.daemon_ended.set_result(message)
+            if message["status"] != 0:
+                self.fail(str(message["error"]))
+
+    def watch(self, process: asyncio.subprocess.Process, what: str) -> None:
+        """The end of `process` before the end of the migration is trouble."""
+
+        async def wait() -> None:
+            status = await process.wait()
+            self.fail(f"{what} ended by itself, with status {status}")
+
+        self.watchers.append(asyncio.ensure_future(wait()))
+
+    async def _watch_host(self, host: RemoteHost) -> None:
+        self.fail(f"{host.name}: {await asyncio.shield(host.lost)}")
+
+    # ---- the steps ----
+
+    async def preflight(self) -> None:
+        """Both ends can do it; nothing is touched but directories made and pipe limits raised."""
+        self.progress.phase(f"preflight: task {self.pid}, destination {self.report.destination}")
+        problems = [
+            f"{item.name}: {item.problem}"
+            for item in await asyncio.to_thread(lambda: criu.requirements(source=False, destination=False))
+            if item.problem
+        ]
+        if problems:
+            raise SourceError("source: " + "; ".join(problems))
+        self.host = await RemoteHost.connect(self.profile.destination, self.on_event)
+        self.watchers.append(asyncio.ensure_future(self._watch_host(self.host)))
+        hello = await self.host.request("hello", timeout=30)
+        mine = await asyncio.to_thread(criu.version)
+        theirs = tuple(hello["criu"])
+        if theirs[:2] < mine[:2]:
+            versions = f"{'.'.join(map(str, mine))} at the source, {'.'.join(map(str, theirs))} at the destination"
+            raise SourceError(f"criu {versions}: an older criu can't restore a newer one's images")
+        self.prepare_directory()
+        destination_directory = self.profile.directories.destination / f"{self.name}-{os.getpid()}-{int(time.time())}"
+        await self.host.request(
+            "prepare", directory=str(destination_directory), pids=ids_of_tree(self.pid), timeout=60
+        )
+        self.limits.raise_()
+
+    def prepare_directory(self) -> None:
+        """The migration's directory at the source; an earlier one's that came to its end is replaced."""
+        if (self.directory / "journal.json").exists():
+            state = journal.read(self.directory).get("state")
+            if state not in [final.value for final in FINAL]:
+                raise UsageError(
+                    f"{self.directory}: an earlier migration stopped in state {state}; see criu-lazy migrate --status"
+                )
+        try:
+            shutil.rmtree(self.directory, ignore_errors=True)
+            (self.directory / "images").mkdir(parents=True, mode=0o700)
+        except OSError as error:
+            raise SourceError(f"{self.directory}: {error.strerror}") from error
+        self.journal = Journal(self.directory)
+        self.journal.record(state=self.state.value, pid=self.pid, destination=self.report.destination)
+
+    async def freeze(self) -> None:
+        """Lazy dump, page server, images at the destination, daemon ready there."""
+        assert self.host is not None
+        self.progress.phase("lazy dump: the task is frozen")
+        self.enter(State.DUMPING)
+        self.dump_started = time.monotonic()
+        dump = self.dump = LazyDump(self.profile, self.pid, self.directory)
+        await self.guarded(dump.start())
+        assert dump.process is not None
+        self.watch(dump.process, "criu dump")
+        if self.journal is not None:
+            self.journal.record(control=str(dump.control), dump_pid=dump.process.pid)
+        wire_version = criu.wire_version(await asyncio.to_thread(criu.version))
+        # The images go over while the page server starts.
+        sent, _ = await self.guarded(
+            asyncio.gather(self.host.send_files(dump.images), dump.serve(wire_version))
+        )
+        self.report.image_bytes = sent
+        assert dump.relay is not None
+        self.watch(dump.relay, "the page server")
+        self.enter(State.SERVING)
+        await self.hooks("after_dump")
+        address, port = self.profile.source.address, dump.port
+        self.progress.phase(f"images are over ({sent / 1e6:.1f} MB); starting lazy-pages there")
+        request = self.host.request("daemon", daemon=self.profile.daemon, address=address, port=port, timeout=60)
+        await self.guarded(request)
+
+    async def restore(self) -> None:
+        """Restore, up to the point of no return and over it."""
+        assert self.host is not None and self.dump is not None
+        await self.hooks("before_restore")
+        self.enter(State.RESTORING)
+        options = [*self.profile.criu.options(), *self.profile.criu.restore_options]
+        timeout = self.profile.timeouts.restore
+        restored = asyncio.ensure_future(self.host.request("restore", options=options, timeout=timeout))
+        asked = asyncio.ensure_future(self.asked.wait())
+        try:
+            either: set[asyncio.Future[Any]] = {restored, asked}
+            await self.guarded(asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED))
+            if not asked.done():
+                await restored  # it failed: its error
+                raise HostError(f"{self.host.name}: restore ended without asking")
+            if self.trouble.done():
+                self.trouble.result()
+            await self.dump.ask("running")
+            self.enter(State.ALLOWED)
+            await self.host.request("go")
+            await restored
+        finally:
+            asked.cancel()
+            if not restored.done():
+                restored.cancel()
+        self.resumed = time.monotonic()
+        self.report.downtime_s = self.resumed - self.dump_started
+        self.enter(State.RUNNING)
+        self.progress.phase(f"the task runs at the destination; downtime {self.report.downtime_s * 1e3:.0f} ms")
+
+    async def drain(self) -> None:
+        """Wait for the last page: the daemon's word, by the agent or, if that is lost, by its CLOSE."""
+        assert self.dump is not None and self.host is not None
+        last, since, warned = -1, time.monotonic(), False
+        while not self.daemon_ended.done():
+            either: set[asyncio.Future[Any]] = {self.daemon_ended, self.trouble}
+            await asyncio.wait(either, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
+            state = await self.dump.ask("state")
+            if self.host.lost.done() and state["state"] == "drained":
+                break
+            if self.trouble.done() and not self.host.lost.done():
+                self.trouble.result()
+            if self.host.lost.done() and not warned:
+                self.warn(f"{self.host.name}: connection lost; waiting for the last page all the same")
+                warned = True
+                self.trouble = asyncio.get_running_loop().create_future()
+            if state["bytes"] != last:
+                last, since = state["bytes"], time.monotonic()
+            elif time.monotonic() - since > self.profile.timeouts.stall:
+                self.warn(f"no page was asked for in {self.profile.timeouts.stall:g} s; the source waits, frozen")
+                since = time.monotonic()
+        if self.daemon_ended.done() and self.daemon_ended.result()["status"] != 0:
+            raise HostError(f"{self.host.name}: {self.daemon_ended.result()['error']}")
+        self.report.transfer_s = time.monotonic() - self.resumed
+        self.enter(State.DRAINED)
+
+    async def commit(self) -> None:
+        """Every page is there: let the source task go."""
+        assert self.dump is not None and self.dump.process is not None
+        for watcher in self.watchers:
+            watcher.cancel()
+        await self.dump.ask("commit")
+        await self.dump.process.wait()
+        if self.dump.relay is not None:
+            await self.dump.relay.wait()
+        self.enter(State.COMMITTED)
+        self.report.outcome = "committed"
+        self.progress.phase("every page arrived; the source task is gone")
+        await self.hooks("after_commit", fatal=False)
+
+    async def hooks(self, phase: str, fatal: bool = True) -> None:
+        """Run the profile's hooks of `phase`, in order. A failure is trouble, or only a warning."""
+        environment = {
+            "CRIU_LAZY_PHASE": phase,
+            "CRIU_LAZY_PID": str(self.pid),
+            "CRIU_LAZY_DESTINATION": self.report.destination,
+        }
+        for hook in self.profile.hooks.get(phase, []):
+            try:
+                if hook.on == "source":
+                    step: Awaitable[Any] = run_hook(hook.run, environment, hook.timeout)
+                else:
+                    assert self.host is not None
+                    step = self.host.request("hook", run=hook.run, env=environment, timeout=hook.timeout)
+                await (self.guarded(step) if fatal else step)
+            except CriuLazyError as error:
+                if fatal:
+                    raise
+                self.warn(f"{phase}: {error}")
+
+    def warn(self, text: str) -> None:
+        """Tell, and go on."""
+        self.report.warnings.append(text)
+        self.progress.phase(f"warning: {text}")
+
+    # ---- the end ----
+
+    async def roll_back(self, reason: str, force: bool) -> None:
+        """Before the point of no return (or the restore is known to have failed): the source task runs on."""
+        for watcher in self.watchers:
+            watcher.cancel()
+        frozen = self.state is not State.PREFLIGHT
+        self.progress.phase(f"rolling back: {reason}")
+        try:
+            if self.dump is not None:
+                await self.dump.roll_back(force)
+        except CriuLazyError as error:
+            self.report.outcome, self.report.message = "undecided", f"{reason}; rolling back failed: {error}"
+            self.enter(State.UNDECIDED)
+            return
+        alive = is_alive(self.pid)
+        self.report.outcome = "rolled-back" if frozen else "failed"
+        self.report.message = f"{reason}; the source task {'runs on' if alive else 'is NOT running'}"
+        self.enter(State.ROLLED_BACK if frozen else State.FAILED)
+        if frozen:
+            await self.hooks("after_rollback", fatal=False)
+
+    def stop_undecided(self, reason: str) -> None:
+        """After the point of no return: nothing is killed, nothing resumed; say how to go on."""
+        for watcher in self.watchers:
+            watcher.cancel()
+        self.enter(State.UNDECIDED)
+        self.report.outcome = "undecided"
+        self.report.message = (
+            f"{reason}; the restored task was let run, so the source stays frozen, with all of its memory. Look at the "
+            "destination, then: criu-lazy migrate --status PROFILE, and --commit if the restored task is complete, or "
+            "--abort --force (after killing the restored task) to let the source task run on"
+        )
+
+    async def run(self) -> Report:
+        """All of it. Never raises for what goes wrong in a migration: the report tells."""
+        force = False
+        try:
+            await self.guarded(self.preflight())
+            await self.hooks("before_dump")
+            await self.freeze()
+            try:
+                await self.restore()
+            except HostLost:
+                raise
+            except HostError:
+                force = True  # the agent lives and says that the restore failed: nothing runs there
+                raise
+            await self.hooks("after_restore", fatal=False)
+            await self.drain()
+            await self.commit()
+        except CriuLazyError as error:
+            if self.state in (State.RUNNING, State.DRAINED) or (self.state is State.ALLOWED and not force):
+                self.stop_undecided(str(error))
+            elif self.state is not State.COMMITTED:
+                await self.roll_back(str(error), force)
+        await self.clean_up()
+        self.report.total_s = time.monotonic() - self.start
+        self.progress.end()
+        return self.report
+
+    async def clean_up(self) -> None:
+        """Leave nothing behind but, after a failure, the logs."""
+        if self.trouble.done():
+            self.trouble.exception()
+        if self.host is not None:
+            if self.state is State.COMMITTED:
+                with contextlib.suppress(HostError):
+                    await self.host.request("finish", keep=self.profile.keep_files, timeout=30)
+            await self.host.close()
+        if self.state is State.UNDECIDED:
+            return
+        self.limits.restore()
+        if self.profile.keep_files:
+            return
+        if self.state is State.COMMITTED:
+            shutil.rmtree(self.directory, ignore_errors=True)
+        elif self.journal is not None:
+            shutil.rmtree(self.directory / "images", ignore_errors=True)
+
+
+# ---- the command ----
+
+
+def _arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="criu-lazy migrate", description="Move a running task to another host.")
+    parser.add_argument("profile", type=Path, help="the migration, as YAML (see configs/)")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
+    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    parser.add_argument("--dry-run", action="store_true", help="preflight on both ends, and stop")
+    parser.add_argument("--status", action="store_true", help="tell how far an earlier run of this profile came")
+    parser.add_argument("--abort", action="store_true", help="let the source task of a stopped migration run on")
+    parser.add_argument("--commit", action="store_true", help="let the source task of a stopped migration go")
+    parser.add_argument("--force", action="store_true", help="--abort or --commit all the same")
+    return parser.parse_args(argv)
+
+
+def _decide(profile: Profile, name: str, options: argparse.Namespace) -> int:
+    """--status, --abort, --commit of a migration that stopped."""
+    directory = profile.directories.source / name
+    facts = journal.read(directory)
+    print(f"{name}: task {facts['pid']} -> {facts['destination']}: {facts['state']}")
+    if facts["state"] in [final.value for final in FINAL] or "control" not in facts:
+        return 0
+    if options.abort or options.commit:
+        answer = relay_control.request(facts["control"], "abort" if options.abort else "commit", options.force)
+        facts["state"] = (State.ROLLED_BACK if options.abort else State.COMMITTED).value
+        Journal(directory).record(**facts)
+    else:
+        answer = relay_control.request(facts["control"], "state")
+    print(f"page server: {answer['state']}, restored task {'was' if answer.get('task_running') else 'was not'} let run")
+    return 0
+
+
+async def _migrate(profile: Profile, name: str, options: argparse.Namespace) -> int:
+    progress = Progress(quiet=options.quiet)
+    migration = Migration(profile, name, progress)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, migration.fail, f"stopped by {signal.Signals(number).name}")
+    if options.dry_run:
+        await migration.preflight()
+        await migration.clean_up()
+        shutil.rmtree(migration.directory, ignore_errors=True)
+        print(f"{options.profile}: task {migration.pid} can be moved to {migration.report.destination}")
+        return 0
+    report = await migration.run()
+    if options.json:
+        print(json.dumps(report.as_json()))
+    else:
+        print(report.as_text(), file=sys.stdout if report.outcome == "committed" else sys.stderr)
+    return EXIT_STATUS[migration.state]
+
+
+def main(argv: list[str]) -> int:
+    """Exit status: 0 committed, 1 failed before anything was frozen, 2 wrong usage, 3 rolled back, 4 undecided."""
+    options = _arguments(argv)
+    profile = load(options.profile)
+    name = options.profile.stem
+    if options.status or options.abort or options.commit:
+        return _decide(profile, name, options)
+    return asyncio.run(_migrate(profile, name, options))

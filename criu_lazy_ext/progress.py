@@ -1,0 +1,63 @@
+"""Live progress of a migration on stderr: one line that is rewritten on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, TextIO
+
+PAGE_BYTES = 4096
+PLAIN_INTERVAL_S = 2.0
+
+
+class Progress:
+    """`phase` tells what is going on; `stats` shows the daemon's counters, at most as often as is readable."""
+
+    def __init__(self, stream: TextIO = sys.stderr, quiet: bool = False) -> None:
+        self.stream = stream
+        self.quiet = quiet
+        self.start = time.monotonic()
+        self.live = stream.isatty()
+        self._open_line = False
+        self._last: tuple[float, int, int] | None = None
+        self._shown = 0.0
+
+    def phase(self, text: str) -> None:
+        """A step begins."""
+        self._write(f"[{time.monotonic() - self.start:7.3f}] {text}", final=True)
+
+    def stats(self, stats: dict[str, Any]) -> None:
+        """The daemon's counters (struct cl_stats, as lazy-pages --stats-fd gives them)."""
+        now = time.monotonic()
+        total, remaining = int(stats["total_pages"]), int(stats["remaining_pages"])
+        faults = int(stats["demand_faults"]) + int(stats["merged_faults"])
+        received = int(stats["received_bytes"])
+        if self._last is None:
+            self._last = (now, received, faults)
+        interval = now - self._last[0]
+        if not total or interval <= 0 or now - self._shown < (0.2 if self.live else PLAIN_INTERVAL_S):
+            return
+        rate, fault_rate = (received - self._last[1]) / interval, (faults - self._last[2]) / interval
+        self._last, self._shown = (now, received, faults), now
+        done = max(total - remaining, 0)
+        self._write(
+            f"[{now - self.start:7.3f}] {done * PAGE_BYTES / 1e6:.0f}/{total * PAGE_BYTES / 1e6:.0f} MB "
+            f"({100 * done / total:.0f} %), {rate / 1e6:.0f} MB/s, {fault_rate:.0f} faults/s",
+            final=False,
+        )
+
+    def _write(self, line: str, final: bool) -> None:
+        if self.quiet:
+            return
+        if self.live:
+            self.stream.write(("\r\033[K" if self._open_line else "") + line + ("\n" if final else ""))
+            self._open_line = not final
+        else:
+            self.stream.write(line + "\n")
+        self.stream.flush()
+
+    def end(self) -> None:
+        """Nothing more comes: leave the cursor on a line of its own."""
+        if self._open_line:
+            self.stream.write("\n")
+            self._open_line = False

@@ -1,0 +1,76 @@
+"""What happened in a migration: the facts, as JSON and as text."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+PAGE_BYTES = 4096
+
+
+@dataclass
+class Report:
+    """Times in seconds by the source's clock. `outcome`: committed, rolled-back, failed or undecided."""
+
+    outcome: str
+    task_pid: int
+    destination: str
+    message: str = ""
+    downtime_s: float | None = None  # from the start of criu dump to the word that the restored task runs
+    transfer_s: float | None = None  # from there until every page had arrived
+    total_s: float = 0.0
+    image_bytes: int = 0
+    lazy_pages: int = 0
+    received_bytes: int = 0
+    demand_faults: int = 0
+    merged_faults: int = 0
+    fault_wait_us: dict[str, float] = field(default_factory=dict)
+    phases_s: dict[str, float] = field(default_factory=dict)  # when each state was entered
+    warnings: list[str] = field(default_factory=list)
+
+    def take_stats(self, stats: dict[str, Any]) -> None:
+        """Fill in from the daemon's last counters."""
+        self.lazy_pages = int(stats["total_pages"])
+        self.received_bytes = int(stats["received_bytes"])
+        self.demand_faults = int(stats["demand_faults"])
+        self.merged_faults = int(stats["merged_faults"])
+        histogram = [int(count) for count in stats["fault_wait_us"]]
+        if sum(histogram):
+            self.fault_wait_us = {f"p{q:g}": percentile(histogram, q / 100) for q in (50, 99)}
+            self.fault_wait_us["max"] = float(stats["fault_wait_max_us"])
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, ready for json.dump."""
+        return asdict(self)
+
+    def as_text(self) -> str:
+        """For people."""
+        lines = [f"{self.outcome}: task {self.task_pid} -> {self.destination}"]
+        if self.message:
+            lines[0] += f": {self.message}"
+        if self.downtime_s is not None:
+            lines.append(f"  downtime  {self.downtime_s * 1e3:.0f} ms (criu dump started .. restored task let run)")
+        if self.transfer_s is not None:
+            memory = self.lazy_pages * PAGE_BYTES
+            rate = self.received_bytes / self.transfer_s / 1e6 if self.transfer_s else 0.0
+            lines.append(
+                f"  transfer  {self.transfer_s:.2f} s, {self.received_bytes / 1e6:.0f} MB for {memory / 1e6:.0f} MB "
+                f"of memory, {rate:.0f} MB/s"
+            )
+        if self.fault_wait_us:
+            waits = ", ".join(f"{name} {value / 1e3:.2f}" for name, value in self.fault_wait_us.items())
+            faults = self.demand_faults + self.merged_faults
+            lines.append(f"  faults    {faults} waited for the network; ms: {waits}")
+        lines.append(f"  total     {self.total_s:.2f} s")
+        lines += [f"  warning   {warning}" for warning in self.warnings]
+        return "\n".join(lines)
+
+
+def percentile(histogram: list[int], share: float) -> float:
+    """The upper bound, in microseconds, of the bucket that holds `share` (0..1) of the waits (see cl_stats)."""
+    wanted, seen = share * sum(histogram), 0
+    for bucket, count in enumerate(histogram):
+        seen += count
+        if seen >= wanted:
+            return float(2 ** (bucket / 4))
+    return 0.0
