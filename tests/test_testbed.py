@@ -17,7 +17,7 @@ import pytest
 
 from criu_lazy_ext.testbed import Host, Testbed, TestbedError, instances
 from criu_lazy_ext.testbed.command import main
-from criu_lazy_ext.testbed.prepare import Sources, telling_lines
+from criu_lazy_ext.testbed.prepare import Sources, remove_unfinished, telling_lines
 from criu_lazy_ext.testbed.recipe import Recipe
 
 CHECKOUT = Path(__file__).parent.parent
@@ -396,6 +396,56 @@ def test_sysctls_are_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     instances.restore_sysctls()
     assert instances.sysctl_path(key).read_text() == before
     assert not instances.SYSCTLS_FILE.exists()
+
+
+BUILDER = """
+import sys
+from pathlib import Path
+from criu_lazy_ext.testbed.prepare import build_over, make
+base, layer = map(Path, sys.argv[1:])
+script = "echo begun >/begun; sleep 1000"
+make(layer, lambda target: build_over([base], target, script, "never"))
+"""
+
+
+@needs_root
+def test_a_killed_preparation_leaves_nothing_that_is_taken_for_whole(testbed: Testbed, tmp_path: Path) -> None:
+    state = instances.load(testbed.name)
+    assert state is not None
+    base = Path(state["package_layer"]).parent / "base"
+    layer = tmp_path / "layer"
+    mounts = Path("/proc/self/mountinfo").read_text()
+    builder = subprocess.Popen([sys.executable, "-c", BUILDER, str(base), str(layer)], cwd=CHECKOUT)
+    eventually(lambda: bool(list(tmp_path.glob(".building-*/layer/begun"))), "the script runs")
+    contained = [pid for pid in descendants(builder.pid) if namespaces(pid) != namespaces("self")]
+    assert contained, "it runs in namespaces of its own"
+    processes = [identity for pid in contained if (identity := instances.process_identity(pid))]
+    builder.kill()
+    builder.wait()
+    eventually(lambda: alive(processes) == [], "what it started is gone")
+    assert not layer.exists()
+    assert Path("/proc/self/mountinfo").read_text() == mounts
+    remove_unfinished(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def descendants(pid: int) -> list[int]:
+    try:
+        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+    return [*children, *(one for child in children for one in descendants(child))]
+
+
+@needs_root
+def test_containers_cgroups_are_removed() -> None:
+    with Testbed.start(name=f"cgroups-{os.getpid()}") as started:
+        inside = f"/sys/fs/cgroup/pids{started.cgroup}/src/deep"
+        made = started.src.run(["mkdir", "-p", inside], check=False)
+        if made.returncode != 0:
+            pytest.skip(f"no cgroup v1 pids hierarchy here: {made.stderr}")
+        assert Path(inside).is_dir()
+    assert not Path(inside).parent.parent.exists()
 
 
 def test_a_name_is_used_once(testbed: Testbed) -> None:

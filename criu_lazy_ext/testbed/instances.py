@@ -23,6 +23,9 @@ from criu_lazy_ext.testbed.prepare import TOOLS, locked
 
 RUN = Path("/run/criu-lazy-testbed")
 SYSCTLS_FILE = RUN / "sysctls.json"
+# Hosts share the machine's cgroups: containers' go below CGROUP_PARENT/<testbed's name>, and are removed from there.
+CGROUP_MOUNT = Path("/sys/fs/cgroup")
+CGROUP_PARENT = "criu-lazy-testbed"
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,30}")
 
 # Not kept per namespace, so the machine's own must change while a testbed runs (facts: CRIU's page pipes need
@@ -103,6 +106,7 @@ def remove(name: str) -> None:
     state = load(name)
     if state is not None:
         kill_marked(state["id"])
+        remove_cgroups(name)
     shutil.rmtree(directory_of(name), ignore_errors=True)
     if not names():
         restore_sysctls()
@@ -156,6 +160,18 @@ def kill_and_wait(pid: int, deadline: float) -> None:
             os.waitpid(pid, os.WNOHANG)
     finally:
         os.close(descriptor)
+
+
+def remove_cgroups(name: str) -> None:
+    """Remove what containers in the hosts left below CGROUP_PARENT/name, in every hierarchy; nobody is in them."""
+    hierarchies = [CGROUP_MOUNT, *(path for path in CGROUP_MOUNT.glob("*") if path.is_mount())]
+    for hierarchy in hierarchies:
+        top = hierarchy / CGROUP_PARENT / name
+        below = [path for path in top.glob("**/*") if path.is_dir()] if top.is_dir() else []
+        for group in [*sorted(below, reverse=True), top, top.parent]:
+            # Not empty: another testbed's, or the kernel is still at it; the next start removes it then.
+            with contextlib.suppress(OSError):
+                group.rmdir()
 
 
 def sysctl_path(key: str) -> Path:

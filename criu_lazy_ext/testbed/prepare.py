@@ -93,8 +93,7 @@ def prepare(in_use: frozenset[Path] = frozenset()) -> Layers:
     directory.mkdir(parents=True, exist_ok=True)
     CACHE.chmod(0o700)  # the roots hold the hosts' SSH keys
     with locked(CACHE / "lock"):
-        for unfinished in directory.glob(".building-*"):
-            shutil.rmtree(unfinished)
+        remove_unfinished(directory)
         make(directory / "base", lambda target: make_base(recipe, target))
         make(directory / "testing", lambda target: make_testing(recipe, directory / "base", target))
         tools = directory / f"tools-{tools_digest()}"
@@ -132,6 +131,12 @@ def make(layer: Path, build: Callable[[Path], None]) -> None:
         target.rename(layer)
     finally:
         shutil.rmtree(building)
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Remove what killed preparations left; only under the lock, else it may be somebody's who lives."""
+    for unfinished in directory.glob(".building-*"):
+        shutil.rmtree(unfinished)
 
 
 def forget_old_layers(directory: Path, in_use: frozenset[Path] | set[Path]) -> None:
@@ -223,7 +228,7 @@ def ensure_tool(command: str, packages: list[str]) -> None:
     install = ["apt-get", "-qq", "-y", "--no-install-recommends", "install", *packages]
     for command_line in (["apt-get", "-qq", "-o", "Acquire::Check-Valid-Until=false", "update"], install):
         try:
-            done = subprocess.run(command_line, env=environment, stdout=sys.stderr, check=False)
+            done = subprocess.run(command_line, env=environment, stdout=subprocess.DEVNULL, check=False)
         except OSError as error:
             raise TestbedError(f"{command} is needed, and there is no apt here to install it: {error}") from error
     # update's own status is not asked for: it fails when any of the machine's sources does.

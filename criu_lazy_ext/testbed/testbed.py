@@ -105,6 +105,11 @@ class Testbed:
         """All hosts by name."""
         return {host.name: host for host in (self.src, self.dst, self.client)}
 
+    @property
+    def cgroup(self) -> str:
+        """Where containers in the hosts are to have their cgroups (an OCI cgroupsPath starts with it)."""
+        return f"/{instances.CGROUP_PARENT}/{self.name}"
+
     def stop(self) -> None:
         """End everything that runs in the hosts and leave nothing behind. Harmless when it is stopped already."""
         with instances.registry_lock():
