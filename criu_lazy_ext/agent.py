@@ -248,7 +248,7 @@ class Agent:
             else:
                 raise AgentError(f"unknown operation {operation!r}: are both hosts' criu-lazy of the same version?")
         except (TimeoutError, CriuLazyError, OSError, KeyError, ValueError) as error:
-            reply = {"id": request.get("id"), "ok": False, "error": str(error) or type(error).__name__}
+            reply = {"id": request.get("id"), "ok": False, "error": describe_error(error)}
         with contextlib.suppress(ChannelError):
             await self.channel.send(reply)
 
@@ -270,6 +270,11 @@ class Agent:
             await self.daemon.wait()
         await asyncio.gather(*self.background, return_exceptions=True)
         return 0
+
+
+def describe_error(error: Exception) -> str:
+    """One line for the other side."""
+    return str(error) if isinstance(error, CriuLazyError | OSError) else f"{type(error).__name__}: {error}"
 
 
 def describe_status(status: int) -> str:

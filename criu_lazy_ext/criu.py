@@ -56,7 +56,7 @@ def last_error(log: Path) -> str:
     except OSError as error:
         return f"no log at {log}: {error.strerror}"
     errors = [line for line in lines if "Error" in line and "tun: Unable" not in line and "rlimit:" not in line]
-    return f"{errors[0].strip()} (see {log})" if errors else f"no error in {log}"
+    return errors[0].strip() if errors else f"no error in {log.name}"
 
 
 def _criu_check(*arguments: str) -> str | None:

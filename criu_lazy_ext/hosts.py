@@ -61,8 +61,8 @@ class RemoteHost:
             raise HostError(f"{command[0]}: {error.strerror}") from error
         return cls(destination.ssh or "local", process, on_event)
 
-    async def request(self, op: str, *, payload: bytes = b"", timeout: float | None = None, **fields: Any) -> Message:
-        """Ask the agent to do `op`; returns its answer. Raises HostError (its words), HostLost."""
+    async def request(self, op: str, *, payload: bytes = b"", within: float | None = None, **fields: Any) -> Message:
+        """Ask the agent to do `op`: its answer, `within` so many seconds. Raises HostError (its words), HostLost."""
         number = next(self._ids)
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
@@ -70,11 +70,11 @@ class RemoteHost:
             if self.lost.done():
                 raise HostLost(f"{self.name}: {self.lost.result()}")
             await self._channel.send({"id": number, "op": op, **fields}, payload)
-            reply = await asyncio.wait_for(answer, timeout)
+            reply = await asyncio.wait_for(answer, within)
         except ChannelError as error:
             raise HostLost(f"{self.name}: {error}") from error
         except TimeoutError:
-            raise HostError(f"{self.name}: {op}: no answer within {timeout:g} s") from None
+            raise HostError(f"{self.name}: {op}: no answer within {within:g} s") from None
         finally:
             self._waiting.pop(number, None)
         if not reply.get("ok"):

@@ -91,7 +91,7 @@ class Migration:
         self.host: RemoteHost | None = None
         self.dump: LazyDump | None = None
         loop = asyncio.get_running_loop()
-        self.trouble: asyncio.Future[NoReturn] = loop.create_future()
+        self.trouble = self.no_trouble_yet()
         self.asked = asyncio.Event()
         self.daemon_ended: asyncio.Future[Message] = loop.create_future()
         self.watchers: list[asyncio.Task[None]] = []
@@ -107,6 +107,13 @@ class Migration:
             self.journal.record(state=state.value)
 
     # ---- what may go wrong at any time ----
+
+    @staticmethod
+    def no_trouble_yet() -> asyncio.Future[NoReturn]:
+        """A future for the first trouble; trouble that nobody waits for any more is no error."""
+        trouble: asyncio.Future[NoReturn] = asyncio.get_running_loop().create_future()
+        trouble.add_done_callback(lambda future: future.exception())
+        return trouble
 
     def fail(self, reason: str) -> None:
         """Make the step under way stop with `reason`."""
@@ -164,7 +171,7 @@ class Migration:
             raise SourceError("source: " + "; ".join(problems))
         self.host = await RemoteHost.connect(self.profile.destination, self.on_event)
         self.watchers.append(asyncio.ensure_future(self._watch_host(self.host)))
-        hello = await self.host.request("hello", timeout=30)
+        hello = await self.host.request("hello", within=30)
         mine = await asyncio.to_thread(criu.version)
         theirs = tuple(hello["criu"])
         if theirs[:2] < mine[:2]:
@@ -173,7 +180,7 @@ class Migration:
         self.prepare_directory()
         destination_directory = self.profile.directories.destination / f"{self.name}-{os.getpid()}-{int(time.time())}"
         await self.host.request(
-            "prepare", directory=str(destination_directory), pids=ids_of_tree(self.pid), timeout=60
+            "prepare", directory=str(destination_directory), pids=ids_of_tree(self.pid), within=60
         )
         self.limits.raise_()
 
@@ -217,7 +224,7 @@ class Migration:
         await self.hooks("after_dump")
         address, port = self.profile.source.address, dump.port
         self.progress.phase(f"images are over ({sent / 1e6:.1f} MB); starting lazy-pages there")
-        request = self.host.request("daemon", daemon=self.profile.daemon, address=address, port=port, timeout=60)
+        request = self.host.request("daemon", daemon=self.profile.daemon, address=address, port=port, within=60)
         await self.guarded(request)
 
     async def restore(self) -> None:
@@ -265,7 +272,7 @@ class Migration:
             if self.host.lost.done() and not warned:
                 self.warn(f"{self.host.name}: connection lost; waiting for the last page all the same")
                 warned = True
-                self.trouble = asyncio.get_running_loop().create_future()
+                self.trouble = self.no_trouble_yet()
             if state["bytes"] != last:
                 last, since = state["bytes"], time.monotonic()
             elif time.monotonic() - since > self.profile.timeouts.stall:
@@ -378,12 +385,10 @@ class Migration:
 
     async def clean_up(self) -> None:
         """Leave nothing behind but, after a failure, the logs."""
-        if self.trouble.done():
-            self.trouble.exception()
         if self.host is not None:
             if self.state is State.COMMITTED:
                 with contextlib.suppress(HostError):
-                    await self.host.request("finish", keep=self.profile.keep_files, timeout=30)
+                    await self.host.request("finish", keep=self.profile.keep_files, within=30)
             await self.host.close()
         if self.state is State.UNDECIDED:
             return
