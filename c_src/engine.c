@@ -516,6 +516,7 @@ static void restore_finished(struct cl_engine *engine)
 	cl_log(&engine->log, CL_LOG_INFO, "restore finished, background transfer starts");
 	close(engine->restore_fd);
 	engine->restore_fd = -1;
+	cl_flow_fault(&engine->flow, cl_now_us());
 	cl_engine_ask(engine);
 	pthread_cond_broadcast(&engine->work);
 	cl_engine_wake(engine);

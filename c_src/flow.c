@@ -11,8 +11,9 @@ enum {
 	INTERVAL_US = 15000,       /* long enough for a receiver that lost the CPU for a time slice */
 	START_INTERVAL_US = 2000,
 	MIN_QUEUE_US = 600,        /* a demand fault's added wait, while the task faults */
-	MAX_QUEUE_US = 2000,
-	IDLE_QUEUE_US = 8000,      /* nobody waits: ride out the scheduler */
+	MAX_QUEUE_US = 3000,
+	IDLE_QUEUE_US = 5000,      /* nobody waits: ride out the scheduler */
+	EPOCH_US = 1500000,
 	FAULTING_FOR_US = 50000,   /* after a fault the next one is expected for so long */
 };
 
@@ -21,9 +22,9 @@ void cl_flow_init(struct cl_flow *flow, uint64_t max_window, uint64_t now_us)
 	memset(flow, 0, sizeof(*flow));
 	flow->max_window = max_window < MIN_WINDOW ? MIN_WINDOW : max_window;
 	flow->starting = true;
-	flow->start_window = START_WINDOW;
 	flow->queue_us = MIN_QUEUE_US;
 	flow->interval_start_us = now_us;
+	flow->epoch_start_us = now_us;
 }
 
 void cl_flow_round_trip(struct cl_flow *flow, uint64_t min_rtt_us)
@@ -36,32 +37,36 @@ void cl_flow_asked(struct cl_flow *flow, uint64_t bytes)
 	flow->in_flight += bytes;
 }
 
-static void end_interval(struct cl_flow *flow, uint64_t elapsed_us)
+static void take_sample(struct cl_flow *flow, uint64_t sample, uint64_t now_us)
+{
+	if (now_us - flow->epoch_start_us > EPOCH_US) {
+		flow->last_epoch_rate = flow->epoch_rate;
+		flow->epoch_rate = 0;
+		flow->epoch_start_us = now_us;
+	}
+	if (sample > flow->epoch_rate)
+		flow->epoch_rate = sample;
+	flow->rate = flow->epoch_rate > flow->last_epoch_rate ? flow->epoch_rate : flow->last_epoch_rate;
+}
+
+static void end_interval(struct cl_flow *flow, uint64_t elapsed_us, uint64_t now_us)
 {
 	uint64_t sample = flow->interval_bytes * 1000000 / elapsed_us;
-	unsigned int i;
 
-	if (flow->ran_dry)
-		flow->queue_us = flow->queue_us * 5 / 4 < MAX_QUEUE_US ? flow->queue_us * 5 / 4 : MAX_QUEUE_US;
-	else if (flow->queue_us > MIN_QUEUE_US)
-		flow->queue_us -= (flow->queue_us - MIN_QUEUE_US) / 8 + 1;
 	/* With nothing wanted a sample can only show that the link does at least so much. */
 	if (flow->interval_starved && sample <= flow->rate)
 		return;
 	if (flow->starting) {
-		if (sample > flow->rate + flow->rate / 4) {
+		if (sample > flow->rate + flow->rate / 4)
 			flow->flat = 0;
-			if (flow->start_window < flow->max_window)
-				flow->start_window *= 2;
-		} else if (++flow->flat >= 3) {
+		else if (++flow->flat >= 3)
 			flow->starting = false;
-		}
+	} else if (sample < flow->rate - flow->rate / 16) {
+		flow->queue_us = flow->queue_us * 5 / 4 < MAX_QUEUE_US ? flow->queue_us * 5 / 4 : MAX_QUEUE_US;
+	} else if (flow->queue_us > MIN_QUEUE_US) {
+		flow->queue_us -= (flow->queue_us - MIN_QUEUE_US) / 16 + 1;
 	}
-	flow->samples[flow->nr_samples++ % CL_FLOW_SAMPLES] = sample;
-	flow->rate = 0;
-	for (i = 0; i < CL_FLOW_SAMPLES; i++)
-		if (flow->samples[i] > flow->rate)
-			flow->rate = flow->samples[i];
+	take_sample(flow, sample, now_us);
 }
 
 void cl_flow_delivered(struct cl_flow *flow, uint64_t bytes, uint64_t now_us)
@@ -71,17 +76,14 @@ void cl_flow_delivered(struct cl_flow *flow, uint64_t bytes, uint64_t now_us)
 
 	flow->in_flight -= bytes < flow->in_flight ? bytes : flow->in_flight;
 	flow->interval_bytes += bytes;
-	if (!flow->interval_starved && flow->in_flight <= flow->rate * flow->min_rtt_us / 1000000)
-		flow->ran_dry = true;
 	if (interval_us < flow->min_rtt_us * 3 / 2)
 		interval_us = flow->min_rtt_us * 3 / 2;
 	if (elapsed_us < interval_us)
 		return;
-	end_interval(flow, elapsed_us);
+	end_interval(flow, elapsed_us, now_us);
 	flow->interval_start_us = now_us;
 	flow->interval_bytes = 0;
 	flow->interval_starved = false;
-	flow->ran_dry = false;
 }
 
 void cl_flow_cancelled(struct cl_flow *flow, uint64_t bytes)
@@ -109,8 +111,8 @@ uint64_t cl_flow_window(const struct cl_flow *flow, uint64_t now_us)
 
 	if (window < least)
 		window = least;
-	if (flow->starting && window < flow->start_window)
-		window = flow->start_window;
+	if (flow->starting)
+		window = window * 2 < START_WINDOW ? START_WINDOW : window * 2;
 	if (window < MIN_WINDOW)
 		window = MIN_WINDOW;
 	return window < flow->max_window ? window : flow->max_window;

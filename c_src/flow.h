@@ -4,11 +4,12 @@
  * so what is in flight ahead of a demand fault is its latency; too little in flight, and the link idles.
  * Pure logic on times that the caller gives: no clock, no socket.
  *
- * Model: the window is (delivery rate) x (round trip + allowed queueing). The delivery rate is the best of the
- * last few samples, each over an interval long enough not to take one burst for the link's speed. The allowed
- * queueing is short while the task faults and longer when it doesn't; it grows when the link ran dry (our threads
- * or the server's lost the CPU for longer than the queue lasted) and shrinks back while it doesn't. Before the rate
- * is known the window starts small and doubles while doubling helps.
+ * Model: the window is (delivery rate) x (round trip + allowed queueing). The delivery rate is the best sample of
+ * the last seconds, each over an interval long enough not to take one burst for the link's speed. The allowed
+ * queueing is short while the task faults and longer when it doesn't; it grows while less is delivered than the link
+ * has shown to carry (somebody on the way lost the CPU for longer than the queue lasted, and the link ran dry), and
+ * shrinks back when that is over. Before the rate
+ * is known the window starts small and may be twice that, so that it doubles while that helps.
  */
 #ifndef CL_FLOW_H
 #define CL_FLOW_H
@@ -16,26 +17,26 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define CL_FLOW_SAMPLES 6
-
 struct cl_flow {
 	uint64_t max_window;   /* bytes */
 	uint64_t min_rtt_us;
-	uint64_t samples[CL_FLOW_SAMPLES]; /* bytes per second */
-	unsigned int nr_samples;
-	uint64_t rate;         /* bytes per second: the best of the samples */
+	uint64_t rate;         /* bytes per second: the best sample of this epoch and the last */
+	uint64_t epoch_rate;   /* of this epoch alone */
+	uint64_t last_epoch_rate;
+	uint64_t epoch_start_us;
 	uint64_t interval_start_us, interval_bytes;
 	bool interval_starved; /* in this interval nothing more was wanted: says nothing of the link */
 	bool starting;
 	unsigned int flat;     /* intervals in a row in which doubling didn't help */
-	uint64_t start_window;
 	uint64_t last_fault_us;
 	uint64_t queue_us;     /* allowed queueing while the task faults */
-	bool ran_dry;          /* in this interval less was in flight than the round trip takes */
 	uint64_t in_flight;
 };
 
 void cl_flow_init(struct cl_flow *flow, uint64_t max_window, uint64_t now_us);
+
+/* A demand fault came, or is to be expected: the task begins to run. */
+void cl_flow_fault(struct cl_flow *flow, uint64_t now_us);
 
 /* The connection's round trip as the kernel measured it (its minimum). */
 void cl_flow_round_trip(struct cl_flow *flow, uint64_t min_rtt_us);
@@ -46,7 +47,6 @@ void cl_flow_delivered(struct cl_flow *flow, uint64_t bytes, uint64_t now_us);
 void cl_flow_cancelled(struct cl_flow *flow, uint64_t bytes);
 /* Nothing is left to ask for in the background. */
 void cl_flow_starved(struct cl_flow *flow);
-void cl_flow_fault(struct cl_flow *flow, uint64_t now_us);
 
 /* Bytes that may be in flight now. */
 uint64_t cl_flow_window(const struct cl_flow *flow, uint64_t now_us);
