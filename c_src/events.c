@@ -170,6 +170,9 @@ static void give_zeroes(struct cl_engine *engine, struct cl_space *space, const 
 		ret = cl_uffd_copy(space->uffd, answer->address, zeroes, CL_PAGE_SIZE, &done_bytes);
 	else
 		ret = cl_uffd_zero(space->uffd, answer->address, answer->length, &done_bytes);
+	/* More than the faulting page may reach into another mapping (mprotect splits them without an event). */
+	if (ret == -ENOENT && !answer->write && answer->length > CL_PAGE_SIZE)
+		ret = cl_uffd_zero(space->uffd, answer->address, CL_PAGE_SIZE, &done_bytes);
 	/*
 	 * The faulting page is there already (EEXIST), or its address is changing (EAGAIN, ENOENT): the thread looks
 	 * again. A failure further on only means fewer zero pages ahead of need.
