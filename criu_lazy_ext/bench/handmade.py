@@ -1,0 +1,342 @@
+"""Lazy migrations by hand between two testbed hosts: an unmodified `criu dump --lazy-pages`, a copy of the images,
+a lazy-pages daemon (stock's or ours), `criu restore --lazy-pages`; and memtask, the task that is migrated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import resource
+import select
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.testbed import Host, HostProcess, Testbed
+
+STOCK = ("criu", "lazy-pages")
+OURS = ("criu-lazy", "lazy-pages")
+
+PORT = 27000
+DIRECTORY = "/var/tmp/handmade"
+READY_SECONDS = 60.0
+SAMPLE_SECONDS = 0.003
+# Resident pages by which the task may still grow or shrink after its last page came.
+SETTLED_PAGES = 256
+
+
+class MigrationError(CriuLazyError):
+    """A step of a migration by hand failed; the message holds the end of its log."""
+
+
+# --- memtask ------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class MemTask:
+    """A running memtask; it keeps its pid and paths when it moves."""
+
+    pid: int
+    status_path: str
+
+    def status(self, host: Host, timeout: float = 60) -> dict[str, Any]:
+        """Ask for its state (the keys are in memtask.c). Raises MigrationError when it doesn't answer."""
+        path = host.root / self.status_path.lstrip("/")
+        before = _read_json(path)
+        host.run(["kill", "-USR2", str(self.pid)])
+        return self._await(host, lambda now: now["seq"] > before.get("seq", 0), timeout)
+
+    def toggle(self, host: Host) -> None:
+        """Hold the pattern, or let it go on."""
+        host.run(["kill", "-USR1", str(self.pid)])
+
+    def verify(self, host: Host, timeout: float = 300) -> dict[str, Any]:
+        """End it with a check of every page; returns its last state. Raises MigrationError if a byte was wrong."""
+        host.run(["kill", "-TERM", str(self.pid)])
+        verdict = self._await(host, lambda now: now.get("state") == "verified", timeout)
+        if verdict["errors"] or verdict["children_bad"]:
+            in_child = host.run(["sh", "-c", f"cat {self.status_path}.child 2>&-"], check=False).stdout
+            raise MigrationError(
+                f"memtask saw wrong memory: {verdict['errors']} times, the first: {verdict['first_error']!r}; "
+                f"in {verdict['children_bad']} forked children: {in_child!r}"
+            )
+        return verdict
+
+    def kill(self, host: Host) -> None:
+        """End it and its children, if it is there."""
+        host.run(["sh", "-c", f"pkill -KILL -s {self.pid}; true"])
+
+    def _await(self, host: Host, wanted: Any, timeout: float) -> dict[str, Any]:
+        path = host.root / self.status_path.lstrip("/")
+        process = host.root / f"proc/{self.pid}"
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            state = _read_json(path)
+            if state and wanted(state):
+                return state
+            if not process.exists():
+                state = _read_json(path)
+                if state and wanted(state):
+                    return state
+                raise MigrationError(f"memtask {self.pid} on {host.name} ended without a word")
+            time.sleep(0.01)
+        raise MigrationError(f"memtask {self.pid} on {host.name} gave no answer in {timeout:g} s")
+
+
+def install(tb: Testbed, *programs: str) -> None:
+    """Compile `programs` (names of this directory's C files) into /usr/local/bin of both hosts. Raises TestbedError."""
+    for program in programs:
+        built = f"/usr/local/bin/{program}"
+        if (tb.dst.root / built.lstrip("/")).exists():
+            continue
+        source = Path(__file__).with_name(f"{program}.c").read_text()
+        tb.src.write(f"/usr/local/src/{program}.c", source)
+        tb.src.run(["cc", "-std=c11", "-O2", "-o", built, f"/usr/local/src/{program}.c", "-pthread", "-lm"])
+        # The same file on both: the restored task maps it.
+        tb.dst.write(built, (tb.src.root / built.lstrip("/")).read_bytes(), mode=0o755)
+
+
+def start_memtask(tb: Testbed, *options: str) -> MemTask:
+    """Start memtask on tb.src with `options` (without --status) and wait until its memory is filled."""
+    install(tb, "memtask")
+    path = f"{DIRECTORY}/memtask.json"
+    for host in (tb.src, tb.dst):
+        host.run(["sh", "-c", f"mkdir -p {DIRECTORY} && rm -f {path} {path}.child {path}.new"])
+    started = tb.src.run(["memtask", *options, "--status", path])
+    return MemTask(int(started.stdout), path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+# --- migration ----------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Migration:
+    """What one migration by hand took. Times in seconds; `resumed` is when `criu restore` had returned."""
+
+    dump_seconds: float = 0.0  # until the page server listened: the task is frozen for most of it
+    copy_seconds: float = 0.0  # of the images
+    restore_seconds: float = 0.0
+    transfer_seconds: float = 0.0  # resumed until the last page (or the end of the window)
+    transfer_bytes: int = 0  # that the task's resident memory grew by in that time
+    finished: bool = True  # False: the window ended before the last page
+    cpu_seconds: float = 0.0  # the daemon's, user and system, from its start to its end, or to the window's
+    engine: dict[str, Any] = dataclasses.field(default_factory=dict)  # our daemon's last --stats-fd line
+    window_status: dict[str, Any] = dataclasses.field(default_factory=dict)  # memtask's state then
+
+    @property
+    def rate(self) -> float:
+        """Bytes per second from resume until the last page, or over the window."""
+        return self.transfer_bytes / self.transfer_seconds if self.transfer_seconds > 0 else 0.0
+
+
+def lazy_migrate_by_hand(
+    tb: Testbed,
+    task: MemTask | int,
+    *,
+    daemon: Sequence[str] = OURS,
+    daemon_options: Sequence[str] = (),
+    dump_options: Sequence[str] = (),
+    restore_options: Sequence[str] = (),
+    window_seconds: float | None = None,
+    timeout: float = 300,
+    log_level: int = 2,
+) -> Migration:
+    """Move `task` (a MemTask, or the pid of any session leader) from tb.src to tb.dst; returns after the last page.
+
+    `window_seconds` (MemTask only): if pages are missing by then, measure up to there, and hold the task's pattern
+    so that the rest comes fast. Raises MigrationError, with the end of the log of what failed; nothing of the
+    migration runs on then, and the restored task is gone (the source task may live).
+    """
+    pid = task if isinstance(task, int) else task.pid
+    images = f"{DIRECTORY}/images"
+    for host in (tb.src, tb.dst):
+        host.run(["sh", "-c", f"rm -rf {images} && mkdir -p {images}"])
+    result = Migration()
+    verbosity = f"-v{log_level}"
+    with contextlib.ExitStack() as stack:
+        # Dump: the task is frozen, its metadata written, the page server listens.
+        began = time.monotonic()
+        dump = [*"criu dump --lazy-pages -o dump.log".split(), verbosity, "-t", str(pid), "-D", images]
+        dump += ["--address", tb.src.address, "--port", str(PORT), *dump_options]
+        source = stack.enter_context(_started(tb.src, dump, f"{images}/dump.log"))
+        result.dump_seconds = time.monotonic() - began
+
+        began = time.monotonic()
+        _copy_images(tb, images)
+        result.copy_seconds = time.monotonic() - began
+
+        serve = [*daemon, *"-o lazy-pages.log --page-server".split(), verbosity, "-D", images]
+        serve += ["--address", tb.src.address, "--port", str(PORT), *daemon_options]
+        stats = _StatsReader() if tuple(daemon[:2]) == OURS else None
+        if stats is not None:
+            stack.callback(stats.close)
+            serve += ["--stats-fd", str(stats.write_fd)]
+        log = f"{images}/lazy-pages.log"
+        server = stack.enter_context(_started(tb.dst, serve, log, stats.write_fd if stats else None))
+        if stats is not None:
+            stats.start()
+
+        began = time.monotonic()
+        restore = [*"criu restore -d --lazy-pages -o restore.log".split(), verbosity, "-D", images, *restore_options]
+        restored = tb.dst.run(restore, check=False, timeout=timeout)
+        resumed = time.monotonic()
+        result.restore_seconds = resumed - began
+        if restored.returncode != 0:
+            raise MigrationError(f"criu restore failed: {_tail(tb.dst, f'{images}/restore.log')}")
+        stack.push(lambda kind, *_: tb.dst.run(["sh", "-c", f"pkill -KILL -s {pid}; true"]) and None if kind else None)
+
+        curve = _ResidentCurve(tb.dst, pid)
+        children_before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        if window_seconds is not None and not _ends(server, resumed + window_seconds):
+            assert isinstance(task, MemTask)
+            curve.sample()
+            result.finished = False
+            result.transfer_seconds, result.transfer_bytes = curve.last[0] - resumed, curve.growth_bytes()
+            result.cpu_seconds = _cpu_seconds(server)
+            result.window_status = task.status(tb.dst)
+            task.toggle(tb.dst)
+        while not _ends(server, time.monotonic() + SAMPLE_SECONDS):
+            curve.sample()
+            if time.monotonic() - resumed > timeout:
+                raise MigrationError(f"not all pages came in {timeout:g} s: {_tail(tb.dst, log)}")
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        curve.sample()
+        if server.returncode != 0:
+            raise MigrationError(f"{' '.join(daemon)} ended with status {server.returncode}: {_tail(tb.dst, log)}")
+        if result.finished:
+            result.transfer_seconds, result.transfer_bytes = curve.settled_at() - resumed, curve.growth_bytes()
+            result.cpu_seconds = _cpu_of(children) - _cpu_of(children_before)
+        if source.wait(60) != 0:
+            raise MigrationError(f"criu dump ended with status {source.returncode}: {_tail(tb.src, images + '/dump.log')}")
+        if stats is not None:
+            result.engine = stats.last()
+    return result
+
+
+@contextlib.contextmanager
+def _started(host: Host, argv: Sequence[str], log: str, keep_fd: int | None = None) -> Iterator[HostProcess]:
+    """Start a criu command that tells by --status-fd when it is ready, and wait for that. It ends with the context."""
+    ready, tell = os.pipe()
+    kept = [tell] if keep_fd is None else [tell, keep_fd]
+    # Not a pipe: nobody reads while it runs.
+    with tempfile.TemporaryFile() as output:
+        process = host.popen([*argv, "--status-fd", str(tell)], pass_fds=kept, stdout=output, stderr=output)
+        os.close(tell)
+        try:
+            readable, _, _ = select.select([ready], [], [], READY_SECONDS)
+            if not readable or not os.read(ready, 1):
+                status = process.wait(10) if readable else "none: it hangs"
+                output.seek(0)
+                said = output.read().decode(errors="replace").strip()[-500:]
+                raise MigrationError(f"{' '.join(argv[:2])} did not get ready (status {status}): {said} {_tail(host, log)}")
+            yield process
+        finally:
+            os.close(ready)
+            if process.poll() is None:
+                process.kill_session()
+            process.wait()
+
+
+def _copy_images(tb: Testbed, images: str) -> None:
+    source, target = (host.root / images.lstrip("/") for host in (tb.src, tb.dst))
+    for image in source.iterdir():
+        if image.suffix != ".log":
+            shutil.copyfile(image, target / image.name)
+
+
+def _ends(process: subprocess.Popen[Any], deadline: float) -> bool:
+    try:
+        process.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _cpu_of(usage: resource.struct_rusage) -> float:
+    return usage.ru_utime + usage.ru_stime
+
+
+def _cpu_seconds(process: HostProcess) -> float:
+    """User and system time of a process that runs."""
+    fields = Path(f"/proc/{process.inner_pid()}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _tail(host: Host, path: str) -> str:
+    lines = host.run(["sh", "-c", f"grep -E 'Error|Warn' {path} | tail -n 5; tail -n 2 {path}"], check=False).stdout
+    return f"{path} on {host.name} ends: {lines.strip()!r}"
+
+
+class _ResidentCurve:
+    """The task's resident memory over time: reading it needs no page of the task."""
+
+    def __init__(self, host: Host, pid: int) -> None:
+        self._path = host.root / f"proc/{pid}/statm"
+        self._samples: list[tuple[float, int]] = []
+        self.sample()
+
+    def sample(self) -> None:
+        with contextlib.suppress(OSError, IndexError):
+            self._samples.append((time.monotonic(), int(self._path.read_text().split()[1])))
+
+    @property
+    def last(self) -> tuple[float, int]:
+        return self._samples[-1]
+
+    def growth_bytes(self) -> int:
+        """From the first sample to the last."""
+        return (self._samples[-1][1] - self._samples[0][1]) * resource.getpagesize()
+
+    def settled_at(self) -> float:
+        """When it reached what it has at the end."""
+        enough = self._samples[-1][1] - SETTLED_PAGES
+        return next(when for when, pages in self._samples if pages >= enough)
+
+
+class _StatsReader:
+    """Reads our daemon's --stats-fd so that its pipe never fills up; keeps the last line."""
+
+    def __init__(self) -> None:
+        self._read_fd, self.write_fd = os.pipe()
+        self._lines: list[str] = [""]
+        self._thread = threading.Thread(target=self._read, name="stats", daemon=True)
+
+    def start(self) -> None:
+        """After the daemon has its end of the pipe."""
+        os.close(self.write_fd)
+        self.write_fd = -1
+        self._thread.start()
+
+    def _read(self) -> None:
+        with open(self._read_fd, encoding="utf-8", closefd=False) as lines:
+            for line in lines:
+                self._lines[0] = line
+
+    def last(self) -> dict[str, Any]:
+        """The last line, once the daemon has ended."""
+        self._thread.join()
+        found = json.loads(self._lines[0] or "{}")
+        return found if isinstance(found, dict) else {}
+
+    def close(self) -> None:
+        if self.write_fd >= 0:
+            os.close(self.write_fd)
+        else:
+            self._thread.join()
+        os.close(self._read_fd)
