@@ -17,6 +17,9 @@ from criu_lazy_ext.testbed.host import Host
 BARE_DEVICE = "mig0"
 DELAYED_DEVICE = "mig0far"
 NETWORK, NETWORK6 = "10.77.0.0/24", "fd77::/64"
+# What hosts of this Debian have by default; the machine's own kernel may default to BBR, which paces a bare veth down to
+# a third of what it carries. Set on the route, as the sysctl is not to be had in a network namespace.
+CONGESTION = "cubic"
 
 ETHERNET_HEADER_BYTES = 14
 MTU_BYTES = 1500
@@ -109,7 +112,7 @@ class Link:
     def plain_tcp_rate(self, seconds: float = 2.0, congestion: str | None = None, port: int = 5201) -> float:
         """Bytes per second of one plain TCP stream from src to dst, after it got up to speed.
 
-        `congestion`: the sender's congestion control (None: the system's). Takes `seconds` and about one more.
+        `congestion`: the sender's congestion control (None: the route's). Takes `seconds` and about one more.
         """
         src, dst = self._ends
         warm_up = 0.5 + 20 * self.rtt_ms / 1000
@@ -133,8 +136,8 @@ class Link:
     def _apply(self) -> None:
         device = DELAYED_DEVICE if self.rtt_ms > 0 or self.is_cut else BARE_DEVICE
         for host in self._ends:
-            routes = f"route replace {NETWORK} dev {device} src {host.address}\n"
-            routes += f"route replace {NETWORK6} dev {device} src {address6(host)}\n"
+            routes = f"route replace {NETWORK} dev {device} src {host.address} congctl {CONGESTION}\n"
+            routes += f"route replace {NETWORK6} dev {device} src {address6(host)} congctl {CONGESTION}\n"
             host.run(["sh", "-e", "-c", f"ip -batch - <<'END'\n{routes}END\n{self._rate_commands()}"])
         self._state["link"] = {"rate_mbit": self.rate_mbit, "rtt_ms": self.rtt_ms, "cut": self.is_cut}
         instances.save(self._state)
