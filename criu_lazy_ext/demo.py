@@ -1,0 +1,104 @@
+"""`make demo`: two hosts on this machine; a Redis, full and under load, moves from one to the other; all is checked."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.testbed import Testbed, TestbedError
+
+VALUE_BYTES = 4096
+SERVICE = "10.78.0.100"
+PROFILE = "/root/redis.yaml"
+SAMPLE = Path(__file__).resolve().parent.parent / "configs" / "redis.yaml"
+REDIS = ["redis-server", "--save", "", "--bind", "0.0.0.0", "--protected-mode", "no", "--pidfile", "/run/redis.pid"]
+
+
+def say(text: str) -> None:
+    """A line for the reader."""
+    print(text, flush=True)
+
+
+class LoadClient:
+    """criu_lazy_ext.demo_client on the client host; `latest` is what it said last."""
+
+    def __init__(self, testbed: Testbed, keys: int) -> None:
+        self.filled = threading.Event()
+        self.latest: dict[str, Any] = {}
+        command = ["python3", "-m", "criu_lazy_ext.demo_client", SERVICE, str(keys), str(VALUE_BYTES)]
+        self.process = testbed.client.popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.latest |= json.loads(line)
+            if "filled" in self.latest:
+                self.filled.set()
+        self.filled.set()
+
+    def end(self) -> dict[str, Any]:
+        """Stop the load; the client looks at every key once more and reports."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        self.process.wait()
+        if "checked" not in self.latest:
+            raise TestbedError(f"the load client ended early, with status {self.process.returncode}")
+        return self.latest
+
+
+def run(testbed: Testbed, mib: int, rate_mbit: float, rtt_ms: float) -> bool:
+    """One migration of a Redis with `mib` MiB of values; whether every value was right."""
+    keys = mib * (1 << 20) // VALUE_BYTES
+    testbed.link.set(rate_mbit=rate_mbit, rtt_ms=rtt_ms)
+    say(f"two hosts are up: src and dst, {rate_mbit:g} Mbit/s and {rtt_ms:g} ms round trip between them")
+    testbed.src.run(["ip", "address", "add", f"{SERVICE}/24", "dev", "svc0"])
+    pid = testbed.src.start(REDIS)
+    testbed.src.write("/run/redis.pid", f"{pid}\n")
+    testbed.src.write(PROFILE, SAMPLE.read_text())
+    client = LoadClient(testbed, keys)
+    client.filled.wait(300)
+    say(f"redis-server runs on src (pid {pid}) with {keys} values of {VALUE_BYTES} bytes; a client reads and writes")
+    say(f"$ criu-lazy migrate {SAMPLE.name}")
+    done = testbed.src.popen(["criu-lazy", "migrate", PROFILE], stdin=subprocess.DEVNULL)
+    status = done.wait()
+    moved = testbed.dst.run(["pgrep", "-x", "redis-server"], check=False).stdout.split()
+    left = testbed.src.run(["pgrep", "-x", "redis-server"], check=False).stdout.split()
+    say(f"redis-server on src: {left or 'none'}, on dst: {moved or 'none'}")
+    facts = client.end()
+    say(
+        f"client: {facts['operations']} operations on one connection, {facts['errors']} connection errors, "
+        f"longest wait {facts['longest_gap_ms']} ms"
+    )
+    say(f"{facts['checked']} values checked at the end; wrong values ever: {facts['wrong']}")
+    return status == 0 and bool(moved) and not left and facts["wrong"] == 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status 0 if the migration was committed and every value right."""
+    parser = argparse.ArgumentParser(prog="python -m criu_lazy_ext.demo", description=__doc__)
+    parser.add_argument("--mib", type=int, default=320, help="values in Redis (default 320 MiB)")
+    parser.add_argument("--rate-mbit", type=float, default=1000)
+    parser.add_argument("--rtt-ms", type=float, default=0.2)
+    options = parser.parse_args(argv)
+    try:
+        say("starting the testbed (a minute or so the first time)")
+        with Testbed.start(name="demo") as testbed:
+            right = run(testbed, options.mib, options.rate_mbit, options.rtt_ms)
+    except CriuLazyError as error:
+        print(f"demo: error: {error}", file=sys.stderr)
+        return 1
+    say("PASSED: Redis moved, every value is right" if right else "FAILED")
+    return 0 if right else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
