@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import resource
 import select
 import shutil
@@ -29,7 +30,7 @@ PORT = 27000
 DIRECTORY = "/var/tmp/handmade"
 READY_SECONDS = 60.0
 SAMPLE_SECONDS = 0.003
-# Resident pages by which the task may still grow or shrink after its last page came.
+# The kernel counts resident pages per CPU and sums them up later; libraries' data pages come only when used.
 SETTLED_PAGES = 256
 
 
@@ -72,7 +73,7 @@ class MemTask:
 
     def kill(self, host: Host) -> None:
         """End it and its children, if it is there."""
-        host.run(["sh", "-c", f"pkill -KILL -s {self.pid}; true"])
+        _kill_session(host, self.pid)
 
     def _await(self, host: Host, wanted: Any, timeout: float) -> dict[str, Any]:
         path = host.root / self.status_path.lstrip("/")
@@ -114,6 +115,10 @@ def start_memtask(tb: Testbed, *options: str) -> MemTask:
     return MemTask(int(started.stdout), path)
 
 
+def _kill_session(host: Host, pid: int) -> None:
+    host.run(["pkill", "-KILL", "-s", str(pid)], check=False)
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text())
@@ -133,6 +138,7 @@ class Migration:
     copy_seconds: float = 0.0  # of the images
     restore_seconds: float = 0.0
     transfer_seconds: float = 0.0  # resumed until the last page (or the end of the window)
+    exit_seconds: float = 0.0  # resumed until the daemon had ended (which says that the source may go)
     transfer_bytes: int = 0  # that the task's resident memory grew by in that time
     finished: bool = True  # False: the window ended before the last page
     cpu_seconds: float = 0.0  # the daemon's, user and system, from its start to its end, or to the window's
@@ -172,16 +178,17 @@ def lazy_migrate_by_hand(
     with contextlib.ExitStack() as stack:
         # Dump: the task is frozen, its metadata written, the page server listens.
         began = time.monotonic()
-        dump = [*"criu dump --lazy-pages -o dump.log".split(), verbosity, "-t", str(pid), "-D", images]
+        dump = ["criu", "dump", "--lazy-pages", "-o", "dump.log", verbosity, "-t", str(pid), "-D", images]
         dump += ["--address", tb.src.address, "--port", str(PORT), *dump_options]
         source = stack.enter_context(_started(tb.src, dump, f"{images}/dump.log"))
         result.dump_seconds = time.monotonic() - began
+        full_pages = _resident_pages(tb.src, pid) or 0
 
         began = time.monotonic()
         _copy_images(tb, images)
         result.copy_seconds = time.monotonic() - began
 
-        serve = [*daemon, *"-o lazy-pages.log --page-server".split(), verbosity, "-D", images]
+        serve = [*daemon, "-o", "lazy-pages.log", "--page-server", verbosity, "-D", images]
         serve += ["--address", tb.src.address, "--port", str(PORT), *daemon_options]
         stats = _StatsReader() if tuple(daemon[:2]) == OURS else None
         if stats is not None:
@@ -193,37 +200,42 @@ def lazy_migrate_by_hand(
             stats.start()
 
         began = time.monotonic()
-        restore = [*"criu restore -d --lazy-pages -o restore.log".split(), verbosity, "-D", images, *restore_options]
+        restore = ["criu", "restore", "-d", "--lazy-pages", "-o", "restore.log", verbosity, "-D", images]
+        restore += restore_options
         restored = tb.dst.run(restore, check=False, timeout=timeout)
         resumed = time.monotonic()
         result.restore_seconds = resumed - began
         if restored.returncode != 0:
             raise MigrationError(f"criu restore failed: {_tail(tb.dst, f'{images}/restore.log')}")
-        stack.push(lambda kind, *_: tb.dst.run(["sh", "-c", f"pkill -KILL -s {pid}; true"]) and None if kind else None)
+        kill_if_failed = stack.enter_context(contextlib.ExitStack())
+        kill_if_failed.callback(_kill_session, tb.dst, pid)
 
-        curve = _ResidentCurve(tb.dst, pid)
+        curve = _ResidentCurve(tb.dst, pid, full_pages)
         children_before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        if window_seconds is not None and not _ends(server, resumed + window_seconds):
-            assert isinstance(task, MemTask)
+        while not _ends(server, SAMPLE_SECONDS):
             curve.sample()
-            result.finished = False
-            result.transfer_seconds, result.transfer_bytes = curve.last[0] - resumed, curve.growth_bytes()
-            result.cpu_seconds = _cpu_seconds(server)
-            result.window_status = task.status(tb.dst)
-            task.toggle(tb.dst)
-        while not _ends(server, time.monotonic() + SAMPLE_SECONDS):
-            curve.sample()
-            if time.monotonic() - resumed > timeout:
+            elapsed = time.monotonic() - resumed
+            if elapsed > timeout:
                 raise MigrationError(f"not all pages came in {timeout:g} s: {_tail(tb.dst, log)}")
+            if result.finished and window_seconds is not None and elapsed > window_seconds:
+                assert isinstance(task, MemTask)
+                result.finished = False
+                result.transfer_seconds, result.transfer_bytes = elapsed, curve.grown_bytes()
+                result.cpu_seconds = _cpu_seconds(server)
+                result.window_status = task.status(tb.dst)
+                task.toggle(tb.dst)
+        result.exit_seconds = time.monotonic() - resumed
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
         curve.sample()
         if server.returncode != 0:
             raise MigrationError(f"{' '.join(daemon)} ended with status {server.returncode}: {_tail(tb.dst, log)}")
         if result.finished:
-            result.transfer_seconds, result.transfer_bytes = curve.settled_at() - resumed, curve.growth_bytes()
+            result.transfer_seconds, result.transfer_bytes = curve.last_page_at() - resumed, curve.grown_bytes()
             result.cpu_seconds = _cpu_of(children) - _cpu_of(children_before)
         if source.wait(60) != 0:
-            raise MigrationError(f"criu dump ended with status {source.returncode}: {_tail(tb.src, images + '/dump.log')}")
+            log = f"{images}/dump.log"
+            raise MigrationError(f"criu dump ended with status {source.returncode}: {_tail(tb.src, log)}")
+        kill_if_failed.pop_all()
         if stats is not None:
             result.engine = stats.last()
     return result
@@ -244,7 +256,8 @@ def _started(host: Host, argv: Sequence[str], log: str, keep_fd: int | None = No
                 status = process.wait(10) if readable else "none: it hangs"
                 output.seek(0)
                 said = output.read().decode(errors="replace").strip()[-500:]
-                raise MigrationError(f"{' '.join(argv[:2])} did not get ready (status {status}): {said} {_tail(host, log)}")
+                what = f"{' '.join(argv[:2])} did not get ready (status {status})"
+                raise MigrationError(f"{what}: {said} {_tail(host, log)}")
             yield process
         finally:
             os.close(ready)
@@ -260,9 +273,9 @@ def _copy_images(tb: Testbed, images: str) -> None:
             shutil.copyfile(image, target / image.name)
 
 
-def _ends(process: subprocess.Popen[Any], deadline: float) -> bool:
+def _ends(process: subprocess.Popen[Any], seconds: float) -> bool:
     try:
-        process.wait(max(0.0, deadline - time.monotonic()))
+        process.wait(seconds)
     except subprocess.TimeoutExpired:
         return False
     return True
@@ -283,30 +296,41 @@ def _tail(host: Host, path: str) -> str:
     return f"{path} on {host.name} ends: {lines.strip()!r}"
 
 
-class _ResidentCurve:
-    """The task's resident memory over time: reading it needs no page of the task."""
+def _resident_pages(host: Host, pid: int) -> int | None:
+    """A task's anonymous memory that is there: reading it needs no page of the task. None where there is no task."""
+    try:
+        status = (host.root / f"proc/{pid}/status").read_text()
+    except OSError:
+        return None
+    found = re.search(r"^RssAnon:\s*(\d+) kB", status, re.MULTILINE)
+    return int(found[1]) * 1024 // resource.getpagesize() if found else None
 
-    def __init__(self, host: Host, pid: int) -> None:
-        self._path = host.root / f"proc/{pid}/statm"
+
+class _ResidentCurve:
+    """How a restored task's memory grows to the `full_pages` that it had at the source."""
+
+    def __init__(self, host: Host, pid: int, full_pages: int) -> None:
+        self._host, self._pid, self._full_pages = host, pid, full_pages
         self._samples: list[tuple[float, int]] = []
         self.sample()
+        if not self._samples:
+            raise MigrationError(f"the restored task {pid} ended at once")
 
     def sample(self) -> None:
-        with contextlib.suppress(OSError, IndexError):
-            self._samples.append((time.monotonic(), int(self._path.read_text().split()[1])))
+        """Note how much there is now."""
+        pages = _resident_pages(self._host, self._pid)
+        if pages is not None:
+            self._samples.append((time.monotonic(), pages))
 
-    @property
-    def last(self) -> tuple[float, int]:
-        return self._samples[-1]
+    def grown_bytes(self) -> int:
+        """How much came so far; not what huge pages, given back after the last page, add to it."""
+        pages = min(self._full_pages, self._samples[-1][1]) - self._samples[0][1]
+        return max(0, pages) * resource.getpagesize()
 
-    def growth_bytes(self) -> int:
-        """From the first sample to the last."""
-        return (self._samples[-1][1] - self._samples[0][1]) * resource.getpagesize()
-
-    def settled_at(self) -> float:
-        """When it reached what it has at the end."""
-        enough = self._samples[-1][1] - SETTLED_PAGES
-        return next(when for when, pages in self._samples if pages >= enough)
+    def last_page_at(self) -> float:
+        """When, of all samples, there were first all pages."""
+        full = min(self._full_pages, self._samples[-1][1]) - SETTLED_PAGES
+        return next(when for when, pages in self._samples if pages >= full)
 
 
 class _StatsReader:

@@ -713,13 +713,14 @@ static void reap(struct task *t, int flags)
 
 /* --- state file -------------------------------------------------------------------------------------------------- */
 
-static double quantile_us(const uint64_t *hist, uint64_t total, double q)
+/* By the upper bound of its bucket, but never above the longest one. */
+static double quantile_us(const struct counters *c, double q)
 {
 	uint64_t below = 0;
 	for (int i = 0; i < BUCKETS; i++) {
-		below += hist[i];
-		if (total > 0 && (double)below >= q * (double)total)
-			return exp2((double)i / 4.0);
+		below += c->stall_hist[i];
+		if (c->stalls > 0 && (double)below >= q * (double)c->stalls)
+			return fmin(exp2((double)i / 4.0), (double)c->stall_max_ns / 1e3);
 	}
 	return 0;
 }
@@ -778,7 +779,7 @@ static void write_status(struct task *t, const char *state)
 	fprintf(f, "\"stalls\": %llu, \"stall_sum_us\": %.1f, \"stall_max_us\": %.1f, ",
 		(unsigned long long)sum.stalls, (double)sum.stall_sum_ns / 1e3, (double)sum.stall_max_ns / 1e3);
 	fprintf(f, "\"stall_p50_us\": %.1f, \"stall_p99_us\": %.1f,\n\"stall_hist\": [",
-		quantile_us(sum.stall_hist, sum.stalls, 0.5), quantile_us(sum.stall_hist, sum.stalls, 0.99));
+		quantile_us(&sum, 0.5), quantile_us(&sum, 0.99));
 	int used = BUCKETS;
 	while (used > 0 && sum.stall_hist[used - 1] == 0)
 		used--;

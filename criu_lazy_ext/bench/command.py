@@ -1,0 +1,194 @@
+"""`criu-lazy bench`: the command line, the order of the runs, what is printed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from criu_lazy_ext import __version__
+from criu_lazy_ext.bench import cases, table
+from criu_lazy_ext.bench.handmade import MigrationError
+from criu_lazy_ext.bench.measure import DAEMONS, Run, machine_limit, measure
+from criu_lazy_ext.errors import UsageError
+from criu_lazy_ext.testbed import Testbed, TestbedError
+
+DEFAULT_REPEATS = 3
+DEFAULT_WINDOW_SECONDS = 6.0
+LIMIT_MIB = 1024
+QUICK_MIB = 128
+QUICK_WINDOW_SECONDS = 4.0
+FEWEST_MIB = 16
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(
+        prog="criu-lazy bench",
+        description="Migrate a task between two hosts on this machine with stock criu's lazy-pages daemon and with "
+        "ours, in turn, from an unmodified criu dump, and compare.",
+    )
+    top.add_argument("--cases", metavar="LIST", help="names or patterns, as '1g*/random-*'; all: every case")
+    top.add_argument("--repeats", type=int, metavar="N", help=f"migrations for each figure (default {DEFAULT_REPEATS})")
+    top.add_argument("--mib", type=int, metavar="N", help="memory of the task (default: 256 at 1 Gbit/s, else 1024)")
+    top.add_argument(
+        "--window",
+        type=float,
+        metavar="SECONDS",
+        help="measure no longer than this; a migration that takes longer is measured over it, then the task's pattern "
+        f"is held until the last page (default {DEFAULT_WINDOW_SECONDS:g})",
+    )
+    top.add_argument("--quick", action="store_true", help="few cases, once each, little memory: below two minutes")
+    top.add_argument("--criu", default="4.2", choices=("4.1", "4.2"), help="criu series of both hosts (default 4.2)")
+    top.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
+    top.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    top.add_argument("--list", action="store_true", help="print the names of all cases")
+    return top
+
+
+def main(argv: list[str]) -> int:
+    """Run `criu-lazy bench ARGV`; returns 0, or 1 if a migration failed. Raises CriuLazyError."""
+    arguments = parser().parse_args(argv)
+    if arguments.list:
+        print("\n".join(case.name for case in cases.ALL))
+        return 0
+    quick = arguments.quick
+    chosen = cases.select(arguments.cases or (cases.QUICK if quick else cases.DEFAULT))
+    repeats = arguments.repeats if arguments.repeats is not None else 1 if quick else DEFAULT_REPEATS
+    mib = arguments.mib if arguments.mib is not None else QUICK_MIB if quick else None
+    default_window = QUICK_WINDOW_SECONDS if quick else DEFAULT_WINDOW_SECONDS
+    window = arguments.window if arguments.window is not None else default_window
+    if repeats < 1 or window <= 0 or (mib is not None and mib < FEWEST_MIB):
+        raise UsageError(f"--repeats must be 1 or more, --window above 0, --mib {FEWEST_MIB} or more")
+    if arguments.json is not None and not arguments.json.absolute().parent.is_dir():
+        raise UsageError(f"--json {arguments.json}: its directory does not exist")
+    if os.geteuid() != 0:
+        raise TestbedError("the benchmark runs on a testbed, and that needs root")
+    bench = Bench(chosen, repeats, mib, window)
+    with Testbed.start(criu=(arguments.criu, arguments.criu), name=f"bench-{os.getpid()}") as tb:
+        criu_version = tb.dst.run(["criu", "--version"]).stdout.split("\n")[0].removeprefix("Version: ")
+        bench.run(tb)
+    results = bench.results(criu_version)
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+    print(report(results, arguments.markdown))
+    return 1 if bench.failures else 0
+
+
+class Bench:
+    """The runs of one invocation: within a repeat, link by link, case by case, stock and ours in turn."""
+
+    def __init__(self, chosen: list[cases.Case], repeats: int, mib: int | None, window: float) -> None:
+        self._cases = chosen
+        self._repeats = repeats
+        self._mib = mib
+        self._window = window
+        self._began = time.monotonic()
+        self.runs: list[Run] = []
+        self.plain_tcp: dict[str, list[float]] = {}
+        self.limits: dict[str, list[float]] = {}
+        self.failures: list[str] = []
+
+    def run(self, tb: Testbed) -> None:
+        """Measure everything. A migration that fails is noted in `failures`, and the next one goes on."""
+        for repeat in range(1, self._repeats + 1):
+            for link, on_link in groupby(self._cases, key=lambda case: case.link):
+                tb.link.set(rate_mbit=link.rate_mbit, rtt_ms=link.rtt_ms)
+                rate = tb.link.plain_tcp_rate(seconds=1.0) / 1e6
+                self.plain_tcp.setdefault(link.name, []).append(rate)
+                self._say(f"{link.name}: one plain TCP stream: {rate:.1f} MB/s")
+                accesses = list(on_link)
+                if link.rate_mbit is None:
+                    self._limits(tb, accesses)
+                for case in accesses:
+                    for daemon in DAEMONS:
+                        self._measure(tb, case, daemon, repeat)
+
+    def _limits(self, tb: Testbed, accesses: list[cases.Case]) -> None:
+        busy = {case.access.threads if case.access.mode != "idle" else 0 for case in accesses} | {0}
+        for threads in sorted(busy):
+            rate = machine_limit(tb, LIMIT_MIB, threads)
+            self.limits.setdefault(str(threads), []).append(rate)
+            self._say(f"machine's limit beside {threads} busy threads: {rate:.0f} MB/s")
+
+    def _measure(self, tb: Testbed, case: cases.Case, daemon: str, repeat: int) -> None:
+        try:
+            run = measure(tb, case, daemon, repeat, self._mib or case.link.mib, self._window)
+        except (MigrationError, TestbedError) as error:
+            self.failures.append(f"{case.name} with {daemon}: {error}")
+            self._say(f"{case.name} {daemon}: FAILED: {error}")
+            return
+        self.runs.append(run)
+        stall = "" if run.stall_s is None else f", the task stalled {run.stall_s:.2f} s"
+        part = "" if run.finished else f" over the first {run.seconds:.0f} s"
+        self._say(f"{case.name} {daemon}: {run.mb_per_s:.1f} MB/s{part}{stall}")
+
+    def _say(self, text: str) -> None:
+        print(f"[{time.monotonic() - self._began:5.0f} s] {text}", file=sys.stderr, flush=True)
+
+    def results(self, criu_version: str) -> dict[str, Any]:
+        """All that was measured, as it goes into --json."""
+        plain_tcp = {link: statistics.median(rates) for link, rates in self.plain_tcp.items()}
+        return {
+            "criu_lazy": __version__,
+            "criu": criu_version,
+            "kernel": platform.release(),
+            "machine": platform.machine(),
+            "cpus": os.cpu_count(),
+            "repeats": self._repeats,
+            "window_s": self._window,
+            "plain_tcp_mb_per_s": plain_tcp,
+            "limit_mb_per_s": {threads: statistics.median(rates) for threads, rates in self.limits.items()},
+            "cases": table.summarise(self.runs, plain_tcp),
+            "runs": [run.as_json() for run in self.runs],
+            "failures": self.failures,
+        }
+
+
+def report(results: dict[str, Any], markdown: bool) -> str:
+    """What is printed at the end."""
+    rows = table.rows(results["cases"])
+    lines = [table.as_markdown(rows) if markdown else table.as_text(rows), ""]
+    lines.append(
+        f"criu {results['criu']}, Linux {results['kernel']} {results['machine']}, {results['cpus']} CPUs; "
+        f"medians of {results['repeats']}."
+    )
+    plain = [f"{link} {rate:.1f}" for link, rate in results["plain_tcp_mb_per_s"].items()]
+    lines.append(f"One plain TCP stream, MB/s: {', '.join(plain)}.")
+    for threads, rate in results["limit_mb_per_s"].items():
+        shares = [_share_of_limit(entry, rate) for entry in results["cases"] if _busy_threads(entry) == threads]
+        beside = f" beside {threads} busy threads" if threads != "0" else ""
+        lines.append(
+            f"This machine's limit{beside} (one stream, process_vm_readv -> TCP -> UFFDIO_COPY): {rate:.0f} MB/s"
+            + "".join(f"; {share}" for share in shares if share)
+            + "."
+        )
+    if any(not entry[daemon].get("finished", True) for entry in results["cases"] for daemon in DAEMONS):
+        star = "\\*" if markdown else "*"
+        lines.append(
+            f"{star} not finished after {results['window_s']:g} s: figures of those seconds. "
+            "The stalls of the rest would come on top."
+        )
+    lines += [f"FAILED: {failure}" for failure in results["failures"]]
+    return "\n".join(lines)
+
+
+def _busy_threads(entry: dict[str, Any]) -> str | None:
+    """Beside how many busy threads an unlimited case runs, as a key of the limits; None for the other links."""
+    link, _, access = entry["case"].partition("/")
+    if link != "unlimited":
+        return None
+    found = next(a for a in cases.ACCESSES if a.name == access)
+    return "0" if found.mode == "idle" else str(found.threads)
+
+
+def _share_of_limit(entry: dict[str, Any], limit: float) -> str:
+    shares = [f"{daemon} {entry[daemon]['mb_per_s'] / limit:.1%}" for daemon in DAEMONS if entry[daemon]]
+    return f"{entry['case']}: {', '.join(shares)}" if shares else ""

@@ -1,0 +1,124 @@
+"""Runs to medians, medians to a table."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from criu_lazy_ext.bench.measure import Run
+
+FIGURES = (
+    "seconds",
+    "exit_s",
+    "mb_per_s",
+    "stalls",
+    "stall_s",
+    "stall_p50_ms",
+    "stall_p99_ms",
+    "stall_max_ms",
+    "touch_mb_per_s",
+    "cpu_s_per_gb",
+    "requests",
+    "dump_s",
+    "restore_s",
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """`key` of a summary's figures, and how a value is shown."""
+
+    title: str
+    key: str
+    show: Callable[[float], str]
+
+
+def _digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+COLUMNS = (
+    Column("MB/s", "mb_per_s", _digits),
+    Column("of plain TCP", "of_plain_tcp", lambda share: f"{share:.0%}"),
+    Column("touched MB/s", "touch_mb_per_s", _digits),
+    Column("stall s", "stall_s", _digits),
+    Column("p50 ms", "stall_p50_ms", _digits),
+    Column("p99 ms", "stall_p99_ms", _digits),
+    Column("max ms", "stall_max_ms", _digits),
+    Column("CPU s/GB", "cpu_s_per_gb", _digits),
+    Column("requests", "requests", lambda count: f"{count:.0f}"),
+    Column("restore s", "restore_s", _digits),
+    Column("end s", "exit_s", _digits),
+)
+
+
+def summarise(runs: Sequence[Run], plain_tcp: dict[str, float]) -> list[dict[str, Any]]:
+    """One entry a case: {"case", "mib", "stock": figures, "ours": figures, "ratio": figures}.
+
+    Figures are medians over the repeats, with "finished" (all of them did) and "of_plain_tcp", for which
+    `plain_tcp` gives MB/s by link name. Ratios are ours/stock. A daemon without a run has no figures.
+    """
+    cases = []
+    for name in dict.fromkeys(run.case for run in runs):
+        entry: dict[str, Any] = {"case": name}
+        for daemon in ("stock", "ours"):
+            own = [run for run in runs if run.case == name and run.daemon == daemon]
+            entry["mib"] = next((run.mib for run in own), entry.get("mib"))
+            entry[daemon] = _medians(own, plain_tcp.get(name.partition("/")[0]))
+        stock, ours = entry["stock"], entry["ours"]
+        entry["ratio"] = {
+            key: ours[key] / stock[key] for key in FIGURES if ours.get(key) is not None and stock.get(key)
+        }
+        cases.append(entry)
+    return cases
+
+
+def _medians(runs: Sequence[Run], plain_tcp: float | None) -> dict[str, Any]:
+    if not runs:
+        return {}
+    figures: dict[str, Any] = {"runs": len(runs), "finished": all(run.finished for run in runs)}
+    for key in FIGURES:
+        values = [getattr(run, key) for run in runs if getattr(run, key) is not None]
+        figures[key] = statistics.median(values) if values else None
+    figures["of_plain_tcp"] = figures["mb_per_s"] / plain_tcp if plain_tcp else None
+    return figures
+
+
+def rows(cases: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """The table's cells, the head first; three rows a case."""
+    table = [["case", "daemon", *(column.title for column in COLUMNS)]]
+    for entry in cases:
+        for daemon in ("stock", "ours"):
+            figures = entry[daemon]
+            mark = "" if figures.get("finished", True) else "*"
+            cells = [_cell(column, figures.get(column.key)) for column in COLUMNS]
+            cells[0] += mark
+            name = f"{entry['case']} {entry['mib']} MiB" if daemon == "stock" else ""
+            table.append([name, daemon, *cells])
+        ratios = [entry["ratio"].get(column.key) for column in COLUMNS]
+        table.append(["", "ours/stock", *("" if ratio is None else f"x{ratio:.3g}" for ratio in ratios)])
+    return table
+
+
+def _cell(column: Column, value: float | None) -> str:
+    return "-" if value is None else column.show(value)
+
+
+def as_text(table: Sequence[Sequence[str]]) -> str:
+    """Aligned columns: text left, figures right."""
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    lines = []
+    for row in table:
+        left = [cell.ljust(width) for cell, width in zip(row[:2], widths, strict=False)]
+        right = [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
+        lines.append("  ".join(left + right).rstrip())
+    return "\n".join(lines)
+
+
+def as_markdown(table: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(row) + " |" for row in table]
+    rule = "| --- | --- |" + " ---: |" * (len(table[0]) - 2)
+    return "\n".join([lines[0], rule, *lines[1:]]).replace("*", "\\*")
