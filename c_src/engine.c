@@ -14,6 +14,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "bits.h"
 #include "pages_local.h"
 #include "uffd.h"
 #include "wire.h"
@@ -163,6 +164,17 @@ static struct cl_image *find_image(struct cl_engine *engine, int32_t pid)
 	return NULL;
 }
 
+/* An image some of whose pages are at the page server, needed or not; NULL if there is none. */
+static struct cl_image *first_remote_image(struct cl_engine *engine)
+{
+	struct cl_image *image;
+
+	for (image = engine->images; image; image = image->next)
+		if (image->nr_locals < image->nr_extents)
+			return image;
+	return NULL;
+}
+
 int cl_engine_add_task(struct cl_engine *engine, int32_t pid, const struct cl_vma *vmas, size_t nr_vmas)
 {
 	struct cl_image **end = &engine->images;
@@ -234,7 +246,14 @@ static int prepare(struct cl_engine *engine)
 	return 0;
 }
 
-/* ---- asking ---- */
+/* ---- asking ----
+ *
+ * The byte ahead. A stock source takes the end of its connection for success, and kills its task; but an end in the
+ * middle of a header makes it give up, and its task runs on. So as long as no task runs here, the first byte of the
+ * next request is always sent already: whatever kills this process, the source's task lives.
+ */
+
+static const uint8_t first_byte_of_a_get = CL_WIRE_GET;
 
 /* The next request that may be sent now. */
 static bool next_request(struct cl_engine *engine, struct cl_pick *pick)
@@ -256,8 +275,8 @@ static bool next_request(struct cl_engine *engine, struct cl_pick *pick)
 
 void cl_engine_ask(struct cl_engine *engine)
 {
-	size_t header_bytes = cl_wire_header_bytes(engine->remote.version), bytes;
-	uint8_t out[REQUESTS_A_SEND * CL_WIRE_MAX_BYTES];
+	size_t header_bytes = cl_wire_header_bytes(engine->remote.version), bytes, skip;
+	uint8_t out[REQUESTS_A_SEND * CL_WIRE_MAX_BYTES + sizeof(first_byte_of_a_get)];
 	struct cl_pick pick;
 	int ret;
 
@@ -265,7 +284,7 @@ void cl_engine_ask(struct cl_engine *engine)
 		return;
 	engine->sending = true;
 	while (!engine->stopping) {
-		for (bytes = 0; bytes + header_bytes <= sizeof(out) && next_request(engine, &pick);
+		for (bytes = 0; bytes + header_bytes < sizeof(out) && next_request(engine, &pick);
 		     bytes += header_bytes) {
 			struct cl_request request = { .image = pick.image,
 						      .index = pick.index,
@@ -277,9 +296,13 @@ void cl_engine_ask(struct cl_engine *engine)
 		}
 		if (!bytes)
 			break;
+		skip = engine->byte_ahead;
+		engine->byte_ahead = !engine->restored;
+		if (engine->byte_ahead)
+			out[bytes++] = first_byte_of_a_get;
 		pthread_cond_signal(&engine->work);
 		pthread_mutex_unlock(&engine->lock);
-		ret = cl_remote_send(&engine->remote, out, bytes);
+		ret = cl_remote_send(&engine->remote, out + skip, bytes - skip);
 		pthread_mutex_lock(&engine->lock);
 		if (ret < 0)
 			cl_engine_fail(engine, -EIO, "page server: sending a request: %s", strerror(-ret));
@@ -287,6 +310,34 @@ void cl_engine_ask(struct cl_engine *engine)
 	engine->sending = false;
 	if (cl_remote_idle(&engine->remote)) /* drain() waits for both */
 		pthread_cond_broadcast(&engine->gate);
+}
+
+/* Before anything is asked: protect the source's tasks. 0 or -errno. */
+static int send_byte_ahead(struct cl_engine *engine)
+{
+	int ret;
+
+	if (!engine->has_remote || !first_remote_image(engine))
+		return 0;
+	ret = cl_remote_send(&engine->remote, &first_byte_of_a_get, 1);
+	if (ret == 0)
+		engine->byte_ahead = true;
+	return ret;
+}
+
+/* Nothing was asked since: end the request that was begun, for a page that nobody needs. Lock held. */
+static void complete_byte_ahead(struct cl_engine *engine)
+{
+	struct cl_image *image = first_remote_image(engine);
+	const struct cl_extent *extent = image->extents;
+
+	while (cl_extent_source(extent) != CL_REMOTE)
+		extent++;
+	/* As a demand page it is asked for at once. It is in no bitmap of missing pages: it will be dropped. */
+	image->nr_todo[CL_REMOTE] +=
+		cl_bits_assign(image->todo[CL_REMOTE], extent->first, extent->first + 1, true);
+	if (cl_schedule_fault(&engine->schedule, image, extent->first) > 0)
+		cl_engine_ask(engine);
 }
 
 /* ---- workers ---- */
@@ -666,6 +717,8 @@ static int watch(struct cl_engine *engine, int fd, void *tag)
 static void drain(struct cl_engine *engine)
 {
 	pthread_mutex_lock(&engine->lock);
+	if (engine->byte_ahead && !engine->stopping)
+		complete_byte_ahead(engine);
 	while (engine->has_remote && !engine->stopping && (engine->sending || !cl_remote_idle(&engine->remote)))
 		pthread_cond_wait(&engine->gate, &engine->lock);
 	pthread_mutex_unlock(&engine->lock);
@@ -683,6 +736,8 @@ int cl_engine_run(struct cl_engine *engine, int restore_fd)
 	ret = watch(engine, engine->wake_fd, &engine->wake_fd);
 	if (ret == 0)
 		ret = watch(engine, restore_fd, &engine->restore_fd);
+	if (ret == 0)
+		ret = send_byte_ahead(engine);
 	if (ret == 0)
 		ret = start_workers(engine);
 	if (ret < 0) {

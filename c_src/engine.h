@@ -62,6 +62,7 @@ struct cl_engine {
 	int epoll_fd, wake_fd, restore_fd;
 	bool has_remote;
 	bool receiving, sending;
+	bool byte_ahead;        /* the first byte of the next request is sent already (engine.c, asking) */
 	bool restored;          /* criu restore is done: background transfer may run */
 	bool ending;            /* every page arrived: workers only drain the connection */
 	bool stopping;          /* failed, stopped or done: all threads leave */

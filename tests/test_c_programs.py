@@ -63,6 +63,11 @@ def test_pagemap_reader_survives_mutations_of_a_real_image(build, image: Path) -
     run(build("test_pagemap", "asan-ubsan"), image, MUTATIONS)
 
 
+@pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan"])
+def test_no_end_before_a_task_runs_is_taken_for_success(build, sanitizer: str, tmp_path: Path) -> None:
+    run(build("test_byte_ahead", sanitizer), tmp_path)
+
+
 @needs_userfaultfd_events
 @pytest.mark.parametrize("source", ["remote", "local"])
 @pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan", "tsan"])
