@@ -36,6 +36,22 @@ static inline uint64_t cl_bits_find(const uint64_t *map, uint64_t from, uint64_t
 	return to;
 }
 
+/* The end (index + 1) of the last bit in [from, to) that equals `value`; `from` if there is none. */
+static inline uint64_t cl_bits_find_last(const uint64_t *map, uint64_t from, uint64_t to, bool value)
+{
+	uint64_t flip = value ? 0 : ~0ULL, word, end;
+
+	while (from < to) {
+		word = (map[(to - 1) / 64] ^ flip) << (63 - (to - 1) % 64);
+		if (word) {
+			end = to - (uint64_t)__builtin_clzll(word);
+			return end > from ? end : from;
+		}
+		to = (to - 1) & ~63ULL;
+	}
+	return from;
+}
+
 /* Set or clear [from, to); returns how many bits changed. */
 static inline uint64_t cl_bits_assign(uint64_t *map, uint64_t from, uint64_t to, bool value)
 {

@@ -39,6 +39,7 @@ int cl_schedule_fault(struct cl_schedule *schedule, struct cl_image *image, uint
 	enum cl_source source = cl_extent_source(cl_image_extent(image, index));
 	int ret;
 
+	cl_readahead_fault(&schedule->readahead[source], image, index);
 	if (!cl_bit_get(image->todo[source], index))
 		return 0;
 	ret = push_demand(schedule, source, (struct cl_demand){ .image = image, .index = index });
@@ -56,8 +57,6 @@ bool cl_schedule_demand(struct cl_schedule *schedule, enum cl_source source, str
 			continue;
 		pick->image = demand->image;
 		pick->nr_pages = cl_image_take(demand->image, source, demand->index, false, 1, &pick->index);
-		demand->image->background[source] = demand->index + 1;
-		schedule->turn[source] = demand->image;
 		return true;
 	}
 	return false;
@@ -68,9 +67,14 @@ bool cl_schedule_background(struct cl_schedule *schedule, enum cl_source source,
 {
 	struct cl_image *first = schedule->turn[source] ? schedule->turn[source] : schedule->images;
 	struct cl_image *image = first;
+	struct cl_guess guess;
 
 	if (!image)
 		return false;
+	if (cl_readahead_next(&schedule->readahead[source], source, max_pages, &guess)) {
+		*pick = (struct cl_pick){ .image = guess.image, .index = guess.index, .nr_pages = guess.nr_pages };
+		return true;
+	}
 	do {
 		uint64_t from = image->background[source] < image->nr_pages ? image->background[source] : 0;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * schedule: what to fetch next. Demand faults first, in the order they came; then background transfer, which goes
- * on just past the last demand page of an image (the task works there), and takes the images in turn.
+ * schedule: what to fetch next. Demand faults first, in the order they came; then read-ahead, where the task is
+ * expected to go (readahead.h); then the rest, the images in turn. The last two are background transfer.
  * Pure logic over the images' todo lists; under the engine's mutex.
  */
 #ifndef CL_SCHEDULE_H
@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "readahead.h"
 #include "space.h"
 
 struct cl_demand {
@@ -21,6 +22,7 @@ struct cl_demand {
 struct cl_schedule {
 	struct cl_image *images;                /* all that are served, a list */
 	struct cl_image *turn[CL_SOURCES];      /* whose turn in the background it is */
+	struct cl_readahead readahead[CL_SOURCES];
 	struct cl_demand *demand[CL_SOURCES];   /* rings */
 	size_t max_demand[CL_SOURCES];          /* a power of two, or 0 */
 	uint64_t demand_in[CL_SOURCES], demand_out[CL_SOURCES];
@@ -44,7 +46,7 @@ int cl_schedule_fault(struct cl_schedule *schedule, struct cl_image *image, uint
 /* The next demand page; false if there is none. */
 bool cl_schedule_demand(struct cl_schedule *schedule, enum cl_source source, struct cl_pick *pick);
 
-/* The next run of at most max_pages for background transfer; false if nothing is todo. */
+/* The next run of at most max_pages for background transfer, read-ahead first; false if nothing is todo. */
 bool cl_schedule_background(struct cl_schedule *schedule, enum cl_source source, uint64_t max_pages,
 			    struct cl_pick *pick);
 

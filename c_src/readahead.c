@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "readahead.h"
+
+#include "bits.h"
+
+enum {
+	SURE = 2,              /* faults in one direction */
+	BACK_PAGES = 2,
+	REACH_PAGES = 16,      /* a fault so near to a stream's edge belongs to it */
+	FIRST_WINDOW = 8,      /* pages */
+	MAX_WINDOW = 1 << 16,
+	AROUND_PAGES = 8,      /* asked for on one side at once */
+	WINDOW_REQUESTS = 16,  /* a window's most, in requests: a few ms of the link */
+	SILENT_WINDOWS = 8,    /* how far a stream goes on without a fault */
+	KEEP_CONFIRMED = 256,  /* faults that a confirmed stream outlives a lone one by */
+	NEAR_STEP = 64,        /* up to here three faults make a progression, above it takes four */
+	LOOK_AHEAD = 1024,     /* pages, or steps, looked at for one that is todo */
+	SINGLES_PAGES = 96,    /* single-page requests between long ones: so many divided by the long ones' pages... */
+	MIN_SINGLES = 2,       /* ...and within these */
+	MAX_SINGLES = 16,
+};
+
+static int64_t distance(int64_t a, int64_t b)
+{
+	return a < b ? b - a : a - b;
+}
+
+static int64_t common_divisor(int64_t a, int64_t b)
+{
+	while (b) {
+		int64_t rest = a % b;
+
+		a = b;
+		b = rest;
+	}
+	return a;
+}
+
+static bool by_steps(const struct cl_stream *stream)
+{
+	return stream->stride != 1;
+}
+
+/* ---- recognising ---- */
+
+/* Where steps go: a round that starts near this one's start, or a whole number of steps up to just past the head. */
+static bool steps_reach(const struct cl_stream *stream, int64_t index)
+{
+	int64_t stride = stream->stride, ahead = (index - stream->start) / stride;
+
+	if ((index - stream->start) % stride == 0)
+		return ahead >= 0 && ahead <= (stream->head - stream->start) / stride + REACH_PAGES;
+	return stride > 0 ? index > stream->start && index - stream->start <= 2
+			  : index < stream->start && stream->start - index <= 2;
+}
+
+static bool reaches(const struct cl_stream *stream, const struct cl_image *image, int64_t index)
+{
+	if (stream->image != image)
+		return false;
+	if (by_steps(stream))
+		return steps_reach(stream, index);
+	/* Where it came from, one that is sure of its direction doesn't return. */
+	return index >= (stream->trend < SURE ? stream->low - REACH_PAGES : stream->last - BACK_PAGES) &&
+	       index <= (stream->trend > -SURE ? stream->head + REACH_PAGES : stream->last + BACK_PAGES);
+}
+
+static struct cl_stream *find_stream(struct cl_readahead *readahead, const struct cl_image *image, int64_t index)
+{
+	struct cl_stream *stream, *best = NULL;
+
+	for (stream = readahead->streams; stream < readahead->streams + CL_STREAMS; stream++) {
+		if (!reaches(stream, image, index))
+			continue;
+		if (!best || (stream->hits && !best->hits) || (!stream->hits == !best->hits && stream->used > best->used))
+			best = stream;
+	}
+	return best;
+}
+
+/* The free stream, or else the one whose last fault is the longest ago; lone ones go first. */
+static struct cl_stream *replace_stream(struct cl_readahead *readahead)
+{
+	struct cl_stream *stream, *oldest = NULL;
+	uint64_t age, oldest_age = 0;
+
+	for (stream = readahead->streams; stream < readahead->streams + CL_STREAMS; stream++) {
+		if (!stream->image)
+			return stream;
+		age = readahead->faults - stream->used + KEEP_CONFIRMED;
+		if (stream->hits)
+			age -= KEEP_CONFIRMED;
+		if (!oldest || age > oldest_age) {
+			oldest = stream;
+			oldest_age = age;
+		}
+	}
+	return oldest;
+}
+
+static bool was_lone(const struct cl_readahead *readahead, const struct cl_image *image, int64_t index)
+{
+	unsigned int i;
+
+	for (i = 0; i < CL_LONE_FAULTS; i++)
+		if (readahead->lone[i].index == index && readahead->lone[i].image == image)
+			return true;
+	return false;
+}
+
+/* The step of an arithmetic progression of lone faults that ends at `index`; 0 if there is none. */
+static int64_t progression(const struct cl_readahead *readahead, const struct cl_image *image, int64_t index)
+{
+	uint64_t i, nr = readahead->nr_lone < CL_LONE_FAULTS ? readahead->nr_lone : CL_LONE_FAULTS;
+
+	for (i = 1; i <= nr; i++) { /* the latest first */
+		uint64_t at = (readahead->nr_lone - i) % CL_LONE_FAULTS;
+		int64_t step = index - readahead->lone[at].index;
+
+		if (readahead->lone[at].image != image || step == 0)
+			continue;
+		if (was_lone(readahead, image, index - 2 * step) &&
+		    (distance(step, 0) <= NEAR_STEP || was_lone(readahead, image, index - 3 * step)))
+			return step;
+	}
+	return 0;
+}
+
+static void start_stream(struct cl_readahead *readahead, struct cl_image *image, int64_t index)
+{
+	int64_t step = progression(readahead, image, index);
+	struct cl_stream *stream = replace_stream(readahead);
+	uint64_t at = readahead->nr_lone++ % CL_LONE_FAULTS;
+
+	*stream = (struct cl_stream){ .image = image, .stride = 1, .start = index, .last = index, .head = index + 1,
+				      .low = index - 1, .trend = 0, .used = readahead->faults, .window = FIRST_WINDOW };
+	if (step < -1 || step > 1) {
+		stream->stride = step;
+		stream->head = index + step;
+		stream->hits = 2;
+		stream->credit = FIRST_WINDOW;
+		while (was_lone(readahead, image, stream->start - step))
+			stream->start -= step;
+	}
+	readahead->lone[at].image = image;
+	readahead->lone[at].index = index;
+	readahead->latest = stream;
+}
+
+/* A near stream, all of whose faults are a multiple of `step` apart, goes by steps. */
+static void take_steps(struct cl_stream *stream, int64_t index)
+{
+	stream->stride = stream->trend < 0 ? -stream->step : stream->step;
+	stream->start = index;
+	stream->head = index + stream->stride;
+}
+
+static void follow(struct cl_stream *stream, int64_t index)
+{
+	int64_t moved = index - stream->last;
+
+	if (moved == 0)
+		return; /* another thread, the same page */
+	stream->last = index;
+	stream->hits++;
+	stream->silent = 0;
+	if (stream->window < MAX_WINDOW)
+		stream->window *= 2;
+	if (by_steps(stream)) {
+		if ((index - stream->start) % stream->stride) {
+			stream->start = index; /* the next round */
+			stream->head = index + stream->stride;
+		} else if ((index - stream->head) / stream->stride >= 0) {
+			stream->head = index + stream->stride;
+		}
+		return;
+	}
+	stream->step = common_divisor(stream->step, distance(moved, 0));
+	if (moved > 0)
+		stream->trend += stream->trend < SURE;
+	else
+		stream->trend -= stream->trend > -SURE;
+	/* Sure of its direction, it leaves what was passed over for later. */
+	if (stream->trend == SURE && index >= stream->head)
+		stream->head = index + 1;
+	if (stream->trend == -SURE && index <= stream->low)
+		stream->low = index - 1;
+	if (stream->step > 1 && stream->hits >= 3 && stream->trend)
+		take_steps(stream, index);
+}
+
+void cl_readahead_fault(struct cl_readahead *readahead, struct cl_image *image, uint64_t index)
+{
+	struct cl_stream *stream = find_stream(readahead, image, (int64_t)index);
+
+	readahead->faults++;
+	if (!stream) {
+		start_stream(readahead, image, (int64_t)index);
+		return;
+	}
+	follow(stream, (int64_t)index);
+	stream->used = readahead->faults;
+	stream->credit = stream->window;
+	readahead->latest = stream;
+}
+
+/* ---- going ahead ---- */
+
+/* The first page of `source` todo by the stream's steps; a round that is over is followed by the next one. */
+static uint64_t take_step(struct cl_stream *stream, enum cl_source source, uint64_t *index)
+{
+	int64_t nr_pages = (int64_t)stream->image->nr_pages, at;
+	int looked;
+
+	for (looked = 0; looked < LOOK_AHEAD; looked++) {
+		if (stream->head < 0 || stream->head >= nr_pages) {
+			stream->start += stream->stride > 0 ? 1 : -1;
+			stream->head = stream->start;
+			if (stream->head < 0 || stream->head >= nr_pages) {
+				stream->image = NULL;
+				return 0;
+			}
+		}
+		at = stream->head;
+		stream->head += stream->stride;
+		if (cl_bit_get(stream->image->todo[source], (uint64_t)at))
+			return cl_image_take(stream->image, source, (uint64_t)at, false, 1, index);
+	}
+	return 0;
+}
+
+static uint64_t take_above(struct cl_stream *stream, enum cl_source source, uint64_t max_pages, uint64_t *index)
+{
+	uint64_t nr;
+
+	if (stream->head >= (int64_t)stream->image->nr_pages)
+		return 0;
+	nr = cl_image_take(stream->image, source, (uint64_t)stream->head, false, max_pages, index);
+	stream->head = nr ? (int64_t)(*index + nr) : (int64_t)stream->image->nr_pages;
+	return nr;
+}
+
+/* The run of todo pages that ends nearest below, or its upper max_pages. */
+static uint64_t take_below(struct cl_stream *stream, enum cl_source source, uint64_t max_pages, uint64_t *index)
+{
+	const uint64_t *todo = stream->image->todo[source];
+	uint64_t end, from, nr;
+
+	if (stream->low < 0)
+		return 0;
+	end = cl_bits_find_last(todo, 0, (uint64_t)stream->low + 1, true);
+	if (end == 0) {
+		stream->low = -1;
+		return 0;
+	}
+	from = cl_image_extent(stream->image, end - 1)->first;
+	if (end - from > max_pages)
+		from = end - max_pages;
+	from = cl_bits_find_last(todo, from, end, false);
+	nr = cl_image_take(stream->image, source, from, false, end - from, index);
+	stream->low = (int64_t)from - 1;
+	return nr;
+}
+
+static uint64_t take_around(struct cl_stream *stream, enum cl_source source, uint64_t max_pages, uint64_t *index)
+{
+	uint64_t nr;
+
+	if (max_pages > AROUND_PAGES)
+		max_pages = AROUND_PAGES;
+	stream->below = !stream->below;
+	nr = stream->below ? take_below(stream, source, max_pages, index) : take_above(stream, source, max_pages, index);
+	if (!nr)
+		nr = stream->below ? take_above(stream, source, max_pages, index)
+				   : take_below(stream, source, max_pages, index);
+	return nr;
+}
+
+static bool go_ahead(struct cl_readahead *readahead, struct cl_stream *stream, enum cl_source source,
+		     uint64_t max_pages, struct cl_guess *guess)
+{
+	guess->image = stream->image;
+	if (by_steps(stream))
+		guess->nr_pages = take_step(stream, source, &guess->index);
+	else if (stream->trend > 0 || !stream->hits)
+		guess->nr_pages = take_above(stream, source, max_pages, &guess->index);
+	else if (stream->trend < 0)
+		guess->nr_pages = take_below(stream, source, max_pages, &guess->index);
+	else
+		guess->nr_pages = take_around(stream, source, max_pages, &guess->index);
+	if (!guess->nr_pages) {
+		stream->credit = 0;
+		stream->silent = UINT64_MAX;
+		return false;
+	}
+	stream->credit -= guess->nr_pages < stream->credit ? guess->nr_pages : stream->credit;
+	stream->silent += guess->nr_pages;
+	if (guess->nr_pages == 1)
+		readahead->singles++;
+	return true;
+}
+
+static uint64_t proven(const struct cl_stream *stream)
+{
+	uint64_t pages = (uint64_t)distance(stream->last, stream->start);
+
+	return pages < FIRST_WINDOW ? FIRST_WINDOW : pages;
+}
+
+/* As far as it has gone, and not further than some windows. */
+static uint64_t may_go_silently(const struct cl_stream *stream)
+{
+	uint64_t most = SILENT_WINDOWS * stream->window;
+
+	return proven(stream) < most ? proven(stream) : most;
+}
+
+/*
+ * The stream of the latest fault that has credit, or, without, that may go on silently. The latest, as a thread that
+ * still goes along it faults again soon, and one that is done with it doesn't.
+ */
+static struct cl_stream *latest_stream(struct cl_readahead *readahead, uint64_t max_pages, bool with_credit)
+{
+	struct cl_stream *stream, *latest = NULL;
+
+	for (stream = readahead->streams; stream < readahead->streams + CL_STREAMS; stream++) {
+		if (!stream->image || !stream->hits || (latest && latest->used > stream->used))
+			continue;
+		if (stream->window > WINDOW_REQUESTS * max_pages)
+			stream->window = WINDOW_REQUESTS * max_pages;
+		if (stream->credit > stream->window)
+			stream->credit = stream->window;
+		if (stream->credit > proven(stream))
+			stream->credit = proven(stream);
+		if (with_credit ? stream->credit : stream->silent < may_go_silently(stream))
+			latest = stream;
+	}
+	return latest;
+}
+
+bool cl_readahead_next(struct cl_readahead *readahead, enum cl_source source, uint64_t max_pages,
+		       struct cl_guess *guess)
+{
+	uint64_t max_singles = SINGLES_PAGES / max_pages;
+	struct cl_stream *stream;
+
+	if (max_singles < MIN_SINGLES)
+		max_singles = MIN_SINGLES;
+	if (max_singles > MAX_SINGLES)
+		max_singles = MAX_SINGLES;
+	if (readahead->singles >= max_singles) {
+		readahead->singles = 0;
+		return false;
+	}
+	while ((stream = latest_stream(readahead, max_pages, true)) || (stream = latest_stream(readahead, max_pages, false)))
+		if (go_ahead(readahead, stream, source, max_pages, guess))
+			return true;
+	return readahead->latest && readahead->latest->image &&
+	       go_ahead(readahead, readahead->latest, source, max_pages, guess);
+}
