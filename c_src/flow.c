@@ -5,12 +5,13 @@
 
 enum {
 	START_WINDOW = 256 << 10,
-	MIN_WINDOW = 64 << 10,
+	MIN_WINDOW = 96 << 10,
 	MIN_REQUEST = 16 << 10,
 	MAX_REQUEST = 4 << 20,
-	INTERVAL_US = 15000,       /* long enough for a receiver that lost the CPU for a time slice */
+	INTERVAL_US = 50000,       /* long enough that the burst after a lost time slice doesn't pass for speed */
 	START_INTERVAL_US = 2000,
-	MIN_QUEUE_US = 600,        /* a demand fault's added wait, while the task faults */
+	START_US = 80000,          /* at the least: one pause of the scheduler is not the link's limit */
+	MIN_QUEUE_US = 400,        /* a demand fault's added wait, while the task faults */
 	MAX_QUEUE_US = 3000,
 	IDLE_QUEUE_US = 5000,      /* nobody waits: ride out the scheduler */
 	EPOCH_US = 1500000,
@@ -57,11 +58,17 @@ static void end_interval(struct cl_flow *flow, uint64_t elapsed_us, uint64_t now
 	if (flow->interval_starved && sample <= flow->rate)
 		return;
 	if (flow->starting) {
-		if (sample > flow->rate + flow->rate / 4)
+		flow->starting_for_us += elapsed_us;
+		if (sample > flow->rate + flow->rate / 4) {
 			flow->flat = 0;
-		else if (++flow->flat >= 3)
+		} else if (++flow->flat >= 3 && flow->starting_for_us >= START_US) {
+			/* These short samples were good enough to grow by, not to keep. */
 			flow->starting = false;
-	} else if (sample < flow->rate - flow->rate / 16) {
+			flow->epoch_rate = 0;
+			flow->last_epoch_rate = 0;
+			return;
+		}
+	} else if (sample < flow->rate - flow->rate / 25) {
 		flow->queue_us = flow->queue_us * 5 / 4 < MAX_QUEUE_US ? flow->queue_us * 5 / 4 : MAX_QUEUE_US;
 	} else if (flow->queue_us > MIN_QUEUE_US) {
 		flow->queue_us -= (flow->queue_us - MIN_QUEUE_US) / 16 + 1;

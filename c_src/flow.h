@@ -27,6 +27,7 @@ struct cl_flow {
 	uint64_t interval_start_us, interval_bytes;
 	bool interval_starved; /* in this interval nothing more was wanted: says nothing of the link */
 	bool starting;
+	uint64_t starting_for_us;
 	unsigned int flat;     /* intervals in a row in which doubling didn't help */
 	uint64_t last_fault_us;
 	uint64_t queue_us;     /* allowed queueing while the task faults */
