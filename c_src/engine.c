@@ -96,6 +96,12 @@ void cl_engine_free(struct cl_engine *engine)
 	free(engine);
 }
 
+void cl_engine_work_is_there(struct cl_engine *engine)
+{
+	if (!engine->busy_workers)
+		pthread_cond_signal(&engine->work);
+}
+
 void cl_engine_wake(struct cl_engine *engine)
 {
 	uint64_t one = 1;
@@ -266,6 +272,7 @@ static bool next_request(struct cl_engine *engine, struct cl_pick *pick)
 		return true;
 	if (!engine->restored || engine->flow.in_flight >= cl_flow_window(&engine->flow, now_us))
 		return false;
+	engine->schedule.rate = engine->flow.rate;
 	if (cl_schedule_background(&engine->schedule, CL_REMOTE,
 				   cl_flow_request_bytes(&engine->flow, now_us) / CL_PAGE_SIZE, pick))
 		return true;
@@ -300,7 +307,7 @@ void cl_engine_ask(struct cl_engine *engine)
 		engine->byte_ahead = !engine->restored;
 		if (engine->byte_ahead)
 			out[bytes++] = first_byte_of_a_get;
-		pthread_cond_signal(&engine->work);
+		cl_engine_work_is_there(engine);
 		pthread_mutex_unlock(&engine->lock);
 		ret = cl_remote_send(&engine->remote, out + skip, bytes - skip);
 		pthread_mutex_lock(&engine->lock);
@@ -424,13 +431,17 @@ static void *work(void *argument)
 
 	(void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE);
 	pthread_mutex_lock(&engine->lock);
+	engine->busy_workers++;
 	while (!engine->stopping) {
 		if (copy_local(engine))
 			continue;
 		if (engine->has_remote && !engine->receiving && !cl_remote_idle(&engine->remote))
 			receive(engine, worker);
-		else if (!engine->stopping)
+		else if (!engine->stopping) {
+			engine->busy_workers--;
 			pthread_cond_wait(&engine->work, &engine->lock);
+			engine->busy_workers++;
+		}
 	}
 	pthread_mutex_unlock(&engine->lock);
 	free(worker);

@@ -62,6 +62,7 @@ struct cl_engine {
 	int epoll_fd, wake_fd, restore_fd;
 	bool has_remote;
 	bool receiving, sending;
+	unsigned int busy_workers; /* not waiting for work */
 	bool byte_ahead;        /* the first byte of the next request is sent already (engine.c, asking) */
 	bool restored;          /* criu restore is done: background transfer may run */
 	bool ending;            /* every page arrived: workers only drain the connection */
@@ -76,6 +77,12 @@ void cl_engine_fail(struct cl_engine *engine, int error, const char *format, ...
 
 /* Make the events thread look for finished spaces, or notice the end. */
 void cl_engine_wake(struct cl_engine *engine);
+
+/*
+ * There is something to receive or to copy: wake a worker, unless one is at work and will see it by itself. (With two
+ * hosts' worth of threads on few CPUs, needless wake-ups are what costs most.) Lock held.
+ */
+void cl_engine_work_is_there(struct cl_engine *engine);
 
 /* Ask the page server for what the schedule wants and the window allows. Lock held; dropped while sending. */
 void cl_engine_ask(struct cl_engine *engine);

@@ -214,7 +214,7 @@ void cl_engine_read_events(struct cl_engine *engine, struct cl_space *space)
 	space->reading = false;
 	pthread_cond_broadcast(&engine->gate);
 	cl_engine_ask(engine);
-	pthread_cond_broadcast(&engine->work); /* local demand pages */
+	cl_engine_work_is_there(engine); /* local demand pages */
 	pthread_mutex_unlock(&engine->lock);
 
 	for (i = 0; i < nr_answers; i++) {
