@@ -4,20 +4,20 @@
 #include "bits.h"
 
 enum {
-	SURE = 2,              /* faults in one direction */
-	BACK_PAGES = 2,
 	REACH_PAGES = 16,      /* a fault so near to a stream's edge belongs to it */
+	SURE = 2,              /* more faults one way than the other: it goes that way */
+	BACK_PAGES = 2,        /* threads may swap neighbouring pages even so */
 	FIRST_WINDOW = 8,      /* pages */
 	MAX_WINDOW = 1 << 16,
 	AROUND_PAGES = 8,      /* asked for on one side at once */
 	WINDOW_REQUESTS = 16,  /* a window's most, in requests: a few ms of the link */
-	SILENT_WINDOWS = 8,    /* how far a stream goes on without a fault */
 	KEEP_CONFIRMED = 256,  /* faults that a confirmed stream outlives a lone one by */
 	NEAR_STEP = 64,        /* up to here three faults make a progression, above it takes four */
 	LOOK_AHEAD = 1024,     /* pages, or steps, looked at for one that is todo */
-	SINGLES_PAGES = 96,    /* single-page requests between long ones: so many divided by the long ones' pages... */
-	MIN_SINGLES = 2,       /* ...and within these */
-	MAX_SINGLES = 16,
+	SLOW_LINK = 60000000,  /* bytes per second: a page server answers single pages faster than that */
+	MAX_SINGLES = 8,       /* requests of single pages between long ones, on faster links */
+	MIN_SINGLES = 2,       /* the same, on the fastest */
+	LONG_PAGES = 8,        /* what fills a 1 Gbit/s link for as long as the server is busy with MAX_SINGLES */
 };
 
 static int64_t distance(int64_t a, int64_t b)
@@ -65,15 +65,29 @@ static bool reaches(const struct cl_stream *stream, const struct cl_image *image
 	       index <= (stream->trend > -SURE ? stream->head + REACH_PAGES : stream->last + BACK_PAGES);
 }
 
+/* How well a fault in its reach fits a stream: side by side is better than by steps, and that better than about. */
+static int fitness(const struct cl_stream *stream, int64_t index)
+{
+	if (by_steps(stream))
+		return 2;
+	if (stream->hits || (index >= stream->low - BACK_PAGES && index <= stream->head + BACK_PAGES))
+		return 3;
+	return 1;
+}
+
 static struct cl_stream *find_stream(struct cl_readahead *readahead, const struct cl_image *image, int64_t index)
 {
 	struct cl_stream *stream, *best = NULL;
+	int fits, best_fits = 0;
 
 	for (stream = readahead->streams; stream < readahead->streams + CL_STREAMS; stream++) {
 		if (!reaches(stream, image, index))
 			continue;
-		if (!best || (stream->hits && !best->hits) || (!stream->hits == !best->hits && stream->used > best->used))
+		fits = fitness(stream, index);
+		if (fits > best_fits || (fits == best_fits && stream->used > best->used)) {
 			best = stream;
+			best_fits = fits;
+		}
 	}
 	return best;
 }
@@ -126,6 +140,20 @@ static int64_t progression(const struct cl_readahead *readahead, const struct cl
 	return 0;
 }
 
+/*
+ * Lone streams that seem to be a progression's beginning, from `start` on, are not worth much. They stay, though:
+ * threads that go side by side through parts of the same size make progressions, too.
+ */
+static void discredit_lone(struct cl_readahead *readahead, const struct cl_image *image, int64_t start, int64_t step)
+{
+	struct cl_stream *stream;
+
+	for (stream = readahead->streams; stream < readahead->streams + CL_STREAMS; stream++)
+		if (stream->image == image && !stream->hits && (stream->start - start) % step == 0 &&
+		    (stream->start - start) / step >= 0)
+			stream->credit = 0;
+}
+
 static void start_stream(struct cl_readahead *readahead, struct cl_image *image, int64_t index)
 {
 	int64_t step = progression(readahead, image, index);
@@ -133,7 +161,7 @@ static void start_stream(struct cl_readahead *readahead, struct cl_image *image,
 	uint64_t at = readahead->nr_lone++ % CL_LONE_FAULTS;
 
 	*stream = (struct cl_stream){ .image = image, .stride = 1, .start = index, .last = index, .head = index + 1,
-				      .low = index - 1, .trend = 0, .used = readahead->faults, .window = FIRST_WINDOW };
+				      .low = index - 1, .trend = 0, .used = readahead->faults, .window = FIRST_WINDOW, .credit = FIRST_WINDOW };
 	if (step < -1 || step > 1) {
 		stream->stride = step;
 		stream->head = index + step;
@@ -141,6 +169,7 @@ static void start_stream(struct cl_readahead *readahead, struct cl_image *image,
 		stream->credit = FIRST_WINDOW;
 		while (was_lone(readahead, image, stream->start - step))
 			stream->start -= step;
+		discredit_lone(readahead, image, stream->start, step);
 	}
 	readahead->lone[at].image = image;
 	readahead->lone[at].index = index;
@@ -163,8 +192,8 @@ static void follow(struct cl_stream *stream, int64_t index)
 		return; /* another thread, the same page */
 	stream->last = index;
 	stream->hits++;
-	stream->silent = 0;
-	if (stream->window < MAX_WINDOW)
+	stream->ahead = 0;
+	if (stream->window < MAX_WINDOW) /* until next_stream() knows better */
 		stream->window *= 2;
 	if (by_steps(stream)) {
 		if ((index - stream->start) % stream->stride) {
@@ -216,7 +245,7 @@ static uint64_t take_step(struct cl_stream *stream, enum cl_source source, uint6
 		if (stream->head < 0 || stream->head >= nr_pages) {
 			stream->start += stream->stride > 0 ? 1 : -1;
 			stream->head = stream->start;
-			if (stream->head < 0 || stream->head >= nr_pages) {
+			if (stream->head < 0 || stream->head >= nr_pages || ++stream->rounds == distance(stream->stride, 0)) {
 				stream->image = NULL;
 				return 0;
 			}
@@ -290,16 +319,16 @@ static bool go_ahead(struct cl_readahead *readahead, struct cl_stream *stream, e
 		guess->nr_pages = take_around(stream, source, max_pages, &guess->index);
 	if (!guess->nr_pages) {
 		stream->credit = 0;
-		stream->silent = UINT64_MAX;
-		return false;
+				return false;
 	}
 	stream->credit -= guess->nr_pages < stream->credit ? guess->nr_pages : stream->credit;
-	stream->silent += guess->nr_pages;
+	stream->ahead += guess->nr_pages;
 	if (guess->nr_pages == 1)
 		readahead->singles++;
 	return true;
 }
 
+/* As far as it has gone in fact: it is not trusted for more. */
 static uint64_t proven(const struct cl_stream *stream)
 {
 	uint64_t pages = (uint64_t)distance(stream->last, stream->start);
@@ -307,24 +336,19 @@ static uint64_t proven(const struct cl_stream *stream)
 	return pages < FIRST_WINDOW ? FIRST_WINDOW : pages;
 }
 
-/* As far as it has gone, and not further than some windows. */
-static uint64_t may_go_silently(const struct cl_stream *stream)
+/* The one that is less ahead of its last fault: whoever waits is served in turn; then the one that faulted later. */
+static bool goes_before(const struct cl_stream *stream, const struct cl_stream *other)
 {
-	uint64_t most = SILENT_WINDOWS * stream->window;
-
-	return proven(stream) < most ? proven(stream) : most;
+	return stream->ahead != other->ahead ? stream->ahead < other->ahead : stream->used > other->used;
 }
 
-/*
- * The stream of the latest fault that has credit, or, without, that may go on silently. The latest, as a thread that
- * still goes along it faults again soon, and one that is done with it doesn't.
- */
-static struct cl_stream *latest_stream(struct cl_readahead *readahead, uint64_t max_pages, bool with_credit)
+/* Whose credit is spent next; NULL if nobody has any. */
+static struct cl_stream *next_stream(struct cl_readahead *readahead, uint64_t max_pages)
 {
-	struct cl_stream *stream, *latest = NULL;
+	struct cl_stream *stream, *best = NULL;
 
 	for (stream = readahead->streams; stream < readahead->streams + CL_STREAMS; stream++) {
-		if (!stream->image || !stream->hits || (latest && latest->used > stream->used))
+		if (!stream->image)
 			continue;
 		if (stream->window > WINDOW_REQUESTS * max_pages)
 			stream->window = WINDOW_REQUESTS * max_pages;
@@ -332,29 +356,40 @@ static struct cl_stream *latest_stream(struct cl_readahead *readahead, uint64_t 
 			stream->credit = stream->window;
 		if (stream->credit > proven(stream))
 			stream->credit = proven(stream);
-		if (with_credit ? stream->credit : stream->silent < may_go_silently(stream))
-			latest = stream;
+		if (stream->credit && (!best || goes_before(stream, best)))
+			best = stream;
 	}
-	return latest;
+	return best;
 }
 
-bool cl_readahead_next(struct cl_readahead *readahead, enum cl_source source, uint64_t max_pages,
+/* It is time for a request of many pages: with single ones alone the page server couldn't fill the link. */
+static bool too_many_singles(struct cl_readahead *readahead, uint64_t rate, uint64_t max_pages)
+{
+	uint64_t most = MAX_SINGLES * LONG_PAGES / max_pages;
+
+	if (rate && rate < SLOW_LINK)
+		return false;
+	if (most < MIN_SINGLES)
+		most = MIN_SINGLES;
+	if (most > MAX_SINGLES)
+		most = MAX_SINGLES;
+	return readahead->singles >= most;
+}
+
+bool cl_readahead_next(struct cl_readahead *readahead, enum cl_source source, uint64_t rate, uint64_t *max_pages,
 		       struct cl_guess *guess)
 {
-	uint64_t max_singles = SINGLES_PAGES / max_pages;
 	struct cl_stream *stream;
 
-	if (max_singles < MIN_SINGLES)
-		max_singles = MIN_SINGLES;
-	if (max_singles > MAX_SINGLES)
-		max_singles = MAX_SINGLES;
-	if (readahead->singles >= max_singles) {
+	if (too_many_singles(readahead, rate, *max_pages)) {
 		readahead->singles = 0;
+		if (*max_pages < LONG_PAGES)
+			*max_pages = LONG_PAGES;
 		return false;
 	}
-	while ((stream = latest_stream(readahead, max_pages, true)) || (stream = latest_stream(readahead, max_pages, false)))
-		if (go_ahead(readahead, stream, source, max_pages, guess))
+	while ((stream = next_stream(readahead, *max_pages)))
+		if (go_ahead(readahead, stream, source, *max_pages, guess))
 			return true;
 	return readahead->latest && readahead->latest->image &&
-	       go_ahead(readahead, readahead->latest, source, max_pages, guess);
+	       go_ahead(readahead, readahead->latest, source, *max_pages, guess);
 }

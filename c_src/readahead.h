@@ -3,14 +3,15 @@
  * readahead: where the task goes next, recognised from where it faulted. Only an order of background transfer:
  * every missing page is fetched in the end, once, and the link never idles for a guess.
  *
- * Faults say nothing of threads, so streams are told apart by place. A fault on its own starts a *lone* stream:
- * background goes on from there, as the task works there. A second fault within its reach makes it *confirmed*; it
- * goes up, down, or around (both ways, a cluster), as the faults do, and by steps if all its faults were a multiple
- * apart. Wide steps are found as arithmetic progressions among the latest faults that belong to no stream.
+ * Faults say nothing of threads, so streams are told apart by place. A fault on its own starts a *lone* stream, as
+ * the task works there. Further faults within its reach make it go up, down, or around (both ways, a cluster), as
+ * they do, and by steps if all of them are a multiple apart. Wide steps are found as arithmetic progressions among
+ * the latest lone faults; a round of steps that is over is followed by one that starts a page further.
  *
- * Pages that arrive in time cause no fault, so a stream that goes well falls silent: it goes on by itself for a
- * bounded number of pages. A fault at its head, or on a page that is on its way, says that the task goes faster: its
- * window doubles, and that many pages go before all other read-ahead.
+ * Every fault in a stream, on its head or on a page that is on its way, says that the task catches up: its window
+ * doubles, and it gets that much credit, though not more than it has gone already. Credit is spent before anything
+ * else in the background, by the stream that is the least ahead of its last fault. Pages that arrive in time cause
+ * no fault: a stream that goes well falls silent. Where the last fault was, background goes on without credit.
  *
  * Pure logic, bounded memory, no clock; under the engine's mutex. Pages are indices of an image (space.h).
  */
@@ -29,14 +30,15 @@
 struct cl_stream {
 	struct cl_image *image;    /* NULL: free */
 	int64_t stride;            /* pages; > 1 or < -1: by steps; 1: every page, by trend */
-	int64_t start;             /* by steps: where the round began */
+	int64_t start;             /* the first fault; by steps: where the round began */
+	int64_t rounds;            /* by steps: over */
 	int64_t last;              /* the last fault */
 	int64_t head, low;         /* the next page above, and below, to be asked for */
 	int trend;                 /* of the faults: > 0 up, < 0 down, 0 around */
 	int64_t step;              /* greatest common divisor of the distances between its faults */
 	unsigned int hits;         /* faults after the first; 0: lone */
 	uint64_t window, credit;   /* pages */
-	uint64_t silent;           /* pages asked for since its last fault */
+	uint64_t ahead;            /* pages asked for since its last fault */
 	uint64_t used;             /* fault number */
 	bool below;                /* around: the last request was on the lower side */
 };
@@ -44,7 +46,6 @@ struct cl_stream {
 struct cl_readahead {
 	struct cl_stream streams[CL_STREAMS];
 	struct cl_stream *latest;  /* the last fault's */
-	unsigned int next_turn;    /* round robin among the streams */
 	unsigned int singles;      /* requests of single pages in a row */
 	uint64_t faults;
 	struct { struct cl_image *image; int64_t index; } lone[CL_LONE_FAULTS];
@@ -62,11 +63,11 @@ struct cl_guess {
 void cl_readahead_fault(struct cl_readahead *readahead, struct cl_image *image, uint64_t index);
 
 /*
- * The next at most max_pages of `source` that the task is expected to need, taken off the todo list. False if
- * there is nothing to guess, or if it is the turn of a long run of plain background transfer: requests of single
- * pages alone would not fill the link.
+ * The next at most *max_pages (1 or more) of `source` that the task is expected to need, taken off the todo list.
+ * False if there is nothing to guess, or if requests of single pages alone would not fill a link of `rate` bytes per
+ * second (0: unknown): then the caller asks for a run of *max_pages, which may have been raised, elsewhere.
  */
-bool cl_readahead_next(struct cl_readahead *readahead, enum cl_source source, uint64_t max_pages,
+bool cl_readahead_next(struct cl_readahead *readahead, enum cl_source source, uint64_t rate, uint64_t *max_pages,
 		       struct cl_guess *guess);
 
 #endif

@@ -71,7 +71,7 @@ bool cl_schedule_background(struct cl_schedule *schedule, enum cl_source source,
 
 	if (!image)
 		return false;
-	if (cl_readahead_next(&schedule->readahead[source], source, max_pages, &guess)) {
+	if (cl_readahead_next(&schedule->readahead[source], source, schedule->rate, &max_pages, &guess)) {
 		*pick = (struct cl_pick){ .image = guess.image, .index = guess.index, .nr_pages = guess.nr_pages };
 		return true;
 	}

@@ -23,6 +23,7 @@ struct cl_schedule {
 	struct cl_image *images;                /* all that are served, a list */
 	struct cl_image *turn[CL_SOURCES];      /* whose turn in the background it is */
 	struct cl_readahead readahead[CL_SOURCES];
+	uint64_t rate;                          /* bytes per second that the link carries; 0: not known */
 	struct cl_demand *demand[CL_SOURCES];   /* rings */
 	size_t max_demand[CL_SOURCES];          /* a power of two, or 0 */
 	uint64_t demand_in[CL_SOURCES], demand_out[CL_SOURCES];
@@ -46,7 +47,7 @@ int cl_schedule_fault(struct cl_schedule *schedule, struct cl_image *image, uint
 /* The next demand page; false if there is none. */
 bool cl_schedule_demand(struct cl_schedule *schedule, enum cl_source source, struct cl_pick *pick);
 
-/* The next run of at most max_pages for background transfer, read-ahead first; false if nothing is todo. */
+/* The next run of about max_pages at most for background transfer, read-ahead first; false if nothing is todo. */
 bool cl_schedule_background(struct cl_schedule *schedule, enum cl_source source, uint64_t max_pages,
 			    struct cl_pick *pick);
 

@@ -53,9 +53,23 @@ def run(*command: str | Path) -> None:
 
 
 @pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan"])
-@pytest.mark.parametrize("name", ["test_space", "test_flow", "test_remote"])
+@pytest.mark.parametrize("name", ["test_space", "test_flow", "test_remote", "test_readahead"])
 def test_logic_against_its_model(build, name: str, sanitizer: str) -> None:
     run(build(name, sanitizer))
+
+
+def test_read_ahead_keeps_the_simulated_task_going(build) -> None:
+    run(build("simulate", "plain"), "--check")
+
+
+def test_simulator_replays_a_recorded_trace(build, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    trace.write_text("".join(f"{10 * i} {i % 2} {i * 3 % 500}\n" for i in range(1000)))
+    simulate = build("simulate", "asan-ubsan")
+    run(simulate, "--trace", trace, "--pages", "600")
+    trace.write_text("0 0 1\n5 0\n")
+    with pytest.raises(AssertionError, match="expected lines"):
+        run(simulate, "--trace", trace)
 
 
 @pytest.mark.parametrize("image", sorted(IMAGES.glob("*/pagemap-*.img")), ids=lambda p: p.parent.name + "-" + p.stem)
