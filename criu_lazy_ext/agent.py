@@ -5,7 +5,10 @@ It speaks channel.py's messages on its standard input and output: requests {"id"
 
 It keeps one promise: until the restored task has been let run (the source said "go"), the end of its input, or any
 failure, leaves nothing behind: daemon, restore and half-restored tasks are killed, files removed. After that it stays,
-connected or not, until the daemon has every page, and leaves the outcome in outcome.json.
+connected or not, until the daemon has every page; it then leaves nothing but, if that failed, its files with the
+outcome in outcome.json.
+
+It is two processes: the agent, and a keeper that keeps the promise should the agent be killed.
 """
 
 from __future__ import annotations
@@ -18,17 +21,24 @@ import shutil
 import signal
 import stat
 import sys
+import time
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from criu_lazy_ext import __version__, criu
 from criu_lazy_ext.channel import Channel, ChannelError, Message
 from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.processes import is_alive, start_time
+
+GONE_WITHIN_S = 10.0
+REACH_WITHIN_S = 5.0
 
 GATE_SCRIPT = """#!/bin/sh
 # criu restore runs this when everything is restored and nothing runs yet; its failure kills what was restored.
 [ "$CRTOOLS_SCRIPT_ACTION" = post-restore ] || exit 0
-cd "$(dirname "$0")" && echo ask > gate.ask && answer=$(timeout {timeout} head -n 1 gate.answer) && [ "$answer" = go ]
+cd "$(dirname "$0")" &&
+exec timeout {timeout} sh -c 'echo ask > gate.ask && read answer < gate.answer && [ "$answer" = go ]'
 """
 
 
@@ -36,33 +46,81 @@ class AgentError(CriuLazyError):
     """A request can't be carried out; the message goes to the source."""
 
 
-class Agent:
-    """One migration's destination. `run` serves requests until the end."""
+@dataclass
+class Made:
+    """What a migration has made on this host so far: enough to undo it."""
 
-    def __init__(self, channel: Channel) -> None:
+    directory: str = ""
+    pids: list[int] = field(default_factory=list)  # which the restored tasks will have
+    daemon: int = 0  # its pid, which is its process group's too
+    restore: int = 0  # the same
+    restore_began: int = 0  # in clock ticks since boot
+    running: bool = False  # the restored task was let run
+
+    def kill_restored(self) -> None:
+        """Kill the restore and whatever it restored; wait until they are gone."""
+        if not self.restore:
+            return
+        kill_group(self.restore)
+        pidfile = Path(self.directory) / "work" / "restored.pid"
+        with contextlib.suppress(OSError, ValueError):
+            self.pids = [*self.pids, int(pidfile.read_text())]
+        for pid in self.pids:
+            # Who was here before the restore is somebody else.
+            if (start_time(pid) or -1) >= self.restore_began:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                wait_gone(pid)
+        self.restore = 0
+
+    def undo(self) -> None:
+        """Kill everything and remove the files; nothing is made then. Not for when the restored task runs."""
+        self.kill_restored()
+        if self.daemon:
+            kill_group(self.daemon)
+        if self.directory:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class Agent:
+    """One migration's destination. `run` serves requests until the end; `keeper` is a pipe to the keeper."""
+
+    def __init__(self, channel: Channel, keeper: int) -> None:
         self.channel = channel
-        self.directory: Path | None = None
-        self.pids: list[int] = []
+        self.keeper = keeper
+        self.made = Made()
+        self.silence_s: float | None = None  # for so long the source may say nothing
         self.daemon: asyncio.subprocess.Process | None = None
         self.restore: asyncio.subprocess.Process | None = None
-        self.running = False  # the restored task was let run
-        self.kept = False
+        self.keep_files = False
+        self.connected = True
         self.background: set[asyncio.Task[None]] = set()
         self.gate: asyncio.Future[bool] | None = None
+
+    def tell_keeper(self) -> None:
+        """What there is to undo has changed."""
+        with contextlib.suppress(OSError):
+            os.write(self.keeper, json.dumps(asdict(self.made)).encode() + b"\n")
 
     # ---- requests ----
 
     async def hello(self, request: Message) -> Message:
-        """Who is here."""
+        """Who is here: {"silence_s": the source pings more often than that}."""
+        self.silence_s = float(request["silence_s"])
         version = await asyncio.to_thread(criu.version)
-        return {"version": __version__, "criu": list(version), "hostname": os.uname().nodename, "pid": os.getpid()}
+        peer = os.environ.get("SSH_CONNECTION", "127.0.0.1").split()[0]
+        return {"version": __version__, "criu": list(version), "hostname": os.uname().nodename, "peer": peer}
+
+    async def ping(self, request: Message) -> Message:
+        """The source is there."""
+        return {}
 
     async def prepare(self, request: Message) -> Message:
-        """Check this host and make the migration's directory: {"directory", "pids", "bytes_needed"}."""
+        """Check this host and make the migration's directory: {"directory", "pids", "keep"}."""
         checked = await asyncio.to_thread(lambda: criu.requirements(source=False, destination=True))
         problems = [f"{item.name}: {item.problem}" for item in checked if item.problem]
-        self.pids = [int(pid) for pid in request["pids"]]
-        taken = [pid for pid in self.pids if Path(f"/proc/{pid}").exists()]
+        pids = [int(pid) for pid in request["pids"]]
+        taken = [pid for pid in pids if Path(f"/proc/{pid}").exists()]
         if taken:
             problems.append(f"pids {taken} are taken by other processes")
         directory = Path(request["directory"])
@@ -70,50 +128,71 @@ class Agent:
             problems.append(f"{directory} exists already")
         if problems:
             raise AgentError("; ".join(problems))
+        self.keep_files = bool(request["keep"])
+        self.made = Made(str(directory), pids)
+        self.tell_keeper()
         try:
             (directory / "images").mkdir(parents=True, mode=0o700)
             (directory / "work").mkdir(mode=0o700)
         except OSError as error:
             raise AgentError(f"{directory}: {error.strerror}") from error
-        self.directory = directory
         return {"free_bytes": shutil.disk_usage(directory).free}
+
+    async def reach(self, request: Message) -> Message:
+        """Whether this host can connect to the source: {"address", "port"}."""
+        address, port = str(request["address"]), int(request["port"])
+        try:
+            _, writer = await asyncio.wait_for(asyncio.open_connection(address, port), REACH_WITHIN_S)
+        except (OSError, TimeoutError) as error:
+            reason = getattr(error, "strerror", None) or f"no answer in {REACH_WITHIN_S:g} s"
+            raise AgentError(
+                f"can't connect to the source at {address} port {port}: {reason}; see source.address"
+            ) from error
+        writer.close()
+        return {}
 
     async def write(self, request: Message, payload: bytes) -> Message:
         """Append the payload to an image file: {"name"}; its first piece comes with {"first": true}."""
         name = str(request["name"])
-        if "/" in name or name in ("", ".", "..") or self.directory is None:
+        if "/" in name or name in ("", ".", ".."):
             raise AgentError(f"not the name of an image: {name!r}")
+        path = self.images() / name
         try:
-            with (self.directory / "images" / name).open("wb" if request.get("first") else "ab") as file:
+            with path.open("wb" if request.get("first") else "ab") as file:
                 file.write(payload)
         except OSError as error:
-            raise AgentError(f"{self.directory / 'images' / name}: {error.strerror}") from error
+            raise AgentError(f"{path}: {error.strerror}") from error
         return {}
 
     async def hook(self, request: Message) -> Message:
         """Run a command: {"run", "env", "timeout"}."""
-        await run_hook(str(request["run"]), request["env"], float(request["timeout"]))
+        await run_hook(request["run"], request["env"], float(request["timeout"]))
         return {}
 
     async def start_daemon(self, request: Message) -> Message:
-        """Start lazy-pages: {"daemon": "criu-lazy"|"stock", "address", "port"}; answered when it is ready."""
+        """Start lazy-pages: {"daemon": "criu-lazy"|"stock", "options", "address", "port"}. Answered when ready."""
         images, work = self.images(), self.work()
         ready_read, ready_write = os.pipe()
         stats_read, stats_write = os.pipe()
         command = ["criu"] if request["daemon"] == "stock" else [sys.executable, "-m", "criu_lazy_ext.cli"]
         command += ["lazy-pages", "-D", str(images), "-W", str(work), "-o", "lazy-pages.log", "-v3"]
         command += ["--status-fd", str(ready_write), "--page-server"]
-        command += ["--address", str(request["address"]), "--port", str(request["port"])]
+        command += ["--address", str(request["address"]), "--port", str(request["port"]), *request["options"]]
         if request["daemon"] != "stock":
             command += ["--stats-fd", str(stats_write)]
         try:
             self.daemon = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.DEVNULL, stdout=2, pass_fds=(ready_write, stats_write),
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=2,
+                pass_fds=(ready_write, stats_write),
                 start_new_session=True,
             )
         finally:
             os.close(ready_write)
             os.close(stats_write)
+        self.made.daemon = self.daemon.pid
+        self.tell_keeper()
         self.spawn(self.forward_stats(stats_read))
         self.spawn(self.watch_daemon())
         ready = await asyncio.wait_for(read_all(ready_read), 30)
@@ -136,12 +215,15 @@ class Agent:
         loop = asyncio.get_running_loop()
         loop.add_reader(ask, asked.set)
         self.gate = loop.create_future()
+        self.made.restore_began = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
         command = ["criu", "restore", "-d", "--lazy-pages", "-D", str(images), "-W", str(work), "-o", "restore.log"]
         command += ["-v2", "--pidfile", "restored.pid", "--action-script", str(script), *request["options"]]
         try:
             self.restore = await asyncio.create_subprocess_exec(
                 *command, stdin=asyncio.subprocess.DEVNULL, stdout=2, start_new_session=True
             )
+            self.made.restore = self.restore.pid
+            self.tell_keeper()
             ended = asyncio.ensure_future(self.restore.wait())
             waiting = asyncio.ensure_future(asked.wait())
             either: set[asyncio.Future[Any]] = {ended, waiting}
@@ -155,10 +237,10 @@ class Agent:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not self.gate.done():
                 raise self.restore_failed(work)
-            self.running = True
+            self.made.running = True
+            self.tell_keeper()
             os.write(answer, b"go\n")
             if await ended != 0:
-                self.running = False
                 raise self.restore_failed(work)
         finally:
             loop.remove_reader(ask)
@@ -167,7 +249,11 @@ class Agent:
         return {}
 
     def restore_failed(self, work: Path) -> AgentError:
+        """Nothing of it is left when the source hears of it: the source task may run on."""
         status = self.restore.returncode if self.restore else None
+        self.made.kill_restored()
+        self.made.running = False
+        self.tell_keeper()
         how = "did not get ready in time" if status is None else describe_status(status)
         return AgentError(f"criu restore {how}: {criu.last_error(work / 'restore.log')}")
 
@@ -179,21 +265,23 @@ class Agent:
         return {}
 
     async def finish(self, request: Message) -> Message:
-        """The migration is over: remove its files, unless {"keep": true}."""
-        self.kept = bool(request.get("keep"))
-        if self.directory and not self.kept:
-            shutil.rmtree(self.directory, ignore_errors=True)
+        """The migration is over: remove its files, unless they are to be kept."""
+        self.remove_files()
         return {}
 
     # ---- what goes on beside ----
 
     def images(self) -> Path:
-        if self.directory is None:
+        if not self.made.directory:
             raise AgentError("prepare comes first")
-        return self.directory / "images"
+        return Path(self.made.directory) / "images"
 
     def work(self) -> Path:
         return self.images().parent / "work"
+
+    def remove_files(self) -> None:
+        if self.made.directory and not self.keep_files:
+            shutil.rmtree(self.made.directory, ignore_errors=True)
 
     def spawn(self, coroutine: Any) -> None:
         task = asyncio.ensure_future(coroutine)
@@ -202,41 +290,30 @@ class Agent:
 
     async def forward_stats(self, fd: int) -> None:
         reader = await pipe_reader(fd)
-        with contextlib.suppress(ChannelError):
-            while line := await reader.readline():
-                await self.channel.send({"event": "stats", "stats": json.loads(line)})
+        while line := await reader.readline():
+            if self.connected:
+                with contextlib.suppress(ChannelError):
+                    await self.channel.send({"event": "stats", "stats": json.loads(line)})
 
     async def watch_daemon(self) -> None:
         assert self.daemon is not None
         status = await self.daemon.wait()
+        self.made.daemon = 0
+        self.tell_keeper()
         message = {"event": "daemon", "status": status}
         if status != 0:
             log = self.work() / "lazy-pages.log"
             message["error"] = f"lazy-pages {describe_status(status)}: {criu.last_error(log)}"
-        if self.directory and self.directory.exists():
-            (self.directory / "outcome.json").write_text(json.dumps(message) + "\n")
+        directory = Path(self.made.directory or "/nonexistent")
+        if directory.exists():
+            (directory / "outcome.json").write_text(json.dumps(message) + "\n")
         with contextlib.suppress(ChannelError):
             await self.channel.send(message)
 
-    async def undo(self) -> None:
-        """Nothing was let run: kill what was made here, remove the files."""
-        restoring = self.restore is not None
-        for process in (self.restore, self.daemon):
-            if process and process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
-        # These pids were free before the restore: whoever has them now was half restored.
-        for pid in self.pids if restoring else []:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        if self.directory and not self.kept:
-            shutil.rmtree(self.directory, ignore_errors=True)
-
     async def answer(self, request: Message, payload: bytes) -> None:
         operations = {
-            "hello": self.hello, "prepare": self.prepare, "hook": self.hook, "daemon": self.start_daemon,
-            "restore": self.start_restore, "go": self.go, "finish": self.finish,
+            "hello": self.hello, "ping": self.ping, "reach": self.reach, "prepare": self.prepare, "hook": self.hook,
+            "daemon": self.start_daemon, "restore": self.start_restore, "go": self.go, "finish": self.finish,
         }  # fmt: skip
         reply: Message = {"id": request.get("id"), "ok": True}
         try:
@@ -253,23 +330,42 @@ class Agent:
             await self.channel.send(reply)
 
     async def run(self) -> int:
-        """Serve until the source closes the channel; then undo, or see the transfer through."""
-        with contextlib.suppress(ChannelError):
+        """Serve until the source closes the channel or falls silent; then undo, or see the transfer through."""
+        with contextlib.suppress(ChannelError, TimeoutError):
             while True:
-                request, payload = await self.channel.receive()
+                request, payload = await asyncio.wait_for(self.channel.receive(), self.silence_s)
                 if request.get("op") == "write":
                     await self.answer(request, payload)  # in order
                 else:
                     self.spawn(self.answer(request, payload))
-        if self.gate is not None and not self.gate.done():
-            self.gate.cancel()
-        if not self.running:
-            await self.undo()
-            return 1
-        if self.daemon:
-            await self.daemon.wait()
+        self.connected = False
+        if self.made.running:
+            await asyncio.gather(*self.background, return_exceptions=True)
+        if self.made.running:
+            if self.daemon is not None and self.daemon.returncode == 0:
+                self.remove_files()
+            return 0
+        for task in self.background:
+            task.cancel()
         await asyncio.gather(*self.background, return_exceptions=True)
-        return 0
+        self.made.undo()
+        self.made = Made()
+        self.tell_keeper()
+        return 1
+
+
+def kill_group(group: int) -> None:
+    """SIGKILL a process group, and wait for its leader to be gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+    wait_gone(group)
+
+
+def wait_gone(pid: int) -> None:
+    """Until it is no more, or a zombie. SIGKILL takes time when much memory is to be freed."""
+    deadline = time.monotonic() + GONE_WITHIN_S
+    while is_alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.005)
 
 
 def describe_error(error: Exception) -> str:
@@ -284,18 +380,21 @@ def describe_status(status: int) -> str:
     return f"ended with status {status}"
 
 
-async def run_hook(command: str, environment: dict[str, str], timeout: float) -> None:
-    """Run a hook here. Raises AgentError with what it printed last."""
+async def run_hook(command: str | list[str], environment: dict[str, str], timeout: float) -> None:
+    """Run a hook here, by /bin/sh if it is a text. Raises AgentError with what it printed last."""
+    argv = ["/bin/sh", "-c", command] if isinstance(command, str) else command
     process = await asyncio.create_subprocess_exec(
-        "/bin/sh", "-c", command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+        *argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT, env={**os.environ, **environment}, start_new_session=True,
     )  # fmt: skip
     try:
         output, _ = await asyncio.wait_for(process.communicate(), timeout)
     except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
         raise AgentError(f"hook {command!r} took longer than {timeout:g} s") from None
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
     if process.returncode:
         lines = output.decode(errors="replace").strip().splitlines()
         raise AgentError(f"hook {command!r} {describe_status(process.returncode)}: {lines[-1] if lines else ''}")
@@ -314,7 +413,7 @@ async def read_all(fd: int) -> bytes:
     return await (await pipe_reader(fd)).read()
 
 
-async def _serve() -> int:
+async def _serve(keeper: int) -> int:
     loop = asyncio.get_running_loop()
     reader = await pipe_reader(os.dup(0))
     # Whatever else prints must not come between messages.
@@ -322,13 +421,36 @@ async def _serve() -> int:
     os.dup2(2, 1)
     transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, out)
     channel = Channel(reader, asyncio.StreamWriter(transport, protocol, None, loop))
-    for number in (signal.SIGHUP, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_IGN)  # a lost ssh is noticed by the end of input
-    return await Agent(channel).run()
+    return await Agent(channel, keeper).run()
+
+
+def _keep(agent: int, facts: int) -> int:
+    """The keeper: waits for the agent's end, and undoes for it if it was killed."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1):  # the source is to see the agent's end
+        os.dup2(nothing, fd)
+    last = b""
+    with os.fdopen(facts, "rb") as lines:
+        for line in lines:
+            if line.endswith(b"\n"):
+                last = line
+    status = os.waitstatus_to_exitcode(os.waitpid(agent, 0)[1])
+    made = Made(**json.loads(last or b"{}"))
+    if not made.running:
+        made.undo()
+    return status if status >= 0 else 128 - status
 
 
 def main(argv: list[str]) -> int:
     """Run by `criu-lazy migrate`; takes no arguments."""
     if argv:
         raise AgentError("the agent takes no arguments; it is run by criu-lazy migrate")
-    return asyncio.run(_serve())
+    for number in (signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)  # a lost ssh is noticed by the end of input
+    facts_read, facts_write = os.pipe()
+    agent = os.fork()
+    if agent:
+        os.close(facts_write)
+        return _keep(agent, facts_read)
+    os.close(facts_read)
+    return asyncio.run(_serve(facts_write))

@@ -13,8 +13,7 @@ from criu_lazy_ext.channel import MAX_PAYLOAD_BYTES, Channel, ChannelError, Mess
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.profile import Destination
 
-# A dead network is noticed in seconds, not when TCP gives up.
-SSH_OPTIONS = ["-o", "BatchMode=yes", "-o", "ServerAliveInterval=3", "-o", "ServerAliveCountMax=3"]
+END_WITHIN_S = 15.0
 
 
 class HostError(CriuLazyError):
@@ -25,13 +24,16 @@ class HostLost(HostError):
     """The connection to the other host's agent is gone: what it did last is not known."""
 
 
-def agent_command(destination: Destination) -> list[str]:
-    """The command that runs the agent there."""
+def agent_command(destination: Destination, silence_s: float) -> list[str]:
+    """The command that runs the agent there; ssh ends when the other host was silent for about `silence_s`."""
     if destination.local:
         return [*destination.prefix, destination.criu_lazy, "agent"]
     assert destination.ssh is not None
     remote = f"exec {destination.criu_lazy} agent"
-    return ["ssh", *SSH_OPTIONS, *destination.ssh_options, "-T", destination.ssh, remote]
+    alive = ["-o", "BatchMode=yes", "-o", "ServerAliveCountMax=3"]
+    alive += ["-o", f"ServerAliveInterval={max(1, round(silence_s / 3))}"]
+    # The first value given counts: the profile's.
+    return ["ssh", *destination.ssh_options, *alive, "-T", destination.ssh, remote]
 
 
 class RemoteHost:
@@ -47,11 +49,14 @@ class RemoteHost:
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Message]] = {}
         self._receiver = asyncio.ensure_future(self._receive())
+        self._pinger: asyncio.Task[None] | None = None
 
     @classmethod
-    async def connect(cls, destination: Destination, on_event: Callable[[Message], None]) -> RemoteHost:
+    async def connect(
+        cls, destination: Destination, silence_s: float, on_event: Callable[[Message], None]
+    ) -> RemoteHost:
         """Start the agent; `hello` tells whether it is there. Raises HostError."""
-        command = agent_command(destination)
+        command = agent_command(destination, silence_s)
         try:
             # A session of its own: Ctrl-C in the terminal is this program's to handle.
             process = await asyncio.create_subprocess_exec(
@@ -60,6 +65,18 @@ class RemoteHost:
         except OSError as error:
             raise HostError(f"{command[0]}: {error.strerror}") from error
         return cls(destination.ssh or "local", process, on_event)
+
+    async def hello(self, silence_s: float) -> Message:
+        """Who is there; from now on each side knows that it lost the other one after `silence_s`."""
+        answer = await self.request("hello", silence_s=silence_s, within=30)
+        self._pinger = asyncio.ensure_future(self._ping(silence_s / 3))
+        return answer
+
+    async def _ping(self, interval_s: float) -> None:
+        with contextlib.suppress(HostError):
+            while True:
+                await asyncio.sleep(interval_s)
+                await self.request("ping")
 
     async def request(self, op: str, *, payload: bytes = b"", within: float | None = None, **fields: Any) -> Message:
         """Ask the agent to do `op`: its answer, `within` so many seconds. Raises HostError (its words), HostLost."""
@@ -116,11 +133,14 @@ class RemoteHost:
             if not waiting.done():
                 waiting.set_exception(HostLost(f"{self.name}: {reason}"))
 
-    async def close(self) -> None:
-        """Close the channel and wait for the agent's end: it undoes what was not let run, or sees it through."""
+    async def close(self, within: float = END_WITHIN_S) -> None:
+        """Close the channel and wait, `within` so many seconds, for the agent's end: it undoes what was not let run,
+        or sees it through."""
+        if self._pinger is not None:
+            self._pinger.cancel()
         self._channel.close()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.process.wait(), 15)
+            await asyncio.wait_for(self.process.wait(), within)
         if self.process.returncode is None:
             self.process.kill()
             await self.process.wait()

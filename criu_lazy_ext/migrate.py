@@ -27,10 +27,11 @@ from criu_lazy_ext.channel import Message
 from criu_lazy_ext.errors import CriuLazyError, UsageError
 from criu_lazy_ext.hosts import HostError, HostLost, RemoteHost
 from criu_lazy_ext.journal import Journal
+from criu_lazy_ext.processes import is_alive, start_time
 from criu_lazy_ext.profile import Profile, load
 from criu_lazy_ext.progress import Progress
 from criu_lazy_ext.report import Report
-from criu_lazy_ext.source import LazyDump, PipeLimits, SourceError, find_task, ids_of_tree, is_alive
+from criu_lazy_ext.source import LazyDump, PipeLimits, SourceError, find_task, ids_of_tree
 
 T = TypeVar("T")
 
@@ -54,7 +55,7 @@ class State(enum.Enum):
 
 
 TRANSITIONS: dict[State, set[State]] = {
-    State.PREFLIGHT: {State.DUMPING, State.FAILED},
+    State.PREFLIGHT: {State.DUMPING, State.FAILED, State.UNDECIDED},
     State.DUMPING: {State.SERVING, State.ROLLED_BACK, State.UNDECIDED},
     State.SERVING: {State.RESTORING, State.ROLLED_BACK, State.UNDECIDED},
     State.RESTORING: {State.ALLOWED, State.ROLLED_BACK, State.UNDECIDED},
@@ -67,6 +68,7 @@ TRANSITIONS: dict[State, set[State]] = {
     State.UNDECIDED: set(),
 }
 FINAL = {State.COMMITTED, State.ROLLED_BACK, State.FAILED}
+ENDED = {state.value for state in FINAL}
 EXIT_STATUS = {State.COMMITTED: 0, State.FAILED: 1, State.ROLLED_BACK: 3, State.UNDECIDED: 4}
 
 
@@ -96,6 +98,7 @@ class Migration:
         self.daemon_ended: asyncio.Future[Message] = loop.create_future()
         self.watchers: list[asyncio.Task[None]] = []
         self.dump_started = 0.0
+        self.address = ""  # of the page server, as the destination is told
         self.resumed = 0.0
 
     def enter(self, state: State) -> None:
@@ -143,7 +146,7 @@ class Migration:
         elif message["event"] == "daemon" and not self.daemon_ended.done():
             self.daemon_ended.set_result(message)
             if message["status"] != 0:
-                self.fail(str(message["error"]))
+                self.fail(f"{self.report.destination}: {message['error']}")
 
     def watch(self, process: asyncio.subprocess.Process, what: str) -> None:
         """The end of `process` before the end of the migration is trouble."""
@@ -154,8 +157,16 @@ class Migration:
 
         self.watchers.append(asyncio.ensure_future(wait()))
 
+    def stop_watching(self) -> None:
+        for watcher in self.watchers:
+            watcher.cancel()
+
     async def _watch_host(self, host: RemoteHost) -> None:
-        self.fail(f"{host.name}: {await asyncio.shield(host.lost)}")
+        reason = await asyncio.shield(host.lost)
+        if self.state in (State.RUNNING, State.DRAINED):
+            self.warn(f"{host.name}: {reason}; waiting for the last page all the same")
+        else:
+            self.fail(f"{host.name}: {reason}")
 
     # ---- the steps ----
 
@@ -169,28 +180,51 @@ class Migration:
         ]
         if problems:
             raise SourceError("source: " + "; ".join(problems))
-        self.host = await RemoteHost.connect(self.profile.destination, self.on_event)
+        silence = self.profile.timeouts.silence
+        self.host = await RemoteHost.connect(self.profile.destination, silence, self.on_event)
         self.watchers.append(asyncio.ensure_future(self._watch_host(self.host)))
-        hello = await self.host.request("hello", within=30)
+        hello = await self.host.hello(silence)
         mine = await asyncio.to_thread(criu.version)
         theirs = tuple(hello["criu"])
         if theirs[:2] < mine[:2]:
             versions = f"{'.'.join(map(str, mine))} at the source, {'.'.join(map(str, theirs))} at the destination"
             raise SourceError(f"criu {versions}: an older criu can't restore a newer one's images")
+        self.address = self.profile.source.address or hello["peer"]
+        await self.check_reachable()
         self.prepare_directory()
         destination_directory = self.profile.directories.destination / f"{self.name}-{os.getpid()}-{int(time.time())}"
         await self.host.request(
-            "prepare", directory=str(destination_directory), pids=ids_of_tree(self.pid), within=60
-        )
+            "prepare", directory=str(destination_directory), pids=ids_of_tree(self.pid), keep=self.profile.keep_files,
+            within=60,
+        )  # fmt: skip
         self.limits.raise_()
+        if self.journal is not None:
+            self.journal.record(limits=self.limits.before())
+        self.dump = LazyDump(self.profile, self.pid, self.directory)
+        await self.dump.prepare(self.address, criu.wire_version(mine))
+
+    async def check_reachable(self) -> None:
+        """The destination can connect to the page server's address."""
+        assert self.host is not None
+        try:
+            probe = await asyncio.start_server(lambda _, writer: writer.close(), self.address, self.profile.source.port)
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else error
+            raise SourceError(f"can't listen on {self.address}: {reason}; see source.address") from error
+        async with probe:
+            port = probe.sockets[0].getsockname()[1]
+            await self.host.request("reach", address=self.address, port=port, within=30)
 
     def prepare_directory(self) -> None:
         """The migration's directory at the source; an earlier one's that came to its end is replaced."""
         if (self.directory / "journal.json").exists():
-            state = journal.read(self.directory).get("state")
-            if state not in [final.value for final in FINAL]:
+            facts = journal.read(self.directory)
+            if is_owned(facts):
+                raise UsageError(f"{self.directory}: another criu-lazy migrate is at it (pid {facts['owner'][0]})")
+            if how_it_ended(facts) is None:
                 raise UsageError(
-                    f"{self.directory}: an earlier migration stopped in state {state}; see criu-lazy migrate --status"
+                    f"{self.directory}: an earlier migration stopped in state {facts['state']}; "
+                    "see criu-lazy migrate --status"
                 )
         try:
             shutil.rmtree(self.directory, ignore_errors=True)
@@ -198,33 +232,34 @@ class Migration:
         except OSError as error:
             raise SourceError(f"{self.directory}: {error.strerror}") from error
         self.journal = Journal(self.directory)
-        self.journal.record(state=self.state.value, pid=self.pid, destination=self.report.destination)
+        self.journal.record(
+            state=self.state.value,
+            pid=self.pid,
+            task_began=start_time(self.pid),
+            destination=self.report.destination,
+            owner=[os.getpid(), start_time(os.getpid())],
+            control=str(self.directory / "page-server.sock"),
+        )
 
     async def freeze(self) -> None:
-        """Lazy dump, page server, images at the destination, daemon ready there."""
-        assert self.host is not None
+        """Lazy dump, images at the destination, daemon ready there."""
+        assert self.host is not None and self.dump is not None
         self.progress.phase("lazy dump: the task is frozen")
         self.enter(State.DUMPING)
         self.dump_started = time.monotonic()
-        dump = self.dump = LazyDump(self.profile, self.pid, self.directory)
+        dump = self.dump
         await self.guarded(dump.start())
-        assert dump.process is not None
+        assert dump.process is not None and dump.relay is not None
         self.watch(dump.process, "criu dump")
-        if self.journal is not None:
-            self.journal.record(control=str(dump.control), dump_pid=dump.process.pid)
-        wire_version = criu.wire_version(await asyncio.to_thread(criu.version))
-        # The images go over while the page server starts.
-        sent, _ = await self.guarded(
-            asyncio.gather(self.host.send_files(dump.images), dump.serve(wire_version))
-        )
-        self.report.image_bytes = sent
-        assert dump.relay is not None
         self.watch(dump.relay, "the page server")
+        sent = self.report.image_bytes = await self.guarded(self.host.send_files(dump.images))
         self.enter(State.SERVING)
         await self.hooks("after_dump")
-        address, port = self.profile.source.address, dump.port
         self.progress.phase(f"images are over ({sent / 1e6:.1f} MB); starting lazy-pages there")
-        request = self.host.request("daemon", daemon=self.profile.daemon, address=address, port=port, within=60)
+        request = self.host.request(
+            "daemon", daemon=self.profile.daemon, options=self.profile.daemon_options, address=self.address,
+            port=dump.port, within=60,
+        )  # fmt: skip
         await self.guarded(request)
 
     async def restore(self) -> None:
@@ -260,34 +295,29 @@ class Migration:
     async def drain(self) -> None:
         """Wait for the last page: the daemon's word, by the agent or, if that is lost, by its CLOSE."""
         assert self.dump is not None and self.host is not None
-        last, since, warned = -1, time.monotonic(), False
+        last, since = -1, time.monotonic()
         while not self.daemon_ended.done():
             either: set[asyncio.Future[Any]] = {self.daemon_ended, self.trouble}
             await asyncio.wait(either, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
+            if self.trouble.done():
+                self.trouble.result()
             state = await self.dump.ask("state")
             if self.host.lost.done() and state["state"] == "drained":
                 break
-            if self.trouble.done() and not self.host.lost.done():
-                self.trouble.result()
-            if self.host.lost.done() and not warned:
-                self.warn(f"{self.host.name}: connection lost; waiting for the last page all the same")
-                warned = True
-                self.trouble = self.no_trouble_yet()
             if state["bytes"] != last:
                 last, since = state["bytes"], time.monotonic()
             elif time.monotonic() - since > self.profile.timeouts.stall:
                 self.warn(f"no page was asked for in {self.profile.timeouts.stall:g} s; the source waits, frozen")
                 since = time.monotonic()
-        if self.daemon_ended.done() and self.daemon_ended.result()["status"] != 0:
-            raise HostError(f"{self.host.name}: {self.daemon_ended.result()['error']}")
+        if self.trouble.done():
+            self.trouble.result()
         self.report.transfer_s = time.monotonic() - self.resumed
         self.enter(State.DRAINED)
 
     async def commit(self) -> None:
         """Every page is there: let the source task go."""
         assert self.dump is not None and self.dump.process is not None
-        for watcher in self.watchers:
-            watcher.cancel()
+        self.stop_watching()
         await self.dump.ask("commit")
         await self.dump.process.wait()
         if self.dump.relay is not None:
@@ -326,8 +356,7 @@ class Migration:
 
     async def roll_back(self, reason: str, force: bool) -> None:
         """Before the point of no return (or the restore is known to have failed): the source task runs on."""
-        for watcher in self.watchers:
-            watcher.cancel()
+        self.stop_watching()
         frozen = self.state is not State.PREFLIGHT
         self.progress.phase(f"rolling back: {reason}")
         try:
@@ -346,8 +375,7 @@ class Migration:
 
     def stop_undecided(self, reason: str) -> None:
         """After the point of no return: nothing is killed, nothing resumed; say how to go on."""
-        for watcher in self.watchers:
-            watcher.cancel()
+        self.stop_watching()
         self.enter(State.UNDECIDED)
         self.report.outcome = "undecided"
         self.report.message = (
@@ -388,8 +416,9 @@ class Migration:
         if self.host is not None:
             if self.state is State.COMMITTED:
                 with contextlib.suppress(HostError):
-                    await self.host.request("finish", keep=self.profile.keep_files, within=30)
-            await self.host.close()
+                    await self.host.request("finish", within=30)
+            # An undecided migration's agent stays until the last page is there.
+            await self.host.close(*([1.0] if self.state is State.UNDECIDED else []))
         if self.state is State.UNDECIDED:
             return
         self.limits.restore()
@@ -417,20 +446,75 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def is_owned(facts: dict[str, Any]) -> bool:
+    """Whether the migration whose journal says `facts` is still under way."""
+    pid, began = facts["owner"]
+    driven = facts["state"] not in ENDED | {State.UNDECIDED.value}
+    return driven and began is not None and bool(start_time(pid) == began)
+
+
+def how_it_ended(facts: dict[str, Any]) -> str | None:
+    """The final state of a migration that nobody drives any more, or None if its source is still frozen.
+
+    When migrate was killed its page server went on, and the journal doesn't know.
+    """
+    if facts["state"] in ENDED:
+        return str(facts["state"])
+    with contextlib.suppress(relay_control.ControlError):
+        relay_control.request(facts["control"], "state")
+        return None
+    if relay_control.is_guarded(Path(facts["control"])):
+        return None
+    runs_on = start_time(facts["pid"]) == facts["task_began"]
+    return str((State.ROLLED_BACK if runs_on else State.COMMITTED).value)
+
+
 def _decide(profile: Profile, name: str, options: argparse.Namespace) -> int:
     """--status, --abort, --commit of a migration that stopped."""
     directory = profile.directories.source / name
     facts = journal.read(directory)
-    print(f"{name}: task {facts['pid']} -> {facts['destination']}: {facts['state']}")
-    if facts["state"] in [final.value for final in FINAL] or "control" not in facts:
-        return 0
-    if options.abort or options.commit:
-        answer = relay_control.request(facts["control"], "abort" if options.abort else "commit", options.force)
-        facts["state"] = (State.ROLLED_BACK if options.abort else State.COMMITTED).value
-        Journal(directory).record(**facts)
-    else:
-        answer = relay_control.request(facts["control"], "state")
-    print(f"page server: {answer['state']}, restored task {'was' if answer.get('task_running') else 'was not'} let run")
+    owned = is_owned(facts)
+    ended = None if owned else how_it_ended(facts)
+    print(f"{name}: task {facts['pid']} -> {facts['destination']}: {ended or facts['state']}")
+    if ended is None and (options.abort or options.commit):
+        if owned:
+            raise UsageError(f"criu-lazy migrate (pid {facts['owner'][0]}) is at it: stop it first (SIGINT)")
+        relay_control.request(facts["control"], "abort" if options.abort else "commit", options.force)
+        ended = (State.ROLLED_BACK if options.abort else State.COMMITTED).value
+        print(f"now {ended}")
+    if ended is None:
+        try:
+            answer = relay_control.request(facts["control"], "state")
+        except relay_control.ControlError:
+            print(
+                "the page server is dead; its guardian keeps the source task frozen. To go on: "
+                f"criu-lazy page-server --resume --hold --control {facts['control']}"
+            )
+            return EXIT_STATUS[State.UNDECIDED]
+        let_run = "was" if answer["task_running"] else "was not"
+        print(f"page server: {answer['state']}, {answer['bytes']} bytes sent; the restored task {let_run} let run")
+        return 0 if owned else EXIT_STATUS[State.UNDECIDED]
+    if facts["state"] not in ENDED:
+        PipeLimits(facts.get("limits")).restore()
+        shutil.rmtree(directory / "images", ignore_errors=True)
+        Journal(directory).record(**facts | {"state": ended})
+    return 0
+
+
+async def _dry_run(migration: Migration, profile: Path) -> int:
+    """Preflight, and nothing else; nothing is left behind."""
+    try:
+        await migration.guarded(migration.preflight())
+    finally:
+        migration.stop_watching()
+        if migration.dump is not None:
+            await migration.dump.roll_back(force=False)
+        if migration.host is not None:
+            await migration.host.close()
+        migration.limits.restore()
+        if migration.journal is not None:
+            shutil.rmtree(migration.directory, ignore_errors=True)
+    print(f"{profile}: task {migration.pid} can be moved to {migration.report.destination}")
     return 0
 
 
@@ -441,11 +525,7 @@ async def _migrate(profile: Profile, name: str, options: argparse.Namespace) -> 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, migration.fail, f"stopped by {signal.Signals(number).name}")
     if options.dry_run:
-        await migration.preflight()
-        await migration.clean_up()
-        shutil.rmtree(migration.directory, ignore_errors=True)
-        print(f"{options.profile}: task {migration.pid} can be moved to {migration.report.destination}")
-        return 0
+        return await _dry_run(migration, options.profile)
     report = await migration.run()
     if options.json:
         print(json.dumps(report.as_json()))
@@ -455,7 +535,10 @@ async def _migrate(profile: Profile, name: str, options: argparse.Namespace) -> 
 
 
 def main(argv: list[str]) -> int:
-    """Exit status: 0 committed, 1 failed before anything was frozen, 2 wrong usage, 3 rolled back, 4 undecided."""
+    """Exit status: 0 committed, 1 failed before anything was frozen, 2 wrong usage, 3 rolled back, 4 undecided.
+
+    --status, --abort and --commit: 4 while the source task of a stopped migration is still frozen.
+    """
     options = _arguments(argv)
     profile = load(options.profile)
     name = options.profile.stem

@@ -23,6 +23,7 @@ from typing import Any
 
 from criu_lazy_ext import relay_control
 from criu_lazy_ext.errors import CriuLazyError, UsageError
+from criu_lazy_ext.images import Images
 from criu_lazy_ext.relay_control import Answer, ControlServer, Reply
 
 EXIT_COMMITTED = 0
@@ -104,7 +105,9 @@ class Relay:
 class PageServer:
     """Serves the control socket and the signals while the relay runs."""
 
-    def __init__(self, relay: Relay, port: int, control: socket.socket | None, wakeup: socket.socket) -> None:
+    def __init__(
+        self, relay: Relay, port: int, control: socket.socket | None, wakeup: socket.socket, lifeline: int | None
+    ) -> None:
         self._relay = relay
         self._port = port
         self._waiting: list[tuple[str, Reply]] = []
@@ -114,6 +117,8 @@ class PageServer:
         self._control = ControlServer(self._selector, control, self._handle) if control else None
         self._selector.register(relay.ended_fd, selectors.EVENT_READ, self._ended)
         self._selector.register(wakeup, selectors.EVENT_READ, self._signalled)
+        if lifeline is not None:
+            self._selector.register(lifeline, selectors.EVENT_READ, lambda: self._lifeline_moved(lifeline))
 
     def run(self) -> dict[str, Any]:
         """Until the relay has ended; returns its last state."""
@@ -146,6 +151,12 @@ class PageServer:
             file=sys.stderr,
             flush=True,
         )
+
+    def _lifeline_moved(self, lifeline: int) -> None:
+        if os.read(lifeline, 4096):
+            return
+        self._selector.unregister(lifeline)
+        self._relay.abort(force=False)  # without effect once the restored task runs
 
     def _handle(self, op: str, force: bool, reply: Reply) -> None:
         if op == "running":
@@ -205,8 +216,13 @@ def _parser() -> argparse.ArgumentParser:
         help="1: CRIU up to 4.1, 2: from 4.2; default: as the client's first request tells")  # fmt: skip
     add("--max-request-pages", metavar="N", type=int, default=65536, help="largest request (%(default)s)")
     add("--connect-timeout", metavar="SECONDS", type=float, default=10.0, help="for the dump (%(default)s)")
+    add("--dump-status-fd", metavar="FD", type=int,
+        help="the dump's --status-fd, as a pipe: wait for its byte before connecting, as long as it takes")  # fmt: skip
+    add("--images", metavar="DIR", type=Path, help="only the tasks in these images, read when the dump is ready")
+    add("--lifeline", metavar="FD", type=int, help="a pipe whose end, before the restored task runs, rolls back")
     add("--resume", action="store_true", help="go on where a dead page server with this --control was")
-    add("--status-fd", metavar="FD", type=int, help="gets a zero byte when clients can connect")
+    add("--status-fd", metavar="FD", type=int, help="gets a zero byte when clients can connect "
+        "(with --dump-status-fd: when the dump may be started)")  # fmt: skip
     add("-o", "--log-file", metavar="FILE", type=Path, help="log there (default: standard error)")
     add("-v", dest="verbosity", nargs="?", const="", type=_verbosity, default=2, help="-v: info, -vv: all")
     add("--op", choices=relay_control.OPS, help="do this to the page server behind --control")
@@ -252,8 +268,31 @@ def _connect(upstream: tuple[str, int], timeout_seconds: float, wakeup: socket.s
             pass
 
 
-def _guard_path(control: Path) -> Path:
-    return control.with_name(control.name + ".guard")
+def _tell_ready(status_fd: int | None) -> None:
+    if status_fd is not None:
+        with contextlib.suppress(OSError):
+            os.write(status_fd, b"\0")
+        os.close(status_fd)
+
+
+def _wait_for_dump(args: argparse.Namespace) -> list[int]:
+    """Returns when the dump's page server listens, with the pids in its images (if --images is given).
+
+    A signal doesn't end the wait: only a connection can make the dump give up.
+    """
+    with contextlib.ExitStack() as stack:
+        images = None
+        if args.images:
+            try:
+                directory = os.open(args.images, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except OSError as error:
+                raise UsageError(f"--images {args.images}: {error.strerror}") from error
+            stack.callback(os.close, directory)
+            images = Images(directory, str(args.images))  # what is slow to load is loaded before the dump
+        _tell_ready(args.status_fd)
+        if os.read(args.dump_status_fd, 1) != b"\0":
+            raise PageServerError("the lazy dump ended before it served; its log tells why")
+        return images.pids() if images else []
 
 
 def _take_over(control: Path) -> socket.socket:
@@ -261,7 +300,7 @@ def _take_over(control: Path) -> socket.socket:
     lifeline = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     lifeline.settimeout(TAKEOVER_TIMEOUT_SECONDS)
     try:
-        lifeline.connect(str(_guard_path(control)))
+        lifeline.connect(str(relay_control.guard_path(control)))
     except OSError as error:
         lifeline.close()
         raise PageServerError(
@@ -283,7 +322,8 @@ def _make_relay(
 ) -> Relay:
     from criu_lazy_ext._engine import ffi, lib
 
-    tasks = ffi.new("uint64_t[]", args.task)
+    pids = [*args.task, *(_wait_for_dump(args) if args.dump_status_fd is not None else [])]
+    tasks = ffi.new("uint64_t[]", pids)
     text = ffi.new("char[]", 512)
     # Last, as what comes after it must not fail: the dump accepts one connection, and its end kills the task.
     lifeline = _take_over(args.control) if args.resume else None
@@ -300,7 +340,7 @@ def _make_relay(
             "hold_close": args.hold,
             "max_request_pages": args.max_request_pages,
             "tasks": tasks,
-            "nr_tasks": len(args.task),
+            "nr_tasks": len(pids),
         },
     )
     if lifeline:
@@ -325,7 +365,7 @@ def _serve(args: argparse.Namespace) -> int:
     if args.control:
         control = relay_control.listen(args.control)
         if not args.resume:
-            takeover = relay_control.listen(_guard_path(args.control))
+            takeover = relay_control.listen(relay_control.guard_path(args.control))
     # From here on no signal may end this process by surprise.
     wakeup, wakeup_writer = socket.socketpair()
     wakeup_writer.setblocking(False)
@@ -339,11 +379,9 @@ def _serve(args: argparse.Namespace) -> int:
         if takeover:
             takeover.close()
         wakeup.setblocking(False)
-        server = PageServer(relay, port, control, wakeup)
-        if args.status_fd is not None:
-            with contextlib.suppress(OSError):
-                os.write(args.status_fd, b"\0")
-            os.close(args.status_fd)
+        server = PageServer(relay, port, control, wakeup, args.lifeline)
+        if args.dump_status_fd is None:
+            _tell_ready(args.status_fd)
         end = server.run()
         held = end["held"]
         problem = relay.error()
@@ -352,7 +390,7 @@ def _serve(args: argparse.Namespace) -> int:
         if args.control:
             args.control.unlink(missing_ok=True)
             if not held:
-                _guard_path(args.control).unlink(missing_ok=True)
+                relay_control.guard_path(args.control).unlink(missing_ok=True)
     if end["state"] == "committed":
         return EXIT_COMMITTED
     if end["state"] == "aborted":
@@ -377,11 +415,18 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error(f"--port {args.port}: not a port")
     if args.max_request_pages < 1:
         parser.error("--max-request-pages: at least 1")
-    if args.status_fd is not None:
+    for option, fd in (
+        ("--status-fd", args.status_fd),
+        ("--dump-status-fd", args.dump_status_fd),
+        ("--lifeline", args.lifeline),
+    ):
         try:
-            os.fstat(args.status_fd)
+            if fd is not None:
+                os.fstat(fd)
         except (OSError, OverflowError):
-            parser.error(f"--status-fd {args.status_fd}: not an open descriptor")
+            parser.error(f"{option} {fd}: not an open descriptor")
+    if args.images and args.dump_status_fd is None:
+        parser.error("--images goes with --dump-status-fd: it tells when they are complete")
 
 
 def main(argv: list[str]) -> int:

@@ -41,9 +41,10 @@ class Destination:
 
 @dataclass(frozen=True)
 class Source:
-    """Where the source's page server listens: an address that the destination reaches. port 0: any free one."""
+    """Where the source's page server listens. `address` None: the one that the SSH connection comes from (local:
+    127.0.0.1); port 0: any free one. Preflight makes sure that the destination reaches it."""
 
-    address: str
+    address: str | None = None
     port: int = 0
 
 
@@ -82,20 +83,23 @@ class Criu:
 
 @dataclass(frozen=True)
 class Hook:
-    """A command run in a phase, on the source or the destination, by /bin/sh -c."""
+    """A command run in a phase, on the source or the destination: a text for /bin/sh -c, or a program and its
+    arguments. `timeout` in seconds."""
 
-    run: str
+    run: str | list[str]
     on: str = "source"
     timeout: float = 30.0
 
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Seconds. `stall`: the transfer fails to make any progress for so long before it is reported."""
+    """Seconds. `dump`, `restore`: until it is ready, else roll back. `stall`: without a page, then a warning.
+    `silence`: a host that says nothing for so long is lost."""
 
     dump: float = 120.0
     restore: float = 120.0
     stall: float = 60.0
+    silence: float = 9.0
 
 
 @dataclass(frozen=True)
@@ -104,10 +108,11 @@ class Profile:
 
     task: Task
     destination: Destination
-    source: Source
+    source: Source = field(default_factory=Source)
     directories: Directories = field(default_factory=Directories)
     criu: Criu = field(default_factory=Criu)
     daemon: str = "criu-lazy"
+    daemon_options: list[str] = field(default_factory=list)
     page_source: str = "stock"
     hooks: Mapping[str, list[Hook]] = field(default_factory=dict)
     timeouts: Timeouts = field(default_factory=Timeouts)
@@ -119,6 +124,11 @@ CHOICES = {
     "page_source": ("stock",),
     "criu.network_lock": ("iptables", "nftables", "skip"),
     "on": ("source", "destination"),
+}
+# Keys and values that later versions know: refused, rather than unknown.
+NOT_YET = {
+    "predump": "pre-dump rounds are not in this version yet: leave the key out",
+    "page_source": "only `stock` (criu's own, behind criu-lazy page-server) is in this version yet",
 }
 SECTIONS = (Task, Destination, Source, Directories, Criu, Hook, Timeouts, Profile)
 
@@ -137,10 +147,12 @@ class _Reader:
         values: dict[str, Any] = {}
         hints = get_type_hints(model)
         if not isinstance(node, yaml.MappingNode):
-            raise self.fail(node, key or "the profile", f"expected a mapping with {', '.join(known)}")
+            raise self.fail(node, key or "profile", f"expected a mapping with {', '.join(known)}, found {found(node)}")
         for key_node, value_node in node.value:
             name = str(key_node.value)
             path = f"{key}.{name}" if key else name
+            if name not in known and path in NOT_YET:
+                raise self.fail(key_node, path, NOT_YET[path])
             if name not in known:
                 near = difflib.get_close_matches(name, known, 1)
                 hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
@@ -158,33 +170,37 @@ class _Reader:
             return self.section(node, key, hint)
         if key == "hooks":
             return self.hooks(node)
-        reader = READERS[str(hint)]
-        result = reader(self, node, key)
+        result = READERS[hint](self, node, key)
         choices = CHOICES.get(key) or (CHOICES["on"] if key.endswith(".on") else None)
         if choices and result not in choices:
-            raise self.fail(node, key, f"expected {' or '.join(choices)}, found {result!r}")
+            hint = f" ({NOT_YET[key]})" if key in NOT_YET else ""
+            raise self.fail(node, key, f"expected {' or '.join(choices)}, found {result!r}{hint}")
         return result
 
     def hooks(self, node: yaml.Node) -> dict[str, list[Hook]]:
         if not isinstance(node, yaml.MappingNode):
-            raise self.fail(node, "hooks", f"expected a mapping with {', '.join(PHASES)}")
+            raise self.fail(node, "hooks", f"expected a mapping with {', '.join(PHASES)}, found {found(node)}")
         hooks: dict[str, list[Hook]] = {}
         for key_node, value_node in node.value:
             phase = str(key_node.value)
             if phase not in PHASES:
-                raise self.fail(key_node, f"hooks.{phase}", f"unknown phase; known are {', '.join(PHASES)}")
+                near = difflib.get_close_matches(phase, PHASES, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(PHASES)}"
+                raise self.fail(key_node, f"hooks.{phase}", f"unknown phase; {hint}")
+            if phase in hooks:
+                raise self.fail(key_node, f"hooks.{phase}", "given twice")
             if not isinstance(value_node, yaml.SequenceNode):
-                raise self.fail(value_node, f"hooks.{phase}", "expected a list of hooks (run, on, timeout)")
-            hooks[phase] = [
-                self.section(item, f"hooks.{phase}[{i}]", Hook) for i, item in enumerate(value_node.value)
-            ]
+                text = f"expected a list of hooks (run, on, timeout), found {found(value_node)}"
+                raise self.fail(value_node, f"hooks.{phase}", text)
+            hooks[phase] = [self.section(item, f"hooks.{phase}[{i}]", Hook) for i, item in enumerate(value_node.value)]
         return hooks
 
     def scalar(self, node: yaml.Node, key: str, tag: str, expected: str) -> Any:
         if not isinstance(node, yaml.ScalarNode):
-            raise self.fail(node, key, f"expected {expected}, found a list or mapping")
+            raise self.fail(node, key, f"expected {expected}, found {found(node)}")
         if node.tag != f"tag:yaml.org,2002:{tag}":
-            raise self.fail(node, key, f"expected {expected}, found {node.value!r}")
+            hint = "; write it in quotes" if tag == "str" and node.value else ""
+            raise self.fail(node, key, f"expected {expected}, found {found(node)}{hint}")
         return yaml.SafeLoader("").construct_object(node)
 
     def text(self, node: yaml.Node, key: str) -> str:
@@ -215,22 +231,35 @@ class _Reader:
 
     def texts(self, node: yaml.Node, key: str) -> list[str]:
         if not isinstance(node, yaml.SequenceNode):
-            raise self.fail(node, key, "expected a list of texts")
+            raise self.fail(node, key, f"expected a list of texts, found {found(node)}")
         return [self.text(item, f"{key}[{i}]") for i, item in enumerate(node.value)]
 
+    def command(self, node: yaml.Node, key: str) -> str | list[str]:
+        if not isinstance(node, yaml.SequenceNode):
+            return self.text(node, key)
+        if not node.value:
+            raise self.fail(node, key, "expected a command, found an empty list")
+        return self.texts(node, key)
 
-READERS: dict[str, Callable[[_Reader, yaml.Node, str], Any]] = {
-    "<class 'str'>": _Reader.text,
-    "str | None": _Reader.text,
-    "<class 'int'>": _Reader.integer,
-    "int | None": _Reader.integer,
-    "<class 'float'>": _Reader.number,
-    "<class 'bool'>": lambda reader, node, key: reader.scalar(node, key, "bool", "true or false"),
-    "<class 'pathlib.Path'>": _Reader.path,
-    "pathlib.Path | None": _Reader.path,
-    "pathlib._local.Path | None": _Reader.path,
-    "<class 'pathlib._local.Path'>": _Reader.path,
-    "list[str]": _Reader.texts,
+
+def found(node: yaml.Node) -> str:
+    """What stands there, in words."""
+    if isinstance(node, yaml.ScalarNode):
+        return repr(node.value) if node.value else "nothing"
+    return "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
+
+
+READERS: dict[Any, Callable[[_Reader, yaml.Node, str], Any]] = {
+    str: _Reader.text,
+    str | None: _Reader.text,
+    int: _Reader.integer,
+    int | None: _Reader.integer,
+    float: _Reader.number,
+    bool: lambda reader, node, key: reader.scalar(node, key, "bool", "true or false"),
+    Path: _Reader.path,
+    Path | None: _Reader.path,
+    list[str]: _Reader.texts,
+    str | list[str]: _Reader.command,
 }
 
 
@@ -238,10 +267,11 @@ def parse(text: str, name: str) -> Profile:
     """The profile in `text`; `name` is its file in messages. Raises ProfileError."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
-        raise ProfileError(f"{where}: not YAML: {error.problem}") from error
+        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ProfileError(f"{where}: not YAML: {reason}") from error
     if node is None:
         raise ProfileError(f"{name}:1:1: the profile is empty")
     reader = _Reader(name)

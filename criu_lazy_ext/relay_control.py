@@ -50,6 +50,21 @@ def request(path: Path | str, op: str, force: bool = False, timeout: float | Non
     return answer
 
 
+def guard_path(control: Path) -> Path:
+    """The socket where the guardian of the page server behind `control` hands over."""
+    return control.with_name(control.name + ".guard")
+
+
+def is_guarded(control: Path) -> bool:
+    """Whether a dead page server's guardian holds on to the dump."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(guard_path(control)))
+        except OSError:
+            return False
+    return True
+
+
 def listen(path: Path) -> socket.socket:
     """A listening unix socket at `path`, mode 0600. Replaces a stale one; UsageError if it is in use."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

@@ -13,8 +13,10 @@ from pathlib import Path
 from criu_lazy_ext import criu, relay_control
 from criu_lazy_ext.agent import describe_status, read_all
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.images import Images
 from criu_lazy_ext.profile import Profile, Task
+
+PREPARE_TIMEOUT_S = 30.0
+END_TIMEOUT_S = 30.0
 
 
 class SourceError(CriuLazyError):
@@ -63,21 +65,18 @@ def ids_of_tree(pid: int) -> list[int]:
     return ids
 
 
-def is_alive(pid: int) -> bool:
-    """Whether the task exists and isn't a zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
 class PipeLimits:
     """The sysctls that a lazy dump needs, raised for the time of a migration."""
 
     WANTED = ((criu.PIPE_MAX_SIZE, criu.PIPE_MAX_SIZE_BYTES), (criu.PIPE_USER_PAGES_SOFT, 0))
 
-    def __init__(self) -> None:
-        self._before: dict[Path, int] = {}
+    def __init__(self, before: dict[str, int] | None = None) -> None:
+        """`before`: what an earlier `before()` gave, to restore that."""
+        self._before = {Path(path): value for path, value in (before or {}).items()}
+
+    def before(self) -> dict[str, int]:
+        """What `restore` will bring back."""
+        return {str(path): value for path, value in self._before.items()}
 
     def raise_(self) -> None:
         """Set what is not enough yet. Raises SourceError."""
@@ -107,75 +106,109 @@ class LazyDump:
         self.images = directory / "images"
         self.work = directory
         self.control = directory / "page-server.sock"
+        self.log = directory / "page-server.log"
         self.process: asyncio.subprocess.Process | None = None
         self.relay: asyncio.subprocess.Process | None = None
         self.port = 0
         self._dump_port = 0
+        self._status = -1  # the writing end of the dump's status pipe, until the dump has it
+        self._lifeline = -1  # when this end is closed, by us or by our death, the page server rolls back
 
-    async def start(self) -> None:
-        """Freeze and dump; returns when its page server listens. Raises SourceError: the task runs on then."""
+    async def prepare(self, address: str, wire_version: int) -> None:
+        """Start the page server on `address`, to wait for the dump; nothing is frozen. Raises SourceError."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._dump_port = probe.getsockname()[1]
+        status_read, self._status = os.pipe()
+        lifeline_read, self._lifeline = os.pipe()
         ready_read, ready_write = os.pipe()
-        command = ["criu", "dump", "-t", str(self.pid), "-D", str(self.images), "-W", str(self.work), "-o", "dump.log"]
-        command += ["-v2", "--lazy-pages", "--address", "127.0.0.1", "--port", str(self._dump_port)]
-        command += ["--status-fd", str(ready_write), *self.profile.criu.options(), *self.profile.criu.dump_options]
-        try:
-            self.process = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.DEVNULL, stdout=2, pass_fds=(ready_write,), start_new_session=True
-            )
-        finally:
-            os.close(ready_write)
-        try:
-            ready = await asyncio.wait_for(read_all(ready_read), self.profile.timeouts.dump)
-        except TimeoutError:
-            raise SourceError(f"criu dump was not ready within {self.profile.timeouts.dump:g} s") from None
-        if ready != b"\0":
-            status = await self.process.wait()
-            log = self.work / "dump.log"
-            raise SourceError(f"criu dump {describe_status(status)}: {criu.last_error(log)}")
-
-    async def serve(self, wire_version: int) -> None:
-        """Start the page server before the dump; sets `port`. Raises SourceError."""
-        directory = os.open(self.images, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            pids = Images(directory, str(self.images)).pids()
-        finally:
-            os.close(directory)
-        ready_read, ready_write = os.pipe()
+        given = {"--dump-status-fd": status_read, "--lifeline": lifeline_read, "--status-fd": ready_write}
         command = [sys.executable, "-m", "criu_lazy_ext.cli", "page-server", "--hold", "--control", str(self.control)]
         command += ["--upstream", f"127.0.0.1:{self._dump_port}", "--wire-version", str(wire_version)]
-        command += ["--address", self.profile.source.address, "--port", str(self.profile.source.port)]
-        command += ["--status-fd", str(ready_write), "-o", str(self.work / "page-server.log"), "-vv"]
-        for pid in pids:
-            command += ["--task", str(pid)]
+        command += ["--address", address, "--port", str(self.profile.source.port), "--images", str(self.images), "-vv"]
+        for option, fd in given.items():
+            command += [option, str(fd)]
         try:
-            self.relay = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.DEVNULL, stdout=2, pass_fds=(ready_write,), start_new_session=True
+            with self.log.open("wb") as log:
+                self.relay = await asyncio.create_subprocess_exec(
+                    *command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=tuple(given.values()),
+                    start_new_session=True,
+                )  # fmt: skip
+        finally:
+            for fd in given.values():
+                os.close(fd)
+        if await asyncio.wait_for(read_all(ready_read), PREPARE_TIMEOUT_S) != b"\0":
+            raise SourceError(f"the page server did not start: {self._last_words()}")
+
+    async def start(self) -> None:
+        """Freeze and dump; returns when the pages can be asked for. Raises SourceError, and then see `roll_back`."""
+        command = ["criu", "dump", "-t", str(self.pid), "-D", str(self.images), "-W", str(self.work), "-o", "dump.log"]
+        command += ["-v2", "--lazy-pages", "--address", "127.0.0.1", "--port", str(self._dump_port)]
+        command += ["--status-fd", str(self._status), *self.profile.criu.options(), *self.profile.criu.dump_options]
+        try:
+            self.process = await asyncio.create_subprocess_exec(
+                *command, stdin=asyncio.subprocess.DEVNULL, stdout=2, pass_fds=(self._status,), start_new_session=True
             )
         finally:
-            os.close(ready_write)
-        if await asyncio.wait_for(read_all(ready_read), 30) != b"\0":
-            raise SourceError(f"the page server did not start; see {self.work / 'page-server.log'}")
-        self.port = int((await self.ask("state"))["port"])
+            self._close_status()
+        try:
+            # Answered once the page server is connected to the dump.
+            state = await self.ask("state", timeout=self.profile.timeouts.dump)
+        except relay_control.ControlError as error:
+            with contextlib.suppress(TimeoutError):
+                status = await asyncio.wait_for(self.process.wait(), 1)
+                raise SourceError(
+                    f"criu dump {describe_status(status)}: {criu.last_error(self.work / 'dump.log')}"
+                ) from error
+            if self.relay is not None and self.relay.returncode is not None:
+                raise SourceError(
+                    f"the page server {describe_status(self.relay.returncode)}: {self._last_words()}"
+                ) from error
+            raise SourceError(f"criu dump was not ready within {self.profile.timeouts.dump:g} s") from error
+        self.port = int(state["port"])
 
-    async def ask(self, op: str, force: bool = False) -> relay_control.Answer:
+    async def ask(self, op: str, force: bool = False, timeout: float = 60.0) -> relay_control.Answer:
         """The page server's control socket. Raises ControlError."""
-        return await asyncio.to_thread(relay_control.request, self.control, op, force)
+        return await asyncio.to_thread(relay_control.request, self.control, op, force, timeout)
 
     async def roll_back(self, force: bool) -> None:
-        """Make the dump give up, so that the task runs on. Raises SourceError if it can't be told or doesn't."""
-        if self.process is None or self.process.returncode is not None:
-            return
-        if self.relay is not None and self.relay.returncode is None:
-            await self.ask("abort", force)
-        elif self.relay is None:
-            # A connection that ends within a header: the dump takes it for a failure.
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._dump_port), 5) as dump:
-                dump.sendall(b"\0")
-        # (A page server that died has a guardian that rolls back.)
+        """Make the dump give up, so that the task runs on. Raises SourceError if it doesn't.
+
+        `force`: also after the page server was told that the restored task runs.
+        """
+        self._close_status()
+        if self._lifeline >= 0:
+            os.close(self._lifeline)
+            self._lifeline = -1
+        if force and self.process is not None and self.process.returncode is None:
+            with contextlib.suppress(relay_control.ControlError):  # it may be over already
+                await self.ask("abort", force)
         try:
-            await asyncio.wait_for(self.process.wait(), 30)
+            await asyncio.wait_for(self._end(), END_TIMEOUT_S)
         except TimeoutError:
-            raise SourceError(f"criu dump (pid {self.process.pid}) does not end; the task is frozen") from None
+            what = f"criu dump (pid {self.process.pid})" if self.process else "the page server"
+            raise SourceError(f"{what} does not end") from None
+
+    async def _end(self) -> None:
+        while self.process is not None and self.process.returncode is None:
+            if self.relay is None or self.relay.returncode is not None:
+                # Its guardian rolls back, but not if it died before it was connected: a connection that ends within
+                # a header is a failure to the dump. (One that is connected listens no more.)
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._dump_port), 5) as dump:
+                    dump.sendall(b"\0")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.process.wait(), 0.2)
+        if self.relay is not None:
+            await self.relay.wait()
+
+    def _close_status(self) -> None:
+        if self._status >= 0:
+            os.close(self._status)
+            self._status = -1
+
+    def _last_words(self) -> str:
+        try:
+            lines = self.log.read_text(errors="replace").strip().splitlines()
+        except OSError as error:
+            return f"{self.log}: {error.strerror}"
+        return lines[-1] if lines else f"nothing in {self.log}"

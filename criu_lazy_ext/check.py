@@ -1,0 +1,27 @@
+"""`criu-lazy check`: can this host take part in a lazy migration?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from criu_lazy_ext import criu
+
+
+def main(argv: list[str]) -> int:
+    """Print what was checked, one line each. Exit status: 0 all holds, 1 something doesn't."""
+    parser = argparse.ArgumentParser(
+        prog="criu-lazy check", description="Say whether this host can take part in a lazy migration."
+    )
+    role = parser.add_mutually_exclusive_group()
+    role.add_argument("--source", action="store_true", help="only as the source")
+    role.add_argument("--destination", action="store_true", help="only as the destination")
+    parser.add_argument("--json", action="store_true", help='print [{"name": text, "problem": text or null}, ...]')
+    options = parser.parse_args(argv)
+    checked = criu.requirements(source=not options.destination, destination=not options.source)
+    if options.json:
+        print(json.dumps([{"name": item.name, "problem": item.problem} for item in checked]))
+    else:
+        for item in checked:
+            print(f"FAIL {item.name}: {item.problem}" if item.problem else f"ok   {item.name}")
+    return 1 if any(item.problem for item in checked) else 0
