@@ -272,7 +272,7 @@ static bool next_request(struct cl_engine *engine, struct cl_pick *pick)
 		return true;
 	if (!engine->restored || engine->flow.in_flight >= cl_flow_window(&engine->flow, now_us))
 		return false;
-	engine->schedule.rate = engine->flow.rate;
+	engine->schedule.rate = engine->flow.starting ? 0 : engine->flow.rate;
 	if (cl_schedule_background(&engine->schedule, CL_REMOTE,
 				   cl_flow_request_bytes(&engine->flow, now_us) / CL_PAGE_SIZE, pick))
 		return true;

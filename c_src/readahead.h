@@ -47,6 +47,8 @@ struct cl_readahead {
 	struct cl_stream streams[CL_STREAMS];
 	struct cl_stream *latest;  /* the last fault's */
 	unsigned int singles;      /* requests of single pages in a row */
+	uint64_t rate;             /* bytes per second: the best of late */
+	uint64_t page_ns;          /* what a page takes on the link; 0: not known, nothing */
 	uint64_t faults;
 	struct { struct cl_image *image; int64_t index; } lone[CL_LONE_FAULTS];
 	uint64_t nr_lone;
@@ -65,7 +67,7 @@ void cl_readahead_fault(struct cl_readahead *readahead, struct cl_image *image, 
 /*
  * The next at most *max_pages (1 or more) of `source` that the task is expected to need, taken off the todo list.
  * False if there is nothing to guess, or if requests of single pages alone would not fill a link of `rate` bytes per
- * second (0: unknown): then the caller asks for a run of *max_pages, which may have been raised, elsewhere.
+ * second (0: not known yet, fast): then the caller asks for a run of *max_pages, which may have been raised, elsewhere.
  */
 bool cl_readahead_next(struct cl_readahead *readahead, enum cl_source source, uint64_t rate, uint64_t *max_pages,
 		       struct cl_guess *guess);
