@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -160,14 +160,16 @@ def lazy_migrate_by_hand(
     dump_options: Sequence[str] = (),
     restore_options: Sequence[str] = (),
     window_seconds: float | None = None,
+    on_resume: Callable[[], None] | None = None,
     timeout: float = 300,
     log_level: int = 2,
 ) -> Migration:
     """Move `task` (a MemTask, or the pid of any session leader) from tb.src to tb.dst; returns after the last page.
 
     `window_seconds` (MemTask only): if pages are missing by then, measure up to there, and hold the task's pattern
-    so that the rest comes fast. Raises MigrationError, with the end of the log of what failed; nothing of the
-    migration runs on then, and the restored task is gone (the source task may live).
+    so that the rest comes fast. `on_resume` is called as soon as the restored task runs. Raises MigrationError, with
+    the end of the log of what failed; nothing of the migration runs on then, and the restored task is gone (the
+    source task may live).
     """
     pid = task if isinstance(task, int) else task.pid
     images = f"{DIRECTORY}/images"
@@ -183,6 +185,7 @@ def lazy_migrate_by_hand(
         source = stack.enter_context(_started(tb.src, dump, f"{images}/dump.log"))
         result.dump_seconds = time.monotonic() - began
         full_pages = _resident_pages(tb.src, pid) or 0
+        _check_lazy(tb.src, images, full_pages)
 
         began = time.monotonic()
         _copy_images(tb, images)
@@ -210,6 +213,8 @@ def lazy_migrate_by_hand(
         kill_if_failed = stack.enter_context(contextlib.ExitStack())
         kill_if_failed.callback(_kill_session, tb.dst, pid)
 
+        if on_resume is not None:
+            on_resume()
         curve = _ResidentCurve(tb.dst, pid, full_pages)
         children_before = resource.getrusage(resource.RUSAGE_CHILDREN)
         while not _ends(server, SAMPLE_SECONDS):
@@ -264,6 +269,13 @@ def _started(host: Host, argv: Sequence[str], log: str, keep_fd: int | None = No
             if process.poll() is None:
                 process.kill_session()
             process.wait()
+
+
+def _check_lazy(host: Host, images: str, full_pages: int) -> None:
+    """A thread whose stack pointer is page aligned makes criu dump put all pages into the images."""
+    in_images = sum(image.stat().st_size for image in (host.root / images.lstrip("/")).glob("pages-*.img"))
+    if in_images > full_pages * resource.getpagesize() / 2:
+        raise MigrationError(f"criu dump wrote {in_images >> 20} MiB of pages into {images}: they are not lazy")
 
 
 def _copy_images(tb: Testbed, images: str) -> None:

@@ -43,7 +43,7 @@ class Run:
     stall_p99_ms: float | None
     stall_max_ms: float | None
     touch_mb_per_s: float | None  # pages the task touched for the first time, until it had touched its last one
-    cpu_s_per_gb: float  # of the daemon
+    cpu_s_per_gb: float | None  # of the daemon
     requests: int | None  # that the daemon sent (ours tells)
     dump_s: float
     restore_s: float
@@ -86,7 +86,7 @@ def measure(tb: Testbed, case: Case, daemon: str, repeat: int, mib: int, window_
         stall_p99_ms=state["stall_p99_us"] / 1e3 if stalled else None,
         stall_max_ms=state["stall_max_us"] / 1e3 if stalled else None,
         touch_mb_per_s=state["first_touches"] * 4096 / 1e6 / touching_s if touched else None,
-        cpu_s_per_gb=done.cpu_seconds / (done.transfer_bytes / 1e9),
+        cpu_s_per_gb=done.cpu_seconds / (done.transfer_bytes / 1e9) if done.transfer_bytes else None,
         requests=done.engine.get("requests"),
         dump_s=done.dump_seconds,
         restore_s=done.restore_seconds,

@@ -9,11 +9,12 @@
  * back to the kernel, is zero. What each page must hold stands in a table (also migrated) whose entries carry
  * their own check sum. A page keeps its number when it is moved, so that a move to a wrong place is seen.
  *
- * Modes. `verify`: each thread owns a share made of every kind of private memory (plain, huge pages, read only,
- * no access, with holes, thread stack, brk heap), and checks and rewrites whole pages of it; --ops says what
- * else happens meanwhile: fork (children, and theirs, check all of the memory as of the fork), mremap, munmap,
- * dontneed, mprotect; `all`, `none` or a comma-separated list. The other modes are access patterns over one
- * plain area; `idle` touches nothing. --write-percent: how many steps rewrite their page (verify: 30, others: 0).
+ * Modes. `verify`: each thread owns a share made of every kind of private memory (plain, huge pages, with holes,
+ * thread stack, brk heap; with --ops mprotect also read only and without access), and checks and rewrites whole
+ * pages of it; --ops says what else happens meanwhile: fork (children, and theirs, check all of the memory as of
+ * the fork), mremap, munmap, dontneed, mprotect; `all`, `none` or a comma-separated list. The other modes are
+ * access patterns over one plain area; `idle` touches nothing. --write-percent: how many steps rewrite their page
+ * (verify: 30, others: 0).
  *
  * Stalls. Each step of a thread is timed; one of STALL_MIN_NS or more in which the thread slept is a stall: the
  * patterns never sleep but in a page fault (verify with --ops also waits for locks), and being preempted does
@@ -485,8 +486,8 @@ static void build_share(struct worker *w, uint8_t *stack)
 		for (size_t p = 0; p < count; p++)
 			if (!kinds[k].holes || p / 3 % 4 != 0)
 				write_page(t, e->addr + p * PAGE, page + p);
-		e->prot = kinds[k].prot;
-		set_prot(e, e->prot);
+		if (t->op_enabled[OP_MPROTECT])
+			set_prot(e, e->prot = kinds[k].prot);
 		page += count;
 	}
 }
@@ -591,9 +592,14 @@ static void *work(void *arg)
 {
 	struct worker *w = arg;
 	struct task *t = w->task;
-	uint8_t stack[STACK_PAGES * PAGE] __attribute__((aligned(PAGE)));
+	/*
+	 * Not aligned itself: if a thread's stack pointer is a multiple of the page size, criu dump (4.1, 4.2) takes
+	 * all pages for the stack's (is_stack() in its mem.c compares the wrong bits), and no page is lazy.
+	 */
+	uint8_t room[(STACK_PAGES + 1) * PAGE + 64];
+	uint8_t *stack = room + (PAGE - (uintptr_t)room % PAGE) % PAGE;
 	if (t->mode == MODE_VERIFY) {
-		memset(stack, 0, sizeof(stack));
+		memset(stack, 0, STACK_PAGES * PAGE);
 		build_share(w, stack);
 	} else {
 		for (size_t p = w->first_page; p < w->first_page + w->nr_pages; p++)
