@@ -27,7 +27,7 @@ from criu_lazy_ext.channel import Message
 from criu_lazy_ext.errors import CriuLazyError, UsageError
 from criu_lazy_ext.hosts import HostError, HostLost, RemoteHost
 from criu_lazy_ext.journal import Journal
-from criu_lazy_ext.processes import is_alive, start_time
+from criu_lazy_ext.processes import Child, is_alive, start_time
 from criu_lazy_ext.profile import Profile, load
 from criu_lazy_ext.progress import Progress
 from criu_lazy_ext.report import Report
@@ -148,7 +148,7 @@ class Migration:
             if message["status"] != 0:
                 self.fail(f"{self.report.destination}: {message['error']}")
 
-    def watch(self, process: asyncio.subprocess.Process, what: str) -> None:
+    def watch(self, process: Child, what: str) -> None:
         """The end of `process` before the end of the migration is trouble."""
 
         async def wait() -> None:

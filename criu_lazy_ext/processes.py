@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 
 def start_time(pid: int) -> int | None:
@@ -22,3 +27,35 @@ def _stat(pid: int) -> list[str] | None:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
+
+
+class Child:
+    """A child process, in a session of its own, which goes on if this process ends.
+
+    (asyncio's own subprocesses don't: the end of the event loop kills them.)
+    """
+
+    def __init__(self, argv: Sequence[str], output: BinaryIO, pass_fds: Sequence[int] = ()) -> None:
+        """Its stdout and stderr go to `output`. Raises OSError."""
+        self._process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=pass_fds, start_new_session=True
+        )
+        self.pid = self._process.pid
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[int] = self._loop.create_future()
+        self._pidfd = os.pidfd_open(self.pid)
+        self._loop.add_reader(self._pidfd, self._reap)
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit status (negative: the signal that killed it); None while it runs."""
+        return self._ended.result() if self._ended.done() else None
+
+    async def wait(self) -> int:
+        """Wait for its end; returns what `returncode` will be."""
+        return await asyncio.shield(self._ended)
+
+    def _reap(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self._ended.set_result(self._process.wait())

@@ -13,6 +13,7 @@ from pathlib import Path
 from criu_lazy_ext import criu, relay_control
 from criu_lazy_ext.agent import describe_status, read_all
 from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.processes import Child
 from criu_lazy_ext.profile import Profile, Task
 
 PREPARE_TIMEOUT_S = 30.0
@@ -107,8 +108,8 @@ class LazyDump:
         self.work = directory
         self.control = directory / "page-server.sock"
         self.log = directory / "page-server.log"
-        self.process: asyncio.subprocess.Process | None = None
-        self.relay: asyncio.subprocess.Process | None = None
+        self.process: Child | None = None
+        self.relay: Child | None = None
         self.port = 0
         self._dump_port = 0
         self._status = -1  # the writing end of the dump's status pipe, until the dump has it
@@ -130,10 +131,7 @@ class LazyDump:
             command += [option, str(fd)]
         try:
             with self.log.open("wb") as log:
-                self.relay = await asyncio.create_subprocess_exec(
-                    *command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=tuple(given.values()),
-                    start_new_session=True,
-                )  # fmt: skip
+                self.relay = Child(command, log, tuple(given.values()))
         finally:
             for fd in given.values():
                 os.close(fd)
@@ -146,9 +144,8 @@ class LazyDump:
         command += ["-v2", "--lazy-pages", "--address", "127.0.0.1", "--port", str(self._dump_port)]
         command += ["--status-fd", str(self._status), *self.profile.criu.options(), *self.profile.criu.dump_options]
         try:
-            self.process = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.DEVNULL, stdout=2, pass_fds=(self._status,), start_new_session=True
-            )
+            with (self.work / "dump.out").open("wb") as output:
+                self.process = Child(command, output, (self._status,))
         finally:
             self._close_status()
         try:

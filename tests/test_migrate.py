@@ -44,7 +44,15 @@ def kill(host: Host, *words: str) -> None:
 
 def ours(host: Host) -> list[str]:
     """What of a migration runs there."""
-    words = ("criu dump", "criu restore", "lazy-pages", "page-server", "criu-lazy agent", "criu-lazy migrate", "gate.sh")
+    words = (
+        "criu dump",
+        "criu restore",
+        "lazy-pages",
+        "page-server",
+        "criu-lazy agent",
+        "criu-lazy migrate",
+        "gate.sh",
+    )
     return [c for c in processes(host).values() if any(word in c for word in words)]
 
 
@@ -214,3 +222,339 @@ def test_a_task_moves_into_a_container_on_the_same_machine(worker: Worker) -> No
         assert_clean(worker.testbed)
     finally:
         src.run(["kill", "-9", pid, str(room)], check=False)
+
+
+def run_load(testbed: Testbed, keys: int) -> Any:
+    """The demo's client: it writes and reads through the service address, and checks every value."""
+    command = ["python3", "-m", "criu_lazy_ext.demo_client", "10.78.0.100", str(keys), "4096"]
+    return testbed.client.popen(command, stdin=-1, stdout=-1, text=True)
+
+
+def test_redis_moves_with_its_address_and_its_clients_connection(worker: Worker) -> None:
+    worker.end()
+    testbed = worker.testbed
+    testbed.src.run(["ip", "address", "add", "10.78.0.100/24", "dev", "svc0"])
+    options = ["--save", "", "--bind", "0.0.0.0", "--protected-mode", "no"]
+    pid = testbed.src.start(["redis-server", *options])
+    testbed.src.write("/run/redis.pid", f"{pid}\n")
+    try:
+        load = run_load(testbed, 8000)
+        eventually(lambda: "filled" in json.loads(load.stdout.readline()), "the client wrote its values")
+        migration = Migration(testbed, (CONFIGS / "redis.yaml").read_text())
+        assert migration.end() == COMMITTED, migration.stderr
+        assert pid in pids_of(testbed.dst, "redis-server")
+        assert pids_of(testbed.src, "redis-server") == []
+        load.stdin.close()
+        facts: dict[str, Any] = {}
+        for line in load.stdout:
+            facts |= json.loads(line)
+        assert facts["checked"] == 8000
+        assert facts["wrong"] == 0
+        assert facts["errors"] == 0, "its connection lived on"
+        assert_clean(testbed)
+    finally:
+        for host in (testbed.src, testbed.dst):
+            host.run(["pkill", "-9", "-x", "redis-server"], check=False)
+            host.run(["ip", "address", "del", "10.78.0.100/24", "dev", "svc0"], check=False)
+
+
+def test_twenty_migrations_in_a_row(worker: Worker) -> None:
+    for _ in range(20):
+        assert_moved(worker, Migration(worker.testbed, BASE))
+        worker.end()
+        worker = Worker(worker.testbed, 8)
+
+
+# --- before the restored task runs: it stays ------------------------------------------------------------------------
+
+HOLD = "hooks: {before_restore: [{run: 'touch /run/held; while test -e /run/held; do sleep 0.05; done'}]}\n"
+# Run by criu itself at one of its stages.
+HOLD_SCRIPT = '#!/bin/sh\n[ "$CRTOOLS_SCRIPT_ACTION" != "$(cat /srv/hold-at)" ] || { touch /run/held; sleep 2; }\n'
+
+
+def held(testbed: Testbed, profile: str, *, at: str = "", host: Host | None = None) -> Migration:
+    """A migration that waits before the restore, or where criu comes to the stage `at` on `host`."""
+    host = host or testbed.src
+    host.run(["rm", "-f", "/run/held"])
+    if at:
+        host.write("/srv/hold.sh", HOLD_SCRIPT)
+        host.write("/srv/hold-at", at)
+        host.run(["chmod", "+x", "/srv/hold.sh"])
+    migration = Migration(testbed, profile)
+    eventually(lambda: (host.root / "run/held").exists() or migration.process.poll() is not None, "it is held")
+    if migration.process.poll() is not None:
+        migration.end()
+    assert migration.status == -1, migration.stderr
+    return migration
+
+
+HOLD_DUMP = "criu: {dump_options: [--action-script, /srv/hold.sh]}\n"
+HOLD_RESTORE = "criu: {restore_options: [--action-script, /srv/hold.sh]}\n"
+
+
+def test_a_killed_daemon(worker: Worker) -> None:
+    migration = held(worker.testbed, BASE + HOLD)
+    kill(worker.testbed.dst, "lazy-pages")
+    assert_stayed(worker, migration, "dst: lazy-pages was killed by SIGKILL")
+
+
+def test_a_killed_restore(worker: Worker) -> None:
+    migration = held(worker.testbed, BASE + HOLD_RESTORE, at="pre-restore", host=worker.testbed.dst)
+    assert migration.is_in("restoring")
+    kill(worker.testbed.dst, "criu restore")
+    assert_stayed(worker, migration, "dst: criu restore was killed by SIGKILL")
+
+
+def test_a_restore_killed_with_everything_restored(worker: Worker) -> None:
+    testbed = worker.testbed
+    migration = held(testbed, BASE + HOLD_RESTORE, at="post-restore", host=testbed.dst)
+    kill(testbed.dst, "criu restore")
+    assert_stayed(worker, migration, "dst: criu restore was killed by SIGKILL")
+
+
+def test_a_restore_that_fails(worker: Worker) -> None:
+    migration = Migration(worker.testbed, BASE + "criu: {restore_options: [--no-such-option]}\n")
+    assert_stayed(worker, migration, "dst: criu restore ended with status 1")
+
+
+def test_a_pid_taken_meanwhile_is_left_alone(worker: Worker) -> None:
+    testbed = worker.testbed
+    migration = held(testbed, BASE + HOLD)
+    testbed.dst.run(["sh", "-c", f"echo {worker.pid - 1} >/proc/sys/kernel/ns_last_pid; sleep 1000 >&- 2>&- &"])
+    assert processes(testbed.dst)[worker.pid] == "sleep 1000"
+    testbed.src.run(["rm", "/run/held"])
+    assert migration.end() == ROLLED_BACK
+    assert processes(testbed.dst)[worker.pid] == "sleep 1000"
+    testbed.dst.run(["kill", "-9", str(worker.pid)])
+    testbed.dst.run(["sh", "-c", "echo 400 >/proc/sys/kernel/ns_last_pid"])
+    assert_stayed(worker, migration, "criu restore")
+
+
+def test_a_killed_ssh(worker: Worker) -> None:
+    migration = held(worker.testbed, BASE + HOLD)
+    kill(worker.testbed.src, "ssh", "criu-lazy agent")
+    assert_stayed(worker, migration, "dst: the connection was closed")
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["keeper", "agent"])
+def test_a_killed_agent(worker: Worker, which: int) -> None:
+    migration = held(worker.testbed, BASE + HOLD)
+    agents = sorted(pids_of(worker.testbed.dst, "python", "criu-lazy agent"))
+    worker.testbed.dst.run(["kill", "-9", str(agents[which])])
+    assert_stayed(worker, migration, "dst: the connection was closed")
+
+
+def test_a_killed_page_server(worker: Worker) -> None:
+    migration = held(worker.testbed, BASE + HOLD)
+    server = min(pids_of(worker.testbed.src, "page-server"))  # the other one is its guardian
+    worker.testbed.src.run(["kill", "-9", str(server)])
+    assert_stayed(worker, migration, "ended by itself")
+
+
+def test_a_killed_dump(worker: Worker) -> None:
+    migration = held(worker.testbed, BASE + HOLD)
+    kill(worker.testbed.src, "criu dump")
+    assert_stayed(worker, migration, "criu dump ended by itself")
+
+
+@pytest.mark.parametrize(("phase", "where"), [("after_dump", "source"), ("before_restore", "destination")])
+def test_a_failing_hook(worker: Worker, phase: str, where: str) -> None:
+    hooks = f"hooks: {{{phase}: [{{run: 'echo no room; exit 7', on: {where}}}]}}\n"
+    migration = Migration(worker.testbed, BASE + hooks)
+    assert_stayed(worker, migration, "hook 'echo no room; exit 7' ended with status 7: no room")
+
+
+def test_a_hook_that_takes_too_long_is_killed(worker: Worker) -> None:
+    hooks = "hooks: {before_restore: [{run: sleep 1234, on: destination, timeout: 0.5}]}\n"
+    assert_stayed(worker, Migration(worker.testbed, BASE + hooks), "took longer than 0.5 s")
+    assert pids_of(worker.testbed.dst, "sleep 1234") == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("state", ["dumping", "serving"])
+def test_stopped_by_a_signal(worker: Worker, number: signal.Signals, state: str) -> None:
+    testbed = worker.testbed
+    dumping = state == "dumping"
+    migration = held(testbed, BASE + (HOLD_DUMP if dumping else HOLD), at="pre-dump" if dumping else "")
+    assert migration.is_in(state)
+    migration.process.send_signal(number)
+    assert_stayed(worker, migration, f"stopped by {number.name}")
+
+
+@pytest.mark.parametrize("state", ["dumping", "serving"])
+def test_migrate_itself_killed(worker: Worker, state: str) -> None:
+    testbed = worker.testbed
+    dumping = state == "dumping"
+    migration = held(testbed, BASE + (HOLD_DUMP if dumping else HOLD), at="pre-dump" if dumping else "")
+    assert migration.is_in(state)
+    kill(testbed.src, "python", "criu-lazy migrate")
+    assert migration.end() != COMMITTED
+    eventually(lambda: ours(testbed.src) == [], "the dump gave up", 15)
+    assert worker.answers(testbed.src) == "right\n"
+    told = migration.decide("--status")
+    assert told.stdout == f"{migration.name}: task {worker.pid} -> dst: rolled-back\n"
+    assert_clean(testbed)
+    assert_moved(worker, Migration(testbed, BASE))
+
+
+def test_a_cut_link(worker: Worker) -> None:
+    migration = held(worker.testbed, BASE + HOLD)
+    worker.testbed.link.cut()
+    assert migration.end() == ROLLED_BACK
+    eventually(lambda: ours(worker.testbed.dst) == [], "the destination noticed, too", 15)
+    worker.testbed.link.mend()
+    assert_stayed_after_end(worker, migration)
+
+
+def assert_stayed_after_end(worker: Worker, migration: Migration) -> None:
+    assert "the source task runs on" in migration.report["message"]
+    assert worker.answers(worker.testbed.src) == "right\n"
+    assert_clean(worker.testbed)
+
+
+def test_a_dead_destination() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("the testbed needs root")
+    with Testbed.start(name=f"dead-{os.getpid()}") as testbed:
+        compile_task(testbed)
+        worker = Worker(testbed, 16)
+        migration = held(testbed, BASE + HOLD)
+        os.kill(testbed.dst.pid, signal.SIGKILL)
+        assert migration.end() == ROLLED_BACK, migration.stderr
+        assert "the source task runs on" in migration.report["message"]
+        assert worker.answers(testbed.src) == "right\n"
+        assert ours(testbed.src) == []
+
+
+# --- after it runs: nothing is given up -----------------------------------------------------------------------------
+
+
+def running(worker: Worker, profile: str = BASE) -> Migration:
+    """A migration whose restored task runs, most of its memory being on its way."""
+    worker.testbed.link.set(rate_mbit=80, rtt_ms=0.2)
+    migration = Migration(worker.testbed, profile)
+    eventually(lambda: migration.is_in("running") or migration.process.poll() is not None, "the restored task runs")
+    return migration
+
+
+def test_ssh_killed_while_memory_follows(worker: Worker) -> None:
+    migration = running(worker)
+    kill(worker.testbed.src, "ssh", "criu-lazy agent")
+    assert_moved(worker, migration)
+    assert "waiting for the last page all the same" in migration.report["warnings"][0]
+
+
+def test_link_cut_while_memory_follows(worker: Worker) -> None:
+    migration = running(worker)
+    worker.testbed.link.cut()
+    time.sleep(2)
+    worker.testbed.link.mend()
+    assert_moved(worker, migration)
+
+
+def test_agent_killed_while_memory_follows(worker: Worker) -> None:
+    migration = running(worker)
+    kill(worker.testbed.dst, "python", "criu-lazy agent")
+    assert migration.end() == COMMITTED, migration.stderr
+    assert worker.answers(worker.testbed.dst) == "right\n"
+    assert "waiting for the last page" in migration.report["warnings"][0]
+
+
+def stopped(worker: Worker, stop: Callable[[Migration], object]) -> Migration:
+    migration = running(worker)
+    stop(migration)
+    assert migration.end() == UNDECIDED, migration.stderr
+    assert "the source stays frozen" in migration.report["message"]
+    assert worker.is_on(worker.testbed.src)
+    assert worker.is_on(worker.testbed.dst)
+    return migration
+
+
+def test_interrupted_then_committed(worker: Worker) -> None:
+    migration = stopped(worker, lambda it: it.process.send_signal(signal.SIGINT))
+    refused = migration.decide("--commit")
+    assert refused.returncode == 1
+    assert "has not said that it has every page" in refused.stderr
+    assert Migration(worker.testbed, BASE).end() != COMMITTED
+    eventually(lambda: "page server: drained" in migration.decide("--status").stdout, "every page arrived")
+    assert migration.decide("--commit").returncode == 0
+    assert "committed" in migration.decide("--status").stdout
+    assert not worker.is_on(worker.testbed.src)
+    assert worker.answers(worker.testbed.dst) == "right\n"
+    assert_clean(worker.testbed)
+
+
+def test_interrupted_then_given_up(worker: Worker) -> None:
+    migration = stopped(worker, lambda it: it.process.send_signal(signal.SIGINT))
+    assert "force" in migration.decide("--abort").stderr
+    worker.testbed.dst.run(["kill", "-9", str(worker.pid)])
+    assert migration.decide("--abort", "--force").returncode == 0
+    assert worker.answers(worker.testbed.src) == "right\n"
+    assert "rolled-back" in migration.decide("--status").stdout
+
+
+def test_killed_while_memory_follows_then_committed(worker: Worker) -> None:
+    migration = running(worker)
+    kill(worker.testbed.src, "python", "criu-lazy migrate")
+    migration.end()
+    assert "the restored task was let run" in migration.decide("--status").stdout
+    eventually(lambda: "page server: drained" in migration.decide("--status").stdout, "every page arrived")
+    assert migration.decide("--commit").returncode == 0
+    assert not worker.is_on(worker.testbed.src)
+    assert worker.answers(worker.testbed.dst) == "right\n"
+
+
+def test_daemon_killed_while_memory_follows(worker: Worker) -> None:
+    migration = stopped(worker, lambda _: kill(worker.testbed.dst, "lazy-pages"))
+    assert "lazy-pages was killed by SIGKILL" in migration.report["message"]
+    worker.testbed.dst.run(["kill", "-9", str(worker.pid)])
+    assert migration.decide("--abort", "--force").returncode == 0
+    assert worker.answers(worker.testbed.src) == "right\n"
+
+
+# --- nothing is touched ---------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_profile_is_refused(worker: Worker) -> None:
+    migration = Migration(worker.testbed, "task: {pidfile: /run/worker.pid}\ndestinatoin: {ssh: dst}\n")
+    assert migration.end() == USAGE
+    where = f"{migration.path}:2:1: destinatoin: unknown key; did you mean 'destination'?"
+    assert migration.stderr == f"criu-lazy migrate: error: {where}\n"
+    assert worker.answers(worker.testbed.src) == "right\n"
+    assert worker.testbed.src.run(["test", "-e", "/var/lib/criu-lazy"], check=False).returncode == 1
+
+
+def test_a_dry_run_leaves_nothing(worker: Worker) -> None:
+    migration = Migration(worker.testbed, BASE, "--dry-run")
+    assert migration.end() == COMMITTED, migration.stderr
+    assert_clean(worker.testbed)
+    assert worker.testbed.src.run(["sh", "-c", "ls /var/lib/criu-lazy"], check=False).stdout == ""
+    assert worker.answers(worker.testbed.src) == "right\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("source: {address: 10.99.0.1}\n", "can't listen on 10.99.0.1"),
+        ("source: {address: 127.0.0.1}\n", "can't connect to the source at 127.0.0.1"),
+        ("directories: {destination: /proc/nowhere}\n", "/proc/nowhere"),
+        ("hooks: {before_dump: [{run: 'false'}]}\n", "hook 'false' ended with status 1"),
+    ],
+)
+def test_a_failed_preflight(worker: Worker, change: str, says: str) -> None:
+    migration = Migration(worker.testbed, BASE + change)
+    assert migration.end() == FAILED, migration.stderr
+    assert says in migration.report["message"]
+    assert worker.answers(worker.testbed.src) == "right\n"
+    assert_clean(worker.testbed)
+
+
+def test_check_tells_what_holds(hosts: Testbed) -> None:
+    for host in (hosts.src, hosts.dst):
+        told = host.run(["criu-lazy", "check"])
+        assert all(line.startswith("ok   ") for line in told.stdout.splitlines())
+        items = json.loads(host.run(["criu-lazy", "check", "--json"]).stdout)
+        assert {"pycriu", "criu check", "userfaultfd events"} <= {item["name"] for item in items}
+    told = hosts.src.run(["env", "PATH=/nowhere", "/usr/bin/python3", "-m", "criu_lazy_ext.cli", "check"], check=False)
+    assert told.returncode == 1
+    assert "FAIL criu 4.1 or later: criu: No such file" in told.stdout
