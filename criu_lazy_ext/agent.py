@@ -43,7 +43,9 @@ exec timeout {timeout} sh -c 'echo ask > gate.ask && read answer < gate.answer &
 
 
 class AgentError(CriuLazyError):
-    """A request can't be carried out; the message goes to the source."""
+    """A request can't be carried out; the message goes to the source. `may_run`: yet the restored task may run."""
+
+    may_run = False
 
 
 @dataclass
@@ -240,7 +242,13 @@ class Agent:
             self.made.running = True
             self.tell_keeper()
             os.write(answer, b"go\n")
-            if await ended != 0:
+            status = await ended
+            if status < 0:
+                # The restored tasks are its ptracees by now: its death lets them go.
+                error = AgentError(f"criu restore {describe_status(status)} while it let the restored task run")
+                error.may_run = True
+                raise error
+            if status > 0:
                 raise self.restore_failed(work)
         finally:
             loop.remove_reader(ask)
@@ -325,7 +333,8 @@ class Agent:
             else:
                 raise AgentError(f"unknown operation {operation!r}: are both hosts' criu-lazy of the same version?")
         except (TimeoutError, CriuLazyError, OSError, KeyError, ValueError) as error:
-            reply = {"id": request.get("id"), "ok": False, "error": describe_error(error)}
+            may_run = getattr(error, "may_run", False)
+            reply = {"id": request.get("id"), "ok": False, "error": describe_error(error), "may_run": may_run}
         with contextlib.suppress(ChannelError):
             await self.channel.send(reply)
 

@@ -14,13 +14,18 @@ from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.profile import Destination
 
 END_WITHIN_S = 15.0
-
+# Pieces of images sent and not answered yet: MAX_PAYLOAD_BYTES each.
+MAX_WRITES = 32
 
 class HostError(CriuLazyError):
     """The other host refused a request, failed at it, or is lost."""
 
 
-class HostLost(HostError):
+class HostInDoubt(HostError):
+    """The restored task may run there, or may not."""
+
+
+class HostLost(HostInDoubt):
     """The connection to the other host's agent is gone: what it did last is not known."""
 
 
@@ -95,21 +100,36 @@ class RemoteHost:
         finally:
             self._waiting.pop(number, None)
         if not reply.get("ok"):
-            raise HostError(f"{self.name}: {reply.get('error')}")
+            kind = HostInDoubt if reply.get("may_run") else HostError
+            raise kind(f"{self.name}: {reply.get('error')}")
         return reply
 
     async def send_files(self, directory: Path) -> int:
-        """Send every image file of `directory`; returns the bytes sent."""
+        """Send every image file of `directory`; returns the bytes sent. It takes one round trip, not one a file."""
         total = 0
-        for path in sorted(directory.iterdir()):
-            if path.is_symlink() or not path.is_file() or path.suffix != ".img":
-                continue
-            first = True
-            with path.open("rb") as file:
-                while (piece := file.read(MAX_PAYLOAD_BYTES)) or first:
-                    await self.request("write", payload=piece, name=path.name, first=first)
-                    total += len(piece)
-                    first = False
+        under_way: set[asyncio.Task[Message]] = set()
+        try:
+            for path in sorted(directory.iterdir()):
+                if path.is_symlink() or not path.is_file() or path.suffix != ".img":
+                    continue
+                first = True
+                with path.open("rb") as file:
+                    while (piece := file.read(MAX_PAYLOAD_BYTES)) or first:
+                        # They are sent, and carried out, in order.
+                        request = self.request("write", payload=piece, name=path.name, first=first)
+                        under_way.add(asyncio.ensure_future(request))
+                        total += len(piece)
+                        first = False
+                        while len(under_way) >= MAX_WRITES:
+                            await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                            for task in [task for task in under_way if task.done()]:
+                                task.result()
+                                under_way.remove(task)
+            await asyncio.gather(*under_way)
+        finally:
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
         return total
 
     async def _receive(self) -> None:

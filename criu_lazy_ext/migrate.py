@@ -25,7 +25,7 @@ from criu_lazy_ext import criu, journal, relay_control
 from criu_lazy_ext.agent import run_hook
 from criu_lazy_ext.channel import Message
 from criu_lazy_ext.errors import CriuLazyError, UsageError
-from criu_lazy_ext.hosts import HostError, HostLost, RemoteHost
+from criu_lazy_ext.hosts import HostError, HostInDoubt, RemoteHost
 from criu_lazy_ext.journal import Journal
 from criu_lazy_ext.processes import Child, is_alive, start_time
 from criu_lazy_ext.profile import Profile, load
@@ -36,6 +36,7 @@ from criu_lazy_ext.source import LazyDump, PipeLimits, SourceError, find_task, i
 T = TypeVar("T")
 
 POLL_S = 0.2
+WORD_WITHIN_S = 2.0
 
 
 class State(enum.Enum):
@@ -282,6 +283,14 @@ class Migration:
             await self.dump.ask("running")
             self.enter(State.ALLOWED)
             await self.host.request("go")
+            either = {restored, self.trouble}
+            await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            # What is troubled may be the restore's very failure, whose word then comes at once.
+            await asyncio.wait({restored}, timeout=WORD_WITHIN_S)
+            if not restored.done():
+                if self.trouble.done():
+                    self.trouble.result()
+                raise HostInDoubt(f"{self.host.name}: no word of the restore's end within {timeout:g} s")
             await restored
         finally:
             asked.cancel()
@@ -393,7 +402,7 @@ class Migration:
             await self.freeze()
             try:
                 await self.restore()
-            except HostLost:
+            except HostInDoubt:
                 raise
             except HostError:
                 force = True  # the agent lives and says that the restore failed: nothing runs there
@@ -401,7 +410,7 @@ class Migration:
             await self.hooks("after_restore", fatal=False)
             await self.drain()
             await self.commit()
-        except CriuLazyError as error:
+        except (CriuLazyError, OSError) as error:
             if self.state in (State.RUNNING, State.DRAINED) or (self.state is State.ALLOWED and not force):
                 self.stop_undecided(str(error))
             elif self.state is not State.COMMITTED:

@@ -269,15 +269,15 @@ def test_twenty_migrations_in_a_row(worker: Worker) -> None:
 
 HOLD = "hooks: {before_restore: [{run: 'touch /run/held; while test -e /run/held; do sleep 0.05; done'}]}\n"
 # Run by criu itself at one of its stages.
-HOLD_SCRIPT = '#!/bin/sh\n[ "$CRTOOLS_SCRIPT_ACTION" != "$(cat /srv/hold-at)" ] || { touch /run/held; sleep 2; }\n'
+HOLD_SCRIPT = '#!/bin/sh\n[ "$CRTOOLS_SCRIPT_ACTION" != "$(cat /srv/hold-at)" ] || { touch /run/held; sleep SECS; }\n'
 
 
-def held(testbed: Testbed, profile: str, *, at: str = "", host: Host | None = None) -> Migration:
+def held(testbed: Testbed, profile: str, *, at: str = "", host: Host | None = None, seconds: int = 2) -> Migration:
     """A migration that waits before the restore, or where criu comes to the stage `at` on `host`."""
     host = host or testbed.src
     host.run(["rm", "-f", "/run/held"])
     if at:
-        host.write("/srv/hold.sh", HOLD_SCRIPT)
+        host.write("/srv/hold.sh", HOLD_SCRIPT.replace("SECS", str(seconds)))
         host.write("/srv/hold-at", at)
         host.run(["chmod", "+x", "/srv/hold.sh"])
     migration = Migration(testbed, profile)
@@ -458,6 +458,44 @@ def test_agent_killed_while_memory_follows(worker: Worker) -> None:
     assert migration.end() == COMMITTED, migration.stderr
     assert worker.answers(worker.testbed.dst) == "right\n"
     assert "waiting for the last page" in migration.report["warnings"][0]
+
+
+# criu's stage just before it lets the restored tasks go, past the point of no return.
+def held_on_the_way(testbed: Testbed, seconds: int = 2) -> Migration:
+    migration = held(testbed, BASE + HOLD_RESTORE, at="pre-resume", host=testbed.dst, seconds=seconds)
+    assert migration.is_in("allowed")
+    return migration
+
+
+def assert_in_doubt(worker: Worker, migration: Migration, says: str) -> None:
+    """Neither end is given up by itself; both can be, by hand."""
+    testbed = worker.testbed
+    assert migration.end() == UNDECIDED, migration.stderr
+    assert says in migration.report["message"]
+    assert "the source stays frozen" in migration.report["message"]
+    assert worker.is_on(testbed.src)
+    testbed.dst.run(["pkill", "-9", "-x", "patterned_task"], check=False)
+    assert migration.decide("--abort").returncode == 1
+    assert migration.decide("--abort", "--force").returncode == 0
+    assert worker.answers(testbed.src) == "right\n"
+
+
+def test_a_restore_killed_as_it_lets_the_task_run_is_no_roll_back(worker: Worker) -> None:
+    migration = held_on_the_way(worker.testbed)
+    kill(worker.testbed.dst, "criu restore")
+    assert_in_doubt(worker, migration, "dst: criu restore was killed by SIGKILL while it let the restored task run")
+
+
+def test_ssh_killed_as_the_task_is_let_run_is_no_roll_back(worker: Worker) -> None:
+    migration = held_on_the_way(worker.testbed)
+    kill(worker.testbed.src, "ssh", "criu-lazy agent")
+    assert_in_doubt(worker, migration, "dst: the connection was closed")
+
+
+def test_stopped_as_the_task_is_let_run_is_no_roll_back(worker: Worker) -> None:
+    migration = held_on_the_way(worker.testbed, seconds=20)
+    migration.process.send_signal(signal.SIGINT)
+    assert_in_doubt(worker, migration, "stopped by SIGINT")
 
 
 def stopped(worker: Worker, stop: Callable[[Migration], object]) -> Migration:
