@@ -36,8 +36,10 @@ class Report:
         self.merged_faults = int(stats["merged_faults"])
         histogram = [int(count) for count in stats["fault_wait_us"]]
         if sum(histogram):
-            self.fault_wait_us = {f"p{q:g}": percentile(histogram, q / 100) for q in (50, 99)}
-            self.fault_wait_us["max"] = float(stats["fault_wait_max_us"])
+            longest = float(stats["fault_wait_max_us"])
+            # A bucket's bound may lie above the longest wait in it.
+            self.fault_wait_us = {f"p{q:g}": min(percentile(histogram, q / 100), longest) for q in (50, 99)}
+            self.fault_wait_us["max"] = longest
 
     def as_json(self) -> dict[str, Any]:
         """All of it, ready for json.dump."""
