@@ -33,7 +33,10 @@ class Engine:
         max_in_flight_bytes: int = 0,
         wire_version: int = 0,
     ) -> None:
-        """Descriptors are borrowed; `log_start` is the time.monotonic() that log lines count from. 0 stands for the engine's own choice. Raises EngineError."""
+        """Descriptors are borrowed; `log_start` is the time.monotonic() that log lines count from.
+
+        0 stands for the engine's own choice. Raises EngineError.
+        """
         try:
             from criu_lazy_ext import _engine
         except ImportError as error:

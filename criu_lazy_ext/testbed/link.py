@@ -17,8 +17,8 @@ from criu_lazy_ext.testbed.host import Host
 BARE_DEVICE = "mig0"
 DELAYED_DEVICE = "mig0far"
 NETWORK, NETWORK6 = "10.77.0.0/24", "fd77::/64"
-# What hosts of this Debian have by default; the machine's own kernel may default to BBR, which paces a bare veth down to
-# a third of what it carries. Set on the route, as the sysctl is not to be had in a network namespace.
+# What hosts of this Debian have by default; the machine's own kernel may default to BBR, which paces a bare veth down
+# to a third of what it carries. Set on the route, as the sysctl is not to be had in a network namespace.
 CONGESTION = "cubic"
 
 ETHERNET_HEADER_BYTES = 14
