@@ -58,6 +58,8 @@ class Made:
     restore: int = 0  # the same
     restore_began: int = 0  # in clock ticks since boot
     running: bool = False  # the restored task was let run
+    touched: bool = False  # a hook ran here, or images came
+    undo_hooks: list[dict[str, Any]] = field(default_factory=list)  # {"run", "env", "timeout"}
 
     def kill_restored(self) -> None:
         """Kill the restore and whatever it restored; wait until they are gone."""
@@ -76,12 +78,17 @@ class Made:
         self.restore = 0
 
     def undo(self) -> None:
-        """Kill everything and remove the files; nothing is made then. Not for when the restored task runs."""
+        """Kill everything, remove the files, run the hooks for it. Not for when the restored task runs."""
         self.kill_restored()
         if self.daemon:
             kill_group(self.daemon)
         if self.directory:
             shutil.rmtree(self.directory, ignore_errors=True)
+        for hook in self.undo_hooks if self.touched else []:
+            try:
+                asyncio.run(run_hook(hook["run"], hook["env"], hook["timeout"]))
+            except (CriuLazyError, OSError) as error:
+                print(f"criu-lazy agent: warning: after_rollback: {error}", file=sys.stderr, flush=True)
 
 
 class Agent:
@@ -104,6 +111,12 @@ class Agent:
         with contextlib.suppress(OSError):
             os.write(self.keeper, json.dumps(asdict(self.made)).encode() + b"\n")
 
+    def touch(self) -> None:
+        """From now on there is something that the hooks of a roll back may have to undo."""
+        if not self.made.touched:
+            self.made.touched = True
+            self.tell_keeper()
+
     # ---- requests ----
 
     async def hello(self, request: Message) -> Message:
@@ -118,7 +131,7 @@ class Agent:
         return {}
 
     async def prepare(self, request: Message) -> Message:
-        """Check this host and make the migration's directory: {"directory", "pids", "keep"}."""
+        """Check this host and make the migration's directory: {"directory", "pids", "keep", "undo_hooks"}."""
         checked = await asyncio.to_thread(lambda: criu.requirements(source=False, destination=True))
         problems = [f"{item.name}: {item.problem}" for item in checked if item.problem]
         pids = [int(pid) for pid in request["pids"]]
@@ -131,7 +144,7 @@ class Agent:
         if problems:
             raise AgentError("; ".join(problems))
         self.keep_files = bool(request["keep"])
-        self.made = Made(str(directory), pids)
+        self.made = Made(str(directory), pids, undo_hooks=request["undo_hooks"])
         self.tell_keeper()
         try:
             (directory / "images").mkdir(parents=True, mode=0o700)
@@ -159,6 +172,7 @@ class Agent:
         if "/" in name or name in ("", ".", ".."):
             raise AgentError(f"not the name of an image: {name!r}")
         path = self.images() / name
+        self.touch()
         try:
             with path.open("wb" if request.get("first") else "ab") as file:
                 file.write(payload)
@@ -168,6 +182,7 @@ class Agent:
 
     async def hook(self, request: Message) -> Message:
         """Run a command: {"run", "env", "timeout"}."""
+        self.touch()
         await run_hook(request["run"], request["env"], float(request["timeout"]))
         return {}
 
@@ -357,7 +372,7 @@ class Agent:
         for task in self.background:
             task.cancel()
         await asyncio.gather(*self.background, return_exceptions=True)
-        self.made.undo()
+        await asyncio.to_thread(self.made.undo)
         self.made = Made()
         self.tell_keeper()
         return 1

@@ -25,7 +25,7 @@ from criu_lazy_ext import criu, journal, relay_control
 from criu_lazy_ext.agent import run_hook
 from criu_lazy_ext.channel import Message
 from criu_lazy_ext.errors import CriuLazyError, UsageError
-from criu_lazy_ext.hosts import HostError, HostInDoubt, RemoteHost
+from criu_lazy_ext.hosts import END_WITHIN_S, HostError, HostInDoubt, RemoteHost
 from criu_lazy_ext.journal import Journal
 from criu_lazy_ext.processes import Child, is_alive, start_time
 from criu_lazy_ext.profile import Profile, load
@@ -101,6 +101,7 @@ class Migration:
         self.dump_started = 0.0
         self.address = ""  # of the page server, as the destination is told
         self.resumed = 0.0
+        self.hooked = False  # a hook ran
 
     def enter(self, state: State) -> None:
         """Go to `state`, durably."""
@@ -196,7 +197,7 @@ class Migration:
         destination_directory = self.profile.directories.destination / f"{self.name}-{os.getpid()}-{int(time.time())}"
         await self.host.request(
             "prepare", directory=str(destination_directory), pids=ids_of_tree(self.pid), keep=self.profile.keep_files,
-            within=60,
+            undo_hooks=self.undo_hooks(), within=60,
         )  # fmt: skip
         self.limits.raise_()
         if self.journal is not None:
@@ -336,14 +337,29 @@ class Migration:
         self.progress.phase("every page arrived; the source task is gone")
         await self.hooks("after_commit", fatal=False)
 
-    async def hooks(self, phase: str, fatal: bool = True) -> None:
-        """Run the profile's hooks of `phase`, in order. A failure is trouble, or only a warning."""
-        environment = {
+    def hook_environment(self, phase: str) -> dict[str, str]:
+        return {
             "CRIU_LAZY_PHASE": phase,
             "CRIU_LAZY_PID": str(self.pid),
             "CRIU_LAZY_DESTINATION": self.report.destination,
         }
+
+    def undo_hooks(self) -> list[dict[str, Any]]:
+        """The destination's hooks for a roll back: it runs them itself, also when nobody can tell it any more."""
+        environment = self.hook_environment("after_rollback")
+        return [
+            {"run": hook.run, "env": environment, "timeout": hook.timeout}
+            for hook in self.profile.hooks.get("after_rollback", [])
+            if hook.on == "destination"
+        ]
+
+    async def hooks(self, phase: str, fatal: bool = True) -> None:
+        """Run the profile's hooks of `phase`, in order. A failure is trouble, or only a warning."""
+        environment = self.hook_environment(phase)
         for hook in self.profile.hooks.get(phase, []):
+            if phase == "after_rollback" and hook.on == "destination":
+                continue  # see undo_hooks
+            self.hooked = True
             try:
                 if hook.on == "source":
                     step: Awaitable[Any] = run_hook(hook.run, environment, hook.timeout)
@@ -379,7 +395,9 @@ class Migration:
         self.report.outcome = "rolled-back" if frozen else "failed"
         self.report.message = f"{reason}; the source task {'runs on' if alive else 'is NOT running'}"
         self.enter(State.ROLLED_BACK if frozen else State.FAILED)
-        if frozen:
+        if self.host is not None:
+            await self.host.close(END_WITHIN_S + sum(hook["timeout"] for hook in self.undo_hooks()))
+        if frozen or self.hooked:
             await self.hooks("after_rollback", fatal=False)
 
     def stop_undecided(self, reason: str) -> None:

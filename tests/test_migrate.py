@@ -370,6 +370,43 @@ def test_a_hook_that_takes_too_long_is_killed(worker: Worker) -> None:
     assert pids_of(worker.testbed.dst, "sleep 1234") == []
 
 
+UNDO = """
+hooks:
+  before_dump:
+    - {run: touch /srv/here}
+  before_restore:
+    - {run: touch /srv/there, on: destination}
+    - {run: 'touch /run/held; sleep 20; true'}
+  after_rollback:
+    - {run: rm /srv/here}
+    - {run: rm /srv/there, on: destination}
+"""
+
+
+@pytest.mark.parametrize("victim", ["nobody", "ssh", "agent"])
+def test_hooks_undo_on_both_ends_whoever_dies(worker: Worker, victim: str) -> None:
+    src, dst = worker.testbed.src, worker.testbed.dst
+    migration = held(worker.testbed, BASE + UNDO)
+    if victim == "nobody":
+        migration.process.send_signal(signal.SIGINT)
+    elif victim == "ssh":
+        kill(src, "ssh", "criu-lazy agent")
+    else:
+        dst.run(["kill", "-9", str(max(pids_of(dst, "python", "criu-lazy agent")))])
+    assert_stayed(worker, migration)
+    assert migration.report["warnings"] == []
+    assert src.run(["test", "-e", "/srv/here"], check=False).returncode == 1
+    eventually(lambda: dst.run(["test", "-e", "/srv/there"], check=False).returncode == 1, "the destination undid")
+
+
+def test_a_hook_before_the_dump_is_undone_though_nothing_was_frozen(worker: Worker) -> None:
+    hooks = "hooks: {before_dump: [{run: touch /srv/here}, {run: 'false'}], after_rollback: [{run: rm /srv/here}]}\n"
+    migration = Migration(worker.testbed, BASE + hooks)
+    assert migration.end() == FAILED, migration.stderr
+    assert migration.report["warnings"] == []
+    assert worker.testbed.src.run(["test", "-e", "/srv/here"], check=False).returncode == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("state", ["dumping", "serving"])
 def test_stopped_by_a_signal(worker: Worker, number: signal.Signals, state: str) -> None:
