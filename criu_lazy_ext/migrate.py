@@ -21,7 +21,7 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from criu_lazy_ext import criu, journal, relay_control
+from criu_lazy_ext import __version__, criu, journal, relay_control
 from criu_lazy_ext.agent import run_hook
 from criu_lazy_ext.channel import Message
 from criu_lazy_ext.errors import CriuLazyError, UsageError
@@ -186,11 +186,15 @@ class Migration:
         self.host = await RemoteHost.connect(self.profile.destination, silence, self.on_event)
         self.watchers.append(asyncio.ensure_future(self._watch_host(self.host)))
         hello = await self.host.hello(silence)
+        if hello["version"] != __version__:
+            raise SourceError(f"criu-lazy {__version__} here, {hello['version']} at {self.host.name}: install the same")
         mine = await asyncio.to_thread(criu.version)
         theirs = tuple(hello["criu"])
         if theirs[:2] < mine[:2]:
             versions = f"{'.'.join(map(str, mine))} at the source, {'.'.join(map(str, theirs))} at the destination"
             raise SourceError(f"criu {versions}: an older criu can't restore a newer one's images")
+        if self.profile.daemon == "stock" and criu.wire_version(theirs) != criu.wire_version(mine):
+            raise SourceError("criu's own lazy-pages there doesn't speak this criu's protocol: use daemon: criu-lazy")
         self.address = self.profile.source.address or hello["peer"]
         await self.check_reachable()
         self.prepare_directory()
@@ -322,6 +326,8 @@ class Migration:
         if self.trouble.done():
             self.trouble.result()
         self.report.transfer_s = time.monotonic() - self.resumed
+        if not self.report.lazy_pages:  # stock's daemon doesn't tell; the page server does
+            self.report.received_bytes = int((await self.dump.ask("state"))["bytes"])
         self.enter(State.DRAINED)
 
     async def commit(self) -> None:
@@ -383,7 +389,7 @@ class Migration:
         """Before the point of no return (or the restore is known to have failed): the source task runs on."""
         self.stop_watching()
         frozen = self.state is not State.PREFLIGHT
-        self.progress.phase(f"rolling back: {reason}")
+        self.progress.phase(f"{'rolling back' if frozen else 'stopped'}: {reason}")
         try:
             if self.dump is not None:
                 await self.dump.roll_back(force)

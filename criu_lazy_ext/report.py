@@ -53,11 +53,10 @@ class Report:
         if self.downtime_s is not None:
             lines.append(f"  downtime  {self.downtime_s * 1e3:.0f} ms (criu dump started .. restored task let run)")
         if self.transfer_s is not None:
-            memory = self.lazy_pages * PAGE_BYTES
+            memory = f" for {self.lazy_pages * PAGE_BYTES / 1e6:.0f} MB of memory" if self.lazy_pages else ""
             rate = self.received_bytes / self.transfer_s / 1e6 if self.transfer_s else 0.0
             lines.append(
-                f"  transfer  {self.transfer_s:.2f} s, {self.received_bytes / 1e6:.0f} MB for {memory / 1e6:.0f} MB "
-                f"of memory, {rate:.0f} MB/s"
+                f"  transfer  {self.transfer_s:.2f} s, {self.received_bytes / 1e6:.0f} MB{memory}, {rate:.0f} MB/s"
             )
         if self.fault_wait_us:
             waits = ", ".join(f"{name} {value / 1e3:.2f}" for name, value in self.fault_wait_us.items())

@@ -16,6 +16,7 @@ from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.processes import Child
 from criu_lazy_ext.profile import Profile, Task
 
+FIND_TIMEOUT_S = 30.0
 PREPARE_TIMEOUT_S = 30.0
 END_TIMEOUT_S = 30.0
 
@@ -36,7 +37,11 @@ def find_task(task: Task) -> int:
             raise SourceError(f"task.pidfile: {where}: {error.strerror}") from error
     else:
         where = f"task.command: {task.command!r}"
-        done = subprocess.run(["/bin/sh", "-c", str(task.command)], capture_output=True, text=True, check=False)
+        command = ["/bin/sh", "-c", str(task.command)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=FIND_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            raise SourceError(f"{where} took longer than {FIND_TIMEOUT_S:g} s") from None
         if done.returncode:
             raise SourceError(f"{where} ended with status {done.returncode}: {done.stderr.strip()}")
         text = done.stdout
