@@ -209,6 +209,7 @@ def test_page_server_and_guardian_killed_at_once_roll_back(source: LazySource, u
     for number in (signal.SIGSTOP, signal.SIGKILL):
         for pid in both:
             os.kill(pid, number)
+    os.kill(server.pid, signal.SIGCONT)  # nsenter stops itself when what it runs is stopped
     server.wait(30)
     assert ended(source.dump) == 1
     assert source.task_is_alive()
