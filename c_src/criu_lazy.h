@@ -43,6 +43,15 @@ struct cl_config {
 	uint64_t max_in_flight_bytes; /* cap on what is asked of the page server at once; 0: the default */
 };
 
+/* TLS with the page server, by x509 on both sides, as criu's options. Paths; NULL: criu's default place. */
+struct cl_tls_config {
+	const char *ca_cert;        /* NULL: the system's authorities too */
+	const char *ca_crl;         /* NULL: criu's default place, if there is one */
+	const char *cert, *key;     /* ours */
+	const char *host;           /* whom the server's certificate must name, or NULL */
+	int no_cn_verify;           /* whatever name it has will do */
+};
+
 /*
  * Counters since start. fault_wait_us: from reading a fault's event to waking its thread, by bucket: bucket i
  * holds waits below 2^(i/4) us (four to an octave), the last one all the rest.
@@ -85,7 +94,17 @@ int cl_engine_add_task(struct cl_engine *engine, int32_t pid, const struct cl_vm
 /* The pagemap images announced so far tell the protocol: 1, 2, or 0 where they have no entry. */
 int cl_engine_wire_version(const struct cl_engine *engine);
 
-/* Give the engine its page server connection after cl_engine_new (owned by the engine from then on). */
+/*
+ * The page server is to be spoken to by TLS: loads the files. Before cl_engine_set_remote. -ENOSYS if the engine
+ * was built without GnuTLS, -EBADF for a file that can't be used.
+ */
+int cl_engine_set_tls(struct cl_engine *engine, const struct cl_tls_config *tls);
+
+/*
+ * Give the engine its page server connection after cl_engine_new (owned by the engine from then on, on failure
+ * too). With TLS this is the handshake: it waits up to 10 s, and ends with -EINTR at a caught signal; a server
+ * that is not the one meant is left before it can take the end of the connection for success: -EACCES.
+ */
 int cl_engine_set_remote(struct cl_engine *engine, int remote_fd);
 
 /*

@@ -85,6 +85,8 @@ void cl_engine_free(struct cl_engine *engine)
 		free(image->pages);
 		cl_image_free(image);
 	}
+	cl_tls_free(engine->remote.tls);
+	cl_tls_credentials_free(engine->tls);
 	if (engine->remote.fd >= 0)
 		close(engine->remote.fd);
 	cl_schedule_free(&engine->schedule);
@@ -218,13 +220,37 @@ int cl_engine_wire_version(const struct cl_engine *engine)
 	return engine->wire_version;
 }
 
+/* Before anything is asked: protect the source's tasks (pages_remote.h). 0 or -errno. */
+static int send_byte_ahead(struct cl_engine *engine)
+{
+	if (!engine->has_remote || !first_remote_image(engine))
+		return 0;
+	return cl_remote_send(&engine->remote, NULL, 0, true);
+}
+
+int cl_engine_set_tls(struct cl_engine *engine, const struct cl_tls_config *tls)
+{
+	if (engine->has_remote || engine->tls)
+		return -EEXIST;
+	return cl_tls_load(tls, &engine->tls, engine->error, sizeof(engine->error));
+}
+
 int cl_engine_set_remote(struct cl_engine *engine, int remote_fd)
 {
+	struct cl_tls *tls = NULL;
+	int ret;
+
 	if (engine->has_remote)
 		return -EEXIST;
-	engine->remote.fd = remote_fd;
+	cl_remote_init(&engine->remote, remote_fd, NULL, 1);
 	engine->has_remote = true;
-	return 0;
+	if (!engine->tls)
+		return 0;
+	ret = cl_tls_start(engine->tls, remote_fd, &tls, engine->error, sizeof(engine->error));
+	if (ret < 0)
+		return ret;
+	engine->remote.tls = tls;
+	return send_byte_ahead(engine);
 }
 
 /* Settle what add_task and set_remote left open. */
@@ -243,8 +269,7 @@ static int prepare(struct cl_engine *engine)
 		}
 	}
 	/* Without any entry nothing is asked, and CLOSE is understood in either version's first word. */
-	if (engine->has_remote)
-		cl_remote_init(&engine->remote, engine->remote.fd, version ? version : 1);
+	engine->remote.version = version ? version : 1;
 	cl_flow_init(&engine->flow, max_in_flight ? max_in_flight : DEFAULT_IN_FLIGHT, cl_now_us());
 	if (engine->has_remote)
 		cl_flow_round_trip(&engine->flow, cl_remote_min_rtt_us(&engine->remote));
@@ -252,14 +277,7 @@ static int prepare(struct cl_engine *engine)
 	return 0;
 }
 
-/* ---- asking ----
- *
- * The byte ahead. A stock source takes the end of its connection for success, and kills its task; but an end in the
- * middle of a header makes it give up, and its task runs on. So as long as no task runs here, the first byte of the
- * next request is always sent already: whatever kills this process, the source's task lives.
- */
-
-static const uint8_t first_byte_of_a_get = CL_WIRE_GET;
+/* ---- asking ---- */
 
 /* The next request that may be sent now. */
 static bool next_request(struct cl_engine *engine, struct cl_pick *pick)
@@ -282,16 +300,17 @@ static bool next_request(struct cl_engine *engine, struct cl_pick *pick)
 
 void cl_engine_ask(struct cl_engine *engine)
 {
-	size_t header_bytes = cl_wire_header_bytes(engine->remote.version), bytes, skip;
-	uint8_t out[REQUESTS_A_SEND * CL_WIRE_MAX_BYTES + sizeof(first_byte_of_a_get)];
+	size_t header_bytes = cl_wire_header_bytes(engine->remote.version), bytes;
+	uint8_t out[REQUESTS_A_SEND * CL_WIRE_MAX_BYTES];
 	struct cl_pick pick;
+	bool byte_ahead;
 	int ret;
 
 	if (!engine->has_remote || engine->sending)
 		return;
 	engine->sending = true;
 	while (!engine->stopping) {
-		for (bytes = 0; bytes + header_bytes < sizeof(out) && next_request(engine, &pick);
+		for (bytes = 0; bytes + header_bytes <= sizeof(out) && next_request(engine, &pick);
 		     bytes += header_bytes) {
 			struct cl_request request = { .image = pick.image,
 						      .index = pick.index,
@@ -303,13 +322,11 @@ void cl_engine_ask(struct cl_engine *engine)
 		}
 		if (!bytes)
 			break;
-		skip = engine->byte_ahead;
-		engine->byte_ahead = !engine->restored;
-		if (engine->byte_ahead)
-			out[bytes++] = first_byte_of_a_get;
+		/* As long as no task runs here: whatever kills this process, the source's task lives. */
+		byte_ahead = !engine->restored;
 		cl_engine_work_is_there(engine);
 		pthread_mutex_unlock(&engine->lock);
-		ret = cl_remote_send(&engine->remote, out + skip, bytes - skip);
+		ret = cl_remote_send(&engine->remote, out, bytes, byte_ahead);
 		pthread_mutex_lock(&engine->lock);
 		if (ret < 0)
 			cl_engine_fail(engine, -EIO, "page server: sending a request: %s", strerror(-ret));
@@ -317,19 +334,6 @@ void cl_engine_ask(struct cl_engine *engine)
 	engine->sending = false;
 	if (cl_remote_idle(&engine->remote)) /* drain() waits for both */
 		pthread_cond_broadcast(&engine->gate);
-}
-
-/* Before anything is asked: protect the source's tasks. 0 or -errno. */
-static int send_byte_ahead(struct cl_engine *engine)
-{
-	int ret;
-
-	if (!engine->has_remote || !first_remote_image(engine))
-		return 0;
-	ret = cl_remote_send(&engine->remote, &first_byte_of_a_get, 1);
-	if (ret == 0)
-		engine->byte_ahead = true;
-	return ret;
 }
 
 /* Nothing was asked since: end the request that was begun, for a page that nobody needs. Lock held. */
@@ -375,7 +379,9 @@ static void receive(struct cl_engine *engine, struct worker *worker)
 		return;
 	if (got < 0) {
 		cl_engine_fail(engine, -EIO, "page server: %s with %llu pages missing",
-			       got == -ECONNRESET ? "the connection was closed" : strerror((int)-got),
+			       got == -ECONNRESET ? "the connection was closed" :
+			       got == -EPROTO	  ? engine->remote.why :
+						    strerror((int)-got),
 			       (unsigned long long)remaining_pages(engine));
 		return;
 	}
@@ -724,14 +730,22 @@ static int watch(struct cl_engine *engine, int fd, void *tag)
 	return epoll_ctl(engine->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
+/* Until nothing is in flight. Lock held. */
+static void wait_until_idle(struct cl_engine *engine)
+{
+	while (engine->has_remote && !engine->stopping && (engine->sending || !cl_remote_idle(&engine->remote)))
+		pthread_cond_wait(&engine->gate, &engine->lock);
+}
+
 /* Answers on their way are for pages dropped meanwhile; the server must get rid of them before it hears CLOSE. */
 static void drain(struct cl_engine *engine)
 {
 	pthread_mutex_lock(&engine->lock);
-	if (engine->byte_ahead && !engine->stopping)
+	wait_until_idle(engine);
+	if (engine->remote.byte_ahead && !engine->stopping) {
 		complete_byte_ahead(engine);
-	while (engine->has_remote && !engine->stopping && (engine->sending || !cl_remote_idle(&engine->remote)))
-		pthread_cond_wait(&engine->gate, &engine->lock);
+		wait_until_idle(engine);
+	}
 	pthread_mutex_unlock(&engine->lock);
 }
 

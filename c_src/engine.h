@@ -54,6 +54,7 @@ struct cl_engine {
 	struct cl_schedule schedule;
 	struct cl_flow flow;
 	struct cl_remote remote;
+	struct cl_tls_credentials *tls; /* NULL: the page server is spoken to in plain */
 	struct cl_stats stats;
 	struct cl_image *images;
 	int wire_version;       /* as the images tell */
@@ -63,7 +64,6 @@ struct cl_engine {
 	bool has_remote;
 	bool receiving, sending;
 	unsigned int busy_workers; /* not waiting for work */
-	bool byte_ahead;        /* the first byte of the next request is sent already (engine.c, asking) */
 	bool restored;          /* criu restore is done: background transfer may run */
 	bool ending;            /* every page arrived: workers only drain the connection */
 	bool stopping;          /* failed, stopped or done: all threads leave */

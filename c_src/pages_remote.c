@@ -10,12 +10,15 @@
 
 enum { CLOSE_TIMEOUT_S = 30 };
 
-void cl_remote_init(struct cl_remote *remote, int fd, int version)
+static const uint8_t first_byte_of_a_get = CL_WIRE_GET;
+
+void cl_remote_init(struct cl_remote *remote, int fd, struct cl_tls *tls, int version)
 {
 	int on = 1;
 
 	memset(remote, 0, sizeof(*remote));
 	remote->fd = fd;
+	remote->tls = tls;
 	remote->version = version;
 	/* A request must leave at once. Not a TCP socket: nothing to set. */
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
@@ -34,10 +37,10 @@ void cl_remote_ask(struct cl_remote *remote, const struct cl_request *request, u
 	cl_wire_pack(remote->version, &header, out);
 }
 
-int cl_remote_send(struct cl_remote *remote, const uint8_t *data, size_t bytes)
+static int send_all(int fd, const uint8_t *data, size_t bytes, int flags)
 {
 	while (bytes) {
-		ssize_t sent = send(remote->fd, data, bytes, MSG_NOSIGNAL);
+		ssize_t sent = send(fd, data, bytes, MSG_NOSIGNAL | flags);
 
 		if (sent < 0) {
 			if (errno == EINTR)
@@ -50,19 +53,46 @@ int cl_remote_send(struct cl_remote *remote, const uint8_t *data, size_t bytes)
 	return 0;
 }
 
-int64_t cl_remote_receive(struct cl_remote *remote, uint8_t *buffer, size_t size, size_t *filled)
+int cl_remote_send(struct cl_remote *remote, const uint8_t *data, size_t bytes, bool byte_ahead)
+{
+	size_t skip = remote->byte_ahead && bytes;
+	int ret;
+
+	if (!bytes && remote->byte_ahead)
+		return 0;
+	if (remote->tls) {
+		ret = cl_tls_send(remote->tls, data, bytes, byte_ahead);
+	} else {
+		ret = send_all(remote->fd, data + skip, bytes - skip, byte_ahead ? MSG_MORE : 0);
+		if (ret == 0 && byte_ahead)
+			ret = send_all(remote->fd, &first_byte_of_a_get, sizeof(first_byte_of_a_get), 0);
+	}
+	if (ret == 0)
+		remote->byte_ahead = byte_ahead;
+	return ret;
+}
+
+/* What has arrived, up to size bytes; waits for the first one. Their number or -errno. */
+static int64_t receive(struct cl_remote *remote, uint8_t *data, size_t size)
 {
 	ssize_t got;
 
-	memcpy(buffer, remote->carry, remote->carried);
+	if (remote->tls)
+		return cl_tls_receive(remote->tls, data, size, &remote->why);
 	do
-		got = recv(remote->fd, buffer + remote->carried, size - remote->carried, 0);
+		got = recv(remote->fd, data, size, 0);
 	while (got < 0 && errno == EINTR);
-	if (got < 0)
-		return -errno;
-	if (got == 0)
-		return -ECONNRESET;
-	*filled = remote->carried + (size_t)got;
+	return got < 0 ? -errno : got == 0 ? -ECONNRESET : got;
+}
+
+int64_t cl_remote_receive(struct cl_remote *remote, uint8_t *buffer, size_t size, size_t *filled)
+{
+	int64_t got;
+
+	memcpy(buffer, remote->carry, remote->carried);
+	got = receive(remote, buffer + remote->carried, size - remote->carried);
+	if (got > 0)
+		*filled = remote->carried + (size_t)got;
 	return got;
 }
 
@@ -152,33 +182,37 @@ static int send_command(struct cl_remote *remote, enum cl_wire_cmd command)
 	uint8_t out[CL_WIRE_MAX_BYTES];
 
 	cl_wire_pack(remote->version, &header, out);
-	return cl_remote_send(remote, out, cl_wire_header_bytes(remote->version));
+	return cl_remote_send(remote, out, cl_wire_header_bytes(remote->version), false);
 }
 
 int cl_remote_roll_back(struct cl_remote *remote)
 {
+	/* In a plain stream the byte ahead began a GET. What follows makes a command of it that nobody knows. */
+	if (!remote->tls)
+		remote->byte_ahead = false;
 	return send_command(remote, CL_WIRE_ROLLBACK);
 }
 
 int cl_remote_close(struct cl_remote *remote)
 {
 	struct timeval timeout = { .tv_sec = CLOSE_TIMEOUT_S };
-	int32_t status;
-	ssize_t got;
+	uint8_t status[4];
+	size_t filled = 0;
+	int64_t got;
 	int ret = send_command(remote, CL_WIRE_CLOSE);
 
 	if (ret < 0)
 		return ret;
 	(void)setsockopt(remote->fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
-	do
-		got = recv(remote->fd, &status, sizeof(status), MSG_WAITALL);
-	while (got < 0 && errno == EINTR);
-	if (got < 0)
-		return errno == EAGAIN ? -ETIMEDOUT : -errno;
-	if (got != sizeof(status))
-		return -ECONNRESET;
-	if (status != 0)
+	for (; filled < sizeof(status); filled += (size_t)got) {
+		got = receive(remote, status + filled, sizeof(status) - filled);
+		if (got < 0)
+			return got == -EAGAIN ? -ETIMEDOUT : (int)got;
+	}
+	if (memcmp(status, "\0\0\0", sizeof(status)) != 0)
 		return broken(remote, "ended with an error of its own");
+	if (remote->tls)
+		cl_tls_await_bye(remote->tls);
 	return 0;
 }
 

@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "space.h"
+#include "tls.h"
 #include "wire.h"
 
 #define CL_REMOTE_REQUESTS 4096 /* in flight at most; a power of two */
@@ -38,7 +39,9 @@ struct cl_segment {
 
 struct cl_remote {
 	int fd;
+	struct cl_tls *tls;        /* NULL: a plain stream */
 	int version;
+	bool byte_ahead;           /* the first byte of what is sent next is sent already; the sender's */
 	struct cl_request requests[CL_REMOTE_REQUESTS]; /* ring: [answered, asked) are in flight */
 	uint64_t asked, answered;
 	struct cl_request answer;  /* being received: what is left of it */
@@ -47,8 +50,8 @@ struct cl_remote {
 	const char *why;
 };
 
-/* fd is owned by the caller. version: 1 or 2. */
-void cl_remote_init(struct cl_remote *remote, int fd, int version);
+/* fd, and tls over it or NULL, are owned by the caller. version: 1 or 2. */
+void cl_remote_init(struct cl_remote *remote, int fd, struct cl_tls *tls, int version);
 
 static inline bool cl_remote_idle(const struct cl_remote *remote)
 {
@@ -63,8 +66,14 @@ static inline bool cl_remote_full(const struct cl_remote *remote)
 /* Note a request as asked and write its header (cl_wire_header_bytes of them) to out. Not when full. */
 void cl_remote_ask(struct cl_remote *remote, const struct cl_request *request, uint8_t *out);
 
-/* Write `bytes` bytes to the connection. 0 or -errno. */
-int cl_remote_send(struct cl_remote *remote, const uint8_t *data, size_t bytes);
+/*
+ * Write whole headers, `bytes` bytes of them or none, to the connection; byte_ahead: and the first byte of what
+ * comes next (of a GET, or of any TLS record). 0 or -errno.
+ *
+ * The byte ahead. A stock source takes the end of its connection for success, and kills its task; but an end in the
+ * middle of a header, or of a TLS record, makes it give up, and its task runs on.
+ */
+int cl_remote_send(struct cl_remote *remote, const uint8_t *data, size_t bytes, bool byte_ahead);
 
 /*
  * Read what has arrived, waiting for the first byte: up to size bytes (size > 2 * CL_PAGE_SIZE) of buffer are

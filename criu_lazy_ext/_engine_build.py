@@ -1,5 +1,6 @@
 """cffi build of the C engine (c_src/) as criu_lazy_ext._engine; used by setup.py only.
 
+TLS needs GnuTLS (Debian's libgnutls28-dev); without it the build succeeds, and --tls is refused at run time.
 CRIU_LAZY_SANITIZE=address,undefined or =thread makes a sanitizer build (see `make check-sanitizers`).
 """
 
@@ -7,6 +8,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import subprocess
+import sys
+import sysconfig
+import tempfile
 from pathlib import Path
 
 from cffi import FFI
@@ -34,7 +40,23 @@ def flags() -> tuple[list[str], list[str]]:
     return compile_flags, link_flags
 
 
+def has_gnutls() -> bool:
+    """Whether a program that uses GnuTLS compiles and links here."""
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    program = "#include <gnutls/gnutls.h>\nint main(void) { return gnutls_check_version(GNUTLS_VERSION) == 0; }\n"
+    with tempfile.TemporaryDirectory() as directory:
+        output = str(Path(directory) / "program")
+        command = [*compiler, "-x", "c", "-", "-o", output, "-lgnutls"]
+        try:
+            return subprocess.run(command, input=program, text=True, capture_output=True).returncode == 0
+        except OSError:
+            return False
+
+
 compile_args, link_args = flags()
+tls = has_gnutls()
+if not tls:
+    print("criu-lazy: no GnuTLS (libgnutls28-dev) here: building without TLS", file=sys.stderr)
 ffibuilder = FFI()
 for public_header in PUBLIC_HEADERS:
     ffibuilder.cdef(declarations((C_SRC / public_header).read_text()))
@@ -44,6 +66,8 @@ ffibuilder.set_source(
     sources=[os.path.relpath(source, C_SRC.parent) for source in sorted(C_SRC.glob("*.c"))],
     include_dirs=[os.path.relpath(C_SRC, C_SRC.parent)],
     depends=[os.path.relpath(header, C_SRC.parent) for header in sorted(C_SRC.glob("*.h"))],
+    define_macros=[("CL_WITH_TLS", "1")] if tls else [],
+    libraries=["gnutls"] if tls else [],
     extra_compile_args=compile_args,
     extra_link_args=link_args,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from criu_lazy_ext.errors import CriuLazyError
@@ -74,8 +75,31 @@ class Engine:
         """Protocol version that the pagemap images tell: 1, 2, or 0 if they have no entry."""
         return int(self._lib.cl_engine_wire_version(self._engine))
 
+    def set_tls(
+        self,
+        *,
+        ca_cert: str | None,
+        ca_crl: str | None,
+        cert: str | None,
+        key: str | None,
+        host: str | None,
+        no_cn_verify: bool,
+    ) -> None:
+        """Load what TLS to the page server needs, before set_remote; None: criu's default file, or no host to check.
+
+        Raises EngineError for a file that can't be used, or if the engine was built without TLS.
+        """
+        paths = {"ca_cert": ca_cert, "ca_crl": ca_crl, "cert": cert, "key": key, "host": host}
+        texts = {name: self._ffi.new("char[]", os.fsencode(text)) for name, text in paths.items() if text is not None}
+        config = self._ffi.new("struct cl_tls_config *", texts)
+        config.no_cn_verify = no_cn_verify
+        self._check(self._lib.cl_engine_set_tls(self._engine, config), "TLS")
+
     def set_remote(self, fd: int) -> None:
-        """Hand over a connected socket to the page server. Raises EngineError."""
+        """Hand over a connected socket to the page server; with set_tls, blocks for the handshake, at most 10 s.
+
+        Raises EngineError.
+        """
         self._check(self._lib.cl_engine_set_remote(self._engine, fd), "page server connection")
 
     def run(self, restore_fd: int) -> int:
@@ -99,8 +123,6 @@ class Engine:
 
     def _check(self, result: int, subject: str) -> None:
         if result < 0:
-            import os
-
             raise EngineError(self.error() or f"{subject}: {os.strerror(-result)}")
 
     def _text(self, text: Any) -> str:

@@ -18,7 +18,7 @@ import time
 from criu_lazy_ext import __version__, criu_options, page_client
 from criu_lazy_ext.criu_log import INFO, Log
 from criu_lazy_ext.criu_options import Options
-from criu_lazy_ext.engine import Engine
+from criu_lazy_ext.engine import Engine, EngineError
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.getopt_long import OptionError
 from criu_lazy_ext.images import Images
@@ -107,6 +107,7 @@ def serve(options: Options, log: Log, signals: StopSignals) -> int:
     )
     stats = Stats(engine, options.stats_fd)
     try:
+        page_client.set_tls(engine, options)
         _add_tasks(engine, images, pids, log)
         connection = _accept(listener, signals, stats)
         if options.page_server:
@@ -114,7 +115,12 @@ def serve(options: Options, log: Log, signals: StopSignals) -> int:
             signals.wait(connection.fileno(), select.POLLIN)
             if not connection.recv(1, socket.MSG_PEEK):
                 raise LazyPagesError("criu restore hung up before any task was there: see its log")
-            engine.set_remote(page_client.connect(options, signals.wait, log))
+            connected = page_client.connect(options, signals.wait, log)
+            try:
+                engine.set_remote(connected)
+            except EngineError:
+                signals.check()  # one ends a TLS handshake
+                raise
         _run(engine, connection.detach(), signals, stats, log)
     except CriuLazyError as error:
         stats.write("failed", str(error))

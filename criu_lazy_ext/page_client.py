@@ -1,4 +1,4 @@
-"""The connection to a page server: name resolution, connect, and, one day, TLS."""
+"""The connection to a page server: name resolution, connect, and what TLS over it (the engine's) needs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from criu_lazy_ext.criu_log import Log
     from criu_lazy_ext.criu_options import Options
+    from criu_lazy_ext.engine import Engine
 
 
 class PageServerError(CriuLazyError):
@@ -26,12 +27,31 @@ def check(options: Options) -> None:
     """Refuse what can't work before anything is touched; raises PageServerError."""
     if not options.page_server:
         return
-    if options.tls:  # TLS is wired in here and in connect(), once the engine has it
-        raise PageServerError("--tls: not in this version; reach the page server over a private network")
     if options.ps_socket < 0 and not options.address:
         raise PageServerError("--page-server needs --address (and --port) of the page server, or --ps-socket")
     if options.ps_socket < 0 and not options.port:
         raise PageServerError("--page-server needs the --port of the page server")
+    for option in ("cacert", "cacrl", "cert", "key") if options.tls else ():
+        path = getattr(options, f"tls_{option}")
+        try:
+            if path is not None:
+                os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            raise PageServerError(f"--tls-{option} {path}: {error.strerror}") from error
+
+
+def set_tls(engine: Engine, options: Options) -> None:
+    """Make the engine speak TLS to the page server, if that is asked for; raises EngineError."""
+    if not options.page_server or not options.tls:
+        return
+    engine.set_tls(
+        ca_cert=options.tls_cacert,
+        ca_crl=options.tls_cacrl,
+        cert=options.tls_cert,
+        key=options.tls_key,
+        host=options.address,
+        no_cn_verify=options.tls_no_cn_verify,
+    )
 
 
 def connect(options: Options, wait: Callable[[int, int], None], log: Log) -> int:

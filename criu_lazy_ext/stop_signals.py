@@ -58,6 +58,11 @@ class StopSignals:
         """Like ready(), for ever."""
         self.ready(fd, events, None)
 
+    def check(self) -> None:
+        """Raises Stopped when a signal came."""
+        if self._armed and self.received:
+            raise Stopped
+
     def disarm(self) -> None:
         """The signal was heard: waits no longer end by it, and the next signal ends the process."""
         self._armed = False

@@ -12,6 +12,7 @@ TESTS = Path(__file__).resolve().parent
 C_SRC = TESTS.parent / "c_src"
 IMAGES = TESTS / "images"
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-g", "-O1", "-pthread"]
+FLAGS += ["-DCL_WITH_TLS"]  # and -lgnutls
 SANITIZERS = {"plain": [], "asan-ubsan": ["-fsanitize=address,undefined"], "tsan": ["-fsanitize=thread"]}
 MUTATIONS = "20000"
 needs_userfaultfd_events = pytest.mark.skipif(
@@ -39,7 +40,7 @@ def build(tmp_path_factory: pytest.TempPathFactory):
         if not program.exists():
             source = TESTS / "c" / f"{name}.c"
             flags = [*FLAGS, *SANITIZERS[sanitizer], f"-I{C_SRC}"]
-            command = ["gcc", *flags, "-o", str(program), str(source), *engine_objects[sanitizer]]
+            command = ["gcc", *flags, "-o", str(program), str(source), *engine_objects[sanitizer], "-lgnutls"]
             subprocess.run(command, check=True)
         return program
 

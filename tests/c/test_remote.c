@@ -101,7 +101,7 @@ static void cut_everywhere(int version)
 		int pair[2];
 
 		CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
-		cl_remote_init(&remote, pair[0], version);
+		cl_remote_init(&remote, pair[0], NULL, version);
 		ask(&remote, image, 0, 1);
 		ask(&remote, image, 5, 4);
 		ask(&remote, image, 20, 6);
@@ -128,7 +128,7 @@ static void hostile(int version, uint64_t seed)
 	int pair[2], ret, i;
 
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
-	cl_remote_init(&remote, pair[0], version);
+	cl_remote_init(&remote, pair[0], NULL, version);
 	ask(&remote, image, 0, 2);
 	ask(&remote, image, 5, 4);
 	size = answer(stream, version, 0, 2);

@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tls.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#ifdef CL_WITH_TLS
+
+#include <gnutls/gnutls.h>
+#include <gnutls/x509.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include "log.h"
+
+/* criu's, with SYSCONFDIR=/etc as distributions build it. */
+#define DEFAULT_CA_CERT "/etc/pki/CA/cacert.pem"
+#define DEFAULT_CA_CRL "/etc/pki/CA/cacrl.pem"
+#define DEFAULT_CERT "/etc/pki/criu/cert.pem"
+#define DEFAULT_KEY "/etc/pki/criu/private/key.pem"
+
+enum {
+	HANDSHAKE_US = 10 * 1000 * 1000,
+	APPLICATION_DATA = 23, /* every record's first byte once keys are agreed, but for alerts of TLS 1.2 */
+};
+
+static const uint8_t first_byte_of_a_record = APPLICATION_DATA;
+
+struct cl_tls_credentials {
+	gnutls_certificate_credentials_t x509;
+	char *host; /* whom the server's certificate must name, or NULL */
+};
+
+struct cl_tls {
+	gnutls_session_t session;
+	int fd;
+	uint64_t deadline_us; /* of the handshake; 0 after it */
+	/* the receiver's */
+	bool dont_wait;       /* the next pull may find nothing */
+	bool received;        /* something, ever */
+	int pull_errno;       /* why the last pull failed; 0: it did not */
+	char why[128];
+	/* the sender's */
+	bool byte_ahead;      /* the next record's first byte was sent */
+	bool keep_ahead;      /* send one more */
+	int push_errno;
+};
+
+/* ---- credentials ---- */
+
+static int refuse_file(const char *what, const char *path, const char *why, char *error, size_t error_size)
+{
+	snprintf(error, error_size, "TLS: %s %s: %s", what, path, why);
+	return -EBADF;
+}
+
+static int load(gnutls_certificate_credentials_t x509, const struct cl_tls_config *config, char *error,
+		size_t error_size)
+{
+	const char *ca_cert = config->ca_cert ? config->ca_cert : DEFAULT_CA_CERT;
+	const char *ca_crl = config->ca_crl ? config->ca_crl : DEFAULT_CA_CRL;
+	const char *cert = config->cert ? config->cert : DEFAULT_CERT;
+	const char *key = config->key ? config->key : DEFAULT_KEY;
+	int ret;
+
+	if (!config->ca_cert) /* none at all is no error: what counts is the server's certificate */
+		(void)gnutls_certificate_set_x509_system_trust(x509);
+	if (access(ca_cert, R_OK) == 0) {
+		ret = gnutls_certificate_set_x509_trust_file(x509, ca_cert, GNUTLS_X509_FMT_PEM);
+		if (ret <= 0)
+			return refuse_file("certificate authority", ca_cert,
+					   ret ? gnutls_strerror(ret) : "there is no certificate in it", error,
+					   error_size);
+	} else if (config->ca_cert) {
+		return refuse_file("certificate authority", ca_cert, strerror(errno), error, error_size);
+	}
+	if (access(ca_crl, R_OK) == 0) {
+		ret = gnutls_certificate_set_x509_crl_file(x509, ca_crl, GNUTLS_X509_FMT_PEM);
+		if (ret < 0)
+			return refuse_file("revocation list", ca_crl, gnutls_strerror(ret), error, error_size);
+	} else if (config->ca_crl) {
+		return refuse_file("revocation list", ca_crl, strerror(errno), error, error_size);
+	}
+	if (access(cert, R_OK) < 0)
+		return refuse_file("certificate", cert, strerror(errno), error, error_size);
+	if (access(key, R_OK) < 0)
+		return refuse_file("private key", key, strerror(errno), error, error_size);
+	ret = gnutls_certificate_set_x509_key_file(x509, cert, key, GNUTLS_X509_FMT_PEM);
+	if (ret < 0) {
+		snprintf(error, error_size, "TLS: certificate %s with private key %s: %s", cert, key,
+			 gnutls_strerror(ret));
+		return -EBADF;
+	}
+	return 0;
+}
+
+int cl_tls_load(const struct cl_tls_config *config, struct cl_tls_credentials **out, char *error, size_t error_size)
+{
+	struct cl_tls_credentials *credentials = calloc(1, sizeof(*credentials));
+	int ret;
+
+	if (!credentials)
+		goto no_memory;
+	if (config->host && !config->no_cn_verify) {
+		credentials->host = strdup(config->host);
+		if (!credentials->host)
+			goto no_memory;
+	}
+	if (gnutls_certificate_allocate_credentials(&credentials->x509) < 0)
+		goto no_memory;
+	ret = load(credentials->x509, config, error, error_size);
+	if (ret < 0) {
+		cl_tls_credentials_free(credentials);
+		return ret;
+	}
+	*out = credentials;
+	return 0;
+
+no_memory:
+	cl_tls_credentials_free(credentials);
+	snprintf(error, error_size, "TLS: no memory");
+	return -ENOMEM;
+}
+
+void cl_tls_credentials_free(struct cl_tls_credentials *credentials)
+{
+	if (!credentials)
+		return;
+	if (credentials->x509)
+		gnutls_certificate_free_credentials(credentials->x509);
+	free(credentials->host);
+	free(credentials);
+}
+
+/* ---- the socket, as GnuTLS sees it ----
+ *
+ * A pull that fails is always EAGAIN to GnuTLS, which would give the whole session up for anything else, sending
+ * included; pull_errno tells us. (An end of file would be PREMATURE_TERMINATION, in whatever state.)
+ */
+
+static ssize_t pull(gnutls_transport_ptr_t context, void *data, size_t size)
+{
+	struct cl_tls *tls = context;
+	ssize_t got;
+
+	tls->pull_errno = 0;
+	if (tls->deadline_us) {
+		struct pollfd poll_fd = { .fd = tls->fd, .events = POLLIN };
+		uint64_t now_us = cl_now_us();
+		int ready = now_us < tls->deadline_us ?
+				    poll(&poll_fd, 1, (int)((tls->deadline_us - now_us + 999) / 1000)) :
+				    0;
+
+		if (ready <= 0) {
+			tls->pull_errno = ready < 0 ? errno : ETIMEDOUT;
+			errno = EAGAIN;
+			return -1;
+		}
+	}
+	do
+		got = recv(tls->fd, data, size, tls->dont_wait ? MSG_DONTWAIT : 0);
+	while (got < 0 && errno == EINTR);
+	if (got > 0)
+		return got;
+	tls->pull_errno = got == 0 ? ECONNRESET : errno;
+	errno = EAGAIN;
+	return -1;
+}
+
+static int send_all(struct cl_tls *tls, const uint8_t *data, size_t bytes, int flags)
+{
+	while (bytes) {
+		ssize_t sent = send(tls->fd, data, bytes, MSG_NOSIGNAL | flags);
+
+		if (sent < 0) {
+			if (errno == EINTR)
+				continue;
+			tls->push_errno = errno;
+			return -1;
+		}
+		data += sent;
+		bytes -= (size_t)sent;
+	}
+	return 0;
+}
+
+static int send_byte_ahead(struct cl_tls *tls)
+{
+	if (send_all(tls, &first_byte_of_a_record, 1, 0) < 0)
+		return -1;
+	tls->byte_ahead = true;
+	return 0;
+}
+
+/* All of it, or an error. */
+static ssize_t push(gnutls_transport_ptr_t context, const void *data, size_t size)
+{
+	struct cl_tls *tls = context;
+	size_t skip = tls->byte_ahead && size;
+
+	if (skip && *(const uint8_t *)data != first_byte_of_a_record) {
+		tls->push_errno = EPROTO;
+		errno = EIO;
+		return -1;
+	}
+	if (send_all(tls, (const uint8_t *)data + skip, size - skip, tls->keep_ahead ? MSG_MORE : 0) < 0)
+		return -1;
+	tls->byte_ahead = tls->byte_ahead && !skip;
+	if (tls->keep_ahead && send_byte_ahead(tls) < 0)
+		return -1;
+	return (ssize_t)size;
+}
+
+/* ---- the handshake ---- */
+
+/* What is wrong with the server's certificate, as GnuTLS says it: sentences. */
+static void explain_certificate(gnutls_session_t session, const char *host, char *error, size_t error_size)
+{
+	unsigned int status = gnutls_session_get_verify_cert_status(session);
+	gnutls_datum_t text = { .data = NULL };
+	int length;
+
+	if (gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &text, 0) < 0)
+		text.data = NULL;
+	length = text.data ? (int)strlen((char *)text.data) : 0;
+	while (length && text.data[length - 1] == ' ')
+		length--;
+	snprintf(error, error_size, "TLS: the page server's certificate%s%s: %.*s", host ? ", asked for as " : "",
+		 host ? host : "", length, text.data ? (char *)text.data : "");
+	gnutls_free(text.data);
+}
+
+static int handshake_failed(struct cl_tls *tls, const char *host, int ret, char *error, size_t error_size)
+{
+	int reason = tls->push_errno ? tls->push_errno : tls->pull_errno;
+
+	if (ret == GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR) {
+		explain_certificate(tls->session, host, error, error_size);
+		(void)gnutls_alert_send_appropriate(tls->session, ret);
+		return -EACCES;
+	}
+	if (ret == GNUTLS_E_AGAIN || ret == GNUTLS_E_PUSH_ERROR) {
+		snprintf(error, error_size, "TLS: handshake with the page server: %s",
+			 reason == ECONNRESET ? "it closed the connection; is --tls given there, and what says its log?" :
+						strerror(reason));
+		return -reason;
+	}
+	if (ret == GNUTLS_E_FATAL_ALERT_RECEIVED)
+		snprintf(error, error_size, "TLS: handshake with the page server: it refused: %s",
+			 gnutls_alert_get_name(gnutls_alert_get(tls->session)));
+	else
+		snprintf(error, error_size, "TLS: handshake with the page server: %s", gnutls_strerror(ret));
+	(void)gnutls_alert_send_appropriate(tls->session, ret);
+	return -EPROTO;
+}
+
+int cl_tls_start(const struct cl_tls_credentials *credentials, int fd, struct cl_tls **out, char *error,
+		 size_t error_size)
+{
+	struct cl_tls *tls = calloc(1, sizeof(*tls));
+	int ret;
+
+	if (!tls) {
+		snprintf(error, error_size, "TLS: no memory");
+		return -ENOMEM;
+	}
+	tls->fd = fd;
+	ret = gnutls_init(&tls->session, GNUTLS_CLIENT);
+	if (ret < 0) {
+		free(tls);
+		snprintf(error, error_size, "TLS: %s", gnutls_strerror(ret));
+		return -ENOMEM;
+	}
+	ret = gnutls_set_default_priority(tls->session);
+	if (ret == 0)
+		ret = gnutls_credentials_set(tls->session, GNUTLS_CRD_CERTIFICATE, credentials->x509);
+	if (ret < 0) {
+		cl_tls_free(tls);
+		snprintf(error, error_size, "TLS: %s", gnutls_strerror(ret));
+		return -EPROTO;
+	}
+	/*
+	 * Checked inside the handshake: with criu's own way, after it, a client that leaves a server which it doesn't
+	 * trust looks to that server like one that has everything, and the task is killed.
+	 */
+	gnutls_session_set_verify_cert(tls->session, credentials->host, 0);
+	gnutls_transport_set_ptr(tls->session, tls);
+	gnutls_transport_set_pull_function(tls->session, pull);
+	gnutls_transport_set_push_function(tls->session, push);
+	tls->deadline_us = cl_now_us() + HANDSHAKE_US;
+	do
+		ret = gnutls_handshake(tls->session);
+	while (ret < 0 && !gnutls_error_is_fatal(ret) && !tls->pull_errno);
+	tls->deadline_us = 0;
+	if (ret < 0) {
+		ret = handshake_failed(tls, credentials->host, ret, error, error_size);
+		cl_tls_free(tls);
+		return ret;
+	}
+	*out = tls;
+	return 0;
+}
+
+void cl_tls_free(struct cl_tls *tls)
+{
+	if (!tls)
+		return;
+	gnutls_deinit(tls->session);
+	free(tls);
+}
+
+/* ---- the session ---- */
+
+int cl_tls_send(struct cl_tls *tls, const uint8_t *data, size_t bytes, bool byte_ahead)
+{
+	ssize_t sent;
+
+	if (bytes > CL_TLS_SEND_BYTES)
+		return -EMSGSIZE;
+	tls->push_errno = 0;
+	if (!bytes)
+		return byte_ahead && !tls->byte_ahead && send_byte_ahead(tls) < 0 ? -tls->push_errno : 0;
+	tls->keep_ahead = byte_ahead;
+	do
+		sent = gnutls_record_send(tls->session, data, bytes);
+	while (sent == GNUTLS_E_AGAIN || sent == GNUTLS_E_INTERRUPTED);
+	if (sent < 0)
+		return tls->push_errno ? -tls->push_errno : -EPROTO;
+	return (size_t)sent == bytes ? 0 : -EPROTO;
+}
+
+static int refused(struct cl_tls *tls, const char *what, const char *detail, const char **why)
+{
+	snprintf(tls->why, sizeof(tls->why), "%s%s", what, detail);
+	*why = tls->why;
+	return -EPROTO;
+}
+
+int64_t cl_tls_receive(struct cl_tls *tls, uint8_t *buffer, size_t size, const char **why)
+{
+	size_t total = 0;
+	ssize_t got;
+
+	for (tls->dont_wait = false; total < size;) {
+		tls->pull_errno = 0;
+		got = gnutls_record_recv(tls->session, buffer + total, size - total);
+		if (got > 0) {
+			total += (size_t)got;
+			tls->dont_wait = tls->received = true;
+			continue;
+		}
+		if (total) /* what is wrong, if anything is, will be so again */
+			break;
+		switch (got) {
+		case GNUTLS_E_AGAIN: /* or it was something that is GnuTLS's own business */
+			if (!tls->pull_errno)
+				continue;
+			if (tls->pull_errno != ECONNRESET || tls->received)
+				return -tls->pull_errno;
+			/* fall through */
+		case 0:
+			if (tls->received)
+				return -ECONNRESET;
+			return refused(tls, "it closed the connection at once (its log tells whether it refused our ",
+				       "certificate)", why);
+		case GNUTLS_E_INTERRUPTED:
+		case GNUTLS_E_WARNING_ALERT_RECEIVED:
+			continue;
+		case GNUTLS_E_FATAL_ALERT_RECEIVED:
+			return refused(tls, "TLS alert: ", gnutls_alert_get_name(gnutls_alert_get(tls->session)), why);
+		default:
+			return refused(tls, "TLS: ", gnutls_strerror((int)got), why);
+		}
+	}
+	return (int64_t)total;
+}
+
+void cl_tls_await_bye(struct cl_tls *tls)
+{
+	uint8_t unexpected[64];
+	const char *why;
+
+	while (cl_tls_receive(tls, unexpected, sizeof(unexpected), &why) > 0)
+		;
+}
+
+#else
+
+int cl_tls_load(const struct cl_tls_config *config, struct cl_tls_credentials **out, char *error, size_t error_size)
+{
+	(void)config;
+	*out = NULL;
+	snprintf(error, error_size,
+		 "TLS: criu-lazy was built without GnuTLS; install libgnutls28-dev and build it again");
+	return -ENOSYS;
+}
+
+void cl_tls_credentials_free(struct cl_tls_credentials *credentials)
+{
+	(void)credentials;
+}
+
+int cl_tls_start(const struct cl_tls_credentials *credentials, int fd, struct cl_tls **out, char *error,
+		 size_t error_size)
+{
+	(void)credentials;
+	(void)fd;
+	*out = NULL;
+	snprintf(error, error_size, "TLS: not built in");
+	return -ENOSYS;
+}
+
+void cl_tls_free(struct cl_tls *tls)
+{
+	(void)tls;
+}
+
+int cl_tls_send(struct cl_tls *tls, const uint8_t *data, size_t bytes, bool byte_ahead)
+{
+	(void)tls;
+	(void)data;
+	(void)bytes;
+	(void)byte_ahead;
+	return -ENOSYS;
+}
+
+int64_t cl_tls_receive(struct cl_tls *tls, uint8_t *buffer, size_t size, const char **why)
+{
+	(void)tls;
+	(void)buffer;
+	(void)size;
+	*why = "TLS: not built in";
+	return -ENOSYS;
+}
+
+void cl_tls_await_bye(struct cl_tls *tls)
+{
+	(void)tls;
+}
+
+#endif

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * tls: one TLS session with a stock page server, over a connected socket, as its client. Both sides show an x509
+ * certificate. GnuTLS, as in criu: its default priorities, files in PEM, criu's default places for them.
+ *
+ * Threads: cl_tls_send() by one thread at a time, cl_tls_receive() by one thread at a time, also both at once:
+ * GnuTLS allows that as long as nobody else rehandshakes, updates keys or says good-bye, and nothing here does.
+ * They block; shutdown(2) of the socket for reading wakes the receiver, and the session can still send then.
+ *
+ * What criu expects: it reads a header by one call, which returns bytes of one record only, so headers must not
+ * cross records: each cl_tls_send() is one record.
+ *
+ * Built without CL_WITH_TLS (no GnuTLS at hand) cl_tls_load() fails with -ENOSYS.
+ */
+#ifndef CL_TLS_H
+#define CL_TLS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "criu_lazy.h"
+
+enum { CL_TLS_SEND_BYTES = 16 << 10 }; /* at most, by one cl_tls_send() */
+
+struct cl_tls_credentials;
+struct cl_tls;
+
+/* Load certificates and keys. 0, or -ENOSYS, -ENOMEM, -EBADF with one line in error. */
+int cl_tls_load(const struct cl_tls_config *config, struct cl_tls_credentials **out, char *error, size_t error_size);
+void cl_tls_credentials_free(struct cl_tls_credentials *credentials);
+
+/*
+ * The handshake over fd (borrowed; blocking), and within it, before the server may take us for content, the check of
+ * its certificate. 0, or with one line in error: -EACCES if it is not the one meant, -ETIMEDOUT after 10 s, -EINTR
+ * after a caught signal, -EPROTO or the socket's -errno otherwise. The credentials must outlive the session.
+ */
+int cl_tls_start(const struct cl_tls_credentials *credentials, int fd, struct cl_tls **out, char *error,
+		 size_t error_size);
+void cl_tls_free(struct cl_tls *tls);
+
+/*
+ * Send data as one record; bytes may be 0. byte_ahead: also the first byte of the next record, which is the same for
+ * any: if this process dies now, its socket ends inside a record, which criu takes for an error, unlike the end of
+ * a connection between records. 0 or -errno.
+ */
+int cl_tls_send(struct cl_tls *tls, const uint8_t *data, size_t bytes, bool byte_ahead);
+
+/*
+ * What has arrived, up to size bytes, waiting for the first of them. Their number; -ECONNRESET when the server ended
+ * the connection, -EPROTO with *why (valid as long as the session) for what GnuTLS refused, or the socket's -errno.
+ */
+int64_t cl_tls_receive(struct cl_tls *tls, uint8_t *buffer, size_t size, const char **why);
+
+/*
+ * After the last content: wait for the server's good-bye (or whatever ends the waiting: the socket's SO_RCVTIMEO).
+ * A socket closed with it unread would reset the connection, which criu takes for an error; and it may take a
+ * good-bye of ours for unexpected data: it just waits for the end of the connection.
+ */
+void cl_tls_await_bye(struct cl_tls *tls);
+
+#endif
