@@ -1,0 +1,123 @@
+"""A container moves by `runc checkpoint --lazy-pages` and `runc restore --lazy-pages`, with our daemon in between."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from criu_lazy_ext.testbed import Testbed
+from criu_lazy_ext.testbed.host import Host, HostProcess
+
+TASK_C = Path(__file__).with_name("patterned_task.c")
+HERE = "/tmp/runc-lazy"  # on both hosts
+RUNC = ["runc", "--root", f"{HERE}/state", "--log", f"{HERE}/runc.log"]
+NAME = "moved"
+MEGABYTES = 24
+PORT = 27777
+SILENT = '"$@" </dev/null >/dev/null 2>&1'  # a detached container keeps runc's output as its own
+
+
+def wait_for(what: str, condition: Callable[[], bool], *processes: HostProcess, seconds: float = 20) -> None:
+    """Wait until `condition`; none of `processes` may end with an error meanwhile."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"no {what} after {seconds:g} s"
+        for process in processes:
+            assert process.poll() in (None, 0), f"{process.args!r} ended before {what}"
+        time.sleep(0.02)
+
+
+def logs(host: Host) -> str:
+    """What runc and criu said on this host, for a failing test."""
+    return host.run(["sh", "-c", f"tail -n 15 {HERE}/runc.log {HERE}/work/*.log"], check=False).stdout
+
+
+def container_config(testbed: Testbed) -> dict[str, Any]:
+    """runc's own sample, less what this task doesn't need: it runs in /data, a directory of the host."""
+    testbed.src.run(["runc", "spec", "--bundle", HERE])
+    config: dict[str, Any] = json.loads(testbed.src.read(f"{HERE}/config.json"))
+    config["process"] |= {"terminal": False, "args": ["/task", str(MEGABYTES)], "cwd": "/data"}
+    config["root"]["readonly"] = False  # criu's restore makes a directory in it
+    data = {"destination": "/data", "source": f"{HERE}/data", "type": "bind", "options": ["rbind", "rw"]}
+    config["mounts"].append(data)
+    return config
+
+
+@pytest.fixture
+def bundle(testbed: Testbed) -> Iterator[Testbed]:
+    """Both hosts with the same bundle in HERE, and criu told what this machine lacks."""
+    hosts = (testbed.src, testbed.dst)
+    try:
+        for host in hosts:
+            directories = [f"{HERE}/{name}" for name in ("rootfs/data", "data", "images", "work")]
+            host.run(["mkdir", "-p", *directories])
+            host.write("/etc/criu/runc.conf", "network-lock nftables\n")
+        testbed.src.write(f"{HERE}/task.c", TASK_C.read_text())
+        testbed.src.run(["cc", "-O1", "-static", "-o", f"{HERE}/rootfs/task", f"{HERE}/task.c"])
+        testbed.src.run(["scp", "-q", f"{HERE}/rootfs/task", f"dst:{HERE}/rootfs/task"])
+        config = container_config(testbed)
+        for host in hosts:
+            config["linux"]["cgroupsPath"] = f"{testbed.cgroup}/{NAME}-{host.name}"  # cgroups are the machine's
+            host.write(f"{HERE}/config.json", json.dumps(config))
+        yield testbed
+    finally:
+        for host in hosts:
+            host.run([*RUNC, "delete", "--force", NAME], check=False)
+            host.run(["rm", "-rf", HERE, "/etc/criu/runc.conf"])
+
+
+@contextlib.contextmanager
+def running(host: Host, argv: list[str], ready: str) -> Iterator[HostProcess]:
+    """`argv`, once it told its --status-fd 9 (the file `ready`) that it serves; killed if left running."""
+    script = f'ready=$1; shift; {SILENT} 9>"$ready"'
+    process = host.popen(["sh", "-c", script, "sh", ready, *argv])
+    try:
+        seen = host.root / ready[1:]
+        wait_for(f"readiness of {argv[0]}", lambda: seen.exists() and seen.stat().st_size > 0, process)
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill_session()
+        process.wait()
+
+
+def status(process: HostProcess) -> int | None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(20)
+    return process.returncode
+
+
+def test_runc_moves_a_container_lazily_and_its_memory_is_right(bundle: Testbed) -> None:
+    src, dst = bundle.src, bundle.dst
+    src.run(["sh", "-c", SILENT, "sh", *RUNC, "run", "--detach", "--bundle", HERE, NAME])
+    wait_for("container", lambda: (src.root / f"{HERE[1:]}/data/info").exists())
+
+    checkpoint = [*RUNC, "checkpoint", "--lazy-pages", "--page-server", f"{src.address}:{PORT}", "--status-fd", "9"]
+    checkpoint += ["--image-path", f"{HERE}/images", "--work-path", f"{HERE}/work", NAME]
+    daemon = ["criu-lazy", "lazy-pages", "-D", f"{HERE}/images", "-W", f"{HERE}/work", "-o", "lazy-pages.log", "-v4"]
+    daemon += ["--page-server", "--address", src.address, "--port", str(PORT), "--status-fd", "9"]
+    restore = [*RUNC, "restore", "--detach", "--lazy-pages", "--bundle", HERE]
+    restore += ["--image-path", f"{HERE}/images", "--work-path", f"{HERE}/work", NAME]
+
+    with running(src, checkpoint, f"{HERE}/served") as dump:
+        src.run(["sh", "-c", f"tar -C {HERE}/images -c . | ssh dst tar -C {HERE}/images -x"])
+        with running(dst, daemon, f"{HERE}/ready") as served:
+            restored = dst.run(["sh", "-c", SILENT, "sh", *restore], check=False)
+            assert restored.returncode == 0, logs(dst)
+            assert status(served) == 0, logs(dst)
+        assert status(dump) == 0, logs(src)
+
+    log = dst.read(f"{HERE}/work/lazy-pages.log")
+    transferred = next(line for line in log.splitlines() if "UFFD transferred pages:" in line)
+    assert int(transferred.rpartition("(")[2].partition("/")[0]) >= MEGABYTES * 256
+    assert json.loads(dst.run([*RUNC, "state", NAME]).stdout)["status"] == "running"
+    dst.write(f"{HERE}/data/ask", "")
+    wait_for("verdict", lambda: (dst.root / f"{HERE[1:]}/data/answer").exists())
+    assert dst.read(f"{HERE}/data/answer") == "right\n"
