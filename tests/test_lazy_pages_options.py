@@ -343,6 +343,37 @@ def test_an_unknown_option_of_a_file_is_refused(tmp_path: Path) -> None:
         parse(f"--config {file}")
 
 
+# Runs each line with criu and with criu-lazy, in a directory of real images: [exit status, whether it came up
+# (told by the byte on its status fd; it is ended then), standard error] of each.
+COMPARE = """
+import base64, os, shlex, shutil, subprocess, tempfile
+def look(program, line):
+    directory = tempfile.mkdtemp()
+    for name, content in given["files"].items():
+        with open(f"{directory}/{name}", "wb") as file:
+            file.write(base64.b64decode(content))
+    ready, status = os.pipe()
+    words = [*program, "lazy-pages", "-D", directory, *shlex.split(line)]
+    words[4:4] = ["--status-fd", str(status)] if "--status-fd" not in line else []
+    process = subprocess.Popen(words, cwd=directory, pass_fds=[status], stdin=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    os.close(status)
+    up = os.read(ready, 1) == b"\\0"
+    os.close(ready)
+    if up:
+        process.terminate()
+    errors = process.communicate(timeout=10)[1]
+    shutil.rmtree(directory)
+    return [process.returncode, up, errors]
+result = [[look(["criu"], line), look(["criu-lazy"], line)] for line in given["lines"]]
+"""
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[HostWithCriu]:
+    with host_with_criu() as found:
+        yield found
+
 
 def test_stock_criu_agrees(host: HostWithCriu) -> None:
     """Both programs, run: the same lines come up, the same fail, with one status and getopt's message."""
@@ -359,3 +390,11 @@ def test_stock_criu_agrees(host: HostWithCriu) -> None:
         if not same or stock[1] != (line in TAKEN):
             problems.append(f"{line}: criu {stock}, criu-lazy {ours}")
     assert not problems, "\n".join(problems)
+
+
+def test_a_page_server_needs_an_address_or_a_socket() -> None:
+    from criu_lazy_ext import page_client
+
+    with pytest.raises(page_client.PageServerError, match="--address"):
+        page_client.check(parse("--page-server --port 1"))
+    page_client.check(parse("--page-server --ps-socket 4"))
