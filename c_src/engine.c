@@ -220,14 +220,6 @@ int cl_engine_wire_version(const struct cl_engine *engine)
 	return engine->wire_version;
 }
 
-/* Before anything is asked: protect the source's tasks (pages_remote.h). 0 or -errno. */
-static int send_byte_ahead(struct cl_engine *engine)
-{
-	if (!engine->has_remote || !first_remote_image(engine))
-		return 0;
-	return cl_remote_send(&engine->remote, NULL, 0, true);
-}
-
 int cl_engine_set_tls(struct cl_engine *engine, const struct cl_tls_config *tls)
 {
 	if (engine->has_remote || engine->tls)
@@ -250,7 +242,7 @@ int cl_engine_set_remote(struct cl_engine *engine, int remote_fd)
 	if (ret < 0)
 		return ret;
 	engine->remote.tls = tls;
-	return send_byte_ahead(engine);
+	return 0;
 }
 
 /* Settle what add_task and set_remote left open. */
@@ -334,6 +326,14 @@ void cl_engine_ask(struct cl_engine *engine)
 	engine->sending = false;
 	if (cl_remote_idle(&engine->remote)) /* drain() waits for both */
 		pthread_cond_broadcast(&engine->gate);
+}
+
+/* Before anything is asked: protect the source's tasks (pages_remote.h). 0 or -errno. */
+static int send_byte_ahead(struct cl_engine *engine)
+{
+	if (!engine->has_remote || !first_remote_image(engine))
+		return 0;
+	return cl_remote_send(&engine->remote, NULL, 0, true);
 }
 
 /* Nothing was asked since: end the request that was begun, for a page that nobody needs. Lock held. */

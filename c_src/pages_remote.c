@@ -58,15 +58,13 @@ int cl_remote_send(struct cl_remote *remote, const uint8_t *data, size_t bytes, 
 	size_t skip = remote->byte_ahead && bytes;
 	int ret;
 
+	if (remote->tls)
+		return bytes ? cl_tls_send(remote->tls, data, bytes) : 0;
 	if (!bytes && remote->byte_ahead)
 		return 0;
-	if (remote->tls) {
-		ret = cl_tls_send(remote->tls, data, bytes, byte_ahead);
-	} else {
-		ret = send_all(remote->fd, data + skip, bytes - skip, byte_ahead ? MSG_MORE : 0);
-		if (ret == 0 && byte_ahead)
-			ret = send_all(remote->fd, &first_byte_of_a_get, sizeof(first_byte_of_a_get), 0);
-	}
+	ret = send_all(remote->fd, data + skip, bytes - skip, byte_ahead ? MSG_MORE : 0);
+	if (ret == 0 && byte_ahead)
+		ret = send_all(remote->fd, &first_byte_of_a_get, sizeof(first_byte_of_a_get), 0);
 	if (ret == 0)
 		remote->byte_ahead = byte_ahead;
 	return ret;
@@ -187,9 +185,8 @@ static int send_command(struct cl_remote *remote, enum cl_wire_cmd command)
 
 int cl_remote_roll_back(struct cl_remote *remote)
 {
-	/* In a plain stream the byte ahead began a GET. What follows makes a command of it that nobody knows. */
-	if (!remote->tls)
-		remote->byte_ahead = false;
+	/* The byte ahead began a GET. What follows makes a command of it that nobody knows. */
+	remote->byte_ahead = false;
 	return send_command(remote, CL_WIRE_ROLLBACK);
 }
 

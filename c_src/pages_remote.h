@@ -41,7 +41,7 @@ struct cl_remote {
 	int fd;
 	struct cl_tls *tls;        /* NULL: a plain stream */
 	int version;
-	bool byte_ahead;           /* the first byte of what is sent next is sent already; the sender's */
+	bool byte_ahead;           /* the first byte of the next request is sent already; the sender's */
 	struct cl_request requests[CL_REMOTE_REQUESTS]; /* ring: [answered, asked) are in flight */
 	uint64_t asked, answered;
 	struct cl_request answer;  /* being received: what is left of it */
@@ -67,11 +67,11 @@ static inline bool cl_remote_full(const struct cl_remote *remote)
 void cl_remote_ask(struct cl_remote *remote, const struct cl_request *request, uint8_t *out);
 
 /*
- * Write whole headers, `bytes` bytes of them or none, to the connection; byte_ahead: and the first byte of what
- * comes next (of a GET, or of any TLS record). 0 or -errno.
+ * Write whole headers, `bytes` bytes of them or none, to the connection; byte_ahead: and the first byte of the GET
+ * that comes next. 0 or -errno.
  *
  * The byte ahead. A stock source takes the end of its connection for success, and kills its task; but an end in the
- * middle of a header, or of a TLS record, makes it give up, and its task runs on.
+ * middle of a header makes it give up, and its task runs on. With TLS any end without a good-bye does.
  */
 int cl_remote_send(struct cl_remote *remote, const uint8_t *data, size_t bytes, bool byte_ahead);
 

@@ -9,6 +9,7 @@
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -23,12 +24,7 @@
 #define DEFAULT_CERT "/etc/pki/criu/cert.pem"
 #define DEFAULT_KEY "/etc/pki/criu/private/key.pem"
 
-enum {
-	HANDSHAKE_US = 10 * 1000 * 1000,
-	APPLICATION_DATA = 23, /* every record's first byte once keys are agreed, but for alerts of TLS 1.2 */
-};
-
-static const uint8_t first_byte_of_a_record = APPLICATION_DATA;
+enum { HANDSHAKE_US = 10 * 1000 * 1000 };
 
 struct cl_tls_credentials {
 	gnutls_certificate_credentials_t x509;
@@ -44,10 +40,7 @@ struct cl_tls {
 	bool received;        /* something, ever */
 	int pull_errno;       /* why the last pull failed; 0: it did not */
 	char why[128];
-	/* the sender's */
-	bool byte_ahead;      /* the next record's first byte was sent */
-	bool keep_ahead;      /* send one more */
-	int push_errno;
+	int push_errno;       /* why sending failed; the sender's */
 };
 
 /* ---- credentials ---- */
@@ -171,47 +164,23 @@ static ssize_t pull(gnutls_transport_ptr_t context, void *data, size_t size)
 	return -1;
 }
 
-static int send_all(struct cl_tls *tls, const uint8_t *data, size_t bytes, int flags)
-{
-	while (bytes) {
-		ssize_t sent = send(tls->fd, data, bytes, MSG_NOSIGNAL | flags);
-
-		if (sent < 0) {
-			if (errno == EINTR)
-				continue;
-			tls->push_errno = errno;
-			return -1;
-		}
-		data += sent;
-		bytes -= (size_t)sent;
-	}
-	return 0;
-}
-
-static int send_byte_ahead(struct cl_tls *tls)
-{
-	if (send_all(tls, &first_byte_of_a_record, 1, 0) < 0)
-		return -1;
-	tls->byte_ahead = true;
-	return 0;
-}
-
 /* All of it, or an error. */
 static ssize_t push(gnutls_transport_ptr_t context, const void *data, size_t size)
 {
 	struct cl_tls *tls = context;
-	size_t skip = tls->byte_ahead && size;
+	size_t done = 0;
 
-	if (skip && *(const uint8_t *)data != first_byte_of_a_record) {
-		tls->push_errno = EPROTO;
-		errno = EIO;
-		return -1;
+	while (done < size) {
+		ssize_t sent = send(tls->fd, (const uint8_t *)data + done, size - done, MSG_NOSIGNAL);
+
+		if (sent < 0 && errno == EINTR)
+			continue;
+		if (sent < 0) {
+			tls->push_errno = errno;
+			return -1;
+		}
+		done += (size_t)sent;
 	}
-	if (send_all(tls, (const uint8_t *)data + skip, size - skip, tls->keep_ahead ? MSG_MORE : 0) < 0)
-		return -1;
-	tls->byte_ahead = tls->byte_ahead && !skip;
-	if (tls->keep_ahead && send_byte_ahead(tls) < 0)
-		return -1;
 	return (ssize_t)size;
 }
 
@@ -315,22 +284,17 @@ void cl_tls_free(struct cl_tls *tls)
 
 /* ---- the session ---- */
 
-int cl_tls_send(struct cl_tls *tls, const uint8_t *data, size_t bytes, bool byte_ahead)
+int cl_tls_send(struct cl_tls *tls, const uint8_t *data, size_t bytes)
 {
 	ssize_t sent;
 
-	if (bytes > CL_TLS_SEND_BYTES)
-		return -EMSGSIZE;
 	tls->push_errno = 0;
-	if (!bytes)
-		return byte_ahead && !tls->byte_ahead && send_byte_ahead(tls) < 0 ? -tls->push_errno : 0;
-	tls->keep_ahead = byte_ahead;
 	do
 		sent = gnutls_record_send(tls->session, data, bytes);
 	while (sent == GNUTLS_E_AGAIN || sent == GNUTLS_E_INTERRUPTED);
 	if (sent < 0)
 		return tls->push_errno ? -tls->push_errno : -EPROTO;
-	return (size_t)sent == bytes ? 0 : -EPROTO;
+	return (size_t)sent == bytes ? 0 : -EMSGSIZE;
 }
 
 static int refused(struct cl_tls *tls, const char *what, const char *detail, const char **why)
@@ -419,12 +383,11 @@ void cl_tls_free(struct cl_tls *tls)
 	(void)tls;
 }
 
-int cl_tls_send(struct cl_tls *tls, const uint8_t *data, size_t bytes, bool byte_ahead)
+int cl_tls_send(struct cl_tls *tls, const uint8_t *data, size_t bytes)
 {
 	(void)tls;
 	(void)data;
 	(void)bytes;
-	(void)byte_ahead;
 	return -ENOSYS;
 }
 

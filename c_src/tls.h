@@ -8,20 +8,18 @@
  * They block; shutdown(2) of the socket for reading wakes the receiver, and the session can still send then.
  *
  * What criu expects: it reads a header by one call, which returns bytes of one record only, so headers must not
- * cross records: each cl_tls_send() is one record.
+ * cross records: each cl_tls_send() is one record. An end of the connection without a good-bye, as when this
+ * process is killed, is an error to it (4.1, 4.2), and the source's tasks run on; so no good-bye is ever sent here.
  *
  * Built without CL_WITH_TLS (no GnuTLS at hand) cl_tls_load() fails with -ENOSYS.
  */
 #ifndef CL_TLS_H
 #define CL_TLS_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "criu_lazy.h"
-
-enum { CL_TLS_SEND_BYTES = 16 << 10 }; /* at most, by one cl_tls_send() */
 
 struct cl_tls_credentials;
 struct cl_tls;
@@ -39,12 +37,8 @@ int cl_tls_start(const struct cl_tls_credentials *credentials, int fd, struct cl
 		 size_t error_size);
 void cl_tls_free(struct cl_tls *tls);
 
-/*
- * Send data as one record; bytes may be 0. byte_ahead: also the first byte of the next record, which is the same for
- * any: if this process dies now, its socket ends inside a record, which criu takes for an error, unlike the end of
- * a connection between records. 0 or -errno.
- */
-int cl_tls_send(struct cl_tls *tls, const uint8_t *data, size_t bytes, bool byte_ahead);
+/* Send data, at most 16 KiB, as one record. 0 or -errno. */
+int cl_tls_send(struct cl_tls *tls, const uint8_t *data, size_t bytes);
 
 /*
  * What has arrived, up to size bytes, waiting for the first of them. Their number; -ECONNRESET when the server ended

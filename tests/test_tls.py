@@ -115,7 +115,8 @@ def task(tb: Testbed) -> Iterator[MemTask]:
 )
 def test_a_working_task_comes_whole(tb: Testbed, task: MemTask, dump: list[str], daemon: list[str]) -> None:
     done = lazy_migrate_by_hand(tb, task, dump_options=dump, daemon_options=daemon, timeout=60)
-    assert done.engine["copied_pages"] > 64 * 256 * 0.99
+    assert done.engine["remaining_pages"] == 0
+    assert done.engine["received_bytes"] > 48 << 20, done.engine  # of 64 MiB, some of which the task drops
     assert task.verify(tb.dst)["errors"] == 0
 
 
@@ -180,7 +181,7 @@ def test_a_refusal_costs_nobody_a_task(
 
 
 def test_a_killed_daemon_costs_nobody_a_task(tb: Testbed, task: MemTask) -> None:
-    """The end of a connection is success to criu, with TLS too: ours ends inside a record."""
+    """The end of a connection is success to criu, but not with TLS, if there was no good-bye."""
     for host in (tb.src, tb.dst):
         host.run(["sh", "-c", f"rm -rf {IMAGES} && mkdir -p {IMAGES}"])
     where = ["--address", tb.src.address, "--port", str(PORT), "-D", IMAGES, "-v4"]
