@@ -38,7 +38,6 @@ struct cl_config {
 	uint64_t log_start_us;      /* log lines tell CLOCK_MONOTONIC since then; 0: since cl_engine_new */
 	int wire_version;           /* 1 or 2 as the source speaks, 0: as the pagemap images tell */
 	int auto_dedup;             /* punch local images' pages out once they are filled in */
-	int collapse;               /* give huge pages back after the drain */
 	unsigned int nr_workers;    /* receiving and copying threads; 0: by the number of CPUs */
 	uint64_t max_in_flight_bytes; /* cap on what is asked of the page server at once; 0: the default */
 };

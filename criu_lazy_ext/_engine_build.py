@@ -18,7 +18,7 @@ from pathlib import Path
 from cffi import FFI
 
 C_SRC = Path(__file__).resolve().parent.parent / "c_src"
-PUBLIC_HEADERS = ("criu_lazy.h", "relay.h")
+PUBLIC_HEADERS = ("criu_lazy.h", "relay.h", "collapse.h")
 
 
 def declarations(header: str) -> str:

@@ -29,7 +29,6 @@ class Engine:
         log_level: int = 0,
         log_start: float = 0.0,
         auto_dedup: bool = False,
-        collapse: bool = True,
         workers: int = 0,
         max_in_flight_bytes: int = 0,
         wire_version: int = 0,
@@ -52,7 +51,6 @@ class Engine:
         config.log_start_us = int(log_start * 1e6)
         config.wire_version = wire_version
         config.auto_dedup = auto_dedup
-        config.collapse = collapse
         config.nr_workers = workers
         config.max_in_flight_bytes = max_in_flight_bytes
         problem = self._ffi.new("const char **")

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 _COMMON_MAGICS = (0x54564319, 0x55105940)
 _MAGIC = {"inventory": 0x58313116, "pstree": 0x50273030, "mm": 0x57492820}
 _SUPPORTED_VERSIONS = (1, 2)
+# Of a VMA: its status (criu's), mmap(2)'s flags, and madvise(2)'s advice as bit numbers.
+_ANONYMOUS_PRIVATE = 1 << 9
+_MAP_HUGETLB = 0x40000
+_MADV_HUGEPAGE, _MADV_NOHUGEPAGE = 14, 15
 
 
 class ImageError(CriuLazyError):
@@ -98,6 +102,24 @@ class Images:
         if bounds != array("Q", sorted(bounds)):
             raise ImageError(f"{self._path(name)} is damaged: the VMAs are not in order")
         return bounds
+
+    def thp_vmas(self, pid: int, *, only_advised: bool) -> list[tuple[int, int]]:
+        """The task's VMAs (start, end) that may have transparent huge pages: anonymous, private, not advised against.
+
+        `only_advised`: those with MADV_HUGEPAGE alone. Empty for a dead task.
+        """
+        name = f"mm-{pid}.img"
+        if not self._exists(name):
+            return []
+        return [
+            (vma.start, vma.end)
+            for entry in self._entries(name, "mm", self._mm_entry)
+            for vma in entry.vmas
+            if vma.status & _ANONYMOUS_PRIVATE
+            and not vma.flags & _MAP_HUGETLB
+            and not vma.madv & 1 << _MADV_NOHUGEPAGE
+            and (vma.madv & 1 << _MADV_HUGEPAGE or not only_advised)
+        ]
 
     def _entries(self, name: str, kind: str, message: Any) -> Iterator[Any]:
         content = memoryview(self._read(name))

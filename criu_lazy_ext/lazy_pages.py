@@ -16,6 +16,7 @@ import socket
 import time
 
 from criu_lazy_ext import __version__, criu_options, page_client
+from criu_lazy_ext.collapse import Collapse
 from criu_lazy_ext.criu_log import INFO, Log
 from criu_lazy_ext.criu_options import Options
 from criu_lazy_ext.engine import Engine, EngineError
@@ -101,7 +102,6 @@ def serve(options: Options, log: Log, signals: StopSignals) -> int:
         log_level=options.log_level,
         log_start=log.start,
         auto_dedup=options.auto_dedup,
-        collapse=options.collapse,
         workers=options.workers,
         max_in_flight_bytes=options.max_in_flight_bytes,
     )
@@ -109,6 +109,7 @@ def serve(options: Options, log: Log, signals: StopSignals) -> int:
     try:
         page_client.set_tls(engine, options)
         _add_tasks(engine, images, pids, log)
+        collapse = Collapse(images, pids) if options.collapse else None
         connection = _accept(listener, signals, stats)
         if options.page_server:
             # The restore's first word means that its tasks are almost there. If there is none, it failed.
@@ -121,7 +122,7 @@ def serve(options: Options, log: Log, signals: StopSignals) -> int:
             except EngineError:
                 signals.check()  # one ends a TLS handshake
                 raise
-        _run(engine, connection.detach(), signals, stats, log)
+        _run(engine, connection.detach(), signals, stats, log, collapse)
     except CriuLazyError as error:
         stats.write("failed", str(error))
         raise
@@ -132,6 +133,13 @@ def serve(options: Options, log: Log, signals: StopSignals) -> int:
         stats.write("done")
     finally:
         engine.close()
+    if collapse is not None:
+        try:
+            nr_tasks = collapse.start()
+            log.debug(f"uffd: Giving huge pages back to {nr_tasks} tasks, in the background")
+        except OSError as error:  # every page is there: this is no failure
+            log.warn(f"no huge pages are given back: can't start a process for it: {error.strerror}")
+        collapse.close()
     return 0
 
 
@@ -244,7 +252,9 @@ def _accept(listener: socket.socket, signals: StopSignals, stats: Stats) -> sock
         return listener.accept()[0]
 
 
-def _run(engine: Engine, restore_fd: int, signals: StopSignals, stats: Stats, log: Log) -> None:
+def _run(
+    engine: Engine, restore_fd: int, signals: StopSignals, stats: Stats, log: Log, collapse: Collapse | None
+) -> None:
     """Serve until the engine ends; raises LazyPagesError, or Stopped once a signal has stopped it."""
     import threading
 
@@ -257,14 +267,18 @@ def _run(engine: Engine, restore_fd: int, signals: StopSignals, stats: Stats, lo
         finally:
             os.close(tell_end)
 
-    threading.Thread(target=run_engine, name="engine", daemon=True).start()
+    thread = threading.Thread(target=run_engine, name="engine", daemon=True)
+    thread.start()
     interval = STATS_INTERVAL_MS if stats.wanted or log.level >= INFO else None
     told_at = time.monotonic()
     stopped = False
     while True:
         try:
-            if signals.ready(ended, select.POLLIN, interval):
+            searching = collapse is not None and collapse.searching
+            if signals.ready(ended, select.POLLIN, collapse.interval_ms if collapse and searching else interval):
                 break
+            if collapse and searching:
+                collapse.look_up()
         except Stopped:
             stopped = True
             engine.stop()
@@ -275,6 +289,7 @@ def _run(engine: Engine, restore_fd: int, signals: StopSignals, stats: Stats, lo
             counters = engine.stats()
             log.info(f"uffd: {counters['remaining_pages']} of {counters['total_pages']} pages remaining")
     os.close(ended)
+    thread.join()
     if stopped:
         raise Stopped
     if not result or result[0] < 0:

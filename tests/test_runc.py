@@ -118,6 +118,6 @@ def test_runc_moves_a_container_lazily_and_its_memory_is_right(bundle: Testbed) 
     transferred = next(line for line in log.splitlines() if "UFFD transferred pages:" in line)
     assert int(transferred.rpartition("(")[2].partition("/")[0]) >= MEGABYTES * 256
     assert json.loads(dst.run([*RUNC, "state", NAME]).stdout)["status"] == "running"
-    dst.write(f"{HERE}/data/ask", "")
+    (dst.root / f"{HERE[1:]}/data/ask").touch()
     wait_for("verdict", lambda: (dst.root / f"{HERE[1:]}/data/answer").exists())
     assert dst.read(f"{HERE}/data/answer") == "right\n"
