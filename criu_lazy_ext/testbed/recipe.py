@@ -9,10 +9,11 @@ import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from criu_lazy_ext.testbed.errors import TestbedError
+
 SUITE = "trixie"
 TESTING_SUITE = "forky"
 MIRROR_VARIABLE = "CRIU_LAZY_TESTBED_MIRROR"
-FALLBACK_MIRROR = "http://deb.debian.org/debian"
 
 # criu series -> taken from which suite. 4.1 speaks protocol v1, 4.2 protocol v2.
 CRIU_SERIES = {"4.1": SUITE, "4.2": TESTING_SUITE}
@@ -53,8 +54,14 @@ class Recipe:
 
 
 def machine_recipe() -> Recipe:
-    """The recipe with the Debian mirror this machine's apt uses (CRIU_LAZY_TESTBED_MIRROR overrides it)."""
-    return Recipe(mirror=os.environ.get(MIRROR_VARIABLE) or apt_mirror() or FALLBACK_MIRROR)
+    """The recipe with the Debian mirror this machine's apt uses (CRIU_LAZY_TESTBED_MIRROR overrides it).
+
+    Raises TestbedError where neither names one.
+    """
+    mirror = os.environ.get(MIRROR_VARIABLE) or apt_mirror()
+    if not mirror:
+        raise TestbedError(f"apt has no Debian mirror on this machine; name one in {MIRROR_VARIABLE}")
+    return Recipe(mirror=mirror)
 
 
 def apt_mirror() -> str | None:
