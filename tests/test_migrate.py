@@ -535,13 +535,13 @@ def test_stopped_as_the_task_is_let_run_is_no_roll_back(worker: Worker) -> None:
     assert_in_doubt(worker, migration, "stopped by SIGINT")
 
 
-def stopped(worker: Worker, stop: Callable[[Migration], object]) -> Migration:
+def stopped(worker: Worker, stop: Callable[[Migration], object], restored_lives: bool = True) -> Migration:
     migration = running(worker)
     stop(migration)
     assert migration.end() == UNDECIDED, migration.stderr
     assert "the source stays frozen" in migration.report["message"]
     assert worker.is_on(worker.testbed.src)
-    assert worker.is_on(worker.testbed.dst)
+    assert worker.is_on(worker.testbed.dst) or not restored_lives
     return migration
 
 
@@ -580,9 +580,10 @@ def test_killed_while_memory_follows_then_committed(worker: Worker) -> None:
 
 
 def test_daemon_killed_while_memory_follows(worker: Worker) -> None:
-    migration = stopped(worker, lambda _: kill(worker.testbed.dst, "lazy-pages"))
+    # Its userfaultfds die with the daemon, and pages that were missing read as zeroes: the restored task may crash.
+    migration = stopped(worker, lambda _: kill(worker.testbed.dst, "lazy-pages"), restored_lives=False)
     assert "lazy-pages was killed by SIGKILL" in migration.report["message"]
-    worker.testbed.dst.run(["kill", "-9", str(worker.pid)])
+    worker.testbed.dst.run(["kill", "-9", str(worker.pid)], check=False)
     assert migration.decide("--abort", "--force").returncode == 0
     assert worker.answers(worker.testbed.src) == "right\n"
 
