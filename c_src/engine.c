@@ -25,6 +25,7 @@ enum {
 	REQUESTS_A_SEND = 128,
 	EPOLL_EVENTS = 64,
 	ACKNOWLEDGE_BYTES = 64 << 10,     /* with less in flight a delayed acknowledgement may hold up the rest */
+	UNSETTLED_POLL_MS = 1,
 	NICE = -10,                       /* threads of the task wait for ours */
 };
 
@@ -693,15 +694,29 @@ static void abandon_spaces(struct cl_engine *engine)
 	}
 }
 
+/* Read the events of the spaces whose gate stayed closed. True if one's still is. */
+static bool read_unsettled(struct cl_engine *engine)
+{
+	struct cl_image *image;
+	struct cl_space *space;
+	bool unsettled = false;
+
+	for (image = engine->images; image; image = image->next)
+		for (space = image->spaces; space; space = space->next)
+			if (space->reading && !space->retired)
+				unsettled |= !cl_engine_read_events(engine, space);
+	return unsettled;
+}
+
 static void event_loop(struct cl_engine *engine)
 {
 	struct epoll_event events[EPOLL_EVENTS];
+	bool done = false, unsettled = false;
 	uint64_t count;
-	bool done = false;
 	int n, i;
 
 	while (!done) {
-		n = epoll_wait(engine->epoll_fd, events, EPOLL_EVENTS, -1);
+		n = epoll_wait(engine->epoll_fd, events, EPOLL_EVENTS, unsettled ? UNSETTLED_POLL_MS : -1);
 		if (n < 0 && errno != EINTR) {
 			int error = errno;
 
@@ -715,8 +730,10 @@ static void event_loop(struct cl_engine *engine)
 			else if (events[i].data.ptr == &engine->restore_fd)
 				handle_restore(engine);
 			else if (((struct cl_space *)events[i].data.ptr)->uffd >= 0)
-				cl_engine_read_events(engine, events[i].data.ptr);
+				unsettled |= !cl_engine_read_events(engine, events[i].data.ptr);
 		}
+		if (unsettled)
+			unsettled = read_unsettled(engine);
 		pthread_mutex_lock(&engine->lock);
 		done = engine->stopping || (engine->restored && retire_finished(engine));
 		pthread_mutex_unlock(&engine->lock);

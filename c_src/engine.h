@@ -22,8 +22,9 @@
  * that MADV_DONTNEED just dropped, or be missing in a forked child whose bitmap says it has it. So:
  *   - a copy starts only while !reading, with copying + 1; its addresses were looked up in the same critical
  *     section; it ends with copying - 1 and its pages marked, in one critical section;
- *   - the events thread sets reading, waits for copying == 0, reads, applies all that it read in one critical
- *     section that ends with !reading.
+ *   - the events thread sets reading, waits for copying == 0, reads and applies all that it read, resolves what
+ *     came in a doubtful order (space.h), and ends with !reading.
+ * Zero pages are given by the events thread alone, which therefore needs no gate.
  * A copy is at most CL_COPY_BYTES, so neither waits long. Waiting is on the condition `gate`. No deadlock: a copy
  * never waits for the events thread while it counts in `copying` (on EAGAIN it leaves the gate first).
  */
@@ -50,7 +51,7 @@ struct cl_engine {
 	struct cl_log log;
 	pthread_mutex_t lock;
 	pthread_cond_t work;    /* workers: something to receive or to copy, or the end */
-	pthread_cond_t gate;    /* a space's copying, reading or events_read changed; or the connection is idle */
+	pthread_cond_t gate;    /* a space's copying or reading changed; or the connection is idle */
 	struct cl_schedule schedule;
 	struct cl_flow flow;
 	struct cl_remote remote;
@@ -94,8 +95,11 @@ void cl_engine_ask(struct cl_engine *engine);
 void cl_engine_fill(struct cl_engine *engine, struct cl_image *image, uint64_t index, uint64_t nr_pages,
 		    const uint8_t *data);
 
-/* events: read and apply what the kernel says of this space. Lock not held. */
-void cl_engine_read_events(struct cl_engine *engine, struct cl_space *space);
+/*
+ * events: read and apply what the kernel says of this space. False if events are on their way without which it is not
+ * known where its pages belong (space.h): the gate stays closed; call again soon. Lock not held.
+ */
+bool cl_engine_read_events(struct cl_engine *engine, struct cl_space *space);
 
 /* events: a new space's userfaultfd is watched from now on. 0 or -errno. */
 int cl_engine_watch(struct cl_engine *engine, struct cl_space *space);

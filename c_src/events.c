@@ -7,13 +7,14 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "bits.h"
 #include "engine.h"
 #include "uffd.h"
 #include "wire.h"
 
-enum { EVENTS = 64, ZERO_SPAN_PAGES = 16 };
+enum { EVENTS = 64, ZERO_SPAN_PAGES = 16, UNSETTLED_WAIT_US = 20, UNSETTLED_MAX_US = 2000 };
 
-/* What to do for an event once the mutex is released; `zero_bytes` 0 means wake [address, +length). */
+/* What to do once all events are applied: wake [address, +length); or give zeroes if no page belongs there (then). */
 struct answer {
 	uint64_t address, length;
 	bool zero, write;
@@ -44,16 +45,14 @@ static int add_waiter(struct cl_space *space, uint64_t index, uint64_t now_us)
 	return 0;
 }
 
-/* A thread waits at `address`. True if it is answered with zeroes. */
+/* A thread waits at `address`. False if no page belongs there. */
 static bool apply_fault(struct cl_engine *engine, struct cl_space *space, uint64_t address, uint64_t now_us)
 {
 	uint64_t index = cl_space_missing_at(space, address);
 	int ret;
 
-	if (index == CL_NO_PAGE) {
-		engine->stats.zero_faults++;
-		return true;
-	}
+	if (index == CL_NO_PAGE)
+		return false;
 	ret = cl_schedule_fault(&engine->schedule, space->image, index);
 	if (ret >= 0 && add_waiter(space, index, now_us) < 0)
 		ret = -ENOMEM;
@@ -64,7 +63,7 @@ static bool apply_fault(struct cl_engine *engine, struct cl_space *space, uint64
 	else
 		engine->stats.merged_faults++;
 	cl_flow_fault(&engine->flow, now_us);
-	return false;
+	return true;
 }
 
 static void apply_fork(struct cl_engine *engine, struct cl_space *parent, int uffd)
@@ -92,10 +91,7 @@ static void forget_dropped_waiters(struct cl_space *space)
 	size_t i = 0;
 
 	while (i < space->nr_waiters) {
-		uint64_t index = space->waiters[i].index;
-		struct cl_run run;
-
-		if (cl_space_next_run(space, index, index + 1, &run))
+		if (cl_bit_get(space->missing, space->waiters[i].index))
 			i++;
 		else
 			space->waiters[i] = space->waiters[--space->nr_waiters];
@@ -113,14 +109,13 @@ static bool apply(struct cl_engine *engine, struct cl_space *space, const struct
 	switch (event->event) {
 	case UFFD_EVENT_PAGEFAULT:
 		start = event->arg.pagefault.address & ~(uint64_t)(CL_PAGE_SIZE - 1);
-		if (!apply_fault(engine, space, start, now_us))
+		if (apply_fault(engine, space, start, now_us))
 			return false;
+		engine->stats.zero_faults++;
 		answer->zero = true;
 		answer->write = event->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WRITE;
 		answer->address = start;
 		answer->length = CL_PAGE_SIZE;
-		if (!answer->write)
-			answer->length *= cl_space_zero_span(space, start, ZERO_SPAN_PAGES);
 		return true;
 	case UFFD_EVENT_FORK:
 		apply_fork(engine, space, (int)event->arg.fork.ufd);
@@ -159,19 +154,32 @@ static bool apply(struct cl_engine *engine, struct cl_space *space, const struct
 	return true;
 }
 
+/*
+ * Nothing belonged at answer->address when the fault was applied: give zeroes there, unless an event of the same batch
+ * moved a missing page there. What happens from now on has its event pending, and the kernel refuses.
+ */
 static void give_zeroes(struct cl_engine *engine, struct cl_space *space, const struct answer *answer)
 {
 	static const uint8_t zeroes[CL_PAGE_SIZE];
-	uint64_t done_bytes;
+	uint64_t done_bytes, length;
+	bool is_zero;
 	int ret;
 
+	pthread_mutex_lock(&engine->lock);
+	is_zero = !apply_fault(engine, space, answer->address, cl_now_us());
+	length = CL_PAGE_SIZE * cl_space_zero_span(space, answer->address, answer->write ? 1 : ZERO_SPAN_PAGES);
+	if (!is_zero)
+		cl_engine_ask(engine);
+	pthread_mutex_unlock(&engine->lock);
+	if (!is_zero)
+		return;
 	/* A writer gets a page of its own at once instead of the shared zero page and a second fault. */
 	if (answer->write)
 		ret = cl_uffd_copy(space->uffd, answer->address, zeroes, CL_PAGE_SIZE, &done_bytes);
 	else
-		ret = cl_uffd_zero(space->uffd, answer->address, answer->length, &done_bytes);
+		ret = cl_uffd_zero(space->uffd, answer->address, length, &done_bytes);
 	/* More than the faulting page may reach into another mapping (mprotect splits them without an event). */
-	if (ret == -ENOENT && !answer->write && answer->length > CL_PAGE_SIZE)
+	if (ret == -ENOENT && length > CL_PAGE_SIZE)
 		ret = cl_uffd_zero(space->uffd, answer->address, CL_PAGE_SIZE, &done_bytes);
 	/*
 	 * The faulting page is there already (EEXIST), or its address is changing (EAGAIN, ENOENT): the thread looks
@@ -188,22 +196,70 @@ static void give_zeroes(struct cl_engine *engine, struct cl_space *space, const 
 	pthread_mutex_unlock(&engine->lock);
 }
 
-void cl_engine_read_events(struct cl_engine *engine, struct cl_space *space)
+/* Unmap what of the suspect range isn't there. 0, -EAGAIN if the kernel isn't quiet any more, or -ENOMEM. */
+static int unmap_gone(struct cl_engine *engine, struct cl_space *space, uint64_t start, uint64_t end)
+{
+	uint64_t middle = start + (end - start) / CL_PAGE_SIZE / 2 * CL_PAGE_SIZE;
+	int ret = cl_uffd_has(space->uffd, start, end - start);
+
+	if (ret == 0 && end - start == CL_PAGE_SIZE) {
+		if (cl_uffd_is_changing(space->uffd))
+			return -EAGAIN;
+		pthread_mutex_lock(&engine->lock);
+		engine->stats.dropped_pages += space->nr_missing;
+		ret = cl_space_unmap(space, start, end);
+		engine->stats.dropped_pages -= space->nr_missing;
+		pthread_mutex_unlock(&engine->lock);
+		return ret;
+	}
+	if (ret == 0) {
+		/* It may be in several VMAs, or in part. */
+		ret = unmap_gone(engine, space, start, middle);
+		return ret < 0 ? ret : unmap_gone(engine, space, middle, end);
+	}
+	return ret < 0 ? ret : 0;
+}
+
+/* Resolve what the order of events left open (space.h). True if nothing is left. Inside the gate, lock not held. */
+static bool settle(struct cl_engine *engine, struct cl_space *space)
+{
+	uint64_t start, end;
+	int ret = 0;
+
+	if (!cl_space_unsettled(space))
+		return true;
+	if (cl_uffd_is_changing(space->uffd))
+		return false;
+	pthread_mutex_lock(&engine->lock);
+	engine->stats.dropped_pages += space->nr_missing;
+	cl_space_quiet(space);
+	engine->stats.dropped_pages -= space->nr_missing;
+	pthread_mutex_unlock(&engine->lock);
+	while (ret == 0 && cl_space_take_suspect(space, &start, &end))
+		ret = unmap_gone(engine, space, start, end);
+	if (ret == -EAGAIN)
+		ret = cl_space_add_suspect(space, start, end);
+	pthread_mutex_lock(&engine->lock);
+	if (ret < 0)
+		cl_engine_fail(engine, ret, "task %d: following a change of its memory: %s", space->pid, strerror(-ret));
+	forget_dropped_waiters(space);
+	if (!space->nr_missing)
+		cl_engine_wake(engine);
+	pthread_mutex_unlock(&engine->lock);
+	return !cl_space_unsettled(space);
+}
+
+/* Read once, apply, answer. True if the space is settled. Inside the gate, lock not held. */
+static bool read_batch(struct cl_engine *engine, struct cl_space *space)
 {
 	struct uffd_msg events[EVENTS];
 	struct answer answers[EVENTS];
-	uint64_t now_us;
 	int nr_events, nr_answers = 0, i;
-
-	pthread_mutex_lock(&engine->lock);
-	space->reading = true;
-	while (space->copying)
-		pthread_cond_wait(&engine->gate, &engine->lock);
-	pthread_mutex_unlock(&engine->lock);
+	uint64_t now_us;
+	bool settled;
 
 	nr_events = cl_uffd_read(space->uffd, events, EVENTS);
 	now_us = cl_now_us();
-
 	pthread_mutex_lock(&engine->lock);
 	for (i = 0; i < nr_events; i++)
 		if (apply(engine, space, &events[i], &answers[nr_answers], now_us))
@@ -211,16 +267,37 @@ void cl_engine_read_events(struct cl_engine *engine, struct cl_space *space)
 	if (nr_events < 0)
 		cl_engine_fail(engine, nr_events, "task %d: reading its userfaultfd: %s", space->pid,
 			       strerror(-nr_events));
-	space->reading = false;
-	pthread_cond_broadcast(&engine->gate);
 	cl_engine_ask(engine);
 	cl_engine_work_is_there(engine); /* local demand pages */
 	pthread_mutex_unlock(&engine->lock);
 
+	settled = settle(engine, space);
 	for (i = 0; i < nr_answers; i++) {
-		if (answers[i].zero)
+		if (answers[i].zero && settled)
 			give_zeroes(engine, space, &answers[i]);
 		else
 			(void)cl_uffd_wake(space->uffd, answers[i].address, answers[i].length);
 	}
+	return settled;
+}
+
+bool cl_engine_read_events(struct cl_engine *engine, struct cl_space *space)
+{
+	uint64_t give_up_us = cl_now_us() + UNSETTLED_MAX_US;
+	bool settled;
+
+	pthread_mutex_lock(&engine->lock);
+	space->reading = true;
+	while (space->copying)
+		pthread_cond_wait(&engine->gate, &engine->lock);
+	pthread_mutex_unlock(&engine->lock);
+
+	while (!(settled = read_batch(engine, space)) && cl_now_us() < give_up_us)
+		usleep(UNSETTLED_WAIT_US);
+
+	pthread_mutex_lock(&engine->lock);
+	space->reading = !settled;
+	pthread_cond_broadcast(&engine->gate);
+	pthread_mutex_unlock(&engine->lock);
+	return settled;
 }

@@ -62,6 +62,7 @@ static uint64_t copy_run(struct cl_engine *engine, struct cl_space *space, const
 {
 	uint64_t length = run->nr_pages * CL_PAGE_SIZE, done_bytes;
 	int uffd = space->uffd, ret;
+	bool is_gone;
 
 	if (length > max_bytes)
 		length = max_bytes;
@@ -70,13 +71,20 @@ static uint64_t copy_run(struct cl_engine *engine, struct cl_space *space, const
 	ret = cl_uffd_copy(uffd, run->address, data, length, &done_bytes);
 	if (ret == -EEXIST) /* nobody else wakes those who wait for a page that is there */
 		(void)cl_uffd_wake(uffd, run->address + done_bytes, CL_PAGE_SIZE);
+	/*
+	 * Moved or unmapped since we looked its address up? Then its event is pending, and can't be read before we leave
+	 * the gate: the address space is still changing.
+	 */
+	is_gone = ret == -ENOENT && length == CL_PAGE_SIZE && !cl_uffd_is_changing(uffd);
 	pthread_mutex_lock(&engine->lock);
 	if (--space->copying == 0 && space->reading)
 		pthread_cond_broadcast(&engine->gate);
 	if (ret == -EEXIST)
 		done_bytes += CL_PAGE_SIZE;
-	if (done_bytes)
+	if (done_bytes) {
+		space->quiet = space->changes;
 		filled(engine, space, run->index, run->index + done_bytes / CL_PAGE_SIZE);
+	}
 	if (ret == 0 || ret == -EEXIST || (done_bytes && ret != -ESRCH))
 		return CL_COPY_BYTES;
 	switch (ret) {
@@ -86,10 +94,12 @@ static uint64_t copy_run(struct cl_engine *engine, struct cl_space *space, const
 		break;
 	case -ENOENT:
 		/* The run spans VMAs (the task changed them), or is unmapped; the event will tell which pages. */
-		if (length == CL_PAGE_SIZE)
+		if (length > CL_PAGE_SIZE)
+			return (length / CL_PAGE_SIZE + 1) / 2 * CL_PAGE_SIZE;
+		if (is_gone)
 			drop(engine, space, run->index, run->index + 1);
 		else
-			return (length / CL_PAGE_SIZE + 1) / 2 * CL_PAGE_SIZE;
+			wait_for_events(engine, AGAIN_WAIT_US);
 		break;
 	case -ESRCH:
 		cl_log(&engine->log, CL_LOG_INFO, "task %d exited with %llu pages missing", space->pid,

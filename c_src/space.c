@@ -128,6 +128,8 @@ static void space_free(struct cl_space *space)
 	free(space->missing);
 	free(space->regions);
 	free(space->by_dump);
+	free(space->limbo.at);
+	free(space->suspects.at);
 	free(space->waiters);
 	free(space);
 }
@@ -413,10 +415,48 @@ struct cl_space *cl_space_new(struct cl_image *image, int32_t pid, int uffd)
 	return space;
 }
 
+/* What of `region` lies in [start, end); it may be nothing (then it ends where it starts, or before). */
+static struct cl_region part_of(const struct cl_region *region, uint64_t start, uint64_t end)
+{
+	struct cl_region part = *region;
+
+	if (part.start < start) {
+		part.at_dump += start - part.start;
+		part.start = start;
+	}
+	if (part.end > end)
+		part.end = end;
+	return part;
+}
+
+static bool overlaps(const struct cl_region *region, uint64_t start, uint64_t end)
+{
+	return region->start < end && start < region->end;
+}
+
+static int push_region(struct cl_regions *regions, struct cl_region region)
+{
+	int ret = grow((void **)&regions->at, &regions->max, regions->nr + 1, sizeof(region));
+
+	if (ret == 0)
+		regions->at[regions->nr++] = region;
+	return ret;
+}
+
+/* Drop the pages of what of `region` lies in [start, end). */
+static void drop_part(struct cl_space *space, const struct cl_region *region, uint64_t start, uint64_t end)
+{
+	struct cl_region part = part_of(region, start, end);
+
+	cl_space_drop(space, index_from(space->image, part.at_dump),
+		      index_from(space->image, part.at_dump + (part.end - part.start)));
+}
+
 struct cl_space *cl_space_fork(struct cl_space *parent, int uffd)
 {
 	struct cl_image *image = parent->image;
 	struct cl_space *space = space_alloc(image, parent->pid, uffd);
+	size_t i;
 
 	if (!space)
 		return NULL;
@@ -432,7 +472,10 @@ struct cl_space *cl_space_fork(struct cl_space *parent, int uffd)
 	}
 	memcpy(space->missing, parent->missing, cl_bits_words(image->nr_pages) * sizeof(*space->missing));
 	space->nr_missing = parent->nr_missing;
+	space->changes = space->quiet = parent->changes; /* a userfaultfd of its own, with no event on its way */
 	append_space(image, space);
+	for (i = 0; i < parent->limbo.nr; i++)
+		drop_part(space, &parent->limbo.at[i], 0, UINT64_MAX);
 	return space;
 }
 
@@ -512,78 +555,164 @@ void cl_space_retire(struct cl_space *space)
 	free(space->missing);
 	free(space->regions);
 	free(space->by_dump);
+	free(space->limbo.at);
+	free(space->suspects.at);
 	free(space->waiters);
 	space->missing = NULL;
 	space->regions = NULL;
 	space->by_dump = NULL;
+	space->limbo = space->suspects = (struct cl_regions){ 0 };
 	space->waiters = NULL;
 	space->nr_regions = space->max_regions = space->nr_waiters = space->max_waiters = 0;
 }
 
-/* Drop the pages at current addresses [start, end). */
-static void drop_range(struct cl_space *space, uint64_t start, uint64_t end)
+/* Move what lies in [start, end) from the limbo to `taken`. */
+static int take_from_limbo(struct cl_space *space, uint64_t start, uint64_t end, struct cl_regions *taken)
 {
-	size_t at;
+	struct cl_regions *limbo = &space->limbo;
+	size_t i = 0;
+	int ret = 0;
 
-	for (at = region_from(space, start); at < space->nr_regions && space->regions[at].start < end; at++) {
-		const struct cl_region *region = &space->regions[at];
-		uint64_t low = region->start > start ? region->start : start;
-		uint64_t high = region->end < end ? region->end : end;
+	while (i < limbo->nr && ret == 0) {
+		struct cl_region whole = limbo->at[i];
 
-		cl_space_drop(space, index_from(space->image, region->at_dump + (low - region->start)),
-			      index_from(space->image, region->at_dump + (high - region->start)));
+		if (!overlaps(&whole, start, end)) {
+			i++;
+			continue;
+		}
+		limbo->at[i] = limbo->at[--limbo->nr];
+		ret = push_region(taken, part_of(&whole, start, end));
+		if (ret == 0 && whole.start < start)
+			ret = push_region(limbo, part_of(&whole, 0, start));
+		if (ret == 0 && whole.end > end)
+			ret = push_region(limbo, part_of(&whole, end, UINT64_MAX));
 	}
+	return ret;
+}
+
+static void remove_regions(struct cl_space *space, size_t first, size_t last)
+{
+	memmove(&space->regions[first], &space->regions[last], (space->nr_regions - last) * sizeof(*space->regions));
+	space->nr_regions -= last - first;
 }
 
 int cl_space_unmap(struct cl_space *space, uint64_t start, uint64_t end)
 {
-	size_t first, last;
-	int ret;
+	struct cl_regions gone = { 0 };
+	size_t first = 0, last = 0, i;
+	int ret = take_from_limbo(space, start, end, &gone);
 
-	drop_range(space, start, end);
-	ret = isolate(space, start, end, &first, &last);
+	for (i = 0; i < gone.nr; i++)
+		drop_part(space, &gone.at[i], start, end);
+	free(gone.at);
+	if (ret == 0)
+		ret = isolate(space, start, end, &first, &last);
 	if (ret < 0)
 		return ret;
-	memmove(&space->regions[first], &space->regions[last],
-		(space->nr_regions - last) * sizeof(*space->regions));
-	space->nr_regions -= last - first;
-	return sort_by_dump(space);
+	for (i = first; i < last && ret == 0; i++) {
+		const struct cl_region region = space->regions[i];
+
+		if (region.moved_in > space->quiet) {
+			space->regions[first++] = region;
+			ret = cl_space_add_suspect(space, region.start, region.end);
+		} else {
+			drop_part(space, &region, start, end);
+		}
+	}
+	remove_regions(space, first, last);
+	return ret < 0 ? ret : sort_by_dump(space);
 }
 
 void cl_space_remove(struct cl_space *space, uint64_t start, uint64_t end)
 {
-	drop_range(space, start, end);
+	size_t at;
+
+	for (at = region_from(space, start); at < space->nr_regions && space->regions[at].start < end; at++)
+		drop_part(space, &space->regions[at], start, end);
+}
+
+/* Take out what lies in [start, end), but not where one of the first `nr_older` of `taken` did: that came later. */
+static int take_regions(struct cl_space *space, uint64_t start, uint64_t end, struct cl_regions *taken, size_t nr_older)
+{
+	size_t first = 0, last = 0, i, older;
+	int ret = 0;
+
+	for (i = 0; i < nr_older && ret == 0; i++) {
+		ret = split_at(space, taken->at[i].start);
+		if (ret == 0)
+			ret = split_at(space, taken->at[i].end);
+	}
+	if (ret == 0)
+		ret = isolate(space, start, end, &first, &last);
+	if (ret < 0)
+		return ret;
+	for (i = first; i < last && ret == 0; i++) {
+		const struct cl_region region = space->regions[i];
+
+		for (older = 0; older < nr_older; older++)
+			if (overlaps(&taken->at[older], region.start, region.end))
+				break;
+		if (older < nr_older)
+			space->regions[first++] = region;
+		else
+			ret = push_region(taken, region);
+	}
+	remove_regions(space, first, last);
+	return ret;
 }
 
 int cl_space_remap(struct cl_space *space, uint64_t from, uint64_t to, uint64_t length)
 {
-	struct cl_region *moved;
-	size_t first, last, count, at, i;
+	struct cl_regions moved = { 0 };
+	size_t i;
 	int ret;
 
-	ret = isolate(space, from, from + length, &first, &last);
-	if (ret < 0)
-		return ret;
-	count = last - first;
-	if (!count)
-		return 0;
-	moved = reallocarray(NULL, count, sizeof(*moved));
-	if (!moved)
-		return -ENOMEM;
-	memcpy(moved, &space->regions[first], count * sizeof(*moved));
-	memmove(&space->regions[first], &space->regions[last],
-		(space->nr_regions - last) * sizeof(*space->regions));
-	space->nr_regions -= count;
-	/* The kernel has unmapped whatever was there and said so; this holds even if the event was lost. */
-	ret = cl_space_unmap(space, to, to + length);
-	at = region_from(space, to);
-	for (i = 0; i < count && ret == 0; i++) {
-		moved[i].start = moved[i].start - from + to;
-		moved[i].end = moved[i].end - from + to;
-		ret = insert_region(space, at + i, moved[i]);
+	ret = take_from_limbo(space, from, from + length, &moved);
+	if (ret == 0)
+		ret = take_regions(space, from, from + length, &moved, moved.nr);
+	if (ret == 0)
+		ret = take_regions(space, to, to + length, &space->limbo, 0);
+	if (moved.nr)
+		space->changes++;
+	for (i = 0; i < moved.nr && ret == 0; i++) {
+		struct cl_region region = moved.at[i];
+
+		region.start = region.start - from + to;
+		region.end = region.end - from + to;
+		region.moved_in = space->changes;
+		ret = insert_region(space, region_from(space, region.start), region);
 	}
-	free(moved);
+	free(moved.at);
 	return ret < 0 ? ret : sort_by_dump(space);
+}
+
+bool cl_space_unsettled(const struct cl_space *space)
+{
+	return space->limbo.nr || space->suspects.nr;
+}
+
+void cl_space_quiet(struct cl_space *space)
+{
+	space->quiet = space->changes;
+	while (space->limbo.nr)
+		drop_part(space, &space->limbo.at[--space->limbo.nr], 0, UINT64_MAX);
+}
+
+bool cl_space_take_suspect(struct cl_space *space, uint64_t *start, uint64_t *end)
+{
+	const struct cl_region *suspect;
+
+	if (!space->suspects.nr)
+		return false;
+	suspect = &space->suspects.at[--space->suspects.nr];
+	*start = suspect->start;
+	*end = suspect->end;
+	return true;
+}
+
+int cl_space_add_suspect(struct cl_space *space, uint64_t start, uint64_t end)
+{
+	return push_region(&space->suspects, (struct cl_region){ .start = start, .end = end });
 }
 
 uint64_t cl_space_zero_span(const struct cl_space *space, uint64_t addr, uint64_t max_pages)

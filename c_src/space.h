@@ -22,6 +22,20 @@
  *                from the fork until its event is read, and the engine holds copies back while it reads
  *                events (the gate, engine.h), so "that moment" is exact: what was filled before is in the
  *                child by copy-on-write, what was not is in its bitmap.
+ *
+ * Events in the wrong order. The kernel tells of a change after it was made, when the changing thread gets to it:
+ * two threads' events may come the other way round. What one thread gives up (mremap away, munmap) another may get
+ * for its own mremap at once. So a remap may come to where something lies still, and an unmap to what was moved
+ * there meanwhile; besides, every mremap is followed by an unmap event for the old place. The kernel is *quiet* when
+ * all events so far have been read and their threads know it (it refuses copies until then). So:
+ *   a remap onto something       it has left, and the event is on its way: it waits in `limbo` for the event that
+ *                                tells where to. What its remap or unmap names is looked for there first.
+ *   an unmap of what was moved   (since the kernel was last quiet) told of what had lain there before, or came later:
+ *   there                        `suspect`, kept, until the kernel is quiet and says whether it is there.
+ * As long as either is open the space is unsettled, and no copy is made. (Kernels before 6.17 give the old length,
+ * where mremap shrinks and moves at once with MREMAP_FIXED; pages in the cut-off tail then have a place until copying
+ * finds that it isn't there.)
+ *
  * A page that is not missing anywhere is never asked for, and a page that is missing somewhere is todo or on
  * its way: nothing is lost, nothing is fetched twice.
  */
@@ -72,6 +86,12 @@ struct cl_image {
 struct cl_region {
 	uint64_t start, end; /* now */
 	uint64_t at_dump;    /* the address that `start` had at the dump */
+	uint64_t moved_in;   /* cl_space.changes when it came here; 0: it was always here */
+};
+
+struct cl_regions {
+	struct cl_region *at;
+	size_t nr, max;
 };
 
 /* A thread of the task waits for this page since then. */
@@ -90,12 +110,14 @@ struct cl_space {
 	struct cl_region *regions; /* by start */
 	uint32_t *by_dump;         /* indices into regions, by at_dump; NULL while both orders are the same */
 	size_t nr_regions, max_regions;
+	uint64_t changes, quiet;   /* remaps applied so far; and up to when the kernel was last seen quiet */
+	struct cl_regions limbo;   /* moved away: the event that tells where to is on its way */
+	struct cl_regions suspects; /* ranges (at_dump unused) of which an unmap may have told something older */
 	struct cl_waiter *waiters;
 	size_t nr_waiters, max_waiters;
 	/* The gate: see engine.h. */
 	unsigned int copying;      /* copies in progress */
 	bool reading;              /* events are being read: no copy may start */
-	uint64_t events_read;      /* grows with every batch of events */
 	bool retired;              /* complete, or its task exited */
 };
 
@@ -164,6 +186,21 @@ uint64_t cl_space_drop(struct cl_space *space, uint64_t from, uint64_t to);
 int cl_space_unmap(struct cl_space *space, uint64_t start, uint64_t end);
 void cl_space_remove(struct cl_space *space, uint64_t start, uint64_t end);
 int cl_space_remap(struct cl_space *space, uint64_t from, uint64_t to, uint64_t length);
+
+/* Events came in a doubtful order (see above): no copy may be made now. */
+bool cl_space_unsettled(const struct cl_space *space);
+
+/* The kernel is, or was just now, quiet: all events up to here have been read. What is in limbo still is gone. */
+void cl_space_quiet(struct cl_space *space);
+
+/*
+ * A range to ask the kernel about, now that it is quiet; false if there is none (left). What isn't there any more is
+ * to be unmapped by cl_space_unmap(), which has no doubts now.
+ */
+bool cl_space_take_suspect(struct cl_space *space, uint64_t *start, uint64_t *end);
+
+/* Put it back: the kernel wasn't quiet after all. 0 or -ENOMEM. */
+int cl_space_add_suspect(struct cl_space *space, uint64_t start, uint64_t end);
 
 /*
  * How many pages from `addr` on, at most `max_pages`, lie in the same region and are not missing: they may be

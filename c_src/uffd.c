@@ -58,6 +58,24 @@ int cl_uffd_wake(int uffd, uint64_t address, uint64_t length)
 	return ioctl(uffd, UFFDIO_WAKE, &range) < 0 ? -errno : 0;
 }
 
+bool cl_uffd_is_changing(int uffd)
+{
+	/* That is looked at first: a copy of nothing, which is refused, asks for nothing else. */
+	struct uffdio_copy nothing = { .len = 0 };
+
+	return ioctl(uffd, UFFDIO_COPY, &nothing) < 0 && errno == EAGAIN;
+}
+
+int cl_uffd_has(int uffd, uint64_t address, uint64_t length)
+{
+	/* Private anonymous memory can't be continued: refused with EINVAL, after the VMA was found (else ENOENT). */
+	struct uffdio_continue probe = { .range = { .start = address, .len = length } };
+
+	if (ioctl(uffd, UFFDIO_CONTINUE, &probe) < 0 && (errno == EAGAIN || errno == ENOENT))
+		return errno == EAGAIN ? -EAGAIN : 0;
+	return 1;
+}
+
 int cl_uffd_poison(int uffd, uint64_t address, uint64_t length, uint64_t *done_bytes)
 {
 	struct uffdio_poison poison = { .range = { .start = address, .len = length } };

@@ -7,7 +7,8 @@
  *   -EAGAIN  the address space is changing: an event (fork, remap, unmap, remove) is pending or was read a moment
  *            ago; read events, look the address up again, retry.
  *   -ENOENT  the range isn't inside one VMA registered with this userfaultfd: retry in smaller pieces; a single
- *            page that gets it is gone.
+ *            page that gets it is gone, if the address space isn't changing. (From Linux 6.8 on the kernel looks for
+ *            the VMA before it looks whether events are pending.)
  *   -ESRCH   (kernels before 4.13: -ENOSPC) the task exited.
  *   -ENOMEM  no memory (now): retry later.
  *   others   a bug of ours, or a data page that can't be read (-EFAULT).
@@ -16,6 +17,7 @@
 #define CL_UFFD_H
 
 #include <linux/userfaultfd.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,6 +31,18 @@ int cl_uffd_copy(int uffd, uint64_t address, const void *data, uint64_t length, 
 int cl_uffd_zero(int uffd, uint64_t address, uint64_t length, uint64_t *done_bytes);
 
 int cl_uffd_wake(int uffd, uint64_t address, uint64_t length);
+
+/*
+ * Whether the address space is changing: events are pending, or a thread doesn't know yet that its event was read.
+ * Then copies fail with -EAGAIN.
+ */
+bool cl_uffd_is_changing(int uffd);
+
+/*
+ * Whether the range is inside one VMA registered with this userfaultfd: 1, 0, or -EAGAIN (the address space is
+ * changing). A 0 is only sure if the address space isn't changing afterwards either. Nothing is installed.
+ */
+int cl_uffd_has(int uffd, uint64_t address, uint64_t length);
 
 /* Accesses to the range raise SIGBUS from now on (Linux >= 6.6; -EINVAL before). */
 int cl_uffd_poison(int uffd, uint64_t address, uint64_t length, uint64_t *done_bytes);

@@ -87,6 +87,11 @@ def test_no_end_before_a_task_runs_is_taken_for_success(build, sanitizer: str, t
 @pytest.mark.parametrize("source", ["remote", "local"])
 @pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan", "tsan"])
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_engine_under_a_task_that_never_holds_still(build, seed: int, sanitizer: str, source: str) -> None:
-    task = build("stress_task", "plain")
-    run(build("stress_engine", sanitizer), task, "2", str(seed), "1" if source == "local" else "0")
+@pytest.mark.parametrize("task", ["mixed", "churning"])
+def test_engine_under_a_task_that_never_holds_still(build, task: str, seed: int, sanitizer: str, source: str) -> None:
+    program = build("stress_task", "plain")
+    run(
+        *(build("stress_engine", sanitizer), program, "2", str(seed)),
+        "1" if source == "local" else "0",
+        "1" if task == "churning" else "0",
+    )

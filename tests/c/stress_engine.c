@@ -5,7 +5,7 @@
  * pages arrive from a page server on a socket (a thread here). Every word that the task reads is checked against
  * what it must be: the page as of the dump, what the task wrote since, or zero.
  * Built with sanitizers: the engine runs in this process; the task is a program of its own (stress_task.c), built
- * without. Arguments: the task's program, seconds, seed, 1 for local images.
+ * without. Arguments: the task's program, seconds, seed, 1 for local images, 1 for a task that churns.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -138,7 +138,7 @@ int main(int argc, char **argv)
 	bool local;
 	pid_t child;
 
-	CHECK(argc == 5);
+	CHECK(argc == 6);
 	local = argv[4][0] == '1';
 	CHECK(mkdtemp(directory));
 	write_images(directory, local);
@@ -150,7 +150,7 @@ int main(int argc, char **argv)
 		snprintf(done_arg, sizeof(done_arg), "%d", done[0]);
 		close(restore[0]);
 		close(done[1]);
-		execl(argv[1], argv[1], restore_arg, done_arg, argv[3], NULL);
+		execl(argv[1], argv[1], restore_arg, done_arg, argv[3], argv[5], NULL);
 		_exit(127);
 	}
 	close(restore[1]);

@@ -2,12 +2,14 @@
 /*
  * The task of stress_engine.c: memory that is missing at first and handed over as criu restore does; threads that
  * read, write, remap, unmap, drop and fork, and know what every word must be. Ends with status 0 if all was right.
+ * Churning, they mostly move a page or two, at full speed, to where another thread's pages were just now.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -30,6 +32,7 @@ struct slice {
 };
 
 static volatile int task_ends;
+static bool churn;
 
 static uint64_t expected(const struct slice *slice, unsigned int page, unsigned int word)
 {
@@ -148,16 +151,18 @@ static void fork_and_check(struct slice *slice, int depth)
 	}
 }
 
+enum { MOVE = 2 };
+
 static void *live(void *argument)
 {
 	struct slice *slice = argument;
 
 	while (!task_ends) {
 		uint64_t dice = next_random(&slice->seed);
-		unsigned int page = (unsigned int)(dice >> 32) % SLICE_PAGES, n = 1 + (unsigned int)(dice >> 8) % 32;
-		unsigned int i;
+		unsigned int page = (unsigned int)(dice >> 32) % SLICE_PAGES;
+		unsigned int n = 1 + (unsigned int)(dice >> 8) % (churn ? 2 : 32), i;
 
-		switch (dice % 64) {
+		switch (churn && (dice >> 20) % 4 ? MOVE : dice % 64) {
 		case 0:
 			drop_pages(slice, page, n);
 			break;
@@ -165,8 +170,8 @@ static void *live(void *argument)
 			if (dice % 7 == 0)
 				unmap_pages(slice, page, n / 4 + 1);
 			break;
-		case 2:
-		case 3:
+		case MOVE:
+		case MOVE + 1:
 			move_pages_away(slice, page, n);
 			break;
 		case 4:
@@ -182,7 +187,8 @@ static void *live(void *argument)
 			for (i = page; i < page + 4 && i < SLICE_PAGES; i++)
 				check_page(slice, i);
 		}
-		usleep(20);
+		if (!churn)
+			usleep(20);
 	}
 	for (unsigned int page = 0; page < SLICE_PAGES; page++)
 		check_page(slice, page);
@@ -208,7 +214,7 @@ static void send_fd(int socket, int fd)
 	CHECK(sendmsg(socket, &message, 0) == 1);
 }
 
-/* Arguments: socket to the engine, a pipe that closes when the engine has finished, seed. */
+/* Arguments: socket to the engine, a pipe that closes when the engine has finished, seed, 1 to churn. */
 int main(int argc, char **argv)
 {
 	int restore, done;
@@ -225,10 +231,11 @@ int main(int argc, char **argv)
 	int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	CHECK(argc == 4);
+	CHECK(argc == 5);
 	restore = atoi(argv[1]);
 	done = atoi(argv[2]);
 	seed = strtoull(argv[3], NULL, 10);
+	churn = argv[4][0] == '1';
 	CHECK(uffd >= 0 && ioctl(uffd, UFFDIO_API, &api) == 0);
 	CHECK(mmap(BASE, (size_t)PAGES * CL_PAGE_SIZE, PROT_READ | PROT_WRITE,
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == BASE);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * space against a model so simple that it is plainly right: for every address now, the dump page that lies there
- * and whether it is missing. Random events, forks included; after each, both must tell the same.
+ * and whether it is missing. Random events, forks included; after each, both must tell the same. Then the events of
+ * several threads at once, in any order in which the kernel may tell of them; whenever it is quiet, both must tell the
+ * same.
  */
 #include <string.h>
 
@@ -121,6 +123,7 @@ static void run(uint64_t seed)
 		switch (next_random(&seed) % 5) {
 		case 0:
 			CHECK(cl_space_unmap(model->space, AT(from), AT(from + length)) == 0);
+			CHECK(!cl_space_unsettled(model->space));
 			unmap(model, from, from + length);
 			break;
 		case 1:
@@ -134,20 +137,13 @@ static void run(uint64_t seed)
 			if (to < from + length && from < to + length)
 				break; /* mremap refuses overlaps */
 			CHECK(cl_space_remap(model->space, AT(from), AT(to), (uint64_t)length * CL_PAGE_SIZE) == 0);
+			cl_space_quiet(model->space);
 			memcpy(moved, &model->dump_page[from], sizeof(int) * (size_t)length);
-			for (i = 0; i < length; i++)
-				if (moved[i] < 0)
-					break;
 			/* Only what was mapped moves; holes leave holes. */
 			for (i = 0; i < length; i++)
 				model->dump_page[from + i] = -1;
-			bool any = false;
-			for (i = 0; i < length; i++)
-				any |= moved[i] >= 0;
-			if (any) {
-				unmap(model, to, to + length);
-				memcpy(&model->dump_page[to], moved, sizeof(int) * (size_t)length);
-			}
+			unmap(model, to, to + length);
+			memcpy(&model->dump_page[to], moved, sizeof(int) * (size_t)length);
 			break;
 		case 3:
 			if (nr_models == SPACES)
@@ -181,11 +177,111 @@ static void run(uint64_t seed)
 	cl_image_free(image);
 }
 
+/* ---- events in the wrong order ---- */
+
+enum { CALLS = 4 };
+
+/* One thread's mremap or munmap, done; its events are told in this order, but between those of other threads. */
+struct call {
+	int from, to, length; /* to: -1 for munmap */
+	int told;
+};
+
+static bool is_free(const struct model *model, const bool *touched, int from, int length, bool to_be_mapped)
+{
+	int page;
+
+	for (page = from; page < from + length; page++)
+		if (touched[page] || (model->dump_page[page] >= 0) != to_be_mapped)
+			return false;
+	return true;
+}
+
+static void make_call(struct model *model, struct call *call, bool *moved_in, uint64_t *seed)
+{
+	static const bool none[PAGES];
+	int tries, i;
+
+	*call = (struct call){ .told = -1 };
+	for (tries = 0; tries < 200; tries++) {
+		int from = (int)(next_random(seed) % PAGES), length = 1 + (int)(next_random(seed) % 12);
+		int to = (int)(next_random(seed) % PAGES);
+
+		if (from + length > PAGES || to + length > PAGES || !is_free(model, moved_in, from, length, true))
+			continue;
+		if (next_random(seed) % 3 == 0) {
+			*call = (struct call){ .from = from, .to = -1, .length = length };
+			unmap(model, from, from + length);
+			return;
+		}
+		if (!is_free(model, none, to, length, false))
+			continue;
+		*call = (struct call){ .from = from, .to = to, .length = length };
+		for (i = 0; i < length; i++) {
+			model->dump_page[to + i] = model->dump_page[from + i];
+			model->dump_page[from + i] = -1;
+			moved_in[to + i] = true; /* no other thread can know that address yet */
+		}
+		return;
+	}
+}
+
+/* The next event of this call; false if all were told. */
+static bool tell(struct cl_space *space, struct call *call)
+{
+	uint64_t from = AT(call->from), length = (uint64_t)call->length * CL_PAGE_SIZE;
+
+	if (call->told < 0 || call->told == (call->to < 0 ? 1 : 2))
+		return false;
+	if (call->told++ == 0 && call->to >= 0)
+		CHECK(cl_space_remap(space, from, AT(call->to), length) == 0);
+	else
+		CHECK(cl_space_unmap(space, from, from + length) == 0);
+	return true;
+}
+
+static void run_out_of_order(uint64_t seed)
+{
+	struct cl_image *image = make_image();
+	struct model model = { .space = cl_space_new(image, 7, -1) };
+	int page, round;
+
+	CHECK(model.space);
+	for (page = 0; page < PAGES; page++) {
+		model.dump_page[page] = in_vma(page) ? page : -1;
+		model.missing[page] = in_vma(page) && in_image(page);
+	}
+	for (round = 0; round < 30; round++) {
+		bool moved_in[PAGES] = { false }, any = true;
+		struct call calls[CALLS];
+		uint64_t start, end;
+		int i;
+
+		for (i = 0; i < CALLS; i++)
+			make_call(&model, &calls[i], moved_in, &seed);
+		while (any) {
+			tell(model.space, &calls[next_random(&seed) % CALLS]);
+			for (any = false, i = 0; i < CALLS; i++)
+				any |= calls[i].told >= 0 && calls[i].told < (calls[i].to < 0 ? 1 : 2);
+		}
+		cl_space_quiet(model.space);
+		while (cl_space_take_suspect(model.space, &start, &end))
+			for (; start < end; start += CL_PAGE_SIZE)
+				if (model.dump_page[(start - BASE) / CL_PAGE_SIZE] < 0)
+					CHECK(cl_space_unmap(model.space, start, start + CL_PAGE_SIZE) == 0);
+		CHECK(!cl_space_unsettled(model.space));
+		compare(image, &model, 1);
+	}
+	cl_image_free(image);
+}
+
 int main(void)
 {
 	uint64_t seed;
 
-	for (seed = 1; seed <= 200; seed++)
+	for (seed = 1; seed <= 200; seed++) {
 		run(seed);
+		run_out_of_order(seed);
+	}
 	return 0;
 }
