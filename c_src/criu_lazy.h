@@ -40,6 +40,7 @@ struct cl_config {
 	int auto_dedup;             /* punch local images' pages out once they are filled in */
 	unsigned int nr_workers;    /* receiving and copying threads; 0: by the number of CPUs */
 	uint64_t max_in_flight_bytes; /* cap on what is asked of the page server at once; 0: the default */
+	uint64_t reconnect_us;      /* once the restored task runs: how long to call a lost page server again; 0: not */
 };
 
 /* TLS with the page server, by x509 on both sides, as criu's options. Paths; NULL: criu's default place. */
@@ -74,6 +75,7 @@ struct cl_stats {
 	uint64_t events_fork, events_remap, events_unmap, events_remove;
 	uint64_t again;             /* UFFDIO_COPY answered EAGAIN */
 	uint64_t reconnects;
+	uint64_t paused_us;         /* since the connection to the page server was lost; 0 while there is one */
 	uint64_t fault_wait_sum_us;
 	uint64_t fault_wait_max_us;
 	uint64_t fault_wait_us[CL_LATENCY_BUCKETS];
@@ -110,7 +112,7 @@ int cl_engine_set_remote(struct cl_engine *engine, int remote_fd);
  * Serve the restore that is connected at restore_fd (owned by the engine from then on). Returns 0 when every
  * page of every task arrived (the page server was told CLOSE) or there was nothing to do; -ECANCELED after
  * cl_engine_stop(); -EPIPE when the restore failed or its connection ended early; -EIO when the page server
- * was lost or broke the protocol.
+ * was lost (and, with reconnect_us, did not come back in time) or broke the protocol.
  */
 int cl_engine_run(struct cl_engine *engine, int restore_fd);
 

@@ -146,7 +146,7 @@ void cl_engine_stop(struct cl_engine *engine)
 	pthread_mutex_unlock(&engine->lock);
 }
 
-static uint64_t remaining_pages(const struct cl_engine *engine)
+uint64_t cl_engine_remaining_pages(const struct cl_engine *engine)
 {
 	const struct cl_image *image;
 	const struct cl_space *space;
@@ -237,6 +237,9 @@ int cl_engine_set_remote(struct cl_engine *engine, int remote_fd)
 		return -EEXIST;
 	cl_remote_init(&engine->remote, remote_fd, NULL, 1);
 	engine->has_remote = true;
+	engine->remote_address_bytes = sizeof(engine->remote_address);
+	if (getpeername(remote_fd, (struct sockaddr *)&engine->remote_address, &engine->remote_address_bytes) < 0)
+		engine->remote_address_bytes = 0;
 	if (!engine->tls)
 		return 0;
 	ret = cl_tls_start(engine->tls, remote_fd, &tls, engine->error, sizeof(engine->error));
@@ -299,10 +302,10 @@ void cl_engine_ask(struct cl_engine *engine)
 	bool byte_ahead;
 	int ret;
 
-	if (!engine->has_remote || engine->sending)
+	if (!engine->has_remote || engine->sending || engine->lost)
 		return;
 	engine->sending = true;
-	while (!engine->stopping) {
+	while (!engine->stopping && !engine->lost) {
 		for (bytes = 0; bytes + header_bytes <= sizeof(out) && next_request(engine, &pick);
 		     bytes += header_bytes) {
 			struct cl_request request = { .image = pick.image,
@@ -321,10 +324,12 @@ void cl_engine_ask(struct cl_engine *engine)
 		pthread_mutex_unlock(&engine->lock);
 		ret = cl_remote_send(&engine->remote, out, bytes, byte_ahead);
 		pthread_mutex_lock(&engine->lock);
-		if (ret < 0)
+		if (ret < 0 && !cl_engine_lose(engine, strerror(-ret)))
 			cl_engine_fail(engine, -EIO, "page server: sending a request: %s", strerror(-ret));
 	}
 	engine->sending = false;
+	if (engine->lost) /* whoever is to call again waits for us */
+		pthread_cond_signal(&engine->work);
 	if (cl_remote_idle(&engine->remote)) /* drain() waits for both */
 		pthread_cond_broadcast(&engine->gate);
 }
@@ -379,13 +384,16 @@ static void receive(struct cl_engine *engine, struct worker *worker)
 	if (engine->stopping)
 		return;
 	if (got < 0) {
-		cl_engine_fail(engine, -EIO, "page server: %s with %llu pages missing",
-			       got == -ECONNRESET ? "the connection was closed" :
-			       got == -EPROTO	  ? engine->remote.why :
-						    strerror((int)-got),
-			       (unsigned long long)remaining_pages(engine));
+		const char *why = got == -ECONNRESET ? "the connection was closed" :
+				  got == -EPROTO     ? engine->remote.why :
+						       strerror((int)-got);
+
+		if (got == -EPROTO || !cl_engine_lose(engine, why))
+			cl_engine_fail(engine, -EIO, "page server: %s with %llu pages missing", why,
+				       (unsigned long long)cl_engine_remaining_pages(engine));
 		return;
 	}
+	engine->lost_us = engine->lost ? engine->lost_us : 0;
 	nr_segments = cl_remote_parse(&engine->remote, worker->buffer, filled, segments, &cancelled_bytes);
 	if (nr_segments < 0) {
 		cl_engine_fail(engine, -EIO, "page server: it %s", engine->remote.why);
@@ -442,7 +450,9 @@ static void *work(void *argument)
 	while (!engine->stopping) {
 		if (copy_local(engine))
 			continue;
-		if (engine->has_remote && !engine->receiving && !cl_remote_idle(&engine->remote))
+		if (engine->lost && !engine->receiving && !engine->sending)
+			cl_engine_reconnect(engine);
+		else if (engine->has_remote && !engine->receiving && !engine->lost && !cl_remote_idle(&engine->remote))
 			receive(engine, worker);
 		else if (!engine->stopping) {
 			engine->busy_workers--;
@@ -586,6 +596,7 @@ static void restore_finished(struct cl_engine *engine)
 	close(engine->restore_fd);
 	engine->restore_fd = -1;
 	cl_flow_fault(&engine->flow, cl_now_us());
+	cl_engine_watch_connection(engine);
 	cl_engine_ask(engine);
 	pthread_cond_broadcast(&engine->work);
 	cl_engine_wake(engine);
@@ -747,21 +758,39 @@ static int watch(struct cl_engine *engine, int fd, void *tag)
 	return epoll_ctl(engine->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
-/* Until nothing is in flight. Lock held. */
+/* Until nothing is in flight, on a connection that stands. Lock held. */
 static void wait_until_idle(struct cl_engine *engine)
 {
-	while (engine->has_remote && !engine->stopping && (engine->sending || !cl_remote_idle(&engine->remote)))
+	while (!engine->stopping &&
+	       (engine->sending || engine->receiving || engine->lost || !cl_remote_idle(&engine->remote)))
 		pthread_cond_wait(&engine->gate, &engine->lock);
 }
 
-/* Answers on their way are for pages dropped meanwhile; the server must get rid of them before it hears CLOSE. */
-static void drain(struct cl_engine *engine)
+/*
+ * Every page arrived: tell the page server. Answers on their way are for pages dropped meanwhile; the server must get
+ * rid of them before it hears CLOSE.
+ */
+static void say_close(struct cl_engine *engine)
 {
+	int ret = -ENOTCONN;
+
 	pthread_mutex_lock(&engine->lock);
-	wait_until_idle(engine);
-	if (engine->remote.byte_ahead && !engine->stopping) {
-		complete_byte_ahead(engine);
+	while (ret < 0 && engine->has_remote && !engine->stopping) {
 		wait_until_idle(engine);
+		if (engine->remote.byte_ahead && !engine->stopping) {
+			complete_byte_ahead(engine);
+			wait_until_idle(engine);
+		}
+		if (engine->stopping)
+			break;
+		engine->receiving = engine->sending = true;
+		pthread_mutex_unlock(&engine->lock);
+		ret = cl_remote_close(&engine->remote);
+		pthread_mutex_lock(&engine->lock);
+		engine->receiving = engine->sending = false;
+		if (ret < 0 && (ret == -EPROTO || !cl_engine_lose(engine, strerror(-ret))))
+			cl_engine_fail(engine, -EIO, "page server: every page arrived, but it did not confirm the end: %s",
+				       ret == -EPROTO ? engine->remote.why : strerror(-ret));
 	}
 	pthread_mutex_unlock(&engine->lock);
 }
@@ -788,18 +817,9 @@ int cl_engine_run(struct cl_engine *engine, int restore_fd)
 	} else {
 		(void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE);
 		event_loop(engine);
-		drain(engine);
+		say_close(engine);
 	}
 	join_workers(engine);
-	if (!engine->failure && engine->has_remote) {
-		ret = cl_remote_close(&engine->remote);
-		if (ret < 0) {
-			engine->failure = -EIO;
-			snprintf(engine->error, sizeof(engine->error),
-				 "page server: every page arrived, but it did not confirm the end: %s",
-				 ret == -EPROTO ? engine->remote.why : strerror(-ret));
-		}
-	}
 	if (engine->failure && engine->has_remote && !engine->restored) {
 		cl_log(&engine->log, CL_LOG_INFO, "no task runs here yet: telling the source to let its tasks run on");
 		(void)cl_remote_roll_back(&engine->remote);
@@ -816,7 +836,8 @@ void cl_engine_stats(struct cl_engine *engine, struct cl_stats *out)
 {
 	pthread_mutex_lock(&engine->lock);
 	*out = engine->stats;
-	out->remaining_pages = remaining_pages(engine);
+	out->remaining_pages = cl_engine_remaining_pages(engine);
+	out->paused_us = engine->lost ? cl_now_us() - engine->lost_us : 0;
 	out->in_flight_bytes = engine->flow.in_flight;
 	out->window_bytes = cl_flow_window(&engine->flow, cl_now_us());
 	out->delivery_rate = engine->flow.rate;

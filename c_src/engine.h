@@ -34,6 +34,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 #include "criu_lazy.h"
 #include "flow.h"
@@ -64,6 +65,11 @@ struct cl_engine {
 	int epoll_fd, wake_fd, restore_fd;
 	bool has_remote;
 	bool receiving, sending;
+	struct sockaddr_storage remote_address; /* whom to call again */
+	socklen_t remote_address_bytes; /* 0: not known */
+	bool lost;              /* the connection broke: nobody sends or receives until there is a new one */
+	uint64_t lost_us;       /* when; 0: something came since */
+	unsigned int calls;     /* made since then */
 	unsigned int busy_workers; /* not waiting for work */
 	bool restored;          /* criu restore is done: background transfer may run */
 	bool ending;            /* every page arrived: workers only drain the connection */
@@ -87,6 +93,24 @@ void cl_engine_work_is_there(struct cl_engine *engine);
 
 /* Ask the page server for what the schedule wants and the window allows. Lock held; dropped while sending. */
 void cl_engine_ask(struct cl_engine *engine);
+
+/*
+ * reconnect: the connection to the page server broke (`why`, not kept). True: it will be called again, `lost` is set;
+ * demand faults wait. False if it can't be: the restored task doesn't run yet, or nobody wants it. Lock held.
+ */
+bool cl_engine_lose(struct cl_engine *engine, const char *why);
+
+/*
+ * reconnect: put back what was in flight and call the page server until it answers, or time is up (then the engine
+ * fails). For a worker, in the role of the receiver; nobody may be sending. Lock held; dropped while waiting.
+ */
+void cl_engine_reconnect(struct cl_engine *engine);
+
+/* reconnect: notice soon when the page server's host is gone, from now on. Lock held. */
+void cl_engine_watch_connection(struct cl_engine *engine);
+
+/* The pages missing in all spaces. Lock held. */
+uint64_t cl_engine_remaining_pages(const struct cl_engine *engine);
 
 /*
  * fill: pages [index, index + nr_pages) of one extent are at data: install them in every space that misses them.

@@ -174,6 +174,20 @@ int cl_remote_parse(struct cl_remote *remote, const uint8_t *buffer, size_t fill
 	return nr_segments;
 }
 
+void cl_remote_forget(struct cl_remote *remote)
+{
+	struct cl_request *request = &remote->answer;
+
+	if (request->nr_pages)
+		cl_image_ask_again(request->image, request->index, request->index + request->nr_pages);
+	request->nr_pages = 0;
+	for (; remote->answered < remote->asked; remote->answered++) {
+		request = &remote->requests[remote->answered % CL_REMOTE_REQUESTS];
+		cl_image_ask_again(request->image, request->index, request->index + request->nr_pages);
+	}
+	remote->carried = 0;
+}
+
 static int send_command(struct cl_remote *remote, enum cl_wire_cmd command)
 {
 	struct cl_wire_header header = { .cmd = (uint16_t)command };

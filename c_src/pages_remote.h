@@ -95,6 +95,9 @@ void cl_remote_acknowledge(const struct cl_remote *remote);
 int cl_remote_parse(struct cl_remote *remote, const uint8_t *buffer, size_t filled, struct cl_segment *segments,
 		    uint64_t *cancelled_bytes);
 
+/* The connection is gone: what was asked for and did not come is todo again, and nothing is in flight. */
+void cl_remote_forget(struct cl_remote *remote);
+
 /* Tell the server that every page arrived, and wait for its word. Nothing may be in flight. 0 or -errno. */
 int cl_remote_close(struct cl_remote *remote);
 

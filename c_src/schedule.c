@@ -46,6 +46,12 @@ int cl_schedule_fault(struct cl_schedule *schedule, struct cl_image *image, uint
 	return ret < 0 ? ret : 1;
 }
 
+int cl_schedule_fault_again(struct cl_schedule *schedule, struct cl_image *image, uint64_t index)
+{
+	return push_demand(schedule, cl_extent_source(cl_image_extent(image, index)),
+			   (struct cl_demand){ .image = image, .index = index });
+}
+
 bool cl_schedule_demand(struct cl_schedule *schedule, enum cl_source source, struct cl_pick *pick)
 {
 	while (schedule->demand_out[source] != schedule->demand_in[source]) {

@@ -44,6 +44,9 @@ void cl_schedule_free(struct cl_schedule *schedule);
  */
 int cl_schedule_fault(struct cl_schedule *schedule, struct cl_image *image, uint64_t index);
 
+/* The same fault again: its page had been asked for, and is todo again. 0 or -ENOMEM. */
+int cl_schedule_fault_again(struct cl_schedule *schedule, struct cl_image *image, uint64_t index);
+
 /* The next demand page; false if there is none. */
 bool cl_schedule_demand(struct cl_schedule *schedule, enum cl_source source, struct cl_pick *pick);
 

@@ -46,6 +46,7 @@ OWN_OPTIONS: dict[str, str] = {
     "no-collapse": NO_VALUE,
     "workers": NEEDS_VALUE,
     "max-in-flight": NEEDS_VALUE,
+    "reconnect-seconds": NEEDS_VALUE,
 }
 
 SHORT_OPTIONS: dict[str, str] = {
@@ -95,6 +96,8 @@ criu-lazy's own options:
   --stats-fd FD         write counters to FD, one JSON object a line, 5 a second and at the end
   --workers N           receiving and copying threads (default: by the number of CPUs)
   --max-in-flight BYTES most bytes to have asked of the page server at once; K, M, G may follow the number
+  --reconnect-seconds N once the restored task runs: if the page server is lost, call it again for N seconds,
+                        while the task waits (default: 0, fail at once); for criu-lazy page-server only
   --no-collapse         don't give huge pages back to the task's memory after the last page came"""
 
 
@@ -128,6 +131,7 @@ class Options:
         self.collapse = True
         self.workers = 0  # 0: by the number of CPUs
         self.max_in_flight_bytes = 0  # 0: the engine's default
+        self.reconnect_seconds = 0
         self.ignored: list[str] = []  # given, but without meaning for lazy-pages
         # Only to refuse what criu refuses:
         self.restore_sibling = False
@@ -215,6 +219,8 @@ def _apply(options: Options, name: str, value: str | None, shown: str) -> None:
         options.workers = _positive(shown, text)
     elif name == "max-in-flight":
         options.max_in_flight_bytes = _size(shown, text)
+    elif name == "reconnect-seconds":
+        options.reconnect_seconds = 0 if text == "0" else _positive(shown, text)
     elif name not in ("config", "no-default-config"):
         _check_ignored(name, value, shown)
         options.inherit_fd |= name == "inherit-fd"

@@ -104,6 +104,7 @@ def serve(options: Options, log: Log, signals: StopSignals) -> int:
         auto_dedup=options.auto_dedup,
         workers=options.workers,
         max_in_flight_bytes=options.max_in_flight_bytes,
+        reconnect_seconds=options.reconnect_seconds,
     )
     stats = Stats(engine, options.stats_fd)
     try:

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * reconnect: a page server that was lost once the restored task runs is called again, at the address that the engine's
+ * first connection led to. It must be one that outlives its clients (docs/page-server.md): a stock source ends with
+ * its one connection, and refuses until time is up.
+ */
+#include <errno.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "engine.h"
+
+enum {
+	SILENT_MS = 5000,      /* a host that answers nothing for so long, not even keepalives, is gone */
+	KEEPALIVE_S = 1,
+	CALL_S = 1,            /* a call not answered by then is made again: TCP itself would wait ever longer */
+	PAUSE_FIRST_MS = 20,   /* between calls, doubling */
+	PAUSE_MAX_MS = 1000,
+};
+
+void cl_engine_watch_connection(struct cl_engine *engine)
+{
+	int on = 1, seconds = KEEPALIVE_S, silent_ms = SILENT_MS, fd = engine->remote.fd;
+
+	if (!engine->has_remote || !engine->config.reconnect_us)
+		return;
+	/* No TCP socket: nothing to set. */
+	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &seconds, sizeof(seconds));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &seconds, sizeof(seconds));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &silent_ms, sizeof(silent_ms));
+}
+
+bool cl_engine_lose(struct cl_engine *engine, const char *why)
+{
+	if (engine->stopping || !engine->restored || !engine->config.reconnect_us || !engine->remote_address_bytes)
+		return false;
+	if (!engine->lost) {
+		engine->lost = true;
+		/* A server that takes calls and hangs up at once is no better than one that takes none. */
+		if (!engine->lost_us) {
+			engine->lost_us = cl_now_us();
+			engine->calls = 0;
+		}
+		cl_log(&engine->log, CL_LOG_WARN, "page server: %s with %llu pages missing: calling it again", why,
+		       (unsigned long long)cl_engine_remaining_pages(engine));
+		(void)shutdown(engine->remote.fd, SHUT_RDWR);
+	}
+	pthread_cond_signal(&engine->work);
+	return true;
+}
+
+/* Nothing is on its way any more: it is todo again, and pages that threads wait for come first. Lock held. */
+static int put_back(struct cl_engine *engine)
+{
+	struct cl_image *image;
+	struct cl_space *space;
+	int ret = 0;
+	size_t i;
+
+	cl_remote_forget(&engine->remote);
+	for (image = engine->images; image; image = image->next)
+		for (space = image->spaces; space; space = space->next)
+			for (i = 0; i < space->nr_waiters && ret == 0; i++)
+				ret = cl_schedule_fault_again(&engine->schedule, image, space->waiters[i].index);
+	return ret;
+}
+
+static void pause_ms(struct cl_engine *engine, unsigned int ms)
+{
+	uint64_t until_us = cl_now_us() + ms * 1000ULL;
+	struct timespec until = { .tv_sec = (time_t)(until_us / 1000000), .tv_nsec = (long)(until_us % 1000000) * 1000 };
+
+	while (!engine->stopping && cl_now_us() < until_us)
+		if (pthread_cond_timedwait(&engine->gate, &engine->lock, &until) == ETIMEDOUT)
+			return;
+}
+
+/*
+ * One try. The socket is the engine's from the start, so that its failure shuts it down. Lock held; dropped while waiting.
+ * 0 or -errno.
+ */
+static int call(struct cl_engine *engine)
+{
+	struct timeval in_time = { .tv_sec = CALL_S }, ever = { 0 };
+	char tls_error[sizeof(engine->error)] = "";
+	int version = engine->remote.version, ret = 0;
+	struct cl_tls *tls = NULL;
+
+	cl_tls_free(engine->remote.tls);
+	engine->remote.tls = NULL;
+	if (engine->remote.fd >= 0)
+		close(engine->remote.fd);
+	engine->remote.fd = socket(engine->remote_address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (engine->remote.fd < 0)
+		return -errno;
+	cl_engine_watch_connection(engine);
+	(void)setsockopt(engine->remote.fd, SOL_SOCKET, SO_SNDTIMEO, &in_time, sizeof(in_time));
+	pthread_mutex_unlock(&engine->lock);
+	if (connect(engine->remote.fd, (struct sockaddr *)&engine->remote_address, engine->remote_address_bytes) < 0)
+		ret = errno == EINPROGRESS ? -ETIMEDOUT : -errno;
+	(void)setsockopt(engine->remote.fd, SOL_SOCKET, SO_SNDTIMEO, &ever, sizeof(ever));
+	if (ret == 0 && engine->tls)
+		ret = cl_tls_start(engine->tls, engine->remote.fd, &tls, tls_error, sizeof(tls_error));
+	pthread_mutex_lock(&engine->lock);
+	if (ret == 0)
+		cl_remote_init(&engine->remote, engine->remote.fd, tls, version);
+	return ret;
+}
+
+static unsigned int pause_before_call(unsigned int calls)
+{
+	if (calls == 0)
+		return 0;
+	return calls < 7 ? PAUSE_FIRST_MS << (calls - 1) : PAUSE_MAX_MS;
+}
+
+void cl_engine_reconnect(struct cl_engine *engine)
+{
+	uint64_t max_in_flight = engine->flow.max_window, min_rtt_us = engine->flow.min_rtt_us, paused_us = 0;
+	int ret;
+
+	engine->receiving = true;
+	ret = put_back(engine);
+	if (ret < 0)
+		cl_engine_fail(engine, ret, "page server: calling it again: %s", strerror(-ret));
+	do {
+		pause_ms(engine, pause_before_call(engine->calls++));
+		paused_us = cl_now_us() - engine->lost_us;
+		if (paused_us > engine->config.reconnect_us)
+			cl_engine_fail(engine, -EIO,
+				       "page server: lost with %llu pages missing, and it did not come back in %llu s: %s",
+				       (unsigned long long)cl_engine_remaining_pages(engine),
+				       (unsigned long long)engine->config.reconnect_us / 1000000,
+				       ret < 0 ? strerror(-ret) : "it hangs up");
+		if (engine->stopping)
+			break;
+		ret = call(engine);
+		if (ret < 0)
+			cl_log(&engine->log, CL_LOG_DEBUG, "page server: call %u: %s", engine->calls, strerror(-ret));
+	} while (ret < 0);
+	engine->receiving = false;
+	if (engine->stopping)
+		return;
+	engine->lost = false;
+	engine->stats.reconnects++;
+	cl_log(&engine->log, CL_LOG_INFO, "page server: connected again after %llu ms",
+	       (unsigned long long)paused_us / 1000);
+	/* What was known of the link's rate may not hold any more. */
+	cl_flow_init(&engine->flow, max_in_flight, cl_now_us());
+	cl_flow_round_trip(&engine->flow, min_rtt_us);
+	cl_flow_fault(&engine->flow, cl_now_us());
+	cl_engine_ask(engine);
+	pthread_cond_broadcast(&engine->gate);
+}

@@ -1,0 +1,164 @@
+"""A memtask's lazy migration with `criu-lazy page-server` between dump and daemon, the test's own from the resume on."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lazy_source import eventually
+
+from criu_lazy_ext.bench.handmade import MemTask, start_memtask
+from criu_lazy_ext.testbed import HostProcess, Testbed
+
+DIRECTORY = "/var/tmp/relayed"
+IMAGES = f"{DIRECTORY}/images"
+CONTROL = f"{DIRECTORY}/control"
+DUMP_PORT, PORT = 27100, 27101
+
+
+@dataclasses.dataclass
+class Relayed:
+    """A task that runs on tb.dst while its pages come; see `relayed`."""
+
+    tb: Testbed
+    task: MemTask
+    dump: HostProcess
+    server: HostProcess
+    daemon: HostProcess
+    resumed: float
+    stats_path: Path
+
+    def op(self, op: str) -> dict[str, Any]:
+        """Ask the page server."""
+        done = self.tb.src.run(["criu-lazy", "page-server", "--control", CONTROL, "--op", op])
+        return dict(json.loads(done.stdout))
+
+    def stats(self) -> dict[str, Any]:
+        """The daemon's latest counters; {} before the first."""
+        lines = self.stats_path.read_text().splitlines()
+        return dict(json.loads(lines[-1])) if lines else {}
+
+    def until(self, condition: Callable[[dict[str, Any]], bool], what: str, seconds: float = 60) -> None:
+        """Wait for counters of this kind; fails if the daemon ends first."""
+
+        def holds() -> bool:
+            assert self.daemon.poll() is None, f"the daemon ended before {what}: {self.daemon_log()}"
+            stats = self.stats()
+            return bool(stats) and condition(stats)
+
+        eventually(holds, what, seconds)
+
+    def until_share(self, share: float) -> None:
+        """Wait until this share of the pages came."""
+        self.until(lambda s: s["remaining_pages"] <= (1 - share) * s["total_pages"], f"{share:.0%} came")
+
+    def daemon_log(self) -> str:
+        return (self.tb.dst.root / IMAGES.lstrip("/") / "lazy-pages.log").read_text()[-4000:]
+
+    def kill_server(self) -> None:
+        """SIGKILL the page server's own process (its guardian lives)."""
+        pid = self.server.inner_pid()
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        self.server.wait(30)
+
+    def resume_server(self, *options: str) -> None:
+        """Start another, which takes over from the killed one."""
+        self.server = _page_server(self.tb, "--resume", *options)
+
+    def complete(self, timeout: float = 120) -> dict[str, Any]:
+        """Wait for the last page, commit, check every page; returns the daemon's last counters."""
+        assert self.daemon.wait(timeout) == 0, self.daemon_log()
+        stats = self.stats()
+        assert stats["state"] == "done"
+        assert self.op("state")["state"] == "drained"
+        assert self.op("commit")["state"] == "committed"
+        assert self.server.wait(60) == 0
+        assert self.dump.wait(60) == 0
+        verdict = self.task.verify(self.tb.dst)
+        assert verdict["errors"] == 0 and verdict["children_bad"] == 0
+        return stats
+
+
+def _page_server(tb: Testbed, *options: str) -> HostProcess:
+    command = ["criu-lazy", "page-server", "--hold", "--control", CONTROL, "--address", tb.src.address]
+    command += ["--port", str(PORT), "-v3", "-o", f"{DIRECTORY}/page-server.log", *options]
+    server = tb.src.popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def answers() -> bool:
+        assert server.poll() is None, (tb.src.root / DIRECTORY.lstrip("/") / "page-server.log").read_text()
+        asked = ["criu-lazy", "page-server", "--control", CONTROL, "--op", "state"]
+        return tb.src.run(asked, check=False).returncode == 0
+
+    eventually(answers, "the page server serves")
+    return server
+
+
+def _listens(tb: Testbed, port: int) -> bool:
+    return f":{port:04X} 00000000:0000 0A" in tb.src.run(["cat", "/proc/net/tcp"]).stdout
+
+
+@contextlib.contextmanager
+def relayed(
+    tb: Testbed,
+    task_options: Sequence[str],
+    daemon_options: Sequence[str] = (),
+    server_options: Sequence[str] = (),
+    on_resume: Callable[[], None] | None = None,
+) -> Iterator[Relayed]:
+    """Dump a memtask, restore it; it runs, and the page server knows, when the context is entered.
+
+    `on_resume` is called as soon as `criu restore` has returned.
+    """
+    for host in (tb.src, tb.dst):
+        host.run(["sh", "-c", f"rm -rf {DIRECTORY} && mkdir -p {IMAGES}"])
+    task = start_memtask(tb, *task_options)
+    time.sleep(0.3)
+    here, there = (host.root / IMAGES.lstrip("/") for host in (tb.src, tb.dst))
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with contextlib.ExitStack() as stack:
+        stack.callback(task.kill, tb.dst)
+        stack.callback(task.kill, tb.src)
+        version = "1" if tb.src.criu.startswith("4.1") else "2"
+        dump = ["criu", "dump", "--lazy-pages", "-o", "dump.log", "-t", str(task.pid), "-D", IMAGES]
+        dumping = tb.src.popen([*dump, "--address", "127.0.0.1", "--port", str(DUMP_PORT)], **quiet)
+        stack.callback(_end, dumping)
+        eventually(lambda: _listens(tb, DUMP_PORT), "the dump listens")
+        upstream = ["--upstream", f"127.0.0.1:{DUMP_PORT}", "--wire-version", version]
+        server = _page_server(tb, *upstream, *server_options)
+        for image in here.iterdir():
+            if image.suffix != ".log":
+                shutil.copyfile(image, there / image.name)
+        stats_path = tb.dst.root / DIRECTORY.lstrip("/") / "stats"
+        # The shell keeps the descriptor: the file is the host's own.
+        serve = f'exec 7>{DIRECTORY}/stats; exec criu-lazy lazy-pages --stats-fd 7 "$@"'
+        options = ["-D", IMAGES, "-o", "lazy-pages.log", "-v4", "--page-server", "--address", tb.src.address]
+        daemon = tb.dst.popen(["sh", "-c", serve, "sh", *options, "--port", str(PORT), *daemon_options], **quiet)
+        stack.callback(_end, daemon)
+        eventually((there / "lazy-pages.socket").exists, "the daemon listens")
+        restore = ["criu", "restore", "-d", "--lazy-pages", "-o", "restore.log", "-D", IMAGES]
+        restored = tb.dst.run(restore, check=False)
+        resumed = time.monotonic()
+        logs = "".join((there / name).read_text()[-3000:] for name in ("restore.log", "lazy-pages.log"))
+        assert restored.returncode == 0, logs
+        if on_resume:
+            on_resume()
+        migration = Relayed(tb, task, dumping, server, daemon, resumed, stats_path)
+        stack.callback(lambda: _end(migration.server))
+        migration.op("running")
+        yield migration
+
+
+def _end(process: HostProcess) -> None:
+    if process.poll() is None:
+        process.kill_session()
+    process.wait(30)
