@@ -1,4 +1,4 @@
-"""A memtask's lazy migration with `criu-lazy page-server` between dump and daemon, the test's own from the resume on."""
+"""A memtask's lazy migration through `criu-lazy page-server`, the test's own from the resume on."""
 
 from __future__ import annotations
 
