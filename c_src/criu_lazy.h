@@ -40,6 +40,7 @@ struct cl_config {
 	int auto_dedup;             /* punch local images' pages out once they are filled in */
 	unsigned int nr_workers;    /* receiving and copying threads; 0: by the number of CPUs */
 	uint64_t max_in_flight_bytes; /* cap on what is asked of the page server at once; 0: the default */
+	unsigned int push_streams;  /* ask the page server to push, by 1..16 background connections; 0: don't */
 	uint64_t reconnect_us;      /* once the restored task runs: how long to call a lost page server again; 0: not */
 };
 
@@ -74,6 +75,7 @@ struct cl_stats {
 	uint64_t address_spaces;    /* alive now */
 	uint64_t events_fork, events_remap, events_unmap, events_remove;
 	uint64_t again;             /* UFFDIO_COPY answered EAGAIN */
+	uint64_t push_streams;      /* by which the page server pushes; 0: it doesn't */
 	uint64_t reconnects;
 	uint64_t paused_us;         /* since the connection to the page server was lost; 0 while there is one */
 	uint64_t fault_wait_sum_us;

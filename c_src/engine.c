@@ -129,6 +129,7 @@ void cl_engine_fail(struct cl_engine *engine, int error, const char *format, ...
 	/* Whoever receives or sends returns at once. As long as no task runs here, the source must still be told. */
 	if (engine->has_remote)
 		(void)shutdown(engine->remote.fd, engine->restored ? SHUT_RDWR : SHUT_RD);
+	cl_push_shut_down(engine);
 	pthread_cond_broadcast(&engine->work);
 	pthread_cond_broadcast(&engine->gate);
 	cl_engine_wake(engine);
@@ -238,7 +239,8 @@ int cl_engine_set_remote(struct cl_engine *engine, int remote_fd)
 	cl_remote_init(&engine->remote, remote_fd, NULL, 1);
 	engine->has_remote = true;
 	engine->remote_address_bytes = sizeof(engine->remote_address);
-	if (getpeername(remote_fd, (struct sockaddr *)&engine->remote_address, &engine->remote_address_bytes) < 0)
+	if (getpeername(remote_fd, (struct sockaddr *)&engine->remote_address, &engine->remote_address_bytes) < 0 ||
+	    (engine->remote_address.ss_family != AF_INET && engine->remote_address.ss_family != AF_INET6))
 		engine->remote_address_bytes = 0;
 	if (!engine->tls)
 		return 0;
@@ -304,6 +306,10 @@ void cl_engine_ask(struct cl_engine *engine)
 
 	if (!engine->has_remote || engine->sending || engine->lost)
 		return;
+	if (engine->push.on) {
+		cl_push_ask(engine);
+		return;
+	}
 	engine->sending = true;
 	while (!engine->stopping && !engine->lost) {
 		for (bytes = 0; bytes + header_bytes <= sizeof(out) && next_request(engine, &pick);
@@ -337,7 +343,7 @@ void cl_engine_ask(struct cl_engine *engine)
 /* Before anything is asked: protect the source's tasks (pages_remote.h). 0 or -errno. */
 static int send_byte_ahead(struct cl_engine *engine)
 {
-	if (!engine->has_remote || !first_remote_image(engine))
+	if (!engine->has_remote || !first_remote_image(engine) || engine->push.on)
 		return 0;
 	return cl_remote_send(&engine->remote, NULL, 0, true);
 }
@@ -372,7 +378,7 @@ struct slice {
  * Threads of the task wait for this one. A short time slice (Linux >= 6.12; ignored before) lets it run at once when
  * it wakes, also where the task's own threads keep every CPU busy: nice alone only gives it more of the time.
  */
-static void take_precedence(void)
+void cl_engine_take_precedence(void)
 {
 	const struct slice slice = { .size = sizeof(slice), .nice = NICE, .runtime_ns = SLICE_NS };
 
@@ -464,13 +470,13 @@ static void *work(void *argument)
 	struct worker *worker = argument;
 	struct cl_engine *engine = worker->engine;
 
-	take_precedence();
+	cl_engine_take_precedence();
 	pthread_mutex_lock(&engine->lock);
 	engine->busy_workers++;
 	while (!engine->stopping) {
 		if (copy_local(engine))
 			continue;
-		if (engine->lost && !engine->receiving && !engine->sending)
+		if (engine->lost && !engine->receiving && !engine->sending && cl_push_is_parked(engine))
 			cl_engine_reconnect(engine);
 		else if (engine->has_remote && !engine->receiving && !engine->lost && !cl_remote_idle(&engine->remote))
 			receive(engine, worker);
@@ -528,12 +534,14 @@ static void join_workers(struct cl_engine *engine)
 
 	pthread_mutex_lock(&engine->lock);
 	engine->stopping = true;
+	cl_push_shut_down(engine);
 	pthread_cond_broadcast(&engine->work);
 	pthread_cond_broadcast(&engine->gate);
 	pthread_mutex_unlock(&engine->lock);
 	for (i = 0; i < engine->nr_workers; i++)
 		pthread_join(engine->workers[i], NULL);
 	engine->nr_workers = 0;
+	cl_push_join(engine);
 }
 
 /* ---- the restore's side ---- */
@@ -616,7 +624,9 @@ static void restore_finished(struct cl_engine *engine)
 	close(engine->restore_fd);
 	engine->restore_fd = -1;
 	cl_flow_fault(&engine->flow, cl_now_us());
-	cl_engine_watch_connection(engine);
+	cl_engine_watch_connections(engine);
+	if (engine->push.on)
+		cl_push_tell_missing(engine);
 	cl_engine_ask(engine);
 	pthread_cond_broadcast(&engine->work);
 	cl_engine_wake(engine);
@@ -803,16 +813,34 @@ static void say_close(struct cl_engine *engine)
 		}
 		if (engine->stopping)
 			break;
-		engine->receiving = engine->sending = true;
-		pthread_mutex_unlock(&engine->lock);
-		ret = cl_remote_close(&engine->remote);
-		pthread_mutex_lock(&engine->lock);
-		engine->receiving = engine->sending = false;
+		if (engine->push.on) {
+			ret = cl_push_close(engine);
+		} else {
+			engine->receiving = engine->sending = true;
+			pthread_mutex_unlock(&engine->lock);
+			ret = cl_remote_close(&engine->remote);
+			pthread_mutex_lock(&engine->lock);
+			engine->receiving = engine->sending = false;
+		}
 		if (ret < 0 && (ret == -EPROTO || !cl_engine_lose(engine, strerror(-ret))))
 			cl_engine_fail(engine, -EIO, "page server: every page arrived, but it did not confirm the end: %s",
 				       ret == -EPROTO ? engine->remote.why : strerror(-ret));
 	}
 	pthread_mutex_unlock(&engine->lock);
+}
+
+static int agree_to_push(struct cl_engine *engine)
+{
+	const char *why = NULL;
+	int ret;
+
+	if (!engine->has_remote || !engine->config.push_streams || !engine->remote_address_bytes ||
+	    !first_remote_image(engine))
+		return 0;
+	ret = cl_push_agree(engine, &why);
+	if (ret >= 0)
+		cl_log(&engine->log, CL_LOG_INFO, "page server: %s", ret ? "it pushes" : "it answers requests only");
+	return ret < 0 ? ret : 0;
 }
 
 int cl_engine_run(struct cl_engine *engine, int restore_fd)
@@ -828,19 +856,24 @@ int cl_engine_run(struct cl_engine *engine, int restore_fd)
 	if (ret == 0)
 		ret = watch(engine, restore_fd, &engine->restore_fd);
 	if (ret == 0)
+		ret = agree_to_push(engine);
+	if (ret == 0)
 		ret = send_byte_ahead(engine);
 	if (ret == 0)
 		ret = start_workers(engine);
+	if (ret == 0 && engine->push.on)
+		ret = cl_push_start(engine);
 	if (ret < 0) {
 		snprintf(engine->error, sizeof(engine->error), "starting the engine: %s", strerror(-ret));
 		engine->failure = ret;
 	} else {
-		take_precedence();
+		cl_engine_take_precedence();
 		event_loop(engine);
 		say_close(engine);
 	}
 	join_workers(engine);
-	if (engine->failure && engine->has_remote && !engine->restored) {
+	/* A server that pushes keeps the source's tasks, whatever becomes of its client. */
+	if (engine->failure && engine->has_remote && !engine->restored && !engine->push.on) {
 		cl_log(&engine->log, CL_LOG_INFO, "no task runs here yet: telling the source to let its tasks run on");
 		(void)cl_remote_roll_back(&engine->remote);
 	}
@@ -857,6 +890,7 @@ void cl_engine_stats(struct cl_engine *engine, struct cl_stats *out)
 	pthread_mutex_lock(&engine->lock);
 	*out = engine->stats;
 	out->remaining_pages = cl_engine_remaining_pages(engine);
+	out->push_streams = engine->push.on ? engine->push.nr_streams : 0;
 	out->paused_us = engine->lost ? cl_now_us() - engine->lost_us : 0;
 	out->in_flight_bytes = engine->flow.in_flight;
 	out->window_bytes = cl_flow_window(&engine->flow, cl_now_us());

@@ -39,6 +39,7 @@
 #include "criu_lazy.h"
 #include "flow.h"
 #include "log.h"
+#include "pages_push.h"
 #include "pages_remote.h"
 #include "schedule.h"
 #include "space.h"
@@ -56,6 +57,7 @@ struct cl_engine {
 	struct cl_schedule schedule;
 	struct cl_flow flow;
 	struct cl_remote remote;
+	struct cl_push push;    /* off with a stock server */
 	struct cl_tls_credentials *tls; /* NULL: the page server is spoken to in plain */
 	struct cl_stats stats;
 	struct cl_image *images;
@@ -82,6 +84,9 @@ struct cl_engine {
 void cl_engine_fail(struct cl_engine *engine, int error, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/* The calling thread is one that the task's threads wait for: it is to run as soon as it wakes. */
+void cl_engine_take_precedence(void);
+
 /* Make the events thread look for finished spaces, or notice the end. */
 void cl_engine_wake(struct cl_engine *engine);
 
@@ -107,7 +112,14 @@ bool cl_engine_lose(struct cl_engine *engine, const char *why);
 void cl_engine_reconnect(struct cl_engine *engine);
 
 /* reconnect: notice soon when the page server's host is gone, from now on. Lock held. */
-void cl_engine_watch_connection(struct cl_engine *engine);
+void cl_engine_watch_connections(struct cl_engine *engine);
+
+/*
+ * reconnect: connect to the page server's address. *fd is the new socket from the start, on failure too, so that
+ * cl_engine_fail() and cl_engine_lose() can shut it down; *tls is set where TLS is spoken. Lock held; dropped while
+ * waiting. 0 or -errno.
+ */
+int cl_engine_call(struct cl_engine *engine, int *fd, struct cl_tls **tls);
 
 /* The pages missing in all spaces. Lock held. */
 uint64_t cl_engine_remaining_pages(const struct cl_engine *engine);

@@ -23,17 +23,26 @@ enum {
 	PAUSE_MAX_MS = 1000,
 };
 
-void cl_engine_watch_connection(struct cl_engine *engine)
+static void watch_connection(const struct cl_engine *engine, int fd)
 {
-	int on = 1, seconds = KEEPALIVE_S, silent_ms = SILENT_MS, fd = engine->remote.fd;
+	int on = 1, seconds = KEEPALIVE_S, silent_ms = SILENT_MS;
 
-	if (!engine->has_remote || !engine->config.reconnect_us)
+	if (fd < 0 || !engine->config.reconnect_us || !engine->restored)
 		return;
 	/* No TCP socket: nothing to set. */
 	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &seconds, sizeof(seconds));
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &seconds, sizeof(seconds));
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &silent_ms, sizeof(silent_ms));
+}
+
+void cl_engine_watch_connections(struct cl_engine *engine)
+{
+	unsigned int i;
+
+	watch_connection(engine, engine->remote.fd);
+	for (i = 1; i < engine->push.nr_threads; i++)
+		watch_connection(engine, engine->push.streams[i].fd);
 }
 
 bool cl_engine_lose(struct cl_engine *engine, const char *why)
@@ -50,7 +59,9 @@ bool cl_engine_lose(struct cl_engine *engine, const char *why)
 		cl_log(&engine->log, CL_LOG_WARN, "page server: %s with %llu pages missing: calling it again", why,
 		       (unsigned long long)cl_engine_remaining_pages(engine));
 		(void)shutdown(engine->remote.fd, SHUT_RDWR);
+		cl_push_shut_down(engine);
 	}
+	pthread_cond_broadcast(&engine->gate);
 	pthread_cond_signal(&engine->work);
 	return true;
 }
@@ -66,8 +77,13 @@ static int put_back(struct cl_engine *engine)
 	cl_remote_forget(&engine->remote);
 	for (image = engine->images; image; image = image->next)
 		for (space = image->spaces; space; space = space->next)
-			for (i = 0; i < space->nr_waiters && ret == 0; i++)
-				ret = cl_schedule_fault_again(&engine->schedule, image, space->waiters[i].index);
+			for (i = 0; i < space->nr_waiters && ret == 0; i++) {
+				uint64_t index = space->waiters[i].index;
+
+				if (engine->push.on)
+					cl_image_ask_again(image, index, index + 1);
+				ret = cl_schedule_fault_again(&engine->schedule, image, index);
+			}
 	return ret;
 }
 
@@ -81,36 +97,44 @@ static void pause_ms(struct cl_engine *engine, unsigned int ms)
 			return;
 }
 
-/*
- * One try. The socket is the engine's from the start, so that its failure shuts it down. Lock held; dropped while waiting.
- * 0 or -errno.
- */
-static int call(struct cl_engine *engine)
+int cl_engine_call(struct cl_engine *engine, int *fd, struct cl_tls **tls)
 {
 	struct timeval in_time = { .tv_sec = CALL_S }, ever = { 0 };
 	char tls_error[sizeof(engine->error)] = "";
-	int version = engine->remote.version, ret = 0;
+	int ret = 0;
+
+	if (!engine->remote_address_bytes)
+		return -EDESTADDRREQ;
+	*fd = socket(engine->remote_address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (*fd < 0)
+		return -errno;
+	watch_connection(engine, *fd);
+	(void)setsockopt(*fd, SOL_SOCKET, SO_SNDTIMEO, &in_time, sizeof(in_time));
+	pthread_mutex_unlock(&engine->lock);
+	if (connect(*fd, (struct sockaddr *)&engine->remote_address, engine->remote_address_bytes) < 0)
+		ret = errno == EINPROGRESS ? -ETIMEDOUT : -errno;
+	(void)setsockopt(*fd, SOL_SOCKET, SO_SNDTIMEO, &ever, sizeof(ever));
+	if (ret == 0 && engine->tls)
+		ret = cl_tls_start(engine->tls, *fd, tls, tls_error, sizeof(tls_error));
+	pthread_mutex_lock(&engine->lock);
+	return ret;
+}
+
+/* One try. Lock held; dropped while waiting. 0 or -errno. */
+static int call_again(struct cl_engine *engine)
+{
+	int version = engine->remote.version, ret;
 	struct cl_tls *tls = NULL;
 
 	cl_tls_free(engine->remote.tls);
 	engine->remote.tls = NULL;
 	if (engine->remote.fd >= 0)
 		close(engine->remote.fd);
-	engine->remote.fd = socket(engine->remote_address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (engine->remote.fd < 0)
-		return -errno;
-	cl_engine_watch_connection(engine);
-	(void)setsockopt(engine->remote.fd, SOL_SOCKET, SO_SNDTIMEO, &in_time, sizeof(in_time));
-	pthread_mutex_unlock(&engine->lock);
-	if (connect(engine->remote.fd, (struct sockaddr *)&engine->remote_address, engine->remote_address_bytes) < 0)
-		ret = errno == EINPROGRESS ? -ETIMEDOUT : -errno;
-	(void)setsockopt(engine->remote.fd, SOL_SOCKET, SO_SNDTIMEO, &ever, sizeof(ever));
-	if (ret == 0 && engine->tls)
-		ret = cl_tls_start(engine->tls, engine->remote.fd, &tls, tls_error, sizeof(tls_error));
-	pthread_mutex_lock(&engine->lock);
-	if (ret == 0)
-		cl_remote_init(&engine->remote, engine->remote.fd, tls, version);
-	return ret;
+	ret = cl_engine_call(engine, &engine->remote.fd, &tls);
+	if (ret < 0)
+		return ret;
+	cl_remote_init(&engine->remote, engine->remote.fd, tls, version);
+	return engine->push.on ? cl_push_agree_again(engine) : 0;
 }
 
 static unsigned int pause_before_call(unsigned int calls)
@@ -140,7 +164,7 @@ void cl_engine_reconnect(struct cl_engine *engine)
 				       ret < 0 ? strerror(-ret) : "it hangs up");
 		if (engine->stopping)
 			break;
-		ret = call(engine);
+		ret = call_again(engine);
 		if (ret < 0)
 			cl_log(&engine->log, CL_LOG_DEBUG, "page server: call %u: %s", engine->calls, strerror(-ret));
 	} while (ret < 0);

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from criu_lazy_ext.criu_config import config_files, config_words
-from criu_lazy_ext.getopt_long import NEEDS_VALUE, NO_VALUE, OptionError, Positional, Table, parse_words
+from criu_lazy_ext.getopt_long import MAY_HAVE_VALUE, NEEDS_VALUE, NO_VALUE, OptionError, Positional, Table, parse_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,6 +47,7 @@ OWN_OPTIONS: dict[str, str] = {
     "workers": NEEDS_VALUE,
     "max-in-flight": NEEDS_VALUE,
     "reconnect-seconds": NEEDS_VALUE,
+    "push": MAY_HAVE_VALUE,
 }
 
 SHORT_OPTIONS: dict[str, str] = {
@@ -57,6 +58,7 @@ SHORT_OPTIONS: dict[str, str] = {
 }  # fmt: skip
 
 DEFAULT_LOG_LEVEL = 2
+DEFAULT_PUSH_STREAMS, MAX_PUSH_STREAMS = 2, 16
 
 USAGE = """
 Usage:
@@ -98,6 +100,8 @@ criu-lazy's own options:
   --max-in-flight BYTES most bytes to have asked of the page server at once; K, M, G may follow the number
   --reconnect-seconds N once the restored task runs: if the page server is lost, call it again for N seconds,
                         while the task waits (default: 0, fail at once); for criu-lazy page-server only
+  --push[=STREAMS]      ask the page server to push, on so many background connections (default: 2, at most 16);
+                        one that can't, as criu's, answers requests as without it
   --no-collapse         don't give huge pages back to the task's memory after the last page came"""
 
 
@@ -132,6 +136,7 @@ class Options:
         self.workers = 0  # 0: by the number of CPUs
         self.max_in_flight_bytes = 0  # 0: the engine's default
         self.reconnect_seconds = 0
+        self.push_streams = 0  # 0: the page server isn't asked to push
         self.ignored: list[str] = []  # given, but without meaning for lazy-pages
         # Only to refuse what criu refuses:
         self.restore_sibling = False
@@ -219,6 +224,10 @@ def _apply(options: Options, name: str, value: str | None, shown: str) -> None:
         options.workers = _positive(shown, text)
     elif name == "max-in-flight":
         options.max_in_flight_bytes = _size(shown, text)
+    elif name == "push":
+        options.push_streams = DEFAULT_PUSH_STREAMS if value is None else _positive(shown, text)
+        if options.push_streams > MAX_PUSH_STREAMS:
+            raise OptionError(f"invalid argument for {shown}: {text} (at most {MAX_PUSH_STREAMS})")
     elif name == "reconnect-seconds":
         options.reconnect_seconds = 0 if text == "0" else _positive(shown, text)
     elif name not in ("config", "no-default-config"):

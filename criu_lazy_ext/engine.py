@@ -33,10 +33,11 @@ class Engine:
         max_in_flight_bytes: int = 0,
         wire_version: int = 0,
         reconnect_seconds: int = 0,
+        push_streams: int = 0,
     ) -> None:
         """Descriptors are borrowed; `log_start` is the time.monotonic() that log lines count from.
 
-        0 stands for the engine's own choice; of `reconnect_seconds`, for never. Raises EngineError.
+        0 stands for the engine's own choice; of `reconnect_seconds` and `push_streams`, for never. Raises EngineError.
         """
         try:
             from criu_lazy_ext import _engine
@@ -54,6 +55,7 @@ class Engine:
         config.auto_dedup = auto_dedup
         config.nr_workers = workers
         config.max_in_flight_bytes = max_in_flight_bytes
+        config.push_streams = push_streams
         config.reconnect_us = reconnect_seconds * 1_000_000
         problem = self._ffi.new("const char **")
         self._engine = self._lib.cl_engine_new(config, problem)

@@ -105,6 +105,7 @@ def serve(options: Options, log: Log, signals: StopSignals) -> int:
         workers=options.workers,
         max_in_flight_bytes=options.max_in_flight_bytes,
         reconnect_seconds=options.reconnect_seconds,
+        push_streams=options.push_streams,
     )
     stats = Stats(engine, options.stats_fd)
     try:

@@ -84,6 +84,19 @@ def test_no_end_before_a_task_runs_is_taken_for_success(build, sanitizer: str, t
 
 
 @needs_userfaultfd_events
+@pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan", "tsan"])
+@pytest.mark.parametrize("connections", ["steady", "cut"])
+def test_pages_are_pushed_under_a_task_that_never_holds_still(build, connections: str, sanitizer: str) -> None:
+    run(build("test_push", sanitizer), connections, build("stress_task", "plain"), "1")
+
+
+@needs_userfaultfd_events
+@pytest.mark.parametrize("sanitizer", ["asan-ubsan", "tsan"])
+def test_a_hostile_server_that_pushes_writes_only_what_was_asked_for(build, sanitizer: str) -> None:
+    run(build("test_push", sanitizer), "hostile", "1")
+
+
+@needs_userfaultfd_events
 @pytest.mark.parametrize("source", ["remote", "local"])
 @pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan", "tsan"])
 @pytest.mark.parametrize("seed", [1, 2, 3])

@@ -1,0 +1,549 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pages_push.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bits.h"
+#include "engine.h"
+
+enum {
+	AGREE_TIMEOUT_S = 10,
+	CLOSE_TIMEOUT_S = 30,
+	BUFFER_BYTES = CL_PAGE_SIZE + CL_RECEIVE_BYTES,
+	ZERO_PAGES = 64,
+	REQUESTS_A_SEND = 128,
+};
+
+/* ---- what comes ---- */
+
+static struct cl_image *find_image(struct cl_engine *engine, uint64_t pid)
+{
+	struct cl_image *image;
+
+	for (image = engine->images; image; image = image->next)
+		if ((uint64_t)image->pid == pid)
+			return image;
+	return NULL;
+}
+
+/* Whether all of these pages are the page server's, by the image. */
+static bool is_remote(const struct cl_image *image, uint64_t vaddr, uint64_t nr_pages)
+{
+	while (nr_pages) {
+		uint64_t index = cl_image_index(image, vaddr), pages;
+		const struct cl_extent *extent;
+
+		if (index == CL_NO_PAGE)
+			return false;
+		extent = cl_image_extent(image, index);
+		if (cl_extent_source(extent) != CL_REMOTE)
+			return false;
+		pages = extent[1].first - index;
+		if (pages >= nr_pages)
+			return true;
+		nr_pages -= pages;
+		vaddr += pages * CL_PAGE_SIZE;
+	}
+	return true;
+}
+
+/* Install the next pages of the run. Lock held; dropped while copying. */
+static void install(struct cl_engine *engine, struct cl_push_run *run, uint64_t nr_pages, const uint8_t *data)
+{
+	while (nr_pages) {
+		uint64_t index = cl_image_index(run->image, run->vaddr);
+		uint64_t pages = cl_image_extent(run->image, index)[1].first - index;
+
+		if (pages > nr_pages)
+			pages = nr_pages;
+		cl_engine_fill(engine, run->image, index, pages, data);
+		run->vaddr += pages * CL_PAGE_SIZE;
+		run->nr_pages -= pages;
+		nr_pages -= pages;
+		data += pages * CL_PAGE_SIZE;
+	}
+}
+
+/* Zero pages need no payload. Lock held; dropped while copying. */
+static void install_zeroes(struct cl_engine *engine, struct cl_push_run *run)
+{
+	static const uint8_t zeroes[ZERO_PAGES * CL_PAGE_SIZE];
+
+	while (run->nr_pages && !engine->stopping)
+		install(engine, run, run->nr_pages < ZERO_PAGES ? run->nr_pages : ZERO_PAGES, zeroes);
+}
+
+/* A message's header. Lock held; dropped while copying. 0 or -EPROTO with *why. */
+static int begin(struct cl_engine *engine, struct cl_push_stream *stream, const uint8_t *at, const char **why)
+{
+	struct cl_push_header header;
+
+	*why = "it sent a damaged message";
+	if (cl_push_unpack(at, &header) < 0)
+		return -EPROTO;
+	*why = "it sent what only a client sends, or where or when it has no place";
+	if (header.type == CL_PUSH_CLOSED && engine->push.closing && !stream->number) {
+		engine->push.confirmed = true;
+		pthread_cond_broadcast(&engine->gate);
+		return 0;
+	}
+	if (header.type != CL_PUSH_PAGES && header.type != CL_PUSH_ZERO)
+		return -EPROTO;
+	stream->run.image = find_image(engine, header.dst_id);
+	stream->run.vaddr = header.vaddr;
+	stream->run.nr_pages = header.nr_pages;
+	*why = "it sent pages that were not asked for";
+	if (!stream->run.image || !is_remote(stream->run.image, header.vaddr, header.nr_pages))
+		return -EPROTO;
+	if (header.type == CL_PUSH_ZERO)
+		install_zeroes(engine, &stream->run);
+	return 0;
+}
+
+/* Take what has come apart, and install it. Lock held; dropped while copying. 0 or -EPROTO with *why. */
+static int understand(struct cl_engine *engine, struct cl_push_stream *stream, const char **why)
+{
+	struct cl_push_run *run = &stream->run;
+	size_t at = 0;
+	int ret = 0;
+
+	while (ret == 0 && !engine->stopping) {
+		size_t left = stream->filled - at;
+
+		if (run->nr_pages == 0) {
+			if (left < CL_PUSH_HEADER_BYTES)
+				break;
+			ret = begin(engine, stream, stream->buffer + at, why);
+			at += CL_PUSH_HEADER_BYTES;
+		} else {
+			uint64_t pages = left / CL_PAGE_SIZE;
+
+			if (pages == 0)
+				break;
+			if (pages > run->nr_pages)
+				pages = run->nr_pages;
+			install(engine, run, pages, stream->buffer + at);
+			at += pages * CL_PAGE_SIZE;
+		}
+	}
+	stream->filled -= at;
+	memmove(stream->buffer, stream->buffer + at, stream->filled);
+	return ret;
+}
+
+/* A connection broke, or the protocol was broken on it. Lock held. */
+static void broken(struct cl_engine *engine, int error, const char *why)
+{
+	if (engine->stopping || (error != -EPROTO && cl_engine_lose(engine, why)))
+		return;
+	cl_engine_fail(engine, -EIO, "page server: %s with %llu pages missing", why,
+		       (unsigned long long)cl_engine_remaining_pages(engine));
+}
+
+/* Lock held, so that nobody shuts down a descriptor that isn't ours any more. */
+static void hang_up(struct cl_push_stream *stream)
+{
+	cl_tls_free(stream->tls);
+	stream->tls = NULL;
+	if (stream->fd >= 0)
+		close(stream->fd);
+	stream->fd = -1;
+}
+
+/* ---- what is said ---- */
+
+static int send_all(int fd, struct cl_tls *tls, const uint8_t *data, size_t bytes)
+{
+	enum { TLS_RECORD_BYTES = 16 << 10 };
+
+	while (bytes) {
+		ssize_t sent = (ssize_t)(bytes < TLS_RECORD_BYTES ? bytes : TLS_RECORD_BYTES);
+		int ret;
+
+		if (tls) {
+			ret = cl_tls_send(tls, data, (size_t)sent);
+			if (ret < 0)
+				return ret;
+		} else {
+			sent = send(fd, data, bytes, MSG_NOSIGNAL);
+			if (sent < 0 && errno == EINTR)
+				continue;
+			if (sent < 0)
+				return -errno;
+		}
+		data += sent;
+		bytes -= (size_t)sent;
+	}
+	return 0;
+}
+
+/* What has arrived, up to size bytes; waits for the first. Their number or -errno. */
+static int64_t receive(int fd, struct cl_tls *tls, uint8_t *data, size_t size, const char **why)
+{
+	ssize_t got;
+
+	if (tls)
+		return cl_tls_receive(tls, data, size, why);
+	do
+		got = recv(fd, data, size, 0);
+	while (got < 0 && errno == EINTR);
+	return got < 0 ? -errno : got == 0 ? -ECONNRESET : got;
+}
+
+/* Exactly `bytes` bytes, in time. 0 or -errno. */
+static int receive_exactly(int fd, struct cl_tls *tls, uint8_t *data, size_t bytes, const char **why)
+{
+	struct timeval in_time = { .tv_sec = AGREE_TIMEOUT_S }, ever = { 0 };
+	int64_t got = 0;
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &in_time, sizeof(in_time));
+	while (bytes && got >= 0) {
+		got = receive(fd, tls, data, bytes, why);
+		if (got > 0) {
+			data += got;
+			bytes -= (size_t)got;
+		}
+	}
+	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &ever, sizeof(ever));
+	return got >= 0 ? 0 : got == -EAGAIN ? -ETIMEDOUT : (int)got;
+}
+
+/* Say hello, hear the answer. 1, 0 if it was a stock server's, or -errno. Lock not held. */
+static int say_hello(int fd, struct cl_tls *tls, int version, const struct cl_push_hello *hello,
+		     struct cl_push_answer *answer, const char **why)
+{
+	uint8_t out[CL_PUSH_HELLO_MAX_BYTES], in[CL_PUSH_ANSWER_BYTES];
+	int ret = send_all(fd, tls, out, cl_push_pack_hello(version, hello, out));
+
+	if (ret == 0)
+		ret = receive_exactly(fd, tls, in, 4, why);
+	if (ret < 0)
+		return ret;
+	if (!cl_push_is_answer(in))
+		return 0;
+	ret = receive_exactly(fd, tls, in + 4, sizeof(in) - 4, why);
+	if (ret < 0)
+		return ret;
+	*why = "it speaks another version of the push protocol";
+	return cl_push_unpack_answer(in, answer) < 0 ? -EPROTO : 1;
+}
+
+int cl_push_agree(struct cl_engine *engine, const char **why)
+{
+	struct cl_push_hello hello = { .nr_streams = engine->config.push_streams };
+	struct cl_remote *remote = &engine->remote;
+	struct cl_push_answer answer;
+	int ret = say_hello(remote->fd, remote->tls, remote->version, &hello, &answer, why);
+
+	if (ret == 0)
+		remote->byte_ahead = true;
+	if (ret != 1)
+		return ret;
+	*why = "it offers more streams than it was asked for";
+	if (answer.nr_streams > hello.nr_streams || (engine->push.on && answer.nr_streams != engine->push.nr_streams))
+		return -EPROTO;
+	engine->push.nr_streams = answer.nr_streams;
+	memcpy(engine->push.token, answer.token, CL_PUSH_TOKEN_BYTES);
+	engine->push.on = true;
+	return 1;
+}
+
+int cl_push_agree_again(struct cl_engine *engine)
+{
+	const char *why = NULL;
+	int ret;
+
+	pthread_mutex_unlock(&engine->lock);
+	ret = cl_push_agree(engine, &why);
+	pthread_mutex_lock(&engine->lock);
+	if (ret == 0)
+		ret = -EPROTONOSUPPORT;
+	return ret < 0 ? ret : cl_push_tell_missing(engine);
+}
+
+/* On the demand connection, by its sender. Lock held; dropped while sending. A failure loses the connection. */
+static int send_demand(struct cl_engine *engine, const uint8_t *data, size_t bytes)
+{
+	int ret;
+
+	pthread_mutex_unlock(&engine->lock);
+	ret = send_all(engine->remote.fd, engine->remote.tls, data, bytes);
+	pthread_mutex_lock(&engine->lock);
+	return ret;
+}
+
+void cl_push_ask(struct cl_engine *engine)
+{
+	uint8_t out[REQUESTS_A_SEND * CL_PUSH_HEADER_BYTES];
+	struct cl_pick pick;
+	size_t bytes;
+	int ret;
+
+	engine->sending = true;
+	while (!engine->stopping && !engine->lost) {
+		for (bytes = 0; bytes < sizeof(out) && cl_schedule_demand(&engine->schedule, CL_REMOTE, &pick);
+		     bytes += CL_PUSH_HEADER_BYTES) {
+			struct cl_push_header get = { .type = CL_PUSH_GET,
+						      .nr_pages = pick.nr_pages,
+						      .vaddr = cl_image_vaddr(pick.image, pick.index),
+						      .dst_id = (uint64_t)pick.image->pid };
+
+			cl_push_pack(&get, out + bytes);
+			engine->stats.requests++;
+		}
+		if (!bytes)
+			break;
+		ret = send_demand(engine, out, bytes);
+		if (ret < 0)
+			broken(engine, ret, strerror(-ret));
+	}
+	engine->sending = false;
+	if (engine->lost)
+		pthread_cond_signal(&engine->work);
+}
+
+/* Pages of [index, end) that some space misses, from the first one on: [*from, *to). False if there is none. */
+static bool next_missing(const struct cl_image *image, uint64_t index, uint64_t end, uint64_t *from, uint64_t *to)
+{
+	const struct cl_space *space;
+	uint64_t at;
+
+	*from = end;
+	for (space = image->spaces; space; space = space->next)
+		if (!space->retired) {
+			at = cl_bits_find(space->missing, index, end, true);
+			*from = at < *from ? at : *from;
+		}
+	*to = end;
+	for (space = image->spaces; space && *from < end; space = space->next)
+		if (!space->retired && cl_bit_get(space->missing, *from)) {
+			at = cl_bits_find(space->missing, *from, end, false);
+			*to = at < *to ? at : *to;
+		}
+	return *from < end;
+}
+
+int cl_push_tell_missing(struct cl_engine *engine)
+{
+	uint8_t out[REQUESTS_A_SEND * CL_PUSH_HEADER_BYTES];
+	struct cl_push_header message = { .type = CL_PUSH_MISSING };
+	const struct cl_image *image;
+	uint64_t from, to;
+	size_t bytes = 0, e;
+	int ret = 0;
+
+	engine->sending = true;
+	/* The lock is dropped now and then; meanwhile there can only be less that is missing. */
+	for (image = engine->images; image && ret == 0; image = image->next)
+		for (e = 0; e < image->nr_extents && ret == 0; e++) {
+			const struct cl_extent *extent = &image->extents[e];
+
+			if (cl_extent_source(extent) != CL_REMOTE)
+				continue;
+			for (to = extent[0].first; ret == 0 && next_missing(image, to, extent[1].first, &from, &to);) {
+				message.nr_pages = to - from;
+				message.vaddr = cl_image_vaddr(image, from);
+				message.dst_id = (uint64_t)image->pid;
+				cl_push_pack(&message, out + bytes);
+				bytes += CL_PUSH_HEADER_BYTES;
+				if (bytes == sizeof(out)) {
+					ret = send_demand(engine, out, bytes);
+					bytes = 0;
+				}
+			}
+		}
+	message = (struct cl_push_header){ .type = CL_PUSH_GO };
+	cl_push_pack(&message, out + bytes);
+	if (ret == 0)
+		ret = send_demand(engine, out, bytes + CL_PUSH_HEADER_BYTES);
+	engine->sending = false;
+	return ret;
+}
+
+int cl_push_close(struct cl_engine *engine)
+{
+	struct cl_push_header done = { .type = CL_PUSH_DONE };
+	uint8_t out[CL_PUSH_HEADER_BYTES];
+	struct timespec until;
+	int ret;
+
+	cl_push_pack(&done, out);
+	engine->push.confirmed = false;
+	engine->push.closing = true;
+	engine->sending = true;
+	ret = send_demand(engine, out, sizeof(out));
+	engine->sending = false;
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += CLOSE_TIMEOUT_S;
+	while (ret == 0 && !engine->push.confirmed) {
+		if (engine->stopping || engine->lost)
+			ret = -ECONNRESET;
+		else
+			ret = -pthread_cond_timedwait(&engine->gate, &engine->lock, &until);
+	}
+	engine->push.closing = engine->push.confirmed;
+	pthread_cond_broadcast(&engine->gate);
+	if (engine->lost)
+		pthread_cond_signal(&engine->work);
+	return engine->push.confirmed ? 0 : ret;
+}
+
+/* ---- streams ---- */
+
+/* The connection is lost: leave it, and wait until there is a session again. */
+static void park(struct cl_engine *engine, struct cl_push_stream *stream)
+{
+	stream->run = (struct cl_push_run){ 0 };
+	stream->filled = 0;
+	if (stream->number)
+		hang_up(stream);
+	engine->push.nr_parked++;
+	pthread_cond_signal(&engine->work); /* who is to call again waits for us */
+	while (engine->lost && !engine->stopping)
+		pthread_cond_wait(&engine->gate, &engine->lock);
+	engine->push.nr_parked--;
+}
+
+/* Open a background stream of this session. Dropped while waiting. */
+static void open_stream(struct cl_engine *engine, struct cl_push_stream *stream)
+{
+	struct cl_push_hello hello = { .stream = stream->number };
+	struct cl_push_answer answer;
+	const char *why = NULL;
+	int ret;
+
+	memcpy(hello.token, engine->push.token, sizeof(hello.token));
+	ret = cl_engine_call(engine, &stream->fd, &stream->tls);
+	if (ret == 0 && !engine->stopping && !engine->lost) {
+		pthread_mutex_unlock(&engine->lock);
+		ret = say_hello(stream->fd, stream->tls, engine->remote.version, &hello, &answer, &why);
+		pthread_mutex_lock(&engine->lock);
+		if (ret == 0 || (ret == 1 && answer.nr_streams != stream->number)) {
+			ret = -EPROTO;
+			why = "it does not know a stream of its own session";
+		}
+	}
+	if (ret < 0)
+		broken(engine, ret, why ? why : strerror(-ret));
+}
+
+/* Receive once, install what came. */
+static void receive_once(struct cl_engine *engine, struct cl_push_stream *stream)
+{
+	int fd = stream->number ? stream->fd : engine->remote.fd;
+	struct cl_tls *tls = stream->number ? stream->tls : engine->remote.tls;
+	const char *why = NULL;
+	int64_t got;
+	int ret;
+
+	pthread_mutex_unlock(&engine->lock);
+	got = receive(fd, tls, stream->buffer + stream->filled, BUFFER_BYTES - stream->filled, &why);
+	pthread_mutex_lock(&engine->lock);
+	if (engine->stopping)
+		return;
+	if (got < 0 && engine->push.closing && stream->number) {
+		hang_up(stream);
+		return;
+	}
+	if (got < 0) {
+		broken(engine, (int)got, why ? why : got == -ECONNRESET ? "the connection was closed" : strerror((int)-got));
+		return;
+	}
+	engine->lost_us = engine->lost ? engine->lost_us : 0;
+	engine->stats.received_bytes += (uint64_t)got;
+	cl_flow_delivered(&engine->flow, (uint64_t)got, cl_now_us());
+	stream->filled += (size_t)got;
+	ret = understand(engine, stream, &why);
+	if (ret < 0)
+		broken(engine, ret, why);
+}
+
+static void *stream_work(void *argument)
+{
+	struct cl_push_stream *stream = argument;
+	struct cl_engine *engine = stream->engine;
+
+	cl_engine_take_precedence();
+	pthread_mutex_lock(&engine->lock);
+	while (!engine->stopping) {
+		if (engine->lost)
+			park(engine, stream);
+		else if (stream->number && stream->fd < 0 && engine->push.closing)
+			pthread_cond_wait(&engine->gate, &engine->lock);
+		else if (stream->number && stream->fd < 0)
+			open_stream(engine, stream);
+		else
+			receive_once(engine, stream);
+	}
+	hang_up(stream);
+	pthread_mutex_unlock(&engine->lock);
+	return NULL;
+}
+
+/* ---- life ---- */
+
+int cl_push_start(struct cl_engine *engine)
+{
+	struct cl_push *push = &engine->push;
+	sigset_t all, before;
+	char name[16];
+	int ret = 0;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	pthread_mutex_lock(&engine->lock);
+	while (push->nr_threads <= push->nr_streams && ret == 0) {
+		struct cl_push_stream *stream = &push->streams[push->nr_threads];
+
+		*stream = (struct cl_push_stream){ .engine = engine, .number = push->nr_threads, .fd = -1 };
+		stream->buffer = malloc(BUFFER_BYTES);
+		ret = stream->buffer ? -pthread_create(&stream->thread, NULL, stream_work, stream) : -ENOMEM;
+		if (ret < 0) {
+			free(stream->buffer);
+			break;
+		}
+		snprintf(name, sizeof(name), "cl-stream-%u", push->nr_threads++);
+		(void)pthread_setname_np(stream->thread, name);
+	}
+	pthread_mutex_unlock(&engine->lock);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return ret;
+}
+
+void cl_push_join(struct cl_engine *engine)
+{
+	struct cl_push *push = &engine->push;
+	unsigned int i;
+
+	for (i = 0; i < push->nr_threads; i++) {
+		pthread_join(push->streams[i].thread, NULL);
+		free(push->streams[i].buffer);
+	}
+	pthread_mutex_lock(&engine->lock);
+	push->nr_threads = 0;
+	pthread_mutex_unlock(&engine->lock);
+}
+
+void cl_push_shut_down(struct cl_engine *engine)
+{
+	unsigned int i;
+
+	if (engine->push.nr_threads)
+		(void)shutdown(engine->remote.fd, SHUT_RDWR);
+	for (i = 1; i < engine->push.nr_threads; i++)
+		if (engine->push.streams[i].fd >= 0)
+			(void)shutdown(engine->push.streams[i].fd, SHUT_RDWR);
+}
+
+bool cl_push_is_parked(const struct cl_engine *engine)
+{
+	return engine->push.nr_parked == engine->push.nr_threads;
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pages_push: the client of a page server that pushes (docs/protocol.md). A session is one demand connection, the
+ * engine's remote.fd, and some background streams, opened to the same address. Each has a thread of its own that
+ * receives and installs what comes. Demand faults are asked for, and answered, on the demand connection; everything else
+ * comes unasked on the streams, in the server's order, as soon as it is told (resync) what is missing.
+ *
+ * In this mode the engine's `sending` role is the demand connection's; the `receiving` role stands for calling again.
+ * A session ends as a whole: when any of its connections breaks, all threads leave theirs and wait (parked); one
+ * calls again, the server is told what is missing by then, and the threads open new streams.
+ *
+ * What a hostile server can do: nothing but give wrong contents to pages that are missing. Every range is checked to
+ * lie in the pages that it was asked for by the images; what is not missing (any more) is dropped.
+ *
+ * All functions: engine's lock held, unless they say otherwise.
+ */
+#ifndef CL_PAGES_PUSH_H
+#define CL_PAGES_PUSH_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "push_wire.h"
+#include "space.h"
+#include "tls.h"
+
+struct cl_engine;
+
+/* What a header announced and has not come yet. */
+struct cl_push_run {
+	struct cl_image *image;
+	uint64_t vaddr;
+	uint64_t nr_pages;
+};
+
+struct cl_push_stream {
+	struct cl_engine *engine;
+	unsigned int number;     /* 0: the demand connection, whose descriptor is the engine's remote's */
+	pthread_t thread;
+	int fd;                  /* -1: none */
+	struct cl_tls *tls;
+	struct cl_push_run run;
+	uint8_t *buffer;
+	size_t filled;           /* bytes in it that are not understood yet: less than a header or a page */
+};
+
+struct cl_push {
+	bool on;                 /* the server agreed */
+	bool closing;            /* it was told the end: whatever it does with its streams is right */
+	bool confirmed;          /* and said that it knows */
+	unsigned int nr_streams; /* background ones */
+	unsigned int nr_threads, nr_parked;
+	uint8_t token[CL_PUSH_TOKEN_BYTES];
+	struct cl_push_stream streams[1 + CL_PUSH_MAX_STREAMS];
+};
+
+/*
+ * Ask the server, on the connection that was just made, whether it pushes. Lock not held; waits up to 10 s. 1 if it
+ * does, 0 if it is a stock one (and nothing has happened), or -errno, then perhaps with *why.
+ */
+int cl_push_agree(struct cl_engine *engine, const char **why);
+
+/* The same on a new connection, which must lead to a server that pushes; and tell it what is missing. 0 or -errno. */
+int cl_push_agree_again(struct cl_engine *engine);
+
+/* Start the threads; join them after engine->stopping was set. Lock not held. 0 or -errno. */
+int cl_push_start(struct cl_engine *engine);
+void cl_push_join(struct cl_engine *engine);
+
+/* Tell the server what is missing, which starts (again) what it pushes. Dropped while sending. 0 or -errno. */
+int cl_push_tell_missing(struct cl_engine *engine);
+
+/* Send demand faults. Dropped while sending. */
+void cl_push_ask(struct cl_engine *engine);
+
+/* Nothing is missing: tell the server, wait for its word. Dropped while waiting. 0 or -errno. */
+int cl_push_close(struct cl_engine *engine);
+
+/* Whoever waits on a connection returns. */
+void cl_push_shut_down(struct cl_engine *engine);
+
+/* No thread has a connection of a lost session in its hands. */
+bool cl_push_is_parked(const struct cl_engine *engine);
+
+#endif

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "push_wire.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+
+/* A hello's address field: 6 characters, then the kind and the version. As an address it is no user's. */
+#define HELLO_MAGIC 0x434c50555348ULL /* "CLPUSH" */
+#define HELLO_KINDS 2                 /* 0: a session, 1: a background stream */
+/* A pagemap's type, and an id: what a stock server is asked for, whether its parent images have it. */
+#define HELLO_DST_ID 0x101
+#define MAX_VADDR (UINT64_MAX - CL_PAGE_SIZE + 1)
+
+static const uint8_t answer_magic[4] = "CLPA";
+
+static void put(uint8_t *out, uint64_t value, unsigned int bytes)
+{
+	for (; bytes; bytes--, value >>= 8)
+		*out++ = (uint8_t)value;
+}
+
+static uint64_t get(const uint8_t *in, unsigned int bytes)
+{
+	uint64_t value = 0;
+
+	while (bytes--)
+		value = value << 8 | in[bytes];
+	return value;
+}
+
+size_t cl_push_pack_hello(int wire_version, const struct cl_push_hello *hello, uint8_t *out)
+{
+	size_t bytes = cl_wire_header_bytes(wire_version);
+	struct cl_wire_header header = {
+		.cmd = CL_WIRE_PARENT,
+		.nr_pages = hello->stream ? hello->stream : hello->nr_streams,
+		.vaddr = HELLO_MAGIC << 16 | (hello->stream ? 1 : 0) << 8 | CL_PUSH_VERSION,
+		.dst_id = HELLO_DST_ID,
+	};
+
+	cl_wire_pack(wire_version, &header, out);
+	if (!hello->stream) {
+		out[bytes] = CL_WIRE_GET;
+		return bytes + 1;
+	}
+	memcpy(out + bytes, hello->token, CL_PUSH_TOKEN_BYTES);
+	return bytes + CL_PUSH_TOKEN_BYTES;
+}
+
+int cl_push_is_hello(const struct cl_wire_header *header, struct cl_push_hello *hello)
+{
+	uint64_t kind = header->vaddr >> 8 & 0xff;
+
+	if (header->cmd != CL_WIRE_PARENT || header->flags || header->vaddr >> 16 != HELLO_MAGIC ||
+	    (header->vaddr & 0xff) != CL_PUSH_VERSION || kind >= HELLO_KINDS || header->nr_pages == 0 ||
+	    header->nr_pages > CL_PUSH_MAX_STREAMS)
+		return 0;
+	*hello = (struct cl_push_hello){ 0 };
+	*(kind ? &hello->stream : &hello->nr_streams) = (unsigned int)header->nr_pages;
+	return 1;
+}
+
+void cl_push_pack_answer(const struct cl_push_answer *answer, uint8_t *out)
+{
+	memcpy(out, answer_magic, sizeof(answer_magic));
+	put(out + 4, CL_PUSH_VERSION, 2);
+	put(out + 6, answer->nr_streams, 2);
+	memcpy(out + 8, answer->token, CL_PUSH_TOKEN_BYTES);
+}
+
+int cl_push_is_answer(const uint8_t in[4])
+{
+	return memcmp(in, answer_magic, sizeof(answer_magic)) == 0;
+}
+
+int cl_push_unpack_answer(const uint8_t *in, struct cl_push_answer *answer)
+{
+	answer->nr_streams = (unsigned int)get(in + 6, 2);
+	memcpy(answer->token, in + 8, CL_PUSH_TOKEN_BYTES);
+	if (!cl_push_is_answer(in) || get(in + 4, 2) != CL_PUSH_VERSION || answer->nr_streams == 0 ||
+	    answer->nr_streams > CL_PUSH_MAX_STREAMS)
+		return -EBADMSG;
+	return 0;
+}
+
+void cl_push_pack(const struct cl_push_header *header, uint8_t *out)
+{
+	put(out, header->type, 2);
+	put(out + 2, 0, 2);
+	put(out + 4, header->bytes, 4);
+	put(out + 8, header->nr_pages, 8);
+	put(out + 16, header->vaddr, 8);
+	put(out + 24, header->dst_id, 8);
+}
+
+static bool is_range(const struct cl_push_header *header)
+{
+	return header->nr_pages && header->vaddr % CL_PAGE_SIZE == 0 && header->vaddr < MAX_VADDR &&
+	       header->nr_pages <= (MAX_VADDR - header->vaddr) / CL_PAGE_SIZE;
+}
+
+int cl_push_unpack(const uint8_t *in, struct cl_push_header *header)
+{
+	bool fits;
+
+	header->type = (uint16_t)get(in, 2);
+	header->bytes = (uint32_t)get(in + 4, 4);
+	header->nr_pages = get(in + 8, 8);
+	header->vaddr = get(in + 16, 8);
+	header->dst_id = get(in + 24, 8);
+	switch (header->type) {
+	case CL_PUSH_PAGES:
+		fits = is_range(header) && header->nr_pages <= CL_PUSH_MAX_PAGES &&
+		       header->bytes == header->nr_pages * CL_PAGE_SIZE;
+		break;
+	case CL_PUSH_ZERO:
+	case CL_PUSH_GET:
+	case CL_PUSH_MISSING:
+		fits = is_range(header) && !header->bytes;
+		break;
+	case CL_PUSH_CLOSED:
+	case CL_PUSH_GO:
+	case CL_PUSH_DONE:
+		fits = !header->bytes && !header->nr_pages && !header->vaddr && !header->dst_id;
+		break;
+	default:
+		fits = false;
+	}
+	return fits && get(in + 2, 2) == 0 ? 0 : -EBADMSG;
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * push_wire: the messages by which a page server pushes and its client steers it (docs/protocol.md): pack, unpack,
+ * validate. Pure functions, no I/O, no state. Little-endian on every host.
+ */
+#ifndef CL_PUSH_WIRE_H
+#define CL_PUSH_WIRE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "wire.h"
+
+enum {
+	CL_PUSH_VERSION = 1,
+	CL_PUSH_MAX_STREAMS = 16,
+	CL_PUSH_MAX_PAGES = 256,     /* in one PAGES */
+	CL_PUSH_TOKEN_BYTES = 16,
+	CL_PUSH_HELLO_MAX_BYTES = CL_WIRE_MAX_BYTES + CL_PUSH_TOKEN_BYTES + 1,
+	CL_PUSH_ANSWER_BYTES = 24,
+	CL_PUSH_HEADER_BYTES = 32,
+};
+
+/* ---- the hello: a PARENT header, which a stock page server answers with an i32 ---- */
+
+struct cl_push_hello {
+	unsigned int stream;     /* 0: opens a session; else: this background stream of the session of `token` */
+	unsigned int nr_streams; /* of stream 0: background streams wanted, 1..CL_PUSH_MAX_STREAMS */
+	uint8_t token[CL_PUSH_TOKEN_BYTES];
+};
+
+/* Writes at most CL_PUSH_HELLO_MAX_BYTES, the byte ahead after a session's hello included; returns how many. */
+size_t cl_push_pack_hello(int wire_version, const struct cl_push_hello *hello, uint8_t *out);
+
+/* Whether this header is a hello, whose numbers are then read; a background stream's token follows. */
+int cl_push_is_hello(const struct cl_wire_header *header, struct cl_push_hello *hello);
+
+/* The answer to any hello. A stock server's i32 never looks like its first 4 bytes. */
+struct cl_push_answer {
+	unsigned int nr_streams; /* granted, 1..CL_PUSH_MAX_STREAMS; to a background stream: its own number */
+	uint8_t token[CL_PUSH_TOKEN_BYTES];
+};
+
+void cl_push_pack_answer(const struct cl_push_answer *answer, uint8_t *out);
+
+/* Whether these 4 bytes begin an answer of a page server that pushes. */
+int cl_push_is_answer(const uint8_t in[4]);
+
+/* Reads CL_PUSH_ANSWER_BYTES. 0, or -EBADMSG for another version or numbers out of range. */
+int cl_push_unpack_answer(const uint8_t *in, struct cl_push_answer *answer);
+
+/* ---- messages ---- */
+
+enum cl_push_type {
+	/* from the server */
+	CL_PUSH_PAGES = 1,    /* nr_pages * 4096 bytes follow */
+	CL_PUSH_ZERO = 2,     /* these pages are zero */
+	CL_PUSH_CLOSED = 3,   /* the answer to DONE */
+	/* from the client, on the demand connection */
+	CL_PUSH_GET = 16,     /* a thread waits for these pages */
+	CL_PUSH_MISSING = 17, /* these pages are missing: push them once */
+	CL_PUSH_GO = 18,      /* nothing else is: start to push */
+	CL_PUSH_DONE = 19,    /* nothing is missing any more: this was the last page */
+};
+
+struct cl_push_header {
+	uint16_t type;        /* enum cl_push_type */
+	uint32_t bytes;       /* that follow */
+	uint64_t nr_pages;
+	uint64_t vaddr;       /* at the dump */
+	uint64_t dst_id;      /* the task's pid, as in CRIU's headers */
+};
+
+/* Writes CL_PUSH_HEADER_BYTES. */
+void cl_push_pack(const struct cl_push_header *header, uint8_t *out);
+
+/*
+ * Reads CL_PUSH_HEADER_BYTES. 0; or -EBADMSG for an unknown type, a range that is empty, unaligned or passes the end of
+ * the address space, a length that doesn't fit the type, or fields that should be zero and are not.
+ */
+int cl_push_unpack(const uint8_t *in, struct cl_push_header *header);
+
+#endif

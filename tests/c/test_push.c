@@ -1,0 +1,527 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The engine as client of a page server that pushes (one of its own, below), over TCP.
+ *   steady TASK SEED   under stress_task, which never holds still: every word that it reads is right
+ *   cut TASK SEED      the same, and all connections are cut again and again
+ *   hostile SEED       a server that sends damaged messages: nothing is installed where nothing was asked for
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "criu_lazy.h"
+#include "push_wire.h"
+#include "stress.h"
+
+enum { STREAMS = 2, PUSH_PAGES = 8, PAGE_US = 300, CUT_PAGES = 500, TOKEN_START = 0x5a };
+
+/* ---- the page server ---- */
+
+struct server {
+	int listener;
+	uint64_t base;           /* of the task's memory */
+	uint64_t random;
+	bool cuts, hostile;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	/* The session: connections that came in it. All of them end with it. */
+	unsigned int session, nr_threads;
+	int fds[1 + STREAMS];
+	bool wanted[PAGES];      /* missing there, and not pushed yet */
+	bool told, done;
+	uint64_t next;           /* page to push */
+	uint64_t until_cut;      /* pages */
+	uint64_t sessions, pushed, asked;
+};
+
+static bool read_fully(int fd, void *data, size_t size)
+{
+	return recv(fd, data, size, MSG_WAITALL) == (ssize_t)size;
+}
+
+static bool send_fully(int fd, const void *data, size_t size)
+{
+	return send(fd, data, size, MSG_NOSIGNAL) == (ssize_t)size;
+}
+
+static bool send_pages(const struct server *server, int fd, uint64_t page, unsigned int nr_pages)
+{
+	struct cl_push_header header = { .type = CL_PUSH_PAGES,
+					 .bytes = nr_pages * CL_PAGE_SIZE,
+					 .nr_pages = nr_pages,
+					 .vaddr = server->base + page * CL_PAGE_SIZE,
+					 .dst_id = PID };
+	uint8_t out[CL_PUSH_HEADER_BYTES];
+	uint64_t words[WORDS];
+	unsigned int word;
+
+	cl_push_pack(&header, out);
+	if (!send_fully(fd, out, sizeof(out)))
+		return false;
+	for (; nr_pages; nr_pages--, page++) {
+		for (word = 0; word < WORDS; word++)
+			words[word] = word_at_dump(page, word);
+		if (!send_fully(fd, words, sizeof(words)))
+			return false;
+	}
+	return true;
+}
+
+/* Lock held. */
+static void cut(struct server *server)
+{
+	unsigned int i;
+
+	server->session++;
+	for (i = 0; i < 1 + STREAMS; i++) {
+		if (server->fds[i] >= 0)
+			shutdown(server->fds[i], SHUT_RDWR);
+		server->fds[i] = -1;
+	}
+	pthread_cond_broadcast(&server->changed);
+}
+
+/* ---- one connection ---- */
+
+struct connection {
+	struct server *server;
+	int fd;
+	unsigned int session, number;
+};
+
+static bool is_current(const struct server *server, const struct connection *connection)
+{
+	return server->session == connection->session && !server->done;
+}
+
+/* What the client says on the demand connection, until the session's end. */
+static void listen_to_client(struct server *server, struct connection *connection)
+{
+	uint8_t raw[CL_PUSH_HEADER_BYTES];
+	struct cl_push_header header;
+	uint64_t page;
+
+	while (read_fully(connection->fd, raw, sizeof(raw))) {
+		cl_push_unpack(raw, &header);
+		page = (header.vaddr - server->base) / CL_PAGE_SIZE;
+		pthread_mutex_lock(&server->lock);
+		switch (header.type) {
+		case CL_PUSH_GET:
+			CHECK(header.dst_id == PID && header.nr_pages == 1 && page < PAGES && is_lazy(page));
+			server->wanted[page] = false;
+			server->asked++;
+			pthread_mutex_unlock(&server->lock);
+			(void)send_pages(server, connection->fd, page, 1);
+			pthread_mutex_lock(&server->lock);
+			break;
+		case CL_PUSH_MISSING:
+			CHECK(header.dst_id == PID && page < PAGES && header.nr_pages <= PAGES - page);
+			for (; header.nr_pages; header.nr_pages--)
+				server->wanted[page++] = true;
+			break;
+		case CL_PUSH_GO:
+			server->told = true;
+			pthread_cond_broadcast(&server->changed);
+			break;
+		case CL_PUSH_DONE:
+			if (is_current(server, connection)) {
+				header = (struct cl_push_header){ .type = CL_PUSH_CLOSED };
+				cl_push_pack(&header, raw);
+				server->done = send_fully(connection->fd, raw, sizeof(raw));
+				pthread_cond_broadcast(&server->changed);
+			}
+			break;
+		default:
+			CHECK(!"a message that no client sends");
+		}
+		pthread_mutex_unlock(&server->lock);
+	}
+}
+
+/* The next run to push, at most PUSH_PAGES. False if there is none. Lock held. */
+static bool next_run(struct server *server, uint64_t *page, unsigned int *nr_pages)
+{
+	unsigned int i;
+
+	for (i = 0; i < PAGES && !server->wanted[server->next]; i++)
+		server->next = (server->next + 1) % PAGES;
+	*page = server->next;
+	for (*nr_pages = 0; *nr_pages < PUSH_PAGES && *page + *nr_pages < PAGES && server->wanted[*page + *nr_pages];)
+		server->wanted[*page + (*nr_pages)++] = false;
+	return *nr_pages;
+}
+
+static void push_pages(struct server *server, struct connection *connection)
+{
+	unsigned int nr_pages;
+	uint64_t page;
+
+	pthread_mutex_lock(&server->lock);
+	while (is_current(server, connection)) {
+		if (!server->told || !next_run(server, &page, &nr_pages)) {
+			pthread_cond_wait(&server->changed, &server->lock);
+			continue;
+		}
+		pthread_mutex_unlock(&server->lock);
+		usleep(PAGE_US * nr_pages);
+		(void)send_pages(server, connection->fd, page, nr_pages);
+		pthread_mutex_lock(&server->lock);
+		server->pushed += nr_pages;
+		if (server->cuts && server->until_cut < nr_pages && is_current(server, connection)) {
+			server->until_cut = CUT_PAGES / 2 + next_random(&server->random) % CUT_PAGES;
+			cut(server);
+		} else {
+			server->until_cut -= nr_pages;
+		}
+	}
+	pthread_mutex_unlock(&server->lock);
+}
+
+/* Messages of which nearly all bytes are right, as long as the client takes them. */
+static void send_damaged(struct server *server, struct connection *connection)
+{
+	uint8_t raw[CL_PUSH_HEADER_BYTES], data[4 * CL_PAGE_SIZE];
+	uint64_t random;
+	int sent = 0;
+
+	memset(data, 0xee, sizeof(data));
+	do {
+		struct cl_push_header header = { .type = CL_PUSH_PAGES, .bytes = CL_PAGE_SIZE, .nr_pages = 1, .dst_id = PID };
+
+		pthread_mutex_lock(&server->lock);
+		random = next_random(&server->random);
+		pthread_mutex_unlock(&server->lock);
+		header.vaddr = server->base + random % PAGES / 8 * 8 * CL_PAGE_SIZE;
+		switch (random >> 32 & 63) {
+		case 0:
+			header.vaddr += 7 * CL_PAGE_SIZE; /* not lazy */
+			break;
+		case 1:
+			header.nr_pages = random >> 40;
+			break;
+		case 2:
+			header.type = (uint16_t)(random >> 40);
+			break;
+		case 3:
+			header.vaddr = next_random(&random);
+			break;
+		case 4:
+			header.vaddr += random >> 40 & 4095;
+			break;
+		case 5:
+			header.nr_pages = 8; /* the last one is not lazy */
+			break;
+		case 6:
+			header.dst_id = random >> 40;
+			break;
+		case 7:
+			header.type = CL_PUSH_ZERO;
+			header.nr_pages = random >> 40;
+			break;
+		}
+		cl_push_pack(&header, raw);
+		if ((random >> 38 & 127) == 0)
+			raw[random >> 45 & 31] ^= (uint8_t)(1 << (random >> 50 & 7));
+	} while (send_fully(connection->fd, raw, sizeof(raw)) &&
+		 send_fully(connection->fd, data, random >> 60 ? CL_PAGE_SIZE : random >> 50 & (sizeof(data) - 1)) &&
+		 ++sent < 2000);
+	shutdown(connection->fd, SHUT_RDWR);
+}
+
+/* ---- sessions ---- */
+
+/* The number of a new connection in its session: 0 demand. -1: it is one of a session that is over. */
+static int greet(struct server *server, int fd)
+{
+	uint8_t raw[CL_WIRE_V2_BYTES], byte_ahead, out[CL_PUSH_ANSWER_BYTES];
+	struct cl_push_answer answer = { .nr_streams = STREAMS };
+	struct cl_wire_header header;
+	struct cl_push_hello hello;
+
+	if (!read_fully(fd, raw, sizeof(raw)))
+		return -1;
+	(void)cl_wire_unpack(2, raw, &header);
+	CHECK(cl_push_is_hello(&header, &hello));
+	if (hello.stream) {
+		if (!read_fully(fd, hello.token, sizeof(hello.token)))
+			return -1;
+		CHECK(hello.stream <= STREAMS);
+		answer.nr_streams = hello.stream;
+		cl_push_pack_answer(&answer, out);
+		if (hello.token[0] != (uint8_t)(TOKEN_START + server->session) || server->fds[0] < 0)
+			return -1;
+		CHECK(server->fds[hello.stream] < 0 && send_fully(fd, out, sizeof(out)));
+		return (int)hello.stream;
+	}
+	CHECK(hello.nr_streams == STREAMS);
+	if (!read_fully(fd, &byte_ahead, 1))
+		return -1;
+	CHECK(byte_ahead == CL_WIRE_GET);
+	cut(server);
+	memset(server->wanted, 0, sizeof(server->wanted));
+	server->told = false;
+	server->sessions++;
+	memset(answer.token, TOKEN_START + (int)server->session, sizeof(answer.token));
+	cl_push_pack_answer(&answer, out);
+	return send_fully(fd, out, sizeof(out)) ? 0 : -1;
+}
+
+static void *serve_connection(void *argument)
+{
+	struct connection *connection = argument;
+	struct server *server = connection->server;
+
+	if (server->hostile)
+		send_damaged(server, connection);
+	else if (connection->number)
+		push_pages(server, connection);
+	else
+		listen_to_client(server, connection);
+	pthread_mutex_lock(&server->lock);
+	if (server->session == connection->session)
+		server->fds[connection->number] = -1;
+	shutdown(connection->fd, SHUT_RDWR);
+	close(connection->fd);
+	server->nr_threads--;
+	pthread_cond_broadcast(&server->changed);
+	pthread_mutex_unlock(&server->lock);
+	free(connection);
+	return NULL;
+}
+
+/* Until the listener is shut down. */
+static void *serve(void *argument)
+{
+	struct server *server = argument;
+	pthread_t thread;
+	int fd;
+
+	while ((fd = accept(server->listener, NULL, NULL)) >= 0) {
+		struct connection *connection = malloc(sizeof(*connection));
+		int number;
+
+		CHECK(connection);
+		pthread_mutex_lock(&server->lock);
+		number = greet(server, fd);
+		if (number < 0) {
+			close(fd);
+			free(connection);
+		} else {
+			server->fds[number] = fd;
+			*connection = (struct connection){ server, fd, server->session, (unsigned int)number };
+			server->nr_threads++;
+			CHECK(pthread_create(&thread, NULL, serve_connection, connection) == 0);
+			pthread_detach(thread);
+		}
+		pthread_mutex_unlock(&server->lock);
+	}
+	pthread_mutex_lock(&server->lock);
+	cut(server);
+	while (server->nr_threads)
+		pthread_cond_wait(&server->changed, &server->lock);
+	pthread_mutex_unlock(&server->lock);
+	return NULL;
+}
+
+static int listen_on_loopback(struct sockaddr_in *address)
+{
+	socklen_t length = sizeof(*address);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	*address = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	CHECK(fd >= 0 && bind(fd, (struct sockaddr *)address, sizeof(*address)) == 0 && listen(fd, 16) == 0);
+	CHECK(getsockname(fd, (struct sockaddr *)address, &length) == 0);
+	return fd;
+}
+
+/* ---- the client's side ---- */
+
+static size_t put_varint(uint8_t *out, uint64_t value)
+{
+	size_t at = 0;
+
+	for (; value > 127; value >>= 7)
+		out[at++] = (uint8_t)(value | 0x80);
+	out[at++] = (uint8_t)value;
+	return at;
+}
+
+/* A pagemap of criu 4.2's: of every 8 pages the first 7 are lazy. */
+static int make_images(char *directory, uint64_t base)
+{
+	static const uint8_t head[] = { 0x19, 0x43, 0x56, 0x54, 0x25, 0x40, 0x08, 0x56, 2, 0, 0, 0, 1 << 3, 1 };
+	char name[32];
+	FILE *file;
+	int fd;
+
+	CHECK(mkdtemp(directory));
+	fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	snprintf(name, sizeof(name), "pagemap-%d.img", PID);
+	file = fdopen(openat(fd, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600), "wb");
+	CHECK(file && fwrite(head, sizeof(head), 1, file) == 1);
+	for (uint64_t page = 0; page < PAGES; page += 8) {
+		uint8_t body[32] = { 1 << 3 };
+		uint32_t size = 1;
+
+		size += (uint32_t)put_varint(body + 1, base + page * CL_PAGE_SIZE);
+		memcpy(body + size, (uint8_t[]){ 5 << 3, 7, 4 << 3, 2 }, 4);
+		size += 4;
+		CHECK(fwrite(&size, 4, 1, file) == 1 && fwrite(body, size, 1, file) == 1);
+	}
+	CHECK(fclose(file) == 0);
+	return fd;
+}
+
+static void remove_images(const char *directory, int fd)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "pagemap-%d.img", PID);
+	CHECK(unlinkat(fd, name, 0) == 0 && rmdir(directory) == 0);
+	close(fd);
+}
+
+/* Run an engine that is connected to the server until its end. */
+static int run_engine(struct server *server, int restore, struct cl_stats *stats)
+{
+	char directory[] = "/tmp/criu-lazy-push.XXXXXX";
+	struct cl_vma vma = { server->base, server->base + (uint64_t)PAGES * CL_PAGE_SIZE };
+	struct cl_config config = { .remote_fd = -1, .log_fd = server->hostile ? -1 : 2, .log_level = 1, .nr_workers = 2,
+				    .push_streams = STREAMS, .reconnect_us = server->hostile ? 0 : 20000000 };
+	struct sockaddr_in address;
+	struct cl_engine *engine;
+	pthread_t server_thread;
+	const char *problem;
+	int remote, status;
+
+	pthread_mutex_init(&server->lock, NULL);
+	pthread_cond_init(&server->changed, NULL);
+	memset(server->fds, -1, sizeof(server->fds));
+	server->until_cut = CUT_PAGES;
+	server->listener = listen_on_loopback(&address);
+	CHECK(pthread_create(&server_thread, NULL, serve, server) == 0);
+	remote = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CHECK(remote >= 0 && connect(remote, (struct sockaddr *)&address, sizeof(address)) == 0);
+
+	config.images_fd = make_images(directory, server->base);
+	engine = cl_engine_new(&config, &problem);
+	CHECK(engine && cl_engine_add_task(engine, PID, &vma, 1) == 0);
+	CHECK(cl_engine_set_remote(engine, remote) == 0);
+	status = cl_engine_run(engine, restore);
+	if (status < 0 && !server->hostile)
+		fprintf(stderr, "engine: %s\n", cl_engine_error(engine));
+	cl_engine_stats(engine, stats);
+	cl_engine_free(engine);
+	remove_images(directory, config.images_fd);
+	shutdown(server->listener, SHUT_RDWR);
+	pthread_join(server_thread, NULL);
+	close(server->listener);
+	return status;
+}
+
+static void under_a_task(const char *program, const char *seed, bool cuts)
+{
+	struct server server = { .base = (uintptr_t)BASE, .random = strtoull(seed, NULL, 10), .cuts = cuts };
+	char restore_arg[12], done_arg[12];
+	int restore[2], done[2], status;
+	struct cl_stats stats;
+	pid_t child;
+
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, restore) == 0 && pipe(done) == 0);
+	child = fork();
+	CHECK(child >= 0);
+	if (child == 0) {
+		snprintf(restore_arg, sizeof(restore_arg), "%d", restore[1]);
+		snprintf(done_arg, sizeof(done_arg), "%d", done[0]);
+		close(restore[0]);
+		close(done[1]);
+		execl(program, program, restore_arg, done_arg, seed, "0", NULL);
+		_exit(127);
+	}
+	close(restore[1]);
+	close(done[0]);
+	fcntl(done[1], F_SETFD, FD_CLOEXEC);
+	CHECK(run_engine(&server, restore[0], &stats) == 0);
+	CHECK(server.done && stats.remaining_pages == 0);
+	CHECK(stats.push_streams == STREAMS && server.pushed > PAGES / 4 && server.asked > 0 && stats.demand_faults > 0);
+	CHECK(cuts ? stats.reconnects >= 3 && server.sessions == stats.reconnects + 1 : !stats.reconnects);
+	fprintf(stderr, "pushed %llu asked %llu sessions %llu copied %llu dropped %llu\n", (unsigned long long)server.pushed,
+		(unsigned long long)server.asked, (unsigned long long)server.sessions,
+		(unsigned long long)stats.copied_pages, (unsigned long long)stats.dropped_pages);
+	close(done[1]); /* the task verifies all of its memory and ends */
+	CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+
+static void send_uffd(int socket, int fd)
+{
+	union {
+		char bytes[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = { { 0 } };
+	struct iovec part = { &(char){ 0 }, 1 };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
+				  .msg_controllen = sizeof(control) };
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+
+	header->cmsg_level = SOL_SOCKET;
+	header->cmsg_type = SCM_RIGHTS;
+	header->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(header), &fd, sizeof(fd));
+	CHECK(sendmsg(socket, &message, 0) == 1);
+}
+
+/* Memory of this process's own; what the server may not write to stays zero. Returns how many pages came. */
+static uint64_t hostile_server(uint64_t seed)
+{
+	struct server server = { .random = seed, .hostile = true };
+	size_t size = (size_t)PAGES * CL_PAGE_SIZE;
+	struct uffdio_api api = { .api = UFFD_API };
+	uint8_t *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct uffdio_register range = { .range = { (uintptr_t)memory, size }, .mode = UFFDIO_REGISTER_MODE_MISSING };
+	int32_t pid = PID, finished = 0x52535446;
+	int restore[2], uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	struct cl_stats stats;
+	uint64_t page;
+
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, restore) == 0);
+	CHECK(uffd >= 0 && ioctl(uffd, UFFDIO_API, &api) == 0);
+	CHECK(memory != MAP_FAILED && ioctl(uffd, UFFDIO_REGISTER, &range) == 0);
+	server.base = (uintptr_t)memory;
+	CHECK(send(restore[1], &pid, sizeof(pid), 0) == sizeof(pid));
+	send_uffd(restore[1], uffd);
+	close(uffd);
+	CHECK(send(restore[1], &finished, sizeof(finished), 0) == sizeof(finished));
+	CHECK(run_engine(&server, restore[0], &stats) == -EIO);
+	close(restore[1]);
+	for (page = 0; page < PAGES; page++)
+		if (!is_lazy(page))
+			CHECK(*(volatile uint64_t *)(void *)(memory + page * CL_PAGE_SIZE) == 0);
+	CHECK(munmap(memory, size) == 0);
+	return stats.copied_pages;
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t copied = 0, seed;
+
+	CHECK(argc >= 3);
+	if (strcmp(argv[1], "hostile") == 0) {
+		for (seed = strtoull(argv[2], NULL, 10) * 1000; seed % 1000 < 50; seed++)
+			copied += hostile_server(seed);
+		CHECK(copied > 0); /* it got so far as to have its messages read */
+		return 0;
+	}
+	CHECK(argc == 4);
+	under_a_task(argv[2], argv[3], strcmp(argv[1], "cut") == 0);
+	return 0;
+}
