@@ -2,6 +2,8 @@
 #include "pages_push.h"
 
 #include <errno.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +21,9 @@ enum {
 	CLOSE_TIMEOUT_S = 30,
 	BUFFER_BYTES = CL_PAGE_SIZE + CL_RECEIVE_BYTES,
 	ZERO_PAGES = 64,
+	MIN_WINDOW_BYTES = 16 << 10,
+	HARMLESS_BYTES = 768 << 10,   /* a link that carries as much in so short a time */
+	NO_WINDOW_BYTES = 1 << 28,
 	REQUESTS_A_SEND = 128,
 };
 
@@ -156,6 +161,7 @@ static void hang_up(struct cl_push_stream *stream)
 	if (stream->fd >= 0)
 		close(stream->fd);
 	stream->fd = -1;
+	stream->window = 0;
 }
 
 /* ---- what is said ---- */
@@ -435,6 +441,26 @@ static void open_stream(struct cl_engine *engine, struct cl_push_stream *stream)
 		broken(engine, ret, why ? why : strerror(-ret));
 }
 
+/*
+ * What the streams have under way queues on the link in front of demand pages. Their receive windows together are what a
+ * client that asks for every page would allow to be in flight (flow.h).
+ */
+static void limit_window(struct cl_engine *engine, struct cl_push_stream *stream)
+{
+	uint64_t all = cl_flow_window(&engine->flow, cl_now_us());
+	int window = (int)(all / engine->push.nr_streams);
+
+	if (all >= HARMLESS_BYTES)
+		window = NO_WINDOW_BYTES;
+	else if (window < MIN_WINDOW_BYTES)
+		window = MIN_WINDOW_BYTES;
+	/* Not for a little: every call costs. */
+	if (!stream->number || (window > stream->window / 8 * 7 && window < stream->window / 8 * 9))
+		return;
+	stream->window = window;
+	(void)setsockopt(stream->fd, IPPROTO_TCP, TCP_WINDOW_CLAMP, &window, sizeof(window));
+}
+
 /* Receive once, install what came. */
 static void receive_once(struct cl_engine *engine, struct cl_push_stream *stream)
 {
@@ -460,6 +486,7 @@ static void receive_once(struct cl_engine *engine, struct cl_push_stream *stream
 	engine->lost_us = engine->lost ? engine->lost_us : 0;
 	engine->stats.received_bytes += (uint64_t)got;
 	cl_flow_delivered(&engine->flow, (uint64_t)got, cl_now_us());
+	limit_window(engine, stream);
 	stream->filled += (size_t)got;
 	ret = understand(engine, stream, &why);
 	if (ret < 0)

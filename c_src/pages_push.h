@@ -41,6 +41,7 @@ struct cl_push_stream {
 	pthread_t thread;
 	int fd;                  /* -1: none */
 	struct cl_tls *tls;
+	int window;              /* bytes that the server may have under way; 0: the kernel's */
 	struct cl_push_run run;
 	uint8_t *buffer;
 	size_t filled;           /* bytes in it that are not understood yet: less than a header or a page */
