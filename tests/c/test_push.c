@@ -191,13 +191,15 @@ static void push_pages(struct server *server, struct connection *connection)
 static void send_damaged(struct server *server, struct connection *connection)
 {
 	uint8_t raw[CL_PUSH_HEADER_BYTES], data[4 * CL_PAGE_SIZE];
+	struct cl_push_header header;
 	uint64_t random;
 	int sent = 0;
 
 	memset(data, 0xee, sizeof(data));
 	do {
-		struct cl_push_header header = { .type = CL_PUSH_PAGES, .bytes = CL_PAGE_SIZE, .nr_pages = 1, .dst_id = PID };
-
+		header = (struct cl_push_header){
+			.type = CL_PUSH_PAGES, .bytes = CL_PAGE_SIZE, .nr_pages = 1, .dst_id = PID
+		};
 		pthread_mutex_lock(&server->lock);
 		random = next_random(&server->random);
 		pthread_mutex_unlock(&server->lock);
@@ -226,14 +228,21 @@ static void send_damaged(struct server *server, struct connection *connection)
 			break;
 		case 7:
 			header.type = CL_PUSH_ZERO;
+			header.bytes = 0;
 			header.nr_pages = random >> 40;
+			break;
+		case 8:
+			header.type = CL_PUSH_ZERO; /* all right */
+			header.bytes = 0;
+			header.nr_pages = 7;
 			break;
 		}
 		cl_push_pack(&header, raw);
 		if ((random >> 38 & 127) == 0)
 			raw[random >> 45 & 31] ^= (uint8_t)(1 << (random >> 50 & 7));
 	} while (send_fully(connection->fd, raw, sizeof(raw)) &&
-		 send_fully(connection->fd, data, random >> 60 ? CL_PAGE_SIZE : random >> 50 & (sizeof(data) - 1)) &&
+		 send_fully(connection->fd, data,
+			    !header.bytes ? 0 : random >> 60 ? CL_PAGE_SIZE : random >> 50 & (sizeof(data) - 1)) &&
 		 ++sent < 2000);
 	shutdown(connection->fd, SHUT_RDWR);
 }
