@@ -97,6 +97,11 @@ def test_a_hostile_server_that_pushes_writes_only_what_was_asked_for(build, sani
 
 
 @needs_userfaultfd_events
+def test_what_a_server_that_pushes_may_not_send_is_refused(build) -> None:
+    run(build("test_push", "asan-ubsan"), "refused")
+
+
+@needs_userfaultfd_events
 @pytest.mark.parametrize("source", ["remote", "local"])
 @pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan", "tsan"])
 @pytest.mark.parametrize("seed", [1, 2, 3])

@@ -3,6 +3,7 @@
  * The engine as client of a page server that pushes (one of its own, below), over TCP.
  *   steady TASK SEED   under stress_task, which never holds still: every word that it reads is right
  *   cut TASK SEED      the same, and all connections are cut again and again
+ *   refused            messages that are not right in one thing each: the client sees it, and ends
  *   hostile SEED       a server that sends damaged messages: nothing is installed where nothing was asked for
  */
 #include <arpa/inet.h>
@@ -32,6 +33,9 @@ struct server {
 	uint64_t base;           /* of the task's memory */
 	uint64_t random;
 	bool cuts, hostile;
+	const struct cl_push_header *wrong; /* all that it says */
+	bool wrong_on_demand;
+	char error[256];         /* the client's last word */
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	/* The session: connections that came in it. All of them end with it. */
@@ -247,6 +251,24 @@ static void send_damaged(struct server *server, struct connection *connection)
 	shutdown(connection->fd, SHUT_RDWR);
 }
 
+/* One message and its bytes, and nothing more. */
+static void send_wrong(struct server *server, struct connection *connection)
+{
+	uint8_t raw[CL_PUSH_HEADER_BYTES], data[8 * CL_PAGE_SIZE] = { 0 };
+
+	if (server->wrong_on_demand == (connection->number == 0)) {
+		struct cl_push_header header = *server->wrong;
+
+		if (header.dst_id)
+			header.vaddr += server->base;
+		cl_push_pack(&header, raw);
+		(void)send_fully(connection->fd, raw, sizeof(raw));
+		(void)send_fully(connection->fd, data, server->wrong->bytes);
+	}
+	while (recv(connection->fd, raw, sizeof(raw), 0) > 0)
+		;
+}
+
 /* ---- sessions ---- */
 
 /* The number of a new connection in its session: 0 demand. -1: it is one of a session that is over. */
@@ -290,7 +312,9 @@ static void *serve_connection(void *argument)
 	struct connection *connection = argument;
 	struct server *server = connection->server;
 
-	if (server->hostile)
+	if (server->wrong)
+		send_wrong(server, connection);
+	else if (server->hostile)
 		send_damaged(server, connection);
 	else if (connection->number)
 		push_pages(server, connection);
@@ -429,6 +453,7 @@ static int run_engine(struct server *server, int restore, struct cl_stats *stats
 	status = cl_engine_run(engine, restore);
 	if (status < 0 && !server->hostile)
 		fprintf(stderr, "engine: %s\n", cl_engine_error(engine));
+	snprintf(server->error, sizeof(server->error), "%s", cl_engine_error(engine));
 	cl_engine_stats(engine, stats);
 	cl_engine_free(engine);
 	remove_images(directory, config.images_fd);
@@ -490,9 +515,8 @@ static void send_uffd(int socket, int fd)
 }
 
 /* Memory of this process's own; what the server may not write to stays zero. Returns how many pages came. */
-static uint64_t hostile_server(uint64_t seed)
+static uint64_t hostile_server(struct server *server)
 {
-	struct server server = { .random = seed, .hostile = true };
 	size_t size = (size_t)PAGES * CL_PAGE_SIZE;
 	struct uffdio_api api = { .api = UFFD_API };
 	uint8_t *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -505,12 +529,12 @@ static uint64_t hostile_server(uint64_t seed)
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, restore) == 0);
 	CHECK(uffd >= 0 && ioctl(uffd, UFFDIO_API, &api) == 0);
 	CHECK(memory != MAP_FAILED && ioctl(uffd, UFFDIO_REGISTER, &range) == 0);
-	server.base = (uintptr_t)memory;
+	server->base = (uintptr_t)memory;
 	CHECK(send(restore[1], &pid, sizeof(pid), 0) == sizeof(pid));
 	send_uffd(restore[1], uffd);
 	close(uffd);
 	CHECK(send(restore[1], &finished, sizeof(finished), 0) == sizeof(finished));
-	CHECK(run_engine(&server, restore[0], &stats) == -EIO);
+	CHECK(run_engine(server, restore[0], &stats) == -EIO);
 	close(restore[1]);
 	for (page = 0; page < PAGES; page++)
 		if (!is_lazy(page))
@@ -519,14 +543,59 @@ static uint64_t hostile_server(uint64_t seed)
 	return stats.copied_pages;
 }
 
+static void refused(void)
+{
+	/* vaddr: from the start of the memory, of which pages 0..6 are lazy and 7 is not. */
+	enum { PAGE = CL_PAGE_SIZE, P = CL_PUSH_PAGES, Z = CL_PUSH_ZERO };
+	static const struct {
+		struct cl_push_header header;
+		const char *error;
+		bool on_demand;
+	} cases[] = {
+		{ { P, PAGE, 1, 7 * PAGE, PID }, "not asked for", false },
+		{ { P, 8 * PAGE, 8, 0, PID }, "not asked for", false },
+		{ { P, PAGE, 1, (uint64_t)PAGES * PAGE, PID }, "not asked for", false },
+		{ { P, PAGE, 1, -(uint64_t)PAGE, PID }, "not asked for", true },
+		{ { P, PAGE, 1, 0, PID + 1 }, "not asked for", false },
+		{ { Z, 0, PAGES, 0, PID }, "not asked for", false },
+		{ { P, PAGE, 1, 1, PID }, "damaged", false },
+		{ { P, PAGE, 2, 0, PID }, "damaged", false },
+		{ { P, 0, 0, 0, PID }, "damaged", true },
+		{ { Z, PAGE, 1, 0, PID }, "damaged", false },
+		{ { 99, 0, 1, 0, PID }, "damaged", false },
+		{ { CL_PUSH_GET, 0, 1, 0, PID }, "no place", true },
+		{ { .type = CL_PUSH_CLOSED }, "no place", true },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct cl_push_header wrong = cases[i].header;
+		struct server server = { .hostile = true, .wrong = &wrong, .wrong_on_demand = cases[i].on_demand };
+
+		alarm(20); /* a client that takes it waits for more */
+		(void)hostile_server(&server);
+		if (!strstr(server.error, cases[i].error))
+			fprintf(stderr, "case %zu: %s\n", i, server.error);
+		CHECK(strstr(server.error, cases[i].error));
+	}
+}
+
 int main(int argc, char **argv)
 {
 	uint64_t copied = 0, seed;
 
+	CHECK(argc >= 2);
+	if (strcmp(argv[1], "refused") == 0) {
+		refused();
+		return 0;
+	}
 	CHECK(argc >= 3);
 	if (strcmp(argv[1], "hostile") == 0) {
-		for (seed = strtoull(argv[2], NULL, 10) * 1000; seed % 1000 < 50; seed++)
-			copied += hostile_server(seed);
+		for (seed = strtoull(argv[2], NULL, 10) * 1000; seed % 1000 < 50; seed++) {
+			struct server server = { .random = seed, .hostile = true };
+
+			copied += hostile_server(&server);
+		}
 		CHECK(copied > 0); /* it got so far as to have its messages read */
 		return 0;
 	}
