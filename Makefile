@@ -3,6 +3,7 @@
 #   make demo    two hosts on this machine, Redis under load, one live migration, every key checked
 #   make test    all tests: lint, types, unit, C programs with sanitizers, real migrations between two hosts
 #   make bench   stock criu and criu-lazy side by side (CASES=... REPEATS=... are passed on)
+#   make bench-programs   the same with Redis, SQLite, Python and a JVM as the tasks
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 # What a fresh machine lacks; the testbed fetches its own tools.
 PACKAGES := gcc libc6-dev python3-dev python3-venv libgnutls28-dev pkg-config
 
-.PHONY: demo test lint system-test bench setup clean
+.PHONY: demo test lint system-test bench bench-programs setup clean
 
 demo: setup
 	$(BIN)/python -m criu_lazy_ext.demo
@@ -23,7 +24,10 @@ lint: setup
 	$(BIN)/mypy
 
 bench: setup
-	$(BIN)/criu-lazy bench $(if $(CASES),--cases $(CASES)) $(if $(REPEATS),--repeats $(REPEATS)) $(if $(JSON),--json $(JSON))
+	$(BIN)/criu-lazy bench $(if $(CASES),--cases '$(CASES)') $(if $(REPEATS),--repeats $(REPEATS)) $(if $(JSON),--json $(JSON))
+
+bench-programs:
+	$(MAKE) bench CASES='programs/*'
 
 setup: $(VENV)/.done
 

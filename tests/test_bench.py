@@ -9,10 +9,24 @@ from pathlib import Path
 import pytest
 
 from criu_lazy_ext.bench import main
-from criu_lazy_ext.bench.cases import ALL, DEFAULT, QUICK, select
+from criu_lazy_ext.bench.cases import ALL, DEFAULT, PROGRAMS, QUICK, select
+from criu_lazy_ext.bench.handmade import Migration
 from criu_lazy_ext.bench.measure import Run
-from criu_lazy_ext.bench.table import as_markdown, as_text, rows, summarise
+from criu_lazy_ext.bench.programs import Timeline, figures
+from criu_lazy_ext.bench.startup import measure_startup
+from criu_lazy_ext.bench.table import (
+    PROGRAM_COLUMNS,
+    PROGRAM_FIGURES,
+    as_markdown,
+    as_text,
+    rows,
+    startup_line,
+    startup_medians,
+    summarise,
+)
+from criu_lazy_ext.bench.workload import Database, Dictionary, Tally, record
 from criu_lazy_ext.errors import UsageError
+from criu_lazy_ext.testbed import Testbed
 
 
 def a_run(daemon: str, repeat: int, mb_per_s: float, stall_s: float, finished: bool = True) -> Run:
@@ -27,6 +41,8 @@ def a_run(daemon: str, repeat: int, mb_per_s: float, stall_s: float, finished: b
         mb_per_s=mb_per_s,
         stalls=100,
         stall_s=stall_s,
+        oracle_stall_s=1.0,
+        stall_of_oracle=stall_s if finished else None,
         stall_p50_ms=0.5,
         stall_p99_ms=2.0,
         stall_max_ms=5.0,
@@ -46,6 +62,8 @@ def test_cases_are_chosen_by_name_and_by_pattern_in_the_tables_order() -> None:
     ]
     assert select("all") == list(ALL)
     assert len(select(DEFAULT)) == 8 and len(select(QUICK)) == 4
+    assert select("programs/*") == list(PROGRAMS)
+    assert not {case.name for case in select(DEFAULT)} & {case.name for case in PROGRAMS}
 
 
 @pytest.mark.parametrize("patterns", ["2g/idle", "1g/idle,1g/rnadom-2", ""])
@@ -89,6 +107,71 @@ def test_a_case_whose_runs_all_failed_with_one_daemon_is_still_shown() -> None:
     assert table[1][2:] == ["-"] * (len(table[0]) - 2)
 
 
+def test_a_programs_speed_is_compared_with_the_one_before_the_dump() -> None:
+    # 100 a second up to 10.0; frozen; from 11.0 on 20 a second, from 13.0 on 90.
+    samples = [(8.0, 0), (10.0, 200), (11.0, 200), (13.0, 240), (18.0, 690)]
+    outcome = {"timeline": samples, "wrong": 0, "checked": 16384}
+    done = Migration(resumed_at=11.0, transfer_seconds=2.0, exit_seconds=2.5, transfer_bytes=240_000_000)
+    run = figures(PROGRAMS[0], "ours", 1, 16, done, outcome, paused=10.0, ended=16.0)
+    assert run.before_per_s == pytest.approx(100)
+    assert run.during_per_s == pytest.approx(20) and run.during_share == pytest.approx(0.2)
+    assert run.back_s == pytest.approx(2.0, abs=0.06)
+    assert run.lost_s == pytest.approx(5 - (40 + 270) / 100)
+    assert run.mb_per_s == pytest.approx(120)
+    assert run.windows_per_s[0] == pytest.approx(20) and run.windows_per_s[-1] == pytest.approx(90)
+    (entry,) = summarise([run], {}, PROGRAM_FIGURES)
+    head, _, ours, _ = rows([entry], PROGRAM_COLUMNS)
+    assert ours[head.index("of before")] == "20%" and ours[head.index("MB/s")] == "120"
+
+
+def test_a_program_that_does_not_come_back_in_time_is_not_said_to_be_back() -> None:
+    timeline = Timeline([(0.0, 0), (10.0, 100)])
+    assert timeline.back_at(2.0, 8.0, rate=10.1) is None
+    assert timeline.back_at(2.0, 8.0, rate=9.9) == 2.0
+    assert timeline.operations(-1.0) == 0 and timeline.operations(11.0) == 100
+
+
+def test_programs_notice_a_wrong_record() -> None:
+    for program in (Dictionary, Database):
+        tally = Tally()
+        running = program(100, tally)
+        for _ in range(1000):
+            running.step()
+        running.check_all()
+        assert (tally.operations, tally.checked, tally.wrong) == (1000, 100, 0)
+        if isinstance(running, Dictionary):
+            running._items[5].held = record(6, 0)
+        else:
+            running._db.execute("UPDATE item SET held = ? WHERE id = 5", (record(6, 0),))
+        running.check_all()
+        assert tally.wrong >= 1
+
+
+def test_the_start_on_a_huge_tasks_images_stays_within_the_daemons_memory() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("the testbed needs root")
+    with Testbed.start(name="startup") as tb:
+        started = measure_startup(tb)
+    assert (started.pages, started.entries, started.vmas) == (5242880, 1000000, 60000)
+    assert started.resident_bytes <= (64 << 20) + started.pages
+    assert "20 GiB task (1,000,000 pagemap entries, 60,000 areas)" in startup_line(startup_medians([started]))
+
+
+def test_programs_are_migrated_under_load_and_all_their_records_checked(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("the benchmark's testbed needs root")
+    out = tmp_path / "bench.json"
+    arguments = ["--cases", "programs/redis,programs/sqlite", "--repeats", "1", "--mib", "16", "--json", str(out)]
+    assert main(arguments) == 0
+    measured = json.loads(out.read_text())
+    assert measured["failures"] == []
+    runs = [(run["case"], run["daemon"]) for run in measured["runs"]]
+    assert runs == [(f"programs/{name}", daemon) for name in ("redis", "sqlite") for daemon in ("stock", "ours")]
+    for run in measured["runs"]:
+        assert run["checked"] == 16 * 1024
+        assert run["mb_per_s"] > 0 and run["before_per_s"] > 0
+
+
 def test_both_daemons_are_measured_on_the_same_link(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if os.geteuid() != 0:
         pytest.skip("the benchmark's testbed needs root")
@@ -100,5 +183,6 @@ def test_both_daemons_are_measured_on_the_same_link(tmp_path: Path, capsys: pyte
     assert [run["daemon"] for run in measured["runs"]] == ["stock", "ours"]
     for run in measured["runs"]:
         assert run["mb_per_s"] > 0 and run["stalls"] > 0 and run["cpu_s_per_gb"] > 0
+        assert run["oracle_stall_s"] > 0
     assert measured["plain_tcp_mb_per_s"]["1g"] > 0
     assert "1g/random-2 32 MiB" in capsys.readouterr().out

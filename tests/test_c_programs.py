@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -38,9 +39,10 @@ def build(tmp_path_factory: pytest.TempPathFactory):
             engine_objects[sanitizer] = compile_all(sanitizer)
         program = directory / f"{name}-{sanitizer}"
         if not program.exists():
-            source = TESTS / "c" / f"{name}.c"
+            directories = (TESTS / "c", TESTS.parent / "criu_lazy_ext/bench")
+            source = next(path for where in directories if (path := where / f"{name}.c").exists())
             flags = [*FLAGS, *SANITIZERS[sanitizer], f"-I{C_SRC}"]
-            command = ["gcc", *flags, "-o", str(program), str(source), *engine_objects[sanitizer], "-lgnutls"]
+            command = ["gcc", *flags, "-o", str(program), str(source), *engine_objects[sanitizer], "-lgnutls", "-lm"]
             subprocess.run(command, check=True)
         return program
 
@@ -71,6 +73,21 @@ def test_simulator_replays_a_recorded_trace(build, tmp_path: Path) -> None:
     trace.write_text("0 0 1\n5 0\n")
     with pytest.raises(AssertionError, match="expected lines"):
         run(simulate, "--trace", trace)
+
+
+def test_the_oracle_of_a_lone_reader_is_what_the_link_cannot_carry_in_time(build) -> None:
+    simulate = build("simulate", "asan-ubsan")
+    pages, think_ns, mbit = 4096, 10000, 1000
+    link = ["--rate-mbit", str(mbit), "--rtt-us", "200", "--pages", str(pages), "--think-ns", str(think_ns)]
+    for mode in ("sequential", "strided"):
+        command = [simulate, "--oracle", "--trace", f"task-{mode}", "--threads", "1", *link]
+        told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        assert told["drain_s"] == pytest.approx(pages * 4096 * 8 / (mbit * 1e6) + 200e-6, rel=0.01)
+        assert told["stall_s"] == pytest.approx(told["drain_s"] - pages * think_ns / 1e9, rel=0.01)
+    for mode in ("random", "zipf"):  # most accesses are to pages that are there
+        command = [simulate, "--oracle", "--trace", f"task-{mode}", "--threads", "2", *link]
+        told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        assert 0 < told["stall_s"] < 2 * told["drain_s"]
 
 
 @pytest.mark.parametrize("image", sorted(IMAGES.glob("*/pagemap-*.img")), ids=lambda p: p.parent.name + "-" + p.stem)

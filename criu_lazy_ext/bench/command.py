@@ -17,12 +17,13 @@ from criu_lazy_ext import __version__
 from criu_lazy_ext.bench import cases, table
 from criu_lazy_ext.bench.handmade import MigrationError
 from criu_lazy_ext.bench.measure import DAEMONS, Run, machine_limit, measure
+from criu_lazy_ext.bench.programs import ProgramRun, measure_program
+from criu_lazy_ext.bench.startup import Startup, measure_startup
 from criu_lazy_ext.errors import UsageError
 from criu_lazy_ext.testbed import Testbed, TestbedError
 
 DEFAULT_REPEATS = 3
 DEFAULT_WINDOW_SECONDS = 6.0
-LIMIT_MIB = 1024
 QUICK_MIB = 128
 QUICK_WINDOW_SECONDS = 4.0
 FEWEST_MIB = 16
@@ -85,13 +86,15 @@ def main(argv: list[str]) -> int:
 class Bench:
     """The runs of one invocation: within a repeat, link by link, case by case, stock and ours in turn."""
 
-    def __init__(self, chosen: list[cases.Case], repeats: int, mib: int | None, window: float) -> None:
+    def __init__(self, chosen: list[cases.AnyCase], repeats: int, mib: int | None, window: float) -> None:
         self._cases = chosen
         self._repeats = repeats
         self._mib = mib
         self._window = window
         self._began = time.monotonic()
         self.runs: list[Run] = []
+        self.program_runs: list[ProgramRun] = []
+        self.startups: list[Startup] = []
         self.plain_tcp: dict[str, list[float]] = {}
         self.limits: dict[str, list[float]] = {}
         self.failures: list[str] = []
@@ -104,27 +107,47 @@ class Bench:
                 rate = tb.link.plain_tcp_rate(seconds=1.0) / 1e6
                 self.plain_tcp.setdefault(link.name, []).append(rate)
                 self._say(f"{link.name}: one plain TCP stream: {rate:.1f} MB/s")
-                accesses = list(on_link)
+                on_it = list(on_link)
                 if link.rate_mbit is None:
-                    self._limits(tb, accesses)
-                for case in accesses:
+                    self._limits(tb, link, [case.access for case in on_it if isinstance(case, cases.Case)])
+                for case in on_it:
                     for daemon in DAEMONS:
                         self._measure(tb, case, daemon, repeat)
 
-    def _limits(self, tb: Testbed, accesses: list[cases.Case]) -> None:
-        busy = {case.access.threads if case.access.mode != "idle" else 0 for case in accesses} | {0}
-        for threads in sorted(busy):
-            rate = machine_limit(tb, LIMIT_MIB, threads)
-            self.limits.setdefault(str(threads), []).append(rate)
-            self._say(f"machine's limit beside {threads} busy threads: {rate:.0f} MB/s")
+    def _limits(self, tb: Testbed, link: cases.LinkSetting, accesses: list[cases.Access]) -> None:
+        for threads in sorted({access.busy_threads for access in accesses} | {0}):
+            rate = machine_limit(tb, self._mib or link.mib, threads)
+            self.limits.setdefault(f"{link.name}/{threads}", []).append(rate)
+            self._say(f"{link.name}: machine's limit beside {threads} busy threads: {rate:.0f} MB/s")
 
-    def _measure(self, tb: Testbed, case: cases.Case, daemon: str, repeat: int) -> None:
+    def _measure(self, tb: Testbed, case: cases.AnyCase, daemon: str, repeat: int) -> None:
         try:
-            run = measure(tb, case, daemon, repeat, self._mib or case.link.mib, self._window)
+            if isinstance(case, cases.Case):
+                self._measure_access(tb, case, daemon, repeat)
+            elif isinstance(case, cases.ProgramCase):
+                self._measure_program(tb, case, daemon, repeat)
+            elif daemon == "ours":
+                self._measure_startup(tb)
         except (MigrationError, TestbedError) as error:
             self.failures.append(f"{case.name} with {daemon}: {error}")
             self._say(f"{case.name} {daemon}: FAILED: {error}")
-            return
+
+    def _measure_startup(self, tb: Testbed) -> None:
+        started = measure_startup(tb)
+        self.startups.append(started)
+        self._say(f"startup: ready after {started.ready_s:.2f} s")
+
+    def _measure_program(self, tb: Testbed, case: cases.ProgramCase, daemon: str, repeat: int) -> None:
+        run = measure_program(tb, case, daemon, repeat, self._mib or case.mib)
+        self.program_runs.append(run)
+        self._say(
+            f"{case.name} {daemon}: {run.mb_per_s:.1f} MB/s, {run.lost_s:.2f} s of work lost; "
+            f"{run.checked} records checked"
+        )
+
+    def _measure_access(self, tb: Testbed, case: cases.Case, daemon: str, repeat: int) -> None:
+        rate = self.plain_tcp[case.link.name][-1]
+        run = measure(tb, case, daemon, repeat, self._mib or case.link.mib, self._window, rate)
         self.runs.append(run)
         stall = "" if run.stall_s is None else f", the task stalled {run.stall_s:.2f} s"
         part = "" if run.finished else f" over the first {run.seconds:.0f} s"
@@ -147,29 +170,36 @@ class Bench:
             "plain_tcp_mb_per_s": plain_tcp,
             "limit_mb_per_s": {threads: statistics.median(rates) for threads, rates in self.limits.items()},
             "cases": table.summarise(self.runs, plain_tcp),
-            "runs": [run.as_json() for run in self.runs],
+            "startup": table.startup_medians(self.startups),
+            "programs": table.summarise(self.program_runs, {}, table.PROGRAM_FIGURES),
+            "runs": [run.as_json() for run in self.runs] + [run.as_json() for run in self.program_runs],
             "failures": self.failures,
         }
 
 
 def report(results: dict[str, Any], markdown: bool) -> str:
     """What is printed at the end."""
-    rows = table.rows(results["cases"])
-    lines = [table.as_markdown(rows) if markdown else table.as_text(rows), ""]
+    show = table.as_markdown if markdown else table.as_text
+    lines = [show(table.rows(results["cases"])), ""] if results["cases"] else []
+    if results["programs"]:
+        lines += [show(table.rows(results["programs"], table.PROGRAM_COLUMNS)), ""]
     lines.append(
         f"criu {results['criu']}, Linux {results['kernel']} {results['machine']}, {results['cpus']} CPUs; "
         f"medians of {results['repeats']}."
     )
     plain = [f"{link} {rate:.1f}" for link, rate in results["plain_tcp_mb_per_s"].items()]
     lines.append(f"One plain TCP stream, MB/s: {', '.join(plain)}.")
-    for threads, rate in results["limit_mb_per_s"].items():
-        shares = [_share_of_limit(entry, rate) for entry in results["cases"] if _busy_threads(entry) == threads]
-        beside = f" beside {threads} busy threads" if threads != "0" else ""
+    for key, rate in results["limit_mb_per_s"].items():
+        link, _, threads = key.partition("/")
+        shares = [_share_of_limit(entry, rate) for entry in results["cases"] if _limit_of(entry) == key]
+        where = f"{link}, beside {threads} busy threads" if threads != "0" else link
         lines.append(
-            f"This machine's limit{beside} (one stream, process_vm_readv -> TCP -> UFFDIO_COPY): {rate:.0f} MB/s"
+            f"This machine's limit (one stream, process_vm_readv -> TCP -> UFFDIO_COPY; {where}): {rate:.0f} MB/s"
             + "".join(f"; {share}" for share in shares if share)
             + "."
         )
+    if results["startup"]:
+        lines.append(table.startup_line(results["startup"]))
     if any(not entry[daemon].get("finished", True) for entry in results["cases"] for daemon in DAEMONS):
         star = "\\*" if markdown else "*"
         lines.append(
@@ -180,13 +210,10 @@ def report(results: dict[str, Any], markdown: bool) -> str:
     return "\n".join(lines)
 
 
-def _busy_threads(entry: dict[str, Any]) -> str | None:
-    """Beside how many busy threads an unlimited case runs, as a key of the limits; None for the other links."""
+def _limit_of(entry: dict[str, Any]) -> str:
+    """The key among the limits that a case is to be compared with."""
     link, _, access = entry["case"].partition("/")
-    if link != "unlimited":
-        return None
-    found = next(a for a in cases.ACCESSES if a.name == access)
-    return "0" if found.mode == "idle" else str(found.threads)
+    return f"{link}/{next(a for a in cases.ACCESSES if a.name == access).busy_threads}"
 
 
 def _share_of_limit(entry: dict[str, Any], limit: float) -> str:

@@ -29,6 +29,7 @@ OURS = ("criu-lazy", "lazy-pages")
 PORT = 27000
 DIRECTORY = "/var/tmp/handmade"
 READY_SECONDS = 60.0
+SIMULATED = ("flow", "readahead", "schedule", "space")  # the parts of c_src that simulate.c runs
 SAMPLE_SECONDS = 0.003
 # The kernel counts resident pages per CPU and sums them up later; libraries' data pages come only when used.
 SETTLED_PAGES = 256
@@ -73,7 +74,7 @@ class MemTask:
 
     def kill(self, host: Host) -> None:
         """End it and its children, if it is there."""
-        _kill_session(host, self.pid)
+        kill_session(host, self.pid)
 
     def _await(self, host: Host, wanted: Any, timeout: float) -> dict[str, Any]:
         path = host.root / self.status_path.lstrip("/")
@@ -105,6 +106,21 @@ def install(tb: Testbed, *programs: str) -> None:
         tb.dst.write(built, (tb.src.root / built.lstrip("/")).read_bytes(), mode=0o755)
 
 
+def install_simulator(tb: Testbed) -> None:
+    """Compile simulate.c with the engine's own schedule into /usr/local/bin of tb.src. Raises TestbedError."""
+    if (tb.src.root / "usr/local/bin/simulate").exists():
+        return
+    here = Path(__file__).resolve().parent
+    engine = here.parent.parent / "c_src"
+    where = "/usr/local/src/simulate"
+    parts = [here / "simulate.c", *engine.glob("*.h"), *(engine / f"{part}.c" for part in SIMULATED)]
+    for part in parts:
+        tb.src.write(f"{where}/{part.name}", part.read_text())
+    sources = [f"{where}/{part.name}" for part in parts if part.suffix == ".c"]
+    build = ["cc", "-std=c11", "-D_GNU_SOURCE", "-O2", "-o", "/usr/local/bin/simulate", *sources, "-lm"]
+    tb.src.run(build)
+
+
 def start_memtask(tb: Testbed, *options: str) -> MemTask:
     """Start memtask on tb.src with `options` (without --status) and wait until its memory is filled."""
     install(tb, "memtask")
@@ -115,7 +131,8 @@ def start_memtask(tb: Testbed, *options: str) -> MemTask:
     return MemTask(int(started.stdout), path)
 
 
-def _kill_session(host: Host, pid: int) -> None:
+def kill_session(host: Host, pid: int) -> None:
+    """SIGKILL a task's session in a host, if it is there."""
     host.run(["pkill", "-KILL", "-s", str(pid)], check=False)
 
 
@@ -134,6 +151,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 class Migration:
     """What one migration by hand took. Times in seconds; `resumed` is when `criu restore` had returned."""
 
+    resumed_at: float = 0.0  # on CLOCK_MONOTONIC
     dump_seconds: float = 0.0  # until the page server listened: the task is frozen for most of it
     copy_seconds: float = 0.0  # of the images
     restore_seconds: float = 0.0
@@ -160,6 +178,7 @@ def lazy_migrate_by_hand(
     dump_options: Sequence[str] = (),
     restore_options: Sequence[str] = (),
     window_seconds: float | None = None,
+    before_restore: Callable[[], None] | None = None,
     on_resume: Callable[[], None] | None = None,
     timeout: float = 300,
     log_level: int = 2,
@@ -167,9 +186,9 @@ def lazy_migrate_by_hand(
     """Move `task` (a MemTask, or the pid of any session leader) from tb.src to tb.dst; returns after the last page.
 
     `window_seconds` (MemTask only): if pages are missing by then, measure up to there, and hold the task's pattern
-    so that the rest comes fast. `on_resume` is called as soon as the restored task runs. Raises MigrationError, with
-    the end of the log of what failed; nothing of the migration runs on then, and the restored task is gone (the
-    source task may live).
+    so that the rest comes fast. `before_restore` is called when only the restore is missing, `on_resume` as soon
+    as the restored task runs. Raises MigrationError, with the end of the log of what failed; nothing of the migration
+    runs on then, and the restored task is gone (the source task may live).
     """
     pid = task if isinstance(task, int) else task.pid
     images = f"{DIRECTORY}/images"
@@ -201,17 +220,19 @@ def lazy_migrate_by_hand(
         server = stack.enter_context(_started(tb.dst, serve, log, stats.write_fd if stats else None))
         if stats is not None:
             stats.start()
+        if before_restore is not None:
+            before_restore()
 
         began = time.monotonic()
         restore = ["criu", "restore", "-d", "--lazy-pages", "-o", "restore.log", verbosity, "-D", images]
         restore += restore_options
         restored = tb.dst.run(restore, check=False, timeout=timeout)
         resumed = time.monotonic()
-        result.restore_seconds = resumed - began
+        result.restore_seconds, result.resumed_at = resumed - began, resumed
         if restored.returncode != 0:
             raise MigrationError(f"criu restore failed: {_tail(tb.dst, f'{images}/restore.log')}")
         kill_if_failed = stack.enter_context(contextlib.ExitStack())
-        kill_if_failed.callback(_kill_session, tb.dst, pid)
+        kill_if_failed.callback(kill_session, tb.dst, pid)
 
         if on_resume is not None:
             on_resume()

@@ -7,6 +7,8 @@
  *                                  receives MIB and installs it, prints {"bytes": N, "seconds": S}; meanwhile BUSY
  *                                  threads read random pages of memory that is there, as a migrated task's would
  *
+ *   limit warm MIB               touches so much memory and gives it back
+ *
  * No page is looked at, nothing is asked for: a lazy-pages daemon can come near this, not beyond it. Exit status
  * 1 and a line on stderr if anything fails.
  */
@@ -58,15 +60,23 @@ static uint8_t *memory(size_t bytes, int fill)
 static void serve(unsigned short port, size_t bytes)
 {
 	uint8_t *area = memory(bytes, 0x5a), *buffer = memory(PIECE, 1);
+	int filled[2];
+	if (pipe(filled) != 0)
+		err(1, "pipe");
 	pid_t owner = fork();
 	if (owner == 0) {
 		memset(area, 0xa5, bytes);
+		close(filled[0]);
+		close(filled[1]);
 		for (;;)
 			pause();
 	}
 	if (owner < 0)
 		err(1, "fork");
 	munmap(area, bytes);
+	close(filled[1]);
+	if (read(filled[0], buffer, 1) != 0) /* its memory is its own now, and there */
+		err(1, "the memory's owner");
 	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
 	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
 	if (listener < 0 || setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) != 0 ||
@@ -162,7 +172,9 @@ int main(int argc, char **argv)
 	else if (argc == 6 && strcmp(argv[1], "fetch") == 0)
 		fetch(argv[2], (unsigned short)number(argv[3], 65535), number(argv[4], 1 << 20) << 20,
 		      (unsigned int)number(argv[5], MAX_BUSY));
+	else if (argc == 3 && strcmp(argv[1], "warm") == 0)
+		memory(number(argv[2], 1 << 20) << 20, 1);
 	else
-		errx(1, "usage: limit serve PORT MIB | limit fetch ADDRESS PORT MIB BUSY");
+		errx(1, "usage: limit serve PORT MIB | limit fetch ADDRESS PORT MIB BUSY | limit warm MIB");
 	return 0;
 }

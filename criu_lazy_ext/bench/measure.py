@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from criu_lazy_ext.bench.handmade import (
     STOCK,
     MigrationError,
     install,
+    install_simulator,
     lazy_migrate_by_hand,
     start_memtask,
 )
@@ -39,6 +41,8 @@ class Run:
     mb_per_s: float
     stalls: int | None  # page faults that the task waited for
     stall_s: float | None  # all threads' waits in them, summed
+    oracle_stall_s: float | None  # the same, simulated, if every page came in the order of need at plain TCP's rate
+    stall_of_oracle: float | None  # stall_s over that; None if not finished
     stall_p50_ms: float | None
     stall_p99_ms: float | None
     stall_max_ms: float | None
@@ -52,13 +56,23 @@ class Run:
         return asdict(self)
 
 
-def measure(tb: Testbed, case: Case, daemon: str, repeat: int, mib: int, window_seconds: float) -> Run:
+def measure(
+    tb: Testbed, case: Case, daemon: str, repeat: int, mib: int, window_seconds: float, plain_tcp_mb_per_s: float
+) -> Run:
     """Migrate once and check every byte. Raises MigrationError; no task is left then."""
     access = case.access
     task = start_memtask(tb, "--mib", str(mib), "--mode", access.mode, "--threads", str(access.threads))
     try:
         time.sleep(WARM_UP_SECONDS)
-        done = lazy_migrate_by_hand(tb, task, daemon=DAEMONS[daemon], window_seconds=window_seconds, timeout=180)
+        step_ns = _step_ns(task.status(tb.src)) if access.mode != "idle" else None
+        done = lazy_migrate_by_hand(
+            tb,
+            task,
+            daemon=DAEMONS[daemon],
+            window_seconds=window_seconds,
+            before_restore=lambda: warm_memory(tb, mib) if case.link.rate_mbit is None else None,
+            timeout=180,
+        )
         state = done.window_status or task.status(tb.dst)
         task.verify(tb.dst)
     except BaseException:
@@ -71,6 +85,8 @@ def measure(tb: Testbed, case: Case, daemon: str, repeat: int, mib: int, window_
     stalled = access.mode != "idle" and state["stalls"] > 0
     touching_s = (state["last_first_touch_us"] - state["start_us"]) / 1e6
     touched = touching_s > 0 and access.mode != "idle"
+    stall_s = state["stall_sum_us"] / 1e6 if access.mode != "idle" else None
+    oracle_s = None if step_ns is None else oracle_stall(tb, case, mib, step_ns, plain_tcp_mb_per_s)
     return Run(
         case=case.name,
         daemon=daemon,
@@ -81,7 +97,9 @@ def measure(tb: Testbed, case: Case, daemon: str, repeat: int, mib: int, window_
         exit_s=done.exit_seconds if done.finished else None,
         mb_per_s=done.rate / 1e6,
         stalls=state["stalls"] if access.mode != "idle" else None,
-        stall_s=state["stall_sum_us"] / 1e6 if access.mode != "idle" else None,
+        stall_s=stall_s,
+        oracle_stall_s=oracle_s,
+        stall_of_oracle=stall_s / oracle_s if done.finished and stall_s is not None and oracle_s else None,
         stall_p50_ms=state["stall_p50_us"] / 1e3 if stalled else None,
         stall_p99_ms=state["stall_p99_us"] / 1e3 if stalled else None,
         stall_max_ms=state["stall_max_us"] / 1e3 if stalled else None,
@@ -93,6 +111,32 @@ def measure(tb: Testbed, case: Case, daemon: str, repeat: int, mib: int, window_
     )
 
 
+def _step_ns(state: dict[str, Any]) -> int:
+    """What a step of memtask's takes on a processor of its own, from its state on the source."""
+    processors: int = min(state["threads"], os.cpu_count() or 1)
+    elapsed_ns = float(state["unix_us"] - state["start_us"]) * 1e3
+    return max(1, round(elapsed_ns * processors / max(1, int(state["steps"]))))
+
+
+def oracle_stall(tb: Testbed, case: Case, mib: int, step_ns: int, mb_per_s: float) -> float:
+    """Seconds that a task of such threads waits at least, if the link carries that much: from simulate.c's oracle."""
+    install_simulator(tb)
+    command = ["simulate", "--oracle", "--trace", f"task-{case.access.mode}", "--threads", str(case.access.threads)]
+    command += ["--pages", str(mib * 256), "--think-ns", str(step_ns), "--rate-mbit", str(round(mb_per_s * 8))]
+    command += ["--rtt-us", str(round(case.link.rtt_ms * 1e3))]
+    return float(json.loads(tb.src.run(command).stdout)["stall_s"])
+
+
+def warm_memory(tb: Testbed, mib: int) -> None:
+    """Touch as much memory as the task has and give it back.
+
+    On a virtual machine, memory that was never used, or is long unused, costs a second a GB more at first touch:
+    that is the machine's cost, and far more than what is measured.
+    """
+    install(tb, "limit")
+    tb.dst.run(["limit", "warm", str(mib)])
+
+
 def machine_limit(tb: Testbed, mib: int, busy_threads: int) -> float:
     """MB/s of one bare stream, process_vm_readv -> TCP -> UFFDIO_COPY, beside `busy_threads` reading memory."""
     install(tb, "limit")
@@ -101,6 +145,7 @@ def machine_limit(tb: Testbed, mib: int, busy_threads: int) -> float:
         try:
             if server.stdout.readline().strip() != "ready":
                 raise MigrationError(f"limit serve failed: {server.stderr.read().strip()}")
+            warm_memory(tb, mib)
             fetch = ["limit", "fetch", tb.src.address, str(LIMIT_PORT), str(mib), str(busy_threads)]
             measured = json.loads(tb.dst.run(fetch).stdout)
         finally:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from criu_lazy_ext.bench.measure import Run
+from criu_lazy_ext.bench.programs import ProgramRun
+from criu_lazy_ext.bench.startup import Startup
 
 FIGURES = (
     "seconds",
@@ -15,10 +17,26 @@ FIGURES = (
     "mb_per_s",
     "stalls",
     "stall_s",
+    "oracle_stall_s",
+    "stall_of_oracle",
     "stall_p50_ms",
     "stall_p99_ms",
     "stall_max_ms",
     "touch_mb_per_s",
+    "cpu_s_per_gb",
+    "requests",
+    "dump_s",
+    "restore_s",
+)
+PROGRAM_FIGURES = (
+    "seconds",
+    "exit_s",
+    "mb_per_s",
+    "before_per_s",
+    "during_per_s",
+    "during_share",
+    "lost_s",
+    "back_s",
     "cpu_s_per_gb",
     "requests",
     "dump_s",
@@ -44,6 +62,7 @@ COLUMNS = (
     Column("of plain TCP", "of_plain_tcp", lambda share: f"{share:.0%}"),
     Column("touched MB/s", "touch_mb_per_s", _digits),
     Column("stall s", "stall_s", _digits),
+    Column("oracle s", "oracle_stall_s", _digits),
     Column("p50 ms", "stall_p50_ms", _digits),
     Column("p99 ms", "stall_p99_ms", _digits),
     Column("max ms", "stall_max_ms", _digits),
@@ -52,13 +71,27 @@ COLUMNS = (
     Column("restore s", "restore_s", _digits),
     Column("end s", "exit_s", _digits),
 )
+PROGRAM_COLUMNS = (
+    Column("MB/s", "mb_per_s", _digits),
+    Column("last page s", "seconds", _digits),
+    Column("before /s", "before_per_s", lambda rate: f"{rate:.0f}"),
+    Column("until last page /s", "during_per_s", lambda rate: f"{rate:.0f}"),
+    Column("of before", "during_share", lambda share: f"{share:.0%}"),
+    Column("lost s", "lost_s", _digits),
+    Column("back s", "back_s", _digits),
+    Column("CPU s/GB", "cpu_s_per_gb", _digits),
+    Column("restore s", "restore_s", _digits),
+    Column("end s", "exit_s", _digits),
+)
 
 
-def summarise(runs: Sequence[Run], plain_tcp: dict[str, float]) -> list[dict[str, Any]]:
+def summarise(
+    runs: Sequence[Run | ProgramRun], plain_tcp: dict[str, float], figures: Sequence[str] = FIGURES
+) -> list[dict[str, Any]]:
     """One entry a case: {"case", "mib", "stock": figures, "ours": figures, "ratio": figures}.
 
-    Figures are medians over the repeats, with "finished" (all of them did) and "of_plain_tcp", for which
-    `plain_tcp` gives MB/s by link name. Ratios are ours/stock. A daemon without a run has no figures.
+    Figures (those named) are medians over the repeats, with "finished" (all of them did) and "of_plain_tcp", for
+    which `plain_tcp` gives MB/s by link name. Ratios are ours/stock. A daemon without a run has no figures.
     """
     cases = []
     for name in dict.fromkeys(run.case for run in runs):
@@ -66,38 +99,38 @@ def summarise(runs: Sequence[Run], plain_tcp: dict[str, float]) -> list[dict[str
         for daemon in ("stock", "ours"):
             own = [run for run in runs if run.case == name and run.daemon == daemon]
             entry["mib"] = next((run.mib for run in own), entry.get("mib"))
-            entry[daemon] = _medians(own, plain_tcp.get(name.partition("/")[0]))
+            entry[daemon] = _medians(own, plain_tcp.get(name.partition("/")[0]), figures)
         stock, ours = entry["stock"], entry["ours"]
         entry["ratio"] = {
-            key: ours[key] / stock[key] for key in FIGURES if ours.get(key) is not None and stock.get(key)
+            key: ours[key] / stock[key] for key in figures if ours.get(key) is not None and stock.get(key)
         }
         cases.append(entry)
     return cases
 
 
-def _medians(runs: Sequence[Run], plain_tcp: float | None) -> dict[str, Any]:
+def _medians(runs: Sequence[Run | ProgramRun], plain_tcp: float | None, figures: Sequence[str]) -> dict[str, Any]:
     if not runs:
         return {}
-    figures: dict[str, Any] = {"runs": len(runs), "finished": all(run.finished for run in runs)}
-    for key in FIGURES:
+    medians: dict[str, Any] = {"runs": len(runs), "finished": all(run.finished for run in runs)}
+    for key in figures:
         values = [getattr(run, key) for run in runs if getattr(run, key) is not None]
-        figures[key] = statistics.median(values) if values else None
-    figures["of_plain_tcp"] = figures["mb_per_s"] / plain_tcp if plain_tcp else None
-    return figures
+        medians[key] = statistics.median(values) if values else None
+    medians["of_plain_tcp"] = medians["mb_per_s"] / plain_tcp if plain_tcp else None
+    return medians
 
 
-def rows(cases: Sequence[dict[str, Any]]) -> list[list[str]]:
+def rows(cases: Sequence[dict[str, Any]], columns: Sequence[Column] = COLUMNS) -> list[list[str]]:
     """The table's cells, the head first; three rows a case."""
-    table = [["case", "daemon", *(column.title for column in COLUMNS)]]
+    table = [["case", "daemon", *(column.title for column in columns)]]
     for entry in cases:
         for daemon in ("stock", "ours"):
             figures = entry[daemon]
             mark = "" if figures.get("finished", True) else "*"
-            cells = [_cell(column, figures.get(column.key)) for column in COLUMNS]
+            cells = [_cell(column, figures.get(column.key)) for column in columns]
             cells[0] += mark
             name = f"{entry['case']} {entry['mib']} MiB" if daemon == "stock" else ""
             table.append([name, daemon, *cells])
-        ratios = [entry["ratio"].get(column.key) for column in COLUMNS]
+        ratios = [entry["ratio"].get(column.key) for column in columns]
         table.append(["", "ours/stock", *("" if ratio is None else f"x{ratio:.3g}" for ratio in ratios)])
     return table
 
@@ -122,3 +155,21 @@ def as_markdown(table: Sequence[Sequence[str]]) -> str:
     lines = ["| " + " | ".join(row) + " |" for row in table]
     rule = "| --- | --- |" + " ---: |" * (len(table[0]) - 2)
     return "\n".join([lines[0], rule, *lines[1:]]).replace("*", "\\*")
+
+
+def startup_medians(startups: Sequence[Startup]) -> dict[str, float]:
+    """The figures of Startup; empty if there are none."""
+    if not startups:
+        return {}
+    every = [startup.as_json() for startup in startups]
+    return {key: statistics.median(one[key] for one in every) for key in every[0]}
+
+
+def startup_line(figures: dict[str, float]) -> str:
+    """What is printed of startup_medians."""
+    return (
+        f"Start on the images of a {figures['pages'] / 2**18:.0f} GiB task ({figures['entries']:,.0f} pagemap entries, "
+        f"{figures['vmas']:,.0f} areas): criu restore can connect after {figures['listening_s']:.2f} s, everything is "
+        f"loaded after {figures['ready_s']:.2f} s; {figures['resident_bytes'] / 2**20:.0f} MiB resident then "
+        f"({figures['peak_bytes'] / 2**20:.0f} at the most), {figures['bound_bytes'] / 2**20:.0f} are allowed."
+    )

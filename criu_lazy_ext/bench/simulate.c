@@ -5,10 +5,14 @@
  * arguments give the same figures on every machine.
  *
  *   simulate [--trace NAME|FILE] [--threads N] [--pages N] [--think-us N] [--rate-mbit N] [--rtt-us N] [--check]
+ *   simulate --oracle --trace NAME [--threads N] [--pages N] [--think-ns N] [--rate-mbit N] [--rtt-us N]
  *
  * NAME: sequential reverse strided zipf zipf-near clustered runs random mixed; default: all of them.
  * FILE: lines "time_us thread page"; a thread's times are those without any stall.
  * --check: exit status 1 if our policy stalls the task longer than the bounds in `bounds`.
+ * --oracle: only the lower bound, as {"stall_s": all threads' waits, "drain_s": until the last page}; NAME may also be
+ *   task-random, task-sequential, task-strided or task-zipf: what memtask does in that mode, on and on until every page
+ *   is there (--threads share the memory as memtask's do).
  *
  * The model. A thread accesses a page, thinks, accesses the next; at a missing page it waits until it has arrived.
  * The page server takes requests first in, first out, REQUEST_NS + PAGE_NS a page each (facts.md: 20,000 single
@@ -22,13 +26,26 @@
  *   stock   criu lazy-pages: background only while nothing is in flight, from the lowest address on, 64 KiB at first,
  *           doubling up to 4 MiB, 64 KiB again after a fault. (Its 40 ms waits for delayed ACKs are left out.)
  */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "check.h"
 #include "flow.h"
 #include "schedule.h"
 #include "space.h"
 #include "wire.h"
+
+#define CHECK(condition)                                                                          \
+	do {                                                                                      \
+		if (!(condition)) {                                                               \
+			fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #condition); \
+			_Exit(1);                                                                 \
+		}                                                                                 \
+	} while (0)
+
+#define TASK_PREFIX "task-"
+#define ZIPF_THETA 0.99 /* memtask's */
 
 enum {
 	MAX_THREADS = 64,
@@ -90,6 +107,16 @@ struct simulation {
 	uint64_t *waits_ns;
 	uint64_t nr_waits;
 };
+
+/* A repeatable stream of numbers (splitmix64). */
+static uint64_t next_random(uint64_t *state)
+{
+	uint64_t z = *state += 0x9E3779B97F4A7C15ull;
+
+	z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
+	z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
+	return z ^ (z >> 31);
+}
 
 static void *make(size_t nr, size_t size)
 {
@@ -185,6 +212,73 @@ static void add_pattern(const struct setting *setting, const char *name, struct 
 	}
 }
 
+struct zipf {
+	double zetan, alpha, eta, half_pow_theta;
+};
+
+static struct zipf make_zipf(uint64_t nr)
+{
+	struct zipf z = { .alpha = 1.0 / (1.0 - ZIPF_THETA), .half_pow_theta = 1.0 + pow(0.5, ZIPF_THETA) };
+	uint64_t i;
+
+	for (i = 1; i <= nr; i++)
+		z.zetan += pow(1.0 / (double)i, ZIPF_THETA);
+	z.eta = (1.0 - pow(2.0 / (double)nr, 1.0 - ZIPF_THETA)) / (1.0 - z.half_pow_theta / z.zetan);
+	return z;
+}
+
+/* Gray et al., as memtask.c has it. */
+static uint64_t memtask_zipf_rank(const struct zipf *z, uint64_t nr, uint64_t *random)
+{
+	double u = (double)(next_random(random) >> 11) * 0x1p-53, uz = u * z->zetan;
+	uint64_t rank;
+
+	if (uz < 1.0)
+		return 0;
+	if (uz < z->half_pow_theta)
+		return 1;
+	rank = (uint64_t)((double)nr * pow(z->eta * u - z->eta + 1.0, z->alpha));
+	return rank < nr ? rank : nr - 1;
+}
+
+static uint64_t page_ns(const struct setting *setting)
+{
+	return CL_PAGE_SIZE * 8000 / setting->rate_mbit;
+}
+
+/*
+ * One of memtask's threads for as long as the transfer can take. Only its first access to each page is noted: at a later
+ * one the page is there.
+ */
+static void add_memtask(const struct setting *setting, const char *mode, struct thread *thread, unsigned int number)
+{
+	uint64_t nr = setting->nr_pages / setting->nr_threads, first = nr * number, all = setting->nr_pages;
+	uint64_t end_ns = all * page_ns(setting) + setting->rtt_ns, now_ns = 0, noted_ns = 0, random = number + 1;
+	bool sequential = !strcmp(mode, "sequential"), strided = !strcmp(mode, "strided"), zipf = !strcmp(mode, "zipf");
+	uint64_t per_round = (nr + STRIDE_PAGES - 1) / STRIDE_PAGES, reach = sequential || strided ? nr : all, step, page;
+	struct zipf law = make_zipf(zipf ? all : 2);
+	bool *noted = make(all, sizeof(*noted));
+
+	CHECK(sequential || strided || zipf || !strcmp(mode, "random"));
+	for (step = 0; now_ns <= end_ns && thread->nr < reach; step++) {
+		now_ns += setting->think_ns;
+		if (sequential)
+			page = first + step % nr;
+		else if (strided)
+			page = first + (step % per_round * STRIDE_PAGES + step / per_round % STRIDE_PAGES) % nr;
+		else if (zipf)
+			page = memtask_zipf_rank(&law, all, &random) * 2654435761u % all;
+		else
+			page = next_random(&random) % all;
+		if (noted[page])
+			continue;
+		noted[page] = true;
+		add_access(thread, page, now_ns - noted_ns);
+		noted_ns = now_ns;
+	}
+	free(noted);
+}
+
 static void read_trace(struct setting *setting, struct thread *threads, const char *path)
 {
 	unsigned long long time_us, number, page, last_us[MAX_THREADS] = { 0 };
@@ -218,14 +312,14 @@ static void read_trace(struct setting *setting, struct thread *threads, const ch
 
 static void ask(struct simulation *sim, uint64_t page, uint64_t nr)
 {
-	uint64_t page_ns = CL_PAGE_SIZE * 8000 / sim->setting->rate_mbit, ready_ns = sim->now_ns + sim->setting->rtt_ns / 2;
+	uint64_t ready_ns = sim->now_ns + sim->setting->rtt_ns / 2;
 
 	if (ready_ns < sim->server_free_ns)
 		ready_ns = sim->server_free_ns;
 	ready_ns += REQUEST_NS;
 	for (; nr; nr--, page++) {
 		ready_ns += PAGE_NS;
-		sim->link_free_ns = (sim->link_free_ns > ready_ns ? sim->link_free_ns : ready_ns) + page_ns;
+		sim->link_free_ns = (sim->link_free_ns > ready_ns ? sim->link_free_ns : ready_ns) + page_ns(sim->setting);
 		CHECK(sim->wire_in < sim->setting->nr_pages);
 		sim->wire[sim->wire_in++] = (struct arrival){ sim->link_free_ns + sim->setting->rtt_ns / 2, page };
 	}
@@ -452,8 +546,9 @@ static struct cl_image *make_image(uint64_t nr_pages)
 	return image;
 }
 
-/* Run the threads under one policy and print a line. Returns the total stall. */
-static uint64_t simulate(const struct setting *setting, struct thread *threads, enum policy policy, uint64_t oracle_ns)
+/* Run the threads under one policy and print a line, or of `json` an object. Returns the total stall. */
+static uint64_t simulate(const struct setting *setting, struct thread *threads, enum policy policy, uint64_t oracle_ns,
+			 bool json)
 {
 	struct simulation sim = { .setting = setting, .policy = policy, .threads = threads, .now_ns = 1000,
 				  .stock_pages = STOCK_FIRST_PAGES };
@@ -478,7 +573,10 @@ static uint64_t simulate(const struct setting *setting, struct thread *threads, 
 	cl_flow_fault(&sim.flow, now_us(&sim));
 	run(&sim);
 	qsort(sim.waits_ns, sim.nr_waits, sizeof(*sim.waits_ns), compare_times);
-	printf("%-10s %3u  %-6s %9.1f %7.2f %9.1f %9.1f %8llu %8llu %8llu %7.2f %7.2f\n", setting->trace,
+	if (json)
+		printf("{\"stall_s\": %.6f, \"drain_s\": %.6f}\n", (double)sim.stall_ns / 1e9, (double)sim.drain_ns / 1e9);
+	else
+		printf("%-10s %3u  %-6s %9.1f %7.2f %9.1f %9.1f %8llu %8llu %8llu %7.2f %7.2f\n", setting->trace,
 	       setting->nr_threads, policies[policy], (double)sim.stall_ns / 1e6,
 	       oracle_ns ? (double)sim.stall_ns / (double)oracle_ns : 1.0, (double)sim.task_ns / 1e6,
 	       (double)sim.drain_ns / 1e6, (unsigned long long)sim.faults, (unsigned long long)sim.merged,
@@ -522,34 +620,60 @@ static bool within_bounds(const char *trace, const uint64_t stalls_ns[POLICIES])
 	return true;
 }
 
+static void prepare_threads(struct setting *setting, struct thread threads[MAX_THREADS])
+{
+	size_t prefix = strlen(TASK_PREFIX), i;
+	bool known = false, task = !strncmp(setting->trace, TASK_PREFIX, prefix);
+	unsigned int t;
+
+	memset(threads, 0, MAX_THREADS * sizeof(*threads));
+	for (i = 0; i < NR_TRACES; i++)
+		known |= !strcmp(setting->trace, traces[i]);
+	if (!known && !task)
+		read_trace(setting, threads, setting->trace);
+	for (t = 0; (known || task) && t < setting->nr_threads; t++) {
+		if (task)
+			add_memtask(setting, setting->trace + prefix, &threads[t], t);
+		else
+			add_pattern(setting, setting->trace, &threads[t], t);
+	}
+}
+
+static void free_threads(struct thread threads[MAX_THREADS])
+{
+	unsigned int t;
+
+	for (t = 0; t < MAX_THREADS; t++)
+		free(threads[t].accesses);
+}
+
 static bool compare_policies(struct setting setting)
 {
 	struct thread threads[MAX_THREADS];
 	uint64_t stalls_ns[POLICIES];
-	bool known = false;
-	unsigned int t;
-	size_t i;
 	int policy;
 
-	memset(threads, 0, sizeof(threads));
-	for (i = 0; i < NR_TRACES; i++)
-		known |= !strcmp(setting.trace, traces[i]);
-	if (!known)
-		read_trace(&setting, threads, setting.trace);
-	for (t = 0; known && t < setting.nr_threads; t++)
-		add_pattern(&setting, setting.trace, &threads[t], t);
+	prepare_threads(&setting, threads);
 	for (policy = 0; policy < POLICIES; policy++)
-		stalls_ns[policy] = simulate(&setting, threads, (enum policy)policy, policy ? stalls_ns[ORACLE] : 0);
-	for (t = 0; t < MAX_THREADS; t++)
-		free(threads[t].accesses);
+		stalls_ns[policy] = simulate(&setting, threads, (enum policy)policy, policy ? stalls_ns[ORACLE] : 0, false);
+	free_threads(threads);
 	return within_bounds(setting.trace, stalls_ns);
+}
+
+static void tell_oracle(struct setting setting)
+{
+	struct thread threads[MAX_THREADS];
+
+	prepare_threads(&setting, threads);
+	simulate(&setting, threads, ORACLE, 0, true);
+	free_threads(threads);
 }
 
 int main(int argc, char **argv)
 {
 	struct setting setting = { .nr_threads = 2, .nr_pages = 32768, .think_ns = 20000, .rate_mbit = 1000,
 				   .rtt_ns = 200000 };
-	bool check = false, good = true;
+	bool check = false, oracle = false, good = true;
 	size_t i;
 	int a;
 
@@ -561,6 +685,10 @@ int main(int argc, char **argv)
 			check = true;
 			continue;
 		}
+		if (!strcmp(argv[a], "--oracle")) {
+			oracle = true;
+			continue;
+		}
 		if (!strcmp(argv[a], "--trace"))
 			setting.trace = value;
 		else if (!strcmp(argv[a], "--threads"))
@@ -569,18 +697,25 @@ int main(int argc, char **argv)
 			setting.nr_pages = number;
 		else if (!strcmp(argv[a], "--think-us"))
 			setting.think_ns = number * 1000;
+		else if (!strcmp(argv[a], "--think-ns"))
+			setting.think_ns = number;
 		else if (!strcmp(argv[a], "--rate-mbit"))
 			setting.rate_mbit = number;
 		else if (!strcmp(argv[a], "--rtt-us"))
 			setting.rtt_ns = number * 1000;
 		else
 			value = NULL;
-		if (!value || !*value || !setting.rate_mbit || !setting.nr_pages) {
+		if (!value || !*value || !setting.rate_mbit || !page_ns(&setting) || (oracle && !setting.think_ns) ||
+		    setting.nr_pages < setting.nr_threads) {
 			fprintf(stderr, "usage: simulate [--trace NAME|FILE] [--threads N] [--pages N] [--think-us N] "
-					"[--rate-mbit N] [--rtt-us N] [--check]\n");
+					"[--rate-mbit N] [--rtt-us N] [--check | --oracle] [--think-ns N]\n");
 			return 2;
 		}
 		a++;
+	}
+	if (oracle && setting.trace) {
+		tell_oracle(setting);
+		return 0;
 	}
 	printf("trace  threads  policy  stall ms /oracle  task ms  drain ms   faults   merged requests  p50 ms  p99 ms\n");
 	if (setting.trace)
