@@ -19,6 +19,8 @@ from typing import Any
 
 PAGE_BYTES = 4096
 CLONE_NEWNET = 0x40000000
+# Once, in CI, 30 s were not enough for one answer. Whatever it was: a longer wait tells a slow machine from a hang.
+PATIENCE_SECONDS = 120
 TASK_C = Path(__file__).with_name("patterned_task.c")
 GET, CLOSE, ADD_F = 7, 0x1023, 0x00040006
 _names = itertools.count()
@@ -51,7 +53,7 @@ def connect_inside(host: Any, port: int) -> socket.socket:
                 result.append(OSError(ctypes.get_errno(), "setns"))
                 return
         try:
-            result.append(socket.create_connection(("127.0.0.1", port), timeout=30))
+            result.append(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS))
         except OSError as error:
             result.append(error)
 
@@ -191,7 +193,10 @@ class LazySource:
                 at, count = wanted[sent]
                 client.get(self.start + at * PAGE_BYTES, count)
                 sent += 1
-            vaddr, data = client.answer()
+            try:
+                vaddr, data = client.answer()
+            except TimeoutError as error:
+                raise AssertionError(self.diagnosis()) from error
             at, count = wanted[seen]
             seen += 1
             assert vaddr == self.start + at * PAGE_BYTES
@@ -199,6 +204,12 @@ class LazySource:
             assert data == b"".join(page(at + i) for i in range(got))
             if got < count:  # the range crosses an entry of the dump's page map: ask for the rest
                 wanted.append((at + got, count - got))
+
+    def diagnosis(self) -> str:
+        """What is to be known when an answer doesn't come: the page server's state and log, all TCP queues."""
+        sockets = self.host.run(["ss", "-tinme"], check=False).stdout
+        log = (self.root / "relay.log").read_text()[-2000:]
+        return f"no answer in {PATIENCE_SECONDS} s\n{self.op('state', check=False)}\n{sockets}\n{log}"
 
     def task_is_alive(self) -> bool:
         """The task runs (not just exists): it has checked its own memory on request and found it right."""
