@@ -10,11 +10,11 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "bits.h"
 #include "pages_local.h"
+#include "precedence.h"
 #include "uffd.h"
 #include "wire.h"
 
@@ -25,8 +25,6 @@ enum {
 	EPOLL_EVENTS = 64,
 	ACKNOWLEDGE_BYTES = 64 << 10,     /* with less in flight a delayed acknowledgement may hold up the rest */
 	UNSETTLED_POLL_MS = 1,
-	NICE = -10,
-	SLICE_NS = 100000,                /* the shortest there is */
 };
 
 /* ---- life ---- */
@@ -164,16 +162,6 @@ uint64_t cl_engine_remaining_pages(const struct cl_engine *engine)
 
 /* ---- before the run ---- */
 
-static struct cl_image *find_image(struct cl_engine *engine, int32_t pid)
-{
-	struct cl_image *image;
-
-	for (image = engine->images; image; image = image->next)
-		if (image->pid == pid)
-			return image;
-	return NULL;
-}
-
 /* An image some of whose pages are at the page server, needed or not; NULL if there is none. */
 static struct cl_image *first_remote_image(struct cl_engine *engine)
 {
@@ -192,7 +180,7 @@ int cl_engine_add_task(struct cl_engine *engine, int32_t pid, const struct cl_vm
 	struct cl_image *image;
 	int ret;
 
-	if (find_image(engine, pid)) {
+	if (cl_image_find(engine->images, (uint64_t)pid)) {
 		snprintf(engine->error, sizeof(engine->error), "task %d is announced twice", pid);
 		return -EEXIST;
 	}
@@ -365,26 +353,6 @@ static void complete_byte_ahead(struct cl_engine *engine)
 
 /* ---- workers ---- */
 
-/* struct sched_attr of the kernel, first version; glibc has it from 2.41 on. */
-struct slice {
-	uint32_t size, policy;
-	uint64_t flags;
-	int32_t nice;
-	uint32_t priority;
-	uint64_t runtime_ns, deadline_ns, period_ns;
-};
-
-/*
- * Threads of the task wait for this one. A short time slice (Linux >= 6.12; ignored before) lets it run at once when
- * it wakes, also where the task's own threads keep every CPU busy: nice alone only gives it more of the time.
- */
-void cl_engine_take_precedence(void)
-{
-	const struct slice slice = { .size = sizeof(slice), .nice = NICE, .runtime_ns = SLICE_NS };
-
-	(void)syscall(SYS_sched_setattr, 0, &slice, 0); /* not allowed: as it is */
-}
-
 struct worker {
 	struct cl_engine *engine;
 	uint8_t buffer[CL_PAGE_SIZE + CL_RECEIVE_BYTES];
@@ -470,7 +438,7 @@ static void *work(void *argument)
 	struct worker *worker = argument;
 	struct cl_engine *engine = worker->engine;
 
-	cl_engine_take_precedence();
+	cl_take_precedence();
 	pthread_mutex_lock(&engine->lock);
 	engine->busy_workers++;
 	while (!engine->stopping) {
@@ -579,7 +547,7 @@ static int receive_exactly(int socket, void *data, size_t size, int *fd)
 
 static int add_space(struct cl_engine *engine, int32_t pid, int uffd)
 {
-	struct cl_image *image = find_image(engine, pid);
+	struct cl_image *image = cl_image_find(engine->images, (uint64_t)pid);
 	struct cl_space *space;
 	int ret;
 
@@ -867,7 +835,7 @@ int cl_engine_run(struct cl_engine *engine, int restore_fd)
 		snprintf(engine->error, sizeof(engine->error), "starting the engine: %s", strerror(-ret));
 		engine->failure = ret;
 	} else {
-		cl_engine_take_precedence();
+		cl_take_precedence();
 		event_loop(engine);
 		say_close(engine);
 	}

@@ -84,9 +84,6 @@ struct cl_engine {
 void cl_engine_fail(struct cl_engine *engine, int error, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/* The calling thread is one that the task's threads wait for: it is to run as soon as it wakes. */
-void cl_engine_take_precedence(void);
-
 /* Make the events thread look for finished spaces, or notice the end. */
 void cl_engine_wake(struct cl_engine *engine);
 

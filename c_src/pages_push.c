@@ -15,6 +15,7 @@
 
 #include "bits.h"
 #include "engine.h"
+#include "precedence.h"
 
 enum {
 	AGREE_TIMEOUT_S = 10,
@@ -28,37 +29,6 @@ enum {
 };
 
 /* ---- what comes ---- */
-
-static struct cl_image *find_image(struct cl_engine *engine, uint64_t pid)
-{
-	struct cl_image *image;
-
-	for (image = engine->images; image; image = image->next)
-		if ((uint64_t)image->pid == pid)
-			return image;
-	return NULL;
-}
-
-/* Whether all of these pages are the page server's, by the image. */
-static bool is_remote(const struct cl_image *image, uint64_t vaddr, uint64_t nr_pages)
-{
-	while (nr_pages) {
-		uint64_t index = cl_image_index(image, vaddr), pages;
-		const struct cl_extent *extent;
-
-		if (index == CL_NO_PAGE)
-			return false;
-		extent = cl_image_extent(image, index);
-		if (cl_extent_source(extent) != CL_REMOTE)
-			return false;
-		pages = extent[1].first - index;
-		if (pages >= nr_pages)
-			return true;
-		nr_pages -= pages;
-		vaddr += pages * CL_PAGE_SIZE;
-	}
-	return true;
-}
 
 /* Install the next pages of the run. Lock held; dropped while copying. */
 static void install(struct cl_engine *engine, struct cl_push_run *run, uint64_t nr_pages, const uint8_t *data)
@@ -102,11 +72,11 @@ static int begin(struct cl_engine *engine, struct cl_push_stream *stream, const 
 	}
 	if (header.type != CL_PUSH_PAGES && header.type != CL_PUSH_ZERO)
 		return -EPROTO;
-	stream->run.image = find_image(engine, header.dst_id);
+	stream->run.image = cl_image_find(engine->images, header.dst_id);
 	stream->run.vaddr = header.vaddr;
 	stream->run.nr_pages = header.nr_pages;
 	*why = "it sent pages that were not asked for";
-	if (!stream->run.image || !is_remote(stream->run.image, header.vaddr, header.nr_pages))
+	if (!stream->run.image || !cl_image_has_remote(stream->run.image, header.vaddr, header.nr_pages))
 		return -EPROTO;
 	if (header.type == CL_PUSH_ZERO)
 		install_zeroes(engine, &stream->run);
@@ -156,86 +126,26 @@ static void broken(struct cl_engine *engine, int error, const char *why)
 /* Lock held, so that nobody shuts down a descriptor that isn't ours any more. */
 static void hang_up(struct cl_push_stream *stream)
 {
-	cl_tls_free(stream->tls);
-	stream->tls = NULL;
-	if (stream->fd >= 0)
-		close(stream->fd);
-	stream->fd = -1;
+	cl_conn_close(&stream->conn);
 	stream->window = 0;
 }
 
 /* ---- what is said ---- */
 
-static int send_all(int fd, struct cl_tls *tls, const uint8_t *data, size_t bytes)
-{
-	enum { TLS_RECORD_BYTES = 16 << 10 };
-
-	while (bytes) {
-		ssize_t sent = (ssize_t)(bytes < TLS_RECORD_BYTES ? bytes : TLS_RECORD_BYTES);
-		int ret;
-
-		if (tls) {
-			ret = cl_tls_send(tls, data, (size_t)sent);
-			if (ret < 0)
-				return ret;
-		} else {
-			sent = send(fd, data, bytes, MSG_NOSIGNAL);
-			if (sent < 0 && errno == EINTR)
-				continue;
-			if (sent < 0)
-				return -errno;
-		}
-		data += sent;
-		bytes -= (size_t)sent;
-	}
-	return 0;
-}
-
-/* What has arrived, up to size bytes; waits for the first. Their number or -errno. */
-static int64_t receive(int fd, struct cl_tls *tls, uint8_t *data, size_t size, const char **why)
-{
-	ssize_t got;
-
-	if (tls)
-		return cl_tls_receive(tls, data, size, why);
-	do
-		got = recv(fd, data, size, 0);
-	while (got < 0 && errno == EINTR);
-	return got < 0 ? -errno : got == 0 ? -ECONNRESET : got;
-}
-
-/* Exactly `bytes` bytes, in time. 0 or -errno. */
-static int receive_exactly(int fd, struct cl_tls *tls, uint8_t *data, size_t bytes, const char **why)
-{
-	struct timeval in_time = { .tv_sec = AGREE_TIMEOUT_S }, ever = { 0 };
-	int64_t got = 0;
-
-	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &in_time, sizeof(in_time));
-	while (bytes && got >= 0) {
-		got = receive(fd, tls, data, bytes, why);
-		if (got > 0) {
-			data += got;
-			bytes -= (size_t)got;
-		}
-	}
-	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &ever, sizeof(ever));
-	return got >= 0 ? 0 : got == -EAGAIN ? -ETIMEDOUT : (int)got;
-}
-
 /* Say hello, hear the answer. 1, 0 if it was a stock server's, or -errno. Lock not held. */
-static int say_hello(int fd, struct cl_tls *tls, int version, const struct cl_push_hello *hello,
+static int say_hello(struct cl_conn conn, int version, const struct cl_push_hello *hello,
 		     struct cl_push_answer *answer, const char **why)
 {
 	uint8_t out[CL_PUSH_HELLO_MAX_BYTES], in[CL_PUSH_ANSWER_BYTES];
-	int ret = send_all(fd, tls, out, cl_push_pack_hello(version, hello, out));
+	int ret = cl_conn_send(conn, out, cl_push_pack_hello(version, hello, out));
 
 	if (ret == 0)
-		ret = receive_exactly(fd, tls, in, 4, why);
+		ret = cl_conn_receive_exactly(conn, in, 4, AGREE_TIMEOUT_S, why);
 	if (ret < 0)
 		return ret;
 	if (!cl_push_is_answer(in))
 		return 0;
-	ret = receive_exactly(fd, tls, in + 4, sizeof(in) - 4, why);
+	ret = cl_conn_receive_exactly(conn, in + 4, sizeof(in) - 4, AGREE_TIMEOUT_S, why);
 	if (ret < 0)
 		return ret;
 	*why = "it speaks another version of the push protocol";
@@ -247,7 +157,7 @@ int cl_push_agree(struct cl_engine *engine, const char **why)
 	struct cl_push_hello hello = { .nr_streams = engine->config.push_streams };
 	struct cl_remote *remote = &engine->remote;
 	struct cl_push_answer answer;
-	int ret = say_hello(remote->fd, remote->tls, remote->version, &hello, &answer, why);
+	int ret = say_hello((struct cl_conn){ remote->fd, remote->tls }, remote->version, &hello, &answer, why);
 
 	if (ret == 0)
 		remote->byte_ahead = true;
@@ -281,7 +191,7 @@ static int send_demand(struct cl_engine *engine, const uint8_t *data, size_t byt
 	int ret;
 
 	pthread_mutex_unlock(&engine->lock);
-	ret = send_all(engine->remote.fd, engine->remote.tls, data, bytes);
+	ret = cl_conn_send((struct cl_conn){ engine->remote.fd, engine->remote.tls }, data, bytes);
 	pthread_mutex_lock(&engine->lock);
 	return ret;
 }
@@ -427,10 +337,10 @@ static void open_stream(struct cl_engine *engine, struct cl_push_stream *stream)
 	int ret;
 
 	memcpy(hello.token, engine->push.token, sizeof(hello.token));
-	ret = cl_engine_call(engine, &stream->fd, &stream->tls);
+	ret = cl_engine_call(engine, &stream->conn.fd, &stream->conn.tls);
 	if (ret == 0 && !engine->stopping && !engine->lost) {
 		pthread_mutex_unlock(&engine->lock);
-		ret = say_hello(stream->fd, stream->tls, engine->remote.version, &hello, &answer, &why);
+		ret = say_hello(stream->conn, engine->remote.version, &hello, &answer, &why);
 		pthread_mutex_lock(&engine->lock);
 		if (ret == 0 || (ret == 1 && answer.nr_streams != stream->number)) {
 			ret = -EPROTO;
@@ -458,20 +368,19 @@ static void limit_window(struct cl_engine *engine, struct cl_push_stream *stream
 	if (!stream->number || (window > stream->window / 8 * 7 && window < stream->window / 8 * 9))
 		return;
 	stream->window = window;
-	(void)setsockopt(stream->fd, IPPROTO_TCP, TCP_WINDOW_CLAMP, &window, sizeof(window));
+	(void)setsockopt(stream->conn.fd, IPPROTO_TCP, TCP_WINDOW_CLAMP, &window, sizeof(window));
 }
 
 /* Receive once, install what came. */
 static void receive_once(struct cl_engine *engine, struct cl_push_stream *stream)
 {
-	int fd = stream->number ? stream->fd : engine->remote.fd;
-	struct cl_tls *tls = stream->number ? stream->tls : engine->remote.tls;
+	struct cl_conn demand = { engine->remote.fd, engine->remote.tls };
 	const char *why = NULL;
 	int64_t got;
 	int ret;
 
 	pthread_mutex_unlock(&engine->lock);
-	got = receive(fd, tls, stream->buffer + stream->filled, BUFFER_BYTES - stream->filled, &why);
+	got = cl_conn_receive(stream->number ? stream->conn : demand, stream->buffer + stream->filled, BUFFER_BYTES - stream->filled, &why);
 	pthread_mutex_lock(&engine->lock);
 	if (engine->stopping)
 		return;
@@ -498,14 +407,14 @@ static void *stream_work(void *argument)
 	struct cl_push_stream *stream = argument;
 	struct cl_engine *engine = stream->engine;
 
-	cl_engine_take_precedence();
+	cl_take_precedence();
 	pthread_mutex_lock(&engine->lock);
 	while (!engine->stopping) {
 		if (engine->lost)
 			park(engine, stream);
-		else if (stream->number && stream->fd < 0 && engine->push.closing)
+		else if (stream->number && stream->conn.fd < 0 && engine->push.closing)
 			pthread_cond_wait(&engine->gate, &engine->lock);
-		else if (stream->number && stream->fd < 0)
+		else if (stream->number && stream->conn.fd < 0)
 			open_stream(engine, stream);
 		else
 			receive_once(engine, stream);
@@ -530,7 +439,7 @@ int cl_push_start(struct cl_engine *engine)
 	while (push->nr_threads <= push->nr_streams && ret == 0) {
 		struct cl_push_stream *stream = &push->streams[push->nr_threads];
 
-		*stream = (struct cl_push_stream){ .engine = engine, .number = push->nr_threads, .fd = -1 };
+		*stream = (struct cl_push_stream){ .engine = engine, .number = push->nr_threads, .conn.fd = -1 };
 		stream->buffer = malloc(BUFFER_BYTES);
 		ret = stream->buffer ? -pthread_create(&stream->thread, NULL, stream_work, stream) : -ENOMEM;
 		if (ret < 0) {
@@ -566,8 +475,8 @@ void cl_push_shut_down(struct cl_engine *engine)
 	if (engine->push.nr_threads)
 		(void)shutdown(engine->remote.fd, SHUT_RDWR);
 	for (i = 1; i < engine->push.nr_threads; i++)
-		if (engine->push.streams[i].fd >= 0)
-			(void)shutdown(engine->push.streams[i].fd, SHUT_RDWR);
+		if (engine->push.streams[i].conn.fd >= 0)
+			(void)shutdown(engine->push.streams[i].conn.fd, SHUT_RDWR);
 }
 
 bool cl_push_is_parked(const struct cl_engine *engine)

@@ -22,9 +22,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "conn.h"
 #include "push_wire.h"
 #include "space.h"
-#include "tls.h"
 
 struct cl_engine;
 
@@ -39,8 +39,7 @@ struct cl_push_stream {
 	struct cl_engine *engine;
 	unsigned int number;     /* 0: the demand connection, whose descriptor is the engine's remote's */
 	pthread_t thread;
-	int fd;                  /* -1: none */
-	struct cl_tls *tls;
+	struct cl_conn conn;
 	int window;              /* bytes that the server may have under way; 0: the kernel's */
 	struct cl_push_run run;
 	uint8_t *buffer;

@@ -42,7 +42,7 @@ void cl_engine_watch_connections(struct cl_engine *engine)
 
 	watch_connection(engine, engine->remote.fd);
 	for (i = 1; i < engine->push.nr_threads; i++)
-		watch_connection(engine, engine->push.streams[i].fd);
+		watch_connection(engine, engine->push.streams[i].conn.fd);
 }
 
 bool cl_engine_lose(struct cl_engine *engine, const char *why)

@@ -211,6 +211,33 @@ uint64_t cl_image_vaddr(const struct cl_image *image, uint64_t index)
 	return extent->vaddr + (index - extent->first) * CL_PAGE_SIZE;
 }
 
+struct cl_image *cl_image_find(struct cl_image *images, uint64_t pid)
+{
+	while (images && (uint64_t)images->pid != pid)
+		images = images->next;
+	return images;
+}
+
+bool cl_image_has_remote(const struct cl_image *image, uint64_t vaddr, uint64_t nr_pages)
+{
+	while (nr_pages) {
+		uint64_t index = cl_image_index(image, vaddr), pages;
+		const struct cl_extent *extent;
+
+		if (index == CL_NO_PAGE)
+			return false;
+		extent = cl_image_extent(image, index);
+		if (cl_extent_source(extent) != CL_REMOTE)
+			return false;
+		pages = extent[1].first - index;
+		if (pages >= nr_pages)
+			return true;
+		nr_pages -= pages;
+		vaddr += pages * CL_PAGE_SIZE;
+	}
+	return true;
+}
+
 static bool missing_in_any(const struct cl_image *image, uint64_t index)
 {
 	const struct cl_space *space;

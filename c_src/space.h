@@ -139,6 +139,12 @@ uint64_t cl_image_index(const struct cl_image *image, uint64_t vaddr);
 /* Dump address of page `index`. */
 uint64_t cl_image_vaddr(const struct cl_image *image, uint64_t index);
 
+/* The image of task `pid` in a list; NULL if there is none. */
+struct cl_image *cl_image_find(struct cl_image *images, uint64_t pid);
+
+/* Whether all of these pages, by dump address, are the page server's. */
+bool cl_image_has_remote(const struct cl_image *image, uint64_t vaddr, uint64_t nr_pages);
+
 static inline enum cl_source cl_extent_source(const struct cl_extent *extent)
 {
 	return extent->local ? CL_LOCAL : CL_REMOTE;
