@@ -44,13 +44,15 @@ struct cl_config {
 	uint64_t reconnect_us;      /* once the restored task runs: how long to call a lost page server again; 0: not */
 };
 
-/* TLS with the page server, by x509 on both sides, as criu's options. Paths; NULL: criu's default place. */
+/* TLS, by x509 on both sides, as criu's options. Paths; NULL: criu's default place. */
 struct cl_tls_config {
 	const char *ca_cert;        /* NULL: the system's authorities too */
 	const char *ca_crl;         /* NULL: criu's default place, if there is one */
 	const char *cert, *key;     /* ours */
 	const char *host;           /* whom the server's certificate must name, or NULL */
 	int no_cn_verify;           /* whatever name it has will do */
+	const char *key_hex;        /* not NULL: instead of certificates, this key, in hexadecimal, which both sides know */
+	int server;                 /* this side is the server */
 };
 
 /*

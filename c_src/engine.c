@@ -45,7 +45,9 @@ struct cl_engine *cl_engine_new(const struct cl_config *config, const char **err
 		return NULL;
 	}
 	engine->config = *config;
-	engine->log = (struct cl_log){ .fd = config->log_fd, .level = config->log_level, .start_us = config->log_start_us };
+	engine->log = (struct cl_log){
+		.fd = config->log_fd, .level = config->log_level, .start_us = config->log_start_us, .from = "uffd"
+	};
 	if (!config->log_start_us)
 		engine->log.start_us = cl_now_us();
 	engine->epoll_fd = -1;

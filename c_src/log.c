@@ -19,6 +19,7 @@ uint64_t cl_now_us(void)
 void cl_log(const struct cl_log *log, enum cl_log_level level, const char *format, ...)
 {
 	static const char *const prefix[] = { "", "Error (criu-lazy): ", "Warn  (criu-lazy): ", "", "" };
+	int error = errno;
 	char line[512];
 	uint64_t us;
 	va_list args;
@@ -27,8 +28,8 @@ void cl_log(const struct cl_log *log, enum cl_log_level level, const char *forma
 	if (log->fd < 0 || (int)level > log->level)
 		return;
 	us = cl_now_us() - log->start_us;
-	length = snprintf(line, sizeof(line), "(%02" PRIu64 ".%06" PRIu64 ") %suffd: ", us / 1000000, us % 1000000,
-			  prefix[level]);
+	length = snprintf(line, sizeof(line), "(%02" PRIu64 ".%06" PRIu64 ") %s%s: ", us / 1000000, us % 1000000,
+			  prefix[level], log->from);
 	va_start(args, format);
 	more = vsnprintf(line + length, sizeof(line) - (size_t)length - 1, format, args);
 	va_end(args);
@@ -40,4 +41,5 @@ void cl_log(const struct cl_log *log, enum cl_log_level level, const char *forma
 	line[length++] = '\n';
 	while (write(log->fd, line, (size_t)length) < 0 && errno == EINTR)
 		;
+	errno = error;
 }

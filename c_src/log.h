@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * log: lines in criu's own format, "(seconds.microseconds) Error (criu-lazy): uffd: text", each written by one write(2), so
+ * log: lines in criu's own format, "(seconds.microseconds) Error (criu-lazy): FROM: text", each written by one write(2), so
  * that lines of several threads never mix. Thread safe; allocates nothing; errors of the log are ignored.
  */
 #ifndef CL_LOG_H
@@ -14,11 +14,13 @@ struct cl_log {
 	int fd;            /* -1: nothing is written */
 	int level;         /* lines above this level are skipped */
 	uint64_t start_us; /* times are told since then */
+	const char *from;  /* static: who is speaking, as "uffd" */
 };
 
 /* Microseconds of CLOCK_MONOTONIC. */
 uint64_t cl_now_us(void);
 
+/* `errno` stays as it is. */
 void cl_log(const struct cl_log *log, enum cl_log_level level, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 

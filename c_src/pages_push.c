@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "bits.h"
+#include "codec.h"
 #include "engine.h"
 #include "precedence.h"
 
@@ -70,16 +71,34 @@ static int begin(struct cl_engine *engine, struct cl_push_stream *stream, const 
 		pthread_cond_broadcast(&engine->gate);
 		return 0;
 	}
-	if (header.type != CL_PUSH_PAGES && header.type != CL_PUSH_ZERO)
+	if (header.type != CL_PUSH_PAGES && header.type != CL_PUSH_ZERO &&
+	    (header.type != CL_PUSH_PACKED || !cl_codec_has_lz4()))
 		return -EPROTO;
 	stream->run.image = cl_image_find(engine->images, header.dst_id);
 	stream->run.vaddr = header.vaddr;
 	stream->run.nr_pages = header.nr_pages;
+	stream->run.packed_bytes = header.type == CL_PUSH_PACKED ? header.bytes : 0;
 	*why = "it sent pages that were not asked for";
 	if (!stream->run.image || !cl_image_has_remote(stream->run.image, header.vaddr, header.nr_pages))
 		return -EPROTO;
 	if (header.type == CL_PUSH_ZERO)
 		install_zeroes(engine, &stream->run);
+	return 0;
+}
+
+/* Install a run that has come as a whole. Lock held; dropped while unpacking and copying. 0 or -EPROTO. */
+static int install_packed(struct cl_engine *engine, struct cl_push_stream *stream, const uint8_t *packed)
+{
+	struct cl_push_run *run = &stream->run;
+	int ret;
+
+	pthread_mutex_unlock(&engine->lock);
+	ret = cl_codec_unpack(packed, run->packed_bytes, stream->unpacked, run->nr_pages * CL_PAGE_SIZE);
+	pthread_mutex_lock(&engine->lock);
+	if (ret < 0)
+		return -EPROTO;
+	run->packed_bytes = 0;
+	install(engine, run, run->nr_pages, stream->unpacked);
 	return 0;
 }
 
@@ -98,6 +117,14 @@ static int understand(struct cl_engine *engine, struct cl_push_stream *stream, c
 				break;
 			ret = begin(engine, stream, stream->buffer + at, why);
 			at += CL_PUSH_HEADER_BYTES;
+		} else if (run->packed_bytes) {
+			size_t bytes = run->packed_bytes;
+
+			if (left < bytes)
+				break;
+			*why = "what it sent can't be unpacked";
+			ret = install_packed(engine, stream, stream->buffer + at);
+			at += bytes;
 		} else {
 			uint64_t pages = left / CL_PAGE_SIZE;
 
@@ -154,7 +181,7 @@ static int say_hello(struct cl_conn conn, int version, const struct cl_push_hell
 
 int cl_push_agree(struct cl_engine *engine, const char **why)
 {
-	struct cl_push_hello hello = { .nr_streams = engine->config.push_streams };
+	struct cl_push_hello hello = { .nr_streams = engine->config.push_streams, .unpacks = cl_codec_has_lz4() };
 	struct cl_remote *remote = &engine->remote;
 	struct cl_push_answer answer;
 	int ret = say_hello((struct cl_conn){ remote->fd, remote->tls }, remote->version, &hello, &answer, why);
@@ -441,9 +468,13 @@ int cl_push_start(struct cl_engine *engine)
 
 		*stream = (struct cl_push_stream){ .engine = engine, .number = push->nr_threads, .conn.fd = -1 };
 		stream->buffer = malloc(BUFFER_BYTES);
-		ret = stream->buffer ? -pthread_create(&stream->thread, NULL, stream_work, stream) : -ENOMEM;
+		stream->unpacked = malloc(CL_PUSH_PACKED_PAGES * CL_PAGE_SIZE);
+		ret = stream->buffer && stream->unpacked ?
+			      -pthread_create(&stream->thread, NULL, stream_work, stream) :
+			      -ENOMEM;
 		if (ret < 0) {
 			free(stream->buffer);
+			free(stream->unpacked);
 			break;
 		}
 		snprintf(name, sizeof(name), "cl-stream-%u", push->nr_threads++);
@@ -462,6 +493,7 @@ void cl_push_join(struct cl_engine *engine)
 	for (i = 0; i < push->nr_threads; i++) {
 		pthread_join(push->streams[i].thread, NULL);
 		free(push->streams[i].buffer);
+		free(push->streams[i].unpacked);
 	}
 	pthread_mutex_lock(&engine->lock);
 	push->nr_threads = 0;

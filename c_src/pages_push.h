@@ -33,6 +33,7 @@ struct cl_push_run {
 	struct cl_image *image;
 	uint64_t vaddr;
 	uint64_t nr_pages;
+	size_t packed_bytes;     /* in which they come; 0: as they are */
 };
 
 struct cl_push_stream {
@@ -43,7 +44,8 @@ struct cl_push_stream {
 	int window;              /* bytes that the server may have under way; 0: the kernel's */
 	struct cl_push_run run;
 	uint8_t *buffer;
-	size_t filled;           /* bytes in it that are not understood yet: less than a header or a page */
+	size_t filled;           /* bytes in it that are not understood yet: less than a header, a page, a packed run */
+	uint8_t *unpacked;       /* CL_PUSH_PACKED_PAGES */
 };
 
 struct cl_push {

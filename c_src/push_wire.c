@@ -10,6 +10,7 @@
 #define HELLO_KINDS 2                 /* 0: a session, 1: a background stream */
 /* A pagemap's type, and an id: what a stock server is asked for, whether its parent images have it. */
 #define HELLO_DST_ID 0x101
+#define HELLO_UNPACKS 0x100           /* beside the number of streams */
 #define MAX_VADDR (UINT64_MAX - CL_PAGE_SIZE + 1)
 
 static const uint8_t answer_magic[4] = "CLPA";
@@ -34,7 +35,7 @@ size_t cl_push_pack_hello(int wire_version, const struct cl_push_hello *hello, u
 	size_t bytes = cl_wire_header_bytes(wire_version);
 	struct cl_wire_header header = {
 		.cmd = CL_WIRE_PARENT,
-		.nr_pages = hello->stream ? hello->stream : hello->nr_streams,
+		.nr_pages = hello->stream ? hello->stream : hello->nr_streams | (hello->unpacks ? HELLO_UNPACKS : 0),
 		.vaddr = HELLO_MAGIC << 16 | (hello->stream ? 1 : 0) << 8 | CL_PUSH_VERSION,
 		.dst_id = HELLO_DST_ID,
 	};
@@ -48,16 +49,29 @@ size_t cl_push_pack_hello(int wire_version, const struct cl_push_hello *hello, u
 	return bytes + CL_PUSH_TOKEN_BYTES;
 }
 
+int cl_push_tell_hello(const uint8_t first[CL_WIRE_V1_BYTES])
+{
+	int version;
+
+	if (get(first, 4) != CL_WIRE_PARENT)
+		return 0;
+	for (version = 1; version <= 2; version++) /* the address is at 8 or at 16 */
+		if (get(first + 8 * version, 8) >> 16 == HELLO_MAGIC)
+			return version;
+	return 0;
+}
+
 int cl_push_is_hello(const struct cl_wire_header *header, struct cl_push_hello *hello)
 {
 	uint64_t kind = header->vaddr >> 8 & 0xff;
+	uint64_t number = kind ? header->nr_pages : header->nr_pages & ~(uint64_t)HELLO_UNPACKS;
 
 	if (header->cmd != CL_WIRE_PARENT || header->flags || header->vaddr >> 16 != HELLO_MAGIC ||
-	    (header->vaddr & 0xff) != CL_PUSH_VERSION || kind >= HELLO_KINDS || header->nr_pages == 0 ||
-	    header->nr_pages > CL_PUSH_MAX_STREAMS)
+	    (header->vaddr & 0xff) != CL_PUSH_VERSION || kind >= HELLO_KINDS || number == 0 ||
+	    number > CL_PUSH_MAX_STREAMS)
 		return 0;
-	*hello = (struct cl_push_hello){ 0 };
-	*(kind ? &hello->stream : &hello->nr_streams) = (unsigned int)header->nr_pages;
+	*hello = (struct cl_push_hello){ .unpacks = !kind && header->nr_pages & HELLO_UNPACKS };
+	*(kind ? &hello->stream : &hello->nr_streams) = (unsigned int)number;
 	return 1;
 }
 
@@ -113,6 +127,10 @@ int cl_push_unpack(const uint8_t *in, struct cl_push_header *header)
 	case CL_PUSH_PAGES:
 		fits = is_range(header) && header->nr_pages <= CL_PUSH_MAX_PAGES &&
 		       header->bytes == header->nr_pages * CL_PAGE_SIZE;
+		break;
+	case CL_PUSH_PACKED:
+		fits = is_range(header) && header->nr_pages <= CL_PUSH_PACKED_PAGES && header->bytes &&
+		       header->bytes < header->nr_pages * CL_PAGE_SIZE;
 		break;
 	case CL_PUSH_ZERO:
 	case CL_PUSH_GET:

@@ -6,6 +6,7 @@
 #ifndef CL_PUSH_WIRE_H
 #define CL_PUSH_WIRE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,6 +16,7 @@ enum {
 	CL_PUSH_VERSION = 1,
 	CL_PUSH_MAX_STREAMS = 16,
 	CL_PUSH_MAX_PAGES = 256,     /* in one PAGES */
+	CL_PUSH_PACKED_PAGES = 64,   /* in one PACKED */
 	CL_PUSH_TOKEN_BYTES = 16,
 	CL_PUSH_HELLO_MAX_BYTES = CL_WIRE_MAX_BYTES + CL_PUSH_TOKEN_BYTES + 1,
 	CL_PUSH_ANSWER_BYTES = 24,
@@ -26,11 +28,15 @@ enum {
 struct cl_push_hello {
 	unsigned int stream;     /* 0: opens a session; else: this background stream of the session of `token` */
 	unsigned int nr_streams; /* of stream 0: background streams wanted, 1..CL_PUSH_MAX_STREAMS */
+	bool unpacks;            /* of stream 0: the client understands PACKED */
 	uint8_t token[CL_PUSH_TOKEN_BYTES];
 };
 
 /* Writes at most CL_PUSH_HELLO_MAX_BYTES, the byte ahead after a session's hello included; returns how many. */
 size_t cl_push_pack_hello(int wire_version, const struct cl_push_hello *hello, uint8_t *out);
+
+/* The wire version of what is a hello by the first 24 bytes that a client sends; 0: it is something else. */
+int cl_push_tell_hello(const uint8_t first[CL_WIRE_V1_BYTES]);
 
 /* Whether this header is a hello, whose numbers are then read; a background stream's token follows. */
 int cl_push_is_hello(const struct cl_wire_header *header, struct cl_push_hello *hello);
@@ -56,6 +62,7 @@ enum cl_push_type {
 	CL_PUSH_PAGES = 1,    /* nr_pages * 4096 bytes follow */
 	CL_PUSH_ZERO = 2,     /* these pages are zero */
 	CL_PUSH_CLOSED = 3,   /* the answer to DONE */
+	CL_PUSH_PACKED = 4,   /* nr_pages, in fewer bytes: an LZ4 block follows */
 	/* from the client, on the demand connection */
 	CL_PUSH_GET = 16,     /* a thread waits for these pages */
 	CL_PUSH_MISSING = 17, /* these pages are missing: push them once */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "relay.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
@@ -15,10 +14,10 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "guard.h"
+#include "log.h"
 #include "wire.h"
 
 /*
@@ -31,6 +30,7 @@
 #define SILENT_MS 5000
 #define KEEPALIVE_SECONDS 2
 #define NEWCOMER_CHECK_MS 1000
+#define MAX_WAITING 8
 
 enum answer_kind {
 	ANSWER_PARENT, /* a bare u32 */
@@ -50,7 +50,8 @@ struct owed {
 enum ahead { AHEAD_NONE, AHEAD_PARENT, AHEAD_GET };
 
 struct cl_relay {
-	int upstream, listener, client, wake, lifeline, log_fd, log_level;
+	int upstream, client, wake, lifeline;
+	struct cl_log log;
 	int hold_close;
 	uint64_t max_request_pages;
 	uint64_t *tasks;
@@ -77,31 +78,20 @@ struct cl_relay {
 
 	_Atomic int state, want_commit, want_abort, want_drop;
 	_Atomic uint64_t requests, bytes, discarded_bytes, clients;
-	pthread_mutex_t lock; /* client_fd_for_info, client_text */
+	pthread_mutex_t lock; /* state once it is written; and: */
 	int client_fd_for_info;
 	char client_text[CL_RELAY_TEXT_BYTES];
+	struct waiting {
+		int fd;
+		char name[CL_RELAY_TEXT_BYTES];
+	} waiting[MAX_WAITING]; /* clients whose turn will come, in order */
+	size_t nr_waiting;
+	int pushing; /* a client is pushed to: */
+	char push_text[CL_RELAY_TEXT_BYTES];
 	char error[CL_RELAY_TEXT_BYTES];
 };
 
-static void log_line(const struct cl_relay *r, int level, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
 static int fail(struct cl_relay *r, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
-
-static void log_line(const struct cl_relay *r, int level, const char *format, ...)
-{
-	char text[512];
-	struct timespec now;
-	va_list args;
-
-	if (r->log_fd < 0 || level > r->log_level)
-		return;
-	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	clock_gettime(CLOCK_REALTIME, &now);
-	dprintf(r->log_fd, "(%lld.%06ld) %s%s\n", (long long)now.tv_sec, now.tv_nsec / 1000,
-		level == 1 ? "Error: " : level == 2 ? "Warn: " : "", text);
-}
 
 /* Notes the first failure; returns `error`. */
 static int fail(struct cl_relay *r, int error, const char *format, ...)
@@ -112,7 +102,7 @@ static int fail(struct cl_relay *r, int error, const char *format, ...)
 		va_start(args, format);
 		vsnprintf(r->error, sizeof(r->error), format, args);
 		va_end(args);
-		log_line(r, 1, "%s", r->error);
+		cl_log(&r->log, CL_LOG_ERROR, "%s", r->error);
 	}
 	return error;
 }
@@ -222,7 +212,7 @@ static int send_close(struct cl_relay *r)
 
 	set_phase(r, CL_GUARD_COMMIT);
 	r->close_sent = 1;
-	log_line(r, 3, "committing: the dump is told that every page has arrived");
+	cl_log(&r->log, CL_LOG_INFO, "committing: the dump is told that every page has arrived");
 	if (!r->header_bytes) {
 		/* Nothing was ever sent: to the dump, the end of the connection is a success too. */
 		r->status_received = 1;
@@ -393,6 +383,29 @@ static int receive(struct cl_relay *r)
 
 /* ---- the client ---- */
 
+/* It is over: nothing that clients do changes that. */
+static void set_end(struct cl_relay *r, enum cl_relay_state state)
+{
+	pthread_mutex_lock(&r->lock);
+	atomic_store(&r->state, state);
+	pthread_mutex_unlock(&r->lock);
+}
+
+/* How things stand with the clients. r->lock held. */
+static void set_state(struct cl_relay *r)
+{
+	int drained = (int)atomic_load(&r->shared->drained);
+
+	if (atomic_load(&r->state) >= CL_RELAY_COMMITTED)
+		return;
+	if (r->pushing ? !drained : r->client_fd_for_info >= 0)
+		atomic_store(&r->state, CL_RELAY_SERVING);
+	else if (drained)
+		atomic_store(&r->state, CL_RELAY_DRAINED);
+	else if (atomic_load(&r->clients))
+		atomic_store(&r->state, CL_RELAY_PAUSED);
+}
+
 static void lose_client(struct cl_relay *r, const char *why)
 {
 	uint64_t end = r->consumed < r->next_header ? r->consumed : r->next_header;
@@ -400,9 +413,10 @@ static void lose_client(struct cl_relay *r, const char *why)
 	if (r->client < 0)
 		return;
 	pthread_mutex_lock(&r->lock);
-	log_line(r, why ? 2 : 3, "client %s %s%s", r->client_text, why ? "lost: " : "has every page", why ? why : "");
+	cl_log(&r->log, why ? CL_LOG_WARN : CL_LOG_INFO, "client %s %s%s", r->client_text, why ? "lost: " : "has every page", why ? why : "");
 	r->client_fd_for_info = -1;
 	r->client_text[0] = '\0';
+	set_state(r);
 	pthread_mutex_unlock(&r->lock);
 	close(r->client);
 	r->client = -1;
@@ -414,51 +428,24 @@ static void lose_client(struct cl_relay *r, const char *why)
 	if (r->span_wanted)
 		r->forwarded = end;
 	r->span_wanted = 0;
-	atomic_store(&r->state, atomic_load(&r->shared->drained) ? CL_RELAY_DRAINED : CL_RELAY_PAUSED);
 }
 
-static void set_option(int fd, int level, int option, int value)
+/* The next client's turn, if nobody else is served. */
+static void take_client(struct cl_relay *r)
 {
-	/* Each of these only makes things quicker. */
-	(void)setsockopt(fd, level, option, &value, sizeof(value));
-}
-
-static void accept_client(struct cl_relay *r)
-{
-	struct sockaddr_storage address;
-	socklen_t length = sizeof(address);
-	char host[INET6_ADDRSTRLEN] = "?";
-	int port = 0;
-	int fd = accept4(r->listener, (struct sockaddr *)&address, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
-
-	if (fd < 0)
-		return; /* it went away meanwhile, or there is no descriptor: it stays in the queue */
-	if (address.ss_family == AF_INET) {
-		const struct sockaddr_in *in4 = (const struct sockaddr_in *)&address;
-
-		inet_ntop(AF_INET, &in4->sin_addr, host, sizeof(host));
-		port = ntohs(in4->sin_port);
-	} else if (address.ss_family == AF_INET6) {
-		const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&address;
-
-		inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof(host));
-		port = ntohs(in6->sin6_port);
-	}
-	set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-	set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-	set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_SECONDS);
-	set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_SECONDS);
-	set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 127);
-	r->client = fd;
-	r->client_serial++;
-	atomic_fetch_add(&r->clients, 1);
 	pthread_mutex_lock(&r->lock);
-	snprintf(r->client_text, sizeof(r->client_text), address.ss_family == AF_INET6 ? "[%s]:%d" : "%s:%d", host,
-		 port);
-	r->client_fd_for_info = fd;
-	log_line(r, 3, "client %s connected", r->client_text);
+	if (r->client < 0 && !r->close_sent && !r->pushing && r->nr_waiting) {
+		struct waiting *next = &r->waiting[0];
+
+		r->client = r->client_fd_for_info = next->fd;
+		memcpy(r->client_text, next->name, sizeof(r->client_text));
+		memmove(next, next + 1, --r->nr_waiting * sizeof(*next));
+		r->client_serial++;
+		atomic_fetch_add(&r->clients, 1);
+		cl_log(&r->log, CL_LOG_INFO, "client %s connected", r->client_text);
+		set_state(r);
+	}
 	pthread_mutex_unlock(&r->lock);
-	atomic_store(&r->state, CL_RELAY_SERVING);
 }
 
 static uint64_t silent_ms(int fd)
@@ -475,11 +462,14 @@ static uint64_t silent_ms(int fd)
 	return data < ack ? data : ack;
 }
 
-static int connection_waits(const struct cl_relay *r)
+static int client_waits(struct cl_relay *r)
 {
-	struct pollfd p = { .fd = r->listener, .events = POLLIN };
+	int waits;
 
-	return poll(&p, 1, 0) == 1 && (p.revents & POLLIN);
+	pthread_mutex_lock(&r->lock);
+	waits = r->nr_waiting > 0;
+	pthread_mutex_unlock(&r->lock);
+	return waits;
 }
 
 static int task_is_known(const struct cl_relay *r, uint64_t id)
@@ -494,7 +484,7 @@ static void client_said_close(struct cl_relay *r)
 {
 	r->client_closing = 1;
 	r->input_bytes = 0;
-	log_line(r, 3, "the client says that it has every page");
+	cl_log(&r->log, CL_LOG_INFO, "the client says that it has every page");
 }
 
 /* First bytes of the first client. 1 if the header size is known now, 0 if more bytes are needed or it was lost. */
@@ -515,7 +505,7 @@ static int learn_version(struct cl_relay *r)
 		return 0;
 	}
 	know_version(r, version);
-	log_line(r, 3, "the client speaks protocol version %d", version);
+	cl_log(&r->log, CL_LOG_INFO, "the client speaks protocol version %d", version);
 	return 1;
 }
 
@@ -549,8 +539,7 @@ static int handle_requests(struct cl_relay *r)
 		if (!refusal && !task_is_known(r, h.dst_id))
 			refusal = "the dump has no such task";
 		if (refusal) {
-			log_line(r, 1,
-				 "request refused: %s (cmd %#x, %llu pages at %#llx of task %llu): client is closed",
+			cl_log(&r->log, CL_LOG_ERROR, "request refused: %s (cmd %#x, %llu pages at %#llx of task %llu): client is closed",
 				 refusal, h.cmd | (unsigned int)h.flags << 16, (unsigned long long)h.nr_pages,
 				 (unsigned long long)h.vaddr, (unsigned long long)h.dst_id);
 			break;
@@ -606,7 +595,7 @@ static void finish_client(struct cl_relay *r)
 		return;
 	}
 	if (send(r->client, &zero, sizeof(zero), MSG_NOSIGNAL | MSG_DONTWAIT) != sizeof(zero))
-		log_line(r, 2, "the client did not wait for the answer to its CLOSE");
+		cl_log(&r->log, CL_LOG_WARN, "the client did not wait for the answer to its CLOSE");
 	lose_client(r, NULL);
 }
 
@@ -642,13 +631,13 @@ static int roll_back(struct cl_relay *r)
 {
 	int error;
 
-	log_line(r, 3, "rolling back: the dump is told to give up");
+	cl_log(&r->log, CL_LOG_INFO, "rolling back: the dump is told to give up");
 	lose_client(r, "the dump is rolled back");
 	error = cl_guard_roll_back(r->upstream);
 	if (error)
 		return fail(r, error, "the lazy dump did not end after it was told to give up: %s", strerror(-error));
 	set_phase(r, CL_GUARD_DONE);
-	atomic_store(&r->state, CL_RELAY_ABORTED);
+	set_end(r, CL_RELAY_ABORTED);
 	return -ECANCELED;
 }
 
@@ -661,37 +650,34 @@ static int upstream_ended(struct cl_relay *r)
 	if (r->status)
 		return fail(r, -EPROTO, "the lazy dump answered CLOSE with status %u", r->status);
 	set_phase(r, CL_GUARD_DONE);
-	atomic_store(&r->state, CL_RELAY_COMMITTED);
-	log_line(r, 3, "committed: the dump has ended");
+	set_end(r, CL_RELAY_COMMITTED);
+	cl_log(&r->log, CL_LOG_INFO, "committed: the dump has ended");
 	return 0;
 }
 
 static int wait_for_events(struct cl_relay *r)
 {
-	struct pollfd p[4] = {
+	struct pollfd p[3] = {
 		{ .fd = r->wake, .events = POLLIN },
 		{ .fd = ring_room(r) ? r->upstream : -1, .events = POLLIN },
-		{ .fd = r->client < 0 && !r->close_sent ? r->listener : -1, .events = POLLIN },
 		{ .fd = r->client, .events = (short)((may_read_client(r) ? POLLIN : 0) | (r->client_blocked ? POLLOUT : 0)) },
 	};
 	uint64_t count;
 
-	if (poll(p, 4, r->client >= 0 ? NEWCOMER_CHECK_MS : -1) < 0)
+	if (poll(p, 3, r->client >= 0 ? NEWCOMER_CHECK_MS : -1) < 0)
 		return errno == EINTR ? 0 : fail(r, -errno, "poll: %s", strerror(errno));
 	if (p[0].revents && read(r->wake, &count, sizeof(count)) < 0 && errno != EAGAIN)
 		return fail(r, -errno, "eventfd: %s", strerror(errno));
-	if (r->client >= 0 && p[3].revents) {
-		if (p[3].revents & POLLOUT)
+	if (r->client >= 0 && p[2].revents) {
+		if (p[2].revents & POLLOUT)
 			r->client_blocked = 0;
-		if (may_read_client(r) && p[3].revents & (POLLIN | POLLHUP | POLLERR))
+		if (may_read_client(r) && p[2].revents & (POLLIN | POLLHUP | POLLERR))
 			read_client(r);
-		else if (p[3].revents & (POLLHUP | POLLERR))
+		else if (p[2].revents & (POLLHUP | POLLERR))
 			lose_client(r, "its connection broke");
-	} else if (r->client >= 0 && silent_ms(r->client) >= SILENT_MS && connection_waits(r)) {
+	} else if (r->client >= 0 && silent_ms(r->client) >= SILENT_MS && client_waits(r)) {
 		lose_client(r, "its host has been silent, and another client waits");
 	}
-	if (p[2].revents & POLLIN)
-		accept_client(r);
 	return 0;
 }
 
@@ -701,7 +687,8 @@ static int serve(struct cl_relay *r)
 
 	while (!error) {
 		if (atomic_exchange(&r->want_drop, 0))
-			lose_client(r, "dropped on request");
+			lose_client(r, "dropped on request, or a client has come that is pushed to");
+		take_client(r);
 		if (atomic_load(&r->want_abort) && !r->close_sent)
 			return roll_back(r);
 		error = work(r);
@@ -726,7 +713,7 @@ int cl_relay_run(struct cl_relay *r)
 
 	if (result && result != -ECANCELED) {
 		lose_client(r, r->error);
-		atomic_store(&r->state, CL_RELAY_FAILED);
+		set_end(r, CL_RELAY_FAILED);
 		if (result == -EPIPE)
 			set_phase(r, CL_GUARD_DONE);
 	}
@@ -737,14 +724,15 @@ int cl_relay_run(struct cl_relay *r)
 
 void cl_relay_free(struct cl_relay *r)
 {
-	const int fds[] = { r ? r->upstream : -1, r ? r->listener : -1, r ? r->client : -1, r ? r->wake : -1,
-			    r ? r->lifeline : -1 };
+	const int fds[] = { r ? r->upstream : -1, r ? r->client : -1, r ? r->wake : -1, r ? r->lifeline : -1 };
 
 	if (!r)
 		return;
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
+	for (size_t i = 0; i < r->nr_waiting; i++)
+		close(r->waiting[i].fd);
 	cl_guard_state_unmap(r->shared);
 	pthread_mutex_destroy(&r->lock);
 	free(r->tasks);
@@ -759,16 +747,15 @@ static struct cl_relay *relay_alloc(const struct cl_relay_config *config)
 		return NULL;
 	pthread_mutex_init(&r->lock, NULL);
 	r->upstream = r->client = r->wake = r->lifeline = r->client_fd_for_info = -1;
-	r->listener = config->listen_fd;
-	r->log_fd = config->log_fd;
-	r->log_level = config->log_level;
+	r->log = (struct cl_log){
+		.fd = config->log_fd, .level = config->log_level, .start_us = cl_now_us(), .from = "page-server"
+	};
 	r->hold_close = config->hold_close;
 	r->max_request_pages = config->max_request_pages;
 	r->nr_tasks = config->nr_tasks;
 	r->tasks = calloc(config->nr_tasks + 1, sizeof(*r->tasks));
 	r->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (!r->tasks || r->wake < 0) {
-		r->listener = -1; /* the caller closes it */
 		cl_relay_free(r);
 		return NULL;
 	}
@@ -785,7 +772,7 @@ struct cl_relay *cl_relay_new(const struct cl_relay_config *config, char *error_
 
 	if (r) {
 		r->upstream = config->upstream_fd;
-		set_option(r->upstream, IPPROTO_TCP, TCP_NODELAY, 1);
+		(void)setsockopt(r->upstream, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int)); /* just quicker */
 		step = "no state to share with the guardian";
 		error = cl_guard_state_new(r->upstream, &r->shared, &memfd);
 	}
@@ -810,7 +797,6 @@ struct cl_relay *cl_relay_new(const struct cl_relay_config *config, char *error_
 		cl_relay_free(r);
 	} else {
 		close(config->upstream_fd);
-		close(config->listen_fd);
 	}
 	return NULL;
 }
@@ -852,7 +838,6 @@ struct cl_relay *cl_relay_resume(const struct cl_relay_config *config, int lifel
 
 	if (!r) {
 		close(lifeline_fd);
-		close(config->listen_fd);
 	} else {
 		r->lifeline = lifeline_fd;
 		step = "the guardian did not hand the connection over";
@@ -897,7 +882,7 @@ void cl_relay_set_running(struct cl_relay *r)
 	atomic_store(&r->shared->running, 1);
 	if (atomic_load(&r->shared->phase) == CL_GUARD_ROLLBACK)
 		set_phase(r, CL_GUARD_HOLD);
-	log_line(r, 3, "the restored task runs: this end holds until every page is there");
+	cl_log(&r->log, CL_LOG_INFO, "the restored task runs: this end holds until every page is there");
 }
 
 int cl_relay_commit(struct cl_relay *r, int force)
@@ -924,6 +909,67 @@ void cl_relay_drop_client(struct cl_relay *r)
 	wake_up(r);
 }
 
+int cl_relay_offer(struct cl_relay *r, int fd, const char *name)
+{
+	int error = -EBUSY;
+
+	pthread_mutex_lock(&r->lock);
+	if (r->nr_waiting < MAX_WAITING) {
+		struct waiting *last = &r->waiting[r->nr_waiting++];
+
+		last->fd = fd;
+		snprintf(last->name, sizeof(last->name), "%s", name);
+		error = 0;
+	}
+	pthread_mutex_unlock(&r->lock);
+	if (error)
+		close(fd);
+	else
+		wake_up(r);
+	return error;
+}
+
+static void tell_pushing(struct cl_relay *r, int pushing, int drained, const char *name)
+{
+	pthread_mutex_lock(&r->lock);
+	r->pushing = pushing;
+	if (name) {
+		snprintf(r->push_text, sizeof(r->push_text), "%s", name);
+		atomic_fetch_add(&r->clients, 1);
+	}
+	if (drained >= 0)
+		atomic_store(&r->shared->drained, (uint32_t)drained);
+	set_state(r);
+	pthread_mutex_unlock(&r->lock);
+}
+
+void cl_relay_push_begins(struct cl_relay *r, const char *name)
+{
+	cl_log(&r->log, CL_LOG_INFO, "client %s connected: its pages are pushed", name);
+	tell_pushing(r, 1, -1, name);
+	cl_relay_drop_client(r);
+}
+
+void cl_relay_push_misses(struct cl_relay *r)
+{
+	tell_pushing(r, 1, 0, NULL);
+}
+
+void cl_relay_push_is_done(struct cl_relay *r)
+{
+	cl_log(&r->log, CL_LOG_INFO, "the client says that it has every page");
+	tell_pushing(r, 1, 1, NULL);
+	if (!r->hold_close)
+		cl_relay_commit(r, 1);
+}
+
+void cl_relay_push_ends(struct cl_relay *r)
+{
+	cl_log(&r->log, CL_LOG_INFO, "the client's session is over");
+	tell_pushing(r, 0, -1, NULL);
+	wake_up(r);
+}
+
 void cl_relay_info(struct cl_relay *r, struct cl_relay_info *out)
 {
 	uint32_t phase = atomic_load(&r->shared->phase);
@@ -939,7 +985,7 @@ void cl_relay_info(struct cl_relay *r, struct cl_relay_info *out)
 	out->clients = atomic_load(&r->clients);
 	pthread_mutex_lock(&r->lock);
 	out->silent_ms = silent_ms(r->client_fd_for_info);
-	memcpy(out->client, r->client_text, sizeof(out->client));
+	memcpy(out->client, r->pushing ? r->push_text : r->client_text, sizeof(out->client));
 	pthread_mutex_unlock(&r->lock);
 }
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * relay.h: stands between a stock `criu dump --lazy-pages` and the network. It holds the dump's one connection for
- * the whole life, lets clients of the page-server protocol come and go on another, and alone decides what the
- * dump hears at the end: CLOSE (the source task is killed) or nonsense (the source task runs on).
+ * relay.h: stands between a stock `criu dump --lazy-pages` and its clients. It holds the dump's one connection for
+ * the whole life, lets clients of the page-server protocol come and go, and alone decides what the dump hears at the
+ * end: CLOSE (the source task is killed) or nonsense (the source task runs on). Clients are brought by serve.h, which
+ * also serves those that are pushed to, past the relay: it is only told of them.
  *
  * The byte sent ahead: a dump that reads the end of its connection *between* two headers kills the task, but in the
  * middle of a header it gives up and the task runs on. So the first byte of the next header is always sent ahead:
@@ -37,7 +38,6 @@ enum cl_relay_state {
 
 struct cl_relay_config {
 	int upstream_fd;         /* TCP connection to the dump; owned by the relay */
-	int listen_fd;           /* listening TCP socket for the clients; owned by the relay */
 	int takeover_fd;         /* listening unix socket: the guardian hands the connection over there, or -1; borrowed */
 	int log_fd;              /* log lines go here, or -1; borrowed */
 	int log_level;           /* 1 errors, 2 warnings, 3 info, 4 debug: as criu -v */
@@ -98,5 +98,20 @@ void cl_relay_info(struct cl_relay *relay, struct cl_relay_info *out);
 /* What went wrong, one line; "" if nothing did. After cl_relay_run(). */
 const char *cl_relay_error(const struct cl_relay *relay);
 /* CFFI-END */
+
+/*
+ * A client, a connected stream socket from which nothing was read; `name` tells it in the log. It waits until it is its
+ * turn. The relay owns it from now on. 0, or -EBUSY if too many wait, and it is closed. Any thread.
+ */
+int cl_relay_offer(struct cl_relay *relay, int fd, const char *name);
+
+/*
+ * A client that is pushed to has come, misses something, misses nothing, has gone. While there is one no other client is
+ * served, and who was is dropped. Any thread.
+ */
+void cl_relay_push_begins(struct cl_relay *relay, const char *name);
+void cl_relay_push_misses(struct cl_relay *relay);
+void cl_relay_push_is_done(struct cl_relay *relay);
+void cl_relay_push_ends(struct cl_relay *relay);
 
 #endif

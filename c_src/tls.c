@@ -26,8 +26,18 @@
 
 enum { HANDSHAKE_US = 10 * 1000 * 1000 };
 
+/* With a key that both sides know there are no certificates, and both speak TLS 1.3, as fast as it goes. */
+#define KEY_PRIORITY "NORMAL:-VERS-ALL:+VERS-TLS1.3:-KX-ALL:+ECDHE-PSK:-CIPHER-ALL:+AES-128-GCM:+CHACHA20-POLY1305"
+#define KEY_NAME "criu-lazy"
+
+enum { MIN_KEY_BYTES = 16 };
+
 struct cl_tls_credentials {
+	bool server;
 	gnutls_certificate_credentials_t x509;
+	gnutls_datum_t key; /* without data: x509 */
+	gnutls_psk_client_credentials_t key_client;
+	gnutls_psk_server_credentials_t key_server;
 	char *host; /* whom the server's certificate must name, or NULL */
 };
 
@@ -91,6 +101,46 @@ static int load(gnutls_certificate_credentials_t x509, const struct cl_tls_confi
 	return 0;
 }
 
+static int give_key(gnutls_session_t session, const char *name, gnutls_datum_t *key)
+{
+	const struct cl_tls_credentials *credentials = gnutls_session_get_ptr(session);
+
+	if (strcmp(name, KEY_NAME) != 0)
+		return -1;
+	key->data = gnutls_malloc(credentials->key.size);
+	if (!key->data)
+		return -1;
+	memcpy(key->data, credentials->key.data, credentials->key.size);
+	key->size = credentials->key.size;
+	return 0;
+}
+
+static int load_key(struct cl_tls_credentials *credentials, const char *hex, char *error, size_t error_size)
+{
+	const gnutls_datum_t text = { .data = (unsigned char *)hex, .size = (unsigned int)strlen(hex) };
+	int ret = gnutls_hex_decode2(&text, &credentials->key);
+
+	if (ret < 0 || credentials->key.size < MIN_KEY_BYTES) {
+		snprintf(error, error_size, "TLS: the key is to be %d hexadecimal digits or more", 2 * MIN_KEY_BYTES);
+		return -EBADF;
+	}
+	if (credentials->server) {
+		ret = gnutls_psk_allocate_server_credentials(&credentials->key_server);
+		if (ret == 0)
+			gnutls_psk_set_server_credentials_function(credentials->key_server, give_key);
+	} else {
+		ret = gnutls_psk_allocate_client_credentials(&credentials->key_client);
+		if (ret == 0)
+			ret = gnutls_psk_set_client_credentials(credentials->key_client, KEY_NAME, &credentials->key,
+								GNUTLS_PSK_KEY_RAW);
+	}
+	if (ret < 0) {
+		snprintf(error, error_size, "TLS: key: %s", gnutls_strerror(ret));
+		return -ENOMEM;
+	}
+	return 0;
+}
+
 int cl_tls_load(const struct cl_tls_config *config, struct cl_tls_credentials **out, char *error, size_t error_size)
 {
 	struct cl_tls_credentials *credentials = calloc(1, sizeof(*credentials));
@@ -98,6 +148,16 @@ int cl_tls_load(const struct cl_tls_config *config, struct cl_tls_credentials **
 
 	if (!credentials)
 		goto no_memory;
+	credentials->server = config->server;
+	if (config->key_hex) {
+		ret = load_key(credentials, config->key_hex, error, error_size);
+		if (ret < 0) {
+			cl_tls_credentials_free(credentials);
+			return ret;
+		}
+		*out = credentials;
+		return 0;
+	}
 	if (config->host && !config->no_cn_verify) {
 		credentials->host = strdup(config->host);
 		if (!credentials->host)
@@ -125,6 +185,14 @@ void cl_tls_credentials_free(struct cl_tls_credentials *credentials)
 		return;
 	if (credentials->x509)
 		gnutls_certificate_free_credentials(credentials->x509);
+	if (credentials->key_client)
+		gnutls_psk_free_client_credentials(credentials->key_client);
+	if (credentials->key_server)
+		gnutls_psk_free_server_credentials(credentials->key_server);
+	if (credentials->key.data) {
+		gnutls_memset(credentials->key.data, 0, credentials->key.size);
+		gnutls_free(credentials->key.data);
+	}
 	free(credentials->host);
 	free(credentials);
 }
@@ -186,10 +254,17 @@ static ssize_t push(gnutls_transport_ptr_t context, const void *data, size_t siz
 
 /* ---- the handshake ---- */
 
-/* What is wrong with the server's certificate, as GnuTLS says it: sentences. */
-static void explain_certificate(gnutls_session_t session, const char *host, char *error, size_t error_size)
+static const char *peer(const struct cl_tls_credentials *credentials)
+{
+	return credentials->server ? "the client" : "the page server";
+}
+
+/* What is wrong with the peer's certificate, as GnuTLS says it: sentences. */
+static void explain_certificate(gnutls_session_t session, const struct cl_tls_credentials *credentials, char *error,
+				size_t error_size)
 {
 	unsigned int status = gnutls_session_get_verify_cert_status(session);
+	const char *host = credentials->host;
 	gnutls_datum_t text = { .data = NULL };
 	int length;
 
@@ -198,33 +273,66 @@ static void explain_certificate(gnutls_session_t session, const char *host, char
 	length = text.data ? (int)strlen((char *)text.data) : 0;
 	while (length && text.data[length - 1] == ' ')
 		length--;
-	snprintf(error, error_size, "TLS: the page server's certificate%s%s: %.*s", host ? ", asked for as " : "",
+	snprintf(error, error_size, "TLS: %s's certificate%s%s: %.*s", peer(credentials), host ? ", asked for as " : "",
 		 host ? host : "", length, text.data ? (char *)text.data : "");
 	gnutls_free(text.data);
 }
 
-static int handshake_failed(struct cl_tls *tls, const char *host, int ret, char *error, size_t error_size)
+static int handshake_failed(struct cl_tls *tls, const struct cl_tls_credentials *credentials, int ret, char *error,
+			    size_t error_size)
 {
 	int reason = tls->push_errno ? tls->push_errno : tls->pull_errno;
+	int length;
 
 	if (ret == GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR) {
-		explain_certificate(tls->session, host, error, error_size);
+		explain_certificate(tls->session, credentials, error, error_size);
 		(void)gnutls_alert_send_appropriate(tls->session, ret);
 		return -EACCES;
 	}
+	length = snprintf(error, error_size, "TLS: handshake with %s: ", peer(credentials));
+	error += length;
+	error_size -= (size_t)length;
 	if (ret == GNUTLS_E_AGAIN || ret == GNUTLS_E_PUSH_ERROR) {
-		snprintf(error, error_size, "TLS: handshake with the page server: %s",
-			 reason == ECONNRESET ? "it closed the connection; is --tls given there, and what says its log?" :
-						strerror(reason));
+		snprintf(error, error_size, "%s",
+			 reason != ECONNRESET	? strerror(reason) :
+			 credentials->server	? "it closed the connection" :
+						  "it closed the connection; is --tls given there, and what says its log?");
 		return -reason;
 	}
 	if (ret == GNUTLS_E_FATAL_ALERT_RECEIVED)
-		snprintf(error, error_size, "TLS: handshake with the page server: it refused: %s",
+		snprintf(error, error_size, "it refused: %s",
 			 gnutls_alert_get_name(gnutls_alert_get(tls->session)));
 	else
-		snprintf(error, error_size, "TLS: handshake with the page server: %s", gnutls_strerror(ret));
+		snprintf(error, error_size, "%s", gnutls_strerror(ret));
 	(void)gnutls_alert_send_appropriate(tls->session, ret);
 	return -EPROTO;
+}
+
+/* 0 or GnuTLS's error. */
+static int set_up(gnutls_session_t session, const struct cl_tls_credentials *credentials)
+{
+	int ret;
+
+	if (credentials->key.data) {
+		ret = gnutls_priority_set_direct(session, KEY_PRIORITY, NULL);
+		gnutls_session_set_ptr(session, (void *)(uintptr_t)credentials);
+		if (ret < 0)
+			return ret;
+		return gnutls_credentials_set(session, GNUTLS_CRD_PSK,
+					      credentials->server ? (void *)credentials->key_server :
+								    (void *)credentials->key_client);
+	}
+	ret = gnutls_set_default_priority(session);
+	if (ret == 0)
+		ret = gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, credentials->x509);
+	if (ret == 0 && credentials->server)
+		gnutls_certificate_server_set_request(session, GNUTLS_CERT_REQUIRE);
+	/*
+	 * Checked inside the handshake: with criu's own way, after it, a client that leaves a server which it doesn't
+	 * trust looks to that server like one that has everything, and the task is killed.
+	 */
+	gnutls_session_set_verify_cert(session, credentials->host, 0);
+	return ret;
 }
 
 int cl_tls_start(const struct cl_tls_credentials *credentials, int fd, struct cl_tls **out, char *error,
@@ -238,25 +346,18 @@ int cl_tls_start(const struct cl_tls_credentials *credentials, int fd, struct cl
 		return -ENOMEM;
 	}
 	tls->fd = fd;
-	ret = gnutls_init(&tls->session, GNUTLS_CLIENT);
+	ret = gnutls_init(&tls->session, credentials->server ? GNUTLS_SERVER : GNUTLS_CLIENT);
 	if (ret < 0) {
 		free(tls);
 		snprintf(error, error_size, "TLS: %s", gnutls_strerror(ret));
 		return -ENOMEM;
 	}
-	ret = gnutls_set_default_priority(tls->session);
-	if (ret == 0)
-		ret = gnutls_credentials_set(tls->session, GNUTLS_CRD_CERTIFICATE, credentials->x509);
+	ret = set_up(tls->session, credentials);
 	if (ret < 0) {
 		cl_tls_free(tls);
 		snprintf(error, error_size, "TLS: %s", gnutls_strerror(ret));
 		return -EPROTO;
 	}
-	/*
-	 * Checked inside the handshake: with criu's own way, after it, a client that leaves a server which it doesn't
-	 * trust looks to that server like one that has everything, and the task is killed.
-	 */
-	gnutls_session_set_verify_cert(tls->session, credentials->host, 0);
 	gnutls_transport_set_ptr(tls->session, tls);
 	gnutls_transport_set_pull_function(tls->session, pull);
 	gnutls_transport_set_push_function(tls->session, push);
@@ -266,7 +367,7 @@ int cl_tls_start(const struct cl_tls_credentials *credentials, int fd, struct cl
 	while (ret < 0 && !gnutls_error_is_fatal(ret) && !tls->pull_errno);
 	tls->deadline_us = 0;
 	if (ret < 0) {
-		ret = handshake_failed(tls, credentials->host, ret, error, error_size);
+		ret = handshake_failed(tls, credentials, ret, error, error_size);
 		cl_tls_free(tls);
 		return ret;
 	}

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * tls: one TLS session with a stock page server, over a connected socket, as its client. Both sides show an x509
- * certificate. GnuTLS, as in criu: its default priorities, files in PEM, criu's default places for them.
+ * tls: one TLS session over a connected socket, as a page server's client, or as the server. Both sides show an x509
+ * certificate, with GnuTLS as in criu: its default priorities, files in PEM, criu's default places for them. Or both
+ * know one secret key, made for one migration, and speak TLS 1.3.
  *
  * Threads: cl_tls_send() by one thread at a time, cl_tls_receive() by one thread at a time, also both at once:
  * GnuTLS allows that as long as nobody else rehandshakes, updates keys or says good-bye, and nothing here does.
@@ -30,7 +31,7 @@ void cl_tls_credentials_free(struct cl_tls_credentials *credentials);
 
 /*
  * The handshake over fd (borrowed; blocking), and within it, before the server may take us for content, the check of
- * its certificate. 0, or with one line in error: -EACCES if it is not the one meant, -ETIMEDOUT after 10 s, -EINTR
+ * the other side's certificate. 0, or with one line in error: -EACCES if it is not the one meant, -ETIMEDOUT after 10 s, -EINTR
  * after a caught signal, -EPROTO or the socket's -errno otherwise. The credentials must outlive the session.
  */
 int cl_tls_start(const struct cl_tls_credentials *credentials, int fd, struct cl_tls **out, char *error,

@@ -1,6 +1,7 @@
 """cffi build of the C engine (c_src/) as criu_lazy_ext._engine; used by setup.py only.
 
-TLS needs GnuTLS (Debian's libgnutls28-dev); without it the build succeeds, and --tls is refused at run time.
+TLS needs GnuTLS (Debian's libgnutls28-dev); without it the build succeeds, and --tls is refused at run time. So does
+compression LZ4 (liblz4-dev); without it pages are pushed as they are.
 CRIU_LAZY_SANITIZE=address,undefined or =thread makes a sanitizer build (see `make check-sanitizers`).
 """
 
@@ -18,7 +19,7 @@ from pathlib import Path
 from cffi import FFI
 
 C_SRC = Path(__file__).resolve().parent.parent / "c_src"
-PUBLIC_HEADERS = ("criu_lazy.h", "relay.h", "collapse.h")
+PUBLIC_HEADERS = ("criu_lazy.h", "relay.h", "serve.h", "collapse.h")
 
 
 def declarations(header: str) -> str:
@@ -40,23 +41,39 @@ def flags() -> tuple[list[str], list[str]]:
     return compile_flags, link_flags
 
 
-def has_gnutls() -> bool:
-    """Whether a program that uses GnuTLS compiles and links here."""
+def has_library(name: str, program: str) -> bool:
+    """Whether `program` compiles and links with library `name` here."""
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
-    program = "#include <gnutls/gnutls.h>\nint main(void) { return gnutls_check_version(GNUTLS_VERSION) == 0; }\n"
     with tempfile.TemporaryDirectory() as directory:
         output = str(Path(directory) / "program")
-        command = [*compiler, "-x", "c", "-", "-o", output, "-lgnutls"]
+        command = [*compiler, "-x", "c", "-", "-o", output, f"-l{name}"]
         try:
             return subprocess.run(command, input=program, text=True, capture_output=True).returncode == 0
         except OSError:
             return False
 
 
+# Macro, library, a program that needs it, and what is missing without it.
+OPTIONAL = (
+    (
+        "CL_WITH_TLS",
+        "gnutls",
+        "#include <gnutls/gnutls.h>\nint main(void) { return gnutls_check_version(GNUTLS_VERSION) == 0; }\n",
+        "no GnuTLS (libgnutls28-dev) here: building without TLS",
+    ),
+    (
+        "CL_WITH_LZ4",
+        "lz4",
+        "#include <lz4.h>\nint main(void) { return LZ4_versionNumber() == 0; }\n",
+        "no LZ4 (liblz4-dev) here: building without compression",
+    ),
+)
+
 compile_args, link_args = flags()
-tls = has_gnutls()
-if not tls:
-    print("criu-lazy: no GnuTLS (libgnutls28-dev) here: building without TLS", file=sys.stderr)
+found = [(macro, library) for macro, library, program, _ in OPTIONAL if has_library(library, program)]
+for _, library, _, without in OPTIONAL:
+    if library not in dict(found).values():
+        print(f"criu-lazy: {without}", file=sys.stderr)
 ffibuilder = FFI()
 for public_header in PUBLIC_HEADERS:
     ffibuilder.cdef(declarations((C_SRC / public_header).read_text()))
@@ -66,8 +83,8 @@ ffibuilder.set_source(
     sources=[os.path.relpath(source, C_SRC.parent) for source in sorted(C_SRC.glob("*.c"))],
     include_dirs=[os.path.relpath(C_SRC, C_SRC.parent)],
     depends=[os.path.relpath(header, C_SRC.parent) for header in sorted(C_SRC.glob("*.h"))],
-    define_macros=[("CL_WITH_TLS", "1")] if tls else [],
-    libraries=["gnutls"] if tls else [],
+    define_macros=[(macro, "1") for macro, _ in found],
+    libraries=[library for _, library in found],
     extra_compile_args=compile_args,
     extra_link_args=link_args,
 )

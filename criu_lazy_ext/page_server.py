@@ -16,7 +16,6 @@ import signal
 import socket
 import struct
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -24,82 +23,20 @@ from typing import Any
 from criu_lazy_ext import relay_control
 from criu_lazy_ext.errors import CriuLazyError, UsageError
 from criu_lazy_ext.images import Images
-from criu_lazy_ext.relay_control import Answer, ControlServer, Reply
+from criu_lazy_ext.processes import tree
+from criu_lazy_ext.relay import Network, Relay
+from criu_lazy_ext.relay_control import Answer, ControlServer, Reply, Request
 
 EXIT_COMMITTED = 0
 EXIT_FAILED = 1
 EXIT_ROLLED_BACK = 3
 
-STATES = ("waiting", "serving", "paused", "drained", "committed", "aborted", "failed")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 TAKEOVER_TIMEOUT_SECONDS = 10
 
 
 class PageServerError(CriuLazyError):
     """The page server could not start, or the dump behind it was lost."""
-
-
-class Relay:
-    """The C relay (c_src/relay.h) running in a thread of its own. Commands come from any thread."""
-
-    def __init__(self, handle: Any) -> None:
-        from criu_lazy_ext._engine import ffi, lib
-
-        self._ffi, self._lib, self._handle = ffi, lib, handle
-        self.ended_fd, self._end_fd = os.pipe2(os.O_CLOEXEC)
-        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
-
-    def _run(self) -> None:
-        self._lib.cl_relay_run(self._handle)
-        os.write(self._end_fd, b"\0")
-
-    def start(self) -> None:
-        """Start serving; `ended_fd` becomes readable when it is over."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """Wait for the end and free everything. Unless committed or rolled back, the guardian takes over."""
-        self._thread.join()
-        self._lib.cl_relay_free(self._handle)
-        os.close(self.ended_fd)
-        os.close(self._end_fd)
-
-    def state(self) -> dict[str, Any]:
-        """The counters and the state, as the control socket gives them."""
-        info = self._ffi.new("struct cl_relay_info *")
-        self._lib.cl_relay_info(self._handle, info)
-        return {
-            "state": STATES[info.state],
-            "task_running": bool(info.running),
-            "held": bool(info.held),
-            "client": self._ffi.string(info.client).decode() or None,
-            "silent_ms": int(info.silent_ms),
-            "clients": int(info.clients),
-            "requests": int(info.requests),
-            "bytes": int(info.bytes),
-            "discarded_bytes": int(info.discarded_bytes),
-            "wire_version": int(info.wire_version),
-        }
-
-    def error(self) -> str:
-        """What went wrong, one line; to be read after the end."""
-        return str(self._ffi.string(self._lib.cl_relay_error(self._handle)).decode())
-
-    def set_running(self) -> None:
-        """The restored task runs at the destination."""
-        self._lib.cl_relay_set_running(self._handle)
-
-    def commit(self, force: bool) -> bool:
-        """Ask to end the dump with success; False if not every page has arrived."""
-        return bool(self._lib.cl_relay_commit(self._handle, force) == 0)
-
-    def abort(self, force: bool) -> bool:
-        """Ask to roll back; False if the restored task runs."""
-        return bool(self._lib.cl_relay_abort(self._handle, force) == 0)
-
-    def drop_client(self) -> None:
-        """Close the client's connection, as if it had been lost."""
-        self._lib.cl_relay_drop_client(self._handle)
 
 
 class PageServer:
@@ -158,8 +95,11 @@ class PageServer:
         self._selector.unregister(lifeline)
         self._relay.abort(force=False)  # without effect once the restored task runs
 
-    def _handle(self, op: str, force: bool, reply: Reply) -> None:
-        if op == "running":
+    def _handle(self, request: Request, reply: Reply) -> None:
+        op, force = request.op, request.force
+        if op == "rate":
+            self._relay.set_rate(request.rate)
+        elif op == "running":
             self._relay.set_running()
         elif op == "drop":
             self._relay.drop_client()
@@ -199,6 +139,15 @@ def _verbosity(text: str) -> int:
     return min(4, 3 + len(text))
 
 
+def _rate(text: str) -> int:
+    """Bytes per second; K, M or G may follow the number."""
+    shift = {"K": 10, "M": 20, "G": 30}.get(text[-1:].upper(), 0)
+    number = text[:-1] if shift else text
+    if not (number.isascii() and number.isdigit()):
+        raise argparse.ArgumentTypeError(f"expected a number of bytes per second (K, M, G), not {text!r}")
+    return int(number) << shift
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="criu-lazy page-server",
@@ -219,13 +168,22 @@ def _parser() -> argparse.ArgumentParser:
     add("--dump-status-fd", metavar="FD", type=int,
         help="the dump's --status-fd, as a pipe: wait for its byte before connecting, as long as it takes")  # fmt: skip
     add("--images", metavar="DIR", type=Path, help="only the tasks in these images, read when the dump is ready")
+    add("--tree", metavar="PID", type=int,
+        help="the dump's -t: push the frozen tasks' memory to clients that ask for that; needs --images")  # fmt: skip
+    add("--rate", metavar="BYTES", type=_rate, default=0,
+        help="push at most so many bytes per second; K, M, G may follow (default: no limit)")  # fmt: skip
+    add("--tls", action="store_true", help="clients speak TLS and show a certificate, as with criu's page server")
+    for name in ("cacert", "cacrl", "cert", "key"):
+        add(f"--tls-{name}", metavar="FILE", help="as criu's; default: criu's")
+    add("--tls-psk", metavar="FILE", type=Path,
+        help="clients speak TLS 1.3 and know the key in FILE (hexadecimal), instead of certificates")  # fmt: skip
     add("--lifeline", metavar="FD", type=int, help="a pipe whose end, before the restored task runs, rolls back")
     add("--resume", action="store_true", help="go on where a dead page server with this --control was")
     add("--status-fd", metavar="FD", type=int, help="gets a zero byte when clients can connect "
         "(with --dump-status-fd: when the dump may be started)")  # fmt: skip
     add("-o", "--log-file", metavar="FILE", type=Path, help="log there (default: standard error)")
     add("-v", dest="verbosity", nargs="?", const="", type=_verbosity, default=2, help="-v: info, -vv: all")
-    add("--op", choices=relay_control.OPS, help="do this to the page server behind --control")
+    add("--op", choices=relay_control.OPS, help="do this to the page server behind --control (rate: set --rate)")
     add("--force", action="store_true", help="with --op commit or abort")
     return parser
 
@@ -275,24 +233,54 @@ def _tell_ready(status_fd: int | None) -> None:
         os.close(status_fd)
 
 
-def _wait_for_dump(args: argparse.Namespace) -> list[int]:
+def _open_images(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise UsageError(f"--images {path}: {error.strerror}") from error
+
+
+def _wait_for_dump(args: argparse.Namespace, images_fd: int) -> list[int]:
     """Returns when the dump's page server listens, with the pids in its images (if --images is given).
 
     A signal doesn't end the wait: only a connection can make the dump give up.
     """
-    with contextlib.ExitStack() as stack:
-        images = None
-        if args.images:
-            try:
-                directory = os.open(args.images, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            except OSError as error:
-                raise UsageError(f"--images {args.images}: {error.strerror}") from error
-            stack.callback(os.close, directory)
-            images = Images(directory, str(args.images))  # what is slow to load is loaded before the dump
+    # What is slow to load is loaded before the dump.
+    images = Images(images_fd, str(args.images)) if args.images else None
+    if args.dump_status_fd is not None:
         _tell_ready(args.status_fd)
         if os.read(args.dump_status_fd, 1) != b"\0":
             raise PageServerError("the lazy dump ended before it served; its log tells why")
-        return images.pids() if images else []
+    return images.pids() if images else []
+
+
+def _tasks(args: argparse.Namespace, images_fd: int, pids: list[int]) -> dict[int, int]:
+    """Pids here of the tasks in the images that have memory, by the pids that the images give them."""
+    found = tree(args.tree)
+    alive = [pid for pid in pids if os.access(f"pagemap-{pid}.img", os.F_OK, dir_fd=images_fd)]
+    missing = [pid for pid in alive if pid not in found]
+    if missing or not alive:
+        raise PageServerError(f"--tree {args.tree}: tasks {missing or pids} of the images are not there")
+    return {pid: found[pid] for pid in alive}
+
+
+def _network(args: argparse.Namespace, images_fd: int, pids: list[int]) -> Network:
+    tls: dict[str, str] = {}
+    if args.tls_psk:
+        try:
+            tls["key_hex"] = args.tls_psk.read_text().strip()
+        except OSError as error:
+            raise UsageError(f"--tls-psk {args.tls_psk}: {error.strerror}") from error
+    elif args.tls:
+        names = {"ca_cert": args.tls_cacert, "ca_crl": args.tls_cacrl, "cert": args.tls_cert, "key": args.tls_key}
+        tls = {name: value for name, value in names.items() if value is not None}
+    return Network(
+        images_fd=images_fd if args.tree else -1,
+        tasks=_tasks(args, images_fd, pids) if args.tree else {},
+        speaks_tls=bool(args.tls or args.tls_psk),
+        tls=tls,
+        rate=args.rate,
+    )
 
 
 def _take_over(control: Path) -> socket.socket:
@@ -315,14 +303,13 @@ def _take_over(control: Path) -> socket.socket:
 
 def _make_relay(
     args: argparse.Namespace,
-    listener: socket.socket,
+    pids: list[int],
     takeover: socket.socket | None,
     log_fd: int,
     wakeup: socket.socket,
 ) -> Relay:
     from criu_lazy_ext._engine import ffi, lib
 
-    pids = [*args.task, *(_wait_for_dump(args) if args.dump_status_fd is not None else [])]
     tasks = ffi.new("uint64_t[]", pids)
     text = ffi.new("char[]", 512)
     # Last, as what comes after it must not fail: the dump accepts one connection, and its end kills the task.
@@ -332,7 +319,6 @@ def _make_relay(
         "struct cl_relay_config *",
         {
             "upstream_fd": upstream.detach() if upstream else -1,
-            "listen_fd": listener.detach(),
             "takeover_fd": takeover.fileno() if takeover else -1,
             "log_fd": log_fd,
             "log_level": args.verbosity,
@@ -374,19 +360,26 @@ def _serve(args: argparse.Namespace) -> int:
     signal.set_wakeup_fd(wakeup_writer.fileno(), warn_on_full_buffer=False)
 
     held = args.resume
+    images_fd = _open_images(args.images) if args.images else -1
     try:
-        relay = _make_relay(args, listener, takeover, log_fd, wakeup)
+        pids = _wait_for_dump(args, images_fd)
+        relay = _make_relay(args, [*args.task, *pids], takeover, log_fd, wakeup)
         if takeover:
             takeover.close()
-        wakeup.setblocking(False)
-        server = PageServer(relay, port, control, wakeup, args.lifeline)
-        if args.dump_status_fd is None:
-            _tell_ready(args.status_fd)
-        end = server.run()
-        held = end["held"]
-        problem = relay.error()
-        relay.close()
+        try:
+            relay.serve(listener, _network(args, images_fd, pids), log_fd, args.verbosity)
+            wakeup.setblocking(False)
+            server = PageServer(relay, port, control, wakeup, args.lifeline)
+            if args.dump_status_fd is None:
+                _tell_ready(args.status_fd)
+            end = server.run()
+            held = end["held"]
+        finally:
+            problem = relay.error()
+            relay.close()
     finally:
+        if images_fd >= 0:
+            os.close(images_fd)
         if args.control:
             args.control.unlink(missing_ok=True)
             if not held:
@@ -425,8 +418,8 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
                 os.fstat(fd)
         except (OSError, OverflowError):
             parser.error(f"{option} {fd}: not an open descriptor")
-    if args.images and args.dump_status_fd is None:
-        parser.error("--images goes with --dump-status-fd: it tells when they are complete")
+    if args.tree is not None and (args.tree < 1 or not args.images):
+        parser.error("--tree PID (positive) needs --images: they tell which of its memory is lazy")
 
 
 def main(argv: list[str]) -> int:
@@ -435,6 +428,6 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     _check(parser, args)
     if args.op:
-        print(json.dumps(relay_control.request(args.control, args.op, args.force)))
+        print(json.dumps(relay_control.request(args.control, args.op, args.force, rate=args.rate)))
         return 0
     return _serve(args)

@@ -21,6 +21,23 @@ def is_alive(pid: int) -> bool:
     return start_time(pid) is not None
 
 
+def tree(pid: int) -> dict[int, int]:
+    """The process and all below it: pids here, by their pids in the innermost pid namespace that each is in."""
+    found: dict[int, int] = {}
+    todo = [pid]
+    while todo:
+        process = todo.pop()
+        try:
+            status = Path(f"/proc/{process}/status").read_text()
+            for thread in Path(f"/proc/{process}/task").iterdir():
+                todo += map(int, (thread / "children").read_text().split())
+        except OSError:  # it has ended
+            continue
+        inner = next((line.split()[-1] for line in status.splitlines() if line.startswith("NSpid:")), str(process))
+        found[int(inner)] = process
+    return found
+
+
 def _stat(pid: int) -> list[str] | None:
     """The fields of /proc/PID/stat from the third one (the state) on."""
     try:

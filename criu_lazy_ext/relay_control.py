@@ -1,6 +1,7 @@
 """The control socket of `criu-lazy page-server`: newline-delimited JSON on a unix stream socket.
 
-Requests: {"op": "state" | "running" | "commit" | "abort" | "drop", "force": bool (optional)}.
+Requests: {"op": "state" | "running" | "commit" | "abort" | "drop" | "rate", "force": bool (optional),
+"rate": bytes per second (of op rate; 0: no limit)}.
 Answers: {"ok": true, "state": ..., ...} or {"ok": false, "error": "one line"}.
 """
 
@@ -12,23 +13,35 @@ import os
 import selectors
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from criu_lazy_ext.errors import CriuLazyError, UsageError
 
-OPS = ("state", "running", "commit", "abort", "drop")
+OPS = ("state", "running", "commit", "abort", "drop", "rate")
 MAX_REQUEST_BYTES = 4096
 
 Answer = dict[str, Any]
 Reply = Callable[[Answer], None]
 
 
+@dataclass(frozen=True)
+class Request:
+    """What somebody asks for; `rate` in bytes per second."""
+
+    op: str
+    force: bool = False
+    rate: int = 0
+
+
 class ControlError(CriuLazyError):
     """The page server can't be reached on its control socket, or refused the request."""
 
 
-def request(path: Path | str, op: str, force: bool = False, timeout: float | None = 60.0) -> Answer:
+def request(
+    path: Path | str, op: str, force: bool = False, timeout: float | None = 60.0, *, rate: int = 0
+) -> Answer:
     """Ask the page server behind the control socket `path` to do `op`; returns its answer ("ok" is true).
 
     `commit` and `abort` are answered when the dump has ended. Raises ControlError when nothing listens there, on
@@ -38,7 +51,7 @@ def request(path: Path | str, op: str, force: bool = False, timeout: float | Non
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(timeout)
             connection.connect(str(path))
-            connection.sendall(json.dumps({"op": op, "force": force}).encode() + b"\n")
+            connection.sendall(json.dumps({"op": op, "force": force, "rate": rate}).encode() + b"\n")
             line = connection.makefile("rb").readline()
     except OSError as error:
         raise ControlError(f"page server at {path}: {op}: {error.strerror or error}") from error
@@ -104,13 +117,13 @@ class _Connection:
 
 
 class ControlServer:
-    """Serves the control socket from a selectors loop; `handle(op, force, reply)` replies once, now or later."""
+    """Serves the control socket from a selectors loop; `handle(request, reply)` replies once, now or later."""
 
     def __init__(
         self,
         selector: selectors.BaseSelector,
         listener: socket.socket,
-        handle: Callable[[str, bool, Reply], None],
+        handle: Callable[[Request, Reply], None],
     ) -> None:
         self._selector = selector
         self._listener = listener
@@ -164,5 +177,7 @@ class ControlServer:
             reply({"ok": False, "error": f'expected one JSON object with "op" one of {", ".join(OPS)}'})
         elif not isinstance(message.get("force", False), bool):
             reply({"ok": False, "error": '"force" must be true or false'})
+        elif not isinstance(message.get("rate", 0), int) or not 0 <= message.get("rate", 0) < 1 << 63:
+            reply({"ok": False, "error": '"rate" must be a number of bytes per second'})
         else:
-            self._handle(message["op"], message.get("force", False), reply)
+            self._handle(Request(message["op"], message.get("force", False), message.get("rate", 0)), reply)

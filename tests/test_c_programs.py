@@ -13,7 +13,8 @@ TESTS = Path(__file__).resolve().parent
 C_SRC = TESTS.parent / "c_src"
 IMAGES = TESTS / "images"
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-g", "-O1", "-pthread"]
-FLAGS += ["-DCL_WITH_TLS"]  # and -lgnutls
+FLAGS += ["-DCL_WITH_TLS", "-DCL_WITH_LZ4"]
+LIBRARIES = ["-lgnutls", "-llz4", "-lm"]
 SANITIZERS = {"plain": [], "asan-ubsan": ["-fsanitize=address,undefined"], "tsan": ["-fsanitize=thread"]}
 MUTATIONS = "20000"
 needs_userfaultfd_events = pytest.mark.skipif(
@@ -42,7 +43,7 @@ def build(tmp_path_factory: pytest.TempPathFactory):
             directories = (TESTS / "c", TESTS.parent / "criu_lazy_ext/bench")
             source = next(path for where in directories if (path := where / f"{name}.c").exists())
             flags = [*FLAGS, *SANITIZERS[sanitizer], f"-I{C_SRC}"]
-            command = ["gcc", *flags, "-o", str(program), str(source), *engine_objects[sanitizer], "-lgnutls", "-lm"]
+            command = ["gcc", *flags, "-o", str(program), str(source), *engine_objects[sanitizer], *LIBRARIES]
             subprocess.run(command, check=True)
         return program
 

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * push_serve: the server of the push protocol (docs/protocol.md): one session at a time, with one demand connection and
+ * some background streams, each served by the thread that calls in with it. It reads the frozen tasks' memory itself,
+ * and gives nothing but what the images mark lazy.
+ *
+ * A demand page is read and sent by the demand connection's own thread, at once. Background streams take what the client
+ * told missing, next to the last demand pages first, leave little unsent in their sockets, pack it where that pays
+ * (codec.h), and keep to a rate if there is one.
+ *
+ * Locks: one, over what is wanted and who is connected; never held while reading memory, sending or receiving.
+ * `told` is called with it held.
+ */
+#ifndef CL_PUSH_SERVE_H
+#define CL_PUSH_SERVE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "conn.h"
+#include "log.h"
+#include "push_wire.h"
+
+struct cl_push_server;
+
+enum cl_push_told {
+	CL_PUSH_TOLD_BEGUN,   /* a client opened a session */
+	CL_PUSH_TOLD_MISSING, /* it misses something */
+	CL_PUSH_TOLD_DONE,    /* it misses nothing any more */
+	CL_PUSH_TOLD_ENDED,   /* its session is over; no other has begun */
+};
+
+struct cl_push_server_config {
+	int images_fd;          /* directory; borrowed until cl_push_server_new() returns */
+	const int32_t *ids;     /* tasks, as the images name them */
+	const int32_t *pids;    /* the same, as we see them */
+	size_t nr_tasks;
+	struct cl_log log;
+	void (*told)(void *context, enum cl_push_told what, const char *name);
+	void *context;
+};
+
+struct cl_push_server_info {
+	uint64_t sessions;      /* so far */
+	unsigned int nr_streams; /* background streams of the present one */
+	uint64_t asked_pages, pushed_pages, zero_pages, packed_pages;
+	uint64_t sent_bytes;    /* of pages and headers */
+};
+
+/* Reads the pagemaps, opens the tasks' memory. 0, or -errno with one line in error. */
+int cl_push_server_new(const struct cl_push_server_config *config, struct cl_push_server **out, char *error,
+		       size_t error_size);
+
+/* No thread may be inside. */
+void cl_push_server_free(struct cl_push_server *server);
+
+/*
+ * Serve a connection whose hello has been read: until it ends, or its session does. Its owner closes it afterwards; the
+ * socket may be shut down meanwhile. `name` is passed on to `told`. Any thread.
+ */
+void cl_push_server_serve(struct cl_push_server *server, struct cl_conn conn, const struct cl_push_hello *hello,
+			  const char *name);
+
+/* End the session, if there is one: its threads return soon. No other can begin if `for_ever`. Any thread. */
+void cl_push_server_end(struct cl_push_server *server, int for_ever);
+
+/* Bytes per second that all pages together may take from now on; 0: no limit. Demand pages are never held back. */
+void cl_push_server_set_rate(struct cl_push_server *server, uint64_t bytes_per_s);
+
+void cl_push_server_info(struct cl_push_server *server, struct cl_push_server_info *out);
+
+#endif

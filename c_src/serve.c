@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "serve.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "conn.h"
+#include "log.h"
+#include "push_serve.h"
+#include "wire.h"
+
+enum {
+	KEEPALIVE_SECONDS = 2,
+	KEEPALIVE_PROBES = 127,
+	REST_OF_HELLO_S = 10,
+	NAME_BYTES = INET6_ADDRSTRLEN + 16,
+	PUMP_BYTES = 64 << 10,
+};
+
+struct connection {
+	struct cl_serve *serve;
+	struct connection *next; /* older ones */
+	struct cl_conn conn;
+	int relay_fd;            /* our end of a socket pair to the relay, or -1 */
+	bool known;              /* what it is */
+	char name[NAME_BYTES];
+};
+
+struct cl_serve {
+	struct cl_relay *relay;
+	struct cl_push_server *push; /* NULL: none are pushed to */
+	struct cl_tls_credentials *tls;
+	struct cl_log log;
+	int listener, wake;
+	pthread_t acceptor;
+	pthread_mutex_t lock;
+	pthread_cond_t gone;     /* a connection */
+	struct connection *connections;
+	unsigned int nr_connections;
+	bool stopping;
+	uint64_t rate;
+};
+
+/* ---- what the client is ---- */
+
+/* The first bytes that it sends are there, CL_WIRE_V1_BYTES of them or more. With TLS: they are read into `first`. */
+static int await_first(struct connection *connection, uint8_t first[CL_WIRE_MAX_BYTES])
+{
+	int enough = CL_WIRE_V1_BYTES, one = 1;
+	const char *why = NULL;
+	ssize_t got;
+
+	if (connection->conn.tls)
+		return cl_conn_receive_exactly(connection->conn, first, CL_WIRE_V1_BYTES, 0, &why);
+	if (setsockopt(connection->conn.fd, SOL_SOCKET, SO_RCVLOWAT, &enough, sizeof(enough)) < 0)
+		return -errno;
+	do
+		got = recv(connection->conn.fd, first, CL_WIRE_V1_BYTES, MSG_PEEK | MSG_WAITALL);
+	while (got < 0 && errno == EINTR);
+	if (got < 0 || setsockopt(connection->conn.fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof(one)) < 0)
+		return -errno;
+	return got == CL_WIRE_V1_BYTES ? 0 : -ECONNRESET;
+}
+
+/*
+ * Whether this is a hello of the push protocol, of which `first` holds CL_WIRE_V1_BYTES; it is read to its end then. Its
+ * version, 0 if it is something else, or -errno.
+ */
+static int read_hello(struct connection *connection, uint8_t *first, struct cl_push_hello *hello)
+{
+	size_t there = connection->conn.tls ? CL_WIRE_V1_BYTES : 0, bytes;
+	int version = cl_push_tell_hello(first), ret;
+	struct cl_wire_header header;
+	const char *why = NULL;
+
+	if (!version)
+		return 0;
+	bytes = cl_wire_header_bytes(version);
+	ret = cl_conn_receive_exactly(connection->conn, first + there, bytes - there, REST_OF_HELLO_S, &why);
+	if (ret < 0)
+		return ret;
+	(void)cl_wire_unpack(version, first, &header);
+	if (!cl_push_is_hello(&header, hello))
+		return -EPROTO;
+	if (hello->stream)
+		ret = cl_conn_receive_exactly(connection->conn, hello->token, sizeof(hello->token), REST_OF_HELLO_S, &why);
+	return ret < 0 ? ret : version;
+}
+
+/* ---- a client of the relay's, by TLS ---- */
+
+static void *pump_answers(void *argument)
+{
+	struct connection *connection = argument;
+	uint8_t *data = malloc(PUMP_BYTES);
+	ssize_t got = data ? 1 : 0;
+
+	while (got > 0) {
+		got = recv(connection->relay_fd, data, PUMP_BYTES, 0);
+		if (got > 0 && cl_conn_send(connection->conn, data, (size_t)got) < 0)
+			got = 0;
+	}
+	free(data);
+	(void)shutdown(connection->conn.fd, SHUT_RDWR);
+	(void)shutdown(connection->relay_fd, SHUT_RDWR);
+	return NULL;
+}
+
+/* Between the client and a socket pair whose other end the relay has; `first`: what was read of it already. */
+static void pump(struct connection *connection, const uint8_t *first, size_t first_bytes)
+{
+	struct cl_conn relay_end;
+	uint8_t data[4096];
+	const char *why = NULL;
+	pthread_t thread;
+	int pair[2];
+	int64_t got;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return;
+	pthread_mutex_lock(&connection->serve->lock);
+	connection->relay_fd = pair[0];
+	pthread_mutex_unlock(&connection->serve->lock);
+	relay_end = (struct cl_conn){ .fd = pair[0] };
+	if (cl_relay_offer(connection->serve->relay, pair[1], connection->name) < 0 ||
+	    pthread_create(&thread, NULL, pump_answers, connection) != 0)
+		return;
+	if (cl_conn_send(relay_end, first, first_bytes) == 0)
+		while ((got = cl_conn_receive(connection->conn, data, sizeof(data), &why)) > 0 &&
+		       cl_conn_send(relay_end, data, (size_t)got) == 0)
+			;
+	/* What the client hears last has been sent, or nobody hears it. */
+	(void)shutdown(pair[0], SHUT_RDWR);
+	(void)shutdown(connection->conn.fd, SHUT_RDWR);
+	pthread_join(thread, NULL);
+}
+
+static void hand_over(struct connection *connection, const uint8_t *first, size_t first_bytes)
+{
+	int fd = connection->conn.fd;
+
+	if (connection->conn.tls) {
+		pump(connection, first, first_bytes);
+		return;
+	}
+	pthread_mutex_lock(&connection->serve->lock);
+	connection->conn.fd = -1;
+	pthread_mutex_unlock(&connection->serve->lock);
+	if (cl_relay_offer(connection->serve->relay, fd, connection->name) < 0)
+		cl_log(&connection->serve->log, CL_LOG_WARN, "client %s: too many wait", connection->name);
+}
+
+/* ---- connections ---- */
+
+static void serve_client(struct connection *connection)
+{
+	struct cl_serve *serve = connection->serve;
+	static const uint8_t no_parent[4]; /* a stock server's answer to the hello: an i32 */
+	uint8_t first[CL_WIRE_MAX_BYTES], byte_ahead;
+	struct cl_push_hello hello;
+	const char *why = NULL;
+	char error[256];
+	int ret, version;
+
+	if (serve->tls && cl_tls_start(serve->tls, connection->conn.fd, &connection->conn.tls, error, sizeof(error)) < 0) {
+		cl_log(&serve->log, CL_LOG_WARN, "client %s: %s", connection->name, error);
+		return;
+	}
+	ret = await_first(connection, first);
+	pthread_mutex_lock(&serve->lock);
+	connection->known = true;
+	pthread_mutex_unlock(&serve->lock);
+	version = ret < 0 ? ret : read_hello(connection, first, &hello);
+	if (version < 0) {
+		if (!serve->stopping)
+			cl_log(&serve->log, CL_LOG_INFO, "client %s left before it said what it wants", connection->name);
+		return;
+	}
+	if (!version) {
+		hand_over(connection, first, connection->conn.tls ? CL_WIRE_V1_BYTES : 0);
+	} else if (!serve->push) {
+		/* It goes on as with a stock server. */
+		if (!hello.stream && cl_conn_send(connection->conn, no_parent, sizeof(no_parent)) == 0)
+			hand_over(connection, first, 0);
+	} else if (hello.stream ||
+		   cl_conn_receive_exactly(connection->conn, &byte_ahead, 1, REST_OF_HELLO_S, &why) == 0) {
+		cl_push_server_serve(serve->push, connection->conn, &hello, connection->name);
+	}
+}
+
+static void *connection_thread(void *argument)
+{
+	struct connection *connection = argument, **link;
+	struct cl_serve *serve = connection->serve;
+
+	serve_client(connection);
+	pthread_mutex_lock(&serve->lock);
+	for (link = &serve->connections; *link != connection; link = &(*link)->next)
+		;
+	*link = connection->next;
+	serve->nr_connections--;
+	pthread_cond_broadcast(&serve->gone);
+	/* With the lock held, so that nobody shuts down a descriptor that isn't ours any more. */
+	cl_conn_close(&connection->conn);
+	if (connection->relay_fd >= 0)
+		close(connection->relay_fd);
+	pthread_mutex_unlock(&serve->lock);
+	free(connection);
+	return NULL;
+}
+
+static void shut_down(struct connection *connection)
+{
+	if (connection->conn.fd >= 0)
+		(void)shutdown(connection->conn.fd, SHUT_RDWR);
+	if (connection->relay_fd >= 0)
+		(void)shutdown(connection->relay_fd, SHUT_RDWR);
+}
+
+/* Make room for one more. Lock held; dropped while waiting. False if all places are taken by known clients. */
+static bool make_room(struct cl_serve *serve)
+{
+	struct connection *connection, *oldest = NULL;
+
+	while (serve->nr_connections >= CL_SERVE_CONNECTIONS && !serve->stopping) {
+		for (connection = serve->connections; connection; connection = connection->next)
+			if (!connection->known)
+				oldest = connection;
+		if (!oldest)
+			return false;
+		shut_down(oldest);
+		pthread_cond_wait(&serve->gone, &serve->lock);
+		oldest = NULL;
+	}
+	return !serve->stopping;
+}
+
+/* Where a signal is the business of another thread. */
+static int create_thread(pthread_t *thread, void *(*work)(void *), void *argument)
+{
+	sigset_t all, before;
+	int ret;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	ret = pthread_create(thread, NULL, work, argument);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return -ret;
+}
+
+static void name_client(const struct sockaddr_storage *address, char *name)
+{
+	const struct sockaddr_in *in4 = (const struct sockaddr_in *)address;
+	const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)address;
+	char host[INET6_ADDRSTRLEN] = "?";
+
+	if (address->ss_family == AF_INET) {
+		inet_ntop(AF_INET, &in4->sin_addr, host, sizeof(host));
+		snprintf(name, NAME_BYTES, "%s:%d", host, ntohs(in4->sin_port));
+	} else {
+		inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof(host));
+		snprintf(name, NAME_BYTES, "[%s]:%d", host, ntohs(in6->sin6_port));
+	}
+}
+
+static void set_option(int fd, int level, int option, int value)
+{
+	/* Each of these only makes things quicker. */
+	(void)setsockopt(fd, level, option, &value, sizeof(value));
+}
+
+static void accept_client(struct cl_serve *serve)
+{
+	struct connection *connection;
+	struct sockaddr_storage address = { 0 };
+	socklen_t length = sizeof(address);
+	pthread_t thread;
+	int fd = accept4(serve->listener, (struct sockaddr *)&address, &length, SOCK_CLOEXEC);
+
+	if (fd < 0)
+		return; /* it went away meanwhile */
+	connection = calloc(1, sizeof(*connection));
+	if (!connection) {
+		close(fd);
+		return;
+	}
+	set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+	set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_SECONDS);
+	set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_SECONDS);
+	set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES);
+	connection->serve = serve;
+	connection->conn.fd = fd;
+	connection->relay_fd = -1;
+	name_client(&address, connection->name);
+	pthread_mutex_lock(&serve->lock);
+	if (make_room(serve)) {
+		connection->next = serve->connections;
+		serve->connections = connection;
+		serve->nr_connections++;
+		if (create_thread(&thread, connection_thread, connection) == 0) {
+			pthread_detach(thread);
+			connection = NULL;
+		} else {
+			serve->connections = connection->next;
+			serve->nr_connections--;
+		}
+	}
+	pthread_mutex_unlock(&serve->lock);
+	if (connection) {
+		close(fd);
+		free(connection);
+	}
+}
+
+static void *accept_clients(void *argument)
+{
+	struct cl_serve *serve = argument;
+	struct pollfd p[2] = { { .fd = serve->listener, .events = POLLIN }, { .fd = serve->wake, .events = POLLIN } };
+
+	while (!p[1].revents) {
+		if (poll(p, 2, -1) < 0 && errno != EINTR) {
+			cl_log(&serve->log, CL_LOG_ERROR, "poll: %s", strerror(errno));
+			break;
+		}
+		if (p[0].revents && !p[1].revents)
+			accept_client(serve);
+	}
+	return NULL;
+}
+
+/* ---- life ---- */
+
+static void told(void *context, enum cl_push_told what, const char *name)
+{
+	struct cl_relay *relay = context;
+
+	switch (what) {
+	case CL_PUSH_TOLD_BEGUN:
+		cl_relay_push_begins(relay, name);
+		break;
+	case CL_PUSH_TOLD_MISSING:
+		cl_relay_push_misses(relay);
+		break;
+	case CL_PUSH_TOLD_DONE:
+		cl_relay_push_is_done(relay);
+		break;
+	case CL_PUSH_TOLD_ENDED:
+		cl_relay_push_ends(relay);
+		break;
+	}
+}
+
+struct cl_serve *cl_serve_new(struct cl_relay *relay, const struct cl_serve_config *config, char *error_out,
+			      size_t error_bytes)
+{
+	struct cl_serve *serve = calloc(1, sizeof(*serve));
+	int ret = 0;
+
+	if (!serve) {
+		close(config->listen_fd);
+		snprintf(error_out, error_bytes, "no memory");
+		return NULL;
+	}
+	serve->relay = relay;
+	serve->log = (struct cl_log){
+		.fd = config->log_fd, .level = config->log_level, .start_us = cl_now_us(), .from = "page-server"
+	};
+	serve->listener = config->listen_fd;
+	serve->wake = eventfd(0, EFD_CLOEXEC);
+	pthread_mutex_init(&serve->lock, NULL);
+	pthread_cond_init(&serve->gone, NULL);
+	if (serve->wake < 0) {
+		ret = -errno;
+		snprintf(error_out, error_bytes, "eventfd: %s", strerror(errno));
+	}
+	if (ret == 0 && config->tls)
+		ret = cl_tls_load(config->tls, &serve->tls, error_out, error_bytes);
+	if (ret == 0 && config->images_fd >= 0) {
+		struct cl_push_server_config push = { .images_fd = config->images_fd, .ids = config->ids,
+						      .pids = config->pids, .nr_tasks = config->nr_tasks,
+						      .log = serve->log, .told = told, .context = relay };
+
+		ret = cl_push_server_new(&push, &serve->push, error_out, error_bytes);
+	}
+	if (ret == 0) {
+		cl_serve_set_rate(serve, config->rate);
+		ret = create_thread(&serve->acceptor, accept_clients, serve);
+		if (ret == 0)
+			return serve;
+		snprintf(error_out, error_bytes, "no thread: %s", strerror(-ret));
+	}
+	serve->stopping = true;
+	cl_serve_free(serve);
+	return NULL;
+}
+
+void cl_serve_free(struct cl_serve *serve)
+{
+	const uint64_t one = 1;
+	struct connection *connection;
+
+	if (!serve)
+		return;
+	if (!serve->stopping) {
+		pthread_mutex_lock(&serve->lock);
+		serve->stopping = true;
+		pthread_cond_broadcast(&serve->gone);
+		pthread_mutex_unlock(&serve->lock);
+		while (write(serve->wake, &one, sizeof(one)) < 0 && errno == EINTR)
+			;
+		pthread_join(serve->acceptor, NULL);
+		if (serve->push)
+			cl_push_server_end(serve->push, 1);
+		pthread_mutex_lock(&serve->lock);
+		for (connection = serve->connections; connection; connection = connection->next)
+			shut_down(connection);
+		while (serve->nr_connections)
+			pthread_cond_wait(&serve->gone, &serve->lock);
+		pthread_mutex_unlock(&serve->lock);
+	}
+	cl_push_server_free(serve->push);
+	cl_tls_credentials_free(serve->tls);
+	close(serve->listener);
+	if (serve->wake >= 0)
+		close(serve->wake);
+	pthread_cond_destroy(&serve->gone);
+	pthread_mutex_destroy(&serve->lock);
+	free(serve);
+}
+
+void cl_serve_set_rate(struct cl_serve *serve, uint64_t bytes_per_s)
+{
+	pthread_mutex_lock(&serve->lock);
+	serve->rate = bytes_per_s;
+	pthread_mutex_unlock(&serve->lock);
+	if (serve->push)
+		cl_push_server_set_rate(serve->push, bytes_per_s);
+}
+
+void cl_serve_drop_client(struct cl_serve *serve)
+{
+	if (serve->push)
+		cl_push_server_end(serve->push, 0);
+}
+
+void cl_serve_info(struct cl_serve *serve, struct cl_serve_info *out)
+{
+	struct cl_push_server_info push = { 0 };
+
+	if (serve->push)
+		cl_push_server_info(serve->push, &push);
+	*out = (struct cl_serve_info){ .sessions = push.sessions, .streams = push.nr_streams,
+				       .asked_pages = push.asked_pages, .pushed_pages = push.pushed_pages,
+				       .zero_pages = push.zero_pages, .packed_pages = push.packed_pages,
+				       .sent_bytes = push.sent_bytes };
+	pthread_mutex_lock(&serve->lock);
+	out->rate = serve->rate;
+	pthread_mutex_unlock(&serve->lock);
+}

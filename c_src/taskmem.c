@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "taskmem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+int cl_taskmem_open(struct cl_taskmem *memory, pid_t pid)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/%d/mem", pid);
+	memory->pid = pid;
+	memory->mem_fd = open(path, O_RDONLY | O_CLOEXEC);
+	return memory->mem_fd < 0 ? -errno : 0;
+}
+
+void cl_taskmem_close(struct cl_taskmem *memory)
+{
+	if (memory->mem_fd >= 0)
+		close(memory->mem_fd);
+	memory->mem_fd = -1;
+}
+
+static int read_mem(const struct cl_taskmem *memory, uint64_t address, uint8_t *out, size_t bytes)
+{
+	while (bytes) {
+		ssize_t got = pread(memory->mem_fd, out, bytes, (off_t)address);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			return got < 0 ? -errno : -ESRCH;
+		address += (uint64_t)got;
+		out += got;
+		bytes -= (size_t)got;
+	}
+	return 0;
+}
+
+int cl_taskmem_read(const struct cl_taskmem *memory, uint64_t address, uint8_t *out, size_t bytes)
+{
+	struct iovec local = { .iov_base = out, .iov_len = bytes };
+	struct iovec remote = { .iov_base = (void *)(uintptr_t)address, .iov_len = bytes };
+	ssize_t got = process_vm_readv(memory->pid, &local, 1, &remote, 1, 0);
+	uint8_t first;
+
+	if (got < 0)
+		got = 0;
+	if ((size_t)got < bytes)
+		return read_mem(memory, address + (uint64_t)got, out + got, bytes - (size_t)got);
+	/* The address space still lives: so it was this one that was read, not another task's of the same pid. */
+	return read_mem(memory, address, &first, 1);
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * taskmem: reads the memory of a task that `criu dump --lazy-pages` keeps frozen. It is there, whatever its protection,
+ * and doesn't change, until the dump lets the task go or somebody kills it.
+ *
+ * Fast by process_vm_readv(2); what that may not read (PROT_NONE) by /proc/PID/mem. The latter, opened once, also stands
+ * for the address space itself: should the task be killed and its pid go to another one, its reads end, and ours fail.
+ *
+ * Any number of threads may read at once.
+ */
+#ifndef CL_TASKMEM_H
+#define CL_TASKMEM_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct cl_taskmem {
+	pid_t pid;  /* as we see it */
+	int mem_fd; /* /proc/PID/mem */
+};
+
+/* 0 or -errno. */
+int cl_taskmem_open(struct cl_taskmem *memory, pid_t pid);
+void cl_taskmem_close(struct cl_taskmem *memory);
+
+/* Exactly `bytes` bytes from `address`. 0; -ESRCH if the task has gone; or another -errno. */
+int cl_taskmem_read(const struct cl_taskmem *memory, uint64_t address, uint8_t *out, size_t bytes);
+
+#endif

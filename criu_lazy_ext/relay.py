@@ -1,0 +1,136 @@
+"""The page server's C side for Python: c_src/relay.h, and c_src/serve.h before it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from criu_lazy_ext.errors import CriuLazyError
+
+if TYPE_CHECKING:
+    import socket
+
+STATES = ("waiting", "serving", "paused", "drained", "committed", "aborted", "failed")
+PUSH_COUNTERS = ("sessions", "streams", "asked_pages", "pushed_pages", "zero_pages", "packed_pages", "sent_bytes")
+
+
+class RelayError(CriuLazyError):
+    """The network can't be served as it should."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """What clients are given, and how. `tls`: file names and the like by the names of struct cl_tls_config."""
+
+    images_fd: int = -1  # -1: nobody is pushed to
+    tasks: dict[int, int] = field(default_factory=dict)  # pid here, by the images' id
+    speaks_tls: bool = False
+    tls: dict[str, str] = field(default_factory=dict)
+    rate: int = 0  # bytes per second; 0: no limit
+
+
+class Relay:
+    """The C relay (c_src/relay.h), running in a thread of its own, and the network before it (c_src/serve.h).
+
+    Commands come from any thread.
+    """
+
+    def __init__(self, handle: Any) -> None:
+        """`handle`: of a cl_relay, owned."""
+        from criu_lazy_ext._engine import ffi, lib
+
+        self._ffi, self._lib, self._handle = ffi, lib, handle
+        self._serve: Any = None
+        self.ended_fd, self._end_fd = os.pipe2(os.O_CLOEXEC)
+        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
+
+    def _run(self) -> None:
+        self._lib.cl_relay_run(self._handle)
+        os.write(self._end_fd, b"\0")
+
+    def start(self) -> None:
+        """Start serving; `ended_fd` becomes readable when it is over."""
+        self._thread.start()
+
+    def serve(self, listener: socket.socket, network: Network, log_fd: int, log_level: int) -> None:
+        """Listen for clients from now on. Takes the listener over. Raises RelayError; `close` is due then, too."""
+        ids = self._ffi.new("int32_t[]", list(network.tasks))
+        pids = self._ffi.new("int32_t[]", list(network.tasks.values()))
+        text = self._ffi.new("char[]", 512)
+        texts = {name: self._ffi.new("char[]", os.fsencode(value)) for name, value in network.tls.items()}
+        tls = self._ffi.new("struct cl_tls_config *", {**texts, "server": 1, "no_cn_verify": 1})
+        config = {
+            "listen_fd": listener.detach(),
+            "log_fd": log_fd,
+            "log_level": log_level,
+            "images_fd": network.images_fd,
+            "ids": ids,
+            "pids": pids,
+            "nr_tasks": len(network.tasks),
+            "tls": tls if network.speaks_tls else self._ffi.NULL,
+            "rate": network.rate,
+        }
+        self._serve = self._lib.cl_serve_new(
+            self._handle, self._ffi.new("struct cl_serve_config *", config), text, len(text)
+        )
+        if self._serve == self._ffi.NULL:
+            self._serve = None
+            raise RelayError(self._ffi.string(text).decode())
+
+    def close(self) -> None:
+        """Wait for the end and free everything. Unless committed or rolled back, the guardian takes over."""
+        if self._thread.ident is not None:
+            self._thread.join()
+        if self._serve is not None:
+            self._lib.cl_serve_free(self._serve)
+        self._lib.cl_relay_free(self._handle)
+        os.close(self.ended_fd)
+        os.close(self._end_fd)
+
+    def state(self) -> dict[str, Any]:
+        """The counters and the state, as the control socket gives them."""
+        info = self._ffi.new("struct cl_relay_info *")
+        self._lib.cl_relay_info(self._handle, info)
+        pushed = self._ffi.new("struct cl_serve_info *")
+        self._lib.cl_serve_info(self._serve, pushed)
+        return {
+            "state": STATES[info.state],
+            "task_running": bool(info.running),
+            "held": bool(info.held),
+            "client": self._ffi.string(info.client).decode() or None,
+            "silent_ms": int(info.silent_ms),
+            "clients": int(info.clients),
+            "requests": int(info.requests),
+            "bytes": int(info.bytes) + int(pushed.sent_bytes),
+            "discarded_bytes": int(info.discarded_bytes),
+            "wire_version": int(info.wire_version),
+            "push": {name: int(getattr(pushed, name)) for name in PUSH_COUNTERS},
+            "rate": int(pushed.rate),
+        }
+
+    def error(self) -> str:
+        """What went wrong, one line; to be read after the end."""
+        return str(self._ffi.string(self._lib.cl_relay_error(self._handle)).decode())
+
+    def set_running(self) -> None:
+        """The restored task runs at the destination."""
+        self._lib.cl_relay_set_running(self._handle)
+
+    def commit(self, force: bool) -> bool:
+        """Ask to end the dump with success; False if not every page has arrived."""
+        return bool(self._lib.cl_relay_commit(self._handle, force) == 0)
+
+    def abort(self, force: bool) -> bool:
+        """Ask to roll back; False if the restored task runs."""
+        return bool(self._lib.cl_relay_abort(self._handle, force) == 0)
+
+    def drop_client(self) -> None:
+        """Close the client's connections, as if they had been lost."""
+        self._lib.cl_relay_drop_client(self._handle)
+        self._lib.cl_serve_drop_client(self._serve)
+
+    def set_rate(self, rate: int) -> None:
+        """Pages may take so many bytes per second from now on; 0: no limit."""
+        self._lib.cl_serve_set_rate(self._serve, rate)
