@@ -48,6 +48,7 @@ OWN_OPTIONS: dict[str, str] = {
     "max-in-flight": NEEDS_VALUE,
     "reconnect-seconds": NEEDS_VALUE,
     "push": MAY_HAVE_VALUE,
+    "tls-psk": NEEDS_VALUE,
 }
 
 SHORT_OPTIONS: dict[str, str] = {
@@ -102,6 +103,7 @@ criu-lazy's own options:
                         while the task waits (default: 0, fail at once); for criu-lazy page-server only
   --push[=STREAMS]      ask the page server to push, on so many background connections (default: 2, at most 16);
                         one that can't, as criu's, answers requests as without it
+  --tls-psk FILE        TLS 1.3 with the page server by the key in FILE (hexadecimal) that criu-lazy page-server has too
   --no-collapse         don't give huge pages back to the task's memory after the last page came"""
 
 
@@ -131,6 +133,7 @@ class Options:
         self.tls_cert: str | None = None
         self.tls_key: str | None = None
         self.tls_no_cn_verify = False
+        self.tls_psk: str | None = None  # a file
         self.stats_fd = -1
         self.collapse = True
         self.workers = 0  # 0: by the number of CPUs
@@ -182,7 +185,7 @@ _ENUMERATED: dict[str, tuple[tuple[str, ...], bool]] = {
 _NEEDED_IN_VALUE = {"join-ns": ":", "veth-pair": "=", "ext-mount-map": ":"}
 _TEXTS = {
     "images-dir", "work-dir", "prev-images-dir", "log-file", "pidfile", "address",
-    "tls-cacert", "tls-cacrl", "tls-cert", "tls-key",
+    "tls-cacert", "tls-cacrl", "tls-cert", "tls-key", "tls-psk",
 }  # fmt: skip
 _FLAGS = {
     "daemon", "page-server", "auto-dedup", "tls", "tls-no-cn-verify",

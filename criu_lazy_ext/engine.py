@@ -80,18 +80,20 @@ class Engine:
     def set_tls(
         self,
         *,
-        ca_cert: str | None,
-        ca_crl: str | None,
-        cert: str | None,
-        key: str | None,
-        host: str | None,
-        no_cn_verify: bool,
+        ca_cert: str | None = None,
+        ca_crl: str | None = None,
+        cert: str | None = None,
+        key: str | None = None,
+        host: str | None = None,
+        no_cn_verify: bool = False,
+        key_hex: str | None = None,
     ) -> None:
         """Load what TLS to the page server needs, before set_remote; None: criu's default file, or no host to check.
 
+        `key_hex`: instead of certificates, a key that both sides know.
         Raises EngineError for a file that can't be used, or if the engine was built without TLS.
         """
-        paths = {"ca_cert": ca_cert, "ca_crl": ca_crl, "cert": cert, "key": key, "host": host}
+        paths = {"ca_cert": ca_cert, "ca_crl": ca_crl, "cert": cert, "key": key, "host": host, "key_hex": key_hex}
         texts = {name: self._ffi.new("char[]", os.fsencode(text)) for name, text in paths.items() if text is not None}
         config = self._ffi.new("struct cl_tls_config *", texts)
         config.no_cn_verify = no_cn_verify

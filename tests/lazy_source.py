@@ -43,8 +43,8 @@ def eventually(condition: Callable[[], Any], what: str, seconds: float = 30.0) -
     raise AssertionError(f"not within {seconds} s: {what}")
 
 
-def connect_inside(host: Any, port: int) -> socket.socket:
-    """A TCP connection to 127.0.0.1:port of the host's network namespace."""
+def connect_inside(host: Any, port: int, address: str = "127.0.0.1") -> socket.socket:
+    """A TCP connection to address:port from the host's network namespace."""
     result: list[socket.socket | OSError] = []
 
     def inside() -> None:
@@ -53,7 +53,7 @@ def connect_inside(host: Any, port: int) -> socket.socket:
                 result.append(OSError(ctypes.get_errno(), "setns"))
                 return
         try:
-            result.append(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS))
+            result.append(socket.create_connection((address, port), timeout=PATIENCE_SECONDS))
         except OSError as error:
             result.append(error)
 

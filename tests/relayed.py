@@ -36,10 +36,12 @@ class Relayed:
     daemon: HostProcess
     resumed: float
     stats_path: Path
+    server_options: list[str]
+    last_state: dict[str, Any] = dataclasses.field(default_factory=dict)  # the page server's, before the commit
 
-    def op(self, op: str) -> dict[str, Any]:
+    def op(self, op: str, *options: str) -> dict[str, Any]:
         """Ask the page server."""
-        done = self.tb.src.run(["criu-lazy", "page-server", "--control", CONTROL, "--op", op])
+        done = self.tb.src.run(["criu-lazy", "page-server", "--control", CONTROL, "--op", op, *options])
         return dict(json.loads(done.stdout))
 
     def stats(self) -> dict[str, Any]:
@@ -73,14 +75,15 @@ class Relayed:
 
     def resume_server(self, *options: str) -> None:
         """Start another, which takes over from the killed one."""
-        self.server = _page_server(self.tb, "--resume", *options)
+        self.server = _page_server(self.tb, "--resume", *self.server_options, *options)
 
     def complete(self, timeout: float = 120) -> dict[str, Any]:
         """Wait for the last page, commit, check every page; returns the daemon's last counters."""
         assert self.daemon.wait(timeout) == 0, self.daemon_log()
         stats = self.stats()
         assert stats["state"] == "done"
-        assert self.op("state")["state"] == "drained"
+        self.last_state = self.op("state")
+        assert self.last_state["state"] == "drained"
         assert self.op("commit")["state"] == "committed"
         assert self.server.wait(60) == 0
         assert self.dump.wait(60) == 0
@@ -114,8 +117,11 @@ def relayed(
     daemon_options: Sequence[str] = (),
     server_options: Sequence[str] = (),
     on_resume: Callable[[], None] | None = None,
+    push: bool = False,
 ) -> Iterator[Relayed]:
     """Dump a memtask, restore it; it runs, and the page server knows, when the context is entered.
+
+    `push`: the page server can push.
 
     `on_resume` is called as soon as `criu restore` has returned.
     """
@@ -134,7 +140,8 @@ def relayed(
         stack.callback(_end, dumping)
         eventually(lambda: _listens(tb, DUMP_PORT), "the dump listens")
         upstream = ["--upstream", f"127.0.0.1:{DUMP_PORT}", "--wire-version", version]
-        server = _page_server(tb, *upstream, *server_options)
+        both = [*server_options, *(("--tree", str(task.pid), "--images", IMAGES) if push else ())]
+        server = _page_server(tb, *upstream, *both)
         for image in here.iterdir():
             if image.suffix != ".log":
                 shutil.copyfile(image, there / image.name)
@@ -152,7 +159,7 @@ def relayed(
         assert restored.returncode == 0, logs
         if on_resume:
             on_resume()
-        migration = Relayed(tb, task, dumping, server, daemon, resumed, stats_path)
+        migration = Relayed(tb, task, dumping, server, daemon, resumed, stats_path, both)
         stack.callback(lambda: _end(migration.server))
         migration.op("running")
         yield migration

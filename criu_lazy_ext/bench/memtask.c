@@ -3,10 +3,10 @@
  * memtask: a task whose memory can be checked to the last byte, made to be migrated while it works.
  *
  *   memtask --mib N [--threads N] [--mode verify|random|sequential|strided|zipf|idle] [--write-percent N]
- *           [--ops LIST] [--stride PAGES] [--seed N] [--hold] --status FILE
+ *           [--ops LIST] [--stride PAGES] [--seed N] [--hold] [--compressible] --status FILE
  *
  * Contents. Every word of a page is a function of (seed, page, version, word); a page never written, or given
- * back to the kernel, is zero. What each page must hold stands in a table (also migrated) whose entries carry
+ * back to the kernel, is zero. It looks random; with --compressible one word repeats in half of each page. What each page must hold stands in a table (also migrated) whose entries carry
  * their own check sum. A page keeps its number when it is moved, so that a move to a wrong place is seen.
  *
  * Modes. `verify`: each thread owns a share made of every kind of private memory (plain, huge pages, with holes,
@@ -108,6 +108,7 @@ struct zipf {
 struct task {
 	enum mode mode;
 	size_t nr_pages, stride;
+	size_t distinct_words; /* of a page; from there on one word repeats */
 	unsigned int nr_threads, write_percent;
 	bool op_enabled[NR_OPS];
 	bool hold;
@@ -156,8 +157,10 @@ static uint64_t page_base(const struct task *t, size_t page, uint32_t version)
 	return mix(t->seed + mix(page) * 3 + version);
 }
 
-static uint64_t word_at(uint64_t base, size_t word)
+static uint64_t word_at(const struct task *t, uint64_t base, size_t word)
 {
+	if (word >= t->distinct_words)
+		word = t->distinct_words;
 	return mix(base + word * 0xd1342543de82ef95ULL);
 }
 
@@ -189,7 +192,7 @@ static bool check_words(struct task *t, const uint8_t *addr, size_t page, size_t
 	uint64_t base = page_base(t, page, low);
 	const volatile uint64_t *words = (const volatile uint64_t *)(const volatile void *)addr;
 	for (size_t w = first; w < first + count; w++) {
-		uint64_t want = low & STATE_ZERO ? 0 : word_at(base, w);
+		uint64_t want = low & STATE_ZERO ? 0 : word_at(t, base, w);
 		uint64_t got = words[w];
 		if (got == want)
 			continue;
@@ -207,7 +210,7 @@ static void write_page(struct task *t, uint8_t *addr, size_t page)
 	uint64_t base = page_base(t, page, low);
 	uint64_t *words = (uint64_t *)(void *)addr;
 	for (size_t w = 0; w < WORDS; w++)
-		words[w] = word_at(base, w);
+		words[w] = word_at(t, base, w);
 	t->state[page] = make_state(t, page, low);
 }
 
@@ -856,7 +859,8 @@ static const char *parse(struct task *t, int argc, char **argv)
 		{"mode", required_argument, NULL, 'M'},	   {"write-percent", required_argument, NULL, 'w'},
 		{"ops", required_argument, NULL, 'o'},	   {"stride", required_argument, NULL, 'r'},
 		{"seed", required_argument, NULL, 's'},	   {"status", required_argument, NULL, 'f'},
-		{"hold", no_argument, NULL, 'h'},	   {NULL, 0, NULL, 0}};
+		{"hold", no_argument, NULL, 'h'},	   {"compressible", no_argument, NULL, 'c'},
+		{NULL, 0, NULL, 0}};
 	uint64_t n;
 	int c, name;
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -899,6 +903,9 @@ static const char *parse(struct task *t, int argc, char **argv)
 			break;
 		case 'h':
 			t->hold = true;
+			break;
+		case 'c':
+			t->distinct_words = PAGE / sizeof(uint64_t) / 2;
 			break;
 		default:
 			return "wrong option";
@@ -1013,6 +1020,7 @@ static int run(struct task *t, int ready_fd)
 int main(int argc, char **argv)
 {
 	static struct task task = {.nr_threads = 4, .write_percent = UNSET, .stride = 16, .seed = 1,
+				   .distinct_words = PAGE / sizeof(uint64_t),
 				   .error_lock = PTHREAD_MUTEX_INITIALIZER};
 	const char *problem = parse(&task, argc, argv);
 	if (problem != NULL)
