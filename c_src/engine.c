@@ -13,13 +13,13 @@
 #include <unistd.h>
 
 #include "bits.h"
+#include "fds.h"
 #include "pages_local.h"
 #include "precedence.h"
 #include "uffd.h"
 #include "wire.h"
 
 enum {
-	RESTORE_FINISHED = 0x52535446,    /* what criu restore sends when all tasks are restored */
 	DEFAULT_IN_FLIGHT = 16 << 20,
 	REQUESTS_A_SEND = 128,
 	EPOLL_EVENTS = 64,
@@ -53,6 +53,7 @@ struct cl_engine *cl_engine_new(const struct cl_config *config, const char **err
 	engine->epoll_fd = -1;
 	engine->restore_fd = -1;
 	engine->remote.fd = -1;
+	engine->holder = CL_NO_HOLDER;
 	engine->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (engine->wake_fd >= 0)
 		engine->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -519,32 +520,9 @@ static void join_workers(struct cl_engine *engine)
 /* Exactly `size` bytes from the restore, with a descriptor if fd isn't NULL. 1, 0 at the end of file, -errno. */
 static int receive_exactly(int socket, void *data, size_t size, int *fd)
 {
-	union {
-		char bytes[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control;
-	struct iovec part = { .iov_base = data, .iov_len = size };
-	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
-	struct cmsghdr *header;
-	ssize_t got;
+	long got = cl_fds_receive(socket, data, size, MSG_WAITALL, fd, fd ? 1 : 0);
 
-	if (fd) {
-		*fd = -1;
-		message.msg_control = &control;
-		message.msg_controllen = sizeof(control);
-	}
-	do
-		got = recvmsg(socket, &message, MSG_WAITALL | MSG_CMSG_CLOEXEC);
-	while (got < 0 && errno == EINTR);
-	if (got < 0)
-		return -errno;
-	if (fd) {
-		header = CMSG_FIRSTHDR(&message);
-		if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
-		    header->cmsg_len == CMSG_LEN(sizeof(int)))
-			memcpy(fd, CMSG_DATA(header), sizeof(int));
-	}
-	return (size_t)got == size ? 1 : got == 0 ? 0 : -EPROTO;
+	return got < 0 ? (int)got : (size_t)got == size ? 1 : got == 0 ? 0 : -EPROTO;
 }
 
 static int add_space(struct cl_engine *engine, int32_t pid, int uffd)
@@ -553,6 +531,7 @@ static int add_space(struct cl_engine *engine, int32_t pid, int uffd)
 	struct cl_space *space;
 	int ret;
 
+	cl_holder_add(&engine->holder, (uint64_t)uffd, uffd);
 	if (!image) {
 		close(uffd);
 		cl_engine_fail(engine, -EPIPE, "criu restore handed over task %d, which is not in the images", pid);
@@ -575,6 +554,13 @@ static int add_space(struct cl_engine *engine, int32_t pid, int uffd)
 	return ret;
 }
 
+/* Close what is watched. The holder may have it open still, so epoll must be told. */
+static void close_watched(struct cl_engine *engine, int fd)
+{
+	(void)epoll_ctl(engine->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+	close(fd);
+}
+
 /* All tasks are restored: what no task asked for is not needed; background transfer may run. */
 static void restore_finished(struct cl_engine *engine)
 {
@@ -583,6 +569,7 @@ static void restore_finished(struct cl_engine *engine)
 	int source;
 
 	engine->restored = true;
+	cl_holder_restored(&engine->holder);
 	for (image = engine->images; image; image = image->next) {
 		for (source = 0; source < CL_SOURCES && !image->spaces; source++)
 			while (cl_image_take(image, source, 0, false, image->nr_pages, &index))
@@ -591,7 +578,7 @@ static void restore_finished(struct cl_engine *engine)
 			engine->stats.dropped_pages += image->nr_pages;
 	}
 	cl_log(&engine->log, CL_LOG_INFO, "restore finished, background transfer starts");
-	close(engine->restore_fd);
+	close_watched(engine, engine->restore_fd);
 	engine->restore_fd = -1;
 	cl_flow_fault(&engine->flow, cl_now_us());
 	cl_engine_watch_connections(engine);
@@ -613,7 +600,7 @@ static void handle_restore(struct cl_engine *engine)
 	if (ret <= 0) {
 		cl_engine_fail(engine, -EPIPE, "criu restore ended before all tasks were restored%s%s",
 			       ret < 0 ? ": " : "", ret < 0 ? strerror(-ret) : "");
-	} else if (pid == RESTORE_FINISHED) {
+	} else if (pid == CL_RESTORE_FINISHED) {
 		restore_finished(engine);
 	} else if (pid > 0) {
 		pthread_mutex_unlock(&engine->lock);
@@ -653,7 +640,8 @@ static bool retire_finished(struct cl_engine *engine)
 			engine->stats.address_spaces--;
 			pthread_mutex_unlock(&engine->lock);
 			/* This unregisters its memory: from now on its faults are the kernel's own business. */
-			close(uffd);
+			cl_holder_release(&engine->holder, (uint64_t)uffd);
+			close_watched(engine, uffd);
 			cl_log(&engine->log, CL_LOG_INFO, "task %d: complete", space->pid);
 			pthread_mutex_lock(&engine->lock);
 		}
@@ -698,7 +686,8 @@ static void abandon_spaces(struct cl_engine *engine)
 				continue;
 			if (engine->restored)
 				poison(engine, space);
-			close(space->uffd);
+			cl_holder_release(&engine->holder, (uint64_t)space->uffd);
+			close_watched(engine, space->uffd);
 			space->uffd = -1;
 			cl_space_retire(space);
 		}
@@ -799,6 +788,19 @@ static void say_close(struct cl_engine *engine)
 	pthread_mutex_unlock(&engine->lock);
 }
 
+/* Before there are threads. Where there is none, only a kill is worse: no reason not to serve. */
+static void start_holder(struct cl_engine *engine)
+{
+	int ret;
+
+	if (!engine->stats.total_pages)
+		return;
+	ret = cl_holder_start(&engine->holder, &engine->log, engine->restore_fd);
+	if (ret < 0)
+		cl_log(&engine->log, CL_LOG_WARN, "no process can be started that guards the tasks should this one be killed: "
+		       "%s", strerror(-ret));
+}
+
 static int agree_to_push(struct cl_engine *engine)
 {
 	const char *why = NULL;
@@ -829,8 +831,10 @@ int cl_engine_run(struct cl_engine *engine, int restore_fd)
 		ret = agree_to_push(engine);
 	if (ret == 0)
 		ret = send_byte_ahead(engine);
-	if (ret == 0)
+	if (ret == 0) {
+		start_holder(engine);
 		ret = start_workers(engine);
+	}
 	if (ret == 0 && engine->push.on)
 		ret = cl_push_start(engine);
 	if (ret < 0) {
@@ -848,6 +852,7 @@ int cl_engine_run(struct cl_engine *engine, int restore_fd)
 		(void)cl_remote_roll_back(&engine->remote);
 	}
 	abandon_spaces(engine);
+	cl_holder_end(&engine->holder);
 	if (engine->restore_fd >= 0) {
 		close(engine->restore_fd);
 		engine->restore_fd = -1;

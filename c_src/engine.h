@@ -38,6 +38,7 @@
 
 #include "criu_lazy.h"
 #include "flow.h"
+#include "holder.h"
 #include "log.h"
 #include "pages_push.h"
 #include "pages_remote.h"
@@ -58,6 +59,7 @@ struct cl_engine {
 	struct cl_flow flow;
 	struct cl_remote remote;
 	struct cl_push push;    /* off with a stock server */
+	struct cl_holder holder; /* the events thread's */
 	struct cl_tls_credentials *tls; /* NULL: the page server is spoken to in plain */
 	struct cl_stats stats;
 	struct cl_image *images;

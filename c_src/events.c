@@ -73,8 +73,10 @@ static void apply_fork(struct cl_engine *engine, struct cl_space *parent, int uf
 
 	engine->stats.events_fork++;
 	if (ret < 0) {
-		if (!child)
+		if (!child) {
+			cl_holder_release(&engine->holder, (uint64_t)uffd);
 			close(uffd);
+		}
 		cl_engine_fail(engine, ret, "task %d: following its fork: %s", parent->pid, strerror(-ret));
 		return;
 	}
@@ -259,6 +261,10 @@ static bool read_batch(struct cl_engine *engine, struct cl_space *space)
 	bool settled;
 
 	nr_events = cl_uffd_read(space->uffd, events, EVENTS);
+	/* A killed process takes children forked just now along, until the holder knows them. */
+	for (i = 0; i < nr_events; i++)
+		if (events[i].event == UFFD_EVENT_FORK)
+			cl_holder_add(&engine->holder, events[i].arg.fork.ufd, (int)events[i].arg.fork.ufd);
 	now_us = cl_now_us();
 	pthread_mutex_lock(&engine->lock);
 	for (i = 0; i < nr_events; i++)

@@ -76,6 +76,14 @@ int cl_uffd_has(int uffd, uint64_t address, uint64_t length)
 	return 1;
 }
 
+bool cl_uffd_is_alive(int uffd)
+{
+	/* Whatever is there, or isn't: nothing is installed (see above). */
+	struct uffdio_continue probe = { .range = { .start = 1 << 30, .len = 4096 } };
+
+	return ioctl(uffd, UFFDIO_CONTINUE, &probe) >= 0 || (errno != ESRCH && errno != ENOSPC);
+}
+
 int cl_uffd_poison(int uffd, uint64_t address, uint64_t length, uint64_t *done_bytes)
 {
 	struct uffdio_poison poison = { .range = { .start = address, .len = length } };

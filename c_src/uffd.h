@@ -44,6 +44,9 @@ bool cl_uffd_is_changing(int uffd);
  */
 int cl_uffd_has(int uffd, uint64_t address, uint64_t length);
 
+/* Whether the address space exists still: not once all its threads have exited or called execve. */
+bool cl_uffd_is_alive(int uffd);
+
 /* Accesses to the range raise SIGBUS from now on (Linux >= 6.6; -EINVAL before). */
 int cl_uffd_poison(int uffd, uint64_t address, uint64_t length, uint64_t *done_bytes);
 

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * holder: keeps the restored tasks waiting, not reading zeroes, when the daemon is killed.
+ *
+ * The kernel takes the end of the last descriptor of a userfaultfd for "no more pages will come": what is missing reads
+ * as zeroes from then on. So a second, tiny process, the holder, has every userfaultfd open too. The engine tells it of
+ * each one that comes and of each that is not needed any more. When the engine's end of their channel closes without a
+ * good-bye, the daemon was killed. Then the holder
+ *   - lets go of everything at once if the restore isn't finished: no task runs yet, and the restore must fail. What is
+ *     not read yet of the restore's connection tells, once that is shut down: nobody can finish unseen;
+ *   - else keeps the descriptors, says so in the daemon's log, and ends when the tasks are gone.
+ * One window is left: a userfaultfd on its way between two system calls of the events thread (from the kernel, or from
+ * criu restore, to the holder).
+ *
+ * All calls are the events thread's, or of the one thread before and after. A holder that is lost is missed with one
+ * warning; the engine goes on without.
+ */
+#ifndef CL_HOLDER_H
+#define CL_HOLDER_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "log.h"
+
+struct cl_holder {
+	int channel;              /* -1: there is none, and the calls below do nothing */
+	pid_t pid;
+	const struct cl_log *log;
+};
+
+#define CL_NO_HOLDER ((struct cl_holder){ .channel = -1 })
+
+/* Start the process. restore_fd: what criu restore talks on. 0 or -errno; then holder->channel is -1. */
+int cl_holder_start(struct cl_holder *holder, const struct cl_log *log, int restore_fd);
+
+/* A userfaultfd came; from now on it is known by `key`. */
+void cl_holder_add(struct cl_holder *holder, uint64_t key, int uffd);
+
+/*
+ * It isn't needed any more: the holder closes it. Both that and the caller's own close come before the kernel lets the
+ * memory go; whichever is second.
+ */
+void cl_holder_release(struct cl_holder *holder, uint64_t key);
+
+/* The restored tasks run. */
+void cl_holder_restored(struct cl_holder *holder);
+
+/* All is well: the holder closes what it has and ends; returns when it has. */
+void cl_holder_end(struct cl_holder *holder);
+
+#endif
