@@ -54,6 +54,7 @@ struct cl_engine *cl_engine_new(const struct cl_config *config, const char **err
 	engine->restore_fd = -1;
 	engine->remote.fd = -1;
 	engine->holder = CL_NO_HOLDER;
+	engine->ledger = CL_NO_LEDGER;
 	engine->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (engine->wake_fd >= 0)
 		engine->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -87,11 +88,14 @@ void cl_engine_free(struct cl_engine *engine)
 		free(image->pages);
 		cl_image_free(image);
 	}
+	cl_holder_leave(&engine->holder); /* an heir that never ran */
 	cl_tls_free(engine->remote.tls);
 	cl_tls_credentials_free(engine->tls);
 	if (engine->remote.fd >= 0)
 		close(engine->remote.fd);
 	cl_schedule_free(&engine->schedule);
+	if (engine->ledger.fd >= 0)
+		close(engine->ledger.fd);
 	pthread_cond_destroy(&engine->gate);
 	pthread_cond_destroy(&engine->work);
 	pthread_mutex_destroy(&engine->lock);
@@ -531,7 +535,7 @@ static int add_space(struct cl_engine *engine, int32_t pid, int uffd)
 	struct cl_space *space;
 	int ret;
 
-	cl_holder_add(&engine->holder, (uint64_t)uffd, uffd);
+	cl_holder_add(&engine->holder, cl_holder_key(&engine->holder, uffd), uffd);
 	if (!image) {
 		close(uffd);
 		cl_engine_fail(engine, -EPIPE, "criu restore handed over task %d, which is not in the images", pid);
@@ -543,6 +547,8 @@ static int add_space(struct cl_engine *engine, int32_t pid, int uffd)
 		cl_engine_fail(engine, -ENOMEM, "task %d: no memory for its page table", pid);
 		return -1;
 	}
+	space->key = cl_holder_key(&engine->holder, uffd);
+	cl_engine_enter(engine, space);
 	engine->stats.address_spaces++;
 	/* Pages of the image outside any VMA were dropped at once. */
 	engine->stats.dropped_pages += image->nr_pages - space->nr_missing;
@@ -577,8 +583,9 @@ static void restore_finished(struct cl_engine *engine)
 		if (!image->spaces)
 			engine->stats.dropped_pages += image->nr_pages;
 	}
-	cl_log(&engine->log, CL_LOG_INFO, "restore finished, background transfer starts");
-	close_watched(engine, engine->restore_fd);
+	cl_log(&engine->log, CL_LOG_INFO, "%s, background transfer starts", engine->resumed ? "taken over" : "restore finished");
+	if (engine->restore_fd >= 0)
+		close_watched(engine, engine->restore_fd);
 	engine->restore_fd = -1;
 	cl_flow_fault(&engine->flow, cl_now_us());
 	cl_engine_watch_connections(engine);
@@ -640,7 +647,8 @@ static bool retire_finished(struct cl_engine *engine)
 			engine->stats.address_spaces--;
 			pthread_mutex_unlock(&engine->lock);
 			/* This unregisters its memory: from now on its faults are the kernel's own business. */
-			cl_holder_release(&engine->holder, (uint64_t)uffd);
+			cl_holder_release(&engine->holder, space->key);
+			cl_ledger_forget(&engine->ledger, space);
 			close_watched(engine, uffd);
 			cl_log(&engine->log, CL_LOG_INFO, "task %d: complete", space->pid);
 			pthread_mutex_lock(&engine->lock);
@@ -686,7 +694,8 @@ static void abandon_spaces(struct cl_engine *engine)
 				continue;
 			if (engine->restored)
 				poison(engine, space);
-			cl_holder_release(&engine->holder, (uint64_t)space->uffd);
+			cl_holder_release(&engine->holder, space->key);
+			cl_ledger_forget(&engine->ledger, space);
 			close_watched(engine, space->uffd);
 			space->uffd = -1;
 			cl_space_retire(space);
@@ -711,7 +720,7 @@ static bool read_unsettled(struct cl_engine *engine)
 static void event_loop(struct cl_engine *engine)
 {
 	struct epoll_event events[EPOLL_EVENTS];
-	bool done = false, unsettled = false;
+	bool done = false, unsettled = engine->resumed; /* as it may be left */
 	uint64_t count;
 	int n, i;
 
@@ -793,9 +802,12 @@ static void start_holder(struct cl_engine *engine)
 {
 	int ret;
 
-	if (!engine->stats.total_pages)
+	if (!engine->stats.total_pages || engine->resumed)
 		return;
-	ret = cl_holder_start(&engine->holder, &engine->log, engine->restore_fd);
+	ret = cl_ledger_new(&engine->ledger);
+	if (ret < 0)
+		cl_engine_no_ledger(engine, ret);
+	ret = cl_holder_start(&engine->holder, &engine->log, engine->restore_fd, engine->ledger.fd);
 	if (ret < 0)
 		cl_log(&engine->log, CL_LOG_WARN, "no process can be started that guards the tasks should this one be killed: "
 		       "%s", strerror(-ret));
@@ -820,16 +832,17 @@ int cl_engine_run(struct cl_engine *engine, int restore_fd)
 	int ret = prepare(engine);
 
 	if (ret < 0) {
-		close(restore_fd);
+		if (restore_fd >= 0)
+			close(restore_fd);
 		return ret;
 	}
 	engine->restore_fd = restore_fd;
 	ret = watch(engine, engine->wake_fd, &engine->wake_fd);
-	if (ret == 0)
+	if (ret == 0 && restore_fd >= 0)
 		ret = watch(engine, restore_fd, &engine->restore_fd);
 	if (ret == 0)
 		ret = agree_to_push(engine);
-	if (ret == 0)
+	if (ret == 0 && !engine->resumed)
 		ret = send_byte_ahead(engine);
 	if (ret == 0) {
 		start_holder(engine);
@@ -842,6 +855,11 @@ int cl_engine_run(struct cl_engine *engine, int restore_fd)
 		engine->failure = ret;
 	} else {
 		cl_take_precedence();
+		if (engine->resumed) {
+			pthread_mutex_lock(&engine->lock);
+			restore_finished(engine);
+			pthread_mutex_unlock(&engine->lock);
+		}
 		event_loop(engine);
 		say_close(engine);
 	}
@@ -850,6 +868,12 @@ int cl_engine_run(struct cl_engine *engine, int restore_fd)
 	if (engine->failure && engine->has_remote && !engine->restored && !engine->push.on) {
 		cl_log(&engine->log, CL_LOG_INFO, "no task runs here yet: telling the source to let its tasks run on");
 		(void)cl_remote_roll_back(&engine->remote);
+	}
+	/* An heir that never got a page has not made anything better or worse: another may do. */
+	if (engine->resumed && engine->failure && engine->failure != -ECANCELED && !engine->stats.received_bytes) {
+		cl_log(&engine->log, CL_LOG_ERROR, "the tasks go on waiting for a daemon that takes over");
+		cl_holder_leave(&engine->holder);
+		return engine->failure;
 	}
 	abandon_spaces(engine);
 	cl_holder_end(&engine->holder);

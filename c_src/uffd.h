@@ -32,6 +32,9 @@ int cl_uffd_zero(int uffd, uint64_t address, uint64_t length, uint64_t *done_byt
 
 int cl_uffd_wake(int uffd, uint64_t address, uint64_t length);
 
+/* Wake all threads that wait, wherever. 0 or -errno. */
+int cl_uffd_wake_all(int uffd);
+
 /*
  * Whether the address space is changing: events are pending, or a thread doesn't know yet that its event was read.
  * Then copies fail with -EAGAIN.

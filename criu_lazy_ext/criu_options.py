@@ -48,6 +48,7 @@ OWN_OPTIONS: dict[str, str] = {
     "max-in-flight": NEEDS_VALUE,
     "reconnect-seconds": NEEDS_VALUE,
     "push": MAY_HAVE_VALUE,
+    "resume": NO_VALUE,
 }
 
 SHORT_OPTIONS: dict[str, str] = {
@@ -102,6 +103,8 @@ criu-lazy's own options:
                         while the task waits (default: 0, fail at once); for criu-lazy page-server only
   --push[=STREAMS]      ask the page server to push, on so many background connections (default: 2, at most 16);
                         one that can't, as criu's, answers requests as without it
+  --resume              go on where a daemon was killed (same -D, -W, page server) once its restored task ran; for
+                        criu-lazy page-server, or images that have all pages
   --no-collapse         don't give huge pages back to the task's memory after the last page came"""
 
 
@@ -136,6 +139,7 @@ class Options:
         self.workers = 0  # 0: by the number of CPUs
         self.max_in_flight_bytes = 0  # 0: the engine's default
         self.reconnect_seconds = 0
+        self.resume = False
         self.push_streams = 0  # 0: the page server isn't asked to push
         self.ignored: list[str] = []  # given, but without meaning for lazy-pages
         # Only to refuse what criu refuses:
@@ -220,6 +224,8 @@ def _apply(options: Options, name: str, value: str | None, shown: str) -> None:
         options.close_fds.append(atoi(text))
     elif name == "no-collapse":
         options.collapse = False
+    elif name == "resume":
+        options.resume = True
     elif name == "workers":
         options.workers = _positive(shown, text)
     elif name == "max-in-flight":

@@ -137,3 +137,11 @@ def test_engine_under_a_task_that_never_holds_still(build, task: str, seed: int,
         "1" if source == "local" else "0",
         "1" if task == "churning" else "0",
     )
+
+
+@needs_userfaultfd_events
+@pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan", "tsan"])
+@pytest.mark.parametrize("task", ["mixed", "churning"])
+def test_engines_killed_at_any_moment_are_succeeded_without_a_wrong_byte(build, task: str, sanitizer: str) -> None:
+    program = build("stress_task", "plain")
+    run(build("stress_takeover", sanitizer), program, "2", "1", "1" if task == "churning" else "0")

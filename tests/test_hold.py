@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 from lazy_source import eventually
-from relayed import Relayed, relayed
+from relayed import DIRECTORY, IMAGES, PORT, Relayed, relayed
 
 from criu_lazy_ext.testbed import Testbed
 
 TASK = ("--mib", "128", "--threads", "2", "--ops", "all")
 HOLDER = "criu-lazy-hold"
+OTHER_IMAGES = f"{DIRECTORY}/others"
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +31,6 @@ def hosts() -> Iterator[Testbed]:
 def holders(tb: Testbed) -> list[int]:
     """Pids, within the host, of the holders there."""
     return [int(word) for word in tb.dst.run(["pgrep", "-x", HOLDER], check=False).stdout.split()]
-
-
-def kill_daemon(migration: Relayed) -> None:
-    pid = migration.daemon.inner_pid()
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
-    migration.daemon.wait(30)
 
 
 def wrong_memory(tb: Testbed, migration: Relayed) -> str:
@@ -63,7 +57,7 @@ def test_a_killed_daemon_leaves_the_task_waiting_and_no_byte_wrong(hosts: Testbe
     with relayed(hosts, TASK) as migration:
         migration.until_share(0.3)
         assert len(holders(hosts)) == 1
-        kill_daemon(migration)
+        migration.kill_daemon()
         eventually(lambda: threads_in_faults(hosts, migration), "the task waits for a page")
         time.sleep(1)
         assert threads_in_faults(hosts, migration)
@@ -102,3 +96,47 @@ def test_a_lost_holder_is_missed_with_one_warning(hosts: Testbed) -> None:
         hosts.dst.run(["kill", "-KILL", *map(str, holders(hosts))])
         migration.complete()
         assert migration.daemon_log().count("the process that guards the tasks is lost") == 1
+
+
+def test_a_daemon_killed_three_times_and_resumed_loses_no_page(hosts: Testbed) -> None:
+    with relayed(hosts, TASK) as migration:
+        for i in range(3):
+            migration.until_share(0.25 * i + 0.1)
+            migration.kill_daemon()
+            migration.resume_daemon()
+            migration.until(lambda s: s["received_bytes"] > 0, "it goes on")
+        migration.complete()
+        assert not holders(hosts)
+
+
+def test_what_does_not_fit_is_refused_and_the_tasks_wait_on(hosts: Testbed) -> None:
+    with relayed(hosts, TASK) as migration:
+        migration.until_share(0.2)
+        migration.kill_daemon()
+        eventually(lambda: "the daemon was killed" in migration.daemon_log(), "the holder has noticed")
+        hosts.dst.run(["cp", "-r", IMAGES, OTHER_IMAGES])
+        for pagemap in (hosts.dst.root / OTHER_IMAGES.lstrip("/")).glob("pagemap-*.img"):
+            pagemap.write_bytes(without_last_entry(pagemap.read_bytes()))
+        command = ["criu-lazy", "lazy-pages", "--resume", "--page-server", "--address", hosts.src.address, "-W", IMAGES]
+        refused = hosts.dst.run([*command, "--port", str(PORT), "-D", OTHER_IMAGES], check=False)
+        assert refused.returncode == 1
+        assert "these are not the images that the daemon served" in refused.stderr
+        refused = hosts.dst.run([*command, "--port", "1", "-D", IMAGES], check=False)
+        assert refused.returncode == 1
+        assert "can't connect to the page server" in refused.stderr
+        (left_behind,) = (hosts.dst.root / IMAGES.lstrip("/")).glob("*hold.socket")
+        assert left_behind.stat().st_mode & 0o777 == 0o600
+        migration.resume_daemon()
+        migration.complete()
+        assert not left_behind.exists()
+        nothing = hosts.dst.run([*command, "--port", str(PORT), "-D", IMAGES], check=False)
+        assert nothing.returncode == 1
+        assert "nothing to resume" in nothing.stderr
+
+
+def without_last_entry(pagemap: bytes) -> bytes:
+    """A pagemap image: two magic numbers, then records with their length before them."""
+    at, last = 8, 8
+    while at < len(pagemap):
+        last, at = at, at + 4 + int.from_bytes(pagemap[at : at + 4], "little")
+    return pagemap[:last]

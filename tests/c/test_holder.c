@@ -55,7 +55,7 @@ static void daemon_until_killed(enum moment moment, int restore, int uffd, struc
 	struct cl_holder holder;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	CHECK(cl_holder_start(&holder, &log, restore) == 0);
+	CHECK(cl_holder_start(&holder, &log, restore, -1) == 0);
 	notes->holder = holder.pid;
 	if (moment != TASK_UNREAD)
 		cl_holder_add(&holder, 1, uffd);
