@@ -133,10 +133,12 @@ def relayed(
     daemon_options: Sequence[str] = (),
     server_options: Sequence[str] = (),
     on_resume: Callable[[], None] | None = None,
+    *,
+    pushing: bool = False,
 ) -> Iterator[Relayed]:
     """Dump a memtask, restore it; it runs, and the page server knows, when the context is entered.
 
-    `on_resume` is called as soon as `criu restore` has returned.
+    `on_resume` is called as soon as `criu restore` has returned. `pushing`: the page server would push, if asked to.
     """
     for host in (tb.src, tb.dst):
         host.run(["sh", "-c", f"rm -rf {DIRECTORY} && mkdir -p {IMAGES}"])
@@ -153,6 +155,8 @@ def relayed(
         stack.callback(_end, dumping)
         eventually(lambda: _listens(tb, DUMP_PORT), "the dump listens")
         upstream = ["--upstream", f"127.0.0.1:{DUMP_PORT}", "--wire-version", version]
+        if pushing:
+            upstream += ["--images", IMAGES, "--tree", str(task.pid)]
         server = _page_server(tb, *upstream, *server_options)
         for image in here.iterdir():
             if image.suffix != ".log":

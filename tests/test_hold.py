@@ -98,13 +98,15 @@ def test_a_lost_holder_is_missed_with_one_warning(hosts: Testbed) -> None:
         assert migration.daemon_log().count("the process that guards the tasks is lost") == 1
 
 
-def test_a_daemon_killed_three_times_and_resumed_loses_no_page(hosts: Testbed) -> None:
-    with relayed(hosts, TASK) as migration:
+@pytest.mark.parametrize("options", [(), ("--push=2",)], ids=["asking", "pushed-to"])
+def test_a_daemon_killed_three_times_and_resumed_loses_no_page(hosts: Testbed, options: tuple[str, ...]) -> None:
+    with relayed(hosts, TASK, options, pushing=bool(options)) as migration:
         for i in range(3):
             migration.until_share(0.25 * i + 0.1)
             migration.kill_daemon()
-            migration.resume_daemon()
+            migration.resume_daemon(*options)
             migration.until(lambda s: s["received_bytes"] > 0, "it goes on")
+            assert bool(migration.stats()["push_streams"]) == bool(options)
         migration.complete()
         assert not holders(hosts)
 
