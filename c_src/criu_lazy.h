@@ -113,10 +113,19 @@ int cl_engine_set_tls(struct cl_engine *engine, const struct cl_tls_config *tls)
 int cl_engine_set_remote(struct cl_engine *engine, int remote_fd);
 
 /*
+ * Instead of a restore: go on where a daemon was that was killed once the restored tasks ran. holder_fd is connected to
+ * the holder's socket (CL_HOLDER_SOCKET, seqpacket, in that daemon's working directory), owned by the engine from then
+ * on. After cl_engine_add_task of the same images, before cl_engine_set_remote. On failure the tasks go on waiting for
+ * another to take over: -ESTALE (other images), -EPERM (another user's), -EPROTO, -EBADMSG or another errno.
+ */
+int cl_engine_take_over(struct cl_engine *engine, int holder_fd);
+
+/*
  * Serve the restore that is connected at restore_fd (owned by the engine from then on). Returns 0 when every
  * page of every task arrived (the page server was told CLOSE) or there was nothing to do; -ECANCELED after
  * cl_engine_stop(); -EPIPE when the restore failed or its connection ended early; -EIO when the page server
- * was lost (and, with reconnect_us, did not come back in time) or broke the protocol.
+ * was lost (and, with reconnect_us, did not come back in time) or broke the protocol. After cl_engine_take_over,
+ * restore_fd is -1; and if it fails before any page came, the tasks go on waiting for another to take over.
  */
 int cl_engine_run(struct cl_engine *engine, int restore_fd);
 

@@ -13,13 +13,13 @@
 #include <unistd.h>
 
 #include "bits.h"
+#include "fds.h"
 #include "pages_local.h"
 #include "precedence.h"
 #include "uffd.h"
 #include "wire.h"
 
 enum {
-	RESTORE_FINISHED = 0x52535446,    /* what criu restore sends when all tasks are restored */
 	DEFAULT_IN_FLIGHT = 16 << 20,
 	REQUESTS_A_SEND = 128,
 	EPOLL_EVENTS = 64,
@@ -53,6 +53,8 @@ struct cl_engine *cl_engine_new(const struct cl_config *config, const char **err
 	engine->epoll_fd = -1;
 	engine->restore_fd = -1;
 	engine->remote.fd = -1;
+	engine->holder = CL_NO_HOLDER;
+	engine->ledger = CL_NO_LEDGER;
 	engine->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (engine->wake_fd >= 0)
 		engine->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -86,11 +88,14 @@ void cl_engine_free(struct cl_engine *engine)
 		free(image->pages);
 		cl_image_free(image);
 	}
+	cl_holder_leave(&engine->holder); /* an heir that never ran */
 	cl_tls_free(engine->remote.tls);
 	cl_tls_credentials_free(engine->tls);
 	if (engine->remote.fd >= 0)
 		close(engine->remote.fd);
 	cl_schedule_free(&engine->schedule);
+	if (engine->ledger.fd >= 0)
+		close(engine->ledger.fd);
 	pthread_cond_destroy(&engine->gate);
 	pthread_cond_destroy(&engine->work);
 	pthread_mutex_destroy(&engine->lock);
@@ -519,32 +524,9 @@ static void join_workers(struct cl_engine *engine)
 /* Exactly `size` bytes from the restore, with a descriptor if fd isn't NULL. 1, 0 at the end of file, -errno. */
 static int receive_exactly(int socket, void *data, size_t size, int *fd)
 {
-	union {
-		char bytes[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control;
-	struct iovec part = { .iov_base = data, .iov_len = size };
-	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
-	struct cmsghdr *header;
-	ssize_t got;
+	long got = cl_fds_receive(socket, data, size, MSG_WAITALL, fd, fd ? 1 : 0);
 
-	if (fd) {
-		*fd = -1;
-		message.msg_control = &control;
-		message.msg_controllen = sizeof(control);
-	}
-	do
-		got = recvmsg(socket, &message, MSG_WAITALL | MSG_CMSG_CLOEXEC);
-	while (got < 0 && errno == EINTR);
-	if (got < 0)
-		return -errno;
-	if (fd) {
-		header = CMSG_FIRSTHDR(&message);
-		if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
-		    header->cmsg_len == CMSG_LEN(sizeof(int)))
-			memcpy(fd, CMSG_DATA(header), sizeof(int));
-	}
-	return (size_t)got == size ? 1 : got == 0 ? 0 : -EPROTO;
+	return got < 0 ? (int)got : (size_t)got == size ? 1 : got == 0 ? 0 : -EPROTO;
 }
 
 static int add_space(struct cl_engine *engine, int32_t pid, int uffd)
@@ -553,6 +535,7 @@ static int add_space(struct cl_engine *engine, int32_t pid, int uffd)
 	struct cl_space *space;
 	int ret;
 
+	cl_holder_add(&engine->holder, cl_holder_key(&engine->holder, uffd), uffd);
 	if (!image) {
 		close(uffd);
 		cl_engine_fail(engine, -EPIPE, "criu restore handed over task %d, which is not in the images", pid);
@@ -564,6 +547,8 @@ static int add_space(struct cl_engine *engine, int32_t pid, int uffd)
 		cl_engine_fail(engine, -ENOMEM, "task %d: no memory for its page table", pid);
 		return -1;
 	}
+	space->key = cl_holder_key(&engine->holder, uffd);
+	cl_engine_enter(engine, space);
 	engine->stats.address_spaces++;
 	/* Pages of the image outside any VMA were dropped at once. */
 	engine->stats.dropped_pages += image->nr_pages - space->nr_missing;
@@ -575,6 +560,13 @@ static int add_space(struct cl_engine *engine, int32_t pid, int uffd)
 	return ret;
 }
 
+/* Close what is watched. The holder may have it open still, so epoll must be told. */
+static void close_watched(struct cl_engine *engine, int fd)
+{
+	(void)epoll_ctl(engine->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+	close(fd);
+}
+
 /* All tasks are restored: what no task asked for is not needed; background transfer may run. */
 static void restore_finished(struct cl_engine *engine)
 {
@@ -583,6 +575,7 @@ static void restore_finished(struct cl_engine *engine)
 	int source;
 
 	engine->restored = true;
+	cl_holder_restored(&engine->holder);
 	for (image = engine->images; image; image = image->next) {
 		for (source = 0; source < CL_SOURCES && !image->spaces; source++)
 			while (cl_image_take(image, source, 0, false, image->nr_pages, &index))
@@ -590,8 +583,9 @@ static void restore_finished(struct cl_engine *engine)
 		if (!image->spaces)
 			engine->stats.dropped_pages += image->nr_pages;
 	}
-	cl_log(&engine->log, CL_LOG_INFO, "restore finished, background transfer starts");
-	close(engine->restore_fd);
+	cl_log(&engine->log, CL_LOG_INFO, "%s, background transfer starts", engine->resumed ? "taken over" : "restore finished");
+	if (engine->restore_fd >= 0)
+		close_watched(engine, engine->restore_fd);
 	engine->restore_fd = -1;
 	cl_flow_fault(&engine->flow, cl_now_us());
 	cl_engine_watch_connections(engine);
@@ -613,7 +607,7 @@ static void handle_restore(struct cl_engine *engine)
 	if (ret <= 0) {
 		cl_engine_fail(engine, -EPIPE, "criu restore ended before all tasks were restored%s%s",
 			       ret < 0 ? ": " : "", ret < 0 ? strerror(-ret) : "");
-	} else if (pid == RESTORE_FINISHED) {
+	} else if (pid == CL_RESTORE_FINISHED) {
 		restore_finished(engine);
 	} else if (pid > 0) {
 		pthread_mutex_unlock(&engine->lock);
@@ -653,7 +647,9 @@ static bool retire_finished(struct cl_engine *engine)
 			engine->stats.address_spaces--;
 			pthread_mutex_unlock(&engine->lock);
 			/* This unregisters its memory: from now on its faults are the kernel's own business. */
-			close(uffd);
+			cl_holder_release(&engine->holder, space->key);
+			cl_ledger_forget(&engine->ledger, space);
+			close_watched(engine, uffd);
 			cl_log(&engine->log, CL_LOG_INFO, "task %d: complete", space->pid);
 			pthread_mutex_lock(&engine->lock);
 		}
@@ -698,7 +694,9 @@ static void abandon_spaces(struct cl_engine *engine)
 				continue;
 			if (engine->restored)
 				poison(engine, space);
-			close(space->uffd);
+			cl_holder_release(&engine->holder, space->key);
+			cl_ledger_forget(&engine->ledger, space);
+			close_watched(engine, space->uffd);
 			space->uffd = -1;
 			cl_space_retire(space);
 		}
@@ -722,7 +720,7 @@ static bool read_unsettled(struct cl_engine *engine)
 static void event_loop(struct cl_engine *engine)
 {
 	struct epoll_event events[EPOLL_EVENTS];
-	bool done = false, unsettled = false;
+	bool done = false, unsettled = engine->resumed; /* as it may be left */
 	uint64_t count;
 	int n, i;
 
@@ -799,6 +797,22 @@ static void say_close(struct cl_engine *engine)
 	pthread_mutex_unlock(&engine->lock);
 }
 
+/* Before there are threads. Where there is none, only a kill is worse: no reason not to serve. */
+static void start_holder(struct cl_engine *engine)
+{
+	int ret;
+
+	if (!engine->stats.total_pages || engine->resumed)
+		return;
+	ret = cl_ledger_new(&engine->ledger);
+	if (ret < 0)
+		cl_engine_no_ledger(engine, ret);
+	ret = cl_holder_start(&engine->holder, &engine->log, engine->restore_fd, engine->ledger.fd);
+	if (ret < 0)
+		cl_log(&engine->log, CL_LOG_WARN, "no process can be started that guards the tasks should this one be killed: "
+		       "%s", strerror(-ret));
+}
+
 static int agree_to_push(struct cl_engine *engine)
 {
 	const char *why = NULL;
@@ -818,19 +832,22 @@ int cl_engine_run(struct cl_engine *engine, int restore_fd)
 	int ret = prepare(engine);
 
 	if (ret < 0) {
-		close(restore_fd);
+		if (restore_fd >= 0)
+			close(restore_fd);
 		return ret;
 	}
 	engine->restore_fd = restore_fd;
 	ret = watch(engine, engine->wake_fd, &engine->wake_fd);
-	if (ret == 0)
+	if (ret == 0 && restore_fd >= 0)
 		ret = watch(engine, restore_fd, &engine->restore_fd);
 	if (ret == 0)
 		ret = agree_to_push(engine);
-	if (ret == 0)
+	if (ret == 0 && !engine->resumed)
 		ret = send_byte_ahead(engine);
-	if (ret == 0)
+	if (ret == 0) {
+		start_holder(engine);
 		ret = start_workers(engine);
+	}
 	if (ret == 0 && engine->push.on)
 		ret = cl_push_start(engine);
 	if (ret < 0) {
@@ -838,6 +855,11 @@ int cl_engine_run(struct cl_engine *engine, int restore_fd)
 		engine->failure = ret;
 	} else {
 		cl_take_precedence();
+		if (engine->resumed) {
+			pthread_mutex_lock(&engine->lock);
+			restore_finished(engine);
+			pthread_mutex_unlock(&engine->lock);
+		}
 		event_loop(engine);
 		say_close(engine);
 	}
@@ -847,7 +869,14 @@ int cl_engine_run(struct cl_engine *engine, int restore_fd)
 		cl_log(&engine->log, CL_LOG_INFO, "no task runs here yet: telling the source to let its tasks run on");
 		(void)cl_remote_roll_back(&engine->remote);
 	}
+	/* An heir that never got a page has not made anything better or worse: another may do. */
+	if (engine->resumed && engine->failure && engine->failure != -ECANCELED && !engine->stats.received_bytes) {
+		cl_log(&engine->log, CL_LOG_ERROR, "the tasks go on waiting for a daemon that takes over");
+		cl_holder_leave(&engine->holder);
+		return engine->failure;
+	}
 	abandon_spaces(engine);
+	cl_holder_end(&engine->holder);
 	if (engine->restore_fd >= 0) {
 		close(engine->restore_fd);
 		engine->restore_fd = -1;

@@ -38,6 +38,8 @@
 
 #include "criu_lazy.h"
 #include "flow.h"
+#include "holder.h"
+#include "ledger.h"
 #include "log.h"
 #include "pages_push.h"
 #include "pages_remote.h"
@@ -58,6 +60,9 @@ struct cl_engine {
 	struct cl_flow flow;
 	struct cl_remote remote;
 	struct cl_push push;    /* off with a stock server */
+	struct cl_holder holder; /* these two: the events thread's */
+	struct cl_ledger ledger;
+	bool no_ledger;         /* it was warned of */
 	struct cl_tls_credentials *tls; /* NULL: the page server is spoken to in plain */
 	struct cl_stats stats;
 	struct cl_image *images;
@@ -73,6 +78,7 @@ struct cl_engine {
 	uint64_t lost_us;       /* when; 0: something came since */
 	unsigned int calls;     /* made since then */
 	unsigned int busy_workers; /* not waiting for work */
+	bool resumed;           /* an heir: it took over from a daemon that was killed */
 	bool restored;          /* criu restore is done: background transfer may run */
 	bool ending;            /* every page arrived: workers only drain the connection */
 	bool stopping;          /* failed, stopped or done: all threads leave */
@@ -133,6 +139,18 @@ void cl_engine_fill(struct cl_engine *engine, struct cl_image *image, uint64_t i
  * known where its pages belong (space.h): the gate stays closed; call again soon. Lock not held.
  */
 bool cl_engine_read_events(struct cl_engine *engine, struct cl_space *space);
+
+/*
+ * events: go on where a killed daemon was: apply what it had read of this space and not applied. `held`: what its holder
+ * handed over; forked children found there are taken from it. 0 or -errno. Before there are threads.
+ */
+int cl_engine_replay(struct cl_engine *engine, struct cl_space *space, struct cl_held *held, size_t nr_held);
+
+/* takeover: enter a new space, which has its key, in the ledger; where that fails, it can't be taken over. */
+void cl_engine_enter(struct cl_engine *engine, struct cl_space *space);
+
+/* takeover: warn once that there will be nothing to take over. */
+void cl_engine_no_ledger(struct cl_engine *engine, int error);
 
 /* events: a new space's userfaultfd is watched from now on. 0 or -errno. */
 int cl_engine_watch(struct cl_engine *engine, struct cl_space *space);

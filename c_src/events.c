@@ -12,7 +12,7 @@
 #include "uffd.h"
 #include "wire.h"
 
-enum { EVENTS = 64, ZERO_SPAN_PAGES = 16, UNSETTLED_WAIT_US = 20, UNSETTLED_MAX_US = 2000 };
+enum { EVENTS = CL_LEDGER_EVENTS, ZERO_SPAN_PAGES = 16, UNSETTLED_WAIT_US = 20, UNSETTLED_MAX_US = 2000 };
 
 /* What to do once all events are applied: wake [address, +length); or give zeroes if no page belongs there (then). */
 struct answer {
@@ -66,18 +66,28 @@ static bool apply_fault(struct cl_engine *engine, struct cl_space *space, uint64
 	return true;
 }
 
-static void apply_fork(struct cl_engine *engine, struct cl_space *parent, int uffd)
+/* The child's key is noted in a part of the event that the kernel doesn't use: it is wanted if the event is replayed. */
+static uint64_t fork_key(const struct uffd_msg *event)
+{
+	return event->arg.reserved.reserved3;
+}
+
+static void apply_fork(struct cl_engine *engine, struct cl_space *parent, int uffd, uint64_t key)
 {
 	struct cl_space *child = cl_space_fork(parent, uffd);
 	int ret = child ? cl_engine_watch(engine, child) : -ENOMEM;
 
 	engine->stats.events_fork++;
 	if (ret < 0) {
-		if (!child)
+		if (!child) {
+			cl_holder_release(&engine->holder, key);
 			close(uffd);
+		}
 		cl_engine_fail(engine, ret, "task %d: following its fork: %s", parent->pid, strerror(-ret));
 		return;
 	}
+	child->key = key;
+	cl_engine_enter(engine, child);
 	engine->stats.address_spaces++;
 	cl_log(&engine->log, CL_LOG_DEBUG, "task %d forked: the child misses %llu pages", parent->pid,
 	       (unsigned long long)child->nr_missing);
@@ -118,7 +128,7 @@ static bool apply(struct cl_engine *engine, struct cl_space *space, const struct
 		answer->length = CL_PAGE_SIZE;
 		return true;
 	case UFFD_EVENT_FORK:
-		apply_fork(engine, space, (int)event->arg.fork.ufd);
+		apply_fork(engine, space, (int)event->arg.fork.ufd, fork_key(event));
 		return false;
 	case UFFD_EVENT_REMAP:
 		engine->stats.events_remap++;
@@ -249,21 +259,26 @@ static bool settle(struct cl_engine *engine, struct cl_space *space)
 	return !cl_space_unsettled(space);
 }
 
-/* Read once, apply, answer. True if the space is settled. Inside the gate, lock not held. */
-static bool read_batch(struct cl_engine *engine, struct cl_space *space)
+/* Whether the event may change more than which pages are missing. */
+static bool moves_regions(const struct uffd_msg *event)
 {
-	struct uffd_msg events[EVENTS];
-	struct answer answers[EVENTS];
-	int nr_events, nr_answers = 0, i;
-	uint64_t now_us;
-	bool settled;
+	return event->event == UFFD_EVENT_REMAP || event->event == UFFD_EVENT_UNMAP;
+}
 
-	nr_events = cl_uffd_read(space->uffd, events, EVENTS);
-	now_us = cl_now_us();
+/* Apply a batch of events, answer. True if the space is settled. Inside the gate, lock not held. */
+static bool apply_batch(struct cl_engine *engine, struct cl_space *space, const struct uffd_msg *events, int nr_events)
+{
+	struct answer answers[EVENTS];
+	bool settled, changed = cl_space_unsettled(space);
+	int nr_answers = 0, ret, i;
+	uint64_t now_us = cl_now_us();
+
 	pthread_mutex_lock(&engine->lock);
-	for (i = 0; i < nr_events; i++)
+	for (i = 0; i < nr_events; i++) {
 		if (apply(engine, space, &events[i], &answers[nr_answers], now_us))
 			nr_answers++;
+		changed |= moves_regions(&events[i]);
+	}
 	if (nr_events < 0)
 		cl_engine_fail(engine, nr_events, "task %d: reading its userfaultfd: %s", space->pid,
 			       strerror(-nr_events));
@@ -272,6 +287,11 @@ static bool read_batch(struct cl_engine *engine, struct cl_space *space)
 	pthread_mutex_unlock(&engine->lock);
 
 	settled = settle(engine, space);
+	if (space->entry) {
+		ret = cl_ledger_applied(&engine->ledger, space, changed);
+		if (ret < 0)
+			cl_engine_no_ledger(engine, ret);
+	}
 	for (i = 0; i < nr_answers; i++) {
 		if (answers[i].zero && settled)
 			give_zeroes(engine, space, &answers[i]);
@@ -279,6 +299,52 @@ static bool read_batch(struct cl_engine *engine, struct cl_space *space)
 			(void)cl_uffd_wake(space->uffd, answers[i].address, answers[i].length);
 	}
 	return settled;
+}
+
+/* Read once, apply, answer. True if the space is settled. Inside the gate, lock not held. */
+static bool read_batch(struct cl_engine *engine, struct cl_space *space)
+{
+	struct uffd_msg own[EVENTS], *events = space->entry ? cl_ledger_begin(space->entry) : own;
+	int nr_events = cl_uffd_read(space->uffd, events, EVENTS), i;
+
+	/* A killed process takes children forked just now along, until the holder knows them. */
+	for (i = 0; i < nr_events; i++) {
+		if (events[i].event == UFFD_EVENT_FORK) {
+			int uffd = (int)events[i].arg.fork.ufd;
+
+			events[i].arg.reserved.reserved3 = cl_holder_key(&engine->holder, uffd);
+			cl_holder_add(&engine->holder, fork_key(&events[i]), uffd);
+		}
+	}
+	return apply_batch(engine, space, events, nr_events);
+}
+
+int cl_engine_replay(struct cl_engine *engine, struct cl_space *space, struct cl_held *held, size_t nr_held)
+{
+	struct uffd_msg events[EVENTS];
+	int nr_read = cl_ledger_pending(space->entry, events), nr = 0, i;
+	size_t h;
+
+	for (i = 0; i < nr_read; i++) {
+		/* Its thread will fault again. */
+		if (events[i].event == UFFD_EVENT_PAGEFAULT)
+			continue;
+		if (events[i].event == UFFD_EVENT_FORK) {
+			for (h = 0; h < nr_held && held[h].key != fork_key(&events[i]); h++)
+				;
+			if (h == nr_held)
+				cl_log(&engine->log, CL_LOG_ERROR, "task %d: a child that it was forking when the daemon was "
+				       "killed is lost: it reads zeroes where pages are missing", space->pid);
+			/* Or it is in the ledger by now. */
+			if (h == nr_held || held[h].uffd < 0)
+				continue;
+			events[i].arg.fork.ufd = (uint32_t)held[h].uffd;
+			held[h].uffd = -1;
+		}
+		events[nr++] = events[i];
+	}
+	(void)apply_batch(engine, space, events, nr);
+	return engine->failure ? engine->failure : cl_uffd_wake_all(space->uffd);
 }
 
 bool cl_engine_read_events(struct cl_engine *engine, struct cl_space *space)

@@ -82,7 +82,7 @@ static uint64_t copy_run(struct cl_engine *engine, struct cl_space *space, const
 	if (ret == -EEXIST)
 		done_bytes += CL_PAGE_SIZE;
 	if (done_bytes) {
-		space->quiet = space->changes;
+		cl_space_was_quiet(space);
 		filled(engine, space, run->index, run->index + done_bytes / CL_PAGE_SIZE);
 	}
 	if (ret == 0 || ret == -EEXIST || (done_bytes && ret != -ESRCH))

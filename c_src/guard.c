@@ -14,9 +14,9 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "fds.h"
 #include "wire.h"
 
 #define HANG_UP_TIMEOUT_MS 30000
@@ -137,58 +137,19 @@ int cl_guard_roll_back(int upstream_fd)
 	return drain_until_hang_up(upstream_fd, HANG_UP_TIMEOUT_MS);
 }
 
-static int send_fds(int socket_fd, const int fds[2])
-{
-	union {
-		char space[CMSG_SPACE(2 * sizeof(int))];
-		struct cmsghdr align;
-	} control;
-	char byte = 0;
-	struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
-	struct msghdr message = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control.space,
-		.msg_controllen = sizeof(control.space),
-	};
-	struct cmsghdr *c;
-
-	memset(&control, 0, sizeof(control));
-	c = CMSG_FIRSTHDR(&message);
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(2 * sizeof(int));
-	memcpy(CMSG_DATA(c), fds, 2 * sizeof(int));
-	return sendmsg(socket_fd, &message, MSG_NOSIGNAL) == 1 ? 0 : -errno;
-}
-
 int cl_guard_take_over(int lifeline_fd, int *upstream_fd_out, int *memfd_out)
 {
-	union {
-		char space[CMSG_SPACE(2 * sizeof(int))];
-		struct cmsghdr align;
-	} control;
-	char byte;
-	struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
-	struct msghdr message = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control.space,
-		.msg_controllen = sizeof(control.space),
-	};
-	struct cmsghdr *c;
 	int fds[2];
-	ssize_t n;
+	char byte;
+	long got = cl_fds_receive(lifeline_fd, &byte, 1, 0, fds, 2);
 
-	do
-		n = recvmsg(lifeline_fd, &message, MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return -errno;
-	c = n == 1 ? CMSG_FIRSTHDR(&message) : NULL;
-	if (!c || c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(sizeof(fds)))
+	if (got < 0)
+		return (int)got;
+	if (fds[1] < 0) {
+		if (fds[0] >= 0)
+			close(fds[0]);
 		return -EPIPE;
-	memcpy(fds, CMSG_DATA(c), sizeof(fds));
+	}
 	*upstream_fd_out = fds[0];
 	*memfd_out = fds[1];
 	return 0;
@@ -227,7 +188,7 @@ static int hold(int upstream_fd, int memfd, int takeover_fd)
 		lifeline = accept4(takeover_fd, NULL, NULL, SOCK_CLOEXEC);
 		if (lifeline < 0)
 			continue;
-		if (send_fds(lifeline, fds) == 0)
+		if (cl_fds_send(lifeline, "", 1, fds, 2) == 0)
 			return lifeline;
 		close(lifeline);
 	}
@@ -267,25 +228,6 @@ static void guardian(int upstream_fd, int memfd, int takeover_fd, int lifeline)
 	}
 }
 
-/* Keep only these descriptors: the rest belongs to the relay, and an end of file there must be seen. */
-static void close_all_but(const int *keep, int nr_keep)
-{
-	unsigned int next = 0;
-
-	for (;;) {
-		unsigned int lowest = ~0U;
-
-		for (int i = 0; i < nr_keep; i++)
-			if (keep[i] >= 0 && (unsigned int)keep[i] >= next && (unsigned int)keep[i] < lowest)
-				lowest = (unsigned int)keep[i];
-		if (lowest > next)
-			syscall(SYS_close_range, next, lowest == ~0U ? ~0U : lowest - 1, 0);
-		if (lowest == ~0U)
-			return;
-		next = lowest + 1;
-	}
-}
-
 int cl_guard_start(int upstream_fd, int memfd, int takeover_fd)
 {
 	int pair[2];
@@ -310,7 +252,8 @@ int cl_guard_start(int upstream_fd, int memfd, int takeover_fd)
 		signal(SIGHUP, SIG_IGN);
 		signal(SIGPIPE, SIG_IGN);
 		prctl(PR_SET_NAME, "criu-lazy-guard");
-		close_all_but(keep, sizeof(keep) / sizeof(keep[0]));
+		/* The rest belongs to the relay, and an end of file there must be seen. */
+		cl_fds_close_all_but(keep, sizeof(keep) / sizeof(keep[0]));
 		if (chdir("/") < 0)
 			_exit(1);
 		guardian(upstream_fd, memfd, takeover_fd, pair[1]);

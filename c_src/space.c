@@ -114,9 +114,11 @@ int cl_image_seal(struct cl_image *image)
 		if (!image->todo[source])
 			return -ENOMEM;
 	}
+	image->fingerprint = (uint64_t)image->pid;
 	for (i = 0; i < image->nr_extents; i++) {
 		const struct cl_extent *extent = &image->extents[i];
 
+		image->fingerprint = (image->fingerprint ^ extent->vaddr ^ extent->first) * 0x100000001b3ULL;
 		source = cl_extent_source(extent);
 		image->nr_todo[source] += cl_bits_assign(image->todo[source], extent[0].first, extent[1].first, true);
 	}
@@ -296,11 +298,26 @@ static size_t region_from(const struct cl_space *space, uint64_t addr)
 	return low;
 }
 
+static int by_dump_order(const void *left, const void *right, void *regions)
+{
+	const struct cl_region *all = regions;
+	uint64_t a = all[*(const uint32_t *)left].at_dump, b = all[*(const uint32_t *)right].at_dump;
+
+	return a < b ? -1 : a > b;
+}
+
 /* The region that holds dump address vaddr, or NULL. */
-static const struct cl_region *region_of_dump(const struct cl_space *space, uint64_t vaddr)
+static const struct cl_region *region_of_dump(struct cl_space *space, uint64_t vaddr)
 {
 	size_t low = 0, high = space->nr_regions;
 
+	if (space->unsorted) {
+		for (low = 0; low < high; low++)
+			space->by_dump[low] = (uint32_t)low;
+		qsort_r(space->by_dump, high, sizeof(*space->by_dump), by_dump_order, space->regions);
+		space->unsorted = false;
+		low = 0;
+	}
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 		const struct cl_region *region = &space->regions[space->by_dump ? space->by_dump[middle] : middle];
@@ -315,34 +332,22 @@ static const struct cl_region *region_of_dump(const struct cl_space *space, uint
 	return NULL;
 }
 
-static int by_dump_order(const void *left, const void *right, void *regions)
-{
-	const struct cl_region *all = regions;
-	uint64_t a = all[*(const uint32_t *)left].at_dump, b = all[*(const uint32_t *)right].at_dump;
-
-	return a < b ? -1 : a > b;
-}
-
-static int sort_by_dump(struct cl_space *space)
+/*
+ * Regions were changed: they are sorted by dump address before the next look-up. Many changes may come before one, and
+ * they must be applied fast, lest the kernel is never seen quiet.
+ */
+static int sort_by_dump_later(struct cl_space *space)
 {
 	uint32_t *order;
-	size_t i;
 
-	for (i = 1; i < space->nr_regions; i++)
-		if (space->regions[i - 1].at_dump > space->regions[i].at_dump)
-			break;
-	if (i >= space->nr_regions) {
-		free(space->by_dump);
-		space->by_dump = NULL;
-		return 0;
+	if (space->max_by_dump < space->max_regions) {
+		order = reallocarray(space->by_dump, space->max_regions, sizeof(*order));
+		if (!order)
+			return -ENOMEM;
+		space->by_dump = order;
+		space->max_by_dump = space->max_regions;
 	}
-	order = reallocarray(space->by_dump, space->max_regions, sizeof(*order));
-	if (!order)
-		return -ENOMEM;
-	space->by_dump = order;
-	for (i = 0; i < space->nr_regions; i++)
-		order[i] = (uint32_t)i;
-	qsort_r(order, space->nr_regions, sizeof(*order), by_dump_order, space->regions);
+	space->unsorted = true;
 	return 0;
 }
 
@@ -493,7 +498,7 @@ struct cl_space *cl_space_fork(struct cl_space *parent, int uffd)
 	}
 	memcpy(space->regions, parent->regions, parent->nr_regions * sizeof(*space->regions));
 	space->nr_regions = parent->nr_regions;
-	if (sort_by_dump(space) < 0) {
+	if (sort_by_dump_later(space) < 0) {
 		space_free(space);
 		return NULL;
 	}
@@ -504,6 +509,115 @@ struct cl_space *cl_space_fork(struct cl_space *parent, int uffd)
 	for (i = 0; i < parent->limbo.nr; i++)
 		drop_part(space, &parent->limbo.at[i], 0, UINT64_MAX);
 	return space;
+}
+
+/* Whether these regions are page aligned and, unless they may overlap, sorted. */
+static bool are_regions(const struct cl_regions *regions, bool sorted)
+{
+	uint64_t end = 0;
+	size_t i;
+
+	for (i = 0; i < regions->nr; i++) {
+		const struct cl_region *region = &regions->at[i];
+
+		if ((region->start | region->end | region->at_dump) % CL_PAGE_SIZE || region->start >= region->end ||
+		    region->at_dump + (region->end - region->start) < region->at_dump)
+			return false;
+		if (sorted && region->start < end)
+			return false;
+		end = region->end;
+	}
+	return true;
+}
+
+/* Missing pages that have their place in these regions. */
+static uint64_t missing_in(const struct cl_space *space, const struct cl_regions *regions)
+{
+	uint64_t pages = 0, at, to;
+	size_t i;
+
+	for (i = 0; i < regions->nr; i++) {
+		const struct cl_region *region = &regions->at[i];
+
+		at = index_from(space->image, region->at_dump);
+		to = index_from(space->image, region->at_dump + (region->end - region->start));
+		for (; (at = cl_bits_find(space->missing, at, to, true)) < to; at++)
+			pages++;
+	}
+	return pages;
+}
+
+static int copy_regions(struct cl_regions *to, const struct cl_regions *from)
+{
+	size_t i;
+	int ret = 0;
+
+	for (i = 0; i < from->nr && ret == 0; i++)
+		ret = push_region(to, from->at[i]);
+	return ret;
+}
+
+int cl_space_again(struct cl_image *image, int32_t pid, int uffd, const struct cl_space_memory *memory,
+		   struct cl_space **space_out)
+{
+	struct cl_regions regions = { 0 };
+	struct cl_space *space;
+	uint64_t page;
+	int ret;
+
+	if (!are_regions(&memory->regions, true) || !are_regions(&memory->limbo, false) ||
+	    !are_regions(&memory->suspects, false))
+		return -EBADMSG;
+	space = space_alloc(image, pid, uffd);
+	if (!space)
+		return -ENOMEM;
+	memcpy(space->missing, memory->missing, cl_bits_words(image->nr_pages) * sizeof(*space->missing));
+	for (page = 0; (page = cl_bits_find(space->missing, page, image->nr_pages, true)) < image->nr_pages; page++)
+		space->nr_missing++;
+	space->changes = memory->changes;
+	space->quiet = memory->quiet;
+	ret = grow((void **)&regions.at, &regions.max, memory->regions.nr + 1, sizeof(*regions.at));
+	if (ret == 0)
+		ret = copy_regions(&regions, &memory->regions);
+	space->regions = regions.at;
+	space->nr_regions = regions.nr;
+	space->max_regions = regions.max;
+	if (ret == 0)
+		ret = copy_regions(&space->limbo, &memory->limbo);
+	if (ret == 0)
+		ret = copy_regions(&space->suspects, &memory->suspects);
+	if (ret == 0)
+		ret = sort_by_dump_later(space);
+	/* A missing page has exactly one place. */
+	if (ret == 0 && missing_in(space, &memory->regions) + missing_in(space, &memory->limbo) != space->nr_missing)
+		ret = -EBADMSG;
+	if (ret < 0) {
+		space_free(space);
+		return ret;
+	}
+	append_space(image, space);
+	*space_out = space;
+	return 0;
+}
+
+void cl_image_only_missing(struct cl_image *image)
+{
+	size_t words = cl_bits_words(image->nr_pages), i;
+	int source;
+
+	for (i = 0; i < words; i++) {
+		uint64_t missing = 0;
+		const struct cl_space *space;
+
+		for (space = image->spaces; space; space = space->next)
+			missing |= space->retired ? 0 : space->missing[i];
+		for (source = 0; source < CL_SOURCES; source++) {
+			uint64_t *todo = &image->todo[source][i];
+
+			image->nr_todo[source] -= (uint64_t)__builtin_popcountll(*todo & ~missing);
+			*todo &= missing;
+		}
+	}
 }
 
 uint64_t cl_space_missing_at(const struct cl_space *space, uint64_t addr)
@@ -518,7 +632,7 @@ uint64_t cl_space_missing_at(const struct cl_space *space, uint64_t addr)
 	return index != CL_NO_PAGE && cl_bit_get(space->missing, index) ? index : CL_NO_PAGE;
 }
 
-bool cl_space_next_run(const struct cl_space *space, uint64_t from, uint64_t to, struct cl_run *run)
+bool cl_space_next_run(struct cl_space *space, uint64_t from, uint64_t to, struct cl_run *run)
 {
 	const struct cl_region *region;
 	uint64_t vaddr, room;
@@ -546,6 +660,8 @@ uint64_t cl_space_filled(struct cl_space *space, uint64_t from, uint64_t to)
 {
 	uint64_t changed = cl_bits_assign(space->missing, from, to, false);
 
+	if (space->mirror)
+		cl_bits_assign(space->mirror, from, to, false);
 	space->nr_missing -= changed;
 	return changed;
 }
@@ -590,7 +706,7 @@ void cl_space_retire(struct cl_space *space)
 	space->by_dump = NULL;
 	space->limbo = space->suspects = (struct cl_regions){ 0 };
 	space->waiters = NULL;
-	space->nr_regions = space->max_regions = space->nr_waiters = space->max_waiters = 0;
+	space->nr_regions = space->max_regions = space->max_by_dump = space->nr_waiters = space->max_waiters = 0;
 }
 
 /* Move what lies in [start, end) from the limbo to `taken`. */
@@ -647,7 +763,7 @@ int cl_space_unmap(struct cl_space *space, uint64_t start, uint64_t end)
 		}
 	}
 	remove_regions(space, first, last);
-	return ret < 0 ? ret : sort_by_dump(space);
+	return ret < 0 ? ret : sort_by_dump_later(space);
 }
 
 void cl_space_remove(struct cl_space *space, uint64_t start, uint64_t end)
@@ -710,12 +826,19 @@ int cl_space_remap(struct cl_space *space, uint64_t from, uint64_t to, uint64_t 
 		ret = insert_region(space, region_from(space, region.start), region);
 	}
 	free(moved.at);
-	return ret < 0 ? ret : sort_by_dump(space);
+	return ret < 0 ? ret : sort_by_dump_later(space);
 }
 
 bool cl_space_unsettled(const struct cl_space *space)
 {
 	return space->limbo.nr || space->suspects.nr;
+}
+
+void cl_space_was_quiet(struct cl_space *space)
+{
+	space->quiet = space->changes;
+	if (space->mirrored_quiet)
+		*space->mirrored_quiet = space->quiet;
 }
 
 void cl_space_quiet(struct cl_space *space)

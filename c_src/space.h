@@ -78,6 +78,7 @@ struct cl_image {
 	uint64_t background[CL_SOURCES];
 	struct cl_vma *vmas;
 	size_t nr_vmas;
+	uint64_t fingerprint;      /* of the extents: tells other images of the same pid apart */
 	struct cl_pages_local *pages; /* where local pages are; the engine's */
 	struct cl_space *spaces;   /* oldest first; only ever appended to while the image is served */
 	struct cl_image *next;
@@ -100,6 +101,8 @@ struct cl_waiter {
 	uint64_t since_us;
 };
 
+struct cl_ledger_entry;
+
 struct cl_space {
 	struct cl_image *image;
 	struct cl_space *next;     /* in the image's list */
@@ -107,9 +110,14 @@ struct cl_space {
 	int32_t pid;
 	uint64_t *missing;         /* bitmap over the image's pages */
 	uint64_t nr_missing;
+	uint64_t *mirror;          /* a copy of `missing` that outlives the process; the ledger's; or NULL */
+	struct cl_ledger_entry *entry;
+	_Atomic uint64_t *mirrored_quiet; /* likewise, of `quiet`; or NULL */
+	uint64_t key;              /* by which holder and ledger know it */
 	struct cl_region *regions; /* by start */
 	uint32_t *by_dump;         /* indices into regions, by at_dump; NULL while both orders are the same */
-	size_t nr_regions, max_regions;
+	bool unsorted;             /* to be sorted before use */
+	size_t nr_regions, max_regions, max_by_dump;
 	uint64_t changes, quiet;   /* remaps applied so far; and up to when the kernel was last seen quiet */
 	struct cl_regions limbo;   /* moved away: the event that tells where to is on its way */
 	struct cl_regions suspects; /* ranges (at_dump unused) of which an unmap may have told something older */
@@ -166,6 +174,21 @@ struct cl_space *cl_space_new(struct cl_image *image, int32_t pid, int uffd);
 /* A forked child of `parent`. NULL: -ENOMEM. */
 struct cl_space *cl_space_fork(struct cl_space *parent, int uffd);
 
+/* What makes up a space, as it was saved by its owner. */
+struct cl_space_memory {
+	struct cl_regions regions, limbo, suspects;
+	uint64_t changes, quiet;
+	const uint64_t *missing;
+};
+
+/*
+ * A space as it was, appended to the image's list; `memory` is copied. 0, -ENOMEM, or -EBADMSG if it contradicts itself.
+ * When all are back, cl_image_only_missing() takes off the image's todo list what no space misses.
+ */
+int cl_space_again(struct cl_image *image, int32_t pid, int uffd, const struct cl_space_memory *memory,
+		   struct cl_space **space_out);
+void cl_image_only_missing(struct cl_image *image);
+
 /* Its task is gone or complete: nothing is missing any more; memory is given back. */
 void cl_space_retire(struct cl_space *space);
 
@@ -180,7 +203,7 @@ struct cl_run {
 };
 
 /* The first run within pages [from, to) of one extent; false if none of them is missing. */
-bool cl_space_next_run(const struct cl_space *space, uint64_t from, uint64_t to, struct cl_run *run);
+bool cl_space_next_run(struct cl_space *space, uint64_t from, uint64_t to, struct cl_run *run);
 
 /* Pages [from, to) arrived (or were there). Returns how many had been missing. */
 uint64_t cl_space_filled(struct cl_space *space, uint64_t from, uint64_t to);
@@ -195,6 +218,9 @@ int cl_space_remap(struct cl_space *space, uint64_t from, uint64_t to, uint64_t 
 
 /* Events came in a doubtful order (see above): no copy may be made now. */
 bool cl_space_unsettled(const struct cl_space *space);
+
+/* A copy succeeded: the kernel is quiet as to all changes so far. */
+void cl_space_was_quiet(struct cl_space *space);
 
 /* The kernel is, or was just now, quiet: all events up to here have been read. What is in limbo still is gone. */
 void cl_space_quiet(struct cl_space *space);

@@ -5,6 +5,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#define LOWEST_ADDRESS (1ULL << 16) /* vm.mmap_min_addr */
+
 #ifndef UFFDIO_POISON /* headers older than Linux 6.6 */
 struct uffdio_poison {
 	struct uffdio_range range;
@@ -58,6 +60,20 @@ int cl_uffd_wake(int uffd, uint64_t address, uint64_t length)
 	return ioctl(uffd, UFFDIO_WAKE, &range) < 0 ? -errno : 0;
 }
 
+int cl_uffd_wake_all(int uffd)
+{
+	/* The kernel takes no range that goes beyond the task's addresses, and these it doesn't tell. */
+	uint64_t end = 1ULL << 56;
+	int ret = -EINVAL;
+
+	for (; ret == -EINVAL && end >= 1ULL << 32; end /= 2) {
+		ret = cl_uffd_wake(uffd, LOWEST_ADDRESS, end - 4096 - LOWEST_ADDRESS);
+		if (ret == -EINVAL) /* of 32 bits */
+			ret = cl_uffd_wake(uffd, LOWEST_ADDRESS, end - 2 * 4096 - LOWEST_ADDRESS);
+	}
+	return ret;
+}
+
 bool cl_uffd_is_changing(int uffd)
 {
 	/* That is looked at first: a copy of nothing, which is refused, asks for nothing else. */
@@ -74,6 +90,14 @@ int cl_uffd_has(int uffd, uint64_t address, uint64_t length)
 	if (ioctl(uffd, UFFDIO_CONTINUE, &probe) < 0 && (errno == EAGAIN || errno == ENOENT))
 		return errno == EAGAIN ? -EAGAIN : 0;
 	return 1;
+}
+
+bool cl_uffd_is_alive(int uffd)
+{
+	/* Whatever is there, or isn't: nothing is installed (see above). */
+	struct uffdio_continue probe = { .range = { .start = 1 << 30, .len = 4096 } };
+
+	return ioctl(uffd, UFFDIO_CONTINUE, &probe) >= 0 || (errno != ESRCH && errno != ENOSPC);
 }
 
 int cl_uffd_poison(int uffd, uint64_t address, uint64_t length, uint64_t *done_bytes)

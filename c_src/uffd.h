@@ -32,6 +32,9 @@ int cl_uffd_zero(int uffd, uint64_t address, uint64_t length, uint64_t *done_byt
 
 int cl_uffd_wake(int uffd, uint64_t address, uint64_t length);
 
+/* Wake all threads that wait, wherever. 0 or -errno. */
+int cl_uffd_wake_all(int uffd);
+
 /*
  * Whether the address space is changing: events are pending, or a thread doesn't know yet that its event was read.
  * Then copies fail with -EAGAIN.
@@ -43,6 +46,9 @@ bool cl_uffd_is_changing(int uffd);
  * changing). A 0 is only sure if the address space isn't changing afterwards either. Nothing is installed.
  */
 int cl_uffd_has(int uffd, uint64_t address, uint64_t length);
+
+/* Whether the address space exists still: not once all its threads have exited or called execve. */
+bool cl_uffd_is_alive(int uffd);
 
 /* Accesses to the range raise SIGBUS from now on (Linux >= 6.6; -EINVAL before). */
 int cl_uffd_poison(int uffd, uint64_t address, uint64_t length, uint64_t *done_bytes);

@@ -19,6 +19,9 @@ enum {
 	CL_WIRE_MAX_BYTES = CL_WIRE_V2_BYTES,
 };
 
+/* What criu restore sends its lazy-pages daemon, instead of a pid, when all tasks are restored. */
+#define CL_RESTORE_FINISHED 0x52535446
+
 enum cl_wire_cmd {
 	CL_WIRE_ADD = 1,
 	CL_WIRE_HOLE = 2,

@@ -49,6 +49,7 @@ OWN_OPTIONS: dict[str, str] = {
     "reconnect-seconds": NEEDS_VALUE,
     "push": MAY_HAVE_VALUE,
     "tls-psk": NEEDS_VALUE,
+    "resume": NO_VALUE,
 }
 
 SHORT_OPTIONS: dict[str, str] = {
@@ -104,6 +105,8 @@ criu-lazy's own options:
   --push[=STREAMS]      ask the page server to push, on so many background connections (default: 2, at most 16);
                         one that can't, as criu's, answers requests as without it
   --tls-psk FILE        TLS 1.3 with the page server by the key in FILE (hexadecimal) that criu-lazy page-server has too
+  --resume              go on where a daemon was killed (same -D, -W, page server) once its restored task ran; for
+                        criu-lazy page-server, or images that have all pages
   --no-collapse         don't give huge pages back to the task's memory after the last page came"""
 
 
@@ -139,6 +142,7 @@ class Options:
         self.workers = 0  # 0: by the number of CPUs
         self.max_in_flight_bytes = 0  # 0: the engine's default
         self.reconnect_seconds = 0
+        self.resume = False
         self.push_streams = 0  # 0: the page server isn't asked to push
         self.ignored: list[str] = []  # given, but without meaning for lazy-pages
         # Only to refuse what criu refuses:
@@ -223,6 +227,8 @@ def _apply(options: Options, name: str, value: str | None, shown: str) -> None:
         options.close_fds.append(atoi(text))
     elif name == "no-collapse":
         options.collapse = False
+    elif name == "resume":
+        options.resume = True
     elif name == "workers":
         options.workers = _positive(shown, text)
     elif name == "max-in-flight":

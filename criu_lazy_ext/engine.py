@@ -106,6 +106,13 @@ class Engine:
         """
         self._check(self._lib.cl_engine_set_remote(self._engine, fd), "page server connection")
 
+    def take_over(self, holder_fd: int) -> None:
+        """Go on where a killed daemon was, whose holder is connected at `holder_fd`, which is handed over.
+
+        To be called after add_task and before set_remote; `run` then gets -1. Raises EngineError; the tasks wait on.
+        """
+        self._check(self._lib.cl_engine_take_over(self._engine, holder_fd), "take-over")
+
     def run(self, restore_fd: int) -> int:
         """Serve the restore connected at `restore_fd`, which is handed over; 0 or a negative errno."""
         return int(self._lib.cl_engine_run(self._engine, restore_fd))

@@ -26,6 +26,8 @@ from criu_lazy_ext.images import Images
 from criu_lazy_ext.stop_signals import Stopped, StopSignals
 
 SOCKET_NAME = "lazy-pages.socket"
+HOLDER_SOCKET_NAME = "lazy-pages-hold.socket"  # CL_HOLDER_SOCKET
+HOLDER_SECONDS = 2.0
 STATS_INTERVAL_MS = 200
 PROGRESS_INTERVAL_S = 1.0
 
@@ -88,7 +90,7 @@ def serve(options: Options, log: Log, signals: StopSignals) -> int:
     images = Images(images_fd, options.images_dir)
     images.check_inventory()
     pids = images.pids()
-    listener = _listen(log)
+    listener = _call_holder() if options.resume else _listen(log)
     if options.daemon and not _daemonise(options, log):
         return 0
     signals.catch()
@@ -111,20 +113,21 @@ def serve(options: Options, log: Log, signals: StopSignals) -> int:
     try:
         page_client.set_tls(engine, options)
         _add_tasks(engine, images, pids, log)
-        collapse = Collapse(images, pids) if options.collapse else None
-        connection = _accept(listener, signals, stats)
+        # A task that was restored long ago can't be told from others.
+        collapse = Collapse(images, pids) if options.collapse and not options.resume else None
+        if options.resume:
+            engine.take_over(listener.detach())
+            restore_fd = -1
+        else:
+            restore_fd = _restore(listener, signals, stats, told=options.page_server)
         if options.page_server:
-            # The restore's first word means that its tasks are almost there. If there is none, it failed.
-            signals.wait(connection.fileno(), select.POLLIN)
-            if not connection.recv(1, socket.MSG_PEEK):
-                raise LazyPagesError("criu restore hung up before any task was there: see its log")
             connected = page_client.connect(options, signals.wait, log)
             try:
                 engine.set_remote(connected)
             except EngineError:
                 signals.check()  # one ends a TLS handshake
                 raise
-        _run(engine, connection.detach(), signals, stats, log, collapse)
+        _run(engine, restore_fd, signals, stats, log, collapse)
     except CriuLazyError as error:
         stats.write("failed", str(error))
         raise
@@ -245,13 +248,38 @@ def _add_tasks(engine: Engine, images: Images, pids: list[int], log: Log) -> Non
     log.debug(f"uffd: Found {engine.stats()['total_pages']} pages to be handled by UFFD")
 
 
-def _accept(listener: socket.socket, signals: StopSignals, stats: Stats) -> socket.socket:
-    """The one connection from criu restore; the socket's name stays, as with criu."""
+def _restore(listener: socket.socket, signals: StopSignals, stats: Stats, *, told: bool) -> int:
+    """The one connection from criu restore, once it has `told` something; the socket's name stays, as with criu."""
     stats.write("waiting")
     while not signals.ready(listener.fileno(), select.POLLIN, STATS_INTERVAL_MS if stats.wanted else None):
         stats.write("waiting")
     with listener:
-        return listener.accept()[0]
+        connection = listener.accept()[0]
+    if told:
+        # The restore's first word means that its tasks are almost there. If there is none, it failed.
+        signals.wait(connection.fileno(), select.POLLIN)
+        if not connection.recv(1, socket.MSG_PEEK):
+            raise LazyPagesError("criu restore hung up before any task was there: see its log")
+    return connection.detach()
+
+
+def _call_holder() -> socket.socket:
+    """A connection to what a killed daemon left behind in the work directory; it may be killed just now."""
+    deadline = time.monotonic() + HOLDER_SECONDS
+    while True:
+        holder = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            holder.connect(HOLDER_SOCKET_NAME)
+        except OSError as error:
+            holder.close()
+            if time.monotonic() < deadline:
+                time.sleep(0.02)
+                continue
+            where = f"{os.getcwd()}/{HOLDER_SOCKET_NAME}"  # noqa: PTH109
+            raise LazyPagesError(
+                f"nothing to resume: no killed daemon's tasks are held at {where}: {error.strerror}"
+            ) from error
+        return holder
 
 
 def _run(

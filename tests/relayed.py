@@ -46,7 +46,8 @@ class Relayed:
 
     def stats(self) -> dict[str, Any]:
         """The daemon's latest counters; {} before the first."""
-        lines = self.stats_path.read_text().splitlines()
+        text = self.stats_path.read_text()
+        lines = text[: text.rfind("\n") + 1].splitlines()  # the last one may be being written
         return dict(json.loads(lines[-1])) if lines else {}
 
     def until(self, condition: Callable[[dict[str, Any]], bool], what: str, seconds: float = 60) -> None:
@@ -77,6 +78,17 @@ class Relayed:
         """Start another, which takes over from the killed one."""
         self.server = _page_server(self.tb, "--resume", *self.server_options, *options)
 
+    def kill_daemon(self) -> None:
+        """SIGKILL the lazy-pages daemon (its holder lives)."""
+        pid = self.daemon.inner_pid()
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        self.daemon.wait(30)
+
+    def resume_daemon(self, *options: str) -> None:
+        """Start another, which takes over from the killed one."""
+        self.daemon = _daemon(self.tb, "--resume", *options)
+
     def complete(self, timeout: float = 120) -> dict[str, Any]:
         """Wait for the last page, commit, check every page; returns the daemon's last counters."""
         assert self.daemon.wait(timeout) == 0, self.daemon_log()
@@ -104,6 +116,14 @@ def _page_server(tb: Testbed, *options: str) -> HostProcess:
 
     eventually(answers, "the page server serves")
     return server
+
+
+def _daemon(tb: Testbed, *options: str) -> HostProcess:
+    # The shell keeps the descriptor: the file is the host's own.
+    serve = f'exec 7>{DIRECTORY}/stats; exec criu-lazy lazy-pages --stats-fd 7 "$@"'
+    command = ["sh", "-c", serve, "sh", "-D", IMAGES, "-o", "lazy-pages.log", "-v4", "--page-server"]
+    command += ["--address", tb.src.address, "--port", str(PORT), *options]
+    return tb.dst.popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _listens(tb: Testbed, port: int) -> bool:
@@ -146,10 +166,7 @@ def relayed(
             if image.suffix != ".log":
                 shutil.copyfile(image, there / image.name)
         stats_path = tb.dst.root / DIRECTORY.lstrip("/") / "stats"
-        # The shell keeps the descriptor: the file is the host's own.
-        serve = f'exec 7>{DIRECTORY}/stats; exec criu-lazy lazy-pages --stats-fd 7 "$@"'
-        options = ["-D", IMAGES, "-o", "lazy-pages.log", "-v4", "--page-server", "--address", tb.src.address]
-        daemon = tb.dst.popen(["sh", "-c", serve, "sh", *options, "--port", str(PORT), *daemon_options], **quiet)
+        daemon = _daemon(tb, *daemon_options)
         stack.callback(_end, daemon)
         eventually((there / "lazy-pages.socket").exists, "the daemon listens")
         restore = ["criu", "restore", "-d", "--lazy-pages", "-o", "restore.log", "-D", IMAGES]
@@ -161,6 +178,7 @@ def relayed(
             on_resume()
         migration = Relayed(tb, task, dumping, server, daemon, resumed, stats_path, both)
         stack.callback(lambda: _end(migration.server))
+        stack.callback(lambda: _end(migration.daemon))
         migration.op("running")
         yield migration
 

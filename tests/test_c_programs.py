@@ -103,6 +103,12 @@ def test_no_end_before_a_task_runs_is_taken_for_success(build, sanitizer: str, t
 
 @needs_userfaultfd_events
 @pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan", "tsan"])
+def test_whoever_kills_the_daemon_the_tasks_wait_or_the_restore_fails(build, sanitizer: str) -> None:
+    run(build("test_holder", sanitizer))
+
+
+@needs_userfaultfd_events
+@pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan", "tsan"])
 @pytest.mark.parametrize("connections", ["steady", "cut"])
 def test_pages_are_pushed_under_a_task_that_never_holds_still(build, connections: str, sanitizer: str) -> None:
     run(build("test_push", sanitizer), connections, build("stress_task", "plain"), "1")
@@ -131,3 +137,11 @@ def test_engine_under_a_task_that_never_holds_still(build, task: str, seed: int,
         "1" if source == "local" else "0",
         "1" if task == "churning" else "0",
     )
+
+
+@needs_userfaultfd_events
+@pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan", "tsan"])
+@pytest.mark.parametrize("task", ["mixed", "churning"])
+def test_engines_killed_at_any_moment_are_succeeded_without_a_wrong_byte(build, task: str, sanitizer: str) -> None:
+    program = build("stress_task", "plain")
+    run(build("stress_takeover", sanitizer), program, "2", "1", "1" if task == "churning" else "0")

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ledger.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "bits.h"
+#include "wire.h"
+
+/*
+ * The file is sparse: area i lies at i * AREA_BYTES. In it: the head, from MIRROR_AT the bitmap, from SLOT_BYTES and
+ * 2 * SLOT_BYTES the slots: regions, limbo, suspects, one after the other.
+ */
+#define AREA_BYTES (1ULL << 36)
+#define SLOT_BYTES (1ULL << 34)
+#define MIRROR_AT 4096ULL
+
+struct slot {
+	uint64_t nr_regions, nr_limbo, nr_suspects;
+	uint64_t changes;
+};
+
+struct cl_ledger_entry {
+	_Atomic uint64_t key;      /* 0: void; else all the rest is right */
+	uint64_t area;
+	uint64_t nr_pages, fingerprint;
+	int32_t image_pid, pid;
+	_Atomic uint64_t reading;  /* the number of the batch that lies in `events` */
+	_Atomic uint64_t quiet;    /* never ahead of the slot that holds: it would settle what a replay must doubt */
+	_Atomic uint64_t applied;  /* twice the number of the last batch applied, plus which slot holds */
+	struct slot slots[2];
+	struct uffd_msg events[CL_LEDGER_EVENTS]; /* up to the first that is all zero */
+};
+
+_Static_assert(sizeof(struct cl_ledger_entry) <= MIRROR_AT, "the head is one page");
+
+int cl_ledger_new(struct cl_ledger *ledger)
+{
+	int fd = memfd_create("criu-lazy-ledger", MFD_CLOEXEC);
+
+	*ledger = (struct cl_ledger){ .fd = fd };
+	return fd < 0 ? -errno : 0;
+}
+
+int cl_ledger_open(struct cl_ledger *ledger, int fd)
+{
+	struct stat status;
+
+	*ledger = (struct cl_ledger){ .fd = fd };
+	if (fstat(fd, &status) < 0)
+		return -errno;
+	ledger->nr_areas = (uint64_t)status.st_size / AREA_BYTES;
+	return 0;
+}
+
+static uint64_t mapped_bytes(uint64_t nr_pages)
+{
+	uint64_t bytes = MIRROR_AT + cl_bits_words(nr_pages) * sizeof(uint64_t);
+
+	return (bytes + CL_PAGE_SIZE - 1) / CL_PAGE_SIZE * CL_PAGE_SIZE;
+}
+
+static struct cl_ledger_entry *map(const struct cl_ledger *ledger, uint64_t area, uint64_t nr_pages)
+{
+	return mmap(NULL, mapped_bytes(nr_pages), PROT_READ | PROT_WRITE, MAP_SHARED, ledger->fd,
+		    (off_t)(area * AREA_BYTES));
+}
+
+static void attach(struct cl_space *space, struct cl_ledger_entry *entry)
+{
+	space->entry = entry;
+	space->mirrored_quiet = &entry->quiet;
+	space->mirror = (uint64_t *)(void *)((uint8_t *)entry + MIRROR_AT);
+}
+
+static off_t slot_at(uint64_t area, unsigned int slot)
+{
+	return (off_t)(area * AREA_BYTES + (slot + 1) * SLOT_BYTES);
+}
+
+static int write_all(int fd, const void *data, size_t bytes, off_t at)
+{
+	const uint8_t *from = data;
+
+	while (bytes) {
+		ssize_t done = pwrite(fd, from, bytes, at);
+
+		if (done < 0 && errno != EINTR)
+			return -errno;
+		if (done > 0) {
+			from += done;
+			at += done;
+			bytes -= (size_t)done;
+		}
+	}
+	return 0;
+}
+
+/* Exactly `bytes`, or -EBADMSG. */
+static int read_all(int fd, void *data, size_t bytes, off_t at)
+{
+	uint8_t *to = data;
+
+	while (bytes) {
+		ssize_t done = pread(fd, to, bytes, at);
+
+		if (done == 0 || (done < 0 && errno != EINTR))
+			return done < 0 ? -errno : -EBADMSG;
+		if (done > 0) {
+			to += done;
+			at += done;
+			bytes -= (size_t)done;
+		}
+	}
+	return 0;
+}
+
+static int write_slot(const struct cl_ledger *ledger, const struct cl_space *space, unsigned int slot)
+{
+	const struct cl_region *parts[] = { space->regions, space->limbo.at, space->suspects.at };
+	const size_t nr[] = { space->nr_regions, space->limbo.nr, space->suspects.nr };
+	off_t at = slot_at(space->entry->area, slot);
+	int ret = 0;
+	size_t i;
+
+	if ((nr[0] + nr[1] + nr[2]) * sizeof(struct cl_region) > SLOT_BYTES)
+		return -EFBIG;
+	for (i = 0; i < 3 && ret == 0; i++) {
+		ret = write_all(ledger->fd, parts[i], nr[i] * sizeof(struct cl_region), at);
+		at += (off_t)(nr[i] * sizeof(struct cl_region));
+	}
+	space->entry->slots[slot] = (struct slot){ .nr_regions = nr[0],
+						   .nr_limbo = nr[1],
+						   .nr_suspects = nr[2],
+						   .changes = space->changes };
+	return ret;
+}
+
+int cl_ledger_enter(struct cl_ledger *ledger, struct cl_space *space)
+{
+	const struct cl_image *image = space->image;
+	uint64_t area = ledger->nr_areas, bytes = mapped_bytes(image->nr_pages);
+	struct cl_ledger_entry *entry;
+	int ret;
+
+	if (ledger->fd < 0)
+		return -ENOENT;
+	/* All of its memory now: later there would be no errno, but SIGBUS. */
+	if (ftruncate(ledger->fd, (off_t)((area + 1) * AREA_BYTES)) < 0 ||
+	    fallocate(ledger->fd, 0, (off_t)(area * AREA_BYTES), (off_t)bytes) < 0)
+		return -errno;
+	ledger->nr_areas++;
+	entry = map(ledger, area, image->nr_pages);
+	if (entry == MAP_FAILED)
+		return -errno;
+	entry->area = area;
+	entry->nr_pages = image->nr_pages;
+	entry->fingerprint = image->fingerprint;
+	entry->image_pid = image->pid;
+	entry->pid = space->pid;
+	attach(space, entry);
+	entry->quiet = space->quiet;
+	memcpy(space->mirror, space->missing, cl_bits_words(image->nr_pages) * sizeof(*space->mirror));
+	ret = write_slot(ledger, space, 0);
+	if (ret < 0)
+		cl_ledger_forget(ledger, space);
+	else
+		atomic_store_explicit(&entry->key, space->key, memory_order_release);
+	return ret;
+}
+
+void cl_ledger_forget(struct cl_ledger *ledger, struct cl_space *space)
+{
+	uint64_t area;
+
+	if (!space->entry)
+		return;
+	area = space->entry->area;
+	atomic_store_explicit(&space->entry->key, 0, memory_order_release);
+	munmap(space->entry, mapped_bytes(space->image->nr_pages));
+	space->entry = NULL;
+	space->mirrored_quiet = NULL;
+	space->mirror = NULL;
+	(void)fallocate(ledger->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(area * AREA_BYTES),
+			(off_t)AREA_BYTES);
+}
+
+struct uffd_msg *cl_ledger_begin(struct cl_ledger_entry *entry)
+{
+	memset(entry->events, 0, sizeof(entry->events));
+	/* Release: who sees the number finds none of the batch before it. */
+	atomic_store_explicit(&entry->reading, atomic_load(&entry->applied) / 2 + 1, memory_order_release);
+	return entry->events;
+}
+
+int cl_ledger_applied(struct cl_ledger *ledger, struct cl_space *space, bool changed)
+{
+	struct cl_ledger_entry *entry = space->entry;
+	unsigned int slot = atomic_load(&entry->applied) & 1;
+	int ret;
+
+	if (changed) {
+		slot ^= 1;
+		ret = write_slot(ledger, space, slot);
+		if (ret < 0) {
+			cl_ledger_forget(ledger, space);
+			return ret;
+		}
+	}
+	/* Release: who sees the batch applied finds the regions that it left. */
+	atomic_store_explicit(&entry->applied, atomic_load(&entry->reading) * 2 + slot, memory_order_release);
+	entry->quiet = space->quiet;
+	return 0;
+}
+
+/* ---- taking over ---- */
+
+int cl_ledger_next(const struct cl_ledger *ledger, uint64_t *area, uint64_t *key, int32_t *image_pid)
+{
+	struct cl_ledger_entry entry;
+	int ret;
+
+	for (; *area < ledger->nr_areas; (*area)++) {
+		ret = read_all(ledger->fd, &entry, sizeof(entry), (off_t)(*area * AREA_BYTES));
+		if (ret < 0)
+			return ret;
+		*key = entry.key;
+		*image_pid = entry.image_pid;
+		if (entry.key)
+			return 1;
+	}
+	return 0;
+}
+
+static int read_slot(const struct cl_ledger *ledger, uint64_t area, unsigned int slot, const struct slot *told,
+		     struct cl_space_memory *memory)
+{
+	const uint64_t nr[] = { told->nr_regions, told->nr_limbo, told->nr_suspects };
+	struct cl_regions *parts[] = { &memory->regions, &memory->limbo, &memory->suspects };
+	off_t at = slot_at(area, slot);
+	int ret = 0;
+	size_t i;
+
+	for (i = 0; i < 3 && ret == 0; i++) {
+		size_t bytes = nr[i] * sizeof(struct cl_region);
+
+		if (nr[i] > SLOT_BYTES / sizeof(struct cl_region))
+			return -EBADMSG;
+		/* One more, as the space's own tables have: no allocation of nothing. */
+		parts[i]->max = nr[i] + 1;
+		parts[i]->at = malloc(bytes + sizeof(struct cl_region));
+		if (!parts[i]->at)
+			return -ENOMEM;
+		parts[i]->nr = nr[i];
+		ret = read_all(ledger->fd, parts[i]->at, bytes, at);
+		at += (off_t)bytes;
+	}
+	memory->changes = told->changes;
+	return ret;
+}
+
+int cl_ledger_load(struct cl_ledger *ledger, uint64_t area, struct cl_image *image, int uffd, struct cl_space **space_out)
+{
+	struct cl_space_memory memory = { 0 };
+	struct cl_ledger_entry *entry;
+	struct cl_space *space = NULL;
+	unsigned int slot;
+	int ret;
+
+	entry = map(ledger, area, image->nr_pages);
+	if (entry == MAP_FAILED)
+		return -errno;
+	slot = atomic_load(&entry->applied) & 1;
+	if (entry->area != area)
+		ret = -EBADMSG;
+	else if (entry->nr_pages != image->nr_pages || entry->fingerprint != image->fingerprint)
+		ret = -ESTALE;
+	else
+		ret = read_slot(ledger, area, slot, &entry->slots[slot], &memory);
+	if (ret == 0) {
+		memory.quiet = entry->quiet;
+		memory.missing = (uint64_t *)(void *)((uint8_t *)entry + MIRROR_AT);
+		ret = cl_space_again(image, entry->pid, uffd, &memory, &space);
+	}
+	free(memory.regions.at);
+	free(memory.limbo.at);
+	free(memory.suspects.at);
+	if (ret < 0) {
+		munmap(entry, mapped_bytes(image->nr_pages));
+		return ret;
+	}
+	space->key = atomic_load(&entry->key);
+	attach(space, entry);
+	*space_out = space;
+	return 0;
+}
+
+int cl_ledger_pending(const struct cl_ledger_entry *entry, struct uffd_msg events[CL_LEDGER_EVENTS])
+{
+	int nr = 0;
+
+	if (atomic_load(&entry->reading) == atomic_load(&entry->applied) / 2)
+		return 0;
+	for (; nr < CL_LEDGER_EVENTS && entry->events[nr].event; nr++)
+		events[nr] = entry->events[nr];
+	return nr;
+}

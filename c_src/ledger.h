@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ledger: what must be known of every address space to go on after the daemon is killed, in shared memory that outlives
+ * it (the holder has it open: holder.h). It is right at any moment, even in the middle of anything:
+ *
+ *   missing pages  a bitmap, a mirror of the space's own. Bits are only ever cleared, after the page was installed or
+ *                  dropped. One that is set too long is harmless: the kernel says that the page is there.
+ *   events         read by the kernel's hand straight into the ledger, as a batch with a number. Reading takes an event
+ *                  from the kernel, and the thread that caused it goes on, so none may be lost.
+ *   regions        (and limbo, suspects) as of the last batch applied, in one of two slots. A batch that changes them
+ *                  writes the other slot, then one word says which slot holds and which batch was applied.
+ *
+ * So a batch read and not applied is applied by whoever takes over, from the same regions: what it clears is the same.
+ * Faults in it need nothing: whoever takes over wakes all threads, and they fault again. A forked child's userfaultfd
+ * is known to the holder by its key.
+ *
+ * No locks: the events thread's, but for the bitmap, which is the engine's lock's, as the space itself is.
+ */
+#ifndef CL_LEDGER_H
+#define CL_LEDGER_H
+
+#include <linux/userfaultfd.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "space.h"
+
+enum { CL_LEDGER_EVENTS = 64 }; /* in a batch */
+
+struct cl_ledger {
+	int fd;            /* -1: there is none, and entries are not made */
+	uint64_t nr_areas; /* given out so far */
+};
+
+#define CL_NO_LEDGER ((struct cl_ledger){ .fd = -1 })
+
+/* A new, empty one. 0 or -errno. */
+int cl_ledger_new(struct cl_ledger *ledger);
+
+/* One that was handed over; fd is owned by it. 0 or -errno. */
+int cl_ledger_open(struct cl_ledger *ledger, int fd);
+
+/* Enter a space under its key; sets space->entry and space->mirror. 0 or -errno: then it can't be taken over. */
+int cl_ledger_enter(struct cl_ledger *ledger, struct cl_space *space);
+
+/* Nobody needs it any more. Harmless without an entry. */
+void cl_ledger_forget(struct cl_ledger *ledger, struct cl_space *space);
+
+/* Room for CL_LEDGER_EVENTS events, to be read into: a batch begins. */
+struct uffd_msg *cl_ledger_begin(struct cl_ledger_entry *entry);
+
+/*
+ * The batch is applied; `changed`: regions, limbo or suspects may have been. 0, or -errno: then the space's entry is void.
+ */
+int cl_ledger_applied(struct cl_ledger *ledger, struct cl_space *space, bool changed);
+
+/*
+ * Go through the areas of a ledger that was opened, *area = 0 at first. 1: *key and the pid of its image are known, to be
+ * loaded or ignored; 0: there are no more; or -errno.
+ */
+int cl_ledger_next(const struct cl_ledger *ledger, uint64_t *area, uint64_t *key, int32_t *image_pid);
+
+/*
+ * The space of the area that cl_ledger_next() told of, appended to its image's list, entry and mirror set. uffd is owned
+ * by the space. 0, -ENOMEM, -ESTALE (these are other images) or -EBADMSG (it makes no sense).
+ */
+int cl_ledger_load(struct cl_ledger *ledger, uint64_t area, struct cl_image *image, int uffd, struct cl_space **space_out);
+
+/* The batch that was read and not applied: copied to `events`. Their number. */
+int cl_ledger_pending(const struct cl_ledger_entry *entry, struct uffd_msg events[CL_LEDGER_EVENTS]);
+
+#endif

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * takeover: an engine goes on where a killed daemon was, with what its holder kept (holder.h, ledger.h). Whatever is
+ * doubtful is refused before anything is touched that another heir would need.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine.h"
+#include "uffd.h"
+
+void cl_engine_no_ledger(struct cl_engine *engine, int error)
+{
+	if (engine->no_ledger)
+		return;
+	engine->no_ledger = true;
+	cl_log(&engine->log, CL_LOG_WARN, "should this process be killed, no other can go on: %s", strerror(-error));
+}
+
+void cl_engine_enter(struct cl_engine *engine, struct cl_space *space)
+{
+	int ret = engine->ledger.fd < 0 ? 0 : cl_ledger_enter(&engine->ledger, space);
+
+	if (ret < 0)
+		cl_engine_no_ledger(engine, ret);
+}
+
+static int refuse(struct cl_engine *engine, int error, const char *why)
+{
+	snprintf(engine->error, sizeof(engine->error), "can't take over: %s", why);
+	return error;
+}
+
+/* Make the spaces that are in the ledger and were handed over. */
+static int load(struct cl_engine *engine, struct cl_held *held, size_t nr_held)
+{
+	struct cl_image *image;
+	struct cl_space *space;
+	uint64_t area = 0, key;
+	int32_t pid;
+	size_t h;
+	int ret;
+
+	while ((ret = cl_ledger_next(&engine->ledger, &area, &key, &pid)) > 0) {
+		for (h = 0; h < nr_held && held[h].key != key; h++)
+			;
+		if (h < nr_held && held[h].uffd >= 0) {
+			image = cl_image_find(engine->images, (uint64_t)pid);
+			ret = image ? cl_ledger_load(&engine->ledger, area, image, held[h].uffd, &space) : -ESTALE;
+			if (ret == 0) {
+				held[h].uffd = -1;
+				space->reading = true; /* until its events are read, which is before any copy */
+				engine->stats.address_spaces++;
+				ret = cl_engine_watch(engine, space);
+			}
+			if (ret < 0)
+				break;
+		}
+		area++;
+	}
+	if (ret == -ESTALE)
+		return refuse(engine, ret, "these are not the images that the daemon served");
+	if (ret < 0)
+		return refuse(engine, ret, ret == -EBADMSG ? "the daemon's ledger makes no sense" : strerror(-ret));
+	return 0;
+}
+
+static int replay(struct cl_engine *engine, struct cl_held *held, size_t nr_held)
+{
+	struct cl_image *image;
+	struct cl_space *space;
+	int ret;
+
+	for (image = engine->images; image; image = image->next) {
+		for (space = image->spaces; space; space = space->next) {
+			ret = space->entry ? cl_engine_replay(engine, space, held, nr_held) : 0;
+			if (ret < 0)
+				return refuse(engine, ret, strerror(-ret));
+		}
+	}
+	return 0;
+}
+
+int cl_engine_take_over(struct cl_engine *engine, int holder_fd)
+{
+	struct cl_image *image;
+	struct cl_held *held;
+	size_t nr_held, unexplained = 0;
+	int ledger_fd, ret;
+
+	ret = cl_holder_take_over(&engine->holder, &engine->log, holder_fd, &held, &nr_held, &ledger_fd);
+	if (ret < 0)
+		return refuse(engine, ret, ret == -EPERM    ? "its holder is another user's" :
+					   ret == -EPROTO ? "what is held can't be handed over" :
+							    strerror(-ret));
+	ret = cl_ledger_open(&engine->ledger, ledger_fd);
+	if (ret == 0)
+		ret = load(engine, held, nr_held);
+	if (ret == 0)
+		ret = replay(engine, held, nr_held);
+	while (nr_held) {
+		if (held[--nr_held].uffd >= 0) {
+			close(held[nr_held].uffd);
+			unexplained++;
+		}
+	}
+	free(held);
+	if (ret == 0 && unexplained)
+		ret = refuse(engine, -EBADMSG, "an address space is held of which the daemon's ledger says nothing");
+	if (ret < 0) {
+		cl_holder_leave(&engine->holder);
+		return ret;
+	}
+	for (image = engine->images; image; image = image->next)
+		cl_image_only_missing(image);
+	engine->resumed = true;
+	cl_holder_taken(&engine->holder);
+	cl_log(&engine->log, CL_LOG_INFO, "took over %llu address spaces: %llu pages missing",
+	       (unsigned long long)engine->stats.address_spaces,
+	       (unsigned long long)cl_engine_remaining_pages(engine));
+	return 0;
+}

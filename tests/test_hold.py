@@ -1,0 +1,144 @@
+"""A daemon that is killed while the restored task runs: the task waits for its pages, it reads no zeroes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from lazy_source import eventually
+from relayed import DIRECTORY, IMAGES, PORT, Relayed, relayed
+
+from criu_lazy_ext.testbed import Testbed
+
+TASK = ("--mib", "128", "--threads", "2", "--ops", "all")
+HOLDER = "criu-lazy-hold"
+OTHER_IMAGES = f"{DIRECTORY}/others"
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[Testbed]:
+    if os.geteuid() != 0:
+        pytest.skip("the testbed needs root")
+    with Testbed.start(criu=("4.2", "4.2"), name=f"hold-{os.getpid()}") as started:
+        started.link.set(rate_mbit=500, rtt_ms=0.2)
+        yield started
+
+
+def holders(tb: Testbed) -> list[int]:
+    """Pids, within the host, of the holders there."""
+    return [int(word) for word in tb.dst.run(["pgrep", "-x", HOLDER], check=False).stdout.split()]
+
+
+def wrong_memory(tb: Testbed, migration: Relayed) -> str:
+    """What the task and its children have noted as wrong, while they run."""
+    in_child = tb.dst.root / f"{migration.task.status_path}.child".lstrip("/")
+    return in_child.read_text() if in_child.exists() else ""
+
+
+def threads_in_faults(tb: Testbed, migration: Relayed) -> int:
+    """How many threads of the task sleep in a page fault."""
+    process = tb.dst.root / f"proc/{migration.task.pid}/task"
+    stacks = (thread / "stack" for thread in process.iterdir())
+    return sum("handle_userfault" in _read(stack) for stack in stacks)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def test_a_killed_daemon_leaves_the_task_waiting_and_no_byte_wrong(hosts: Testbed) -> None:
+    with relayed(hosts, TASK) as migration:
+        migration.until_share(0.3)
+        assert len(holders(hosts)) == 1
+        migration.kill_daemon()
+        eventually(lambda: threads_in_faults(hosts, migration), "the task waits for a page")
+        time.sleep(1)
+        assert threads_in_faults(hosts, migration)
+        assert not wrong_memory(hosts, migration)
+        assert migration.task.status(hosts.dst)["errors"] == 0
+        assert "the daemon was killed with pages missing" in migration.daemon_log()
+        (holder,) = holders(hosts)
+        hosts.dst.run(["kill", "-TERM", str(holder)])
+        time.sleep(0.5)
+        assert holders(hosts) == [holder]
+        migration.task.kill(hosts.dst)
+        eventually(lambda: not holders(hosts), "the holder has ended")
+
+
+def test_a_daemon_that_is_done_leaves_no_holder(hosts: Testbed) -> None:
+    with relayed(hosts, TASK) as migration:
+        migration.complete()
+        assert not holders(hosts)
+        assert "guards the tasks" not in migration.daemon_log()
+
+
+def test_a_daemon_that_is_stopped_leaves_no_holder(hosts: Testbed) -> None:
+    with relayed(hosts, TASK) as migration:
+        migration.until_share(0.3)
+        pid = migration.daemon.inner_pid()
+        assert pid is not None
+        os.kill(pid, signal.SIGTERM)
+        migration.daemon.wait(30)
+        assert "pages are lost to it" in migration.daemon_log()
+        assert not holders(hosts)
+
+
+def test_a_lost_holder_is_missed_with_one_warning(hosts: Testbed) -> None:
+    with relayed(hosts, TASK) as migration:
+        migration.until_share(0.1)
+        hosts.dst.run(["kill", "-KILL", *map(str, holders(hosts))])
+        migration.complete()
+        assert migration.daemon_log().count("the process that guards the tasks is lost") == 1
+
+
+@pytest.mark.parametrize("options", [(), ("--push=2",)], ids=["asking", "pushed-to"])
+def test_a_daemon_killed_three_times_and_resumed_loses_no_page(hosts: Testbed, options: tuple[str, ...]) -> None:
+    with relayed(hosts, TASK, options, pushing=bool(options)) as migration:
+        for i in range(3):
+            migration.until_share(0.25 * i + 0.1)
+            migration.kill_daemon()
+            migration.resume_daemon(*options)
+            migration.until(lambda s: s["received_bytes"] > 0, "it goes on")
+            assert bool(migration.stats()["push_streams"]) == bool(options)
+        migration.complete()
+        assert not holders(hosts)
+
+
+def test_what_does_not_fit_is_refused_and_the_tasks_wait_on(hosts: Testbed) -> None:
+    with relayed(hosts, TASK) as migration:
+        migration.until_share(0.2)
+        migration.kill_daemon()
+        eventually(lambda: "the daemon was killed" in migration.daemon_log(), "the holder has noticed")
+        hosts.dst.run(["cp", "-r", IMAGES, OTHER_IMAGES])
+        for pagemap in (hosts.dst.root / OTHER_IMAGES.lstrip("/")).glob("pagemap-*.img"):
+            pagemap.write_bytes(without_last_entry(pagemap.read_bytes()))
+        command = ["criu-lazy", "lazy-pages", "--resume", "--page-server", "--address", hosts.src.address, "-W", IMAGES]
+        refused = hosts.dst.run([*command, "--port", str(PORT), "-D", OTHER_IMAGES], check=False)
+        assert refused.returncode == 1
+        assert "these are not the images that the daemon served" in refused.stderr
+        refused = hosts.dst.run([*command, "--port", "1", "-D", IMAGES], check=False)
+        assert refused.returncode == 1
+        assert "can't connect to the page server" in refused.stderr
+        (left_behind,) = (hosts.dst.root / IMAGES.lstrip("/")).glob("*hold.socket")
+        assert left_behind.stat().st_mode & 0o777 == 0o600
+        migration.resume_daemon()
+        migration.complete()
+        assert not left_behind.exists()
+        nothing = hosts.dst.run([*command, "--port", str(PORT), "-D", IMAGES], check=False)
+        assert nothing.returncode == 1
+        assert "nothing to resume" in nothing.stderr
+
+
+def without_last_entry(pagemap: bytes) -> bytes:
+    """A pagemap image: two magic numbers, then records with their length before them."""
+    at, last = 8, 8
+    while at < len(pagemap):
+        last, at = at, at + 4 + int.from_bytes(pagemap[at : at + 4], "little")
+    return pagemap[:last]
