@@ -187,7 +187,10 @@ class Agent:
         return {}
 
     async def start_daemon(self, request: Message) -> Message:
-        """Start lazy-pages: {"daemon": "criu-lazy"|"stock", "options", "address", "port"}. Answered when ready."""
+        """Start lazy-pages: {"daemon": "criu-lazy"|"stock", "options", "address", "port", "key"}.
+
+        `key`: hexadecimal, for TLS with the page server, or "". Answered when it is ready.
+        """
         images, work = self.images(), self.work()
         ready_read, ready_write = os.pipe()
         stats_read, stats_write = os.pipe()
@@ -197,6 +200,8 @@ class Agent:
         command += ["--address", str(request["address"]), "--port", str(request["port"]), *request["options"]]
         if request["daemon"] != "stock":
             command += ["--stats-fd", str(stats_write)]
+        if request["key"]:
+            command += ["--tls-psk", str(write_key(work, str(request["key"])))]
         try:
             self.daemon = await asyncio.create_subprocess_exec(
                 *command,
@@ -376,6 +381,14 @@ class Agent:
         self.made = Made()
         self.tell_keeper()
         return 1
+
+
+def write_key(directory: Path, key: str) -> Path:
+    """A file in `directory` with a secret that only its owner reads. Raises OSError."""
+    path = directory / "page-server.key"
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
+        file.write(key + "\n")
+    return path
 
 
 def kill_group(group: int) -> None:

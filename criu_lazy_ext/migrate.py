@@ -31,7 +31,7 @@ from criu_lazy_ext.processes import Child, is_alive, start_time
 from criu_lazy_ext.profile import Profile, load
 from criu_lazy_ext.progress import Progress
 from criu_lazy_ext.report import Report
-from criu_lazy_ext.source import LazyDump, PipeLimits, SourceError, find_task, ids_of_tree
+from criu_lazy_ext.source import LazyDump, PipeLimits, SourceError, daemon_options, find_task, ids_of_tree
 
 T = TypeVar("T")
 
@@ -263,8 +263,8 @@ class Migration:
         await self.hooks("after_dump")
         self.progress.phase(f"images are over ({sent / 1e6:.1f} MB); starting lazy-pages there")
         request = self.host.request(
-            "daemon", daemon=self.profile.daemon, options=self.profile.daemon_options, address=self.address,
-            port=dump.port, within=60,
+            "daemon", daemon=self.profile.daemon, options=[*daemon_options(self.profile), *self.profile.daemon_options],
+            address=self.address, port=dump.port, key=dump.key, within=60,
         )  # fmt: skip
         await self.guarded(request)
 

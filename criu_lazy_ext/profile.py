@@ -42,10 +42,12 @@ class Destination:
 @dataclass(frozen=True)
 class Source:
     """Where the source's page server listens. `address` None: the one that the SSH connection comes from (local:
-    127.0.0.1); port 0: any free one. Preflight makes sure that the destination reaches it."""
+    127.0.0.1); port 0: any free one. Preflight makes sure that the destination reaches it. `encrypt`: by TLS, with a
+    key made for this migration alone, without which nobody gets a page."""
 
     address: str | None = None
     port: int = 0
+    encrypt: bool = True
 
 
 @dataclass(frozen=True)
@@ -94,12 +96,14 @@ class Hook:
 @dataclass(frozen=True)
 class Timeouts:
     """Seconds. `dump`, `restore`: until it is ready, else roll back. `stall`: without a page, then a warning.
-    `silence`: a host that says nothing for so long is lost."""
+    `silence`: a host that says nothing for so long is lost. `reconnect`: so long the daemon calls a lost page server
+    again, while the restored task waits for its pages."""
 
     dump: float = 120.0
     restore: float = 120.0
     stall: float = 60.0
     silence: float = 9.0
+    reconnect: float = 300.0
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ class Profile:
     criu: Criu = field(default_factory=Criu)
     daemon: str = "criu-lazy"
     daemon_options: list[str] = field(default_factory=list)
-    page_source: str = "stock"
+    page_source: str = "criu-lazy"
     hooks: Mapping[str, list[Hook]] = field(default_factory=dict)
     timeouts: Timeouts = field(default_factory=Timeouts)
     keep_files: bool = False
@@ -121,14 +125,13 @@ class Profile:
 
 CHOICES = {
     "daemon": ("criu-lazy", "stock"),
-    "page_source": ("stock",),
+    "page_source": ("criu-lazy", "stock"),
     "criu.network_lock": ("iptables", "nftables", "skip"),
     "on": ("source", "destination"),
 }
-# Keys and values that later versions know: refused, rather than unknown.
+# Keys that later versions know: refused, rather than unknown.
 NOT_YET = {
     "predump": "pre-dump rounds are not in this version yet: leave the key out",
-    "page_source": "only `stock` (criu's own, behind criu-lazy page-server) is in this version yet",
 }
 SECTIONS = (Task, Destination, Source, Directories, Criu, Hook, Timeouts, Profile)
 
@@ -173,8 +176,7 @@ class _Reader:
         result = READERS[hint](self, node, key)
         choices = CHOICES.get(key) or (CHOICES["on"] if key.endswith(".on") else None)
         if choices and result not in choices:
-            hint = f" ({NOT_YET[key]})" if key in NOT_YET else ""
-            raise self.fail(node, key, f"expected {' or '.join(choices)}, found {result!r}{hint}")
+            raise self.fail(node, key, f"expected {' or '.join(choices)}, found {result!r}")
         return result
 
     def hooks(self, node: yaml.Node) -> dict[str, list[Hook]]:

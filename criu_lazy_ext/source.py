@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 from criu_lazy_ext import criu, relay_control
-from criu_lazy_ext.agent import describe_status, read_all
+from criu_lazy_ext.agent import describe_status, read_all, write_key
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.processes import Child
 from criu_lazy_ext.profile import Profile, Task
@@ -19,6 +20,7 @@ from criu_lazy_ext.profile import Profile, Task
 FIND_TIMEOUT_S = 30.0
 PREPARE_TIMEOUT_S = 30.0
 END_TIMEOUT_S = 30.0
+PUSH_STREAMS = 2
 
 
 class SourceError(CriuLazyError):
@@ -103,6 +105,14 @@ class PipeLimits:
         self._before.clear()
 
 
+def daemon_options(profile: Profile) -> list[str]:
+    """How the destination's daemon is to ask for pages; criu's own knows none of these."""
+    if profile.daemon == "stock":
+        return []
+    options = ["--reconnect-seconds", str(max(1, round(profile.timeouts.reconnect)))]
+    return options if profile.page_source == "stock" else [*options, f"--push={PUSH_STREAMS}"]
+
+
 class LazyDump:
     """`criu dump --lazy-pages`, frozen tasks and all, and our page server before it."""
 
@@ -116,6 +126,8 @@ class LazyDump:
         self.process: Child | None = None
         self.relay: Child | None = None
         self.port = 0
+        # Of this migration alone; "" without encryption: criu's own daemon can't speak with such a key.
+        self.key = secrets.token_hex(32) if profile.source.encrypt and profile.daemon == "criu-lazy" else ""
         self._dump_port = 0
         self._status = -1  # the writing end of the dump's status pipe, until the dump has it
         self._lifeline = -1  # when this end is closed, by us or by our death, the page server rolls back
@@ -132,6 +144,10 @@ class LazyDump:
         command = [sys.executable, "-m", "criu_lazy_ext.cli", "page-server", "--hold", "--control", str(self.control)]
         command += ["--upstream", f"127.0.0.1:{self._dump_port}", "--wire-version", str(wire_version)]
         command += ["--address", address, "--port", str(self.profile.source.port), "--images", str(self.images), "-vv"]
+        if self.profile.page_source == "criu-lazy":
+            command += ["--tree", str(self.pid)]
+        if self.key:
+            command += ["--tls-psk", str(write_key(self.work, self.key))]
         for option, fd in given.items():
             command += [option, str(fd)]
         try:

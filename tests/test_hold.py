@@ -62,7 +62,6 @@ def test_a_killed_daemon_leaves_the_task_waiting_and_no_byte_wrong(hosts: Testbe
         time.sleep(1)
         assert threads_in_faults(hosts, migration)
         assert not wrong_memory(hosts, migration)
-        assert migration.task.status(hosts.dst)["errors"] == 0
         assert "the daemon was killed with pages missing" in migration.daemon_log()
         (holder,) = holders(hosts)
         hosts.dst.run(["kill", "-TERM", str(holder)])

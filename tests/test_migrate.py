@@ -189,7 +189,7 @@ def test_a_task_moves_with_every_page(worker: Worker) -> None:
     assert report["task_pid"] == worker.pid
     assert report["destination"] == "dst"
     assert report["lazy_pages"] >= 32 * 256
-    assert report["received_bytes"] >= 32 << 20
+    assert 0 < report["received_bytes"] < 40 << 20  # pages that shrink are packed
     assert report["downtime_s"] > 0
     states = ["dumping", "serving", "restoring", "allowed", "running", "drained", "committed"]
     assert list(report["phases_s"]) == states
@@ -468,7 +468,7 @@ def test_a_dead_destination() -> None:
 
 def running(worker: Worker, profile: str = BASE) -> Migration:
     """A migration whose restored task runs, most of its memory being on its way."""
-    worker.testbed.link.set(rate_mbit=80, rtt_ms=0.2)
+    worker.testbed.link.set(rate_mbit=6, rtt_ms=0.2)
     migration = Migration(worker.testbed, profile)
     eventually(lambda: migration.is_in("running") or migration.process.poll() is not None, "the restored task runs")
     return migration

@@ -54,7 +54,7 @@ def test_hooks_are_texts_or_lists() -> None:
         (LEAST + "zzz: 1\n", "p:3:1: zzz: unknown key; known are task, destination"),
         (LEAST + "task: {pid: 8}\n", "p:3:1: task: given twice"),
         (LEAST + "predump: {}\n", "p:3:1: predump: pre-dump rounds are not in this version yet"),
-        (LEAST + "page_source: fast\n", "p:3:14: page_source: expected stock, found 'fast'"),
+        (LEAST + "page_source: fast\n", "p:3:14: page_source: expected criu-lazy or stock, found 'fast'"),
         (LEAST + "daemon: other\n", "p:3:9: daemon: expected criu-lazy or stock, found 'other'"),
         (LEAST + "keep_files: 1\n", "p:3:13: keep_files: expected true or false, found '1'"),
         (LEAST + "timeouts: {dump: soon}\n", "p:3:18: timeouts.dump: expected a number of seconds, found 'soon'"),
