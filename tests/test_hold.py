@@ -99,7 +99,7 @@ def test_a_lost_holder_is_missed_with_one_warning(hosts: Testbed) -> None:
 
 @pytest.mark.parametrize("options", [(), ("--push=2",)], ids=["asking", "pushed-to"])
 def test_a_daemon_killed_three_times_and_resumed_loses_no_page(hosts: Testbed, options: tuple[str, ...]) -> None:
-    with relayed(hosts, TASK, options, pushing=bool(options)) as migration:
+    with relayed(hosts, TASK, options, push=bool(options)) as migration:
         for i in range(3):
             migration.until_share(0.25 * i + 0.1)
             migration.kill_daemon()
