@@ -325,8 +325,15 @@ void cl_engine_ask(struct cl_engine *engine)
 		pthread_mutex_unlock(&engine->lock);
 		ret = cl_remote_send(&engine->remote, out, bytes, byte_ahead);
 		pthread_mutex_lock(&engine->lock);
-		if (ret < 0 && !cl_engine_lose(engine, strerror(-ret)))
-			cl_engine_fail(engine, -EIO, "page server: sending a request: %s", strerror(-ret));
+		if (ret < 0) {
+			/* The sender or the receiver may be the first to see it: the same words. */
+			const char *why = ret == -EPIPE || ret == -ECONNRESET ? "the connection was closed" :
+										 strerror(-ret);
+
+			if (!cl_engine_lose(engine, why))
+				cl_engine_fail(engine, -EIO, "page server: %s with %llu pages missing", why,
+					       (unsigned long long)cl_engine_remaining_pages(engine));
+		}
 	}
 	engine->sending = false;
 	if (engine->lost) /* whoever is to call again waits for us */

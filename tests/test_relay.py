@@ -85,7 +85,7 @@ def test_single_page_requests_are_pipelined_in_order(source: LazySource) -> None
 @pytest.mark.parametrize("leave", [hang_up, lambda client: client.socket.close()], ids=["reset", "close"])
 def test_a_client_lost_in_mid_answer_is_followed_by_another(source: LazySource, leave: Any) -> None:
     source.serve()
-    for nr_bytes in (0, 10, 100_000):
+    for nr_bytes in (1, 10, 100_000):  # with 0 it may have left before anybody looked
         client = source.client()
         for at in range(0, source.nr_pages, 256):
             client.get(source.start + at * PAGE_BYTES, 256)

@@ -19,6 +19,7 @@ from criu_lazy_ext.bench.handmade import MigrationError
 from criu_lazy_ext.bench.measure import DAEMONS, Run, machine_limit, measure
 from criu_lazy_ext.bench.programs import ProgramRun, measure_program
 from criu_lazy_ext.bench.startup import Startup, measure_startup
+from criu_lazy_ext.criu_options import MAX_PUSH_STREAMS
 from criu_lazy_ext.errors import UsageError
 from criu_lazy_ext.testbed import Testbed, TestbedError
 
@@ -50,6 +51,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--criu", default="4.2", choices=("4.1", "4.2"), help="criu series of both hosts (default 4.2)")
     top.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
     top.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    top.add_argument(
+        "--push", type=int, metavar="STREAMS", default=0, help="ours is pushed to by criu-lazy page-server (access cases)"
+    )
     top.add_argument("--list", action="store_true", help="print the names of all cases")
     return top
 
@@ -66,13 +70,15 @@ def main(argv: list[str]) -> int:
     mib = arguments.mib if arguments.mib is not None else QUICK_MIB if quick else None
     default_window = QUICK_WINDOW_SECONDS if quick else DEFAULT_WINDOW_SECONDS
     window = arguments.window if arguments.window is not None else default_window
+    if not 0 <= arguments.push <= MAX_PUSH_STREAMS:
+        raise UsageError(f"--push must be from 1 to {MAX_PUSH_STREAMS}")
     if repeats < 1 or window <= 0 or (mib is not None and mib < FEWEST_MIB):
         raise UsageError(f"--repeats must be 1 or more, --window above 0, --mib {FEWEST_MIB} or more")
     if arguments.json is not None and not arguments.json.absolute().parent.is_dir():
         raise UsageError(f"--json {arguments.json}: its directory does not exist")
     if os.geteuid() != 0:
         raise TestbedError("the benchmark runs on a testbed, and that needs root")
-    bench = Bench(chosen, repeats, mib, window)
+    bench = Bench(chosen, repeats, mib, window, arguments.push)
     with Testbed.start(criu=(arguments.criu, arguments.criu), name=f"bench-{os.getpid()}") as tb:
         criu_version = tb.dst.run(["criu", "--version"]).stdout.split("\n")[0].removeprefix("Version: ")
         bench.run(tb)
@@ -86,7 +92,8 @@ def main(argv: list[str]) -> int:
 class Bench:
     """The runs of one invocation: within a repeat, link by link, case by case, stock and ours in turn."""
 
-    def __init__(self, chosen: list[cases.AnyCase], repeats: int, mib: int | None, window: float) -> None:
+    def __init__(self, chosen: list[cases.AnyCase], repeats: int, mib: int | None, window: float, push: int) -> None:
+        self._push = push
         self._cases = chosen
         self._repeats = repeats
         self._mib = mib
@@ -147,7 +154,7 @@ class Bench:
 
     def _measure_access(self, tb: Testbed, case: cases.Case, daemon: str, repeat: int) -> None:
         rate = self.plain_tcp[case.link.name][-1]
-        run = measure(tb, case, daemon, repeat, self._mib or case.link.mib, self._window, rate)
+        run = measure(tb, case, daemon, repeat, self._mib or case.link.mib, self._window, rate, self._push)
         self.runs.append(run)
         stall = "" if run.stall_s is None else f", the task stalled {run.stall_s:.2f} s"
         part = "" if run.finished else f" over the first {run.seconds:.0f} s"

@@ -27,6 +27,7 @@ STOCK = ("criu", "lazy-pages")
 OURS = ("criu-lazy", "lazy-pages")
 
 PORT = 27000
+PUSH_PORT = 27001
 DIRECTORY = "/var/tmp/handmade"
 READY_SECONDS = 60.0
 SIMULATED = ("flow", "readahead", "schedule", "space")  # the parts of c_src that simulate.c runs
@@ -182,6 +183,7 @@ def lazy_migrate_by_hand(
     on_resume: Callable[[], None] | None = None,
     timeout: float = 300,
     log_level: int = 2,
+    push_streams: int = 0,
 ) -> Migration:
     """Move `task` (a MemTask, or the pid of any session leader) from tb.src to tb.dst; returns after the last page.
 
@@ -189,6 +191,8 @@ def lazy_migrate_by_hand(
     so that the rest comes fast. `before_restore` is called when only the restore is missing, `on_resume` as soon
     as the restored task runs. Raises MigrationError, with the end of the log of what failed; nothing of the migration
     runs on then, and the restored task is gone (the source task may live).
+
+    `push_streams`, with our daemon: criu-lazy page-server stands before the dump and pushes by so many connections.
     """
     pid = task if isinstance(task, int) else task.pid
     images = f"{DIRECTORY}/images"
@@ -211,7 +215,14 @@ def lazy_migrate_by_hand(
         result.copy_seconds = time.monotonic() - began
 
         serve = [*daemon, "-o", "lazy-pages.log", "--page-server", verbosity, "-D", images]
-        serve += ["--address", tb.src.address, "--port", str(PORT), *daemon_options]
+        port = PORT
+        if push_streams:
+            port = PUSH_PORT
+            push = ["criu-lazy", "page-server", "--upstream", f"{tb.src.address}:{PORT}", "--address", tb.src.address]
+            push += ["--port", str(port), "--tree", str(pid), "--images", images, "-o", f"{images}/page-server.log"]
+            pusher = stack.enter_context(_started(tb.src, push, f"{images}/page-server.log"))
+            serve += [f"--push={push_streams}"]
+        serve += ["--address", tb.src.address, "--port", str(port), *daemon_options]
         stats = _StatsReader() if tuple(daemon[:2]) == OURS else None
         if stats is not None:
             stack.callback(stats.close)
@@ -262,6 +273,8 @@ def lazy_migrate_by_hand(
             log = f"{images}/dump.log"
             raise MigrationError(f"criu dump ended with status {source.returncode}: {_tail(tb.src, log)}")
         kill_if_failed.pop_all()
+        if push_streams and pusher.wait(60) != 0:
+            raise MigrationError(f"criu-lazy page-server ended with status {pusher.returncode}")
         if stats is not None:
             result.engine = stats.last()
     return result

@@ -57,9 +57,16 @@ class Run:
 
 
 def measure(
-    tb: Testbed, case: Case, daemon: str, repeat: int, mib: int, window_seconds: float, plain_tcp_mb_per_s: float
+    tb: Testbed,
+    case: Case,
+    daemon: str,
+    repeat: int,
+    mib: int,
+    window_seconds: float,
+    plain_tcp_mb_per_s: float,
+    push_streams: int = 0,
 ) -> Run:
-    """Migrate once and check every byte. Raises MigrationError; no task is left then."""
+    """Migrate once and check every byte; `push_streams`: ours is pushed to by so many connections. Raises MigrationError; no task is left then."""
     access = case.access
     task = start_memtask(tb, "--mib", str(mib), "--mode", access.mode, "--threads", str(access.threads))
     try:
@@ -72,6 +79,7 @@ def measure(
             window_seconds=window_seconds,
             before_restore=lambda: warm_memory(tb, mib) if case.link.rate_mbit is None else None,
             timeout=180,
+            push_streams=push_streams if daemon == "ours" else 0,
         )
         state = done.window_status or task.status(tb.dst)
         task.verify(tb.dst)
