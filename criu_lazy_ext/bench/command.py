@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
     top.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     top.add_argument(
-        "--push", type=int, metavar="STREAMS", default=0, help="ours is pushed to by criu-lazy page-server (access cases)"
+        "--push", type=int, metavar="STREAMS", default=0, help="criu-lazy page-server pushes to ours (access cases)"
     )
     top.add_argument("--list", action="store_true", help="print the names of all cases")
     return top

@@ -66,7 +66,10 @@ def measure(
     plain_tcp_mb_per_s: float,
     push_streams: int = 0,
 ) -> Run:
-    """Migrate once and check every byte; `push_streams`: ours is pushed to by so many connections. Raises MigrationError; no task is left then."""
+    """Migrate once and check every byte; `push_streams`: ours is pushed to by so many connections.
+
+    Raises MigrationError; no task is left then.
+    """
     access = case.access
     task = start_memtask(tb, "--mib", str(mib), "--mode", access.mode, "--threads", str(access.threads))
     try:
