@@ -114,6 +114,12 @@ def test_pages_are_pushed_under_a_task_that_never_holds_still(build, connections
     run(build("test_push", sanitizer), connections, build("stress_task", "plain"), "1")
 
 
+@pytest.mark.parametrize("sanitizer", ["asan-ubsan", "tsan"])
+@pytest.mark.parametrize("seed", ["1", "2", "3"])
+def test_whatever_clients_say_only_lazy_pages_are_served(build, seed: str, sanitizer: str) -> None:
+    run(build("test_push_serve", sanitizer), seed)
+
+
 @needs_userfaultfd_events
 @pytest.mark.parametrize("sanitizer", ["asan-ubsan", "tsan"])
 def test_a_hostile_server_that_pushes_writes_only_what_was_asked_for(build, sanitizer: str) -> None:

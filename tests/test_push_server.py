@@ -56,6 +56,7 @@ def test_a_page_server_that_cannot_push_says_so(hosts: Testbed) -> None:
 
 
 def test_ten_sessions_lost_in_one_transfer_lose_no_page(hosts: Testbed) -> None:
+    hosts.link.set(rate_mbit=150, rtt_ms=0.2)  # each drop takes half a second on a busy machine
     with relayed(hosts, TASK, ("--push", *RECONNECT), push=True) as migration:
         for i in range(10):
             migration.until_share(i / 20)

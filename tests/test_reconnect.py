@@ -33,6 +33,7 @@ def slow_link(hosts: Testbed) -> Iterator[None]:
 
 
 def test_a_client_dropped_ten_times_in_one_transfer_loses_no_page(hosts: Testbed) -> None:
+    hosts.link.set(rate_mbit=150, rtt_ms=0.2)  # each drop takes half a second on a busy machine
     with relayed(hosts, TASK, RECONNECT) as migration:
         for i in range(10):
             migration.until_share(i / 11)

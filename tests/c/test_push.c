@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "criu_lazy.h"
+#include "push_images.h"
 #include "push_wire.h"
 #include "stress.h"
 
@@ -379,51 +380,6 @@ static int listen_on_loopback(struct sockaddr_in *address)
 
 /* ---- the client's side ---- */
 
-static size_t put_varint(uint8_t *out, uint64_t value)
-{
-	size_t at = 0;
-
-	for (; value > 127; value >>= 7)
-		out[at++] = (uint8_t)(value | 0x80);
-	out[at++] = (uint8_t)value;
-	return at;
-}
-
-/* A pagemap of criu 4.2's: of every 8 pages the first 7 are lazy. */
-static int make_images(char *directory, uint64_t base)
-{
-	static const uint8_t head[] = { 0x19, 0x43, 0x56, 0x54, 0x25, 0x40, 0x08, 0x56, 2, 0, 0, 0, 1 << 3, 1 };
-	char name[32];
-	FILE *file;
-	int fd;
-
-	CHECK(mkdtemp(directory));
-	fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	snprintf(name, sizeof(name), "pagemap-%d.img", PID);
-	file = fdopen(openat(fd, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600), "wb");
-	CHECK(file && fwrite(head, sizeof(head), 1, file) == 1);
-	for (uint64_t page = 0; page < PAGES; page += 8) {
-		uint8_t body[32] = { 1 << 3 };
-		uint32_t size = 1;
-
-		size += (uint32_t)put_varint(body + 1, base + page * CL_PAGE_SIZE);
-		memcpy(body + size, (uint8_t[]){ 5 << 3, 7, 4 << 3, 2 }, 4);
-		size += 4;
-		CHECK(fwrite(&size, 4, 1, file) == 1 && fwrite(body, size, 1, file) == 1);
-	}
-	CHECK(fclose(file) == 0);
-	return fd;
-}
-
-static void remove_images(const char *directory, int fd)
-{
-	char name[32];
-
-	snprintf(name, sizeof(name), "pagemap-%d.img", PID);
-	CHECK(unlinkat(fd, name, 0) == 0 && rmdir(directory) == 0);
-	close(fd);
-}
-
 /* Run an engine that is connected to the server until its end. */
 static int run_engine(struct server *server, int restore, struct cl_stats *stats)
 {
@@ -446,7 +402,7 @@ static int run_engine(struct server *server, int restore, struct cl_stats *stats
 	remote = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	CHECK(remote >= 0 && connect(remote, (struct sockaddr *)&address, sizeof(address)) == 0);
 
-	config.images_fd = make_images(directory, server->base);
+	config.images_fd = make_images(directory, PID, server->base, PAGES);
 	engine = cl_engine_new(&config, &problem);
 	CHECK(engine && cl_engine_add_task(engine, PID, &vma, 1) == 0);
 	CHECK(cl_engine_set_remote(engine, remote) == 0);
@@ -456,7 +412,7 @@ static int run_engine(struct server *server, int restore, struct cl_stats *stats
 	snprintf(server->error, sizeof(server->error), "%s", cl_engine_error(engine));
 	cl_engine_stats(engine, stats);
 	cl_engine_free(engine);
-	remove_images(directory, config.images_fd);
+	remove_images(directory, PID, config.images_fd);
 	shutdown(server->listener, SHUT_RDWR);
 	pthread_join(server_thread, NULL);
 	close(server->listener);

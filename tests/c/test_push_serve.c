@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The page server's side of the push protocol, with this process as the task, and clients that say anything: SEED. Every
+ * page that comes is one of the lazy ones, and right; nothing else ever comes; no client, however wrong, stops the next.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#include "codec.h"
+#include "push_images.h"
+#include "push_serve.h"
+
+enum { ID = 4711, PAGES = 128, CLIENTS = 150, MESSAGES = 48, STREAMS = 2 };
+
+struct told {
+	_Atomic unsigned int begun, missing, done, ended;
+};
+
+static uint8_t *memory;
+static struct cl_push_server *server;
+
+static void tell(void *context, enum cl_push_told what, const char *name)
+{
+	struct told *told = context;
+
+	CHECK((what == CL_PUSH_TOLD_BEGUN) == (name != NULL));
+	(*(_Atomic unsigned int *[]){ &told->begun, &told->missing, &told->done, &told->ended }[what])++;
+}
+
+struct call {
+	int fd;
+	struct cl_push_hello hello;
+	pthread_t thread;
+};
+
+static void *serve(void *argument)
+{
+	struct call *call = argument;
+
+	cl_push_server_serve(server, (struct cl_conn){ .fd = call->fd }, &call->hello, "test");
+	close(call->fd);
+	return NULL;
+}
+
+/* A connection to the server, with the hello said. Ours. */
+static int call_server(struct call *call)
+{
+	int pair[2];
+
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+	call->fd = pair[1];
+	CHECK(pthread_create(&call->thread, NULL, serve, call) == 0);
+	return pair[0];
+}
+
+static bool receive(int fd, void *data, size_t bytes)
+{
+	return recv(fd, data, bytes, MSG_WAITALL) == (ssize_t)bytes;
+}
+
+/* All that comes, until the end. How many pages. */
+static uint64_t check_answers(int fd)
+{
+	static const uint8_t zeroes[CL_PAGE_SIZE];
+	uint8_t raw[CL_PUSH_HEADER_BYTES], *data = malloc(CL_PUSH_MAX_PAGES * CL_PAGE_SIZE);
+	uint8_t *unpacked = malloc(CL_PUSH_PACKED_PAGES * CL_PAGE_SIZE);
+	struct cl_push_header header;
+	uint64_t pages = 0;
+
+	while (receive(fd, raw, sizeof(raw))) {
+		const uint8_t *got = data;
+		uint64_t page;
+
+		CHECK(cl_push_unpack(raw, &header) == 0);
+		if (header.type == CL_PUSH_CLOSED)
+			continue;
+		CHECK(header.type == CL_PUSH_PAGES || header.type == CL_PUSH_ZERO || header.type == CL_PUSH_PACKED);
+		CHECK(header.dst_id == ID && header.vaddr >= (uintptr_t)memory);
+		page = (header.vaddr - (uintptr_t)memory) / CL_PAGE_SIZE;
+		CHECK(page + header.nr_pages <= PAGES && page % 8 + header.nr_pages <= 7); /* lazy ones */
+		if (!receive(fd, data, header.bytes))
+			break;
+		if (header.type == CL_PUSH_PACKED) {
+			CHECK(cl_codec_unpack(data, header.bytes, unpacked, header.nr_pages * CL_PAGE_SIZE) == 0);
+			got = unpacked;
+		}
+		for (uint64_t i = 0; i < header.nr_pages; i++)
+			CHECK(memcmp(header.type == CL_PUSH_ZERO ? zeroes : got + i * CL_PAGE_SIZE,
+				     memory + (page + i) * CL_PAGE_SIZE, CL_PAGE_SIZE) == 0);
+		pages += header.nr_pages;
+	}
+	free(data);
+	free(unpacked);
+	return pages;
+}
+
+/* What a client may say, most of the time. */
+static void say_something(uint64_t *random, uint8_t *out)
+{
+	static const uint16_t types[] = { CL_PUSH_GET, CL_PUSH_GET, CL_PUSH_MISSING, CL_PUSH_MISSING, CL_PUSH_GO };
+	uint64_t page = next_random(random) % PAGES, nr = 1 + next_random(random) % 7;
+	struct cl_push_header header = { .type = types[next_random(random) % 5] };
+
+	if (next_random(random) % 16 == 0)
+		header.type = CL_PUSH_DONE;
+	if (header.type == CL_PUSH_GET || header.type == CL_PUSH_MISSING) {
+		if (next_random(random) % 64) /* all of it lazy */
+			nr = page % 8 == 7 ? (page--, 1) : 1 + nr % (7 - page % 8);
+		header.vaddr = (uintptr_t)memory + page * CL_PAGE_SIZE;
+		header.nr_pages = nr;
+		header.dst_id = ID;
+	}
+	cl_push_pack(&header, out);
+	if (next_random(random) % 64 == 0)
+		out[next_random(random) % CL_PUSH_HEADER_BYTES] ^= (uint8_t)(1 << next_random(random) % 8);
+}
+
+static uint64_t one_client(uint64_t *random)
+{
+	struct call demand = { .hello = { .nr_streams = STREAMS, .unpacks = next_random(random) % 2 } };
+	struct call streams[STREAMS];
+	uint8_t raw[CL_PUSH_ANSWER_BYTES], said[MESSAGES * CL_PUSH_HEADER_BYTES];
+	bool forged = next_random(random) % 8 == 0;
+	int fd = call_server(&demand), fds[STREAMS];
+	struct cl_push_answer answer;
+	uint64_t pages = 0, pushed;
+
+	CHECK(receive(fd, raw, sizeof(raw)) && cl_push_unpack_answer(raw, &answer) == 0);
+	CHECK(answer.nr_streams == STREAMS);
+	for (unsigned int i = 0; i < STREAMS; i++) {
+		streams[i] = (struct call){ .hello = { .stream = i + 1 } };
+		memcpy(streams[i].hello.token, answer.token, sizeof(answer.token));
+		streams[i].hello.token[i] ^= forged;
+		fds[i] = call_server(&streams[i]);
+		CHECK(receive(fds[i], raw, sizeof(raw)) != forged);
+	}
+	for (unsigned int i = 0; i < MESSAGES; i++)
+		say_something(random, said + i * CL_PUSH_HEADER_BYTES);
+	(void)send(fd, said, sizeof(said) - next_random(random) % 40, MSG_NOSIGNAL);
+	shutdown(fd, SHUT_WR);
+	pages = check_answers(fd);
+	for (unsigned int i = 0; i < STREAMS; i++) {
+		pushed = check_answers(fds[i]);
+		CHECK(!forged || !pushed);
+		pages += pushed;
+		pthread_join(streams[i].thread, NULL);
+		close(fds[i]);
+	}
+	pthread_join(demand.thread, NULL);
+	close(fd);
+	return pages;
+}
+
+static void *read_stream(void *argument)
+{
+	return (void *)(uintptr_t)check_answers(*(int *)argument);
+}
+
+/* A client that does everything right gets every lazy page, by pushing alone. */
+static void a_good_client(void)
+{
+	struct call demand = { .hello = { .nr_streams = 1, .unpacks = true } }, stream = { .hello = { .stream = 1 } };
+	uint8_t raw[CL_PUSH_ANSWER_BYTES], out[CL_PUSH_HEADER_BYTES];
+	struct cl_push_answer answer;
+	struct cl_push_header message;
+	struct cl_push_server_info info;
+	int fd = call_server(&demand), stream_fd;
+	pthread_t reader;
+	uint64_t before;
+	void *pages;
+
+	cl_push_server_info(server, &info);
+	before = info.pushed_pages;
+	CHECK(receive(fd, raw, sizeof(raw)) && cl_push_unpack_answer(raw, &answer) == 0);
+	memcpy(stream.hello.token, answer.token, sizeof(answer.token));
+	stream_fd = call_server(&stream);
+	CHECK(receive(stream_fd, raw, sizeof(raw)));
+	CHECK(pthread_create(&reader, NULL, read_stream, &stream_fd) == 0);
+	for (uint64_t page = 0; page < PAGES; page += 8) {
+		message = (struct cl_push_header){ .type = CL_PUSH_MISSING, .nr_pages = 7, .dst_id = ID,
+						   .vaddr = (uintptr_t)memory + page * CL_PAGE_SIZE };
+		cl_push_pack(&message, out);
+		CHECK(send(fd, out, sizeof(out), MSG_NOSIGNAL) == sizeof(out));
+	}
+	message = (struct cl_push_header){ .type = CL_PUSH_GO };
+	cl_push_pack(&message, out);
+	CHECK(send(fd, out, sizeof(out), MSG_NOSIGNAL) == sizeof(out));
+	while (info.pushed_pages - before < PAGES / 8 * 7) {
+		usleep(1000);
+		cl_push_server_info(server, &info);
+	}
+	message.type = CL_PUSH_DONE;
+	cl_push_pack(&message, out);
+	CHECK(send(fd, out, sizeof(out), MSG_NOSIGNAL) == sizeof(out));
+	CHECK(receive(fd, out, sizeof(out)) && cl_push_unpack(out, &message) == 0 && message.type == CL_PUSH_CLOSED);
+	cl_push_server_end(server, 0);
+	pthread_join(reader, &pages);
+	CHECK((uintptr_t)pages == PAGES / 8 * 7);
+	pthread_join(demand.thread, NULL);
+	pthread_join(stream.thread, NULL);
+	close(fd);
+	close(stream_fd);
+}
+
+int main(int argc, char **argv)
+{
+	char directory[] = "/tmp/criu-lazy-serve.XXXXXX", error[256];
+	const int32_t id = ID, pid = getpid();
+	struct told told = { 0 };
+	struct cl_push_server_config config = { .ids = &id, .pids = &pid, .nr_tasks = 1, .log.fd = -1, .told = tell,
+						.context = &told };
+	uint64_t random, pages = 0;
+
+	CHECK(argc == 2);
+	alarm(120);
+	random = strtoull(argv[1], NULL, 10);
+	memory = mmap(NULL, PAGES * CL_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(memory != MAP_FAILED);
+	for (uint64_t i = 0; i < PAGES; i++) /* of four pages one is zero, one random, two can be packed */
+		for (uint64_t word = 0; word < CL_PAGE_SIZE / 8 && i % 4; word++)
+			((uint64_t *)(void *)memory)[i * CL_PAGE_SIZE / 8 + word] = i % 4 == 1 ? next_random(&random) : i;
+	config.images_fd = make_images(directory, ID, (uintptr_t)memory, PAGES);
+	CHECK(cl_push_server_new(&config, &server, error, sizeof(error)) == 0);
+	a_good_client();
+	for (unsigned int i = 0; i < CLIENTS; i++)
+		pages += one_client(&random);
+	a_good_client();
+	CHECK(pages > CLIENTS && told.begun == CLIENTS + 2 && told.ended == told.begun && told.missing && told.done);
+	cl_push_server_end(server, 1);
+	cl_push_server_free(server);
+	remove_images(directory, ID, config.images_fd);
+	munmap(memory, PAGES * CL_PAGE_SIZE);
+	return 0;
+}
