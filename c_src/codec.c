@@ -12,7 +12,7 @@
 
 enum {
 	BATCHES_A_TRIAL = 4,
-	FIRST_PAUSE = 32,
+	FIRST_PAUSE = 8, /* short: the first batches find empty queues, and tell little */
 	LAST_PAUSE = 1024,
 	LOSES_BY_FAR = 2, /* times as long: then the pause doubles */
 };
