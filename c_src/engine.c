@@ -325,15 +325,8 @@ void cl_engine_ask(struct cl_engine *engine)
 		pthread_mutex_unlock(&engine->lock);
 		ret = cl_remote_send(&engine->remote, out, bytes, byte_ahead);
 		pthread_mutex_lock(&engine->lock);
-		if (ret < 0) {
-			/* The sender or the receiver may be the first to see it: the same words. */
-			const char *why = ret == -EPIPE || ret == -ECONNRESET ? "the connection was closed" :
-										 strerror(-ret);
-
-			if (!cl_engine_lose(engine, why))
-				cl_engine_fail(engine, -EIO, "page server: %s with %llu pages missing", why,
-					       (unsigned long long)cl_engine_remaining_pages(engine));
-		}
+		if (ret < 0)
+			cl_engine_broken(engine, ret, NULL);
 	}
 	engine->sending = false;
 	if (engine->lost) /* whoever is to call again waits for us */
@@ -392,13 +385,7 @@ static void receive(struct cl_engine *engine, struct worker *worker)
 	if (engine->stopping)
 		return;
 	if (got < 0) {
-		const char *why = got == -ECONNRESET ? "the connection was closed" :
-				  got == -EPROTO     ? engine->remote.why :
-						       strerror((int)-got);
-
-		if (got == -EPROTO || !cl_engine_lose(engine, why))
-			cl_engine_fail(engine, -EIO, "page server: %s with %llu pages missing", why,
-				       (unsigned long long)cl_engine_remaining_pages(engine));
+		cl_engine_broken(engine, (int)got, got == -EPROTO ? engine->remote.why : NULL);
 		return;
 	}
 	engine->lost_us = engine->lost ? engine->lost_us : 0;

@@ -109,6 +109,12 @@ void cl_engine_ask(struct cl_engine *engine);
 bool cl_engine_lose(struct cl_engine *engine, const char *why);
 
 /*
+ * reconnect: a connection broke, or the protocol was broken on it (-EPROTO, with `why`): it is lost, or the engine fails.
+ * why: NULL where the error says it all. Sender and receiver call it, whoever is the first to see it. Lock held.
+ */
+void cl_engine_broken(struct cl_engine *engine, int error, const char *why);
+
+/*
  * reconnect: put back what was in flight and call the page server until it answers, or time is up (then the engine
  * fails). For a worker, in the role of the receiver; nobody may be sending. Lock held; dropped while waiting.
  */

@@ -141,15 +141,6 @@ static int understand(struct cl_engine *engine, struct cl_push_stream *stream, c
 	return ret;
 }
 
-/* A connection broke, or the protocol was broken on it. Lock held. */
-static void broken(struct cl_engine *engine, int error, const char *why)
-{
-	if (engine->stopping || (error != -EPROTO && cl_engine_lose(engine, why)))
-		return;
-	cl_engine_fail(engine, -EIO, "page server: %s with %llu pages missing", why,
-		       (unsigned long long)cl_engine_remaining_pages(engine));
-}
-
 /* Lock held, so that nobody shuts down a descriptor that isn't ours any more. */
 static void hang_up(struct cl_push_stream *stream)
 {
@@ -246,7 +237,7 @@ void cl_push_ask(struct cl_engine *engine)
 			break;
 		ret = send_demand(engine, out, bytes);
 		if (ret < 0)
-			broken(engine, ret, strerror(-ret));
+			cl_engine_broken(engine, ret, NULL);
 	}
 	engine->sending = false;
 	if (engine->lost)
@@ -375,7 +366,7 @@ static void open_stream(struct cl_engine *engine, struct cl_push_stream *stream)
 		}
 	}
 	if (ret < 0)
-		broken(engine, ret, why ? why : strerror(-ret));
+		cl_engine_broken(engine, ret, why);
 }
 
 /*
@@ -416,7 +407,7 @@ static void receive_once(struct cl_engine *engine, struct cl_push_stream *stream
 		return;
 	}
 	if (got < 0) {
-		broken(engine, (int)got, why ? why : got == -ECONNRESET ? "the connection was closed" : strerror((int)-got));
+		cl_engine_broken(engine, (int)got, why);
 		return;
 	}
 	engine->lost_us = engine->lost ? engine->lost_us : 0;
@@ -426,7 +417,7 @@ static void receive_once(struct cl_engine *engine, struct cl_push_stream *stream
 	stream->filled += (size_t)got;
 	ret = understand(engine, stream, &why);
 	if (ret < 0)
-		broken(engine, ret, why);
+		cl_engine_broken(engine, ret, why);
 }
 
 static void *stream_work(void *argument)

@@ -66,6 +66,16 @@ bool cl_engine_lose(struct cl_engine *engine, const char *why)
 	return true;
 }
 
+void cl_engine_broken(struct cl_engine *engine, int error, const char *why)
+{
+	if (!why)
+		why = error == -EPIPE || error == -ECONNRESET ? "the connection was closed" : strerror(-error);
+	if (engine->stopping || (error != -EPROTO && cl_engine_lose(engine, why)))
+		return;
+	cl_engine_fail(engine, -EIO, "page server: %s with %llu pages missing", why,
+		       (unsigned long long)cl_engine_remaining_pages(engine));
+}
+
 /* Nothing is on its way any more: it is todo again, and pages that threads wait for come first. Lock held. */
 static int put_back(struct cl_engine *engine)
 {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from criu_lazy_ext.criu_config import config_files, config_words
 from criu_lazy_ext.getopt_long import MAY_HAVE_VALUE, NEEDS_VALUE, NO_VALUE, OptionError, Positional, Table, parse_words
+from criu_lazy_ext.sizes import parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -315,8 +316,10 @@ def _positive(shown: str, text: str) -> int:
 
 def _size(shown: str, text: str) -> int:
     """A size in bytes; K, M or G may follow the number."""
-    shift = {"K": 10, "M": 20, "G": 30}.get(text[-1:].upper(), 0)
-    return _positive(shown, text[:-1] if shift else text) << shift
+    size = parse_size(text)
+    if not size:
+        raise OptionError(f"invalid argument for {shown}: {text} (a number above 0 is expected)")
+    return size
 
 
 def _bad_value(shown: str, text: str) -> OptionError:

@@ -26,6 +26,7 @@ from criu_lazy_ext.images import Images
 from criu_lazy_ext.processes import tree
 from criu_lazy_ext.relay import Network, Relay
 from criu_lazy_ext.relay_control import Answer, ControlServer, Reply, Request
+from criu_lazy_ext.sizes import parse_size
 
 EXIT_COMMITTED = 0
 EXIT_FAILED = 1
@@ -141,11 +142,10 @@ def _verbosity(text: str) -> int:
 
 def _rate(text: str) -> int:
     """Bytes per second; K, M or G may follow the number."""
-    shift = {"K": 10, "M": 20, "G": 30}.get(text[-1:].upper(), 0)
-    number = text[:-1] if shift else text
-    if not (number.isascii() and number.isdigit()):
+    rate = parse_size(text)
+    if rate is None:
         raise argparse.ArgumentTypeError(f"expected a number of bytes per second (K, M, G), not {text!r}")
-    return int(number) << shift
+    return rate
 
 
 def _parser() -> argparse.ArgumentParser:

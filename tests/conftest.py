@@ -17,3 +17,12 @@ def testbed() -> Iterator[Testbed]:
         pytest.skip("the testbed needs root")
     with Testbed.start(name=f"tests-{os.getpid()}") as started:
         yield started
+
+
+@pytest.fixture
+def slow_link(hosts: Testbed) -> Iterator[None]:
+    """For a module with `hosts`: slow enough that a transfer can be interrupted."""
+    hosts.link.set(rate_mbit=500, rtt_ms=0.2)
+    yield
+    if hosts.link.is_cut:
+        hosts.link.mend()

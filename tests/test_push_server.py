@@ -15,6 +15,7 @@ from criu_lazy_ext.testbed import Testbed
 
 TASK = ("--mib", "128", "--threads", "2", "--ops", "all")
 RECONNECT = ("--reconnect-seconds", "60")
+pytestmark = pytest.mark.usefixtures("slow_link")
 KEY = "9f" * 32
 
 
@@ -25,15 +26,6 @@ def hosts(request: pytest.FixtureRequest) -> Iterator[Testbed]:
     series = request.param
     with Testbed.start(criu=(series, series), name=f"pushed-{series.replace('.', '')}-{os.getpid()}") as started:
         yield started
-
-
-@pytest.fixture(autouse=True)
-def slow_link(hosts: Testbed) -> Iterator[None]:
-    """Slow enough that a transfer can be interrupted."""
-    hosts.link.set(rate_mbit=500, rtt_ms=0.2)
-    yield
-    if hosts.link.is_cut:
-        hosts.link.mend()
 
 
 def test_a_task_is_pushed_by_several_streams(hosts: Testbed) -> None:
@@ -103,8 +95,8 @@ def test_pages_that_shrink_are_packed_on_a_slow_link_and_zero_ones_not_sent(host
     with relayed(hosts, ("--mib", "64", "--mode", "idle", "--compressible"), ("--push",), push=True) as migration:
         stats = migration.complete()
         packed = migration.last_state["push"]
-    assert packed["packed_pages"] > 64 * 256 / 4  # the rest was sent to find out
-    assert stats["received_bytes"] < 0.9 * 64 * 2**20
+    assert packed["packed_pages"] > 64 * 256 / 2
+    assert stats["received_bytes"] < 0.75 * 64 * 2**20
 
 
 def test_with_a_key_only_who_knows_it_is_served(hosts: Testbed) -> None:

@@ -13,6 +13,7 @@ from criu_lazy_ext.testbed import Testbed
 
 TASK = ("--mib", "128", "--threads", "2", "--ops", "all")
 RECONNECT = ("--reconnect-seconds", "60")
+pytestmark = pytest.mark.usefixtures("slow_link")
 
 
 @pytest.fixture(scope="module")
@@ -21,15 +22,6 @@ def hosts() -> Iterator[Testbed]:
         pytest.skip("the testbed needs root")
     with Testbed.start(criu=("4.2", "4.2"), name=f"reconnect-{os.getpid()}") as started:
         yield started
-
-
-@pytest.fixture(autouse=True)
-def slow_link(hosts: Testbed) -> Iterator[None]:
-    """Slow enough that a transfer can be interrupted."""
-    hosts.link.set(rate_mbit=500, rtt_ms=0.2)
-    yield
-    if hosts.link.is_cut:
-        hosts.link.mend()
 
 
 def test_a_client_dropped_ten_times_in_one_transfer_loses_no_page(hosts: Testbed) -> None:

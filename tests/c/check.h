@@ -3,6 +3,7 @@
 #ifndef CHECK_H
 #define CHECK_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +24,17 @@ static inline uint64_t next_random(uint64_t *state)
 	z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
 	z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
 	return z ^ (z >> 31);
+}
+
+/* A protobuf varint, of at most 10 bytes; returns how many. */
+static inline size_t put_varint(uint8_t *out, uint64_t value)
+{
+	size_t at = 0;
+
+	for (; value > 127; value >>= 7)
+		out[at++] = (uint8_t)(value | 0x80);
+	out[at++] = (uint8_t)value;
+	return at;
 }
 
 #endif

@@ -13,16 +13,6 @@
 #include "check.h"
 #include "wire.h"
 
-static inline size_t put_varint(uint8_t *out, uint64_t value)
-{
-	size_t at = 0;
-
-	for (; value > 127; value >>= 7)
-		out[at++] = (uint8_t)(value | 0x80);
-	out[at++] = (uint8_t)value;
-	return at;
-}
-
 /* A pagemap of criu 4.2's in `directory`, made from a mkdtemp() template: of every 8 pages the first 7 are lazy. */
 static inline int make_images(char *directory, int pid, uint64_t base, uint64_t nr_pages)
 {

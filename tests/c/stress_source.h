@@ -66,16 +66,6 @@ static void *serve(void *argument)
 
 /* ---- images ---- */
 
-static size_t put_varint(uint8_t *out, uint64_t value)
-{
-	size_t at = 0;
-
-	for (; value > 127; value >>= 7)
-		out[at++] = (uint8_t)(value | 0x80);
-	out[at++] = (uint8_t)value;
-	return at;
-}
-
 static void put_record(FILE *file, const uint8_t *body, size_t size)
 {
 	uint32_t length = (uint32_t)size;

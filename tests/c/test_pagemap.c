@@ -10,16 +10,6 @@
 #include "pagemap.h"
 #include "wire.h"
 
-static size_t put_varint(uint8_t *out, uint64_t value)
-{
-	size_t at = 0;
-
-	for (; value > 127; value >>= 7)
-		out[at++] = (uint8_t)(value | 0x80);
-	out[at++] = (uint8_t)value;
-	return at;
-}
-
 static size_t put_u32(uint8_t *out, uint32_t value)
 {
 	memcpy(out, &value, 4);
