@@ -14,6 +14,8 @@ import pytest
 from lazy_source import PAGE_BYTES, Client, LazySource, eventually, page
 
 ROLLED_BACK = 3
+# Seen twice: a stock dump (4.1) that answers with a bare header, and then does nothing for ever.
+pytestmark = pytest.mark.flaky(reruns=2, only_rerun=["StockDumpHung"])
 
 
 @pytest.fixture(scope="module")
