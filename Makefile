@@ -2,14 +2,14 @@
 #
 #   make demo    two hosts on this machine, Redis under load, one live migration, every key checked
 #   make test    all tests: lint, types, unit, C programs with sanitizers, real migrations between two hosts
-#   make bench   stock criu and criu-lazy side by side (CASES=... REPEATS=... are passed on)
+#   make bench   stock criu and criu-lazy side by side (CASES=... REPEATS=... OPTIONS='--push 2' are passed on)
 #   make bench-programs   the same with Redis, SQLite, Python and a JVM as the tasks
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # What a fresh machine lacks; the testbed fetches its own tools.
-PACKAGES := gcc libc6-dev python3-dev python3-venv libgnutls28-dev liblz4-dev pkg-config
+PACKAGES := gcc libc6-dev python3-dev python3-venv libgnutls28-dev liblz4-dev libxxhash-dev pkg-config
 
 .PHONY: demo test lint system-test bench bench-programs setup clean
 
@@ -24,7 +24,7 @@ lint: setup
 	$(BIN)/mypy
 
 bench: setup
-	$(BIN)/criu-lazy bench $(if $(CASES),--cases '$(CASES)') $(if $(REPEATS),--repeats $(REPEATS)) $(if $(JSON),--json $(JSON))
+	$(BIN)/criu-lazy bench $(if $(CASES),--cases '$(CASES)') $(if $(REPEATS),--repeats $(REPEATS)) $(if $(JSON),--json $(JSON)) $(OPTIONS)
 
 bench-programs:
 	$(MAKE) bench CASES='programs/*'

@@ -14,7 +14,6 @@ enum {
 	BATCHES_A_TRIAL = 4,
 	FIRST_PAUSE = 8, /* short: the first batches find empty queues, and tell little */
 	LAST_PAUSE = 1024,
-	LOSES_BY_FAR = 2, /* times as long: then the pause doubles */
 };
 
 bool cl_codec_is_zero(const uint8_t *page)
@@ -77,43 +76,49 @@ void cl_packing_init(struct cl_packing *packing)
 	*packing = (struct cl_packing){ .left = BATCHES_A_TRIAL, .pause = FIRST_PAUSE };
 }
 
-/* A trial or a pause is over. */
-static void change(struct cl_packing *packing)
+static double us_per_page(const struct cl_packing *packing, bool packed)
 {
-	double raw = packing->us_per_page[0], packed = packing->us_per_page[1];
-	bool best = packed > 0 && packed * 1.05 < raw; /* else it is not worth the CPU time */
-	double win = best ? packed : raw, lose = best ? raw : packed;
+	return packing->ways[packed].us / packing->ways[packed].pages;
+}
 
-	if (packing->trying || !(packed > 0)) {
-		packing->trying = !(packed > 0);
-		packing->packing = packing->trying ? true : best;
-		if (packing->trying) {
-			packing->left = BATCHES_A_TRIAL;
-			return;
-		}
-		if (lose > win * LOSES_BY_FAR && packing->pause < LAST_PAUSE)
-			packing->pause *= 2;
-		else if (lose < win * 5 / 4)
-			packing->pause = FIRST_PAUSE;
-		packing->left = packing->pause;
-		return;
-	}
+/* Try the way that is not in use. */
+static void try_other(struct cl_packing *packing)
+{
 	packing->trying = true;
 	packing->packing = !packing->packing;
-	packing->us_per_page[packing->packing] = 0; /* a trial counts for itself */
+	packing->ways[packing->packing].us = packing->ways[packing->packing].pages = 0; /* a trial counts for itself */
 	packing->left = BATCHES_A_TRIAL;
+}
+
+/* The quicker way is used until the next trial. */
+static void end_trial(struct cl_packing *packing)
+{
+	double raw = us_per_page(packing, false), packed = us_per_page(packing, true);
+	bool best = packed * 1.05 < raw; /* else it is not worth the CPU time */
+
+	if (best == packing->packing)
+		packing->pause = FIRST_PAUSE;
+	else if (packing->pause < LAST_PAUSE && (best ? raw > packed * 9 / 8 : packed > raw * 9 / 8))
+		packing->pause *= 2; /* where there is little between them, trials cost little */
+	packing->trying = false;
+	packing->packing = best;
+	packing->left = packing->pause;
 }
 
 void cl_packing_note(struct cl_packing *packing, uint64_t nr_pages, uint64_t elapsed_us)
 {
-	double *average = &packing->us_per_page[packing->packing];
-	double sample = (double)(elapsed_us ? elapsed_us : 1) / (double)nr_pages;
+	double *us = &packing->ways[packing->packing].us, *pages = &packing->ways[packing->packing].pages;
 
 	/* The first batch after a change still waits for what was sent in the other way before. */
-	if (*average > 0)
-		*average += (sample - *average) / 4;
-	else if (packing->left < BATCHES_A_TRIAL || !packing->trying)
-		*average = sample;
-	if (--packing->left == 0)
-		change(packing);
+	if (!packing->trying || packing->left < BATCHES_A_TRIAL) {
+		/* Small batches wait by fits and starts: they count by their pages. */
+		*us = *us * 3 / 4 + (double)(elapsed_us ? elapsed_us : 1);
+		*pages = *pages * 3 / 4 + (double)nr_pages;
+	}
+	if (--packing->left)
+		return;
+	if (packing->trying)
+		end_trial(packing);
+	else
+		try_other(packing);
 }

@@ -28,7 +28,9 @@ int cl_codec_unpack(const uint8_t *packed, size_t packed_bytes, uint8_t *out, si
  * slow link packing wins if the pages shrink; on a fast one it loses.
  */
 struct cl_packing {
-	double us_per_page[2]; /* averages, without and with packing; 0: not known */
+	struct {
+		double us, pages; /* sums, in which what is older counts less */
+	} ways[2];             /* without and with packing */
 	unsigned int left;     /* batches until the next change of mind */
 	unsigned int pause;    /* batches between two trials */
 	bool packing;          /* this batch is packed */

@@ -41,6 +41,7 @@ struct cl_config {
 	unsigned int nr_workers;    /* receiving and copying threads; 0: by the number of CPUs */
 	uint64_t max_in_flight_bytes; /* cap on what is asked of the page server at once; 0: the default */
 	unsigned int push_streams;  /* ask the page server to push, by 1..16 background connections; 0: don't */
+	int precopied_fd;           /* directory of the store that pre-copy left (page_store.h), or -1; borrowed */
 	uint64_t reconnect_us;      /* once the restored task runs: how long to call a lost page server again; 0: not */
 };
 
@@ -64,6 +65,7 @@ struct cl_stats {
 	uint64_t remaining_pages;   /* still missing somewhere */
 	uint64_t copied_pages;      /* installed by UFFDIO_COPY */
 	uint64_t zero_pages;        /* installed by UFFDIO_ZEROPAGE */
+	uint64_t same_pages;        /* of those copied: from the store, on the page server's word */
 	uint64_t dropped_pages;     /* not needed any more: unmapped, removed, task gone */
 	uint64_t demand_faults;     /* fault events on pages that had to be fetched */
 	uint64_t zero_faults;       /* fault events on pages that are zero */
@@ -108,9 +110,13 @@ int cl_engine_set_tls(struct cl_engine *engine, const struct cl_tls_config *tls)
 /*
  * Give the engine its page server connection after cl_engine_new (owned by the engine from then on, on failure
  * too). With TLS this is the handshake: it waits up to 10 s, and ends with -EINTR at a caught signal; a server
- * that is not the one meant is left before it can take the end of the connection for success: -EACCES.
+ * that is not the one meant is left before it can take the end of the connection for success: -EACCES. A stock server
+ * gets as much time again to refuse us: -EPROTO.
  */
 int cl_engine_set_remote(struct cl_engine *engine, int remote_fd);
+
+/* Between that and cl_engine_run: 0, or -EPROTO if the server has hung up. Without TLS it isn't known: 0. */
+int cl_engine_check_remote(struct cl_engine *engine);
 
 /*
  * Instead of a restore: go on where a daemon was that was killed once the restored tasks ran. holder_fd is connected to

@@ -16,6 +16,7 @@
 #include "fds.h"
 #include "pages_local.h"
 #include "precedence.h"
+#include "store.h"
 #include "uffd.h"
 #include "wire.h"
 
@@ -32,6 +33,7 @@ enum {
 struct cl_engine *cl_engine_new(const struct cl_config *config, const char **error_out)
 {
 	struct cl_engine *engine;
+	pthread_mutexattr_t spinning;
 	pthread_condattr_t attributes;
 
 	*error_out = NULL;
@@ -65,7 +67,11 @@ struct cl_engine *cl_engine_new(const struct cl_config *config, const char **err
 		*error_out = "no file descriptor left for the engine";
 		return NULL;
 	}
-	pthread_mutex_init(&engine->lock, NULL);
+	/* It is held for a microsecond or two: sleeping until then costs both threads more. */
+	pthread_mutexattr_init(&spinning);
+	pthread_mutexattr_settype(&spinning, PTHREAD_MUTEX_ADAPTIVE_NP);
+	pthread_mutex_init(&engine->lock, &spinning);
+	pthread_mutexattr_destroy(&spinning);
 	pthread_condattr_init(&attributes);
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
 	pthread_cond_init(&engine->work, &attributes);
@@ -96,6 +102,7 @@ void cl_engine_free(struct cl_engine *engine)
 	cl_schedule_free(&engine->schedule);
 	if (engine->ledger.fd >= 0)
 		close(engine->ledger.fd);
+	cl_store_free(engine->store);
 	pthread_cond_destroy(&engine->gate);
 	pthread_cond_destroy(&engine->work);
 	pthread_mutex_destroy(&engine->lock);
@@ -224,8 +231,19 @@ int cl_engine_set_tls(struct cl_engine *engine, const struct cl_tls_config *tls)
 	return cl_tls_load(tls, &engine->tls, engine->error, sizeof(engine->error));
 }
 
+static int check_remote(struct cl_engine *engine, uint64_t wait_us)
+{
+	const char *why;
+	int ret = engine->remote.tls ? cl_tls_check(engine->remote.tls, wait_us, &why) : 0;
+
+	if (ret < 0)
+		snprintf(engine->error, sizeof(engine->error), "page server: %s", why);
+	return ret;
+}
+
 int cl_engine_set_remote(struct cl_engine *engine, int remote_fd)
 {
+	uint64_t began_us = cl_now_us();
 	struct cl_tls *tls = NULL;
 	int ret;
 
@@ -243,7 +261,13 @@ int cl_engine_set_remote(struct cl_engine *engine, int remote_fd)
 	if (ret < 0)
 		return ret;
 	engine->remote.tls = tls;
-	return 0;
+	/* One that pushes keeps its tasks, whoever leaves it: there is time to be refused. Else the handshake's, again. */
+	return engine->config.push_streams ? 0 : check_remote(engine, cl_now_us() - began_us);
+}
+
+int cl_engine_check_remote(struct cl_engine *engine)
+{
+	return check_remote(engine, 0);
 }
 
 /* Settle what add_task and set_remote left open. */
@@ -275,17 +299,17 @@ static int prepare(struct cl_engine *engine)
 /* The next request that may be sent now. */
 static bool next_request(struct cl_engine *engine, struct cl_pick *pick)
 {
-	uint64_t now_us = cl_now_us();
+	uint64_t bytes;
 
 	if (cl_remote_full(&engine->remote))
 		return false;
 	if (cl_schedule_demand(&engine->schedule, CL_REMOTE, pick))
 		return true;
-	if (!engine->restored || engine->flow.in_flight >= cl_flow_window(&engine->flow, now_us))
+	bytes = engine->restored ? cl_flow_allowance(&engine->flow, cl_now_us()) : 0;
+	if (!bytes)
 		return false;
 	engine->schedule.rate = engine->flow.starting ? 0 : engine->flow.rate;
-	if (cl_schedule_background(&engine->schedule, CL_REMOTE,
-				   cl_flow_request_bytes(&engine->flow, now_us) / CL_PAGE_SIZE, pick))
+	if (cl_schedule_background(&engine->schedule, CL_REMOTE, bytes / CL_PAGE_SIZE, pick))
 		return true;
 	cl_flow_starved(&engine->flow);
 	return false;
@@ -369,7 +393,7 @@ struct worker {
 static void receive(struct cl_engine *engine, struct worker *worker)
 {
 	struct cl_segment segments[sizeof(worker->buffer) / CL_PAGE_SIZE];
-	uint64_t cancelled_bytes;
+	uint64_t cancelled_bytes, delivered;
 	bool few_in_flight = engine->flow.in_flight < ACKNOWLEDGE_BYTES;
 	size_t filled = 0;
 	int nr_segments, i;
@@ -381,7 +405,7 @@ static void receive(struct cl_engine *engine, struct worker *worker)
 	if (got > 0 && few_in_flight)
 		cl_remote_acknowledge(&engine->remote);
 	pthread_mutex_lock(&engine->lock);
-	engine->receiving = false;
+	engine->receiving = engine->remote_hung_up = false;
 	if (engine->stopping)
 		return;
 	if (got < 0) {
@@ -395,7 +419,9 @@ static void receive(struct cl_engine *engine, struct worker *worker)
 		return;
 	}
 	engine->stats.received_bytes += (uint64_t)got;
-	cl_flow_delivered(&engine->flow, (uint64_t)got, cl_now_us());
+	delivered = cl_flow_delivered(&engine->flow, (uint64_t)got, cl_now_us());
+	if (delivered)
+		cl_readahead_delivered(&engine->schedule.readahead[CL_REMOTE], delivered);
 	cl_flow_cancelled(&engine->flow, cancelled_bytes);
 	/*
 	 * Another worker receives meanwhile, if more is waiting than one can take: else waking it, on another CPU, costs
@@ -447,7 +473,8 @@ static void *work(void *argument)
 			continue;
 		if (engine->lost && !engine->receiving && !engine->sending && cl_push_is_parked(engine))
 			cl_engine_reconnect(engine);
-		else if (engine->has_remote && !engine->receiving && !engine->lost && !cl_remote_idle(&engine->remote))
+		else if (engine->has_remote && !engine->receiving && !engine->lost &&
+			 (!cl_remote_idle(&engine->remote) || engine->remote_hung_up))
 			receive(engine, worker);
 		else if (!engine->stopping) {
 			engine->busy_workers--;
@@ -529,7 +556,7 @@ static int add_space(struct cl_engine *engine, int32_t pid, int uffd)
 	struct cl_space *space;
 	int ret;
 
-	cl_holder_add(&engine->holder, cl_holder_key(&engine->holder, uffd), uffd);
+	cl_holder_add(&engine->holder, cl_holder_key(engine->holder.generation, uffd), uffd);
 	if (!image) {
 		close(uffd);
 		cl_engine_fail(engine, -EPIPE, "criu restore handed over task %d, which is not in the images", pid);
@@ -541,7 +568,7 @@ static int add_space(struct cl_engine *engine, int32_t pid, int uffd)
 		cl_engine_fail(engine, -ENOMEM, "task %d: no memory for its page table", pid);
 		return -1;
 	}
-	space->key = cl_holder_key(&engine->holder, uffd);
+	space->key = cl_holder_key(engine->holder.generation, uffd);
 	cl_engine_enter(engine, space);
 	engine->stats.address_spaces++;
 	/* Pages of the image outside any VMA were dropped at once. */
@@ -559,6 +586,18 @@ static void close_watched(struct cl_engine *engine, int fd)
 {
 	(void)epoll_ctl(engine->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 	close(fd);
+}
+
+/*
+ * The page server's end of the connection was closed while nothing was asked: as long as criu restore is at it, the
+ * restore must fail, and not its tasks afterwards.
+ */
+static void handle_hang_up(struct cl_engine *engine)
+{
+	pthread_mutex_lock(&engine->lock);
+	engine->remote_hung_up = !engine->restored;
+	pthread_cond_signal(&engine->work);
+	pthread_mutex_unlock(&engine->lock);
 }
 
 /* All tasks are restored: what no task asked for is not needed; background transfer may run. */
@@ -583,7 +622,7 @@ static void restore_finished(struct cl_engine *engine)
 	engine->restore_fd = -1;
 	cl_flow_fault(&engine->flow, cl_now_us());
 	cl_engine_watch_connections(engine);
-	if (engine->push.on)
+	if (engine->push.on && !engine->lost) /* else it is told when it is called again */
 		cl_push_tell_missing(engine);
 	cl_engine_ask(engine);
 	pthread_cond_broadcast(&engine->work);
@@ -641,9 +680,10 @@ static bool retire_finished(struct cl_engine *engine)
 			engine->stats.address_spaces--;
 			pthread_mutex_unlock(&engine->lock);
 			/* This unregisters its memory: from now on its faults are the kernel's own business. */
+			/* Whoever is killed in between is found to have had nothing, or something of which the ledger knows. */
+			close_watched(engine, uffd);
 			cl_holder_release(&engine->holder, space->key);
 			cl_ledger_forget(&engine->ledger, space);
-			close_watched(engine, uffd);
 			cl_log(&engine->log, CL_LOG_INFO, "task %d: complete", space->pid);
 			pthread_mutex_lock(&engine->lock);
 		}
@@ -688,9 +728,9 @@ static void abandon_spaces(struct cl_engine *engine)
 				continue;
 			if (engine->restored)
 				poison(engine, space);
+			close_watched(engine, space->uffd);
 			cl_holder_release(&engine->holder, space->key);
 			cl_ledger_forget(&engine->ledger, space);
-			close_watched(engine, space->uffd);
 			space->uffd = -1;
 			cl_space_retire(space);
 		}
@@ -730,6 +770,8 @@ static void event_loop(struct cl_engine *engine)
 		for (i = 0; i < n; i++) {
 			if (events[i].data.ptr == &engine->wake_fd)
 				(void)!read(engine->wake_fd, &count, sizeof(count));
+			else if (events[i].data.ptr == &engine->remote)
+				handle_hang_up(engine);
 			else if (events[i].data.ptr == &engine->restore_fd)
 				handle_restore(engine);
 			else if (((struct cl_space *)events[i].data.ptr)->uffd >= 0)
@@ -743,9 +785,9 @@ static void event_loop(struct cl_engine *engine)
 	}
 }
 
-static int watch(struct cl_engine *engine, int fd, void *tag)
+static int watch(struct cl_engine *engine, int fd, uint32_t events, void *tag)
 {
-	struct epoll_event event = { .events = EPOLLIN, .data.ptr = tag };
+	struct epoll_event event = { .events = events, .data.ptr = tag };
 
 	return epoll_ctl(engine->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
@@ -807,6 +849,16 @@ static void start_holder(struct cl_engine *engine)
 		       "%s", strerror(-ret));
 }
 
+/* Without it all pages come from the server. */
+static void take_store(struct cl_engine *engine)
+{
+	int ret = engine->config.precopied_fd < 0 ? 0 : cl_store_take(engine->config.precopied_fd, &engine->store);
+
+	if (ret < 0)
+		cl_log(&engine->log, CL_LOG_WARN, "the pages that came before the dump can't be used: %s",
+		       ret == -EBADMSG ? "their index is damaged" : strerror(-ret));
+}
+
 static int agree_to_push(struct cl_engine *engine)
 {
 	const char *why = NULL;
@@ -815,6 +867,7 @@ static int agree_to_push(struct cl_engine *engine)
 	if (!engine->has_remote || !engine->config.push_streams || !engine->remote_address_bytes ||
 	    !first_remote_image(engine))
 		return 0;
+	take_store(engine);
 	ret = cl_push_agree(engine, &why);
 	if (ret >= 0)
 		cl_log(&engine->log, CL_LOG_INFO, "page server: %s", ret ? "it pushes" : "it answers requests only");
@@ -831,11 +884,14 @@ int cl_engine_run(struct cl_engine *engine, int restore_fd)
 		return ret;
 	}
 	engine->restore_fd = restore_fd;
-	ret = watch(engine, engine->wake_fd, &engine->wake_fd);
+	ret = watch(engine, engine->wake_fd, EPOLLIN, &engine->wake_fd);
 	if (ret == 0 && restore_fd >= 0)
-		ret = watch(engine, restore_fd, &engine->restore_fd);
+		ret = watch(engine, restore_fd, EPOLLIN, &engine->restore_fd);
 	if (ret == 0)
 		ret = agree_to_push(engine);
+	/* Who pushes is received from all the time. */
+	if (ret == 0 && restore_fd >= 0 && engine->has_remote && !engine->push.on)
+		ret = watch(engine, engine->remote.fd, EPOLLRDHUP | EPOLLONESHOT, &engine->remote);
 	if (ret == 0 && !engine->resumed)
 		ret = send_byte_ahead(engine);
 	if (ret == 0) {

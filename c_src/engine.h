@@ -60,6 +60,8 @@ struct cl_engine {
 	struct cl_flow flow;
 	struct cl_remote remote;
 	struct cl_push push;    /* off with a stock server */
+	struct cl_store *store; /* of pages that came before the dump; NULL: there is none */
+	bool store_is_bad;      /* and not to be spoken of */
 	struct cl_holder holder; /* these two: the events thread's */
 	struct cl_ledger ledger;
 	bool no_ledger;         /* it was warned of */
@@ -71,6 +73,7 @@ struct cl_engine {
 	unsigned int nr_workers;
 	int epoll_fd, wake_fd, restore_fd;
 	bool has_remote;
+	bool remote_hung_up;    /* before any task runs: a worker is to find out why */
 	bool receiving, sending;
 	struct sockaddr_storage remote_address; /* whom to call again */
 	socklen_t remote_address_bytes; /* 0: not known */

@@ -66,10 +66,15 @@ static bool apply_fault(struct cl_engine *engine, struct cl_space *space, uint64
 	return true;
 }
 
-/* The child's key is noted in a part of the event that the kernel doesn't use: it is wanted if the event is replayed. */
+/* The child's key lies in a part of the event that the kernel doesn't use. */
 static uint64_t fork_key(const struct uffd_msg *event)
 {
 	return event->arg.reserved.reserved3;
+}
+
+static void set_fork_key(struct uffd_msg *event, uint64_t generation)
+{
+	event->arg.reserved.reserved3 = cl_holder_key(generation, (int)event->arg.fork.ufd);
 }
 
 static void apply_fork(struct cl_engine *engine, struct cl_space *parent, int uffd, uint64_t key)
@@ -80,8 +85,8 @@ static void apply_fork(struct cl_engine *engine, struct cl_space *parent, int uf
 	engine->stats.events_fork++;
 	if (ret < 0) {
 		if (!child) {
-			cl_holder_release(&engine->holder, key);
 			close(uffd);
+			cl_holder_release(&engine->holder, key);
 		}
 		cl_engine_fail(engine, ret, "task %d: following its fork: %s", parent->pid, strerror(-ret));
 		return;
@@ -265,7 +270,10 @@ static bool moves_regions(const struct uffd_msg *event)
 	return event->event == UFFD_EVENT_REMAP || event->event == UFFD_EVENT_UNMAP;
 }
 
-/* Apply a batch of events, answer. True if the space is settled. Inside the gate, lock not held. */
+/*
+ * Apply a batch of events, answer. True if the space is settled: then the gate is open again. Inside the gate, lock not
+ * held.
+ */
 static bool apply_batch(struct cl_engine *engine, struct cl_space *space, const struct uffd_msg *events, int nr_events)
 {
 	struct answer answers[EVENTS];
@@ -282,8 +290,6 @@ static bool apply_batch(struct cl_engine *engine, struct cl_space *space, const 
 	if (nr_events < 0)
 		cl_engine_fail(engine, nr_events, "task %d: reading its userfaultfd: %s", space->pid,
 			       strerror(-nr_events));
-	cl_engine_ask(engine);
-	cl_engine_work_is_there(engine); /* local demand pages */
 	pthread_mutex_unlock(&engine->lock);
 
 	settled = settle(engine, space);
@@ -292,6 +298,15 @@ static bool apply_batch(struct cl_engine *engine, struct cl_space *space, const 
 		if (ret < 0)
 			cl_engine_no_ledger(engine, ret);
 	}
+	pthread_mutex_lock(&engine->lock);
+	if (settled) {
+		/* Whoever waits to copy needn't wait for what is sent. */
+		space->reading = false;
+		pthread_cond_broadcast(&engine->gate);
+	}
+	cl_engine_ask(engine);
+	cl_engine_work_is_there(engine); /* local demand pages */
+	pthread_mutex_unlock(&engine->lock);
 	for (i = 0; i < nr_answers; i++) {
 		if (answers[i].zero && settled)
 			give_zeroes(engine, space, &answers[i]);
@@ -301,19 +316,17 @@ static bool apply_batch(struct cl_engine *engine, struct cl_space *space, const 
 	return settled;
 }
 
-/* Read once, apply, answer. True if the space is settled. Inside the gate, lock not held. */
+/* Read once, apply, answer. As apply_batch(). */
 static bool read_batch(struct cl_engine *engine, struct cl_space *space)
 {
-	struct uffd_msg own[EVENTS], *events = space->entry ? cl_ledger_begin(space->entry) : own;
+	uint64_t generation = engine->holder.generation;
+	struct uffd_msg own[EVENTS], *events = space->entry ? cl_ledger_begin(space->entry, generation) : own;
 	int nr_events = cl_uffd_read(space->uffd, events, EVENTS), i;
 
-	/* A killed process takes children forked just now along, until the holder knows them. */
 	for (i = 0; i < nr_events; i++) {
 		if (events[i].event == UFFD_EVENT_FORK) {
-			int uffd = (int)events[i].arg.fork.ufd;
-
-			events[i].arg.reserved.reserved3 = cl_holder_key(&engine->holder, uffd);
-			cl_holder_add(&engine->holder, fork_key(&events[i]), uffd);
+			set_fork_key(&events[i], generation);
+			cl_holder_add(&engine->holder, fork_key(&events[i]), (int)events[i].arg.fork.ufd);
 		}
 	}
 	return apply_batch(engine, space, events, nr_events);
@@ -322,7 +335,8 @@ static bool read_batch(struct cl_engine *engine, struct cl_space *space)
 int cl_engine_replay(struct cl_engine *engine, struct cl_space *space, struct cl_held *held, size_t nr_held)
 {
 	struct uffd_msg events[EVENTS];
-	int nr_read = cl_ledger_pending(space->entry, events), nr = 0, i;
+	uint64_t generation;
+	int nr_read = cl_ledger_pending(space->entry, events, &generation), nr = 0, i;
 	size_t h;
 
 	for (i = 0; i < nr_read; i++) {
@@ -330,6 +344,7 @@ int cl_engine_replay(struct cl_engine *engine, struct cl_space *space, struct cl
 		if (events[i].event == UFFD_EVENT_PAGEFAULT)
 			continue;
 		if (events[i].event == UFFD_EVENT_FORK) {
+			set_fork_key(&events[i], generation);
 			for (h = 0; h < nr_held && held[h].key != fork_key(&events[i]); h++)
 				;
 			if (h == nr_held)
@@ -360,10 +375,5 @@ bool cl_engine_read_events(struct cl_engine *engine, struct cl_space *space)
 
 	while (!(settled = read_batch(engine, space)) && cl_now_us() < give_up_us)
 		usleep(UNSETTLED_WAIT_US);
-
-	pthread_mutex_lock(&engine->lock);
-	space->reading = !settled;
-	pthread_cond_broadcast(&engine->gate);
-	pthread_mutex_unlock(&engine->lock);
 	return settled;
 }

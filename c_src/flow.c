@@ -5,13 +5,16 @@
 
 enum {
 	START_WINDOW = 256 << 10,
-	MIN_WINDOW = 96 << 10,
-	MIN_REQUEST = 16 << 10,
+	START_PUSHED = 128 << 10,
+	MIN_WINDOW = 64 << 10,
+	MIN_REQUEST = 24 << 10,
+	REQUEST_US = 400,          /* what a small request takes at the least, up to GOOD_REQUEST: each costs both ends */
+	GOOD_REQUEST = 48 << 10,
 	MAX_REQUEST = 4 << 20,
 	INTERVAL_US = 50000,       /* long enough that the burst after a lost time slice doesn't pass for speed */
 	START_INTERVAL_US = 2000,
 	START_US = 80000,          /* at the least: one pause of the scheduler is not the link's limit */
-	MIN_QUEUE_US = 400,        /* a demand fault's added wait, while the task faults */
+	MIN_QUEUE_US = 300,        /* a demand fault's added wait, while the task faults */
 	MAX_QUEUE_US = 3000,
 	IDLE_QUEUE_US = 5000,      /* nobody waits: ride out the scheduler */
 	EPOCH_US = 1500000,
@@ -50,47 +53,71 @@ static void take_sample(struct cl_flow *flow, uint64_t sample, uint64_t now_us)
 	flow->rate = flow->epoch_rate > flow->last_epoch_rate ? flow->epoch_rate : flow->last_epoch_rate;
 }
 
-static void end_interval(struct cl_flow *flow, uint64_t elapsed_us, uint64_t now_us)
+/*
+ * A sample of the start, which is short. Once it has stopped growing the median of three counts: what a lost time slice
+ * made small, or a shaper on the way had saved up for a burst, is nobody's rate.
+ */
+static void take_short_sample(struct cl_flow *flow, uint64_t sample)
+{
+	uint64_t *before = flow->short_samples, low = before[0] < before[1] ? before[0] : before[1];
+	uint64_t high = before[0] + before[1] - low, median = sample < low ? low : sample < high ? sample : high;
+	uint64_t rate = flow->flat < 3 ? sample : median;
+
+	before[1] = before[0];
+	before[0] = sample;
+	if (rate > flow->rate + flow->rate / 4) {
+		flow->flat = 0;
+	} else {
+		flow->flat++;
+		rate = median;
+	}
+	flow->epoch_rate = flow->rate = rate;
+}
+
+/* The sample, or 0 if it says nothing certain of the link. */
+static uint64_t end_interval(struct cl_flow *flow, uint64_t elapsed_us, uint64_t now_us)
 {
 	uint64_t sample = flow->interval_bytes * 1000000 / elapsed_us;
 
 	/* With nothing wanted a sample can only show that the link does at least so much. */
 	if (flow->interval_starved && sample <= flow->rate)
-		return;
+		return 0;
 	if (flow->starting) {
 		flow->starting_for_us += elapsed_us;
-		if (sample > flow->rate + flow->rate / 4) {
-			flow->flat = 0;
-		} else if (++flow->flat >= 3 && flow->starting_for_us >= START_US) {
-			/* These short samples were good enough to grow by, not to keep. */
+		take_short_sample(flow, sample);
+		if (flow->flat >= 5 && flow->starting_for_us >= START_US + 4 * flow->min_rtt_us) {
+			/* Good enough to grow by, not to keep. */
 			flow->starting = false;
 			flow->epoch_rate = 0;
-			flow->last_epoch_rate = 0;
-			return;
 		}
-	} else if (sample < flow->rate - flow->rate / 25) {
-		flow->queue_us = flow->queue_us * 5 / 4 < MAX_QUEUE_US ? flow->queue_us * 5 / 4 : MAX_QUEUE_US;
+		return 0;
+	}
+	if (sample < flow->rate - flow->rate / 32) {
+		flow->queue_us = flow->queue_us * 3 / 2 < MAX_QUEUE_US ? flow->queue_us * 3 / 2 : MAX_QUEUE_US;
 	} else if (flow->queue_us > MIN_QUEUE_US) {
 		flow->queue_us -= (flow->queue_us - MIN_QUEUE_US) / 16 + 1;
 	}
 	take_sample(flow, sample, now_us);
+	return sample;
 }
 
-void cl_flow_delivered(struct cl_flow *flow, uint64_t bytes, uint64_t now_us)
+uint64_t cl_flow_delivered(struct cl_flow *flow, uint64_t bytes, uint64_t now_us)
 {
 	uint64_t elapsed_us = now_us - flow->interval_start_us;
-	uint64_t interval_us = flow->starting ? START_INTERVAL_US : INTERVAL_US;
+	uint64_t interval_us = flow->starting ? START_INTERVAL_US : INTERVAL_US, sample;
 
 	flow->in_flight -= bytes < flow->in_flight ? bytes : flow->in_flight;
 	flow->interval_bytes += bytes;
-	if (interval_us < flow->min_rtt_us * 3 / 2)
-		interval_us = flow->min_rtt_us * 3 / 2;
+	/* What comes comes in a burst a round trip, at the start. */
+	if (interval_us < (flow->starting ? flow->min_rtt_us : flow->min_rtt_us * 3 / 2))
+		interval_us = flow->starting ? flow->min_rtt_us : flow->min_rtt_us * 3 / 2;
 	if (elapsed_us < interval_us)
-		return;
-	end_interval(flow, elapsed_us, now_us);
+		return 0;
+	sample = end_interval(flow, elapsed_us, now_us);
 	flow->interval_start_us = now_us;
 	flow->interval_bytes = 0;
 	flow->interval_starved = false;
+	return sample;
 }
 
 void cl_flow_cancelled(struct cl_flow *flow, uint64_t bytes)
@@ -108,13 +135,39 @@ void cl_flow_fault(struct cl_flow *flow, uint64_t now_us)
 	flow->last_fault_us = now_us;
 }
 
-uint64_t cl_flow_window(const struct cl_flow *flow, uint64_t now_us)
+/* Bytes of the smallest background request. */
+static uint64_t least_request(const struct cl_flow *flow)
+{
+	uint64_t bytes = flow->rate * REQUEST_US / 1000000;
+
+	return bytes < MIN_REQUEST ? MIN_REQUEST : bytes < GOOD_REQUEST ? bytes : GOOD_REQUEST;
+}
+
+/* While the task faults queue_us is what a demand fault may wait for the rest. */
+static uint64_t window_of(const struct cl_flow *flow, unsigned int round_trips, uint64_t now_us)
 {
 	bool faulting = now_us - flow->last_fault_us < FAULTING_FOR_US;
-	uint64_t queue_us = faulting ? flow->queue_us : IDLE_QUEUE_US;
-	uint64_t window = flow->rate * (flow->min_rtt_us + queue_us) / 1000000;
-	/* On a slow link even the smallest requests outlast queue_us: without two in the queue it would idle. */
-	uint64_t least = flow->rate * flow->min_rtt_us / 1000000 * 21 / 20 + 2 * MIN_REQUEST;
+
+	return flow->rate * (flow->min_rtt_us * round_trips + (faulting ? flow->queue_us : IDLE_QUEUE_US)) / 1000000;
+}
+
+uint64_t cl_flow_push_window(const struct cl_flow *flow, uint64_t now_us)
+{
+	bool growing = flow->starting && flow->flat < 3;
+	uint64_t window = window_of(flow, growing ? 2 : 1, now_us), least = flow->starting ? START_PUSHED : MIN_WINDOW;
+
+	if (flow->starting && !growing)
+		window = window * 9 / 8;
+	if (window < least)
+		window = least;
+	return window < flow->max_window ? window : flow->max_window;
+}
+
+uint64_t cl_flow_window(const struct cl_flow *flow, uint64_t now_us)
+{
+	uint64_t window = window_of(flow, 1, now_us);
+	/* With less than two requests in the queue the link would idle between them. */
+	uint64_t least = flow->rate * flow->min_rtt_us / 1000000 * 21 / 20 + 2 * least_request(flow);
 
 	if (window < least)
 		window = least;
@@ -125,11 +178,13 @@ uint64_t cl_flow_window(const struct cl_flow *flow, uint64_t now_us)
 	return window < flow->max_window ? window : flow->max_window;
 }
 
-uint64_t cl_flow_request_bytes(const struct cl_flow *flow, uint64_t now_us)
+uint64_t cl_flow_allowance(const struct cl_flow *flow, uint64_t now_us)
 {
-	uint64_t bytes = cl_flow_window(flow, now_us) / 4;
+	uint64_t window = cl_flow_window(flow, now_us), least = least_request(flow);
+	/* Of the queue: what is on the long way to the link and back keeps nobody waiting. */
+	uint64_t under_way = flow->rate * flow->min_rtt_us / 1000000;
+	uint64_t bytes = window > under_way ? (window - under_way) / 4 : 0;
 
-	if (bytes < MIN_REQUEST)
-		return MIN_REQUEST;
-	return bytes < MAX_REQUEST ? bytes : MAX_REQUEST;
+	bytes = bytes < least ? least : bytes < MAX_REQUEST ? bytes : MAX_REQUEST;
+	return flow->in_flight + least <= window ? bytes : 0;
 }

@@ -9,7 +9,8 @@
  * queueing is short while the task faults and longer when it doesn't; it grows while less is delivered than the link
  * has shown to carry (somebody on the way lost the CPU for longer than the queue lasted, and the link ran dry), and
  * shrinks back when that is over. Before the rate
- * is known the window starts small and may be twice that, so that it doubles while that helps.
+ * is known the window starts small and may be twice that, so that it doubles while that helps; the rate is then the
+ * median of the last three samples, which are short.
  */
 #ifndef CL_FLOW_H
 #define CL_FLOW_H
@@ -28,6 +29,7 @@ struct cl_flow {
 	bool interval_starved; /* in this interval nothing more was wanted: says nothing of the link */
 	bool starting;
 	uint64_t starting_for_us;
+	uint64_t short_samples[2]; /* the last two of these, the last one first */
 	unsigned int flat;     /* intervals in a row in which doubling didn't help */
 	uint64_t last_fault_us;
 	uint64_t queue_us;     /* allowed queueing while the task faults */
@@ -43,16 +45,20 @@ void cl_flow_fault(struct cl_flow *flow, uint64_t now_us);
 void cl_flow_round_trip(struct cl_flow *flow, uint64_t min_rtt_us);
 
 void cl_flow_asked(struct cl_flow *flow, uint64_t bytes);
-void cl_flow_delivered(struct cl_flow *flow, uint64_t bytes, uint64_t now_us);
+/* Returns bytes per second where an interval ended in which all was wanted that the link carries; else 0. */
+uint64_t cl_flow_delivered(struct cl_flow *flow, uint64_t bytes, uint64_t now_us);
 /* Asked for, but won't come: the answer was short. */
 void cl_flow_cancelled(struct cl_flow *flow, uint64_t bytes);
 /* Nothing is left to ask for in the background. */
 void cl_flow_starved(struct cl_flow *flow);
 
-/* Bytes that may be in flight now. */
+/* Bytes that may be in flight now, by requests. */
 uint64_t cl_flow_window(const struct cl_flow *flow, uint64_t now_us);
 
-/* Bytes of one background request: a few of them fill the window. */
-uint64_t cl_flow_request_bytes(const struct cl_flow *flow, uint64_t now_us);
+/* The same where they come unasked: nothing waits for the next request to arrive. */
+uint64_t cl_flow_push_window(const struct cl_flow *flow, uint64_t now_us);
+
+/* Bytes of the background request that fits into the window now, of which a few make its queue; 0: none does. */
+uint64_t cl_flow_allowance(const struct cl_flow *flow, uint64_t now_us);
 
 #endif

@@ -3,9 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -13,6 +16,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -22,10 +26,10 @@
 #include "uffd.h"
 #include "wire.h"
 
-enum op { ADD = 1, RELEASE, RESTORED, END, LEDGER, HELD, ALL_HELD, TAKEN, LEAVE };
+enum op { ADD = 1, FOUND, RELEASE, RESTORED, END, LEDGER, HELD, ALL_HELD, TAKEN, LEAVE };
 
 struct message {
-	uint64_t op;  /* enum op; ADD, LEDGER, HELD have a descriptor with them, TAKEN may have: the log's */
+	uint64_t op;  /* enum op; ADD, FOUND, LEDGER, HELD have a descriptor with them, TAKEN may have: the log's */
 	uint64_t key; /* LEDGER: the heir's generation; TAKEN: the log's start */
 };
 
@@ -36,7 +40,7 @@ enum {
 	FIRST_ROOM = 4096,     /* bytes of the table of what is held; doubling */
 };
 
-/* ---- the holder's own process: forked from one with threads, so it allocates nothing by malloc ---- */
+/* ---- the holder's own process: forked from one with threads, so it allocates nothing by malloc; so is the keeper ---- */
 
 struct hold {
 	struct cl_log log;
@@ -80,6 +84,18 @@ static void release(struct hold *hold, uint64_t key)
 	}
 }
 
+/* The keeper doesn't know what the engine had told of, nor under which key if it was inherited. */
+static bool is_held(const struct hold *hold, uint64_t key, int uffd)
+{
+	long self = getpid();
+	size_t i = 0;
+
+	while (i < hold->nr && hold->held[i].key != key &&
+	       syscall(SYS_kcmp, self, self, KCMP_FILE, hold->held[i].uffd, uffd) != 0)
+		i++;
+	return i < hold->nr;
+}
+
 /* Whoever reads the log, should it be a pipe, sees its end. */
 static void close_log(struct hold *hold)
 {
@@ -102,6 +118,10 @@ static bool obey(struct hold *hold)
 		case ADD:
 			if (uffd < 0 || !keep(hold, message.key, uffd))
 				return true; /* it is no good any more: the daemon sees the channel's end, and warns */
+			break;
+		case FOUND:
+			if (uffd >= 0 && (is_held(hold, message.key, uffd) || !keep(hold, message.key, uffd)))
+				close(uffd);
 			break;
 		case RELEASE:
 			release(hold, message.key);
@@ -294,32 +314,124 @@ static void ask_to_be_spared(void)
 	close(fd);
 }
 
-static void become_holder(struct hold *hold)
+/* A child is to outlive what ends the daemon. */
+static void stand_apart(const char *name)
 {
 	const int ignored[] = { SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGQUIT, SIGUSR1, SIGUSR2 };
-	const int kept[] = { hold->channel, hold->restore_fd, hold->ledger_fd, hold->log.fd };
-	struct rlimit files;
 	size_t i;
 
 	setsid();
 	for (i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
 		signal(ignored[i], SIG_IGN);
-	prctl(PR_SET_NAME, "criu-lazy-hold");
+	prctl(PR_SET_NAME, name);
+	ask_to_be_spared();
+}
+
+static void become_holder(struct hold *hold)
+{
+	const int kept[] = { hold->channel, hold->restore_fd, hold->ledger_fd, hold->log.fd };
+	struct rlimit files;
+
+	stand_apart("criu-lazy-hold");
 	cl_fds_close_all_but(kept, sizeof(kept) / sizeof(kept[0]));
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
 		files.rlim_cur = files.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &files);
 	}
-	ask_to_be_spared();
+}
+
+/* ---- the keeper's process ---- */
+
+static bool is_userfaultfd(int fd)
+{
+	static const char wanted[] = "anon_inode:[userfaultfd]";
+	char path[32], target[sizeof(wanted)];
+
+	if (fcntl(fd, F_GETFD) < 0)
+		return false;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return readlink(path, target, sizeof(target)) == sizeof(wanted) - 1 &&
+	       memcmp(target, wanted, sizeof(wanted) - 1) == 0;
+}
+
+/* One more than the highest descriptor. */
+static int table_size(void)
+{
+	static const char label[] = "\nFDSize:";
+	char status[4096] = { 0 }, *at;
+	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return 0;
+	(void)!read(fd, status, sizeof(status) - 1);
+	close(fd);
+	at = strstr(status, label);
+	return at ? atoi(at + sizeof(label) - 1) : 0;
+}
+
+/* It has the engine's descriptors open for as long as it lives, which is until the engine is dead: so briefly then. */
+static void keep_what_was_read(const struct cl_holder *holder, int engine_pidfd)
+{
+	struct pollfd death = { .fd = engine_pidfd, .events = POLLIN };
+	int fd, end;
+
+	stand_apart("criu-lazy-keep");
+	while (poll(&death, 1, -1) < 0 && errno == EINTR)
+		;
+	end = table_size();
+	for (fd = 0; fd < end; fd++)
+		if (is_userfaultfd(fd))
+			(void)send_message(holder->channel, FOUND, cl_holder_key(holder->generation, fd), fd);
 }
 
 /* ---- the engine's side ---- */
+
+/*
+ * From here on a userfaultfd that the kernel gives to this process is open in another from the same moment. No fork():
+ * that would not share the descriptors.
+ */
+static void start_keeper(struct cl_holder *holder)
+{
+	int engine_pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+
+	if (engine_pidfd >= 0)
+		holder->keeper = (pid_t)syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, 0UL);
+	if (engine_pidfd >= 0 && holder->keeper == 0) {
+		keep_what_was_read(holder, engine_pidfd);
+		_exit(0);
+	}
+	if (holder->keeper < 0)
+		cl_log(holder->log, CL_LOG_WARN, "should this process be killed while a task forks, the child may read zeroes "
+		       "where pages are missing: %s", strerror(errno));
+	/* Not closed: it is the keeper's too. */
+	holder->engine_pidfd = engine_pidfd;
+}
+
+static void end_child(pid_t *pid)
+{
+	if (*pid < 0)
+		return;
+	kill(*pid, SIGKILL);
+	while (waitpid(*pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	*pid = -1;
+}
+
+static void end_keeper(struct cl_holder *holder)
+{
+	end_child(&holder->keeper);
+	if (holder->engine_pidfd >= 0)
+		close(holder->engine_pidfd);
+	holder->engine_pidfd = -1;
+}
 
 int cl_holder_start(struct cl_holder *holder, const struct cl_log *log, int restore_fd, int ledger_fd)
 {
 	int pair[2], error;
 
-	*holder = (struct cl_holder){ .channel = -1, .generation = 1, .log = log };
+	*holder = CL_NO_HOLDER;
+	holder->generation = 1;
+	holder->log = log;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return -errno;
 	holder->pid = fork();
@@ -343,6 +455,7 @@ int cl_holder_start(struct cl_holder *holder, const struct cl_log *log, int rest
 	}
 	be_patient(pair[0]);
 	holder->channel = pair[0];
+	start_keeper(holder);
 	return 0;
 }
 
@@ -356,7 +469,9 @@ int cl_holder_take_over(struct cl_holder *holder, const struct cl_log *log, int 
 	long got;
 	int fd, ret = 0;
 
-	*holder = (struct cl_holder){ .channel = socket_fd, .pid = -1, .log = log };
+	*holder = CL_NO_HOLDER;
+	holder->channel = socket_fd;
+	holder->log = log;
 	*ledger_fd_out = -1;
 	be_patient(socket_fd);
 	(void)setsockopt(socket_fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
@@ -400,16 +515,13 @@ int cl_holder_take_over(struct cl_holder *holder, const struct cl_log *log, int 
 	return ret;
 }
 
-/* Whatever state the process is in, it is gone afterwards, and so is what it held; unless it is an inheritance. */
-static void end_process(struct cl_holder *holder)
+/* Whatever state the processes are in, they are gone afterwards, and so is what they held; unless it is an inheritance. */
+static void end_processes(struct cl_holder *holder)
 {
+	end_keeper(holder);
 	close(holder->channel);
 	holder->channel = -1;
-	if (holder->pid < 0)
-		return;
-	kill(holder->pid, SIGKILL);
-	while (waitpid(holder->pid, NULL, 0) < 0 && errno == EINTR)
-		;
+	end_child(&holder->pid);
 }
 
 static void tell(struct cl_holder *holder, enum op op, uint64_t key, int fd)
@@ -423,7 +535,7 @@ static void tell(struct cl_holder *holder, enum op op, uint64_t key, int fd)
 		return;
 	cl_log(holder->log, CL_LOG_WARN, "the process that guards the tasks is lost (%s): should this one be killed, they "
 	       "read zeroes where pages are missing", strerror(-ret));
-	end_process(holder);
+	end_processes(holder);
 }
 
 void cl_holder_add(struct cl_holder *holder, uint64_t key, int uffd)
@@ -444,10 +556,13 @@ void cl_holder_restored(struct cl_holder *holder)
 void cl_holder_taken(struct cl_holder *holder)
 {
 	tell(holder, TAKEN, holder->log->start_us, holder->log->fd);
+	if (holder->channel >= 0)
+		start_keeper(holder);
 }
 
 void cl_holder_leave(struct cl_holder *holder)
 {
+	end_keeper(holder);
 	tell(holder, LEAVE, 0, -1);
 	if (holder->channel >= 0)
 		close(holder->channel);
@@ -458,11 +573,12 @@ void cl_holder_end(struct cl_holder *holder)
 {
 	struct pollfd end = { .fd = holder->channel, .events = POLLIN };
 
+	end_keeper(holder);
 	tell(holder, END, 0, -1);
 	if (holder->channel < 0)
 		return;
 	/* The end of file, when it has closed all. */
 	while (poll(&end, 1, PATIENCE_S * 1000) < 0 && errno == EINTR)
 		;
-	end_process(holder);
+	end_processes(holder);
 }

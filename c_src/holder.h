@@ -11,8 +11,9 @@
  *   - else keeps the descriptors, says so in the daemon's log, and ends when the tasks are gone. Meanwhile it listens on
  *     CL_HOLDER_SOCKET in the daemon's working directory, for root and its own user, and hands all that it has, and the
  *     ledger (ledger.h), to another daemon, its heir, which goes on; and holds on for that one.
- * One window is left: a userfaultfd on its way between two system calls of the events thread (from the kernel, or from
- * criu restore, to the holder).
+ * A forked child's userfaultfd comes from the kernel, and the holder knows it one system call later. For what lies
+ * between, a third process, the keeper, shares the engine's descriptor table: whatever is in there when the engine is
+ * dead it gives to the holder, and ends.
  *
  * All calls are the events thread's, or of the one thread before and after. A holder that is lost is missed with one
  * warning; the engine goes on without.
@@ -31,6 +32,8 @@
 struct cl_holder {
 	int channel;              /* -1: there is none, and the calls below do nothing */
 	pid_t pid;                /* a child; -1: taken over, it is none */
+	pid_t keeper;             /* a child; -1: none */
+	int engine_pidfd;         /* the keeper's; -1: none */
 	uint64_t generation;      /* of daemons: descriptors' numbers are the same in two of them */
 	const struct cl_log *log;
 };
@@ -41,7 +44,7 @@ struct cl_held {
 	int uffd;                 /* the receiver's; -1 once somebody took it from here */
 };
 
-#define CL_NO_HOLDER ((struct cl_holder){ .channel = -1 })
+#define CL_NO_HOLDER ((struct cl_holder){ .channel = -1, .pid = -1, .keeper = -1, .engine_pidfd = -1 })
 
 /*
  * Start the process. restore_fd: what criu restore talks on; ledger_fd: to be handed over, or -1. 0 or -errno; then
@@ -64,12 +67,11 @@ void cl_holder_taken(struct cl_holder *holder);
 /* The heir gives up, in good order: the holder goes on waiting for another. */
 void cl_holder_leave(struct cl_holder *holder);
 
-/* The key of a descriptor of this process. Never 0. */
-static inline uint64_t cl_holder_key(const struct cl_holder *holder, int uffd)
+/* The key of a descriptor of the daemon of that generation. Never 0. */
+static inline uint64_t cl_holder_key(uint64_t generation, int uffd)
 {
-	return holder->generation << 32 | (uint32_t)uffd;
+	return generation << 32 | (uint32_t)uffd;
 }
-
 
 /* A userfaultfd came; from now on it is known by `key`. */
 void cl_holder_add(struct cl_holder *holder, uint64_t key, int uffd);

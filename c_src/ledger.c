@@ -35,6 +35,7 @@ struct cl_ledger_entry {
 	_Atomic uint64_t quiet;    /* never ahead of the slot that holds: it would settle what a replay must doubt */
 	_Atomic uint64_t applied;  /* twice the number of the last batch applied, plus which slot holds */
 	struct slot slots[2];
+	uint64_t generation;       /* of the daemon that read `events` */
 	struct uffd_msg events[CL_LEDGER_EVENTS]; /* up to the first that is all zero */
 };
 
@@ -191,9 +192,10 @@ void cl_ledger_forget(struct cl_ledger *ledger, struct cl_space *space)
 			(off_t)AREA_BYTES);
 }
 
-struct uffd_msg *cl_ledger_begin(struct cl_ledger_entry *entry)
+struct uffd_msg *cl_ledger_begin(struct cl_ledger_entry *entry, uint64_t generation)
 {
 	memset(entry->events, 0, sizeof(entry->events));
+	entry->generation = generation;
 	/* Release: who sees the number finds none of the batch before it. */
 	atomic_store_explicit(&entry->reading, atomic_load(&entry->applied) / 2 + 1, memory_order_release);
 	return entry->events;
@@ -301,10 +303,12 @@ int cl_ledger_load(struct cl_ledger *ledger, uint64_t area, struct cl_image *ima
 	return 0;
 }
 
-int cl_ledger_pending(const struct cl_ledger_entry *entry, struct uffd_msg events[CL_LEDGER_EVENTS])
+int cl_ledger_pending(const struct cl_ledger_entry *entry, struct uffd_msg events[CL_LEDGER_EVENTS],
+		      uint64_t *generation)
 {
 	int nr = 0;
 
+	*generation = entry->generation;
 	if (atomic_load(&entry->reading) == atomic_load(&entry->applied) / 2)
 		return 0;
 	for (; nr < CL_LEDGER_EVENTS && entry->events[nr].event; nr++)

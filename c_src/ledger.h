@@ -46,8 +46,8 @@ int cl_ledger_enter(struct cl_ledger *ledger, struct cl_space *space);
 /* Nobody needs it any more. Harmless without an entry. */
 void cl_ledger_forget(struct cl_ledger *ledger, struct cl_space *space);
 
-/* Room for CL_LEDGER_EVENTS events, to be read into: a batch begins. */
-struct uffd_msg *cl_ledger_begin(struct cl_ledger_entry *entry);
+/* Room for CL_LEDGER_EVENTS events, to be read into: a batch of the daemon of that generation begins. */
+struct uffd_msg *cl_ledger_begin(struct cl_ledger_entry *entry, uint64_t generation);
 
 /*
  * The batch is applied; `changed`: regions, limbo or suspects may have been. 0, or -errno: then the space's entry is void.
@@ -66,7 +66,8 @@ int cl_ledger_next(const struct cl_ledger *ledger, uint64_t *area, uint64_t *key
  */
 int cl_ledger_load(struct cl_ledger *ledger, uint64_t area, struct cl_image *image, int uffd, struct cl_space **space_out);
 
-/* The batch that was read and not applied: copied to `events`. Their number. */
-int cl_ledger_pending(const struct cl_ledger_entry *entry, struct uffd_msg events[CL_LEDGER_EVENTS]);
+/* The batch that was read and not applied: copied to `events`; and which daemon read it. Their number. */
+int cl_ledger_pending(const struct cl_ledger_entry *entry, struct uffd_msg events[CL_LEDGER_EVENTS],
+		      uint64_t *generation);
 
 #endif

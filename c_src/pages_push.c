@@ -17,6 +17,7 @@
 #include "codec.h"
 #include "engine.h"
 #include "precedence.h"
+#include "store.h"
 
 enum {
 	AGREE_TIMEOUT_S = 10,
@@ -24,12 +25,24 @@ enum {
 	BUFFER_BYTES = CL_PAGE_SIZE + CL_RECEIVE_BYTES,
 	ZERO_PAGES = 64,
 	MIN_WINDOW_BYTES = 16 << 10,
+	MIN_WINDOW_SEGMENTS = 4,      /* with less the sender waits for its timer; on loopback they are of 64 KiB */
 	HARMLESS_BYTES = 768 << 10,   /* a link that carries as much in so short a time */
 	NO_WINDOW_BYTES = 1 << 28,
+	WINDOW_US = 3000,             /* for so long it may differ from what was set */
 	REQUESTS_A_SEND = 128,
 };
 
 /* ---- what comes ---- */
+
+/* These pages have come, the store's are not needed any more. Lock held; dropped meanwhile. */
+static void drop_stored(struct cl_engine *engine, const struct cl_image *image, uint64_t index, uint64_t nr_pages)
+{
+	if (!engine->store)
+		return;
+	pthread_mutex_unlock(&engine->lock);
+	cl_store_drop(engine->store, (uint64_t)image->pid, cl_image_vaddr(image, index), nr_pages);
+	pthread_mutex_lock(&engine->lock);
+}
 
 /* Install the next pages of the run. Lock held; dropped while copying. */
 static void install(struct cl_engine *engine, struct cl_push_run *run, uint64_t nr_pages, const uint8_t *data)
@@ -41,11 +54,24 @@ static void install(struct cl_engine *engine, struct cl_push_run *run, uint64_t 
 		if (pages > nr_pages)
 			pages = nr_pages;
 		cl_engine_fill(engine, run->image, index, pages, data);
+		drop_stored(engine, run->image, index, pages);
 		run->vaddr += pages * CL_PAGE_SIZE;
 		run->nr_pages -= pages;
 		nr_pages -= pages;
 		data += pages * CL_PAGE_SIZE;
 	}
+}
+
+/* The same, and in all runs of which these are the pages. */
+static void install_all(struct cl_engine *engine, struct cl_push_stream *stream, uint64_t nr_pages, const uint8_t *data)
+{
+	unsigned int i;
+
+	for (i = 0; i < stream->nr_also; i++)
+		install(engine, &stream->also[i], nr_pages, data);
+	install(engine, &stream->run, nr_pages, data);
+	if (!stream->run.nr_pages)
+		stream->nr_also = 0;
 }
 
 /* Zero pages need no payload. Lock held; dropped while copying. */
@@ -57,7 +83,92 @@ static void install_zeroes(struct cl_engine *engine, struct cl_push_run *run)
 		install(engine, run, run->nr_pages < ZERO_PAGES ? run->nr_pages : ZERO_PAGES, zeroes);
 }
 
-/* A message's header. Lock held; dropped while copying. 0 or -EPROTO with *why. */
+/* Pages of [index, end) that some space misses, from the first one on: [*from, *to). False if there is none. */
+static bool next_missing(const struct cl_image *image, uint64_t index, uint64_t end, uint64_t *from, uint64_t *to)
+{
+	const struct cl_space *space;
+	uint64_t at;
+
+	*from = end;
+	for (space = image->spaces; space; space = space->next)
+		if (!space->retired) {
+			at = cl_bits_find(space->missing, index, end, true);
+			*from = at < *from ? at : *from;
+		}
+	*to = end;
+	for (space = image->spaces; space && *from < end; space = space->next)
+		if (!space->retired && cl_bit_get(space->missing, *from)) {
+			at = cl_bits_find(space->missing, *from, end, false);
+			*to = at < *to ? at : *to;
+		}
+	return *from < end;
+}
+
+/*
+ * Pages that are as in the store. Those that nobody misses may be gone from there: another thread has installed them. Lock
+ * held; dropped while reading and copying. 0, or -ESTALE with *why.
+ */
+static int install_same(struct cl_engine *engine, struct cl_push_stream *stream, const char **why)
+{
+	struct cl_push_run *run = &stream->run;
+	uint64_t from, to, failed = UINT64_MAX;
+	int ret;
+
+	while (run->nr_pages && !engine->stopping) {
+		uint64_t index = cl_image_index(run->image, run->vaddr);
+		uint64_t end = cl_image_extent(run->image, index)[1].first;
+
+		if (end > index + run->nr_pages)
+			end = index + run->nr_pages;
+		if (next_missing(run->image, index, end, &from, &to)) {
+			end = to < from + CL_PUSH_PACKED_PAGES ? to : from + CL_PUSH_PACKED_PAGES;
+			pthread_mutex_unlock(&engine->lock);
+			ret = cl_store_read(engine->store, (uint64_t)run->image->pid, cl_image_vaddr(run->image, from),
+					    end - from, stream->unpacked);
+			pthread_mutex_lock(&engine->lock);
+			if (ret == -ENODATA && failed != from) {
+				failed = from;
+				continue; /* if it isn't missing any more, it needn't be there */
+			}
+			if (ret < 0) {
+				engine->store_is_bad = true;
+				*why = "it takes pages for known that came before the dump and can't be read here; asking for all";
+				return -ESTALE;
+			}
+			cl_engine_fill(engine, run->image, from, end - from, stream->unpacked);
+			engine->stats.same_pages += end - from;
+			drop_stored(engine, run->image, from, end - from);
+		}
+		run->vaddr += (end - index) * CL_PAGE_SIZE;
+		run->nr_pages -= end - index;
+	}
+	return 0;
+}
+
+/* The pages of the next message are these, too. 0 or -EPROTO. */
+static int note_also(struct cl_push_stream *stream)
+{
+	if (stream->nr_also == CL_PUSH_MAX_ALSO)
+		return -EPROTO;
+	stream->also[stream->nr_also++] = stream->run;
+	stream->run.nr_pages = 0;
+	return 0;
+}
+
+/* Whether this message may follow those ALSO that there were. */
+static bool fits_also(const struct cl_push_stream *stream, const struct cl_push_header *header)
+{
+	unsigned int i;
+
+	if (stream->nr_also && header->type != CL_PUSH_ALSO && header->type != CL_PUSH_PAGES && header->type != CL_PUSH_PACKED)
+		return false;
+	for (i = 0; i < stream->nr_also; i++)
+		if (stream->also[i].nr_pages != header->nr_pages)
+			return false;
+	return true;
+}
+
+/* A message's header. Lock held; dropped while copying. 0, -EPROTO or -ESTALE with *why. */
 static int begin(struct cl_engine *engine, struct cl_push_stream *stream, const uint8_t *at, const char **why)
 {
 	struct cl_push_header header;
@@ -72,7 +183,11 @@ static int begin(struct cl_engine *engine, struct cl_push_stream *stream, const 
 		return 0;
 	}
 	if (header.type != CL_PUSH_PAGES && header.type != CL_PUSH_ZERO &&
-	    (header.type != CL_PUSH_PACKED || !cl_codec_has_lz4()))
+	    (header.type != CL_PUSH_SAME || !engine->push.has_store) &&
+	    (header.type != CL_PUSH_PACKED || !cl_codec_has_lz4()) &&
+	    (header.type != CL_PUSH_ALSO || !stream->number))
+		return -EPROTO;
+	if (!fits_also(stream, &header))
 		return -EPROTO;
 	stream->run.image = cl_image_find(engine->images, header.dst_id);
 	stream->run.vaddr = header.vaddr;
@@ -81,9 +196,13 @@ static int begin(struct cl_engine *engine, struct cl_push_stream *stream, const 
 	*why = "it sent pages that were not asked for";
 	if (!stream->run.image || !cl_image_has_remote(stream->run.image, header.vaddr, header.nr_pages))
 		return -EPROTO;
+	if (header.type == CL_PUSH_ALSO) {
+		*why = "it sent too many ALSO in a row, where they have no place";
+		return note_also(stream);
+	}
 	if (header.type == CL_PUSH_ZERO)
 		install_zeroes(engine, &stream->run);
-	return 0;
+	return header.type == CL_PUSH_SAME ? install_same(engine, stream, why) : 0;
 }
 
 /* Install a run that has come as a whole. Lock held; dropped while unpacking and copying. 0 or -EPROTO. */
@@ -98,7 +217,7 @@ static int install_packed(struct cl_engine *engine, struct cl_push_stream *strea
 	if (ret < 0)
 		return -EPROTO;
 	run->packed_bytes = 0;
-	install(engine, run, run->nr_pages, stream->unpacked);
+	install_all(engine, stream, run->nr_pages, stream->unpacked);
 	return 0;
 }
 
@@ -132,7 +251,7 @@ static int understand(struct cl_engine *engine, struct cl_push_stream *stream, c
 				break;
 			if (pages > run->nr_pages)
 				pages = run->nr_pages;
-			install(engine, run, pages, stream->buffer + at);
+			install_all(engine, stream, pages, stream->buffer + at);
 			at += pages * CL_PAGE_SIZE;
 		}
 	}
@@ -150,9 +269,8 @@ static void hang_up(struct cl_push_stream *stream)
 
 /* ---- what is said ---- */
 
-/* Say hello, hear the answer. 1, 0 if it was a stock server's, or -errno. Lock not held. */
-static int say_hello(struct cl_conn conn, int version, const struct cl_push_hello *hello,
-		     struct cl_push_answer *answer, const char **why)
+int cl_push_say_hello(struct cl_conn conn, int version, const struct cl_push_hello *hello,
+		      struct cl_push_answer *answer, const char **why)
 {
 	uint8_t out[CL_PUSH_HELLO_MAX_BYTES], in[CL_PUSH_ANSWER_BYTES];
 	int ret = cl_conn_send(conn, out, cl_push_pack_hello(version, hello, out));
@@ -170,12 +288,28 @@ static int say_hello(struct cl_conn conn, int version, const struct cl_push_hell
 	return cl_push_unpack_answer(in, answer) < 0 ? -EPROTO : 1;
 }
 
+/* Say which store there is, so that what is in it needn't come. 0 or -errno. Lock not held. */
+static int tell_store(struct cl_engine *engine, struct cl_conn conn)
+{
+	struct cl_push_header store = { .type = CL_PUSH_STORE, .bytes = CL_PUSH_TOKEN_BYTES };
+	uint8_t out[CL_PUSH_HEADER_BYTES + CL_PUSH_TOKEN_BYTES];
+
+	engine->push.has_store = engine->store && !engine->store_is_bad;
+	if (!engine->push.has_store)
+		return 0;
+	cl_push_pack(&store, out);
+	memcpy(out + CL_PUSH_HEADER_BYTES, cl_store_token(engine->store), CL_PUSH_TOKEN_BYTES);
+	return cl_conn_send(conn, out, sizeof(out));
+}
+
 int cl_push_agree(struct cl_engine *engine, const char **why)
 {
-	struct cl_push_hello hello = { .nr_streams = engine->config.push_streams, .unpacks = cl_codec_has_lz4() };
+	struct cl_push_hello hello = { .nr_streams = engine->config.push_streams, .unpacks = cl_codec_has_lz4(),
+				       .shares = true };
 	struct cl_remote *remote = &engine->remote;
+	struct cl_conn conn = { remote->fd, remote->tls };
 	struct cl_push_answer answer;
-	int ret = say_hello((struct cl_conn){ remote->fd, remote->tls }, remote->version, &hello, &answer, why);
+	int ret = cl_push_say_hello(conn, remote->version, &hello, &answer, why);
 
 	if (ret == 0)
 		remote->byte_ahead = true;
@@ -187,7 +321,8 @@ int cl_push_agree(struct cl_engine *engine, const char **why)
 	engine->push.nr_streams = answer.nr_streams;
 	memcpy(engine->push.token, answer.token, CL_PUSH_TOKEN_BYTES);
 	engine->push.on = true;
-	return 1;
+	ret = tell_store(engine, conn);
+	return ret < 0 ? ret : 1;
 }
 
 int cl_push_agree_again(struct cl_engine *engine)
@@ -200,7 +335,8 @@ int cl_push_agree_again(struct cl_engine *engine)
 	pthread_mutex_lock(&engine->lock);
 	if (ret == 0)
 		ret = -EPROTONOSUPPORT;
-	return ret < 0 ? ret : cl_push_tell_missing(engine);
+	/* Before all tasks are restored it isn't known. */
+	return ret < 0 || !engine->restored ? ret : cl_push_tell_missing(engine);
 }
 
 /* On the demand connection, by its sender. Lock held; dropped while sending. A failure loses the connection. */
@@ -242,27 +378,6 @@ void cl_push_ask(struct cl_engine *engine)
 	engine->sending = false;
 	if (engine->lost)
 		pthread_cond_signal(&engine->work);
-}
-
-/* Pages of [index, end) that some space misses, from the first one on: [*from, *to). False if there is none. */
-static bool next_missing(const struct cl_image *image, uint64_t index, uint64_t end, uint64_t *from, uint64_t *to)
-{
-	const struct cl_space *space;
-	uint64_t at;
-
-	*from = end;
-	for (space = image->spaces; space; space = space->next)
-		if (!space->retired) {
-			at = cl_bits_find(space->missing, index, end, true);
-			*from = at < *from ? at : *from;
-		}
-	*to = end;
-	for (space = image->spaces; space && *from < end; space = space->next)
-		if (!space->retired && cl_bit_get(space->missing, *from)) {
-			at = cl_bits_find(space->missing, *from, end, false);
-			*to = at < *to ? at : *to;
-		}
-	return *from < end;
 }
 
 int cl_push_tell_missing(struct cl_engine *engine)
@@ -336,6 +451,7 @@ int cl_push_close(struct cl_engine *engine)
 static void park(struct cl_engine *engine, struct cl_push_stream *stream)
 {
 	stream->run = (struct cl_push_run){ 0 };
+	stream->nr_also = 0;
 	stream->filled = 0;
 	if (stream->number)
 		hang_up(stream);
@@ -344,6 +460,17 @@ static void park(struct cl_engine *engine, struct cl_push_stream *stream)
 	while (engine->lost && !engine->stopping)
 		pthread_cond_wait(&engine->gate, &engine->lock);
 	engine->push.nr_parked--;
+}
+
+static int least_window(int fd)
+{
+	struct tcp_info info = { 0 };
+	socklen_t length = sizeof(info);
+	int bytes;
+
+	(void)getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length);
+	bytes = (int)info.tcpi_advmss * MIN_WINDOW_SEGMENTS;
+	return bytes > MIN_WINDOW_BYTES ? bytes : MIN_WINDOW_BYTES;
 }
 
 /* Open a background stream of this session. Dropped while waiting. */
@@ -356,9 +483,10 @@ static void open_stream(struct cl_engine *engine, struct cl_push_stream *stream)
 
 	memcpy(hello.token, engine->push.token, sizeof(hello.token));
 	ret = cl_engine_call(engine, &stream->conn.fd, &stream->conn.tls);
+	stream->min_window = least_window(stream->conn.fd);
 	if (ret == 0 && !engine->stopping && !engine->lost) {
 		pthread_mutex_unlock(&engine->lock);
-		ret = say_hello(stream->conn, engine->remote.version, &hello, &answer, &why);
+		ret = cl_push_say_hello(stream->conn, engine->remote.version, &hello, &answer, &why);
 		pthread_mutex_lock(&engine->lock);
 		if (ret == 0 || (ret == 1 && answer.nr_streams != stream->number)) {
 			ret = -EPROTO;
@@ -375,17 +503,19 @@ static void open_stream(struct cl_engine *engine, struct cl_push_stream *stream)
  */
 static void limit_window(struct cl_engine *engine, struct cl_push_stream *stream)
 {
-	uint64_t all = cl_flow_window(&engine->flow, cl_now_us());
+	uint64_t now_us = cl_now_us(), all = cl_flow_push_window(&engine->flow, now_us);
 	int window = (int)(all / engine->push.nr_streams);
 
 	if (all >= HARMLESS_BYTES)
 		window = NO_WINDOW_BYTES;
-	else if (window < MIN_WINDOW_BYTES)
-		window = MIN_WINDOW_BYTES;
-	/* Not for a little: every call costs. */
-	if (!stream->number || (window > stream->window / 8 * 7 && window < stream->window / 8 * 9))
+	else if (window < stream->min_window)
+		window = stream->min_window;
+	/* Not for a little: every call costs. But now and then: when the kernel enlarges the buffer, it widens the window. */
+	if (!stream->number || (window > stream->window / 8 * 7 && window < stream->window / 8 * 9 &&
+				(window == NO_WINDOW_BYTES || now_us - stream->window_us < WINDOW_US)))
 		return;
 	stream->window = window;
+	stream->window_us = now_us;
 	(void)setsockopt(stream->conn.fd, IPPROTO_TCP, TCP_WINDOW_CLAMP, &window, sizeof(window));
 }
 
@@ -430,8 +560,8 @@ static void *stream_work(void *argument)
 	while (!engine->stopping) {
 		if (engine->lost)
 			park(engine, stream);
-		else if (stream->number && stream->conn.fd < 0 && engine->push.closing)
-			pthread_cond_wait(&engine->gate, &engine->lock);
+		else if (engine->push.closing && (stream->number ? stream->conn.fd < 0 : engine->push.confirmed))
+			pthread_cond_wait(&engine->gate, &engine->lock); /* for the end */
 		else if (stream->number && stream->conn.fd < 0)
 			open_stream(engine, stream);
 		else

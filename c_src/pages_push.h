@@ -42,7 +42,11 @@ struct cl_push_stream {
 	pthread_t thread;
 	struct cl_conn conn;
 	int window;              /* bytes that the server may have under way; 0: the kernel's */
+	uint64_t window_us;      /* when it was last set */
+	int min_window;
 	struct cl_push_run run;
+	struct cl_push_run also[CL_PUSH_MAX_ALSO]; /* what the same pages are, too; nr_also of them */
+	unsigned int nr_also;
 	uint8_t *buffer;
 	size_t filled;           /* bytes in it that are not understood yet: less than a header, a page, a packed run */
 	uint8_t *unpacked;       /* CL_PUSH_PACKED_PAGES */
@@ -50,6 +54,7 @@ struct cl_push_stream {
 
 struct cl_push {
 	bool on;                 /* the server agreed */
+	bool has_store;          /* it was told of the store, and may say that pages are as there */
 	bool closing;            /* it was told the end: whatever it does with its streams is right */
 	bool confirmed;          /* and said that it knows */
 	unsigned int nr_streams; /* background ones */
@@ -58,13 +63,20 @@ struct cl_push {
 	struct cl_push_stream streams[1 + CL_PUSH_MAX_STREAMS];
 };
 
+/* Say hello on any connection, hear the answer: waits up to 10 s. 1, 0 if it was a stock server's, or -errno. No lock. */
+int cl_push_say_hello(struct cl_conn conn, int version, const struct cl_push_hello *hello,
+		      struct cl_push_answer *answer, const char **why);
+
 /*
  * Ask the server, on the connection that was just made, whether it pushes. Lock not held; waits up to 10 s. 1 if it
  * does, 0 if it is a stock one (and nothing has happened), or -errno, then perhaps with *why.
  */
 int cl_push_agree(struct cl_engine *engine, const char **why);
 
-/* The same on a new connection, which must lead to a server that pushes; and tell it what is missing. 0 or -errno. */
+/*
+ * The same on a new connection, which must lead to a server that pushes; once all is restored, tell it what is missing.
+ * 0 or -errno.
+ */
 int cl_push_agree_again(struct cl_engine *engine);
 
 /* Start the threads; join them after engine->stopping was set. Lock not held. 0 or -errno. */

@@ -18,23 +18,34 @@
 #include "codec.h"
 #include "pages_local.h"
 #include "precedence.h"
+#include "push_out.h"
+#include "push_sent.h"
+#include "resident.h"
 #include "space.h"
 #include "taskmem.h"
 
 enum {
-	BATCH_PAGES = CL_PUSH_PACKED_PAGES,
-	BATCH_BYTES = BATCH_PAGES * CL_PAGE_SIZE,
 	BUFFER_BYTES = CL_PUSH_HEADER_BYTES + CL_PUSH_MAX_PAGES * CL_PAGE_SIZE,
 	REQUESTS_BYTES = 512 * CL_PUSH_HEADER_BYTES,
 	/* What a background socket may hold unsent: enough to keep it going while its thread reads the next batch. */
 	UNSENT_BYTES = 128 << 10,
-	RATE_SLACK_US = 5000, /* under a rate limit: how far ahead of it pages may be sent */
-	MAX_RATE_BATCH_US = 10000,
+	/* Whether a task shares pages is not looked at again for SHARE_PAUSE batches after SHARE_TRIES (not small) without any. */
+	SHARE_TRIES = 4,
+	SHARE_PAUSE = 16,
+	SHARE_SMALL = 16, /* pages */
+};
+
+/* Another task, which may have pages in common with one. */
+struct sibling {
+	uint8_t misses; /* batches in a row */
+	uint8_t pause;  /* batches left */
 };
 
 struct task {
 	struct cl_image *image; /* todo[CL_REMOTE]: told missing and not sent yet */
 	struct cl_taskmem memory;
+	int frames_fd;          /* -1: not known */
+	struct sibling siblings[CL_PUSH_MAX_ALSO]; /* the tasks that follow it, in a ring */
 };
 
 struct cl_push_server {
@@ -47,12 +58,14 @@ struct cl_push_server {
 	uint64_t session;       /* its number */
 	uint8_t token[CL_PUSH_TOKEN_BYTES];
 	int fds[1 + CL_PUSH_MAX_STREAMS]; /* the session's connections, -1: none; [0], demand: without it there is none */
+	struct cl_push_sent sent[1 + CL_PUSH_MAX_STREAMS]; /* by its streams; not used of [0] */
 	bool client_unpacks;
+	bool client_shares;
+	bool client_stores;     /* it has the store whose pages' hashes we have */
 	bool going;             /* it said GO: push */
 	bool closed;            /* for ever */
 	size_t near;            /* the task of the last demand page: goes first */
-	uint64_t rate;          /* bytes per second; 0: no limit */
-	uint64_t busy_until_us; /* by that rate, with all that was sent */
+	struct cl_push_pace pace;
 	struct cl_push_server_info info;
 };
 
@@ -75,6 +88,8 @@ static int open_task(struct cl_push_server *server, const struct cl_push_server_
 	if (ret < 0)
 		snprintf(error, error_size, "memory of task %d (pid %d here): %s", config->ids[i], config->pids[i],
 			 strerror(-ret));
+	if (ret == 0 && config->nr_tasks > 1)
+		task->frames_fd = cl_resident_open(config->pids[i]); /* or nothing is shared */
 	return ret;
 }
 
@@ -102,6 +117,7 @@ int cl_push_server_new(const struct cl_push_server_config *config, struct cl_pus
 	pthread_condattr_destroy(&attributes);
 	for (; ret == 0 && server->nr_tasks < config->nr_tasks; server->nr_tasks++) {
 		server->tasks[server->nr_tasks].memory.mem_fd = -1;
+		server->tasks[server->nr_tasks].frames_fd = -1;
 		ret = open_task(server, config, server->nr_tasks, error, error_size);
 	}
 	if (ret < 0)
@@ -117,6 +133,8 @@ void cl_push_server_free(struct cl_push_server *server)
 		return;
 	for (i = 0; i < server->nr_tasks; i++) {
 		cl_taskmem_close(&server->tasks[i].memory);
+		if (server->tasks[i].frames_fd >= 0)
+			close(server->tasks[i].frames_fd);
 		if (server->tasks[i].image)
 			cl_image_free(server->tasks[i].image);
 	}
@@ -170,9 +188,13 @@ static int open_session(struct cl_push_server *server, int fd, const struct cl_p
 	for (i = 0; i < server->nr_tasks; i++) {
 		set_wanted(server->tasks[i].image, 0, server->tasks[i].image->nr_pages, false);
 		server->tasks[i].image->background[CL_REMOTE] = 0;
+		memset(server->tasks[i].siblings, 0, sizeof(server->tasks[i].siblings));
 	}
 	memcpy(server->token, answer->token, sizeof(server->token));
 	server->client_unpacks = hello->unpacks && cl_codec_has_lz4();
+	server->client_shares = hello->shares;
+	server->client_stores = false;
+	memset(server->sent, 0, sizeof(server->sent));
 	server->fds[0] = fd;
 	server->info.sessions++;
 	server->info.nr_streams = hello->nr_streams;
@@ -238,10 +260,12 @@ static struct task *check_range(struct cl_push_server *server, const struct cl_p
 	return task && cl_image_has_remote(task->image, header->vaddr, header->nr_pages) ? task : NULL;
 }
 
+/* shared: other tasks may have these pages, too, and are to keep them. */
 static int read_pages(struct cl_push_server *server, const struct task *task, const struct cl_push_header *header,
-		      uint8_t *out)
+		      bool shared, uint8_t *out)
 {
-	int ret = cl_taskmem_read(&task->memory, header->vaddr, out, header->nr_pages * CL_PAGE_SIZE);
+	int ret = (shared ? cl_taskmem_read_shared : cl_taskmem_read)(&task->memory, header->vaddr, out,
+								       header->nr_pages * CL_PAGE_SIZE);
 
 	if (ret < 0)
 		cl_log(&server->config.log, CL_LOG_ERROR, "memory of task %d at %#llx: %s", task->image->pid,
@@ -249,21 +273,52 @@ static int read_pages(struct cl_push_server *server, const struct task *task, co
 	return ret;
 }
 
-/* It was sent: by the rate limit, the link is busy for so much longer. Lock held. */
+/* It was sent. Lock held. */
 static void charge(struct cl_push_server *server, uint64_t bytes)
 {
-	uint64_t now_us;
-
 	server->info.sent_bytes += bytes;
-	if (!server->rate)
-		return;
-	now_us = cl_now_us();
-	if (server->busy_until_us < now_us)
-		server->busy_until_us = now_us;
-	server->busy_until_us += bytes * 1000000 / server->rate;
+	cl_push_pace_charge(&server->pace, bytes);
+}
+
+/* Of the pages that were to go whole, as they were read: those that are in the store need not. How many. */
+static uint64_t find_same(struct cl_push_server *server, const struct cl_push_header *header, const uint8_t *pages,
+			uint8_t *kinds)
+{
+	const struct cl_hash *stored = NULL;
+	uint64_t i, nr_same = 0;
+
+	for (i = 0; i < header->nr_pages; i++) {
+		uint64_t vaddr = header->vaddr + i * CL_PAGE_SIZE;
+		const uint8_t *page = pages + i * CL_PAGE_SIZE;
+
+		if (!i || vaddr % CL_HASHES_BYTES == 0)
+			stored = cl_hashes_find(server->config.stored, (int32_t)header->dst_id, vaddr);
+		else if (stored)
+			stored++;
+		if (kinds[i] == CL_PUSH_PAGES && stored && cl_hash_is(*stored, cl_hashes_of(server->config.stored, page))) {
+			kinds[i] = CL_PUSH_SAME;
+			nr_same++;
+		}
+	}
+	return nr_same;
 }
 
 /* ---- demand ---- */
+
+/* Whether all these pages are on their way already, on some stream. Lock held, while a stream's socket is looked at. */
+static bool have_left(const struct cl_push_server *server, const struct task *task, uint64_t index, uint64_t nr_pages)
+{
+	unsigned int k;
+
+	for (; nr_pages; index++, nr_pages--) {
+		for (k = 1; k <= server->info.nr_streams; k++)
+			if (server->fds[k] >= 0 && cl_push_sent_has_left(&server->sent[k], server->fds[k], task, index))
+				break;
+		if (k > server->info.nr_streams)
+			return false;
+	}
+	return true;
+}
 
 /* 0 or -errno. */
 static int answer_get(struct cl_push_server *server, struct cl_conn conn, uint64_t session,
@@ -271,6 +326,8 @@ static int answer_get(struct cl_push_server *server, struct cl_conn conn, uint64
 {
 	struct cl_push_header pages = *get;
 	struct task *task = check_range(server, get);
+	uint8_t kinds[CL_PUSH_MAX_PAGES];
+	bool client_stores, same, left = false;
 	uint64_t index;
 	int ret;
 
@@ -278,19 +335,34 @@ static int answer_get(struct cl_push_server *server, struct cl_conn conn, uint64
 		return -EPROTO;
 	index = cl_image_index(task->image, get->vaddr);
 	pthread_mutex_lock(&server->lock);
+	client_stores = server->client_stores && server->session == session;
 	if (server->session == session) {
+		left = have_left(server, task, index, get->nr_pages);
 		set_wanted(task->image, index, index + get->nr_pages, false);
 		server->near = (size_t)(task - server->tasks);
 		task->image->background[CL_REMOTE] = index + get->nr_pages;
 		server->info.asked_pages += get->nr_pages;
-		charge(server, CL_PUSH_HEADER_BYTES + get->nr_pages * CL_PAGE_SIZE);
+		server->info.left_pages += left ? get->nr_pages : 0;
 	}
 	pthread_mutex_unlock(&server->lock);
-	pages.type = CL_PUSH_PAGES;
-	pages.bytes = (uint32_t)(get->nr_pages * CL_PAGE_SIZE);
+	if (left) /* it couldn't overtake them */
+		return 0;
+	ret = read_pages(server, task, &pages, server->nr_tasks > 1, out + CL_PUSH_HEADER_BYTES);
+	if (ret < 0)
+		return ret;
+	memset(kinds, CL_PUSH_PAGES, get->nr_pages);
+	/* One answer, so whole if a part of it is. */
+	same = client_stores && find_same(server, get, out + CL_PUSH_HEADER_BYTES, kinds) == get->nr_pages;
+	pages.type = same ? CL_PUSH_SAME : CL_PUSH_PAGES;
+	pages.bytes = same ? 0 : (uint32_t)(get->nr_pages * CL_PAGE_SIZE);
 	cl_push_pack(&pages, out);
-	ret = read_pages(server, task, &pages, out + CL_PUSH_HEADER_BYTES);
-	return ret < 0 ? ret : cl_conn_send(conn, out, CL_PUSH_HEADER_BYTES + pages.bytes);
+	pthread_mutex_lock(&server->lock);
+	if (server->session == session) {
+		server->info.same_pages += same ? get->nr_pages : 0;
+		charge(server, CL_PUSH_HEADER_BYTES + pages.bytes);
+	}
+	pthread_mutex_unlock(&server->lock);
+	return cl_conn_send(conn, out, CL_PUSH_HEADER_BYTES + pages.bytes);
 }
 
 /* Lock held. 0 or -EPROTO. */
@@ -306,9 +378,9 @@ static int note_missing(struct cl_push_server *server, const struct cl_push_head
 	return 0;
 }
 
-/* What the client says. 0 or -errno. */
+/* What the client says; `rest`: what follows the header. 0 or -errno. */
 static int obey(struct cl_push_server *server, struct cl_conn conn, uint64_t session,
-		const struct cl_push_header *header, uint8_t *out)
+		const struct cl_push_header *header, const uint8_t *rest, uint8_t *out)
 {
 	static const struct cl_push_header closed = { .type = CL_PUSH_CLOSED };
 	bool done = header->type == CL_PUSH_DONE;
@@ -321,6 +393,8 @@ static int obey(struct cl_push_server *server, struct cl_conn conn, uint64_t ses
 		ret = -ECANCELED;
 	} else if (header->type == CL_PUSH_MISSING) {
 		ret = note_missing(server, header);
+	} else if (header->type == CL_PUSH_STORE) {
+		server->client_stores = server->config.stored && same_token(rest, server->config.store_token);
 	} else if (header->type == CL_PUSH_GO || done) {
 		server->going = !done;
 		pthread_cond_broadcast(&server->work);
@@ -343,23 +417,31 @@ static int serve_demand(struct cl_push_server *server, struct cl_conn conn, uint
 	const char *why = NULL;
 	size_t filled = 0, at;
 	int64_t got;
-	int ret = 0;
+	size_t rest;
+	int ret;
 
 	cl_take_precedence();
-	while (ret == 0) {
+	for (;;) {
 		got = cl_conn_receive(conn, in + filled, sizeof(in) - filled, &why);
 		if (got < 0)
 			return got == -ECONNRESET ? 0 : (int)got;
 		filled += (size_t)got;
-		for (at = 0; ret == 0 && filled - at >= CL_PUSH_HEADER_BYTES; at += CL_PUSH_HEADER_BYTES) {
+		for (at = 0; filled - at >= CL_PUSH_HEADER_BYTES; at += CL_PUSH_HEADER_BYTES + rest) {
 			ret = cl_push_unpack(in + at, &header);
-			if (ret == 0)
-				ret = obey(server, conn, session, &header, out);
+			if (ret == 0 && header.bytes && header.type != CL_PUSH_STORE)
+				ret = -EPROTO; /* only STORE has something after it */
+			rest = header.bytes;
+			if (ret < 0)
+				return ret;
+			if (filled - at < CL_PUSH_HEADER_BYTES + rest)
+				break;
+			ret = obey(server, conn, session, &header, in + at + CL_PUSH_HEADER_BYTES, out);
+			if (ret < 0)
+				return ret;
 		}
 		filled -= at;
 		memmove(in, in + at, filled);
 	}
-	return ret;
 }
 
 /* ---- background ---- */
@@ -367,18 +449,158 @@ static int serve_demand(struct cl_push_server *server, struct cl_conn conn, uint
 struct batch {
 	struct task *task;
 	struct cl_push_header header; /* nr_pages, vaddr, dst_id */
+	bool client_stores;
+	uint16_t siblings;            /* to be looked at, a bit each */
 };
+
+static struct task *sibling_of(struct cl_push_server *server, const struct task *task, unsigned int k)
+{
+	return &server->tasks[((size_t)(task - server->tasks) + 1 + k) % server->nr_tasks];
+}
+
+/* Which siblings to look at for pages in common. Lock held. */
+static uint16_t choose_siblings(struct cl_push_server *server, struct task *task)
+{
+	uint16_t chosen = 0;
+	unsigned int k;
+
+	if (!server->client_shares || task->frames_fd < 0)
+		return 0;
+	for (k = 0; k < CL_PUSH_MAX_ALSO && k + 1 < server->nr_tasks; k++) {
+		if (task->siblings[k].pause)
+			task->siblings[k].pause--;
+		else if (sibling_of(server, task, k)->frames_fd >= 0)
+			chosen |= (uint16_t)(1U << k);
+	}
+	return chosen;
+}
+
+/* They were looked at for nr_pages, and those in `hits` had some. Lock held. */
+static void note_siblings(struct task *task, uint64_t nr_pages, uint16_t chosen, uint16_t hits)
+{
+	unsigned int k;
+
+	for (k = 0; k < CL_PUSH_MAX_ALSO; k++) {
+		struct sibling *sibling = &task->siblings[k];
+
+		if (hits >> k & 1) {
+			sibling->misses = 0;
+		} else if (chosen >> k & 1 && nr_pages >= SHARE_SMALL && ++sibling->misses >= SHARE_TRIES) {
+			sibling->misses = SHARE_TRIES - 1;
+			sibling->pause = SHARE_PAUSE;
+		}
+	}
+}
+
+/* Take the pages in `mask`, by their `indices` in the image, off what is wanted, or put them back. Which ones changed. */
+static uint64_t claim(struct cl_push_server *server, uint64_t session, struct cl_image *image, const uint64_t *indices,
+		      uint64_t mask, bool back)
+{
+	uint64_t changed = 0, left;
+
+	pthread_mutex_lock(&server->lock);
+	for (left = server->session == session ? mask : 0; left; left &= left - 1) {
+		unsigned int i = (unsigned int)__builtin_ctzll(left);
+
+		if (cl_bit_get(image->todo[CL_REMOTE], indices[i]) == back)
+			continue;
+		set_wanted(image, indices[i], indices[i] + 1, back);
+		changed |= 1ULL << i;
+	}
+	pthread_mutex_unlock(&server->lock);
+	return changed;
+}
+
+/* Which of these pages the task has the same, by reading and comparing. */
+static uint64_t compare(const struct task *task, uint64_t vaddr, uint64_t mask, const uint8_t *pages, uint8_t *scratch)
+{
+	uint64_t same = 0, from, to;
+
+	for (from = cl_bits_find(&mask, 0, 64, true); from < 64; from = cl_bits_find(&mask, to, 64, true)) {
+		to = cl_bits_find(&mask, from, 64, false);
+		if (cl_taskmem_read_shared(&task->memory, vaddr + from * CL_PAGE_SIZE, scratch,
+					   (to - from) * CL_PAGE_SIZE) < 0)
+			continue; /* it will be told when its own turn comes */
+		for (uint64_t i = from; i < to; i++)
+			if (memcmp(pages + i * CL_PAGE_SIZE, scratch + (i - from) * CL_PAGE_SIZE, CL_PAGE_SIZE) == 0)
+				same |= 1ULL << i;
+	}
+	return same;
+}
+
+_Static_assert(CL_PUSH_BATCH_PAGES <= 64, "a batch's pages are the bits of one word");
+
+/* Which pages of a batch lie in a frame that a sibling has at the same address: cheap to see, it says where to look. */
+struct common {
+	bool shared;                      /* any is perhaps another task's, too */
+	uint64_t pages[CL_PUSH_MAX_ALSO]; /* a bit each */
+};
+
+static void find_common(struct cl_push_server *server, const struct batch *batch, struct common *common)
+{
+	uint64_t frames[CL_PUSH_BATCH_PAGES], theirs[CL_PUSH_BATCH_PAGES], i, nr = batch->header.nr_pages;
+	unsigned int k;
+
+	memset(common, 0, sizeof(*common));
+	if (batch->task->frames_fd < 0)
+		return;
+	if (cl_resident_frames(batch->task->frames_fd, batch->header.vaddr, frames, nr, &common->shared) < 0)
+		common->shared = true;
+	for (k = 0; common->shared && batch->siblings >> k; k++) {
+		if (!(batch->siblings >> k & 1) || cl_resident_frames(sibling_of(server, batch->task, k)->frames_fd,
+									batch->header.vaddr, theirs, nr, NULL) < 0)
+			continue;
+		for (i = 0; i < nr; i++)
+			if (frames[i] && frames[i] == theirs[i])
+				common->pages[k] |= 1ULL << i;
+	}
+}
+
+/*
+ * Of the pages that go whole: which are other tasks', too, at the same address, and wanted there. They are not wanted then
+ * any more: should they not arrive, the session is over, and the client tells anew what it misses. Returns which
+ * siblings share something.
+ */
+static uint16_t find_shared(struct cl_push_server *server, uint64_t session, const struct batch *batch,
+			    const struct common *common, struct cl_push_out *out, const uint8_t *kinds)
+{
+	uint64_t indices[CL_PUSH_BATCH_PAGES], vaddr = batch->header.vaddr, mask, left, same;
+	uint16_t hits = 0;
+	unsigned int k, i;
+
+	memset(out->also, 0, sizeof(out->also));
+	for (k = 0; batch->siblings >> k; k++) {
+		const struct task *sibling = sibling_of(server, batch->task, k);
+
+		for (mask = 0, left = common->pages[k]; left; left &= left - 1) {
+			i = (unsigned int)__builtin_ctzll(left);
+			indices[i] = cl_image_index(sibling->image, vaddr + i * (uint64_t)CL_PAGE_SIZE);
+			if (kinds[i] == CL_PUSH_PAGES && indices[i] != CL_NO_PAGE)
+				mask |= 1ULL << i;
+		}
+		mask = mask ? claim(server, session, sibling->image, indices, mask, false) : 0;
+		if (!mask)
+			continue;
+		same = compare(sibling, vaddr, mask, cl_push_out_pages(out), cl_push_out_scratch(out));
+		if (mask & ~same)
+			(void)claim(server, session, sibling->image, indices, mask & ~same, true);
+		out->also_ids[k] = (uint64_t)sibling->image->pid;
+		for (; same; same &= same - 1) {
+			out->also[__builtin_ctzll(same)] |= (uint16_t)(1U << k);
+			hits |= (uint16_t)(1U << k);
+		}
+	}
+	return hits;
+}
 
 /* The next pages to push: of the task that faulted last first. Lock held. */
 static bool take_batch(struct cl_push_server *server, struct batch *batch)
 {
-	uint64_t max_pages = BATCH_PAGES, index, nr_pages;
+	uint64_t max_pages = cl_push_pace_batch_pages(&server->pace), index, nr_pages;
 	size_t i;
 
 	if (!server->going)
 		return false;
-	if (server->rate && server->rate * MAX_RATE_BATCH_US / 1000000 < BATCH_BYTES)
-		max_pages = 1 + server->rate * MAX_RATE_BATCH_US / 1000000 / CL_PAGE_SIZE;
 	for (i = 0; i < server->nr_tasks; i++) {
 		struct task *task = &server->tasks[(server->near + i) % server->nr_tasks];
 		struct cl_image *image = task->image;
@@ -391,6 +613,8 @@ static bool take_batch(struct cl_push_server *server, struct batch *batch)
 		batch->header = (struct cl_push_header){ .nr_pages = nr_pages,
 							 .vaddr = cl_image_vaddr(image, index),
 							 .dst_id = (uint64_t)image->pid };
+		batch->client_stores = server->client_stores;
+		batch->siblings = choose_siblings(server, task);
 		return true;
 	}
 	return false;
@@ -403,13 +627,14 @@ static bool take_batch(struct cl_push_server *server, struct batch *batch)
 static bool await_batch(struct cl_push_server *server, uint64_t session, struct batch *batch, uint64_t *held_us)
 {
 	for (*held_us = 0; server->session == session;) {
-		uint64_t now_us = server->rate ? cl_now_us() : 0, until_us = server->busy_until_us - RATE_SLACK_US;
+		uint64_t until_us = cl_push_pace_held_until(&server->pace), began_us;
 		struct timespec until = { .tv_sec = (time_t)(until_us / 1000000),
 					  .tv_nsec = (long)(until_us % 1000000) * 1000 };
 
-		if (server->going && server->rate && server->busy_until_us > now_us + RATE_SLACK_US) {
+		if (server->going && until_us) {
+			began_us = cl_now_us();
 			pthread_cond_timedwait(&server->work, &server->lock, &until);
-			*held_us += cl_now_us() - now_us;
+			*held_us += cl_now_us() - began_us;
 		} else if (take_batch(server, batch)) {
 			return true;
 		} else {
@@ -419,101 +644,62 @@ static bool await_batch(struct cl_push_server *server, uint64_t session, struct 
 	return false;
 }
 
-struct stream {
-	struct cl_push_server *server;
-	struct cl_conn conn;
-	bool client_unpacks;
-	struct cl_packing packing;
-	uint8_t *buffer;  /* a header, and a batch's pages */
-	uint8_t *packed;  /* the same, packed */
-	uint64_t sent_bytes, zero_pages, packed_pages; /* of the present batch */
-};
-
-/* Send pages [from, to) of the batch, which are in the buffer. A header is put in front, over what was sent before. */
-static int send_pages(struct stream *stream, const struct batch *batch, uint64_t from, uint64_t to)
+/* Read a batch and send it; the rate held it back for held_us. *hits: the siblings it went to, too. 0 or -errno. */
+static int push_batch(struct cl_push_server *server, uint64_t session, struct cl_push_out *out, const struct batch *batch,
+		      uint64_t held_us, uint16_t *hits)
 {
-	uint8_t *data = stream->buffer + CL_PUSH_HEADER_BYTES + from * CL_PAGE_SIZE;
-	uint8_t *message = data - CL_PUSH_HEADER_BYTES;
-	struct cl_push_header header = batch->header;
-	size_t bytes = 0;
+	uint8_t *pages = cl_push_out_pages(out), kinds[CL_PUSH_BATCH_PAGES];
+	uint64_t i, began_us = cl_now_us();
+	struct common common;
+	int ret;
 
-	header.vaddr += from * CL_PAGE_SIZE;
-	header.nr_pages = to - from;
-	if (stream->client_unpacks && stream->packing.packing)
-		bytes = cl_codec_pack(data, header.nr_pages * CL_PAGE_SIZE, stream->packed + CL_PUSH_HEADER_BYTES);
-	if (bytes) {
-		message = stream->packed;
-		stream->packed_pages += header.nr_pages;
-	} else {
-		bytes = header.nr_pages * CL_PAGE_SIZE;
-	}
-	header.type = message == stream->packed ? CL_PUSH_PACKED : CL_PUSH_PAGES;
-	header.bytes = (uint32_t)bytes;
-	cl_push_pack(&header, message);
-	stream->sent_bytes += CL_PUSH_HEADER_BYTES + bytes;
-	return cl_conn_send(stream->conn, message, CL_PUSH_HEADER_BYTES + bytes);
+	find_common(server, batch, &common);
+	ret = read_pages(server, batch->task, &batch->header, common.shared, pages);
+	if (ret < 0)
+		return ret;
+	for (i = 0; i < batch->header.nr_pages; i++)
+		kinds[i] = cl_codec_is_zero(pages + i * CL_PAGE_SIZE) ? CL_PUSH_ZERO : CL_PUSH_PAGES;
+	if (batch->client_stores)
+		(void)find_same(server, &batch->header, pages, kinds);
+	*hits = find_shared(server, session, batch, &common, out, kinds);
+	return cl_push_out_batch(out, &batch->header, kinds, began_us, held_us);
 }
 
-static int send_zeroes(struct stream *stream, const struct batch *batch, uint64_t from, uint64_t to)
+static int serve_stream(struct cl_push_server *server, struct cl_conn conn, uint64_t session, unsigned int number)
 {
-	struct cl_push_header header = batch->header;
-	uint8_t message[CL_PUSH_HEADER_BYTES];
-
-	header.type = CL_PUSH_ZERO;
-	header.vaddr += from * CL_PAGE_SIZE;
-	header.nr_pages = to - from;
-	cl_push_pack(&header, message);
-	stream->zero_pages += header.nr_pages;
-	stream->sent_bytes += sizeof(message);
-	return cl_conn_send(stream->conn, message, sizeof(message));
-}
-
-/* Read a batch and send it, in runs of zero and of other pages; the rate held it back for held_us. 0 or -errno. */
-static int push_batch(struct stream *stream, const struct batch *batch, uint64_t held_us)
-{
-	uint8_t *pages = stream->buffer + CL_PUSH_HEADER_BYTES;
-	uint64_t from = 0, to, began_us = cl_now_us() - held_us, nr_pages = batch->header.nr_pages;
-	int ret = read_pages(stream->server, batch->task, &batch->header, pages);
-
-	stream->sent_bytes = stream->zero_pages = stream->packed_pages = 0;
-	for (; ret == 0 && from < nr_pages; from = to) {
-		bool zero = cl_codec_is_zero(pages + from * CL_PAGE_SIZE);
-
-		for (to = from + 1; to < nr_pages && cl_codec_is_zero(pages + to * CL_PAGE_SIZE) == zero; to++)
-			;
-		ret = zero ? send_zeroes(stream, batch, from, to) : send_pages(stream, batch, from, to);
-	}
-	if (stream->client_unpacks && stream->zero_pages < nr_pages)
-		cl_packing_note(&stream->packing, nr_pages - stream->zero_pages, cl_now_us() - began_us);
-	return ret;
-}
-
-static int serve_stream(struct cl_push_server *server, struct cl_conn conn, uint64_t session, uint8_t *buffer)
-{
-	struct stream stream = { .server = server, .conn = conn, .buffer = buffer };
+	struct cl_push_sent *sent = &server->sent[number];
+	struct cl_push_out out;
 	const int unsent = UNSENT_BYTES;
 	struct batch batch;
-	uint64_t held_us;
-	int ret = 0;
+	uint64_t held_us, written;
+	uint16_t hits;
+	int ret = cl_push_out_init(&out);
 
 	(void)setsockopt(conn.fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
-	stream.packed = malloc(CL_PUSH_HEADER_BYTES + BATCH_BYTES);
-	if (!stream.packed)
-		return -ENOMEM;
-	cl_packing_init(&stream.packing);
+	out.conn = conn;
+	written = cl_push_sent_written(conn.fd);
 	pthread_mutex_lock(&server->lock);
-	stream.client_unpacks = server->client_unpacks;
+	out.client_unpacks = server->client_unpacks;
 	while (ret == 0 && await_batch(server, session, &batch, &held_us)) {
+		cl_push_sent_begin(sent, batch.task, cl_image_index(batch.task->image, batch.header.vaddr),
+				   batch.header.nr_pages, written);
 		pthread_mutex_unlock(&server->lock);
-		ret = push_batch(&stream, &batch, held_us);
+		ret = push_batch(server, session, &out, &batch, held_us, &hits);
+		written = cl_push_sent_written(conn.fd);
 		pthread_mutex_lock(&server->lock);
+		if (ret < 0 || server->session != session)
+			break;
+		cl_push_sent_end(sent, written);
 		server->info.pushed_pages += batch.header.nr_pages;
-		server->info.zero_pages += stream.zero_pages;
-		server->info.packed_pages += stream.packed_pages;
-		charge(server, stream.sent_bytes);
+		server->info.zero_pages += out.zero_pages;
+		server->info.same_pages += out.same_pages;
+		server->info.packed_pages += out.packed_pages;
+		server->info.also_pages += out.also_pages;
+		note_siblings(batch.task, batch.header.nr_pages, batch.siblings, hits);
+		charge(server, out.sent_bytes);
 	}
 	pthread_mutex_unlock(&server->lock);
-	free(stream.packed);
+	cl_push_out_free(&out);
 	return ret;
 }
 
@@ -523,11 +709,11 @@ void cl_push_server_serve(struct cl_push_server *server, struct cl_conn conn, co
 			  const char *name)
 {
 	struct cl_push_answer answer = { .nr_streams = hello->stream };
-	uint8_t out[CL_PUSH_ANSWER_BYTES], *buffer = malloc(BUFFER_BYTES);
+	uint8_t out[CL_PUSH_ANSWER_BYTES], *buffer = hello->stream ? NULL : malloc(BUFFER_BYTES);
 	uint64_t session;
 	int ret = -ENOMEM;
 
-	if (buffer)
+	if (buffer || hello->stream)
 		ret = hello->stream ? join_session(server, conn.fd, hello, &session) :
 				      open_session(server, conn.fd, hello, &session, &answer, name);
 	if (ret < 0) {
@@ -539,7 +725,7 @@ void cl_push_server_serve(struct cl_push_server *server, struct cl_conn conn, co
 	cl_push_pack_answer(&answer, out);
 	ret = cl_conn_send(conn, out, sizeof(out));
 	if (ret == 0)
-		ret = hello->stream ? serve_stream(server, conn, session, buffer) :
+		ret = hello->stream ? serve_stream(server, conn, session, hello->stream) :
 				      serve_demand(server, conn, session, buffer);
 	if (ret < 0 && ret != -ECANCELED)
 		cl_log(&server->config.log, CL_LOG_WARN, "push: connection %u of session %llu: %s", hello->stream,
@@ -563,8 +749,7 @@ void cl_push_server_end(struct cl_push_server *server, int for_ever)
 void cl_push_server_set_rate(struct cl_push_server *server, uint64_t bytes_per_s)
 {
 	pthread_mutex_lock(&server->lock);
-	server->rate = bytes_per_s;
-	server->busy_until_us = 0;
+	cl_push_pace_set(&server->pace, bytes_per_s);
 	pthread_cond_broadcast(&server->work);
 	pthread_mutex_unlock(&server->lock);
 }

@@ -4,9 +4,13 @@
  * some background streams, each served by the thread that calls in with it. It reads the frozen tasks' memory itself,
  * and gives nothing but what the images mark lazy.
  *
- * A demand page is read and sent by the demand connection's own thread, at once. Background streams take what the client
+ * A demand page is read and sent by the demand connection's own thread, at once; unless it has just left by a background
+ * stream (push_sent.h). Background streams take what the client
  * told missing, next to the last demand pages first, leave little unsent in their sockets, pack it where that pays
- * (codec.h), and keep to a rate if there is one.
+ * (push_out.h), and keep to a rate if there is one. What another task has at the same address is sent for both, as long
+ * as that is found often enough: forked tasks share what neither has written to since. To a client with a store goes,
+ * instead of a page whose hash is the stored one's, that it is the same: hashed when it is read, so after the freeze,
+ * whatever was written before.
  *
  * Locks: one, over what is wanted and who is connected; never held while reading memory, sending or receiving.
  * `told` is called with it held.
@@ -19,6 +23,7 @@
 #include <sys/types.h>
 
 #include "conn.h"
+#include "hashes.h"
 #include "log.h"
 #include "push_wire.h"
 
@@ -36,6 +41,8 @@ struct cl_push_server_config {
 	const int32_t *ids;     /* tasks, as the images name them */
 	const int32_t *pids;    /* the same, as we see them */
 	size_t nr_tasks;
+	const struct cl_hashes *stored; /* of the pages in the store `store_token`; NULL: there is none. Borrowed */
+	uint8_t store_token[CL_PUSH_TOKEN_BYTES];
 	struct cl_log log;
 	void (*told)(void *context, enum cl_push_told what, const char *name);
 	void *context;
@@ -44,7 +51,9 @@ struct cl_push_server_config {
 struct cl_push_server_info {
 	uint64_t sessions;      /* so far */
 	unsigned int nr_streams; /* background streams of the present one */
-	uint64_t asked_pages, pushed_pages, zero_pages, packed_pages;
+	uint64_t asked_pages, pushed_pages, zero_pages, packed_pages, same_pages;
+	uint64_t left_pages;    /* of those asked: left to a background stream on which they were on their way */
+	uint64_t also_pages;    /* that went with another task's: not among those pushed */
 	uint64_t sent_bytes;    /* of pages and headers */
 };
 

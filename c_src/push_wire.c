@@ -7,10 +7,11 @@
 
 /* A hello's address field: 6 characters, then the kind and the version. As an address it is no user's. */
 #define HELLO_MAGIC 0x434c50555348ULL /* "CLPUSH" */
-#define HELLO_KINDS 2                 /* 0: a session, 1: a background stream */
+enum { KIND_SESSION, KIND_STREAM, KIND_STORE, HELLO_KINDS };
 /* A pagemap's type, and an id: what a stock server is asked for, whether its parent images have it. */
 #define HELLO_DST_ID 0x101
 #define HELLO_UNPACKS 0x100           /* beside the number of streams */
+#define HELLO_SHARES 0x400
 #define MAX_VADDR (UINT64_MAX - CL_PAGE_SIZE + 1)
 
 static const uint8_t answer_magic[4] = "CLPA";
@@ -32,11 +33,14 @@ static uint64_t get(const uint8_t *in, unsigned int bytes)
 
 size_t cl_push_pack_hello(int wire_version, const struct cl_push_hello *hello, uint8_t *out)
 {
+	uint64_t kind = hello->stores ? KIND_STORE : hello->stream ? KIND_STREAM : KIND_SESSION;
 	size_t bytes = cl_wire_header_bytes(wire_version);
 	struct cl_wire_header header = {
 		.cmd = CL_WIRE_PARENT,
-		.nr_pages = hello->stream ? hello->stream : hello->nr_streams | (hello->unpacks ? HELLO_UNPACKS : 0),
-		.vaddr = HELLO_MAGIC << 16 | (hello->stream ? 1 : 0) << 8 | CL_PUSH_VERSION,
+		.nr_pages = hello->stream ? hello->stream :
+					    hello->nr_streams | (hello->unpacks ? HELLO_UNPACKS : 0) |
+						    (hello->shares ? HELLO_SHARES : 0),
+		.vaddr = HELLO_MAGIC << 16 | kind << 8 | CL_PUSH_VERSION,
 		.dst_id = HELLO_DST_ID,
 	};
 
@@ -64,14 +68,18 @@ int cl_push_tell_hello(const uint8_t first[CL_WIRE_V1_BYTES])
 int cl_push_is_hello(const struct cl_wire_header *header, struct cl_push_hello *hello)
 {
 	uint64_t kind = header->vaddr >> 8 & 0xff;
-	uint64_t number = kind ? header->nr_pages : header->nr_pages & ~(uint64_t)HELLO_UNPACKS;
+	bool joins = kind == KIND_STREAM;
+	uint64_t flags = joins ? 0 : HELLO_UNPACKS | (kind == KIND_SESSION ? HELLO_SHARES : 0);
+	uint64_t number = header->nr_pages & ~flags;
 
 	if (header->cmd != CL_WIRE_PARENT || header->flags || header->vaddr >> 16 != HELLO_MAGIC ||
 	    (header->vaddr & 0xff) != CL_PUSH_VERSION || kind >= HELLO_KINDS || number == 0 ||
-	    number > CL_PUSH_MAX_STREAMS)
+	    number > (kind == KIND_STORE ? 1 : CL_PUSH_MAX_STREAMS))
 		return 0;
-	*hello = (struct cl_push_hello){ .unpacks = !kind && header->nr_pages & HELLO_UNPACKS };
-	*(kind ? &hello->stream : &hello->nr_streams) = (unsigned int)number;
+	*hello = (struct cl_push_hello){ .stores = kind == KIND_STORE,
+					 .unpacks = header->nr_pages & flags & HELLO_UNPACKS,
+					 .shares = header->nr_pages & flags & HELLO_SHARES };
+	*(joins ? &hello->stream : &hello->nr_streams) = (unsigned int)number;
 	return 1;
 }
 
@@ -132,12 +140,28 @@ int cl_push_unpack(const uint8_t *in, struct cl_push_header *header)
 		fits = is_range(header) && header->nr_pages <= CL_PUSH_PACKED_PAGES && header->bytes &&
 		       header->bytes < header->nr_pages * CL_PAGE_SIZE;
 		break;
+	case CL_PUSH_ALSO:
+		fits = is_range(header) && header->nr_pages <= CL_PUSH_MAX_PAGES && !header->bytes;
+		break;
+	case CL_PUSH_SAME:
+		fits = is_range(header) && header->nr_pages <= CL_PUSH_SAME_PAGES && !header->bytes;
+		break;
+	case CL_PUSH_ROUND:
+		fits = header->nr_pages && !header->bytes && !header->vaddr && !header->dst_id;
+		break;
+	case CL_PUSH_STORED:
+		fits = !header->bytes && !header->vaddr && !header->dst_id;
+		break;
+	case CL_PUSH_STORE:
+		fits = header->bytes == CL_PUSH_TOKEN_BYTES && !header->nr_pages && !header->vaddr && !header->dst_id;
+		break;
 	case CL_PUSH_ZERO:
 	case CL_PUSH_GET:
 	case CL_PUSH_MISSING:
 		fits = is_range(header) && !header->bytes;
 		break;
 	case CL_PUSH_CLOSED:
+	case CL_PUSH_END:
 	case CL_PUSH_GO:
 	case CL_PUSH_DONE:
 		fits = !header->bytes && !header->nr_pages && !header->vaddr && !header->dst_id;

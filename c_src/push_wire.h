@@ -17,6 +17,8 @@ enum {
 	CL_PUSH_MAX_STREAMS = 16,
 	CL_PUSH_MAX_PAGES = 256,     /* in one PAGES */
 	CL_PUSH_PACKED_PAGES = 64,   /* in one PACKED */
+	CL_PUSH_SAME_PAGES = 65536,  /* in one SAME */
+	CL_PUSH_MAX_ALSO = 15,       /* ALSO in a row */
 	CL_PUSH_TOKEN_BYTES = 16,
 	CL_PUSH_HELLO_MAX_BYTES = CL_WIRE_MAX_BYTES + CL_PUSH_TOKEN_BYTES + 1,
 	CL_PUSH_ANSWER_BYTES = 24,
@@ -26,13 +28,15 @@ enum {
 /* ---- the hello: a PARENT header, which a stock page server answers with an i32 ---- */
 
 struct cl_push_hello {
+	bool stores;             /* wants pages to store, before the dump: nr_streams is 1, stream 0 */
 	unsigned int stream;     /* 0: opens a session; else: this background stream of the session of `token` */
 	unsigned int nr_streams; /* of stream 0: background streams wanted, 1..CL_PUSH_MAX_STREAMS */
 	bool unpacks;            /* of stream 0: the client understands PACKED */
+	bool shares;             /* of stream 0: the client understands ALSO */
 	uint8_t token[CL_PUSH_TOKEN_BYTES];
 };
 
-/* Writes at most CL_PUSH_HELLO_MAX_BYTES, the byte ahead after a session's hello included; returns how many. */
+/* Writes at most CL_PUSH_HELLO_MAX_BYTES, the byte ahead after a hello without token included; returns how many. */
 size_t cl_push_pack_hello(int wire_version, const struct cl_push_hello *hello, uint8_t *out);
 
 /* The wire version of what is a hello by the first 24 bytes that a client sends; 0: it is something else. */
@@ -63,11 +67,18 @@ enum cl_push_type {
 	CL_PUSH_ZERO = 2,     /* these pages are zero */
 	CL_PUSH_CLOSED = 3,   /* the answer to DONE */
 	CL_PUSH_PACKED = 4,   /* nr_pages, in fewer bytes: an LZ4 block follows */
+	CL_PUSH_SAME = 5,     /* these pages are as in the client's store */
+	CL_PUSH_ROUND = 6,    /* to a store: round nr_pages was sent */
+	CL_PUSH_END = 7,      /* to a store: there will be no more */
+	CL_PUSH_ALSO = 8,     /* the pages of the next PAGES or PACKED are these, too */
 	/* from the client, on the demand connection */
 	CL_PUSH_GET = 16,     /* a thread waits for these pages */
 	CL_PUSH_MISSING = 17, /* these pages are missing: push them once */
 	CL_PUSH_GO = 18,      /* nothing else is: start to push */
 	CL_PUSH_DONE = 19,    /* nothing is missing any more: this was the last page */
+	CL_PUSH_STORE = 20,   /* the client has the store whose token follows */
+	/* from a store */
+	CL_PUSH_STORED = 21,  /* the answer to ROUND, by its number, and to END, by 0: everything before is stored */
 };
 
 struct cl_push_header {

@@ -20,6 +20,7 @@ enum {
 	 * cores (an idle server alone: 48 us), and what a page takes in large requests. Too high wastes less than too low.
 	 */
 	REQUEST_NS = 150000,
+	MAX_EXTRA_NS = 7 * REQUEST_NS,
 	SERVED_PAGE_NS = 1500,
 	FORGET_RATE = 65536,   /* guesses */
 	LONG_PAGES = 8,        /* the least, and the most, asked for elsewhere between requests of single pages */
@@ -394,19 +395,20 @@ static struct cl_stream *next_stream(struct cl_readahead *readahead, uint64_t ma
  */
 static bool too_many_singles(const struct cl_readahead *readahead, uint64_t page_ns, uint64_t *max_pages)
 {
-	uint64_t single_ns = REQUEST_NS + SERVED_PAGE_NS, gain_ns, least = MAX_LONG_PAGES;
+	uint64_t request_ns = REQUEST_NS + readahead->extra_ns, single_ns = request_ns + SERVED_PAGE_NS, gain_ns;
+	uint64_t least = MAX_LONG_PAGES;
 
 	if (page_ns >= single_ns)
 		return false;
 	if (page_ns > SERVED_PAGE_NS) { /* enough for one single page, at the least */
 		gain_ns = page_ns - SERVED_PAGE_NS;
-		least = (REQUEST_NS + single_ns - page_ns) / gain_ns + 1;
+		least = (request_ns + single_ns - page_ns) / gain_ns + 1;
 		if (least < LONG_PAGES)
 			least = LONG_PAGES;
 		if (least < *max_pages)
 			least = *max_pages;
 		if (least <= MAX_LONG_PAGES &&
-		    readahead->singles < (least * gain_ns - REQUEST_NS) / (single_ns - page_ns))
+		    readahead->singles < (least * gain_ns - request_ns) / (single_ns - page_ns))
 			return false;
 	}
 	if (!readahead->singles)
@@ -416,6 +418,18 @@ static bool too_many_singles(const struct cl_readahead *readahead, uint64_t page
 	if (*max_pages < least)
 		*max_pages = least < MAX_LONG_PAGES ? least : MAX_LONG_PAGES;
 	return true;
+}
+
+void cl_readahead_delivered(struct cl_readahead *readahead, uint64_t rate)
+{
+	uint64_t extra_ns = readahead->extra_ns;
+
+	/* Far from what the link has shown: quickly fewer single pages. */
+	if (rate < readahead->rate / 32 * 31)
+		extra_ns += (REQUEST_NS + extra_ns) / 4;
+	else if (rate > readahead->rate / 64 * 63)
+		extra_ns -= extra_ns / 32;
+	readahead->extra_ns = extra_ns < MAX_EXTRA_NS ? extra_ns : MAX_EXTRA_NS;
 }
 
 bool cl_readahead_next(struct cl_readahead *readahead, enum cl_source source, uint64_t rate, uint64_t *max_pages,

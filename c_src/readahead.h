@@ -49,6 +49,7 @@ struct cl_readahead {
 	unsigned int singles;      /* requests of single pages in a row */
 	uint64_t rate;             /* bytes per second: the best of late */
 	uint64_t page_ns;          /* what a page takes on the link; 0: not known, nothing */
+	uint64_t extra_ns;         /* that a request costs above what is expected */
 	uint64_t faults;
 	struct { struct cl_image *image; int64_t index; } lone[CL_LONE_FAULTS];
 	uint64_t nr_lone;
@@ -63,6 +64,9 @@ struct cl_guess {
 
 /* A thread of the task waits for page `index`, whether it is asked for already or not. */
 void cl_readahead_fault(struct cl_readahead *readahead, struct cl_image *image, uint64_t index);
+
+/* So many bytes per second came while all was wanted that the link carries: tells what requests cost. */
+void cl_readahead_delivered(struct cl_readahead *readahead, uint64_t rate);
 
 /*
  * The next at most *max_pages (1 or more) of `source` that the task is expected to need, taken off the todo list.

@@ -2,7 +2,8 @@
 /*
  * reconnect: a page server that was lost once the restored task runs is called again, at the address that the engine's
  * first connection led to. It must be one that outlives its clients (docs/page-server.md): a stock source ends with
- * its one connection, and refuses until time is up.
+ * its one connection, and refuses until time is up. One that pushes is known to: it is called again before, too, for a
+ * moment, as the task at the source can still run on instead.
  */
 #include <errno.h>
 #include <linux/tcp.h>
@@ -21,6 +22,7 @@ enum {
 	CALL_S = 1,            /* a call not answered by then is made again: TCP itself would wait ever longer */
 	PAUSE_FIRST_MS = 20,   /* between calls, doubling */
 	PAUSE_MAX_MS = 1000,
+	BEFORE_RUN_US = 3000000, /* how long, before a restored task runs */
 };
 
 static void watch_connection(const struct cl_engine *engine, int fd)
@@ -47,7 +49,9 @@ void cl_engine_watch_connections(struct cl_engine *engine)
 
 bool cl_engine_lose(struct cl_engine *engine, const char *why)
 {
-	if (engine->stopping || !engine->restored || !engine->config.reconnect_us || !engine->remote_address_bytes)
+	if (engine->stopping || !engine->config.reconnect_us || !engine->remote_address_bytes)
+		return false;
+	if (!engine->restored && !engine->push.on)
 		return false;
 	if (!engine->lost) {
 		engine->lost = true;
@@ -157,6 +161,7 @@ static unsigned int pause_before_call(unsigned int calls)
 void cl_engine_reconnect(struct cl_engine *engine)
 {
 	uint64_t max_in_flight = engine->flow.max_window, min_rtt_us = engine->flow.min_rtt_us, paused_us = 0;
+	uint64_t limit_us;
 	int ret;
 
 	engine->receiving = true;
@@ -166,11 +171,14 @@ void cl_engine_reconnect(struct cl_engine *engine)
 	do {
 		pause_ms(engine, pause_before_call(engine->calls++));
 		paused_us = cl_now_us() - engine->lost_us;
-		if (paused_us > engine->config.reconnect_us)
+		limit_us = engine->config.reconnect_us;
+		if (!engine->restored && limit_us > BEFORE_RUN_US)
+			limit_us = BEFORE_RUN_US;
+		if (paused_us > limit_us)
 			cl_engine_fail(engine, -EIO,
 				       "page server: lost with %llu pages missing, and it did not come back in %llu s: %s",
 				       (unsigned long long)cl_engine_remaining_pages(engine),
-				       (unsigned long long)engine->config.reconnect_us / 1000000,
+				       (unsigned long long)limit_us / 1000000,
 				       ret < 0 ? strerror(-ret) : "it hangs up");
 		if (engine->stopping)
 			break;

@@ -26,7 +26,7 @@ enum {
 	KEEPALIVE_PROBES = 127,
 	REST_OF_HELLO_S = 10,
 	NAME_BYTES = INET6_ADDRSTRLEN + 16,
-	PUMP_BYTES = 64 << 10,
+	PUMP_BYTES = 16 << 10,    /* a TLS record */
 };
 
 struct connection {
@@ -41,6 +41,7 @@ struct connection {
 struct cl_serve {
 	struct cl_relay *relay;
 	struct cl_push_server *push; /* NULL: none are pushed to */
+	struct cl_precopy *precopy;  /* NULL: no store is served */
 	struct cl_tls_credentials *tls;
 	struct cl_log log;
 	int listener, wake;
@@ -101,15 +102,62 @@ static int read_hello(struct connection *connection, uint8_t *first, struct cl_p
 
 /* ---- a client of the relay's, by TLS ---- */
 
+/* All `bytes`, or what came before the relay hung up. */
+static size_t receive_answer(struct connection *connection, uint8_t *data, size_t bytes)
+{
+	ssize_t got;
+
+	do
+		got = recv(connection->relay_fd, data, bytes, MSG_WAITALL);
+	while (got < 0 && errno == EINTR);
+	return got > 0 ? (size_t)got : 0;
+}
+
+/*
+ * A header, or what the client hears last: the status that answers its CLOSE. Returns its size; *pages_bytes are to
+ * follow. *version is 0 until it is known: the relay is asked when the first answer is there, it knows by then.
+ */
+static size_t receive_header(struct connection *connection, uint8_t *data, int *version, uint64_t *pages_bytes)
+{
+	size_t got = receive_answer(connection, data, sizeof(uint32_t)), bytes;
+	struct cl_wire_header header;
+	struct cl_relay_info info;
+
+	if (got && !*version) {
+		cl_relay_info(connection->serve->relay, &info);
+		*version = info.wire_version;
+	}
+	bytes = cl_wire_header_bytes(*version);
+	if (got < sizeof(uint32_t) || !bytes)
+		return got;
+	got += receive_answer(connection, data + got, bytes - got);
+	if (got == bytes) {
+		(void)cl_wire_unpack(*version, data, &header); /* the relay has checked it */
+		*pages_bytes = header.nr_pages * CL_PAGE_SIZE;
+	}
+	return got;
+}
+
+/*
+ * Each header in a record of its own, none together with pages: criu receives the two separately, and waits for the
+ * socket, which says nothing of what GnuTLS has kept of a record longer than was asked for.
+ */
 static void *pump_answers(void *argument)
 {
 	struct connection *connection = argument;
 	uint8_t *data = malloc(PUMP_BYTES);
-	ssize_t got = data ? 1 : 0;
+	uint64_t pages_bytes = 0;
+	size_t got = data ? 1 : 0;
+	int version = 0;
 
 	while (got > 0) {
-		got = recv(connection->relay_fd, data, PUMP_BYTES, 0);
-		if (got > 0 && cl_conn_send(connection->conn, data, (size_t)got) < 0)
+		if (pages_bytes) {
+			got = receive_answer(connection, data, pages_bytes < PUMP_BYTES ? pages_bytes : PUMP_BYTES);
+			pages_bytes -= got;
+		} else {
+			got = receive_header(connection, data, &version, &pages_bytes);
+		}
+		if (got > 0 && cl_conn_send(connection->conn, data, got) < 0)
 			got = 0;
 	}
 	free(data);
@@ -188,7 +236,13 @@ static void serve_client(struct connection *connection)
 			cl_log(&serve->log, CL_LOG_INFO, "client %s left before it said what it wants", connection->name);
 		return;
 	}
-	if (!version) {
+	if (serve->precopy || (version && hello.stores)) {
+		if (!serve->precopy || !version || !hello.stores)
+			cl_log(&serve->log, CL_LOG_WARN, "client %s: %s the dump", connection->name,
+			       serve->precopy ? "before" : "a store comes after");
+		else if (cl_conn_receive_exactly(connection->conn, &byte_ahead, 1, REST_OF_HELLO_S, &why) == 0)
+			cl_precopy_serve(serve->precopy, connection->conn, &hello, connection->name);
+	} else if (!version) {
 		hand_over(connection, first, connection->conn.tls ? CL_WIRE_V1_BYTES : 0);
 	} else if (!serve->push) {
 		/* It goes on as with a stock server. */
@@ -375,6 +429,7 @@ struct cl_serve *cl_serve_new(struct cl_relay *relay, const struct cl_serve_conf
 		return NULL;
 	}
 	serve->relay = relay;
+	serve->precopy = relay ? NULL : config->precopy;
 	serve->log = (struct cl_log){
 		.fd = config->log_fd, .level = config->log_level, .start_us = cl_now_us(), .from = "page-server"
 	};
@@ -393,6 +448,8 @@ struct cl_serve *cl_serve_new(struct cl_relay *relay, const struct cl_serve_conf
 						      .pids = config->pids, .nr_tasks = config->nr_tasks,
 						      .log = serve->log, .told = told, .context = relay };
 
+		if (config->precopy)
+			push.stored = cl_precopy_hashes(config->precopy, push.store_token);
 		ret = cl_push_server_new(&push, &serve->push, error_out, error_bytes);
 	}
 	if (ret == 0) {
@@ -463,8 +520,10 @@ void cl_serve_info(struct cl_serve *serve, struct cl_serve_info *out)
 	if (serve->push)
 		cl_push_server_info(serve->push, &push);
 	*out = (struct cl_serve_info){ .sessions = push.sessions, .streams = push.nr_streams,
-				       .asked_pages = push.asked_pages, .pushed_pages = push.pushed_pages,
-				       .zero_pages = push.zero_pages, .packed_pages = push.packed_pages,
+				       .asked_pages = push.asked_pages, .left_pages = push.left_pages,
+				       .pushed_pages = push.pushed_pages, .zero_pages = push.zero_pages,
+				       .packed_pages = push.packed_pages,
+				       .same_pages = push.same_pages, .also_pages = push.also_pages,
 				       .sent_bytes = push.sent_bytes };
 	pthread_mutex_lock(&serve->lock);
 	out->rate = serve->rate;

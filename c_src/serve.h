@@ -5,6 +5,8 @@
  *
  * Each connection has a thread, at most CL_SERVE_CONNECTIONS of them; if more come, the oldest that has not said what
  * it is gives way. Until a client's first 24 bytes are there nothing is done for it.
+ *
+ * Before the dump there is no relay, and only a store is served (precopy.h); afterwards no store is.
  */
 #ifndef CL_SERVE_H
 #define CL_SERVE_H
@@ -13,6 +15,7 @@
 #include <stdint.h>
 
 #include "criu_lazy.h"
+#include "precopy.h"
 #include "relay.h"
 
 /* CFFI-BEGIN */
@@ -30,22 +33,26 @@ struct cl_serve_config {
 	size_t nr_tasks;
 	const struct cl_tls_config *tls; /* NULL: in plain */
 	uint64_t rate;           /* bytes per second that pages may take; 0: no limit */
+	struct cl_precopy *precopy; /* with a relay: what its store has need not be pushed. NULL: none. Outlives it */
 };
 
 struct cl_serve_info {
 	uint64_t sessions;       /* with clients that are pushed to */
 	unsigned int streams;    /* background streams of the present one */
 	uint64_t asked_pages;    /* by demand */
+	uint64_t left_pages;     /* of these: left to a stream on which they were on their way */
 	uint64_t pushed_pages;
 	uint64_t zero_pages;     /* of those pushed */
 	uint64_t packed_pages;
+	uint64_t same_pages;     /* not sent, the client's store has them; pushed and by demand */
+	uint64_t also_pages;     /* went with another task's, which has the same; not among those pushed */
 	uint64_t sent_bytes;     /* by pushing, demand pages included */
 	uint64_t rate;
 };
 
 /*
- * Start to serve, in threads of its own. NULL on error with one line in error_out. The relay must outlive it. The
- * listener is closed in any case.
+ * Start to serve, in threads of its own. NULL on error with one line in error_out. The relay must outlive it; NULL: before
+ * the dump, for a store alone. The listener is closed in any case.
  */
 struct cl_serve *cl_serve_new(struct cl_relay *relay, const struct cl_serve_config *config, char *error_out,
 			      size_t error_bytes);

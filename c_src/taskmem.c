@@ -40,6 +40,11 @@ static int read_mem(const struct cl_taskmem *memory, uint64_t address, uint8_t *
 	return 0;
 }
 
+int cl_taskmem_read_shared(const struct cl_taskmem *memory, uint64_t address, uint8_t *out, size_t bytes)
+{
+	return read_mem(memory, address, out, bytes);
+}
+
 int cl_taskmem_read(const struct cl_taskmem *memory, uint64_t address, uint8_t *out, size_t bytes)
 {
 	struct iovec local = { .iov_base = out, .iov_len = bytes };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * taskmem: reads the memory of a task that `criu dump --lazy-pages` keeps frozen. It is there, whatever its protection,
- * and doesn't change, until the dump lets the task go or somebody kills it.
+ * and doesn't change, until the dump lets the task go or somebody kills it. (Of a task that runs, what is read may change
+ * or go meanwhile; a page is then read as it was at some moment, or two halves of it as at two.)
  *
  * Fast by process_vm_readv(2); what that may not read (PROT_NONE) by /proc/PID/mem. The latter, opened once, also stands
  * for the address space itself: should the task be killed and its pid go to another one, its reads end, and ours fail.
@@ -24,7 +25,13 @@ struct cl_taskmem {
 int cl_taskmem_open(struct cl_taskmem *memory, pid_t pid);
 void cl_taskmem_close(struct cl_taskmem *memory);
 
-/* Exactly `bytes` bytes from `address`. 0; -ESRCH if the task has gone; or another -errno. */
+/*
+ * As cl_taskmem_read(), by /proc/PID/mem alone: slower, but pages that a task shares with those it was forked with stay so.
+ * process_vm_readv pins pages, for which the kernel gives the task copies of its own (since Linux 5.19).
+ */
+int cl_taskmem_read_shared(const struct cl_taskmem *memory, uint64_t address, uint8_t *out, size_t bytes);
+
+/* Exactly `bytes` bytes from `address`. 0; -ESRCH if the task has gone; or another -errno: -EIO, nothing is there. */
 int cl_taskmem_read(const struct cl_taskmem *memory, uint64_t address, uint8_t *out, size_t bytes);
 
 #endif

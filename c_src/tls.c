@@ -444,6 +444,24 @@ int64_t cl_tls_receive(struct cl_tls *tls, uint8_t *buffer, size_t size, const c
 	return (int64_t)total;
 }
 
+int cl_tls_check(struct cl_tls *tls, uint64_t wait_us, const char **why)
+{
+	struct pollfd poll_fd = { .fd = tls->fd, .events = POLLRDHUP };
+	int64_t got;
+	uint8_t byte;
+
+	if (gnutls_protocol_get_version(tls->session) != GNUTLS_TLS1_3 ||
+	    gnutls_auth_client_get_type(tls->session) != GNUTLS_CRD_CERTIFICATE)
+		wait_us = 0;
+	/* A signal ends it: whoever caught it is to see to it. */
+	if (poll(&poll_fd, 1, (int)((wait_us + 999) / 1000)) <= 0)
+		return 0;
+	got = cl_tls_receive(tls, &byte, 1, why);
+	if (got != -EPROTO) /* else that has said why */
+		(void)refused(tls, got < 0 ? strerror((int)-got) : "it sent what nobody asked for", "", why);
+	return -EPROTO;
+}
+
 void cl_tls_await_bye(struct cl_tls *tls)
 {
 	uint8_t unexpected[64];
@@ -489,6 +507,14 @@ int cl_tls_send(struct cl_tls *tls, const uint8_t *data, size_t bytes)
 	(void)tls;
 	(void)data;
 	(void)bytes;
+	return -ENOSYS;
+}
+
+int cl_tls_check(struct cl_tls *tls, uint64_t wait_us, const char **why)
+{
+	(void)tls;
+	(void)wait_us;
+	*why = "TLS: not built in";
 	return -ENOSYS;
 }
 

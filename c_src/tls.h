@@ -38,6 +38,13 @@ int cl_tls_start(const struct cl_tls_credentials *credentials, int fd, struct cl
 		 size_t error_size);
 void cl_tls_free(struct cl_tls *tls);
 
+/*
+ * Before any content: whether the server has hung up. One that refuses a certificate does so, within TLS 1.3, when the
+ * handshake is over for its client: it is given wait_us for that; the time to it and back, at least, is what it takes.
+ * 0, or -EPROTO with *why (valid as long as the session).
+ */
+int cl_tls_check(struct cl_tls *tls, uint64_t wait_us, const char **why);
+
 /* Send data, at most 16 KiB, as one record. 0 or -errno. */
 int cl_tls_send(struct cl_tls *tls, const uint8_t *data, size_t bytes);
 

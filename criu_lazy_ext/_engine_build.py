@@ -1,7 +1,8 @@
 """cffi build of the C engine (c_src/) as criu_lazy_ext._engine; used by setup.py only.
 
 TLS needs GnuTLS (Debian's libgnutls28-dev); without it the build succeeds, and --tls is refused at run time. So does
-compression LZ4 (liblz4-dev); without it pages are pushed as they are.
+compression LZ4 (liblz4-dev); without it pages are pushed as they are. xxHash (libxxhash-dev) is compiled in, and not
+needed later; without it --precopy is refused.
 CRIU_LAZY_SANITIZE=address,undefined or =thread makes a sanitizer build (see `make check-sanitizers`).
 """
 
@@ -19,7 +20,7 @@ from pathlib import Path
 from cffi import FFI
 
 C_SRC = Path(__file__).resolve().parent.parent / "c_src"
-PUBLIC_HEADERS = ("criu_lazy.h", "relay.h", "serve.h", "collapse.h")
+PUBLIC_HEADERS = ("criu_lazy.h", "relay.h", "precopy.h", "page_store.h", "serve.h", "collapse.h")
 
 
 def declarations(header: str) -> str:
@@ -42,11 +43,11 @@ def flags() -> tuple[list[str], list[str]]:
 
 
 def has_library(name: str, program: str) -> bool:
-    """Whether `program` compiles and links with library `name` here."""
+    """Whether `program` compiles and links with library `name` (none: "") here."""
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
     with tempfile.TemporaryDirectory() as directory:
         output = str(Path(directory) / "program")
-        command = [*compiler, "-x", "c", "-", "-o", output, f"-l{name}"]
+        command = [*compiler, "-x", "c", "-", "-o", output, *([f"-l{name}"] if name else [])]
         try:
             return subprocess.run(command, input=program, text=True, capture_output=True).returncode == 0
         except OSError:
@@ -67,12 +68,19 @@ OPTIONAL = (
         "#include <lz4.h>\nint main(void) { return LZ4_versionNumber() == 0; }\n",
         "no LZ4 (liblz4-dev) here: building without compression",
     ),
+    (
+        "CL_WITH_XXHASH",
+        "",
+        "#define XXH_INLINE_ALL\n#include <xxhash.h>\n"
+        "int main(void) { return XXH3_128bits_withSecret(XXH3_kSecret, 8, XXH3_kSecret, 192).low64 == 0; }\n",
+        "no xxHash (libxxhash-dev) here: building without --precopy",
+    ),
 )
 
 compile_args, link_args = flags()
 found = [(macro, library) for macro, library, program, _ in OPTIONAL if has_library(library, program)]
-for _, library, _, without in OPTIONAL:
-    if library not in dict(found).values():
+for macro, _, _, without in OPTIONAL:
+    if macro not in dict(found):
         print(f"criu-lazy: {without}", file=sys.stderr)
 ffibuilder = FFI()
 for public_header in PUBLIC_HEADERS:
@@ -84,7 +92,7 @@ ffibuilder.set_source(
     include_dirs=[os.path.relpath(C_SRC, C_SRC.parent)],
     depends=[os.path.relpath(header, C_SRC.parent) for header in sorted(C_SRC.glob("*.h"))],
     define_macros=[(macro, "1") for macro, _ in found],
-    libraries=[library for _, library in found],
+    libraries=[library for _, library in found if library],
     extra_compile_args=compile_args,
     extra_link_args=link_args,
 )

@@ -22,6 +22,8 @@ import signal
 import stat
 import sys
 import time
+from asyncio.subprocess import Process
+from collections.abc import Awaitable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,12 @@ from criu_lazy_ext.processes import is_alive, start_time
 
 GONE_WITHIN_S = 10.0
 REACH_WITHIN_S = 5.0
+KEY_FILE = "page-server.key"
+CRIU_LAZY = (sys.executable, "-m", "criu_lazy_ext.cli")
+
+STORED_WITHIN_S = 30.0
+MAX_SUCCESSORS = 5
+COUNTED = ("received_bytes", "demand_faults", "merged_faults", "same_pages")  # of the daemon's, what a report sums up
 
 GATE_SCRIPT = """#!/bin/sh
 # criu restore runs this when everything is restored and nothing runs yet; its failure kills what was restored.
@@ -54,6 +62,8 @@ class Made:
 
     directory: str = ""
     pids: list[int] = field(default_factory=list)  # which the restored tasks will have
+    store: str = ""  # the directory of the pages that come before the dump
+    page_store: int = 0  # its pid, which is its process group's too
     daemon: int = 0  # its pid, which is its process group's too
     restore: int = 0  # the same
     restore_began: int = 0  # in clock ticks since boot
@@ -82,13 +92,25 @@ class Made:
         self.kill_restored()
         if self.daemon:
             kill_group(self.daemon)
-        if self.directory:
-            shutil.rmtree(self.directory, ignore_errors=True)
+        if self.page_store:
+            kill_group(self.page_store)
+        for directory in filter(None, (self.store, self.directory)):
+            shutil.rmtree(directory, ignore_errors=True)
         for hook in self.undo_hooks if self.touched else []:
             try:
                 asyncio.run(run_hook(hook["run"], hook["env"], hook["timeout"]))
             except (CriuLazyError, OSError) as error:
                 print(f"criu-lazy agent: warning: after_rollback: {error}", file=sys.stderr, flush=True)
+
+
+@dataclass
+class Daemon:
+    """A process of lazy-pages, and our ends of its pipes."""
+
+    process: Process
+    ready: int
+    stats: int
+    options: list[str]  # which name its own ends
 
 
 class Agent:
@@ -99,8 +121,12 @@ class Agent:
         self.keeper = keeper
         self.made = Made()
         self.silence_s: float | None = None  # for so long the source may say nothing
-        self.daemon: asyncio.subprocess.Process | None = None
-        self.restore: asyncio.subprocess.Process | None = None
+        self.standby: Daemon | None = None  # it waits for its command line
+        self.daemon: Process | None = None
+        self.stats: dict[str, Any] = {}  # the daemon's latest counters
+        self.successor: list[str] | None = None  # the command of a daemon that goes on after a killed one
+        self.restore: Process | None = None
+        self.page_store: Process | None = None
         self.keep_files = False
         self.connected = True
         self.background: set[asyncio.Task[None]] = set()
@@ -131,7 +157,11 @@ class Agent:
         return {}
 
     async def prepare(self, request: Message) -> Message:
-        """Check this host and make the migration's directory: {"directory", "pids", "keep", "undo_hooks"}."""
+        """Check this host, make the migration's directory, and have a daemon load what it needs: {"directory", "pids",
+        "keep", "undo_hooks", "store", "daemon": "criu-lazy"|"stock"}.
+
+        `store`: the directory for the pages that come before the dump, or "".
+        """
         checked = await asyncio.to_thread(lambda: criu.requirements(source=False, destination=True))
         problems = [f"{item.name}: {item.problem}" for item in checked if item.problem]
         pids = [int(pid) for pid in request["pids"]]
@@ -139,19 +169,24 @@ class Agent:
         if taken:
             problems.append(f"pids {taken} are taken by other processes")
         directory = Path(request["directory"])
-        if directory.exists():
-            problems.append(f"{directory} exists already")
+        store = str(request.get("store", ""))
+        problems += [f"{path} exists already" for path in (directory, store) if path and Path(path).exists()]
         if problems:
             raise AgentError("; ".join(problems))
         self.keep_files = bool(request["keep"])
-        self.made = Made(str(directory), pids, undo_hooks=request["undo_hooks"])
+        self.made = Made(str(directory), pids, undo_hooks=request["undo_hooks"], store=store)
         self.tell_keeper()
         try:
             (directory / "images").mkdir(parents=True, mode=0o700)
             (directory / "work").mkdir(mode=0o700)
+            if store:
+                Path(store).mkdir(parents=True, mode=0o700)
         except OSError as error:
-            raise AgentError(f"{directory}: {error.strerror}") from error
-        return {"free_bytes": shutil.disk_usage(directory).free}
+            raise AgentError(f"{error.filename}: {error.strerror}") from error
+        if request["daemon"] == "criu-lazy":
+            command = [*CRIU_LAZY, "standby", "lazy-pages"]
+            self.standby = await self.start_lazy_pages(command, True, asyncio.subprocess.PIPE)
+        return {"free_bytes": shutil.disk_usage(store or directory).free}
 
     async def reach(self, request: Message) -> Message:
         """Whether this host can connect to the source: {"address", "port"}."""
@@ -186,41 +221,122 @@ class Agent:
         await run_hook(request["run"], request["env"], float(request["timeout"]))
         return {}
 
-    async def start_daemon(self, request: Message) -> Message:
-        """Start lazy-pages: {"daemon": "criu-lazy"|"stock", "options", "address", "port", "key"}.
+    async def start_page_store(self, request: Message) -> Message:
+        """Start page-store, to keep pages that come before the dump: {"address", "port", "key"}.
 
-        `key`: hexadecimal, for TLS with the page server, or "". Answered when it is ready.
+        Answered when the page server has agreed.
+        """
+        work = self.work()
+        ready_read, ready_write = os.pipe()
+        command = [*CRIU_LAZY, "page-store", "--directory", self.made.store]
+        command += ["--address", str(request["address"]), "--port", str(request["port"])]
+        command += ["--status-fd", str(ready_write), "-o", str(work / "page-store.log"), "-v"]
+        if request["key"]:
+            command += ["--tls-psk", str(key_file(work, str(request["key"])))]
+        try:
+            with (work / "page-store.out").open("wb") as output:
+                self.page_store = await asyncio.create_subprocess_exec(
+                    *command, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
+                    pass_fds=(ready_write,), start_new_session=True,
+                )  # fmt: skip
+        finally:
+            os.close(ready_write)
+        self.made.page_store = self.page_store.pid
+        self.tell_keeper()
+        ready = await asyncio.wait_for(read_all(ready_read), 30)
+        if ready != b"\0":
+            raise self.page_store_failed(await self.page_store.wait())
+        return {}
+
+    async def page_stored(self, request: Message) -> Message:
+        """Wait until page-store is done, and has everything."""
+        if self.page_store is None:
+            raise AgentError("no page-store was started")
+        status = await asyncio.wait_for(self.page_store.wait(), STORED_WITHIN_S)
+        self.made.page_store = 0
+        self.tell_keeper()
+        if status:
+            raise self.page_store_failed(status)
+        return {}
+
+    async def drop_page_store(self, request: Message) -> Message:
+        """Give up what page-store has; tells why it had ended by itself, if it had: {"why"}."""
+        why = ""
+        if self.page_store is not None:
+            with contextlib.suppress(TimeoutError):
+                why = str(self.page_store_failed(await asyncio.wait_for(self.page_store.wait(), 1)))
+            if self.page_store.returncode is None:
+                kill_group(self.page_store.pid)
+        if self.made.store:
+            shutil.rmtree(self.made.store, ignore_errors=True)
+        self.made.page_store, self.made.store = 0, ""
+        self.tell_keeper()
+        return {"why": why}
+
+    def page_store_failed(self, status: int) -> AgentError:
+        try:
+            said = (self.work() / "page-store.out").read_text(errors="replace").strip().splitlines()
+        except OSError:
+            said = []
+        last = said[-1].removeprefix("criu-lazy page-store: error: ") if said else ""
+        return AgentError(f"page-store {describe_status(status)}{f': {last}' if last else ''}")
+
+    async def start_daemon(self, request: Message) -> Message:
+        """Start lazy-pages: {"daemon": "criu-lazy"|"stock", "options", "address", "port", "key",
+        "precopied"}.
+
+        `key`: hexadecimal, for TLS with the page server, or "". `precopied`: it has what page-store kept. Answered
+        when it is ready.
         """
         images, work = self.images(), self.work()
+        stock = request["daemon"] == "stock"
+        command = ["criu"] if stock else list(CRIU_LAZY)
+        command += ["lazy-pages", "-D", str(images), "-W", str(work), "-o", "lazy-pages.log", "-v3", "--page-server"]
+        command += ["--address", str(request["address"]), "--port", str(request["port"]), *request["options"]]
+        if request["key"]:
+            command += ["--tls-psk", str(key_file(work, str(request["key"])))]
+        self.successor = None if stock else [*command, "--resume"]
+        store = ["--precopied", self.made.store] if request.get("precopied") else []
+        daemon, ready = await self.launch_daemon([*command, *store], stats=not stock)
+        self.spawn(self.watch_daemon(daemon))
+        if not await ready:
+            raise AgentError(f"lazy-pages did not start: {criu.last_error(work / 'lazy-pages.log')}")
+        return {"pid": daemon.pid}
+
+    async def start_lazy_pages(self, command: list[str], stats: bool, stdin: int) -> Daemon:
+        """Start `command` with its pipes; `stats`: it is ours, and tells its counters."""
         ready_read, ready_write = os.pipe()
         stats_read, stats_write = os.pipe()
-        command = ["criu"] if request["daemon"] == "stock" else [sys.executable, "-m", "criu_lazy_ext.cli"]
-        command += ["lazy-pages", "-D", str(images), "-W", str(work), "-o", "lazy-pages.log", "-v3"]
-        command += ["--status-fd", str(ready_write), "--page-server"]
-        command += ["--address", str(request["address"]), "--port", str(request["port"]), *request["options"]]
-        if request["daemon"] != "stock":
-            command += ["--stats-fd", str(stats_write)]
-        if request["key"]:
-            command += ["--tls-psk", str(write_key(work, str(request["key"])))]
+        options = ["--status-fd", str(ready_write), *(("--stats-fd", str(stats_write)) if stats else ())]
+        if stdin == asyncio.subprocess.DEVNULL:  # else it is told later
+            command = [*command, *options]
         try:
-            self.daemon = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=2,
-                pass_fds=(ready_write, stats_write),
-                start_new_session=True,
+            process = await asyncio.create_subprocess_exec(
+                *command, stdin=stdin, stdout=2, pass_fds=(ready_write, stats_write), start_new_session=True
             )
         finally:
             os.close(ready_write)
             os.close(stats_write)
-        self.made.daemon = self.daemon.pid
+        self.made.daemon = process.pid
         self.tell_keeper()
-        self.spawn(self.forward_stats(stats_read))
-        self.spawn(self.watch_daemon())
-        ready = await asyncio.wait_for(read_all(ready_read), 30)
-        if ready != b"\0":
-            raise AgentError(f"lazy-pages did not start: {criu.last_error(work / 'lazy-pages.log')}")
-        return {"pid": self.daemon.pid}
+        return Daemon(process, ready_read, stats_read, options)
+
+    async def launch_daemon(self, command: list[str], stats: bool) -> tuple[Process, Awaitable[bool]]:
+        """Run lazy-pages, in the process that waits for that if there is one. Its process; whether it gets ready."""
+        daemon, self.standby = self.standby, None
+        if daemon is not None and daemon.process.returncode is None and daemon.process.stdin is not None:
+            words = command[command.index("lazy-pages") + 1 :]
+            daemon.process.stdin.write(json.dumps([*words, *daemon.options]).encode() + b"\n")
+            daemon.process.stdin.close()
+        else:
+            daemon = await self.start_lazy_pages(command, stats, asyncio.subprocess.DEVNULL)
+        self.daemon = daemon.process
+        self.spawn(self.forward_stats(daemon.stats))
+
+        async def is_ready() -> bool:
+            return await asyncio.wait_for(read_all(daemon.ready), 30) == b"\0"
+
+        return self.daemon, is_ready()
 
     async def start_restore(self, request: Message) -> Message:
         """Restore: {"options", "timeout"}; sends the event "ask" when the task may run, waits for op "go"."""
@@ -308,6 +424,8 @@ class Agent:
         return self.images().parent / "work"
 
     def remove_files(self) -> None:
+        if self.made.store:
+            shutil.rmtree(self.made.store, ignore_errors=True)
         if self.made.directory and not self.keep_files:
             shutil.rmtree(self.made.directory, ignore_errors=True)
 
@@ -317,21 +435,37 @@ class Agent:
         task.add_done_callback(self.background.discard)
 
     async def forward_stats(self, fd: int) -> None:
-        reader = await pipe_reader(fd)
+        reader, before = await pipe_reader(fd), self.stats
         while line := await reader.readline():
+            if not line.endswith(b"\n"):
+                return  # it was killed
+            self.stats = add_stats(before, json.loads(line))
             if self.connected:
                 with contextlib.suppress(ChannelError):
-                    await self.channel.send({"event": "stats", "stats": json.loads(line)})
+                    await self.channel.send({"event": "stats", "stats": self.stats})
 
-    async def watch_daemon(self) -> None:
-        assert self.daemon is not None
-        status = await self.daemon.wait()
+    async def watch_daemon(self, daemon: Process) -> None:
+        """Tell of its end. One that is killed while the restored task runs is succeeded by another."""
+        log = self.work() / "lazy-pages.log"
+        killed = ""
+        for successors in range(MAX_SUCCESSORS + 1):
+            status = await daemon.wait()
+            if status >= 0 or not self.made.running or self.successor is None or successors == MAX_SUCCESSORS:
+                break
+            killed = f"lazy-pages {describe_status(status)}"
+            with contextlib.suppress(ChannelError):
+                await self.channel.send({"event": "daemon-succeeded", "why": killed})
+            daemon, ready = await self.launch_daemon(self.successor, stats=True)
+            with contextlib.suppress(TimeoutError):
+                await ready
         self.made.daemon = 0
         self.tell_keeper()
         message = {"event": "daemon", "status": status}
         if status != 0:
-            log = self.work() / "lazy-pages.log"
-            message["error"] = f"lazy-pages {describe_status(status)}: {criu.last_error(log)}"
+            how = f"lazy-pages {describe_status(status)}"
+            if killed:
+                how = f"{killed}, and its successor {describe_status(status)}"
+            message["error"] = f"{how}: {criu.last_error(log)}"
         directory = Path(self.made.directory or "/nonexistent")
         if directory.exists():
             (directory / "outcome.json").write_text(json.dumps(message) + "\n")
@@ -341,7 +475,9 @@ class Agent:
     async def answer(self, request: Message, payload: bytes) -> None:
         operations = {
             "hello": self.hello, "ping": self.ping, "reach": self.reach, "prepare": self.prepare, "hook": self.hook,
-            "daemon": self.start_daemon, "restore": self.start_restore, "go": self.go, "finish": self.finish,
+            "page-store": self.start_page_store, "page-stored": self.page_stored,
+            "drop-page-store": self.drop_page_store, "daemon": self.start_daemon, "restore": self.start_restore,
+            "go": self.go, "finish": self.finish,
         }  # fmt: skip
         reply: Message = {"id": request.get("id"), "ok": True}
         try:
@@ -383,9 +519,25 @@ class Agent:
         return 1
 
 
+def add_stats(before: dict[str, Any], stats: dict[str, Any]) -> dict[str, Any]:
+    """A daemon's counters, with those of the killed ones `before` it."""
+    if not before:
+        return stats
+    waits = zip(before["fault_wait_us"], stats["fault_wait_us"], strict=True)
+    longest = max(before["fault_wait_max_us"], stats["fault_wait_max_us"])
+    counted = {name: before[name] + stats[name] for name in COUNTED}
+    return stats | counted | {"fault_wait_us": [sum(pair) for pair in waits], "fault_wait_max_us": longest}
+
+
+def key_file(directory: Path, key: str) -> Path:
+    """The file in `directory` with the migration's key, made when it is needed first. Raises OSError."""
+    path = directory / KEY_FILE
+    return path if path.exists() else write_key(directory, key)
+
+
 def write_key(directory: Path, key: str) -> Path:
     """A file in `directory` with a secret that only its owner reads. Raises OSError."""
-    path = directory / "page-server.key"
+    path = directory / KEY_FILE
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
         file.write(key + "\n")
     return path

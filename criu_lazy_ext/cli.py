@@ -12,13 +12,14 @@ from criu_lazy_ext.errors import CriuLazyError
 SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "lazy-pages": ("criu_lazy_ext.lazy_pages", "serve a restored task's page faults (drop-in for criu lazy-pages)"),
     "page-server": ("criu_lazy_ext.page_server", "stand between a lazy dump and the network, and never lose a task"),
+    "page-store": ("criu_lazy_ext.page_store", "keep the pages that a page server brings before the dump (pre-copy)"),
     "migrate": ("criu_lazy_ext.migrate", "move a running task to another host, as a YAML profile says"),
     "check": ("criu_lazy_ext.check", "say whether this host can take part in a lazy migration"),
     "testbed": ("criu_lazy_ext.testbed", "two hosts on this machine, for trying and testing migrations"),
     "bench": ("criu_lazy_ext.bench", "measure lazy migration beside stock criu"),
 }
 # Run by criu-lazy itself on the other host; not listed.
-INTERNAL: dict[str, str] = {"agent": "criu_lazy_ext.agent"}
+INTERNAL: dict[str, str] = {"agent": "criu_lazy_ext.agent", "standby": "criu_lazy_ext.standby"}
 
 
 def usage() -> str:

@@ -51,6 +51,7 @@ OWN_OPTIONS: dict[str, str] = {
     "push": MAY_HAVE_VALUE,
     "tls-psk": NEEDS_VALUE,
     "resume": NO_VALUE,
+    "precopied": NEEDS_VALUE,
 }
 
 SHORT_OPTIONS: dict[str, str] = {
@@ -106,6 +107,8 @@ criu-lazy's own options:
   --push[=STREAMS]      ask the page server to push, on so many background connections (default: 2, at most 16);
                         one that can't, as criu's, answers requests as without it
   --tls-psk FILE        TLS 1.3 with the page server by the key in FILE (hexadecimal) that criu-lazy page-server has too
+  --precopied DIR       with --push: pages that `criu-lazy page-store` left there are taken from there, if the page
+                        server says that they are still right; the files go at once
   --resume              go on where a daemon was killed (same -D, -W, page server) once its restored task ran; for
                         criu-lazy page-server, or images that have all pages
   --no-collapse         don't give huge pages back to the task's memory after the last page came"""
@@ -144,6 +147,7 @@ class Options:
         self.max_in_flight_bytes = 0  # 0: the engine's default
         self.reconnect_seconds = 0
         self.resume = False
+        self.precopied: str | None = None  # a directory
         self.push_streams = 0  # 0: the page server isn't asked to push
         self.ignored: list[str] = []  # given, but without meaning for lazy-pages
         # Only to refuse what criu refuses:
@@ -190,7 +194,7 @@ _ENUMERATED: dict[str, tuple[tuple[str, ...], bool]] = {
 _NEEDED_IN_VALUE = {"join-ns": ":", "veth-pair": "=", "ext-mount-map": ":"}
 _TEXTS = {
     "images-dir", "work-dir", "prev-images-dir", "log-file", "pidfile", "address",
-    "tls-cacert", "tls-cacrl", "tls-cert", "tls-key", "tls-psk",
+    "tls-cacert", "tls-cacrl", "tls-cert", "tls-key", "tls-psk", "precopied",
 }  # fmt: skip
 _FLAGS = {
     "daemon", "page-server", "auto-dedup", "tls", "tls-no-cn-verify",
@@ -277,6 +281,8 @@ def _check_together(options: Options, extra: int) -> None:
         raise OptionError(f"excessive parameter{'s' if extra > 1 else ''} for command lazy-pages", usage=True)
     if options.stream:
         raise OptionError("--stream cannot be used with the lazy-pages command", usage=True)
+    if options.precopied and not options.push_streams:
+        raise OptionError("--precopied needs --push")
     if options.inherit_fd:
         raise OptionError("--inherit-fd is restore-only option")
 

@@ -34,6 +34,7 @@ class Engine:
         wire_version: int = 0,
         reconnect_seconds: int = 0,
         push_streams: int = 0,
+        precopied_fd: int = -1,
     ) -> None:
         """Descriptors are borrowed; `log_start` is the time.monotonic() that log lines count from.
 
@@ -56,6 +57,7 @@ class Engine:
         config.nr_workers = workers
         config.max_in_flight_bytes = max_in_flight_bytes
         config.push_streams = push_streams
+        config.precopied_fd = precopied_fd
         config.reconnect_us = reconnect_seconds * 1_000_000
         problem = self._ffi.new("const char **")
         self._engine = self._lib.cl_engine_new(config, problem)
@@ -100,11 +102,15 @@ class Engine:
         self._check(self._lib.cl_engine_set_tls(self._engine, config), "TLS")
 
     def set_remote(self, fd: int) -> None:
-        """Hand over a connected socket to the page server; with set_tls, blocks for the handshake, at most 10 s.
+        """Hand over a connected socket to the page server; with set_tls, blocks for the handshake, at most 20 s.
 
         Raises EngineError.
         """
         self._check(self._lib.cl_engine_set_remote(self._engine, fd), "page server connection")
+
+    def check_remote(self) -> None:
+        """Between set_remote and run: raises EngineError if the page server, called with TLS, has hung up."""
+        self._check(self._lib.cl_engine_check_remote(self._engine), "page server connection")
 
     def take_over(self, holder_fd: int) -> None:
         """Go on where a killed daemon was, whose holder is connected at `holder_fd`, which is handed over.

@@ -155,6 +155,12 @@ class Images:
         return f"{self._directory}/{name}"
 
 
+def load_messages() -> None:
+    """Load pycriu's messages, which takes some time. Raises PycriuMissing."""
+    for kind in _MAGIC:
+        _message(kind)
+
+
 def _message(kind: str) -> Any:
     """pycriu's class of the `kind` message; raises PycriuMissing."""
     try:

@@ -25,15 +25,16 @@ class Journal:
         self.path = directory / "journal.json"
         self._facts: dict[str, Any] = {}
 
-    def record(self, **facts: Any) -> None:
-        """Add or change facts, durably. Raises OSError."""
+    def record(self, *, durable: bool = True, **facts: Any) -> None:
+        """Add or change facts; if they need not be `durable`, a crash of this host may lose them. Raises OSError."""
         self._facts |= facts | {"at": time.time()}
         temporary = self.path.with_suffix(".new")
         with temporary.open("w") as file:
             json.dump(self._facts, file, indent=1)
             file.write("\n")
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         temporary.rename(self.path)
 
 

@@ -3,7 +3,9 @@
 What is seen from outside comes in criu's order: images directory opened, work directory entered, log opened,
 process tree read, socket bound, daemon forked and pidfile written, status-ready scripts, status byte; then
 one connection from `criu restore`. The page server is called as late as can be: a page server serves one
-connection ever, and losing it before the restored task runs would cost the source its task.
+connection ever, and losing it before the restored task runs would cost the source its task. Not so with TLS, where
+criu takes only a good-bye for success: there it is called before the status byte, so that no task is restored for
+which it refuses our certificate.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from criu_lazy_ext.criu_options import Options
 from criu_lazy_ext.engine import Engine, EngineError
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.getopt_long import OptionError
-from criu_lazy_ext.images import Images
+from criu_lazy_ext.images import Images, load_messages
 from criu_lazy_ext.stop_signals import Stopped, StopSignals
 
 SOCKET_NAME = "lazy-pages.socket"
@@ -67,6 +69,16 @@ def main(argv: list[str]) -> int:
         signals.close()
 
 
+def preload() -> None:
+    """Load what `main` loads only when it gets there. Raises CriuLazyError, ImportError."""
+    import json  # noqa: F401
+    import threading  # noqa: F401
+
+    from criu_lazy_ext import _engine  # noqa: F401
+
+    load_messages()
+
+
 def serve(options: Options, log: Log, signals: StopSignals) -> int:
     """All of the daemon's life; in the parent of --daemon it returns once the daemon runs.
 
@@ -95,9 +107,11 @@ def serve(options: Options, log: Log, signals: StopSignals) -> int:
         return 0
     signals.catch()
     _run_scripts(options, images_fd, log)
-    if options.status_fd >= 0:
+    early = options.page_server and options.tls and not options.push_streams and not options.resume
+    if not early:
         _write_status(options.status_fd)
 
+    precopied_fd = _open_store(options, log)
     engine = Engine(
         images_fd=images_fd,
         log_fd=log.fd,
@@ -108,10 +122,15 @@ def serve(options: Options, log: Log, signals: StopSignals) -> int:
         max_in_flight_bytes=options.max_in_flight_bytes,
         reconnect_seconds=options.reconnect_seconds,
         push_streams=options.push_streams,
+        precopied_fd=precopied_fd,
     )
     stats = Stats(engine, options.stats_fd)
     try:
         page_client.set_tls(engine, options)
+        connected = -1
+        if early:
+            connected = _call_early(engine, options, signals, log)
+            _write_status(options.status_fd)
         _add_tasks(engine, images, pids, log)
         # A task that was restored long ago can't be told from others.
         collapse = Collapse(images, pids) if options.collapse and not options.resume else None
@@ -119,14 +138,10 @@ def serve(options: Options, log: Log, signals: StopSignals) -> int:
             engine.take_over(listener.detach())
             restore_fd = -1
         else:
-            restore_fd = _restore(listener, signals, stats, told=options.page_server)
-        if options.page_server:
-            connected = page_client.connect(options, signals.wait, log)
-            try:
-                engine.set_remote(connected)
-            except EngineError:
-                signals.check()  # one ends a TLS handshake
-                raise
+            told = options.page_server and connected < 0
+            restore_fd = _restore(listener, engine, connected, signals, stats, told=told)
+        if options.page_server and connected < 0:
+            _call(engine, options, signals, log)
         _run(engine, restore_fd, signals, stats, log, collapse)
     except CriuLazyError as error:
         stats.write("failed", str(error))
@@ -230,11 +245,25 @@ def _run_scripts(options: Options, images_fd: int, log: Log) -> None:
 
 
 def _write_status(fd: int) -> None:
+    """Tell that restores may come; `fd` -1: nobody wants to know."""
+    if fd < 0:
+        return
     try:
         os.write(fd, b"\0")
     except OSError as error:
         raise LazyPagesError(f"can't write into the status fd {fd}: {error.strerror}") from error
     os.close(fd)
+
+
+def _open_store(options: Options, log: Log) -> int:
+    """The directory that page-store has filled, or -1."""
+    if options.precopied is None or options.resume:
+        return -1
+    try:
+        return os.open(options.precopied, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        log.warn(f"--precopied {options.precopied}: {error.strerror}; all pages come from the page server")
+        return -1
 
 
 def _add_tasks(engine: Engine, images: Images, pids: list[int], log: Log) -> None:
@@ -248,11 +277,41 @@ def _add_tasks(engine: Engine, images: Images, pids: list[int], log: Log) -> Non
     log.debug(f"uffd: Found {engine.stats()['total_pages']} pages to be handled by UFFD")
 
 
-def _restore(listener: socket.socket, signals: StopSignals, stats: Stats, *, told: bool) -> int:
-    """The one connection from criu restore, once it has `told` something; the socket's name stays, as with criu."""
+def _call(engine: Engine, options: Options, signals: StopSignals, log: Log) -> int:
+    """Connect the engine to the page server; the engine's socket. Raises PageServerError, EngineError, Stopped."""
+    connected = page_client.connect(options, signals.wait, log)
+    try:
+        engine.set_remote(connected)
+    except EngineError:
+        signals.check()  # one ends a TLS handshake
+        raise
+    return connected
+
+
+def _call_early(engine: Engine, options: Options, signals: StopSignals, log: Log) -> int:
+    """The same; -1 if there is no page server yet: it is called again when the restore is there."""
+    try:
+        return _call(engine, options, signals, log)
+    except page_client.PageServerError as error:
+        log.info(f"{error}: not yet, perhaps")
+        return -1
+
+
+def _restore(
+    listener: socket.socket, engine: Engine, connected: int, signals: StopSignals, stats: Stats, *, told: bool
+) -> int:
+    """The one connection from criu restore, once it has `told` something; the socket's name stays, as with criu.
+
+    `connected`: the engine's socket to the page server, which must not hang up meanwhile, or -1.
+    """
     stats.write("waiting")
-    while not signals.ready(listener.fileno(), select.POLLIN, STATS_INTERVAL_MS if stats.wanted else None):
-        stats.write("waiting")
+    with select.epoll() as waiting:
+        waiting.register(listener, select.EPOLLIN)
+        if connected >= 0:
+            waiting.register(connected, select.EPOLLRDHUP)
+        while not signals.ready(waiting.fileno(), select.POLLIN, STATS_INTERVAL_MS if stats.wanted else None):
+            stats.write("waiting")
+    engine.check_remote()
     with listener:
         connection = listener.accept()[0]
     if told:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import dataclasses
 import enum
 import json
 import os
@@ -24,18 +25,31 @@ from typing import Any, NoReturn, TypeVar
 from criu_lazy_ext import __version__, criu, journal, relay_control
 from criu_lazy_ext.agent import run_hook
 from criu_lazy_ext.channel import Message
+from criu_lazy_ext.dirty_sample import PAGE_BYTES, DirtySample
 from criu_lazy_ext.errors import CriuLazyError, UsageError
 from criu_lazy_ext.hosts import END_WITHIN_S, HostError, HostInDoubt, RemoteHost
 from criu_lazy_ext.journal import Journal
+from criu_lazy_ext.predump import Round, why_hopeless, why_stop
 from criu_lazy_ext.processes import Child, is_alive, start_time
 from criu_lazy_ext.profile import Profile, load
 from criu_lazy_ext.progress import Progress
 from criu_lazy_ext.report import Report
-from criu_lazy_ext.source import LazyDump, PipeLimits, SourceError, daemon_options, find_task, ids_of_tree
+from criu_lazy_ext.sizes import rate_argument
+from criu_lazy_ext.source import (
+    LazyDump,
+    PipeLimits,
+    SourceError,
+    daemon_options,
+    find_task,
+    ids_of_tree,
+    memory_of_tree,
+)
 
 T = TypeVar("T")
 
 POLL_S = 0.2
+FIRST_SAMPLE_S, SAMPLES_GROW = 0.05, 1.25  # the ages at which a sample of the task's pages is looked at
+FAST_LINK = 1.25e9  # bytes per second: as long as nothing was sent, the link may be such a one
 WORD_WITHIN_S = 2.0
 
 
@@ -43,6 +57,7 @@ class State(enum.Enum):
     """How far a migration is."""
 
     PREFLIGHT = "preflight"
+    PRE_DUMPING = "pre-dumping"  # the task runs, and its memory is sent in rounds
     DUMPING = "dumping"  # the task is being frozen
     SERVING = "serving"  # frozen; its pages can be asked for
     RESTORING = "restoring"
@@ -56,7 +71,8 @@ class State(enum.Enum):
 
 
 TRANSITIONS: dict[State, set[State]] = {
-    State.PREFLIGHT: {State.DUMPING, State.FAILED, State.UNDECIDED},
+    State.PREFLIGHT: {State.PRE_DUMPING, State.DUMPING, State.FAILED, State.UNDECIDED},
+    State.PRE_DUMPING: {State.DUMPING, State.FAILED, State.UNDECIDED},
     State.DUMPING: {State.SERVING, State.ROLLED_BACK, State.UNDECIDED},
     State.SERVING: {State.RESTORING, State.ROLLED_BACK, State.UNDECIDED},
     State.RESTORING: {State.ALLOWED, State.ROLLED_BACK, State.UNDECIDED},
@@ -101,15 +117,18 @@ class Migration:
         self.dump_started = 0.0
         self.address = ""  # of the page server, as the destination is told
         self.resumed = 0.0
+        self.hopeless = ""  # why rounds before the freeze are
+        self.sampling: asyncio.Task[None] | None = None
+        self.round_began = 0.0  # the first one
         self.hooked = False  # a hook ran
 
     def enter(self, state: State) -> None:
-        """Go to `state`, durably."""
+        """Go to `state`, durably; but no disk is waited for where nothing depends on it and the task is frozen."""
         assert state in TRANSITIONS[self.state], f"{self.state} -> {state}"
         self.state = state
         self.report.phases_s[state.value] = round(time.monotonic() - self.start, 6)
         if self.journal is not None:
-            self.journal.record(state=state.value)
+            self.journal.record(state=state.value, durable=state not in (State.SERVING, State.RESTORING))
 
     # ---- what may go wrong at any time ----
 
@@ -145,6 +164,8 @@ class Migration:
                 self.progress.stats(message["stats"])
         elif message["event"] == "ask":
             self.asked.set()
+        elif message["event"] == "daemon-succeeded":
+            self.warn(f"{self.report.destination}: {message['why']}; another goes on where it was")
         elif message["event"] == "daemon" and not self.daemon_ended.done():
             self.daemon_ended.set_result(message)
             if message["status"] != 0:
@@ -199,10 +220,21 @@ class Migration:
         await self.check_reachable()
         self.prepare_directory()
         destination_directory = self.profile.directories.destination / f"{self.name}-{os.getpid()}-{int(time.time())}"
-        await self.host.request(
+        rounds = self.profile.predump
+        store = destination_directory / "store"
+        if rounds is not None and rounds.directory is not None:
+            store = rounds.directory / f"{destination_directory.name}.store"  # may be that same directory
+        prepared = await self.host.request(
             "prepare", directory=str(destination_directory), pids=ids_of_tree(self.pid), keep=self.profile.keep_files,
-            undo_hooks=self.undo_hooks(), within=60,
+            undo_hooks=self.undo_hooks(), store=str(store) if rounds is not None else "",
+            daemon=self.profile.daemon, within=60,
         )  # fmt: skip
+        memory, free = memory_of_tree(self.pid), int(prepared["free_bytes"])
+        if rounds is not None and memory > free:
+            raise SourceError(
+                f"{self.host.name}: {free / 1e6:.0f} MB are free at {store.parent}, and the task has "
+                f"{memory / 1e6:.0f} MB of memory: let predump.directory be where there is room, or leave predump out"
+            )
         self.limits.raise_()
         if self.journal is not None:
             self.journal.record(limits=self.limits.before())
@@ -247,6 +279,101 @@ class Migration:
             control=str(self.directory / "page-server.sock"),
         )
 
+    async def pre_dump(self) -> None:
+        """Rounds, as the profile says. Only the loss of the page server or the other host is trouble; if the pages
+        can't be sent or kept, the migration is purely lazy."""
+        assert self.host is not None and self.dump is not None
+        limits = self.profile.predump
+        if limits is None:
+            return
+        self.enter(State.PRE_DUMPING)
+        told: dict[str, Any] = {"rounds": [], "stopped": self.hopeless, "bytes": 0, "seconds": 0.0, "used": False}
+        self.report.predump = told
+        if self.hopeless:
+            self.progress.phase(f"pre-dump is left out: {self.hopeless}")
+            return
+        rounds: list[Round] = []
+        try:
+            state = await self.guarded(self.dump.ask("state"))
+            request = self.host.request(
+                "page-store", address=self.address, port=int(state["port"]), key=self.dump.key, within=60
+            )
+            await self.guarded(request)
+            while not told["stopped"]:
+                rounds.append(await self.round(limits.max_seconds - told["seconds"]))
+                told["rounds"].append(dataclasses.asdict(rounds[-1]))
+                told["bytes"] += rounds[-1].sent_bytes
+                told["seconds"] = round(told["seconds"] + rounds[-1].seconds, 6)
+                self.progress.phase(f"pre-dump, round {len(rounds)}: {rounds[-1].as_text()}")
+                told["stopped"] = self.hopeless or why_stop(rounds, limits) or ""
+            self.progress.phase(f"pre-dump is over: {told['stopped']}")
+            await self.guarded(self.dump.ask("precopied", timeout=None))
+            await self.guarded(self.host.request("page-stored", within=60))
+            told["used"] = True
+        except (HostError, relay_control.ControlError) as error:
+            await self.pre_dump_failed(error)
+
+    async def round(self, seconds: float) -> Round:
+        """One round, of so many seconds at the most; the first one also ends when it is known to be hopeless."""
+        assert self.dump is not None
+        self.round_began = self.round_began or time.monotonic()
+        answer = asyncio.ensure_future(self.guarded(self.dump.ask("round", timeout=None)))
+        if not (await asyncio.wait({answer}, timeout=max(0.0, seconds)))[0]:
+            await self.dump.ask("cut")
+        result = Round.of(await answer)
+        self.stop_sampling()
+        return result
+
+    async def sample(self) -> None:
+        """Look how much the task changes, until it is known whether the first round is worth its end."""
+        memory = memory_of_tree(self.pid)
+        sample = await asyncio.to_thread(DirtySample, self.pid)
+        began = time.monotonic()
+        samples: list[tuple[float, float]] = []
+        due = FIRST_SAMPLE_S
+        try:
+            while not self.hopeless:
+                await asyncio.sleep(began + due - time.monotonic())
+                due *= SAMPLES_GROW
+                age = time.monotonic() - began
+                share = await asyncio.to_thread(sample.changed)
+                if share is None:
+                    return
+                samples.append((age, share))
+                self.hopeless = why_hopeless(samples, await self.round_seconds(memory)) or ""
+        finally:
+            sample.close()
+        while self.dump is not None:  # until its end; it may be about to begin
+            if self.round_began:
+                with contextlib.suppress(relay_control.ControlError):
+                    await self.dump.ask("cut")
+            await asyncio.sleep(FIRST_SAMPLE_S)
+
+    async def round_seconds(self, memory: int) -> float:
+        """What the first round will have taken for so many bytes; as long as that can't be told, the least."""
+        if self.round_began and self.dump is not None:
+            with contextlib.suppress(relay_control.ControlError):
+                scanned = int((await self.dump.ask("state")).get("scanned_pages", 0)) * PAGE_BYTES
+                if scanned:
+                    return (time.monotonic() - self.round_began) * memory / scanned
+        return memory / FAST_LINK
+
+    def stop_sampling(self) -> None:
+        if self.sampling is not None:
+            self.sampling.cancel()
+
+    async def pre_dump_failed(self, error: CriuLazyError) -> None:
+        """Go on purely lazily, if both sides are there. Raises what isn't."""
+        assert self.host is not None and self.dump is not None and self.dump.relay is not None
+        with contextlib.suppress(TimeoutError):
+            status = await asyncio.wait_for(self.dump.relay.wait(), WORD_WITHIN_S / 4)
+            raise SourceError(f"the page server ended by itself, with status {status}") from error
+        why = (await self.guarded(self.host.request("drop-page-store", within=60)))["why"]
+        reason = f"{self.host.name}: {why}" if why else str(error)
+        assert self.report.predump is not None
+        self.report.predump["stopped"] = reason
+        self.warn(f"{reason}; going on without pre-dump")
+
     async def freeze(self) -> None:
         """Lazy dump, images at the destination, daemon ready there."""
         assert self.host is not None and self.dump is not None
@@ -255,6 +382,7 @@ class Migration:
         self.dump_started = time.monotonic()
         dump = self.dump
         await self.guarded(dump.start())
+        self.report.freeze_s = time.monotonic() - self.dump_started
         assert dump.process is not None and dump.relay is not None
         self.watch(dump.process, "criu dump")
         self.watch(dump.relay, "the page server")
@@ -265,6 +393,7 @@ class Migration:
         request = self.host.request(
             "daemon", daemon=self.profile.daemon, options=[*daemon_options(self.profile), *self.profile.daemon_options],
             address=self.address, port=dump.port, key=dump.key, within=60,
+            precopied=bool(self.report.predump and self.report.predump["used"]),
         )  # fmt: skip
         await self.guarded(request)
 
@@ -388,7 +517,7 @@ class Migration:
     async def roll_back(self, reason: str, force: bool) -> None:
         """Before the point of no return (or the restore is known to have failed): the source task runs on."""
         self.stop_watching()
-        frozen = self.state is not State.PREFLIGHT
+        frozen = self.state not in (State.PREFLIGHT, State.PRE_DUMPING)
         self.progress.phase(f"{'rolling back' if frozen else 'stopped'}: {reason}")
         try:
             if self.dump is not None:
@@ -420,8 +549,12 @@ class Migration:
     async def run(self) -> Report:
         """All of it. Never raises for what goes wrong in a migration: the report tells."""
         force = False
+        if self.profile.predump is not None:
+            self.sampling = asyncio.ensure_future(self.sample())
         try:
             await self.guarded(self.preflight())
+            await self.pre_dump()
+            self.stop_sampling()
             await self.hooks("before_dump")
             await self.freeze()
             try:
@@ -446,6 +579,7 @@ class Migration:
 
     async def clean_up(self) -> None:
         """Leave nothing behind but, after a failure, the logs."""
+        self.stop_sampling()
         if self.host is not None:
             if self.state is State.COMMITTED:
                 with contextlib.suppress(HostError):
@@ -473,6 +607,8 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
     parser.add_argument("--dry-run", action="store_true", help="preflight on both ends, and stop")
     parser.add_argument("--status", action="store_true", help="tell how far an earlier run of this profile came")
+    parser.add_argument("--rate", metavar="SIZE", type=rate_argument,
+        help="let pages take so many bytes per second (K, M, G may follow) from now on; 0: no limit")  # fmt: skip
     parser.add_argument("--abort", action="store_true", help="let the source task of a stopped migration run on")
     parser.add_argument("--commit", action="store_true", help="let the source task of a stopped migration go")
     parser.add_argument("--force", action="store_true", help="--abort or --commit all the same")
@@ -503,7 +639,7 @@ def how_it_ended(facts: dict[str, Any]) -> str | None:
 
 
 def _decide(profile: Profile, name: str, options: argparse.Namespace) -> int:
-    """--status, --abort, --commit of a migration that stopped."""
+    """--status, --abort, --commit of a migration that stopped; --rate of any that goes on."""
     directory = profile.directories.source / name
     facts = journal.read(directory)
     owned = is_owned(facts)
@@ -515,6 +651,10 @@ def _decide(profile: Profile, name: str, options: argparse.Namespace) -> int:
         relay_control.request(facts["control"], "abort" if options.abort else "commit", options.force)
         ended = (State.ROLLED_BACK if options.abort else State.COMMITTED).value
         print(f"now {ended}")
+    if options.rate is not None:
+        if ended is not None:
+            raise UsageError("--rate: it has ended")
+        relay_control.request(facts["control"], "rate", rate=options.rate)
     if ended is None:
         try:
             answer = relay_control.request(facts["control"], "state")
@@ -524,8 +664,15 @@ def _decide(profile: Profile, name: str, options: argparse.Namespace) -> int:
                 f"criu-lazy page-server --resume --hold --control {facts['control']}"
             )
             return EXIT_STATUS[State.UNDECIDED]
+        if answer["state"] == "pre-copy":
+            print(f"page server: pre-copy; store: {answer['store']}; the task was not frozen")
+            if answer["rate"]:
+                print(f"pages may take {answer['rate']} bytes per second")
+            return 0 if owned else EXIT_STATUS[State.UNDECIDED]
         let_run = "was" if answer["task_running"] else "was not"
         print(f"page server: {answer['state']}, {answer['bytes']} bytes sent; the restored task {let_run} let run")
+        if answer["rate"]:
+            print(f"pages may take {answer['rate']} bytes per second")
         return 0 if owned else EXIT_STATUS[State.UNDECIDED]
     if facts["state"] not in ENDED:
         PipeLimits(facts.get("limits")).restore()
@@ -575,6 +722,6 @@ def main(argv: list[str]) -> int:
     options = _arguments(argv)
     profile = load(options.profile)
     name = options.profile.stem
-    if options.status or options.abort or options.commit:
+    if options.status or options.abort or options.commit or options.rate is not None:
         return _decide(profile, name, options)
     return asyncio.run(_migrate(profile, name, options))

@@ -17,16 +17,19 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from criu_lazy_ext import relay_control
 from criu_lazy_ext.errors import CriuLazyError, UsageError
 from criu_lazy_ext.images import Images
+from criu_lazy_ext.precopy import Precopy
 from criu_lazy_ext.processes import tree
 from criu_lazy_ext.relay import Network, Relay
-from criu_lazy_ext.relay_control import Answer, ControlServer, Reply, Request
-from criu_lazy_ext.sizes import parse_size
+from criu_lazy_ext.relay_control import ControlServer, Reply, Request, refusal
+from criu_lazy_ext.sizes import rate_argument
 
 EXIT_COMMITTED = 0
 EXIT_FAILED = 1
@@ -44,23 +47,34 @@ class PageServer:
     """Serves the control socket and the signals while the relay runs."""
 
     def __init__(
-        self, relay: Relay, port: int, control: socket.socket | None, wakeup: socket.socket, lifeline: int | None
+        self,
+        relay: Relay,
+        port: int,
+        selector: selectors.BaseSelector,
+        control: ControlServer | None,
+        wakeup: socket.socket,
+        lifeline: int | None,
     ) -> None:
+        """`control`: on this selector; from now on it is this server's."""
         self._relay = relay
         self._port = port
         self._waiting: list[tuple[str, Reply]] = []
         self._over = False
         self._wakeup = wakeup
-        self._selector = selectors.DefaultSelector()
-        self._control = ControlServer(self._selector, control, self._handle) if control else None
+        self._selector = selector
+        self._control = control
+        if control:
+            control.handle = self.handle
         self._selector.register(relay.ended_fd, selectors.EVENT_READ, self._ended)
         self._selector.register(wakeup, selectors.EVENT_READ, self._signalled)
         if lifeline is not None:
             self._selector.register(lifeline, selectors.EVENT_READ, lambda: self._lifeline_moved(lifeline))
 
-    def run(self) -> dict[str, Any]:
-        """Until the relay has ended; returns its last state."""
+    def run(self, awaited: Iterable[tuple[Request, Reply]] = ()) -> dict[str, Any]:
+        """Until the relay has ended; returns its last state. `awaited`: requests that came too early."""
         self._relay.start()
+        for request, reply in awaited:
+            self.handle(request, reply)
         while not self._over:
             for key, _ in self._selector.select():
                 key.data()
@@ -96,8 +110,12 @@ class PageServer:
         self._selector.unregister(lifeline)
         self._relay.abort(force=False)  # without effect once the restored task runs
 
-    def _handle(self, request: Request, reply: Reply) -> None:
+    def handle(self, request: Request, reply: Reply) -> None:
+        """Do what somebody asks for at the control socket."""
         op, force = request.op, request.force
+        if op in ("round", "cut", "precopied"):
+            reply(refusal("there is no pre-copy any more: the dump is ready"))
+            return
         if op == "rate":
             self._relay.set_rate(request.rate)
         elif op == "running":
@@ -109,19 +127,15 @@ class PageServer:
                 self._waiting.append((op, reply))
             else:
                 state = self._relay.state()["state"]
-                reply(_refusal(f"the client has not said that it has every page (state: {state})"))
+                reply(refusal(f"the client has not said that it has every page (state: {state})"))
             return
         elif op == "abort":
             if self._relay.abort(force):
                 self._waiting.append((op, reply))
             else:
-                reply(_refusal('the restored task runs; {"force": true} gives it up'))
+                reply(refusal('the restored task runs; {"force": true} gives it up'))
             return
         reply({"ok": True, **self._relay.state(), "port": self._port})
-
-
-def _refusal(text: str) -> Answer:
-    return {"ok": False, "error": text}
 
 
 def _host_port(text: str) -> tuple[str, int]:
@@ -131,7 +145,7 @@ def _host_port(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _verbosity(text: str) -> int:
+def verbosity(text: str) -> int:
     """-v is 3, -vv (and -vvv...) 4; -vN is N."""
     if text.isdigit():
         return int(text)
@@ -140,12 +154,23 @@ def _verbosity(text: str) -> int:
     return min(4, 3 + len(text))
 
 
-def _rate(text: str) -> int:
-    """Bytes per second; K, M or G may follow the number."""
-    rate = parse_size(text)
-    if rate is None:
-        raise argparse.ArgumentTypeError(f"expected a number of bytes per second (K, M, G), not {text!r}")
-    return rate
+def open_log(path: Path | None) -> int:
+    """A descriptor of the file that -o names, or of standard error; raises UsageError."""
+    if path is None:
+        return 2
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise UsageError(f"log file {path}: {error.strerror}") from error
+
+
+def read_key(path: Path) -> str:
+    """What --tls-psk names; raises UsageError."""
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no hexadecimal digits"
+        raise UsageError(f"--tls-psk {path}: {reason}") from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -170,8 +195,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--images", metavar="DIR", type=Path, help="only the tasks in these images, read when the dump is ready")
     add("--tree", metavar="PID", type=int,
         help="the dump's -t: push the frozen tasks' memory to clients that ask for that; needs --images")  # fmt: skip
-    add("--rate", metavar="BYTES", type=_rate, default=0,
+    add("--precopy", action="store_true",
+        help="before the dump, bring the running tasks' memory to a store, in rounds (--op round, ...)")  # fmt: skip
+    add("--rate", metavar="BYTES", type=rate_argument, default=0,
         help="push at most so many bytes per second; K, M, G may follow (default: no limit)")  # fmt: skip
+    add("--precopy-rate", metavar="BYTES", type=rate_argument,
+        help="the same for the rounds of --precopy (default: --rate's)")  # fmt: skip
     add("--tls", action="store_true", help="clients speak TLS and show a certificate, as with criu's page server")
     for name in ("cacert", "cacrl", "cert", "key"):
         add(f"--tls-{name}", metavar="FILE", help="as criu's; default: criu's")
@@ -182,7 +211,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--status-fd", metavar="FD", type=int, help="gets a zero byte when clients can connect "
         "(with --dump-status-fd: when the dump may be started)")  # fmt: skip
     add("-o", "--log-file", metavar="FILE", type=Path, help="log there (default: standard error)")
-    add("-v", dest="verbosity", nargs="?", const="", type=_verbosity, default=2, help="-v: info, -vv: all")
+    add("-v", dest="verbosity", nargs="?", const="", type=verbosity, default=2, help="-v: info, -vv: all")
     add("--op", choices=relay_control.OPS, help="do this to the page server behind --control (rate: set --rate)")
     add("--force", action="store_true", help="with --op commit or abort")
     return parser
@@ -240,15 +269,17 @@ def _open_images(path: Path) -> int:
         raise UsageError(f"--images {path}: {error.strerror}") from error
 
 
-def _wait_for_dump(args: argparse.Namespace, images_fd: int) -> list[int]:
+def _wait_for_dump(args: argparse.Namespace, images_fd: int, before_dump: Callable[[], None]) -> list[int]:
     """Returns when the dump's page server listens, with the pids in its images (if --images is given).
 
-    A signal doesn't end the wait: only a connection can make the dump give up.
+    A signal doesn't end the wait: only a connection can make the dump give up. `before_dump` may do things meanwhile,
+    as long as it returns when there is something to read from --dump-status-fd.
     """
     # What is slow to load is loaded before the dump.
     images = Images(images_fd, str(args.images)) if args.images else None
     if args.dump_status_fd is not None:
         _tell_ready(args.status_fd)
+        before_dump()
         if os.read(args.dump_status_fd, 1) != b"\0":
             raise PageServerError("the lazy dump ended before it served; its log tells why")
     return images.pids() if images else []
@@ -264,23 +295,35 @@ def _tasks(args: argparse.Namespace, images_fd: int, pids: list[int]) -> dict[in
     return {pid: found[pid] for pid in alive}
 
 
-def _network(args: argparse.Namespace, images_fd: int, pids: list[int]) -> Network:
+def _network(args: argparse.Namespace, rate: int) -> Network:
+    """How clients are spoken to."""
     tls: dict[str, str] = {}
     if args.tls_psk:
-        try:
-            tls["key_hex"] = args.tls_psk.read_text().strip()
-        except OSError as error:
-            raise UsageError(f"--tls-psk {args.tls_psk}: {error.strerror}") from error
+        tls["key_hex"] = read_key(args.tls_psk)
     elif args.tls:
         names = {"ca_cert": args.tls_cacert, "ca_crl": args.tls_cacrl, "cert": args.tls_cert, "key": args.tls_key}
         tls = {name: value for name, value in names.items() if value is not None}
     return Network(
-        images_fd=images_fd if args.tree else -1,
-        tasks=_tasks(args, images_fd, pids) if args.tree else {},
         speaks_tls=bool(args.tls or args.tls_psk),
         tls=tls,
-        rate=args.rate,
+        rate=rate,
     )
+
+
+def _precopy(
+    args: argparse.Namespace,
+    precopy: Precopy,
+    listener: socket.socket,
+    port: int,
+    selector: selectors.BaseSelector,
+    control: ControlServer,
+) -> None:
+    """Rounds to a store, until the dump is ready. Raises PageServerError if somebody aborts before."""
+    control.handle = lambda request, reply: precopy.handle_request(request, reply, port)
+    aborted = precopy.run(listener, _network(args, args.rate), selector, args.dump_status_fd)
+    if aborted:
+        aborted({"ok": True, "state": "aborted", "port": port})
+        raise PageServerError("stopped before it was connected to the dump; nothing was touched")
 
 
 def _take_over(control: Path) -> socket.socket:
@@ -339,12 +382,10 @@ def _make_relay(
 
 
 def _serve(args: argparse.Namespace) -> int:
-    log_fd = 2
-    if args.log_file:
-        try:
-            log_fd = os.open(args.log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise UsageError(f"log file {args.log_file}: {error.strerror}") from error
+    log_fd = open_log(args.log_file)
+    rate = args.rate
+    precopy_rate = rate if args.precopy_rate is None else args.precopy_rate
+    precopy = Precopy(args.tree, precopy_rate, log_fd, args.verbosity) if args.precopy else None
     listener = _listen(args.address, args.port)
     port = int(listener.getsockname()[1])
     control = takeover = None
@@ -359,24 +400,38 @@ def _serve(args: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: None)
     signal.set_wakeup_fd(wakeup_writer.fileno(), warn_on_full_buffer=False)
 
+    selector = selectors.DefaultSelector()
+    answers = ControlServer(selector, control, lambda *_: None) if control else None
+
+    def before_dump() -> None:
+        if precopy and answers:
+            _precopy(args, precopy, listener, port, selector, answers)
+
     held = args.resume
     images_fd = _open_images(args.images) if args.images else -1
     try:
-        pids = _wait_for_dump(args, images_fd)
+        pids = _wait_for_dump(args, images_fd, before_dump)
         relay = _make_relay(args, [*args.task, *pids], takeover, log_fd, wakeup)
         if takeover:
             takeover.close()
         try:
-            relay.serve(listener, _network(args, images_fd, pids), log_fd, args.verbosity)
+            if precopy and precopy.new_rate is not None:
+                rate = precopy.new_rate
+            network = _network(args, rate)
+            if args.tree:
+                network = replace(network, images_fd=images_fd, tasks=_tasks(args, images_fd, pids))
+            relay.serve(listener, network, log_fd, args.verbosity, precopy.handle if precopy else None)
             wakeup.setblocking(False)
-            server = PageServer(relay, port, control, wakeup, args.lifeline)
+            server = PageServer(relay, port, selector, answers, wakeup, args.lifeline)
             if args.dump_status_fd is None:
                 _tell_ready(args.status_fd)
-            end = server.run()
+            end = server.run(precopy.awaited if precopy else ())
             held = end["held"]
         finally:
             problem = relay.error()
             relay.close()
+            if precopy:
+                precopy.close()
     finally:
         if images_fd >= 0:
             os.close(images_fd)
@@ -406,6 +461,10 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error("--task: a pid is positive")
     if not 0 <= args.port < 65536:
         parser.error(f"--port {args.port}: not a port")
+    if args.precopy and not args.op and (not args.control or not args.tree or args.dump_status_fd is None):
+        parser.error("--precopy needs --control, --tree and --dump-status-fd")
+    if args.precopy_rate is not None and not args.precopy:
+        parser.error("--precopy-rate goes with --precopy")
     if args.max_request_pages < 1:
         parser.error("--max-request-pages: at least 1")
     for option, fd in (
@@ -428,6 +487,7 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     _check(parser, args)
     if args.op:
-        print(json.dumps(relay_control.request(args.control, args.op, args.force, rate=args.rate)))
+        timeout = None if args.op in ("round", "precopied", "served") else 60.0
+        print(json.dumps(relay_control.request(args.control, args.op, args.force, timeout, rate=args.rate)))
         return 0
     return _serve(args)

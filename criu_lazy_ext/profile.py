@@ -6,12 +6,15 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, NewType, get_type_hints
 
 import yaml
 
 from criu_lazy_ext.errors import UsageError
+from criu_lazy_ext.sizes import parse_size
 
+Size = NewType("Size", int)  # bytes; in YAML a number that K, M or G may follow
+Rounds = NewType("Rounds", int)  # in YAML a number, or auto, which is None
 PHASES = ("before_dump", "after_dump", "before_restore", "after_restore", "after_commit", "after_rollback")
 
 
@@ -43,11 +46,13 @@ class Destination:
 class Source:
     """Where the source's page server listens. `address` None: the one that the SSH connection comes from (local:
     127.0.0.1); port 0: any free one. Preflight makes sure that the destination reaches it. `encrypt`: by TLS, with a
-    key made for this migration alone, without which nobody gets a page."""
+    key made for this migration alone, without which nobody gets a page. `rate`: pages take at most so many bytes per
+    second; 0: no limit."""
 
     address: str | None = None
     port: int = 0
     encrypt: bool = True
+    rate: Size = Size(0)
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,28 @@ class Directories:
 
     source: Path = Path("/var/lib/criu-lazy")
     destination: Path = Path("/var/lib/criu-lazy")
+
+
+@dataclass(frozen=True)
+class StopWhen:
+    """Either is enough: a round that sent at most `remaining` bytes, or as much as takes `seconds` at the best rate
+    that was measured."""
+
+    remaining: Size = Size(16 << 20)
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Predump:
+    """Rounds in which the running task's memory is sent before it is frozen. `rounds` None: as many as pay.
+    `max_seconds`: no round goes on for longer. `bandwidth`: bytes per second, 0: source.rate. `directory`: below it the
+    destination keeps the pages until they are needed; None: with the images."""
+
+    rounds: Rounds | None = None
+    stop_when: StopWhen = field(default_factory=StopWhen)
+    max_seconds: float = 300.0
+    bandwidth: Size = Size(0)
+    directory: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -118,22 +145,24 @@ class Profile:
     daemon: str = "criu-lazy"
     daemon_options: list[str] = field(default_factory=list)
     page_source: str = "criu-lazy"
+    predump: Predump | None = None
     hooks: Mapping[str, list[Hook]] = field(default_factory=dict)
     timeouts: Timeouts = field(default_factory=Timeouts)
     keep_files: bool = False
 
+    def pushes(self) -> bool:
+        """Whether our page server pushes to our daemon."""
+        return self.page_source == "criu-lazy" and self.daemon == "criu-lazy"
 
+
+PUSH_ONLY = "needs daemon: criu-lazy and page_source: criu-lazy"
 CHOICES = {
     "daemon": ("criu-lazy", "stock"),
     "page_source": ("criu-lazy", "stock"),
     "criu.network_lock": ("iptables", "nftables", "skip"),
     "on": ("source", "destination"),
 }
-# Keys that later versions know: refused, rather than unknown.
-NOT_YET = {
-    "predump": "pre-dump rounds are not in this version yet: leave the key out",
-}
-SECTIONS = (Task, Destination, Source, Directories, Criu, Hook, Timeouts, Profile)
+SECTIONS = (Task, Destination, Source, Directories, StopWhen, Predump, Criu, Hook, Timeouts, Profile)
 
 
 class _Reader:
@@ -154,8 +183,6 @@ class _Reader:
         for key_node, value_node in node.value:
             name = str(key_node.value)
             path = f"{key}.{name}" if key else name
-            if name not in known and path in NOT_YET:
-                raise self.fail(key_node, path, NOT_YET[path])
             if name not in known:
                 near = difflib.get_close_matches(name, known, 1)
                 hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
@@ -171,6 +198,8 @@ class _Reader:
     def value(self, node: yaml.Node, key: str, hint: Any) -> Any:
         if hint in SECTIONS:
             return self.section(node, key, hint)
+        if hint == Predump | None:
+            return self.section(node, key, Predump)
         if key == "hooks":
             return self.hooks(node)
         result = READERS[hint](self, node, key)
@@ -225,6 +254,22 @@ class _Reader:
             raise self.fail(node, key, f"expected a number of seconds above 0, found {value:g}")
         return value
 
+    def size(self, node: yaml.Node, key: str) -> Size:
+        is_number = isinstance(node, yaml.ScalarNode) and node.tag.split(":")[-1] in ("int", "str")
+        value = parse_size(node.value) if is_number else None
+        if value is None or value >= 1 << 62:
+            raise self.fail(node, key, f"expected a number of bytes (K, M, G may follow), found {found(node)}")
+        return Size(value)
+
+    def rounds(self, node: yaml.Node, key: str) -> Rounds | None:
+        if isinstance(node, yaml.ScalarNode) and node.value == "auto":
+            return None
+        is_number = isinstance(node, yaml.ScalarNode) and node.tag.endswith(":int")
+        value = int(self.scalar(node, key, "int", "a number of rounds")) if is_number else 0
+        if not 1 <= value <= 1000:
+            raise self.fail(node, key, f"expected auto, or a number from 1 to 1000, found {found(node)}")
+        return Rounds(value)
+
     def path(self, node: yaml.Node, key: str) -> Path:
         value = Path(self.text(node, key))
         if not value.is_absolute():
@@ -258,6 +303,9 @@ READERS: dict[Any, Callable[[_Reader, yaml.Node, str], Any]] = {
     int | None: _Reader.integer,
     float: _Reader.number,
     bool: lambda reader, node, key: reader.scalar(node, key, "bool", "true or false"),
+    float | None: _Reader.number,
+    Size: _Reader.size,
+    Rounds | None: _Reader.rounds,
     Path: _Reader.path,
     Path | None: _Reader.path,
     list[str]: _Reader.texts,
@@ -285,6 +333,10 @@ def parse(text: str, name: str) -> Profile:
         raise reader.fail(sections["destination"], "destination", "expected either ssh: HOST or local: true")
     if profile.destination.prefix and not profile.destination.local:
         raise reader.fail(sections["destination"], "destination.prefix", "goes with local: true only")
+    if profile.source.rate and not profile.pushes():
+        raise reader.fail(sections["source"], "source.rate", PUSH_ONLY)
+    if profile.predump is not None and not profile.pushes():
+        raise reader.fail(sections["predump"], "predump", PUSH_ONLY)
     return profile
 
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import socket
 
 STATES = ("waiting", "serving", "paused", "drained", "committed", "aborted", "failed")
-PUSH_COUNTERS = ("sessions", "streams", "asked_pages", "pushed_pages", "zero_pages", "packed_pages", "sent_bytes")
+PUSH_COUNTERS = ("sessions", "streams", "asked_pages", "left_pages", "pushed_pages", "zero_pages", "packed_pages",
+    "same_pages", "also_pages", "sent_bytes")  # fmt: skip
 
 
 class RelayError(CriuLazyError):
@@ -29,6 +30,38 @@ class Network:
     speaks_tls: bool = False
     tls: dict[str, str] = field(default_factory=dict)
     rate: int = 0  # bytes per second; 0: no limit
+
+
+def new_serve(
+    relay: Any, listener: socket.socket, network: Network, *, precopy: Any, log_fd: int, log_level: int
+) -> Any:
+    """A cl_serve (c_src/serve.h) for this cl_relay, or NULL, and cl_precopy, or NULL.
+
+    Takes the listener over. Raises RelayError.
+    """
+    from criu_lazy_ext._engine import ffi, lib
+
+    ids = ffi.new("int32_t[]", list(network.tasks))
+    pids = ffi.new("int32_t[]", list(network.tasks.values()))
+    text = ffi.new("char[]", 512)
+    texts = {name: ffi.new("char[]", os.fsencode(value)) for name, value in network.tls.items()}
+    tls = ffi.new("struct cl_tls_config *", {**texts, "server": 1, "no_cn_verify": 1})
+    config = {
+        "listen_fd": listener.detach(),
+        "log_fd": log_fd,
+        "log_level": log_level,
+        "images_fd": network.images_fd,
+        "ids": ids,
+        "pids": pids,
+        "nr_tasks": len(network.tasks),
+        "tls": tls if network.speaks_tls else ffi.NULL,
+        "rate": network.rate,
+        "precopy": precopy,
+    }
+    serve = lib.cl_serve_new(relay, ffi.new("struct cl_serve_config *", config), text, len(text))
+    if serve == ffi.NULL:
+        raise RelayError(ffi.string(text).decode())
+    return serve
 
 
 class Relay:
@@ -54,30 +87,15 @@ class Relay:
         """Start serving; `ended_fd` becomes readable when it is over."""
         self._thread.start()
 
-    def serve(self, listener: socket.socket, network: Network, log_fd: int, log_level: int) -> None:
-        """Listen for clients from now on. Takes the listener over. Raises RelayError; `close` is due then, too."""
-        ids = self._ffi.new("int32_t[]", list(network.tasks))
-        pids = self._ffi.new("int32_t[]", list(network.tasks.values()))
-        text = self._ffi.new("char[]", 512)
-        texts = {name: self._ffi.new("char[]", os.fsencode(value)) for name, value in network.tls.items()}
-        tls = self._ffi.new("struct cl_tls_config *", {**texts, "server": 1, "no_cn_verify": 1})
-        config = {
-            "listen_fd": listener.detach(),
-            "log_fd": log_fd,
-            "log_level": log_level,
-            "images_fd": network.images_fd,
-            "ids": ids,
-            "pids": pids,
-            "nr_tasks": len(network.tasks),
-            "tls": tls if network.speaks_tls else self._ffi.NULL,
-            "rate": network.rate,
-        }
-        self._serve = self._lib.cl_serve_new(
-            self._handle, self._ffi.new("struct cl_serve_config *", config), text, len(text)
-        )
-        if self._serve == self._ffi.NULL:
-            self._serve = None
-            raise RelayError(self._ffi.string(text).decode())
+    def serve(
+        self, listener: socket.socket, network: Network, log_fd: int, log_level: int, precopy: Any = None
+    ) -> None:
+        """Listen for clients from now on. Takes the listener over. Raises RelayError; `close` is due then, too.
+
+        `precopy`: a cl_precopy, whose store need not be sent what it has; outlives this.
+        """
+        precopy = self._ffi.NULL if precopy is None else precopy
+        self._serve = new_serve(self._handle, listener, network, precopy=precopy, log_fd=log_fd, log_level=log_level)
 
     def close(self) -> None:
         """Wait for the end and free everything. Unless committed or rolled back, the guardian takes over."""

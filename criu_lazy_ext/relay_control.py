@@ -1,7 +1,6 @@
 """The control socket of `criu-lazy page-server`: newline-delimited JSON on a unix stream socket.
 
-Requests: {"op": "state" | "running" | "commit" | "abort" | "drop" | "rate", "force": bool (optional),
-"rate": bytes per second (of op rate; 0: no limit)}.
+Requests: {"op": one of OPS, "force": bool (optional), "rate": bytes per second (of op rate; 0: no limit)}.
 Answers: {"ok": true, "state": ..., ...} or {"ok": false, "error": "one line"}.
 """
 
@@ -19,7 +18,7 @@ from typing import Any
 
 from criu_lazy_ext.errors import CriuLazyError, UsageError
 
-OPS = ("state", "running", "commit", "abort", "drop", "rate")
+OPS = ("state", "running", "commit", "abort", "drop", "rate", "round", "cut", "precopied", "served")
 MAX_REQUEST_BYTES = 4096
 
 Answer = dict[str, Any]
@@ -44,7 +43,8 @@ def request(
 ) -> Answer:
     """Ask the page server behind the control socket `path` to do `op`; returns its answer ("ok" is true).
 
-    `commit` and `abort` are answered when the dump has ended. Raises ControlError when nothing listens there, on
+    `commit` and `abort` are answered when the dump has ended, `round` and `precopied` when the store at the
+    destination has confirmed, `served` when the dump is ready. Raises ControlError when nothing listens there, on
     a refusal (with the page server's own words), or after `timeout` seconds without an answer.
     """
     try:
@@ -61,6 +61,11 @@ def request(
     if not answer.get("ok"):
         raise ControlError(f"page server at {path}: {op}: {answer.get('error')}")
     return answer
+
+
+def refusal(text: str) -> Answer:
+    """The answer to who asks for what can't be."""
+    return {"ok": False, "error": text}
 
 
 def guard_path(control: Path) -> Path:
@@ -117,7 +122,10 @@ class _Connection:
 
 
 class ControlServer:
-    """Serves the control socket from a selectors loop; `handle(request, reply)` replies once, now or later."""
+    """Serves the control socket from a selectors loop; `handle(request, reply)` replies once, now or later.
+
+    `handle` may be another later on. Nothing happens but in the selector's loop.
+    """
 
     def __init__(
         self,
@@ -127,7 +135,7 @@ class ControlServer:
     ) -> None:
         self._selector = selector
         self._listener = listener
-        self._handle = handle
+        self.handle = handle
         self._connections: set[_Connection] = set()
         listener.setblocking(False)
         selector.register(listener, selectors.EVENT_READ, self._accept)
@@ -180,4 +188,4 @@ class ControlServer:
         elif not isinstance(message.get("rate", 0), int) or not 0 <= message.get("rate", 0) < 1 << 63:
             reply({"ok": False, "error": '"rate" must be a number of bytes per second'})
         else:
-            self._handle(Request(message["op"], message.get("force", False), message.get("rate", 0)), reply)
+            self.handle(Request(message["op"], message.get("force", False), message.get("rate", 0)), reply)

@@ -17,6 +17,7 @@ class Report:
     destination: str
     message: str = ""
     downtime_s: float | None = None  # from the start of criu dump to the word that the restored task runs
+    freeze_s: float | None = None  # of that, until criu dump served
     transfer_s: float | None = None  # from there until every page had arrived
     total_s: float = 0.0
     image_bytes: int = 0
@@ -24,6 +25,8 @@ class Report:
     received_bytes: int = 0
     demand_faults: int = 0
     merged_faults: int = 0
+    same_pages: int = 0  # of those that came: were there already, by the rounds before
+    predump: dict[str, Any] | None = None  # "rounds": figures of each, "stopped": why, "bytes", "seconds", "used"
     fault_wait_us: dict[str, float] = field(default_factory=dict)
     phases_s: dict[str, float] = field(default_factory=dict)  # when each state was entered
     warnings: list[str] = field(default_factory=list)
@@ -34,6 +37,7 @@ class Report:
         self.received_bytes = int(stats["received_bytes"])
         self.demand_faults = int(stats["demand_faults"])
         self.merged_faults = int(stats["merged_faults"])
+        self.same_pages = int(stats["same_pages"])
         histogram = [int(count) for count in stats["fault_wait_us"]]
         if sum(histogram):
             longest = float(stats["fault_wait_max_us"])
@@ -50,6 +54,11 @@ class Report:
         lines = [f"{self.outcome}: task {self.task_pid} -> {self.destination}"]
         if self.message:
             lines[0] += f": {self.message}"
+        if self.predump is not None:
+            count, sent, seconds = len(self.predump["rounds"]), self.predump["bytes"], self.predump["seconds"]
+            same = f"; then {self.same_pages * PAGE_BYTES / 1e6:.0f} MB were the same" if self.predump["used"] else ""
+            rounds = f"{count} round{'s' if count != 1 else ''}"
+            lines.append(f"  pre-dump  {rounds}, {sent / 1e6:.0f} MB in {seconds:.2f} s{same}")
         if self.downtime_s is not None:
             lines.append(f"  downtime  {self.downtime_s * 1e3:.0f} ms (criu dump started .. restored task let run)")
         if self.transfer_s is not None:

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
+
 
 def parse_size(text: str) -> int | None:
     """Bytes from a number that K, M or G (powers of 1024) may follow; None if it is none."""
     shift = {"K": 10, "M": 20, "G": 30}.get(text[-1:].upper(), 0)
     number = text[:-1] if shift else text
     return int(number) << shift if number.isascii() and number.isdigit() else None
+
+
+def rate_argument(text: str) -> int:
+    """For argparse: bytes per second; K, M or G may follow the number."""
+    rate = parse_size(text)
+    if rate is None:
+        raise argparse.ArgumentTypeError(f"expected a number of bytes per second (K, M, G), not {text!r}")
+    return rate

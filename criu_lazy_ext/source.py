@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 from criu_lazy_ext import criu, relay_control
 from criu_lazy_ext.agent import describe_status, read_all, write_key
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.processes import Child
+from criu_lazy_ext.processes import Child, tree
 from criu_lazy_ext.profile import Profile, Task
 
 FIND_TIMEOUT_S = 30.0
@@ -71,6 +72,17 @@ def ids_of_tree(pid: int) -> list[int]:
     except OSError as error:
         raise SourceError(f"task {pid}: {error.strerror}; did it end?") from error
     return ids
+
+
+def memory_of_tree(pid: int) -> int:
+    """Bytes of anonymous memory that the task and its children have, present or swapped out."""
+    total = 0
+    for process in tree(pid).values():
+        with contextlib.suppress(OSError):  # it has ended
+            for line in Path(f"/proc/{process}/status").read_text().splitlines():
+                if line.startswith(("RssAnon:", "VmSwap:")):
+                    total += int(line.split()[1]) << 10
+    return total
 
 
 class PipeLimits:
@@ -145,7 +157,11 @@ class LazyDump:
         command += ["--upstream", f"127.0.0.1:{self._dump_port}", "--wire-version", str(wire_version)]
         command += ["--address", address, "--port", str(self.profile.source.port), "--images", str(self.images), "-vv"]
         if self.profile.page_source == "criu-lazy":
-            command += ["--tree", str(self.pid)]
+            command += ["--tree", str(self.pid), "--rate", str(self.profile.source.rate)]
+        if self.profile.predump is not None:
+            command.append("--precopy")
+            if self.profile.predump.bandwidth:
+                command += ["--precopy-rate", str(self.profile.predump.bandwidth)]
         if self.key:
             command += ["--tls-psk", str(write_key(self.work, self.key))]
         for option, fd in given.items():
@@ -170,8 +186,10 @@ class LazyDump:
         finally:
             self._close_status()
         try:
-            # Answered once the page server is connected to the dump.
-            state = await self.ask("state", timeout=self.profile.timeouts.dump)
+            async with asyncio.timeout(self.profile.timeouts.dump):
+                state = await self.ask("served", timeout=self.profile.timeouts.dump)
+        except TimeoutError:
+            raise SourceError(f"criu dump was not ready within {self.profile.timeouts.dump:g} s") from None
         except relay_control.ControlError as error:
             with contextlib.suppress(TimeoutError):
                 status = await asyncio.wait_for(self.process.wait(), 1)
@@ -185,9 +203,11 @@ class LazyDump:
             raise SourceError(f"criu dump was not ready within {self.profile.timeouts.dump:g} s") from error
         self.port = int(state["port"])
 
-    async def ask(self, op: str, force: bool = False, timeout: float = 60.0) -> relay_control.Answer:
+    async def ask(
+        self, op: str, force: bool = False, timeout: float | None = 60.0, rate: int = 0
+    ) -> relay_control.Answer:
         """The page server's control socket. Raises ControlError."""
-        return await asyncio.to_thread(relay_control.request, self.control, op, force, timeout)
+        return await asyncio.to_thread(relay_control.request, self.control, op, force, timeout, rate=rate)
 
     async def roll_back(self, force: bool) -> None:
         """Make the dump give up, so that the task runs on. Raises SourceError if it doesn't.
@@ -204,8 +224,12 @@ class LazyDump:
         try:
             await asyncio.wait_for(self._end(), END_TIMEOUT_S)
         except TimeoutError:
-            what = f"criu dump (pid {self.process.pid})" if self.process else "the page server"
-            raise SourceError(f"{what} does not end") from None
+            if self.process is None and self.relay is not None:  # it holds nothing yet
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.relay.pid, signal.SIGKILL)
+                await self.relay.wait()
+                return
+            raise SourceError(f"criu dump (pid {self.process.pid if self.process else 0}) does not end") from None
 
     async def _end(self) -> None:
         while self.process is not None and self.process.returncode is None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator
 
 import pytest
+from c_build import build
+from vm import Machine, machine
 
 from criu_lazy_ext.testbed import Testbed
+
+__all__ = ["build"]
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +24,17 @@ def testbed() -> Iterator[Testbed]:
         yield started
 
 
+@pytest.fixture(scope="module", params=["4.1", "4.2"])
+def hosts(request: pytest.FixtureRequest) -> Iterator[Testbed]:
+    """A testbed of the module's own, once with each criu on both hosts. A module may have another `hosts`."""
+    if os.geteuid() != 0:
+        pytest.skip("the testbed needs root")
+    series = request.param
+    module = request.module.__name__.removeprefix("test_").replace("_", "-")
+    with Testbed.start(criu=(series, series), name=f"{module}-{series.replace('.', '')}-{os.getpid()}") as started:
+        yield started
+
+
 @pytest.fixture
 def slow_link(hosts: Testbed) -> Iterator[None]:
     """For a module with `hosts`: slow enough that a transfer can be interrupted."""
@@ -26,3 +42,15 @@ def slow_link(hosts: Testbed) -> Iterator[None]:
     yield
     if hosts.link.is_cut:
         hosts.link.mend()
+
+
+@pytest.fixture(scope="session")
+def vm(build) -> Iterator[Machine]:
+    """A machine of its own whose kernel tracks what is written; in it C programs that tests run there."""
+    if os.geteuid() != 0:
+        pytest.skip("a machine of its own is made of the testbed's roots, which needs root")
+    if platform.machine() != "x86_64":
+        pytest.skip("the machine of its own runs what was built for this one, and is an x86-64")
+    programs = {name: build(name, "plain") for name in ("test_precopy", "precopy_task")}
+    with machine(programs) as started:
+        yield started

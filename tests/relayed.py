@@ -22,6 +22,8 @@ from criu_lazy_ext.testbed import HostProcess, Testbed
 DIRECTORY = "/var/tmp/relayed"
 IMAGES = f"{DIRECTORY}/images"
 CONTROL = f"{DIRECTORY}/control"
+READY = f"{DIRECTORY}/ready"
+STORE = f"{DIRECTORY}/store"
 DUMP_PORT, PORT = 27100, 27101
 
 
@@ -41,8 +43,7 @@ class Relayed:
 
     def op(self, op: str, *options: str) -> dict[str, Any]:
         """Ask the page server."""
-        done = self.tb.src.run(["criu-lazy", "page-server", "--control", CONTROL, "--op", op, *options])
-        return dict(json.loads(done.stdout))
+        return ask(self.tb, op, *options)
 
     def stats(self) -> dict[str, Any]:
         """The daemon's latest counters; {} before the first."""
@@ -104,9 +105,27 @@ class Relayed:
         return stats
 
 
-def _page_server(tb: Testbed, *options: str) -> HostProcess:
-    command = ["criu-lazy", "page-server", "--hold", "--control", CONTROL, "--address", tb.src.address]
-    command += ["--port", str(PORT), "-v3", "-o", f"{DIRECTORY}/page-server.log", *options]
+def ask(tb: Testbed, op: str, *options: str) -> dict[str, Any]:
+    """Ask the page server on tb.src."""
+    done = tb.src.run(["criu-lazy", "page-server", "--control", CONTROL, "--op", op, *options])
+    return dict(json.loads(done.stdout))
+
+
+def page_store(tb: Testbed, *options: str) -> HostProcess:
+    """A store on tb.dst, connected to the page server that waits for its dump."""
+    command = ["criu-lazy", "page-store", "--address", tb.src.address, "--port", str(PORT), "--directory", STORE]
+    store = tb.dst.popen([*command, "-o", f"{DIRECTORY}/page-store.log", "-v4", *options])
+    eventually(lambda: store.poll() is not None or ask(tb, "state")["store"] == "connected", "a store is connected")
+    assert store.poll() is None
+    return store
+
+
+def _page_server(tb: Testbed, *options: str, before_dump: bool = False) -> HostProcess:
+    # The pipe from the dump's --status-fd; the page server keeps both ends open, so there is no end of file.
+    waits = ["--precopy", "--dump-status-fd", "8"] if before_dump else []
+    command = ["sh", "-c", f'exec 8<>{READY}; exec "$@"', "sh"] if before_dump else []
+    command += ["criu-lazy", "page-server", "--hold", "--control", CONTROL, "--address", tb.src.address]
+    command += ["--port", str(PORT), "-v3", "-o", f"{DIRECTORY}/page-server.log", *waits, *options]
     server = tb.src.popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def answers() -> bool:
@@ -138,16 +157,21 @@ def relayed(
     server_options: Sequence[str] = (),
     on_resume: Callable[[], None] | None = None,
     push: bool = False,
+    precopy: Callable[[], None] | None = None,
+    start: Callable[[Testbed], MemTask] | None = None,
 ) -> Iterator[Relayed]:
     """Dump a memtask, restore it; it runs, and the page server knows, when the context is entered.
 
-    `push`: the page server can push.
+    `start`: starts another task instead, which understands SIGTERM as memtask does.
+
+    `push`: the page server can push. `precopy` is called with the task running and a page server (`ask` it) that
+    waits for the dump.
 
     `on_resume` is called as soon as `criu restore` has returned.
     """
     for host in (tb.src, tb.dst):
-        host.run(["sh", "-c", f"rm -rf {DIRECTORY} && mkdir -p {IMAGES}"])
-    task = start_memtask(tb, *task_options)
+        host.run(["sh", "-c", f"rm -rf {DIRECTORY} && mkdir -p {IMAGES} {STORE}"])
+    task = start(tb) if start else start_memtask(tb, *task_options)
     time.sleep(0.3)
     here, there = (host.root / IMAGES.lstrip("/") for host in (tb.src, tb.dst))
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -155,13 +179,24 @@ def relayed(
         stack.callback(task.kill, tb.dst)
         stack.callback(task.kill, tb.src)
         version = "1" if tb.src.criu.startswith("4.1") else "2"
-        dump = ["criu", "dump", "--lazy-pages", "-o", "dump.log", "-t", str(task.pid), "-D", IMAGES]
-        dumping = tb.src.popen([*dump, "--address", "127.0.0.1", "--port", str(DUMP_PORT)], **quiet)
-        stack.callback(_end, dumping)
-        eventually(lambda: _listens(tb, DUMP_PORT), "the dump listens")
         upstream = ["--upstream", f"127.0.0.1:{DUMP_PORT}", "--wire-version", version]
         both = [*server_options, *(("--tree", str(task.pid), "--images", IMAGES) if push else ())]
-        server = _page_server(tb, *upstream, *both)
+        if precopy:
+            tb.src.run(["mkfifo", READY])
+            server = _page_server(tb, *upstream, *both, before_dump=True)
+            stack.callback(_end, server)
+            precopy()
+        dump = ["criu", "dump", "--lazy-pages", "-o", "dump.log", "-t", str(task.pid), "-D", IMAGES]
+        dump += ["--address", "127.0.0.1", "--port", str(DUMP_PORT)]
+        if precopy:
+            dump = ["sh", "-c", f'exec 9>{READY}; exec "$@"', "sh", *dump, "--status-fd", "9"]
+        dumping = tb.src.popen(dump, **quiet)
+        stack.callback(_end, dumping)
+        if precopy:
+            eventually(lambda: ask(tb, "state")["state"] == "waiting", "the page server is connected to the dump")
+        else:
+            eventually(lambda: _listens(tb, DUMP_PORT), "the dump listens")
+            server = _page_server(tb, *upstream, *both)
         for image in here.iterdir():
             if image.suffix != ".log":
                 shutil.copyfile(image, there / image.name)

@@ -16,7 +16,6 @@ from criu_lazy_ext.bench.programs import Timeline, figures
 from criu_lazy_ext.bench.startup import measure_startup
 from criu_lazy_ext.bench.table import (
     PROGRAM_COLUMNS,
-    PROGRAM_FIGURES,
     as_markdown,
     as_text,
     rows,
@@ -24,6 +23,7 @@ from criu_lazy_ext.bench.table import (
     startup_medians,
     summarise,
 )
+from criu_lazy_ext.bench.timeline import command_name
 from criu_lazy_ext.bench.workload import Database, Dictionary, Tally, record
 from criu_lazy_ext.errors import UsageError
 from criu_lazy_ext.testbed import Testbed
@@ -48,6 +48,9 @@ def a_run(daemon: str, repeat: int, mb_per_s: float, stall_s: float, finished: b
         stall_max_ms=5.0,
         touch_mb_per_s=100.0,
         cpu_s_per_gb=1.0,
+        source_cpu_s_per_gb=0.5,
+        peak_mib=40.0,
+        source_peak_mib=20.0,
         requests=None if daemon == "stock" else 1000,
         dump_s=0.1,
         restore_s=0.02,
@@ -62,6 +65,7 @@ def test_cases_are_chosen_by_name_and_by_pattern_in_the_tables_order() -> None:
     ]
     assert select("all") == list(ALL)
     assert len(select(DEFAULT)) == 8 and len(select(QUICK)) == 4
+    assert [case.name for case in select("1g/compressible-*")] == ["1g/compressible-idle", "1g/compressible-random-2"]
     assert select("programs/*") == list(PROGRAMS)
     assert not {case.name for case in select(DEFAULT)} & {case.name for case in PROGRAMS}
 
@@ -72,7 +76,9 @@ def test_a_pattern_that_means_no_case_is_refused(patterns: str) -> None:
         select(patterns)
 
 
-@pytest.mark.parametrize("wrong", [["--repeats", "0"], ["--window", "0"], ["--mib", "1"], ["--json", "/no/such/dir/f"]])
+@pytest.mark.parametrize(
+    "wrong", [["--repeats", "0"], ["--window", "0"], ["--mib", "1"], ["--json", "/no/such/dir/f"], ["--tls"]]
+)
 def test_wrong_options_are_refused_before_anything_is_started(wrong: list[str]) -> None:
     with pytest.raises(UsageError, match=wrong[0]):
         main(wrong)
@@ -119,7 +125,7 @@ def test_a_programs_speed_is_compared_with_the_one_before_the_dump() -> None:
     assert run.lost_s == pytest.approx(5 - (40 + 270) / 100)
     assert run.mb_per_s == pytest.approx(120)
     assert run.windows_per_s[0] == pytest.approx(20) and run.windows_per_s[-1] == pytest.approx(90)
-    (entry,) = summarise([run], {}, PROGRAM_FIGURES)
+    (entry,) = summarise([run], {})
     head, _, ours, _ = rows([entry], PROGRAM_COLUMNS)
     assert ours[head.index("of before")] == "20%" and ours[head.index("MB/s")] == "120"
 
@@ -184,5 +190,69 @@ def test_both_daemons_are_measured_on_the_same_link(tmp_path: Path, capsys: pyte
     for run in measured["runs"]:
         assert run["mb_per_s"] > 0 and run["stalls"] > 0 and run["cpu_s_per_gb"] > 0
         assert run["oracle_stall_s"] > 0
+        assert run["source_cpu_s_per_gb"] > 0 and run["peak_mib"] > 1 and run["source_peak_mib"] > 1
     assert measured["plain_tcp_mb_per_s"]["1g"] > 0
     assert "1g/random-2 32 MiB" in capsys.readouterr().out
+
+
+def test_a_source_that_pushes_by_tls_is_measured_beside_stocks(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("the benchmark's testbed needs root")
+    out = tmp_path / "bench.json"
+    arguments = ["--cases", "1g/compressible-idle", "--repeats", "1", "--mib", "32", "--json", str(out)]
+    assert main([*arguments, "--push", "2", "--tls"]) == 0
+    measured = json.loads(out.read_text())
+    assert measured["failures"] == []
+    assert measured["push_streams"] == 2 and measured["tls"]
+    stock, ours = measured["runs"]
+    # Ours has two processes there: criu dump, and the page server.
+    assert ours["source_peak_mib"] > stock["source_peak_mib"] > 1
+    assert ours["finished"] and ours["requests"] < 32 * 256
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (["/usr/bin/python3", "-m", "criu_lazy_ext.cli", "page-server", "--hold"], "criu-lazy page-server"),
+        (["/usr/bin/python3", "/usr/local/bin/criu-lazy", "agent"], "criu-lazy agent"),
+        (["/usr/bin/python3", "-m", "criu_lazy_ext.cli", "standby", "lazy-pages"], "criu-lazy standby lazy-pages"),
+        (["criu", "restore", "-d"], "criu restore"),
+        (["python3"], "python3"),
+        (["/usr/bin/ssh", "dst"], "ssh"),
+    ],
+)
+def test_a_process_is_called_in_the_time_line_what_its_users_call_it(command: list[str], name: str) -> None:
+    assert command_name(command) == name
+
+
+def test_whole_migrations_are_measured_with_and_without_rounds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("the benchmark's testbed needs root")
+    out = tmp_path / "bench.json"
+    arguments = ["--cases", "migrate/hot-256m,migrate/downtime-256m", "--repeats", "1"]
+    assert main([*arguments, "--mib", "32", "--timeline", "--json", str(out)]) == 0
+    measured = json.loads(out.read_text())
+    assert measured["failures"] == []
+    runs = {(run["case"], run["way"]): run for run in measured["runs"]}
+    ways = [("migrate/downtime-256m", way) for way in ("lazy", "predump")]
+    assert list(runs) == [*ways, *(("migrate/hot-256m", way) for way in ("stock", "lazy", "predump"))]
+    for (_, way), run in runs.items():
+        assert 0 < run["freeze_s"] < run["downtime_s"] < run["total_s"]
+        assert (run["rounds"] > 0) == (way == "predump") == (run["predump_mb"] > 0)
+        assert run["changed_mb"] > 32 or way == "predump"
+        lasted = {span["name"]: span for span in run["timeline"]}
+        page_server = lasted["criu-lazy page-server"]
+        assert page_server["host"] == "src" and page_server["start_s"] < 0 < page_server["end_s"]
+        assert lasted["criu dump"]["start_s"] == 0
+        # Ours is started before the freeze, and told later what to do.
+        daemon = lasted["criu lazy-pages" if way == "stock" else "criu-lazy standby lazy-pages"]
+        assert daemon["host"] == "dst" and (daemon["start_s"] > 0) == (way == "stock")
+        assert lasted["criu restore"]["end_s"] <= run["total_s"]
+        assert lasted["[dumping]"]["end_s"] == lasted["[serving]"]["start_s"]
+    idle = runs["migrate/downtime-256m", "predump"]
+    assert idle["changed_mb"] < 4 and idle["sent_of_memory"] < 1.2
+    printed = capsys.readouterr().out
+    assert "migrate/hot-256m predump, since criu dump began:" in printed
+    assert "\nmigrate/downtime-256m " in printed

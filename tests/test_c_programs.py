@@ -8,46 +8,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from c_build import C_SRC, FLAGS, TESTS
 
-TESTS = Path(__file__).resolve().parent
-C_SRC = TESTS.parent / "c_src"
 IMAGES = TESTS / "images"
-FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-g", "-O1", "-pthread"]
-FLAGS += ["-DCL_WITH_TLS", "-DCL_WITH_LZ4"]
-LIBRARIES = ["-lgnutls", "-llz4", "-lm"]
-SANITIZERS = {"plain": [], "asan-ubsan": ["-fsanitize=address,undefined"], "tsan": ["-fsanitize=thread"]}
 MUTATIONS = "20000"
 needs_userfaultfd_events = pytest.mark.skipif(
     os.geteuid() != 0, reason="userfaultfd's fork events need root (CAP_SYS_PTRACE)"
 )
-
-
-@pytest.fixture(scope="session")
-def build(tmp_path_factory: pytest.TempPathFactory):
-    """build(name, sanitizer) -> the program tests/c/NAME.c, linked with all of c_src; built once."""
-    directory = tmp_path_factory.mktemp("c")
-    engine_objects: dict[str, list[str]] = {}
-
-    def compile_all(sanitizer: str) -> list[str]:
-        where = directory / sanitizer
-        where.mkdir()
-        sources = sorted(map(str, C_SRC.glob("*.c")))
-        subprocess.run(["gcc", *FLAGS, *SANITIZERS[sanitizer], "-c", *sources], cwd=where, check=True)
-        return sorted(map(str, where.glob("*.o")))
-
-    def build_one(name: str, sanitizer: str) -> Path:
-        if sanitizer not in engine_objects:
-            engine_objects[sanitizer] = compile_all(sanitizer)
-        program = directory / f"{name}-{sanitizer}"
-        if not program.exists():
-            directories = (TESTS / "c", TESTS.parent / "criu_lazy_ext/bench")
-            source = next(path for where in directories if (path := where / f"{name}.c").exists())
-            flags = [*FLAGS, *SANITIZERS[sanitizer], f"-I{C_SRC}"]
-            command = ["gcc", *flags, "-o", str(program), str(source), *engine_objects[sanitizer], *LIBRARIES]
-            subprocess.run(command, check=True)
-        return program
-
-    return build_one
 
 
 def run(*command: str | Path) -> None:
@@ -57,7 +24,9 @@ def run(*command: str | Path) -> None:
 
 
 @pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan"])
-@pytest.mark.parametrize("name", ["test_space", "test_flow", "test_remote", "test_readahead"])
+@pytest.mark.parametrize(
+    "name", ["test_space", "test_flow", "test_remote", "test_readahead", "test_push_sent", "test_packing"]
+)
 def test_logic_against_its_model(build, name: str, sanitizer: str) -> None:
     run(build(name, sanitizer))
 
@@ -109,7 +78,7 @@ def test_whoever_kills_the_daemon_the_tasks_wait_or_the_restore_fails(build, san
 
 @needs_userfaultfd_events
 @pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan", "tsan"])
-@pytest.mark.parametrize("connections", ["steady", "cut"])
+@pytest.mark.parametrize("connections", ["steady", "cut", "same", "lying"])
 def test_pages_are_pushed_under_a_task_that_never_holds_still(build, connections: str, sanitizer: str) -> None:
     run(build("test_push", sanitizer), connections, build("stress_task", "plain"), "1")
 
@@ -120,10 +89,55 @@ def test_whatever_clients_say_only_lazy_pages_are_served(build, seed: str, sanit
     run(build("test_push_serve", sanitizer), seed)
 
 
+@pytest.mark.parametrize("sanitizer", ["asan-ubsan", "tsan"])
+@pytest.mark.parametrize("seed", ["1", "2", "3"])
+def test_a_store_gives_back_what_it_was_given_and_refuses_the_rest(build, seed: str, sanitizer: str) -> None:
+    run(build("test_store", sanitizer), seed)
+
+
+@pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan", "tsan"])
+def test_what_a_store_has_is_not_sent_again_and_nothing_else_is_left_out(build, sanitizer: str) -> None:
+    run(build("test_precopy", sanitizer), build("precopy_task", "plain"))
+
+
+def test_a_build_without_xxhash_refuses_pre_copy_in_one_line(tmp_path: Path) -> None:
+    program = tmp_path / "refused.c"
+    program.write_text("""
+        #include <stdio.h>
+        #include "precopy.h"
+        int main(void)
+        {
+            const struct cl_precopy_config config = { .log_fd = -1, .nr_threads = 1 };
+            char error[256];
+
+            return cl_precopy_new(&config, error, sizeof(error)) ? 1 : (puts(error), 0);
+        }
+    """)
+    flags = [flag for flag in FLAGS if not flag.startswith("-DCL_WITH_")]
+    parts = ["codec", "conn", "dirty", "hashes", "log", "precopy", "push_out", "push_wire", "resident", "taskmem"]
+    parts += ["tls", "wire"]
+    command = ["gcc", *flags, f"-I{C_SRC}", "-o", str(tmp_path / "refused"), str(program)]
+    subprocess.run([*command, *(str(C_SRC / f"{part}.c") for part in parts)], check=True)
+    said = subprocess.run([tmp_path / "refused"], capture_output=True, text=True, check=True).stdout
+    assert said == "--precopy: this criu-lazy was built without xxHash (libxxhash-dev)\n"
+
+
 @needs_userfaultfd_events
 @pytest.mark.parametrize("sanitizer", ["asan-ubsan", "tsan"])
 def test_a_hostile_server_that_pushes_writes_only_what_was_asked_for(build, sanitizer: str) -> None:
     run(build("test_push", sanitizer), "hostile", "1")
+
+
+@needs_userfaultfd_events
+@pytest.mark.parametrize("sanitizer", ["asan-ubsan", "tsan"])
+def test_a_stream_lost_before_the_task_runs_costs_no_restore(build, sanitizer: str) -> None:
+    run(build("test_push", sanitizer), "early")
+
+
+@needs_userfaultfd_events
+@pytest.mark.parametrize("sanitizer", ["plain", "tsan"])
+def test_a_server_that_hangs_up_once_it_has_confirmed_the_end_is_right(build, sanitizer: str) -> None:
+    run(build("test_push", sanitizer), "hasty")
 
 
 @needs_userfaultfd_events

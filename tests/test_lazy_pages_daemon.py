@@ -12,6 +12,9 @@ from host_with_criu import IMAGES, HostWithCriu, host_with_criu
 # Tools for the scripts below, which run on the host: a directory of images and a work directory of their own.
 PRELUDE = """
 import base64, json, os, signal, socket, stat, subprocess, tempfile, time
+# A shell's background job or nohup's, as a CI may be, has these ignored, and so would criu.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 top = tempfile.TemporaryDirectory()
 images, work = f"{top.name}/images", f"{top.name}/work"
 os.mkdir(images)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,15 +19,6 @@ from criu_lazy_ext.testbed import Testbed
 
 # mprotect splits mappings without an event: stock's daemon then loses pages, and the task waits for ever.
 OPS_STOCK_CAN = "fork,mremap,munmap,dontneed"
-
-
-@pytest.fixture(scope="module", params=["4.1", "4.2"])
-def hosts(request: pytest.FixtureRequest) -> Iterator[Testbed]:
-    if os.geteuid() != 0:
-        pytest.skip("the testbed needs root")
-    series = request.param
-    with Testbed.start(criu=(series, series), name=f"memory-{series.replace('.', '')}-{os.getpid()}") as started:
-        yield started
 
 
 def migrate(

@@ -49,6 +49,7 @@ def ours(host: Host) -> list[str]:
         "criu restore",
         "lazy-pages",
         "page-server",
+        "page-store",
         "criu-lazy agent",
         "criu-lazy migrate",
         "gate.sh",
@@ -434,6 +435,20 @@ def test_migrate_itself_killed(worker: Worker, state: str) -> None:
     assert_moved(worker, Migration(testbed, BASE))
 
 
+def ask_to_abort(migration: Migration) -> Any:
+    """The operator asks the page server itself."""
+    command = ["criu-lazy", "page-server", "--control", str(migration.journal()["control"]), "--op", "abort"]
+    return migration.testbed.src.run(command, check=False)
+
+
+def test_an_operators_abort_before_the_task_runs(worker: Worker) -> None:
+    migration = held(worker.testbed, BASE + HOLD)
+    assert "is at it: stop it first" in migration.decide("--abort").stderr
+    assert worker.is_on(worker.testbed.src)
+    assert ask_to_abort(migration).returncode == 0
+    assert_stayed(worker, migration)
+
+
 def test_a_cut_link(worker: Worker) -> None:
     migration = held(worker.testbed, BASE + HOLD)
     worker.testbed.link.cut()
@@ -579,10 +594,48 @@ def test_killed_while_memory_follows_then_committed(worker: Worker) -> None:
     assert worker.answers(worker.testbed.dst) == "right\n"
 
 
-def test_daemon_killed_while_memory_follows(worker: Worker) -> None:
-    # Its userfaultfds die with the daemon, and pages that were missing read as zeroes: the restored task may crash.
+def test_an_operators_abort_is_refused_once_the_task_runs(worker: Worker) -> None:
+    migration = running(worker)
+    refused = ask_to_abort(migration)
+    assert refused.returncode == 1
+    assert "the restored task runs" in refused.stderr
+    assert "is at it: stop it first" in migration.decide("--abort", "--force").stderr
+    assert_moved(worker, migration)
+
+
+def test_its_rate_is_the_profiles_until_it_is_changed(worker: Worker) -> None:
+    migration = running(worker, BASE + "source: {rate: 1M}\n")
+    assert "pages may take 1048576 bytes per second" in migration.decide("--status").stdout
+    assert migration.decide("--rate", "0").returncode == 0
+    assert_moved(worker, migration)
+
+
+def daemons(host: Host) -> set[int]:
+    """Our daemons' own processes, not those that they forked: children of the agent."""
+    agents = ",".join(map(str, pids_of(host, "python", "criu-lazy agent")))
+    return set(map(int, host.run(["pgrep", "-P", agents, "-f", "lazy-pages"], check=False).stdout.split()))
+
+
+def test_a_daemon_killed_while_memory_follows_is_succeeded(worker: Worker) -> None:
+    dst = worker.testbed.dst
+    migration = running(worker, BASE + "source: {rate: 4M}\n")
+    killed: set[int] = set()
+    for _ in range(2):
+        (daemon,) = eventually(lambda: daemons(dst) - killed, "a daemon")
+        time.sleep(0.5)
+        dst.run(["kill", "-9", str(daemon)])
+        killed.add(daemon)
+    eventually(lambda: daemons(dst) - killed, "the last daemon")
+    assert migration.decide("--rate", "0").returncode == 0
+    assert_moved(worker, migration)
+    said = "dst: lazy-pages was killed by SIGKILL; another goes on where it was"
+    assert migration.report["warnings"] == [said, said]
+
+
+def test_a_daemon_killed_with_its_holder_is_the_end(worker: Worker) -> None:
+    # The kernel gives zeroes for missing pages then: the restored task may crash.
     migration = stopped(worker, lambda _: kill(worker.testbed.dst, "lazy-pages"), restored_lives=False)
-    assert "lazy-pages was killed by SIGKILL" in migration.report["message"]
+    assert "lazy-pages was killed by SIGKILL, and its successor ended with status 1" in migration.report["message"]
     worker.testbed.dst.run(["kill", "-9", str(worker.pid)], check=False)
     assert migration.decide("--abort", "--force").returncode == 0
     assert worker.answers(worker.testbed.src) == "right\n"

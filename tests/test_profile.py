@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from criu_lazy_ext.profile import Profile, ProfileError, load, parse
+from criu_lazy_ext.profile import Predump, Profile, ProfileError, Rounds, Size, StopWhen, load, parse
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 LEAST = "task: {pid: 7}\ndestination: {ssh: dst}\n"
@@ -36,6 +36,20 @@ def test_criu_options_are_passed_on() -> None:
     assert parse(text, "p").criu.options() == options
 
 
+@pytest.mark.parametrize(("text", "size"), [("0", 0), ("50M", 50 << 20), ("2g", 2 << 30), ("1000", 1000)])
+def test_sizes_have_units(text: str, size: int) -> None:
+    assert parse(LEAST + f"source: {{rate: {text}}}\n", "p").source.rate == size
+
+
+def test_rounds_are_off_unless_asked_for() -> None:
+    assert parse(LEAST, "p").predump is None
+    assert parse(LEAST + "predump: {}\n", "p").predump == Predump()
+    stop_when = "stop_when: {remaining: 1G, seconds: 2}"
+    text = f"predump: {{rounds: 3, {stop_when}, max_seconds: 9, bandwidth: 5M, directory: /dev/shm}}\n"
+    stop = StopWhen(Size(1 << 30), 2.0)
+    assert parse(LEAST + text, "p").predump == Predump(Rounds(3), stop, 9.0, Size(5 << 20), Path("/dev/shm"))
+
+
 def test_hooks_are_texts_or_lists() -> None:
     text = LEAST + "hooks: {after_dump: [{run: a b}, {run: [a, b], on: destination, timeout: 1.5}]}\n"
     first, second = parse(text, "p").hooks["after_dump"]
@@ -53,13 +67,25 @@ def test_hooks_are_texts_or_lists() -> None:
         (LEAST + "tsak: 1\n", "p:3:1: tsak: unknown key; did you mean 'task'?"),
         (LEAST + "zzz: 1\n", "p:3:1: zzz: unknown key; known are task, destination"),
         (LEAST + "task: {pid: 8}\n", "p:3:1: task: given twice"),
-        (LEAST + "predump: {}\n", "p:3:1: predump: pre-dump rounds are not in this version yet"),
+        (LEAST + "predump:\n", "p:3:9: predump: expected a mapping with rounds, stop_when"),
+        (LEAST + "predump: {rounds: 0}\n", "p:3:19: predump.rounds: expected auto, or a number from 1 to 1000, found"),
+        (LEAST + "predump: {rounds: most}\n", "p:3:19: predump.rounds: expected auto, or a number"),
+        (LEAST + "predump: {max_seconds: 0}\n", "p:3:24: predump.max_seconds: expected a number of seconds above 0"),
+        (LEAST + "predump: {stop_when: {remaining: x}}\n", "p:3:34: predump.stop_when.remaining: expected a number of"),
+        (LEAST + "predump: {stop_when: {downtime: 1}}\n", "p:3:23: predump.stop_when.downtime: unknown key; known are"),
+        (LEAST + "predump: {directory: here}\n", "p:3:22: predump.directory: expected an absolute path"),
+        (LEAST + "predump: {}\ndaemon: stock\n", "p:3:10: predump: needs daemon: criu-lazy and page_source"),
+        (LEAST + "page_source: stock\npredump: {}\n", "p:4:10: predump: needs daemon: criu-lazy and page_source"),
         (LEAST + "page_source: fast\n", "p:3:14: page_source: expected criu-lazy or stock, found 'fast'"),
         (LEAST + "daemon: other\n", "p:3:9: daemon: expected criu-lazy or stock, found 'other'"),
         (LEAST + "keep_files: 1\n", "p:3:13: keep_files: expected true or false, found '1'"),
         (LEAST + "timeouts: {dump: soon}\n", "p:3:18: timeouts.dump: expected a number of seconds, found 'soon'"),
         (LEAST + "timeouts: {dump: 0}\n", "p:3:18: timeouts.dump: expected a number of seconds above 0, found 0"),
         (LEAST + "source: {port: 65536}\n", "p:3:16: source.port: expected a number from 0 to 65535, found 65536"),
+        (LEAST + "source: {rate: 1T}\n", "p:3:16: source.rate: expected a number of bytes (K, M, G may follow), found"),
+        (LEAST + "source: {rate: -1}\n", "p:3:16: source.rate: expected a number of bytes"),
+        (LEAST + "source: {rate: [1]}\n", "p:3:16: source.rate: expected a number of bytes (K, M, G may follow)"),
+        (LEAST + "source: {rate: 9}\ndaemon: stock\n", "p:3:9: source.rate: needs daemon: criu-lazy and page_source"),
         (LEAST + "directories:\n  source: var\n", "p:4:11: directories.source: expected an absolute path, found 'var'"),
         (LEAST + "criu: {dump_options: -v4}\n", "p:3:22: criu.dump_options: expected a list of texts, found '-v4'"),
         (LEAST + "criu: {network_lock: pf}\n", "p:3:22: criu.network_lock: expected iptables or nftables or skip"),
@@ -89,7 +115,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load(tmp_path / "nowhere.yaml")
 
 
-KEYS = st.sampled_from(["task", "destination", "pid", "ssh", "hooks", "run", "criu", "timeouts", "source", "port", "x"])
+KEYS = st.sampled_from(["task", "destination", "pid", "ssh", "hooks", "run", "criu", "source", "predump", "rounds"])
 VALUES = st.one_of(st.integers(), st.booleans(), st.none(), st.floats(), st.text(max_size=5))
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import time
-from collections.abc import Iterator
 
 import pytest
 from lazy_source import GET, connect_inside
@@ -17,15 +15,6 @@ TASK = ("--mib", "128", "--threads", "2", "--ops", "all")
 RECONNECT = ("--reconnect-seconds", "60")
 pytestmark = pytest.mark.usefixtures("slow_link")
 KEY = "9f" * 32
-
-
-@pytest.fixture(scope="module", params=["4.1", "4.2"])
-def hosts(request: pytest.FixtureRequest) -> Iterator[Testbed]:
-    if os.geteuid() != 0:
-        pytest.skip("the testbed needs root")
-    series = request.param
-    with Testbed.start(criu=(series, series), name=f"pushed-{series.replace('.', '')}-{os.getpid()}") as started:
-        yield started
 
 
 def test_a_task_is_pushed_by_several_streams(hosts: Testbed) -> None:

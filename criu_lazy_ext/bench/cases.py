@@ -1,6 +1,7 @@
 """What the benchmark can measure.
 
-A case is a link and an access pattern, named LINK/ACCESS; or a program, named programs/PROGRAM; or startup/20g.
+A case is a link and an access pattern, named LINK/ACCESS; or a program, named programs/PROGRAM; or startup/20g; or a
+whole migration, named migrate/KIND.
 """
 
 from __future__ import annotations
@@ -28,6 +29,13 @@ class Access:
     name: str
     mode: str
     threads: int
+    compressible: bool = False  # LZ4 halves the task's memory
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Memtask's."""
+        shrinks = ("--compressible",) if self.compressible else ()
+        return ("--mode", self.mode, "--threads", str(self.threads), *shrinks)
 
     @property
     def busy_threads(self) -> int:
@@ -68,7 +76,26 @@ class StartupCase:
     name: str = "startup/20g"
 
 
-AnyCase = Case | ProgramCase | StartupCase
+@dataclass(frozen=True)
+class MigrateCase:
+    """One `criu-lazy migrate` of a memtask with these options, in each of `ways` (migrations.WAYS)."""
+
+    link: LinkSetting
+    kind: str
+    mib: int
+    options: tuple[str, ...]
+    ways: tuple[str, ...] = ("lazy", "predump")
+
+    @property
+    def name(self) -> str:
+        return f"migrate/{self.kind}"
+
+    @property
+    def is_idle(self) -> bool:
+        return "idle" in self.options
+
+
+AnyCase = Case | ProgramCase | StartupCase | MigrateCase
 
 LINKS = (
     LinkSetting("1g", 1000, 0.0, 256),
@@ -77,6 +104,7 @@ LINKS = (
     LinkSetting("1g-10ms", 1000, 10.0, 256),
     LinkSetting("unlimited", None, 0.0, 1024),
     LinkSetting("unlimited-4g", None, 0.0, 4096),
+    LinkSetting("unlimited-8g", None, 0.0, 8192),
 )
 ACCESSES = (
     Access("idle", "idle", 1),
@@ -85,10 +113,29 @@ ACCESSES = (
     Access("sequential", "sequential", 2),
     Access("strided", "strided", 2),
     Access("zipf", "zipf", 2),
+    Access("compressible-idle", "idle", 1, compressible=True),
+    Access("compressible-random-2", "random", 2, compressible=True),
 )
 PROGRAMS = tuple(ProgramCase(LINKS[1], program) for program in ("redis", "sqlite", "python", "jvm"))
 STARTUP = StartupCase(LINKS[0])
-ALL: tuple[AnyCase, ...] = (*(Case(link, access) for link in LINKS for access in ACCESSES), *PROGRAMS, STARTUP)
+IDLE = ("--mode", "idle")
+# Two threads read everywhere, and write in the first twentieth of their memory only: all of it, in each round.
+HOT = ("--mode", "random", "--threads", "2", "--write-percent", "100", "--hot-percent", "5")
+ALL_DIRTY = ("--mode", "sequential", "--threads", "2", "--write-percent", "100")
+MIGRATIONS = (
+    *(MigrateCase(LINKS[4], f"downtime-{mib}m", mib, IDLE) for mib in (256, 1024, 4096, 8192)),
+    MigrateCase(LINKS[1], "hot-256m", 256, HOT, ("stock", "lazy", "predump")),
+    MigrateCase(LINKS[1], "hot-1024m", 1024, HOT),
+    MigrateCase(LINKS[1], "hot-4096m", 4096, HOT),
+    MigrateCase(LINKS[1], "all-dirty-256m", 256, ALL_DIRTY),
+    MigrateCase(LINKS[1], "all-dirty-1024m", 1024, ALL_DIRTY),
+)
+ALL: tuple[AnyCase, ...] = (
+    *(Case(link, access) for link in LINKS for access in ACCESSES),
+    *PROGRAMS,
+    STARTUP,
+    *MIGRATIONS,
+)
 DEFAULT = "1g/idle,1g/random-2,1g-0.2ms/idle,1g-0.2ms/random-2,1g-1ms/idle,1g-1ms/random-2," + (
     "unlimited/idle,unlimited/random-2"
 )
@@ -105,6 +152,6 @@ def select(patterns: str) -> list[AnyCase]:
         if not any(fnmatch.fnmatchcase(case.name, pattern) for case in ALL):
             names = ", ".join(f"{link.name}/..." for link in LINKS)
             kinds = ", ".join(access.name for access in ACCESSES)
-            others = ", ".join([*(case.name for case in PROGRAMS), STARTUP.name])
+            others = ", ".join([*(case.name for case in ALL if not isinstance(case, Case))])
             raise UsageError(f"--cases: {pattern!r} is no case: they are {names} with {kinds}; and {others}")
     return [case for case in ALL if any(fnmatch.fnmatchcase(case.name, pattern) for pattern in wanted)]

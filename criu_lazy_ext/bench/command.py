@@ -9,14 +9,16 @@ import platform
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from criu_lazy_ext import __version__
-from criu_lazy_ext.bench import cases, table
+from criu_lazy_ext.bench import cases, table, timeline
 from criu_lazy_ext.bench.handmade import MigrationError
 from criu_lazy_ext.bench.measure import DAEMONS, Run, machine_limit, measure
+from criu_lazy_ext.bench.migrations import MigrateRun, measure_migration
 from criu_lazy_ext.bench.programs import ProgramRun, measure_program
 from criu_lazy_ext.bench.startup import Startup, measure_startup
 from criu_lazy_ext.criu_options import MAX_PUSH_STREAMS
@@ -54,6 +56,10 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--push", type=int, metavar="STREAMS", default=0, help="criu-lazy page-server pushes to ours (access cases)"
     )
+    top.add_argument("--tls", action="store_true", help="with --push: by TLS")
+    top.add_argument(
+        "--timeline", action="store_true", help="print when each state and process of a migration began and ended"
+    )
     top.add_argument("--list", action="store_true", help="print the names of all cases")
     return top
 
@@ -72,28 +78,38 @@ def main(argv: list[str]) -> int:
     window = arguments.window if arguments.window is not None else default_window
     if not 0 <= arguments.push <= MAX_PUSH_STREAMS:
         raise UsageError(f"--push must be from 1 to {MAX_PUSH_STREAMS}")
+    if arguments.tls and not arguments.push:
+        raise UsageError("--tls needs --push: a plain daemon asks criu dump itself, in plain")
     if repeats < 1 or window <= 0 or (mib is not None and mib < FEWEST_MIB):
         raise UsageError(f"--repeats must be 1 or more, --window above 0, --mib {FEWEST_MIB} or more")
     if arguments.json is not None and not arguments.json.absolute().parent.is_dir():
         raise UsageError(f"--json {arguments.json}: its directory does not exist")
     if os.geteuid() != 0:
         raise TestbedError("the benchmark runs on a testbed, and that needs root")
-    bench = Bench(chosen, repeats, mib, window, arguments.push)
+    bench = Bench(arguments, chosen, repeats, mib, window)
     with Testbed.start(criu=(arguments.criu, arguments.criu), name=f"bench-{os.getpid()}") as tb:
         criu_version = tb.dst.run(["criu", "--version"]).stdout.split("\n")[0].removeprefix("Version: ")
         bench.run(tb)
     results = bench.results(criu_version)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
-    print(report(results, arguments.markdown))
+    print(report(results, arguments.markdown, bench.migrations))
     return 1 if bench.failures else 0
 
 
 class Bench:
     """The runs of one invocation: within a repeat, link by link, case by case, stock and ours in turn."""
 
-    def __init__(self, chosen: list[cases.AnyCase], repeats: int, mib: int | None, window: float, push: int) -> None:
-        self._push = push
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        chosen: list[cases.AnyCase],
+        repeats: int,
+        mib: int | None,
+        window: float,
+    ) -> None:
+        """`options`: push, tls and timeline of the command line."""
+        self._push, self._encrypt, self._timeline = options.push, options.tls, options.timeline
         self._cases = chosen
         self._repeats = repeats
         self._mib = mib
@@ -102,6 +118,7 @@ class Bench:
         self.runs: list[Run] = []
         self.program_runs: list[ProgramRun] = []
         self.startups: list[Startup] = []
+        self.migrations: list[MigrateRun] = []
         self.plain_tcp: dict[str, list[float]] = {}
         self.limits: dict[str, list[float]] = {}
         self.failures: list[str] = []
@@ -115,10 +132,11 @@ class Bench:
                 self.plain_tcp.setdefault(link.name, []).append(rate)
                 self._say(f"{link.name}: one plain TCP stream: {rate:.1f} MB/s")
                 on_it = list(on_link)
-                if link.rate_mbit is None:
-                    self._limits(tb, link, [case.access for case in on_it if isinstance(case, cases.Case)])
+                accesses = [case.access for case in on_it if isinstance(case, cases.Case)]
+                if link.rate_mbit is None and accesses:
+                    self._limits(tb, link, accesses)
                 for case in on_it:
-                    for daemon in DAEMONS:
+                    for daemon in case.ways if isinstance(case, cases.MigrateCase) else DAEMONS:
                         self._measure(tb, case, daemon, repeat)
 
     def _limits(self, tb: Testbed, link: cases.LinkSetting, accesses: list[cases.Access]) -> None:
@@ -133,6 +151,8 @@ class Bench:
                 self._measure_access(tb, case, daemon, repeat)
             elif isinstance(case, cases.ProgramCase):
                 self._measure_program(tb, case, daemon, repeat)
+            elif isinstance(case, cases.MigrateCase):
+                self._measure_migration(tb, case, daemon, repeat)
             elif daemon == "ours":
                 self._measure_startup(tb)
         except (MigrationError, TestbedError) as error:
@@ -152,9 +172,16 @@ class Bench:
             f"{run.checked} records checked"
         )
 
+    def _measure_migration(self, tb: Testbed, case: cases.MigrateCase, way: str, repeat: int) -> None:
+        run = measure_migration(tb, case, way, repeat, self._mib or case.mib, self._timeline and repeat == 1)
+        self.migrations.append(run)
+        stopped = f"; rounds: {run.stopped}" if run.stopped else ""
+        self._say(f"{case.name} {way}: downtime {run.downtime_s * 1e3:.0f} ms, {run.total_s:.2f} s in all{stopped}")
+
     def _measure_access(self, tb: Testbed, case: cases.Case, daemon: str, repeat: int) -> None:
         rate = self.plain_tcp[case.link.name][-1]
-        run = measure(tb, case, daemon, repeat, self._mib or case.link.mib, self._window, rate, self._push)
+        mib = self._mib or case.link.mib
+        run = measure(tb, case, daemon, repeat, mib, self._window, rate, self._push, self._encrypt)
         self.runs.append(run)
         stall = "" if run.stall_s is None else f", the task stalled {run.stall_s:.2f} s"
         part = "" if run.finished else f" over the first {run.seconds:.0f} s"
@@ -169,6 +196,8 @@ class Bench:
         return {
             "criu_lazy": __version__,
             "criu": criu_version,
+            "push_streams": self._push,
+            "tls": self._encrypt,
             "kernel": platform.release(),
             "machine": platform.machine(),
             "cpus": os.cpu_count(),
@@ -178,20 +207,27 @@ class Bench:
             "limit_mb_per_s": {threads: statistics.median(rates) for threads, rates in self.limits.items()},
             "cases": table.summarise(self.runs, plain_tcp),
             "startup": table.startup_medians(self.startups),
-            "programs": table.summarise(self.program_runs, {}, table.PROGRAM_FIGURES),
-            "runs": [run.as_json() for run in self.runs] + [run.as_json() for run in self.program_runs],
+            "programs": table.summarise(self.program_runs, {}),
+            "migrations": table.migration_medians(self.migrations),
+            "runs": [run.as_json() for runs in (self.runs, self.program_runs, self.migrations) for run in runs],
             "failures": self.failures,
         }
 
 
-def report(results: dict[str, Any], markdown: bool) -> str:
-    """What is printed at the end."""
+def report(results: dict[str, Any], markdown: bool, migrations: Sequence[MigrateRun] = ()) -> str:
+    """What is printed at the end; `migrations`: those whose time lines are."""
     show = table.as_markdown if markdown else table.as_text
     lines = [show(table.rows(results["cases"])), ""] if results["cases"] else []
     if results["programs"]:
         lines += [show(table.rows(results["programs"], table.PROGRAM_COLUMNS)), ""]
+    if results["migrations"]:
+        lines += [show(table.migration_rows(results["migrations"])), ""]
+    for run in migrations:
+        if run.timeline:
+            lines += [f"{run.case} {run.way}, since criu dump began:", timeline.as_text(run.timeline), ""]
     lines.append(
         f"criu {results['criu']}, Linux {results['kernel']} {results['machine']}, {results['cpus']} CPUs; "
+        f"{_source(results)}"
         f"medians of {results['repeats']}."
     )
     plain = [f"{link} {rate:.1f}" for link, rate in results["plain_tcp_mb_per_s"].items()]
@@ -215,6 +251,12 @@ def report(results: dict[str, Any], markdown: bool) -> str:
         )
     lines += [f"FAILED: {failure}" for failure in results["failures"]]
     return "\n".join(lines)
+
+
+def _source(results: dict[str, Any]) -> str:
+    if not results["push_streams"]:
+        return ""
+    return f"pushed by {results['push_streams']} streams{', TLS' if results['tls'] else ''}; "
 
 
 def _limit_of(entry: dict[str, Any]) -> str:

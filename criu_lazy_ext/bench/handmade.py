@@ -10,6 +10,7 @@ import json
 import os
 import re
 import resource
+import secrets
 import select
 import shutil
 import subprocess
@@ -32,6 +33,7 @@ DIRECTORY = "/var/tmp/handmade"
 READY_SECONDS = 60.0
 SIMULATED = ("flow", "readahead", "schedule", "space")  # the parts of c_src that simulate.c runs
 SAMPLE_SECONDS = 0.003
+PEAK_EVERY = 16  # samples
 # The kernel counts resident pages per CPU and sums them up later; libraries' data pages come only when used.
 SETTLED_PAGES = 256
 
@@ -132,6 +134,19 @@ def start_memtask(tb: Testbed, *options: str) -> MemTask:
     return MemTask(int(started.stdout), path)
 
 
+@contextlib.contextmanager
+def migrated_memtask(tb: Testbed, *options: str) -> Iterator[MemTask]:
+    """Start memtask as start_memtask does, to be migrated and verified in the context; on an error none is left."""
+    task = start_memtask(tb, *options)
+    try:
+        yield task
+    except BaseException:
+        with contextlib.suppress(Exception):
+            task.kill(tb.src)
+            task.kill(tb.dst)
+        raise
+
+
 def kill_session(host: Host, pid: int) -> None:
     """SIGKILL a task's session in a host, if it is there."""
     host.run(["pkill", "-KILL", "-s", str(pid)], check=False)
@@ -160,7 +175,10 @@ class Migration:
     exit_seconds: float = 0.0  # resumed until the daemon had ended (which says that the source may go)
     transfer_bytes: int = 0  # that the task's resident memory grew by in that time
     finished: bool = True  # False: the window ended before the last page
-    cpu_seconds: float = 0.0  # the daemon's, user and system, from its start to its end, or to the window's
+    cpu_seconds: float = 0.0  # the daemon's, user and system, from the resume to its end, or to the window's
+    source_cpu_seconds: float = 0.0  # the same of criu dump, and of our page server
+    peak_bytes: int = 0  # the most memory that the daemon had resident (shared memory with it)
+    source_peak_bytes: int = 0  # criu dump's most, and our page server's
     engine: dict[str, Any] = dataclasses.field(default_factory=dict)  # our daemon's last --stats-fd line
     window_status: dict[str, Any] = dataclasses.field(default_factory=dict)  # memtask's state then
 
@@ -168,6 +186,10 @@ class Migration:
     def rate(self) -> float:
         """Bytes per second from resume until the last page, or over the window."""
         return self.transfer_bytes / self.transfer_seconds if self.transfer_seconds > 0 else 0.0
+
+    def per_gb(self, seconds: float) -> float | None:
+        """Seconds of CPU time for each GB of memory transferred."""
+        return seconds / (self.transfer_bytes / 1e9) if self.transfer_bytes else None
 
 
 def lazy_migrate_by_hand(
@@ -184,6 +206,7 @@ def lazy_migrate_by_hand(
     timeout: float = 300,
     log_level: int = 2,
     push_streams: int = 0,
+    encrypt: bool = False,
 ) -> Migration:
     """Move `task` (a MemTask, or the pid of any session leader) from tb.src to tb.dst; returns after the last page.
 
@@ -192,7 +215,8 @@ def lazy_migrate_by_hand(
     as the restored task runs. Raises MigrationError, with the end of the log of what failed; nothing of the migration
     runs on then, and the restored task is gone (the source task may live).
 
-    `push_streams`, with our daemon: criu-lazy page-server stands before the dump and pushes by so many connections.
+    `push_streams`, with our daemon: criu-lazy page-server stands before the dump and pushes by so many connections;
+    `encrypt`: by TLS.
     """
     pid = task if isinstance(task, int) else task.pid
     images = f"{DIRECTORY}/images"
@@ -205,7 +229,7 @@ def lazy_migrate_by_hand(
         began = time.monotonic()
         dump = ["criu", "dump", "--lazy-pages", "-o", "dump.log", verbosity, "-t", str(pid), "-D", images]
         dump += ["--address", tb.src.address, "--port", str(PORT), *dump_options]
-        source = stack.enter_context(_started(tb.src, dump, f"{images}/dump.log"))
+        sources = [stack.enter_context(_started(tb.src, dump, f"{images}/dump.log"))]
         result.dump_seconds = time.monotonic() - began
         full_pages = _resident_pages(tb.src, pid) or 0
         _check_lazy(tb.src, images, full_pages)
@@ -219,9 +243,14 @@ def lazy_migrate_by_hand(
         if push_streams:
             port = PUSH_PORT
             push = ["criu-lazy", "page-server", "--upstream", f"{tb.src.address}:{PORT}", "--address", tb.src.address]
+            if encrypt:
+                key = _new_key(tb)
+                push += ["--tls-psk", key]
             push += ["--port", str(port), "--tree", str(pid), "--images", images, "-o", f"{images}/page-server.log"]
-            pusher = stack.enter_context(_started(tb.src, push, f"{images}/page-server.log"))
+            sources.append(stack.enter_context(_started(tb.src, push, f"{images}/page-server.log")))
             serve += [f"--push={push_streams}"]
+            if encrypt:
+                serve += ["--tls-psk", key]
         serve += ["--address", tb.src.address, "--port", str(port), *daemon_options]
         stats = _StatsReader() if tuple(daemon[:2]) == OURS else None
         if stats is not None:
@@ -248,9 +277,13 @@ def lazy_migrate_by_hand(
         if on_resume is not None:
             on_resume()
         curve = _ResidentCurve(tb.dst, pid, full_pages)
-        children_before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        while not _ends(server, SAMPLE_SECONDS):
+        # What starting an interpreter, loading images and dumping takes is no cost of the transfer.
+        cost, source_cost = _Cost([server]), _Cost(sources)
+        while not cost.ends(server, SAMPLE_SECONDS):
             curve.sample()
+            if curve.samples % PEAK_EVERY == 0:
+                cost.sample_peaks()
+                source_cost.sample_peaks()
             elapsed = time.monotonic() - resumed
             if elapsed > timeout:
                 raise MigrationError(f"not all pages came in {timeout:g} s: {_tail(tb.dst, log)}")
@@ -258,23 +291,27 @@ def lazy_migrate_by_hand(
                 assert isinstance(task, MemTask)
                 result.finished = False
                 result.transfer_seconds, result.transfer_bytes = elapsed, curve.grown_bytes()
-                result.cpu_seconds = _cpu_seconds(server)
+                result.cpu_seconds, result.source_cpu_seconds = cost.so_far(), source_cost.so_far()
                 result.window_status = task.status(tb.dst)
                 task.toggle(tb.dst)
         result.exit_seconds = time.monotonic() - resumed
-        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        source_cost.sample_peaks()
         curve.sample()
         if server.returncode != 0:
             raise MigrationError(f"{' '.join(daemon)} ended with status {server.returncode}: {_tail(tb.dst, log)}")
         if result.finished:
             result.transfer_seconds, result.transfer_bytes = curve.last_page_at() - resumed, curve.grown_bytes()
-            result.cpu_seconds = _cpu_of(children) - _cpu_of(children_before)
-        if source.wait(60) != 0:
-            log = f"{images}/dump.log"
-            raise MigrationError(f"criu dump ended with status {source.returncode}: {_tail(tb.src, log)}")
-        kill_if_failed.pop_all()
-        if push_streams and pusher.wait(60) != 0:
-            raise MigrationError(f"criu-lazy page-server ended with status {pusher.returncode}")
+            result.cpu_seconds = cost.spent
+        for source, name in zip(sources, ("criu dump", "criu-lazy page-server"), strict=False):
+            if not source_cost.ends(source, 60):
+                raise MigrationError(f"{name} didn't end")
+            if source.returncode != 0:
+                log = f"{images}/{'dump' if source is sources[0] else 'page-server'}.log"
+                raise MigrationError(f"{name} ended with status {source.returncode}: {_tail(tb.src, log)}")
+            kill_if_failed.pop_all()  # from criu dump's end on the restored task is the only one
+        if result.finished:
+            result.source_cpu_seconds = source_cost.spent
+        result.peak_bytes, result.source_peak_bytes = cost.peak_bytes(), source_cost.peak_bytes()
         if stats is not None:
             result.engine = stats.last()
     return result
@@ -319,22 +356,59 @@ def _copy_images(tb: Testbed, images: str) -> None:
             shutil.copyfile(image, target / image.name)
 
 
-def _ends(process: subprocess.Popen[Any], seconds: float) -> bool:
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
+class _Cost:
+    """What the processes of one end take from now on."""
 
+    def __init__(self, processes: Sequence[HostProcess]) -> None:
+        self._peaks = dict.fromkeys(processes, 0)
+        self._began = {process: _cpu_seconds(process) for process in processes}
+        self.spent = 0.0  # user and system seconds of those that have ended
+        self.sample_peaks()
 
-def _cpu_of(usage: resource.struct_rusage) -> float:
-    return usage.ru_utime + usage.ru_stime
+    def so_far(self) -> float:
+        """User and system seconds of them all, while none has ended."""
+        return sum(_cpu_seconds(process) - began for process, began in self._began.items())
+
+    def ends(self, process: HostProcess, seconds: float) -> bool:
+        """Wait that long for the end of one. No other child may be waited for meanwhile."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        self.spent += took - self._began[process]
+        return True
+
+    def sample_peaks(self) -> None:
+        """Note how much memory they had at the most; nothing tells once they have ended."""
+        for process, most in self._peaks.items():
+            with contextlib.suppress(OSError):
+                status = Path(f"/proc/{process.inner_pid()}/status").read_text()
+                found = re.search(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)
+                self._peaks[process] = max(most, int(found[1]) * 1024 if found else 0)
+
+    def peak_bytes(self) -> int:
+        """The most of each, summed."""
+        return sum(self._peaks.values())
 
 
 def _cpu_seconds(process: HostProcess) -> float:
-    """User and system time of a process that runs."""
-    fields = Path(f"/proc/{process.inner_pid()}/stat").read_text().rpartition(")")[2].split()
+    """User and system time of a process that runs. Raises MigrationError if it doesn't."""
+    try:
+        fields = Path(f"/proc/{process.inner_pid()}/stat").read_text().rpartition(")")[2].split()
+    except OSError as error:
+        raise MigrationError("the daemon or its source ended before it could be measured") from error
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _new_key(tb: Testbed) -> str:
+    """The path, on both hosts, of a new key for TLS between page server and daemon."""
+    path, key = f"{DIRECTORY}/key", f"{secrets.token_hex(32)}\n"
+    for host in (tb.src, tb.dst):
+        host.write(path, key, mode=0o600)
+    return path
 
 
 def _tail(host: Host, path: str) -> str:
@@ -361,6 +435,10 @@ class _ResidentCurve:
         self.sample()
         if not self._samples:
             raise MigrationError(f"the restored task {pid} ended at once")
+
+    @property
+    def samples(self) -> int:
+        return len(self._samples)
 
     def sample(self) -> None:
         """Note how much there is now."""

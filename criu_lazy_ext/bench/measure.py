@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import time
@@ -17,7 +16,7 @@ from criu_lazy_ext.bench.handmade import (
     install,
     install_simulator,
     lazy_migrate_by_hand,
-    start_memtask,
+    migrated_memtask,
 )
 from criu_lazy_ext.testbed import Testbed
 
@@ -48,6 +47,9 @@ class Run:
     stall_max_ms: float | None
     touch_mb_per_s: float | None  # pages the task touched for the first time, until it had touched its last one
     cpu_s_per_gb: float | None  # of the daemon
+    source_cpu_s_per_gb: float | None  # of criu dump, and of our page server
+    peak_mib: float  # that the daemon had resident
+    source_peak_mib: float  # criu dump's and our page server's, summed
     requests: int | None  # that the daemon sent (ours tells)
     dump_s: float
     restore_s: float
@@ -65,14 +67,14 @@ def measure(
     window_seconds: float,
     plain_tcp_mb_per_s: float,
     push_streams: int = 0,
+    encrypt: bool = False,
 ) -> Run:
-    """Migrate once and check every byte; `push_streams`: ours is pushed to by so many connections.
+    """Migrate once and check every byte; `push_streams`: ours is pushed to by so many connections; `encrypt`: by TLS.
 
     Raises MigrationError; no task is left then.
     """
     access = case.access
-    task = start_memtask(tb, "--mib", str(mib), "--mode", access.mode, "--threads", str(access.threads))
-    try:
+    with migrated_memtask(tb, "--mib", str(mib), *access.options) as task:
         time.sleep(WARM_UP_SECONDS)
         step_ns = _step_ns(task.status(tb.src)) if access.mode != "idle" else None
         done = lazy_migrate_by_hand(
@@ -83,21 +85,20 @@ def measure(
             before_restore=lambda: warm_memory(tb, mib) if case.link.rate_mbit is None else None,
             timeout=180,
             push_streams=push_streams if daemon == "ours" else 0,
+            encrypt=encrypt,
         )
         state = done.window_status or task.status(tb.dst)
         task.verify(tb.dst)
-    except BaseException:
-        with contextlib.suppress(Exception):
-            task.kill(tb.src)
-            task.kill(tb.dst)
-        raise
     if access.mode != "idle" and state["epoch"] < 2:
         raise MigrationError("memtask's threads did not notice that they were restored: no figures")
     stalled = access.mode != "idle" and state["stalls"] > 0
     touching_s = (state["last_first_touch_us"] - state["start_us"]) / 1e6
     touched = touching_s > 0 and access.mode != "idle"
     stall_s = state["stall_sum_us"] / 1e6 if access.mode != "idle" else None
-    oracle_s = None if step_ns is None else oracle_stall(tb, case, mib, step_ns, plain_tcp_mb_per_s)
+    # The oracle knows of pages as they are, not of packed ones.
+    oracle_s = None
+    if step_ns is not None and not access.compressible:
+        oracle_s = oracle_stall(tb, case, mib, step_ns, plain_tcp_mb_per_s)
     return Run(
         case=case.name,
         daemon=daemon,
@@ -115,7 +116,10 @@ def measure(
         stall_p99_ms=state["stall_p99_us"] / 1e3 if stalled else None,
         stall_max_ms=state["stall_max_us"] / 1e3 if stalled else None,
         touch_mb_per_s=state["first_touches"] * 4096 / 1e6 / touching_s if touched else None,
-        cpu_s_per_gb=done.cpu_seconds / (done.transfer_bytes / 1e9) if done.transfer_bytes else None,
+        cpu_s_per_gb=done.per_gb(done.cpu_seconds),
+        source_cpu_s_per_gb=done.per_gb(done.source_cpu_seconds),
+        peak_mib=done.peak_bytes / 2**20,
+        source_peak_mib=done.source_peak_bytes / 2**20,
         requests=done.engine.get("requests"),
         dump_s=done.dump_seconds,
         restore_s=done.restore_seconds,

@@ -16,7 +16,8 @@
  * access patterns over one plain area; `idle` touches nothing. --write-percent: how many steps rewrite their page
  * (verify: 30, others: 0).
  *
- * Stalls. Each step of a thread is timed; one of STALL_MIN_NS or more in which the thread slept is a stall: the
+ * Stalls. Each step of a thread is timed (of the patterns, each of its parts that touches one page of data or tables);
+ * one of STALL_MIN_NS or more in which the thread slept is a stall: the
  * patterns never sleep but in a page fault (verify with --ops also waits for locks), and being preempted does
  * not count. A restored thread sees its CPU clock jump back: then its counters start anew, so that they tell of
  * the time since the restore.
@@ -55,7 +56,8 @@
 #define STACK_PAGES 64UL
 #define HEAP_PAGES 512UL
 #define MAX_OP_PAGES 512UL
-#define BUCKETS 112 /* four to an octave: bucket i holds stalls below 2^(i/4) us */
+#define OCTAVE_BUCKETS 16
+#define BUCKETS (28 * OCTAVE_BUCKETS) /* bucket i holds stalls below 2^(i/16) us */
 #define STALL_MIN_NS 5000
 #define STEPS_PER_CLOCK_CHECK 4096
 #define STEPS_PER_OP 256
@@ -109,7 +111,7 @@ struct task {
 	enum mode mode;
 	size_t nr_pages, stride;
 	size_t distinct_words; /* of a page; from there on one word repeats */
-	unsigned int nr_threads, write_percent;
+	unsigned int nr_threads, write_percent, hot_percent; /* hot: of each thread's pages, the only ones it writes */
 	bool op_enabled[NR_OPS];
 	bool hold;
 	uint64_t seed;
@@ -237,7 +239,7 @@ static uint64_t unix_us(void)
 static unsigned int stall_bucket(uint64_t ns)
 {
 	double us = (double)ns / 1000.0;
-	int bucket = (int)(4.0 * log2(us)) + 1;
+	int bucket = (int)floor(OCTAVE_BUCKETS * log2(us)) + 1;
 	return bucket < 0 ? 0 : bucket >= BUCKETS ? BUCKETS - 1 : (unsigned int)bucket;
 }
 
@@ -279,14 +281,19 @@ static void slow_step(struct worker *w, uint64_t ns)
 	w->c.stall_hist[stall_bucket(ns)]++;
 }
 
-/* Account for the step that began at `start`; returns the time, which is the start of the next one. */
-static int64_t end_step(struct worker *w, int64_t start)
+/* Account for the part of a step that began at `start`; returns the time, which is the start of the next one. */
+static int64_t end_part(struct worker *w, int64_t start)
 {
 	int64_t end = now_ns(CLOCK_MONOTONIC);
-	w->c.steps++;
 	if (end - start >= STALL_MIN_NS)
 		slow_step(w, (uint64_t)(end - start));
-	else if (w->c.steps % STEPS_PER_CLOCK_CHECK == 0)
+	return end;
+}
+
+static int64_t end_step(struct worker *w, int64_t start)
+{
+	int64_t end = end_part(w, start);
+	if (++w->c.steps % STEPS_PER_CLOCK_CHECK == 0)
 		notice_restore(w);
 	return end;
 }
@@ -568,15 +575,22 @@ static size_t next_page(struct worker *w, bool *whole)
 	}
 }
 
-static void access_step(struct worker *w)
+/* From `start` on; returns when its last part began: each may wait for one page. */
+static int64_t access_step(struct worker *w, int64_t start)
 {
 	struct task *t = w->task;
 	bool whole;
 	size_t page = next_page(w, &whole);
+	/* The tables' pages are missing after a restore, too. */
+	(void)*(volatile uint64_t *)&t->state[page];
+	start = end_part(w, start);
+	(void)atomic_load_explicit(&t->touched_in[page], memory_order_relaxed);
+	start = end_part(w, start);
 	uint8_t *addr = t->workers[0].extents[0].addr + page * PAGE;
 	/* Only its owner writes a page; with writers about, only its owner can tell what it should hold. */
 	bool mine = page >= w->first_page && page < w->first_page + w->nr_pages;
-	if (mine && next_random(&w->rng) % 100 < t->write_percent) {
+	bool hot = (page - w->first_page) * 100 < w->nr_pages * t->hot_percent;
+	if (mine && hot && next_random(&w->rng) % 100 < t->write_percent) {
 		write_page(t, addr, page);
 		w->c.written_pages++;
 	} else if (mine || t->write_percent == 0) {
@@ -587,6 +601,7 @@ static void access_step(struct worker *w)
 		(void)*(volatile uint64_t *)(void *)addr;
 	}
 	touched(w, page);
+	return start;
 }
 
 /* --- threads -------------------------------------------------------------------------------------------------- */
@@ -625,7 +640,7 @@ static void *work(void *arg)
 		if (t->mode == MODE_VERIFY)
 			verify_step(w);
 		else
-			access_step(w);
+			start = access_step(w, start);
 		start = end_step(w, start);
 	}
 	/* The stack area must outlive the pattern: the final check reads it. */
@@ -729,7 +744,7 @@ static double quantile_us(const struct counters *c, double q)
 	for (int i = 0; i < BUCKETS; i++) {
 		below += c->stall_hist[i];
 		if (c->stalls > 0 && (double)below >= q * (double)c->stalls)
-			return fmin(exp2((double)i / 4.0), (double)c->stall_max_ns / 1e3);
+			return fmin(exp2((double)i / OCTAVE_BUCKETS), (double)c->stall_max_ns / 1e3);
 	}
 	return 0;
 }
@@ -813,6 +828,7 @@ static int usage(const char *problem)
 		"memtask: %s\n"
 		"usage: memtask --mib N --status FILE [--threads 1-%d]\n"
 		"               [--mode verify|random|sequential|strided|zipf|idle] [--write-percent 0-100]\n"
+		"               [--hot-percent 0-100]\n"
 		"               [--ops all|none|fork,mremap,munmap,dontneed,mprotect] [--stride PAGES] [--seed N] [--hold]\n",
 		problem, MAX_THREADS);
 	return 2;
@@ -860,6 +876,7 @@ static const char *parse(struct task *t, int argc, char **argv)
 		{"ops", required_argument, NULL, 'o'},	   {"stride", required_argument, NULL, 'r'},
 		{"seed", required_argument, NULL, 's'},	   {"status", required_argument, NULL, 'f'},
 		{"hold", no_argument, NULL, 'h'},	   {"compressible", no_argument, NULL, 'c'},
+		{"hot-percent", required_argument, NULL, 'H'},
 		{NULL, 0, NULL, 0}};
 	uint64_t n;
 	int c, name;
@@ -884,6 +901,11 @@ static const char *parse(struct task *t, int argc, char **argv)
 			if (!parse_number(optarg, 0, 100, &n))
 				return "--write-percent is out of range";
 			t->write_percent = (unsigned int)n;
+			break;
+		case 'H':
+			if (!parse_number(optarg, 0, 100, &n))
+				return "--hot-percent is out of range";
+			t->hot_percent = (unsigned int)n;
 			break;
 		case 'o':
 			if (!parse_ops(optarg, t->op_enabled))
@@ -1019,7 +1041,7 @@ static int run(struct task *t, int ready_fd)
 
 int main(int argc, char **argv)
 {
-	static struct task task = {.nr_threads = 4, .write_percent = UNSET, .stride = 16, .seed = 1,
+	static struct task task = {.nr_threads = 4, .write_percent = UNSET, .hot_percent = 100, .stride = 16, .seed = 1,
 				   .distinct_words = PAGE / sizeof(uint64_t),
 				   .error_lock = PTHREAD_MUTEX_INITIALIZER};
 	const char *problem = parse(&task, argc, argv);

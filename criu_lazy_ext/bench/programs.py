@@ -55,6 +55,7 @@ class ProgramRun:
     lost_s: float  # so many seconds of work were lost from the resume until AFTER_SECONDS after the daemon's end
     back_s: float | None  # from resume until it works at BACK_SHARE again; None: not that soon
     cpu_s_per_gb: float | None
+    source_cpu_s_per_gb: float | None
     requests: int | None
     dump_s: float
     restore_s: float
@@ -250,7 +251,8 @@ def figures(
         during_share=during / before,
         lost_s=(ended - resumed) - (timeline.operations(ended) - timeline.operations(resumed)) / before,
         back_s=None if back_at is None else back_at - resumed,
-        cpu_s_per_gb=done.cpu_seconds / (done.transfer_bytes / 1e9) if done.transfer_bytes else None,
+        cpu_s_per_gb=done.per_gb(done.cpu_seconds),
+        source_cpu_s_per_gb=done.per_gb(done.source_cpu_seconds),
         requests=done.engine.get("requests"),
         dump_s=done.dump_seconds,
         restore_s=done.restore_seconds,

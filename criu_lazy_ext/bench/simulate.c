@@ -355,14 +355,15 @@ static bool pick_background(struct simulation *sim, uint64_t max_pages, struct c
 static void ask_pipelined(struct simulation *sim)
 {
 	struct cl_pick pick;
+	uint64_t bytes;
 
 	while (cl_schedule_demand(&sim->schedule, CL_REMOTE, &pick)) {
 		ask_pick(sim, &pick);
 		sim->cursor = (pick.index + 1) % sim->setting->nr_pages;
 	}
-	while (sim->flow.in_flight < cl_flow_window(&sim->flow, now_us(sim))) {
+	while ((bytes = cl_flow_allowance(&sim->flow, now_us(sim)))) {
 		sim->schedule.rate = sim->flow.starting ? 0 : sim->flow.rate;
-		if (!pick_background(sim, cl_flow_request_bytes(&sim->flow, now_us(sim)) / CL_PAGE_SIZE, &pick)) {
+		if (!pick_background(sim, bytes / CL_PAGE_SIZE, &pick)) {
 			cl_flow_starved(&sim->flow);
 			return;
 		}

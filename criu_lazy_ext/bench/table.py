@@ -4,44 +4,19 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from criu_lazy_ext.bench.measure import Run
+from criu_lazy_ext.bench.migrations import MigrateRun
 from criu_lazy_ext.bench.programs import ProgramRun
 from criu_lazy_ext.bench.startup import Startup
 
-FIGURES = (
-    "seconds",
-    "exit_s",
-    "mb_per_s",
-    "stalls",
-    "stall_s",
-    "oracle_stall_s",
-    "stall_of_oracle",
-    "stall_p50_ms",
-    "stall_p99_ms",
-    "stall_max_ms",
-    "touch_mb_per_s",
-    "cpu_s_per_gb",
-    "requests",
-    "dump_s",
-    "restore_s",
-)
-PROGRAM_FIGURES = (
-    "seconds",
-    "exit_s",
-    "mb_per_s",
-    "before_per_s",
-    "during_per_s",
-    "during_share",
-    "lost_s",
-    "back_s",
-    "cpu_s_per_gb",
-    "requests",
-    "dump_s",
-    "restore_s",
-)
+AnyRun = Run | ProgramRun | MigrateRun
+
+# What of a run tells which one it is, or is no figure.
+WHICH = {"case", "daemon", "way", "repeat", "mib"}
+NO_FIGURES = WHICH | {"finished", "checked", "windows_per_s", "stopped", "phases_s", "timeline"}
 
 
 @dataclass(frozen=True)
@@ -67,6 +42,9 @@ COLUMNS = (
     Column("p99 ms", "stall_p99_ms", _digits),
     Column("max ms", "stall_max_ms", _digits),
     Column("CPU s/GB", "cpu_s_per_gb", _digits),
+    Column("source's", "source_cpu_s_per_gb", _digits),
+    Column("peak MiB", "peak_mib", lambda mib: f"{mib:.0f}"),
+    Column("source's", "source_peak_mib", lambda mib: f"{mib:.0f}"),
     Column("requests", "requests", lambda count: f"{count:.0f}"),
     Column("restore s", "restore_s", _digits),
     Column("end s", "exit_s", _digits),
@@ -80,17 +58,31 @@ PROGRAM_COLUMNS = (
     Column("lost s", "lost_s", _digits),
     Column("back s", "back_s", _digits),
     Column("CPU s/GB", "cpu_s_per_gb", _digits),
+    Column("source's", "source_cpu_s_per_gb", _digits),
     Column("restore s", "restore_s", _digits),
     Column("end s", "exit_s", _digits),
 )
 
+MIGRATION_COLUMNS = (
+    Column("total s", "total_s", _digits),
+    Column("downtime ms", "downtime_s", lambda seconds: f"{seconds * 1e3:.0f}"),
+    Column("criu dump ms", "freeze_s", lambda seconds: f"{seconds * 1e3:.0f}"),
+    Column("ours ms", "ours_s", lambda seconds: f"{seconds * 1e3:.0f}"),
+    Column("rounds", "rounds", lambda count: f"{count:.0f}"),
+    Column("before MB", "predump_mb", lambda mb: f"{mb:.0f}"),
+    Column("after MB", "after_mb", _digits),
+    Column("changed MB", "changed_mb", _digits),
+    Column("after/changed", "after_of_changed", lambda share: f"{share:.3f}"),
+    Column("sent/memory", "sent_of_memory", lambda share: f"{share:.3f}"),
+    Column("last page s", "transfer_s", _digits),
+    Column("back s", "back_s", _digits),
+)
 
-def summarise(
-    runs: Sequence[Run | ProgramRun], plain_tcp: dict[str, float], figures: Sequence[str] = FIGURES
-) -> list[dict[str, Any]]:
+
+def summarise(runs: Sequence[Run | ProgramRun], plain_tcp: dict[str, float]) -> list[dict[str, Any]]:
     """One entry a case: {"case", "mib", "stock": figures, "ours": figures, "ratio": figures}.
 
-    Figures (those named) are medians over the repeats, with "finished" (all of them did) and "of_plain_tcp", for
+    Figures are medians over the repeats, with "finished" (all of them did) and "of_plain_tcp", for
     which `plain_tcp` gives MB/s by link name. Ratios are ours/stock. A daemon without a run has no figures.
     """
     cases = []
@@ -99,24 +91,48 @@ def summarise(
         for daemon in ("stock", "ours"):
             own = [run for run in runs if run.case == name and run.daemon == daemon]
             entry["mib"] = next((run.mib for run in own), entry.get("mib"))
-            entry[daemon] = _medians(own, plain_tcp.get(name.partition("/")[0]), figures)
+            entry[daemon] = _medians(own, plain_tcp.get(name.partition("/")[0]))
         stock, ours = entry["stock"], entry["ours"]
         entry["ratio"] = {
-            key: ours[key] / stock[key] for key in figures if ours.get(key) is not None and stock.get(key)
+            key: ours[key] / stock[key] for key in _figures(runs) if ours.get(key) is not None and stock.get(key)
         }
         cases.append(entry)
     return cases
 
 
-def _medians(runs: Sequence[Run | ProgramRun], plain_tcp: float | None, figures: Sequence[str]) -> dict[str, Any]:
+def _medians(runs: Sequence[Run | ProgramRun], plain_tcp: float | None) -> dict[str, Any]:
     if not runs:
         return {}
-    medians: dict[str, Any] = {"runs": len(runs), "finished": all(run.finished for run in runs)}
-    for key in figures:
-        values = [getattr(run, key) for run in runs if getattr(run, key) is not None]
-        medians[key] = statistics.median(values) if values else None
+    medians = {"runs": len(runs), "finished": all(run.finished for run in runs), **_median_figures(runs)}
     medians["of_plain_tcp"] = medians["mb_per_s"] / plain_tcp if plain_tcp else None
     return medians
+
+
+def migration_medians(runs: Sequence[MigrateRun]) -> list[dict[str, Any]]:
+    """One entry a case and way: {"case", "way", "mib", "runs", ...}, with the medians of figures."""
+    entries = []
+    for case, way in dict.fromkeys((run.case, run.way) for run in runs):
+        own = [run for run in runs if (run.case, run.way) == (case, way)]
+        entries.append({"case": case, "way": way, "mib": own[0].mib, "runs": len(own), **_median_figures(own)})
+    return entries
+
+
+def _figures(runs: Sequence[AnyRun]) -> list[str]:
+    return [field.name for field in fields(runs[0]) if field.name not in NO_FIGURES]
+
+
+def _median_figures(runs: Sequence[AnyRun]) -> dict[str, Any]:
+    values = {key: [value for run in runs if (value := getattr(run, key)) is not None] for key in _figures(runs)}
+    return {key: statistics.median(found) if found else None for key, found in values.items()}
+
+
+def migration_rows(entries: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """The cells of migration_medians, the head first."""
+    table = [["case", "way", *(column.title for column in MIGRATION_COLUMNS)]]
+    for entry in entries:
+        name = "" if entry["case"] in {row[0] for row in table} else entry["case"]
+        table.append([name, entry["way"], *(_cell(column, entry[column.key]) for column in MIGRATION_COLUMNS)])
+    return table
 
 
 def rows(cases: Sequence[dict[str, Any]], columns: Sequence[Column] = COLUMNS) -> list[list[str]]:

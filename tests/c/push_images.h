@@ -13,16 +13,13 @@
 #include "check.h"
 #include "wire.h"
 
-/* A pagemap of criu 4.2's in `directory`, made from a mkdtemp() template: of every 8 pages the first 7 are lazy. */
-static inline int make_images(char *directory, int pid, uint64_t base, uint64_t nr_pages)
+/* A pagemap of criu 4.2's in directory `fd`: of every 8 pages the first 7 are lazy. */
+static inline void make_pagemap(int fd, int pid, uint64_t base, uint64_t nr_pages)
 {
 	static const uint8_t head[] = { 0x19, 0x43, 0x56, 0x54, 0x25, 0x40, 0x08, 0x56, 2, 0, 0, 0, 1 << 3, 1 };
 	char name[32];
 	FILE *file;
-	int fd;
 
-	CHECK(mkdtemp(directory));
-	fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	snprintf(name, sizeof(name), "pagemap-%d.img", pid);
 	file = fdopen(openat(fd, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600), "wb");
 	CHECK(file && fwrite(head, sizeof(head), 1, file) == 1);
@@ -36,6 +33,16 @@ static inline int make_images(char *directory, int pid, uint64_t base, uint64_t 
 		CHECK(fwrite(&size, 4, 1, file) == 1 && fwrite(body, size, 1, file) == 1);
 	}
 	CHECK(fclose(file) == 0);
+}
+
+/* The same in `directory`, made from a mkdtemp() template. */
+static inline int make_images(char *directory, int pid, uint64_t base, uint64_t nr_pages)
+{
+	int fd;
+
+	CHECK(mkdtemp(directory));
+	fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	make_pagemap(fd, pid, base, nr_pages);
 	return fd;
 }
 

@@ -3,6 +3,10 @@
  * The engine as client of a page server that pushes (one of its own, below), over TCP.
  *   steady TASK SEED   under stress_task, which never holds still: every word that it reads is right
  *   cut TASK SEED      the same, and all connections are cut again and again
+ *   same TASK SEED     the same without cuts; two pages of three came before, and lie in a store
+ *   lying TASK SEED    the same, and once the server takes a page for stored that isn't
+ *   early              before the restore is done the first session loses a stream: another one is opened
+ *   hasty              the server hangs up as soon as it has confirmed the end, and nobody calls again
  *   refused            messages that are not right in one thing each: the client sees it, and ends
  *   hostile SEED       a server that sends damaged messages: nothing is installed where nothing was asked for
  */
@@ -23,9 +27,11 @@
 #include "criu_lazy.h"
 #include "push_images.h"
 #include "push_wire.h"
+#include "store.h"
 #include "stress.h"
 
-enum { STREAMS = 2, PUSH_PAGES = 8, PAGE_US = 300, CUT_PAGES = 500, TOKEN_START = 0x5a };
+enum { STREAMS = 2, PUSH_PAGES = 8, PAGE_US = 300, CUT_PAGES = 500, TOKEN_START = 0x5a, STORE_TOKEN = 0x77,
+       LIE_AFTER = 300 };
 
 /* ---- the page server ---- */
 
@@ -33,9 +39,10 @@ struct server {
 	int listener;
 	uint64_t base;           /* of the task's memory */
 	uint64_t random;
-	bool cuts, hostile;
+	bool cuts, hostile, hasty;
 	const struct cl_push_header *wrong; /* all that it says */
 	bool wrong_on_demand;
+	unsigned int also_before; /* that many ALSO of two pages, which are right, come before */
 	char error[256];         /* the client's last word */
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
@@ -46,6 +53,10 @@ struct server {
 	bool told, done;
 	uint64_t next;           /* page to push */
 	uint64_t until_cut;      /* pages */
+	bool stores, lies;       /* the client has a store; the server will say once what isn't so of it */
+	bool told_store;         /* in this session */
+	bool lied;
+	bool drops_a_stream;     /* of the first session */
 	uint64_t sessions, pushed, asked;
 };
 
@@ -57,6 +68,22 @@ static bool read_fully(int fd, void *data, size_t size)
 static bool send_fully(int fd, const void *data, size_t size)
 {
 	return send(fd, data, size, MSG_NOSIGNAL) == (ssize_t)size;
+}
+
+static bool is_stored(uint64_t page)
+{
+	return is_lazy(page) && page % 3;
+}
+
+static bool send_same(const struct server *server, int fd, uint64_t page)
+{
+	struct cl_push_header header = {
+		.type = CL_PUSH_SAME, .nr_pages = 1, .vaddr = server->base + page * CL_PAGE_SIZE, .dst_id = PID
+	};
+	uint8_t out[CL_PUSH_HEADER_BYTES];
+
+	cl_push_pack(&header, out);
+	return send_fully(fd, out, sizeof(out));
 }
 
 static bool send_pages(const struct server *server, int fd, uint64_t page, unsigned int nr_pages)
@@ -115,6 +142,7 @@ static void listen_to_client(struct server *server, struct connection *connectio
 	uint8_t raw[CL_PUSH_HEADER_BYTES];
 	struct cl_push_header header;
 	uint64_t page;
+	bool same;
 
 	while (read_fully(connection->fd, raw, sizeof(raw))) {
 		cl_push_unpack(raw, &header);
@@ -125,9 +153,18 @@ static void listen_to_client(struct server *server, struct connection *connectio
 			CHECK(header.dst_id == PID && header.nr_pages == 1 && page < PAGES && is_lazy(page));
 			server->wanted[page] = false;
 			server->asked++;
+			same = server->told_store && is_stored(page);
 			pthread_mutex_unlock(&server->lock);
-			(void)send_pages(server, connection->fd, page, 1);
+			if (same)
+				(void)send_same(server, connection->fd, page);
+			else
+				(void)send_pages(server, connection->fd, page, 1);
 			pthread_mutex_lock(&server->lock);
+			break;
+		case CL_PUSH_STORE:
+			CHECK(server->stores && !server->lied);
+			CHECK(read_fully(connection->fd, raw, CL_PUSH_TOKEN_BYTES) && raw[0] == STORE_TOKEN);
+			server->told_store = true;
 			break;
 		case CL_PUSH_MISSING:
 			CHECK(header.dst_id == PID && page < PAGES && header.nr_pages <= PAGES - page);
@@ -143,6 +180,8 @@ static void listen_to_client(struct server *server, struct connection *connectio
 				header = (struct cl_push_header){ .type = CL_PUSH_CLOSED };
 				cl_push_pack(&header, raw);
 				server->done = send_fully(connection->fd, raw, sizeof(raw));
+				if (server->hasty)
+					cut(server);
 				pthread_cond_broadcast(&server->changed);
 			}
 			break;
@@ -166,6 +205,20 @@ static bool next_run(struct server *server, uint64_t *page, unsigned int *nr_pag
 	return *nr_pages;
 }
 
+/* Page by page: what is stored, and what isn't; the one lie, when its time has come. */
+static void push_same(struct server *server, struct connection *connection, uint64_t page, unsigned int nr_pages)
+{
+	for (; nr_pages; nr_pages--, page++) {
+		bool lie = server->lies && !server->lied && server->pushed > LIE_AFTER && !is_stored(page);
+
+		server->lied |= lie;
+		if (is_stored(page) || lie)
+			(void)send_same(server, connection->fd, page);
+		else
+			(void)send_pages(server, connection->fd, page, 1);
+	}
+}
+
 static void push_pages(struct server *server, struct connection *connection)
 {
 	unsigned int nr_pages;
@@ -175,6 +228,11 @@ static void push_pages(struct server *server, struct connection *connection)
 	while (is_current(server, connection)) {
 		if (!server->told || !next_run(server, &page, &nr_pages)) {
 			pthread_cond_wait(&server->changed, &server->lock);
+			continue;
+		}
+		if (server->told_store) {
+			push_same(server, connection, page, nr_pages);
+			server->pushed += nr_pages;
 			continue;
 		}
 		pthread_mutex_unlock(&server->lock);
@@ -241,6 +299,10 @@ static void send_damaged(struct server *server, struct connection *connection)
 			header.bytes = 0;
 			header.nr_pages = 7;
 			break;
+		case 9:
+			header.type = CL_PUSH_ALSO; /* right, but where it has no place */
+			header.bytes = 0;
+			break;
 		}
 		cl_push_pack(&header, raw);
 		if ((random >> 38 & 127) == 0)
@@ -259,7 +321,11 @@ static void send_wrong(struct server *server, struct connection *connection)
 
 	if (server->wrong_on_demand == (connection->number == 0)) {
 		struct cl_push_header header = *server->wrong;
+		struct cl_push_header also = { CL_PUSH_ALSO, 0, 2, server->base, PID };
 
+		cl_push_pack(&also, raw);
+		for (unsigned int i = 0; i < server->also_before; i++)
+			(void)send_fully(connection->fd, raw, sizeof(raw));
 		if (header.dst_id)
 			header.vaddr += server->base;
 		cl_push_pack(&header, raw);
@@ -290,6 +356,8 @@ static int greet(struct server *server, int fd)
 		CHECK(hello.stream <= STREAMS);
 		answer.nr_streams = hello.stream;
 		cl_push_pack_answer(&answer, out);
+		if (server->drops_a_stream && server->sessions == 1)
+			return -1;
 		if (hello.token[0] != (uint8_t)(TOKEN_START + server->session) || server->fds[0] < 0)
 			return -1;
 		CHECK(server->fds[hello.stream] < 0 && send_fully(fd, out, sizeof(out)));
@@ -301,7 +369,7 @@ static int greet(struct server *server, int fd)
 	CHECK(byte_ahead == CL_WIRE_GET);
 	cut(server);
 	memset(server->wanted, 0, sizeof(server->wanted));
-	server->told = false;
+	server->told = server->told_store = false;
 	server->sessions++;
 	memset(answer.token, TOKEN_START + (int)server->session, sizeof(answer.token));
 	cl_push_pack_answer(&answer, out);
@@ -380,20 +448,43 @@ static int listen_on_loopback(struct sockaddr_in *address)
 
 /* ---- the client's side ---- */
 
+/* A directory with the store, in which two of three lazy pages are as at the dump. */
+static int make_store(char *directory, uint64_t base)
+{
+	uint8_t token[CL_PUSH_TOKEN_BYTES];
+	uint64_t words[WORDS], page;
+	struct cl_store *store;
+	unsigned int word;
+	int fd;
+
+	CHECK(mkdtemp(directory));
+	fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CHECK(fd >= 0 && cl_store_create(fd, &store) == 0);
+	for (page = 0; page < PAGES; page++) {
+		for (word = 0; word < WORDS; word++)
+			words[word] = word_at_dump(page, word);
+		if (is_stored(page))
+			CHECK(cl_store_write(store, PID, base + page * CL_PAGE_SIZE, 1, (uint8_t *)words) == 0);
+	}
+	memset(token, STORE_TOKEN, sizeof(token));
+	CHECK(cl_store_finish(store, fd, token) == 0);
+	cl_store_free(store);
+	return fd;
+}
+
 /* Run an engine that is connected to the server until its end. */
 static int run_engine(struct server *server, int restore, struct cl_stats *stats)
 {
-	char directory[] = "/tmp/criu-lazy-push.XXXXXX";
+	char directory[] = "/tmp/criu-lazy-push.XXXXXX", store[] = "/tmp/criu-lazy-store.XXXXXX";
 	struct cl_vma vma = { server->base, server->base + (uint64_t)PAGES * CL_PAGE_SIZE };
-	struct cl_config config = { .remote_fd = -1, .log_fd = server->hostile ? -1 : 2, .log_level = 1, .nr_workers = 2,
-				    .push_streams = STREAMS, .reconnect_us = server->hostile ? 0 : 20000000 };
+	struct cl_config config = { .precopied_fd = -1, .remote_fd = -1, .log_fd = server->hostile ? -1 : 2,
+				    .log_level = 1, .nr_workers = 2, .push_streams = STREAMS, .reconnect_us = server->hostile || server->hasty ? 0 : 20000000 };
 	struct sockaddr_in address;
 	struct cl_engine *engine;
 	pthread_t server_thread;
 	const char *problem;
 	int remote, status;
 
-	pthread_mutex_init(&server->lock, NULL);
 	pthread_cond_init(&server->changed, NULL);
 	memset(server->fds, -1, sizeof(server->fds));
 	server->until_cut = CUT_PAGES;
@@ -403,6 +494,8 @@ static int run_engine(struct server *server, int restore, struct cl_stats *stats
 	CHECK(remote >= 0 && connect(remote, (struct sockaddr *)&address, sizeof(address)) == 0);
 
 	config.images_fd = make_images(directory, PID, server->base, PAGES);
+	if (server->stores)
+		config.precopied_fd = make_store(store, server->base);
 	engine = cl_engine_new(&config, &problem);
 	CHECK(engine && cl_engine_add_task(engine, PID, &vma, 1) == 0);
 	CHECK(cl_engine_set_remote(engine, remote) == 0);
@@ -413,15 +506,18 @@ static int run_engine(struct server *server, int restore, struct cl_stats *stats
 	cl_engine_stats(engine, stats);
 	cl_engine_free(engine);
 	remove_images(directory, PID, config.images_fd);
+	if (server->stores) {
+		close(config.precopied_fd);
+		CHECK(rmdir(store) == 0); /* it is empty */
+	}
 	shutdown(server->listener, SHUT_RDWR);
 	pthread_join(server_thread, NULL);
 	close(server->listener);
 	return status;
 }
 
-static void under_a_task(const char *program, const char *seed, bool cuts)
+static void under_a_task(const char *program, const char *seed, struct server server)
 {
-	struct server server = { .base = (uintptr_t)BASE, .random = strtoull(seed, NULL, 10), .cuts = cuts };
 	char restore_arg[12], done_arg[12];
 	int restore[2], done[2], status;
 	struct cl_stats stats;
@@ -444,7 +540,11 @@ static void under_a_task(const char *program, const char *seed, bool cuts)
 	CHECK(run_engine(&server, restore[0], &stats) == 0);
 	CHECK(server.done && stats.remaining_pages == 0);
 	CHECK(stats.push_streams == STREAMS && server.pushed > PAGES / 4 && server.asked > 0 && stats.demand_faults > 0);
-	CHECK(cuts ? stats.reconnects >= 3 && server.sessions == stats.reconnects + 1 : !stats.reconnects);
+	if (server.cuts)
+		CHECK(stats.reconnects >= 3 && server.sessions == stats.reconnects + 1);
+	else
+		CHECK(stats.reconnects == server.lies);
+	CHECK(server.lied == server.lies && (stats.same_pages > LIE_AFTER / 3) == server.stores);
 	fprintf(stderr, "pushed %llu asked %llu sessions %llu copied %llu dropped %llu\n", (unsigned long long)server.pushed,
 		(unsigned long long)server.asked, (unsigned long long)server.sessions,
 		(unsigned long long)stats.copied_pages, (unsigned long long)stats.dropped_pages);
@@ -470,17 +570,15 @@ static void send_uffd(int socket, int fd)
 	CHECK(sendmsg(socket, &message, 0) == 1);
 }
 
-/* Memory of this process's own; what the server may not write to stays zero. Returns how many pages came. */
-static uint64_t hostile_server(struct server *server)
+/* Memory of this process's own, empty, and its userfaultfd on its way to an engine: *restore, of which the end is ours. */
+static uint8_t *restore_own_memory(struct server *server, int restore[2])
 {
 	size_t size = (size_t)PAGES * CL_PAGE_SIZE;
 	struct uffdio_api api = { .api = UFFD_API };
 	uint8_t *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct uffdio_register range = { .range = { (uintptr_t)memory, size }, .mode = UFFDIO_REGISTER_MODE_MISSING };
-	int32_t pid = PID, finished = 0x52535446;
-	int restore[2], uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-	struct cl_stats stats;
-	uint64_t page;
+	int32_t pid = PID;
+	int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, restore) == 0);
 	CHECK(uffd >= 0 && ioctl(uffd, UFFDIO_API, &api) == 0);
@@ -489,44 +587,143 @@ static uint64_t hostile_server(struct server *server)
 	CHECK(send(restore[1], &pid, sizeof(pid), 0) == sizeof(pid));
 	send_uffd(restore[1], uffd);
 	close(uffd);
-	CHECK(send(restore[1], &finished, sizeof(finished), 0) == sizeof(finished));
+	return memory;
+}
+
+static void finish_restore(int restore)
+{
+	int32_t finished = 0x52535446;
+
+	CHECK(send(restore, &finished, sizeof(finished), 0) == sizeof(finished));
+}
+
+static void unmap(uint8_t *memory)
+{
+	CHECK(munmap(memory, (size_t)PAGES * CL_PAGE_SIZE) == 0);
+}
+
+/* What the server may not write to stays zero. Returns how many pages came. */
+static uint64_t hostile_server(struct server *server)
+{
+	struct cl_stats stats;
+	int restore[2];
+	uint8_t *memory = restore_own_memory(server, restore);
+	uint64_t page;
+
+	finish_restore(restore[1]);
 	CHECK(run_engine(server, restore[0], &stats) == -EIO);
 	close(restore[1]);
 	for (page = 0; page < PAGES; page++)
 		if (!is_lazy(page))
 			CHECK(*(volatile uint64_t *)(void *)(memory + page * CL_PAGE_SIZE) == 0);
-	CHECK(munmap(memory, size) == 0);
+	unmap(memory);
 	return stats.copied_pages;
+}
+
+struct late_restore {
+	struct server *server;
+	int fd;
+};
+
+/* The restore is done when the second session has begun. */
+static void *finish_late(void *argument)
+{
+	struct late_restore *late = argument;
+	uint64_t sessions;
+
+	do {
+		usleep(1000);
+		pthread_mutex_lock(&late->server->lock);
+		sessions = late->server->sessions;
+		pthread_mutex_unlock(&late->server->lock);
+	} while (sessions < 2);
+	finish_restore(late->fd);
+	return NULL;
+}
+
+static void early(void)
+{
+	struct server server = { .lock = PTHREAD_MUTEX_INITIALIZER, .drops_a_stream = true };
+	int restore[2];
+	uint8_t *memory = restore_own_memory(&server, restore);
+	struct late_restore late = { &server, restore[1] };
+	struct cl_stats stats;
+	pthread_t thread;
+	uint64_t page;
+
+	alarm(30);
+	CHECK(pthread_create(&thread, NULL, finish_late, &late) == 0);
+	CHECK(run_engine(&server, restore[0], &stats) == 0);
+	pthread_join(thread, NULL);
+	CHECK(server.done && stats.reconnects >= 1 && stats.remaining_pages == 0);
+	for (page = 0; page < PAGES; page++)
+		if (is_lazy(page))
+			CHECK(((uint64_t *)(void *)(memory + page * CL_PAGE_SIZE))[1] == word_at_dump(page, 1));
+	close(restore[1]);
+	unmap(memory);
+}
+
+static void hasty(void)
+{
+	unsigned int round;
+
+	for (round = 0; round < 5; round++) {
+		struct server server = { .lock = PTHREAD_MUTEX_INITIALIZER, .hasty = true };
+		int restore[2];
+		uint8_t *memory = restore_own_memory(&server, restore);
+		struct cl_stats stats;
+
+		alarm(30);
+		finish_restore(restore[1]);
+		CHECK(run_engine(&server, restore[0], &stats) == 0);
+		CHECK(server.done && stats.remaining_pages == 0 && stats.reconnects == 0);
+		close(restore[1]);
+		unmap(memory);
+	}
 }
 
 static void refused(void)
 {
 	/* vaddr: from the start of the memory, of which pages 0..6 are lazy and 7 is not. */
-	enum { PAGE = CL_PAGE_SIZE, P = CL_PUSH_PAGES, Z = CL_PUSH_ZERO };
+	enum { PAGE = CL_PAGE_SIZE, P = CL_PUSH_PAGES, Z = CL_PUSH_ZERO, A = CL_PUSH_ALSO };
 	static const struct {
 		struct cl_push_header header;
 		const char *error;
 		bool on_demand;
+		unsigned int also_before;
 	} cases[] = {
-		{ { P, PAGE, 1, 7 * PAGE, PID }, "not asked for", false },
-		{ { P, 8 * PAGE, 8, 0, PID }, "not asked for", false },
-		{ { P, PAGE, 1, (uint64_t)PAGES * PAGE, PID }, "not asked for", false },
-		{ { P, PAGE, 1, -(uint64_t)PAGE, PID }, "not asked for", true },
-		{ { P, PAGE, 1, 0, PID + 1 }, "not asked for", false },
-		{ { Z, 0, PAGES, 0, PID }, "not asked for", false },
-		{ { P, PAGE, 1, 1, PID }, "damaged", false },
-		{ { P, PAGE, 2, 0, PID }, "damaged", false },
-		{ { P, 0, 0, 0, PID }, "damaged", true },
-		{ { Z, PAGE, 1, 0, PID }, "damaged", false },
-		{ { 99, 0, 1, 0, PID }, "damaged", false },
-		{ { CL_PUSH_GET, 0, 1, 0, PID }, "no place", true },
-		{ { .type = CL_PUSH_CLOSED }, "no place", true },
+		{ { P, PAGE, 1, 7 * PAGE, PID }, "not asked for", false, 0 },
+		{ { P, 8 * PAGE, 8, 0, PID }, "not asked for", false, 0 },
+		{ { P, PAGE, 1, (uint64_t)PAGES * PAGE, PID }, "not asked for", false, 0 },
+		{ { P, PAGE, 1, -(uint64_t)PAGE, PID }, "not asked for", true, 0 },
+		{ { P, PAGE, 1, 0, PID + 1 }, "not asked for", false, 0 },
+		{ { Z, 0, PAGES, 0, PID }, "not asked for", false, 0 },
+		{ { P, PAGE, 1, 1, PID }, "damaged", false, 0 },
+		{ { P, PAGE, 2, 0, PID }, "damaged", false, 0 },
+		{ { P, 0, 0, 0, PID }, "damaged", true, 0 },
+		{ { Z, PAGE, 1, 0, PID }, "damaged", false, 0 },
+		{ { 99, 0, 1, 0, PID }, "damaged", false, 0 },
+		{ { CL_PUSH_GET, 0, 1, 0, PID }, "no place", true, 0 },
+		{ { .type = CL_PUSH_CLOSED }, "no place", true, 0 },
+		{ { A, 0, 1, 0, PID }, "no place", true, 0 },
+		{ { A, 0, 1, 7 * PAGE, PID }, "not asked for", false, 0 },
+		{ { A, 0, 1, 0, PID + 1 }, "not asked for", false, 0 },
+		{ { A, PAGE, 1, 0, PID }, "damaged", false, 0 },
+		{ { A, 0, CL_PUSH_MAX_PAGES + 1, 0, PID }, "damaged", false, 0 },
+		{ { A, 0, 1, 0, PID }, "no place", false, 1 },
+		{ { A, 0, 2, 0, PID }, "no place", false, CL_PUSH_MAX_ALSO },
+		{ { P, PAGE, 1, 0, PID }, "no place", false, 1 },
+		{ { Z, 0, 2, 0, PID }, "no place", false, 1 },
 	};
 	size_t i;
 
 	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct cl_push_header wrong = cases[i].header;
-		struct server server = { .hostile = true, .wrong = &wrong, .wrong_on_demand = cases[i].on_demand };
+		struct server server = { .lock = PTHREAD_MUTEX_INITIALIZER,
+					 .hostile = true,
+					 .wrong = &wrong,
+					 .wrong_on_demand = cases[i].on_demand,
+					 .also_before = cases[i].also_before };
 
 		alarm(20); /* a client that takes it waits for more */
 		(void)hostile_server(&server);
@@ -541,6 +738,14 @@ int main(int argc, char **argv)
 	uint64_t copied = 0, seed;
 
 	CHECK(argc >= 2);
+	if (strcmp(argv[1], "early") == 0) {
+		early();
+		return 0;
+	}
+	if (strcmp(argv[1], "hasty") == 0) {
+		hasty();
+		return 0;
+	}
 	if (strcmp(argv[1], "refused") == 0) {
 		refused();
 		return 0;
@@ -548,7 +753,7 @@ int main(int argc, char **argv)
 	CHECK(argc >= 3);
 	if (strcmp(argv[1], "hostile") == 0) {
 		for (seed = strtoull(argv[2], NULL, 10) * 1000; seed % 1000 < 50; seed++) {
-			struct server server = { .random = seed, .hostile = true };
+			struct server server = { .lock = PTHREAD_MUTEX_INITIALIZER, .random = seed, .hostile = true };
 
 			copied += hostile_server(&server);
 		}
@@ -556,6 +761,12 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	CHECK(argc == 4);
-	under_a_task(argv[2], argv[3], strcmp(argv[1], "cut") == 0);
+	under_a_task(argv[2], argv[3],
+		     (struct server){ .lock = PTHREAD_MUTEX_INITIALIZER,
+				      .base = (uintptr_t)BASE,
+				      .random = strtoull(argv[3], NULL, 10),
+				      .cuts = strcmp(argv[1], "cut") == 0,
+				      .stores = strcmp(argv[1], "same") == 0 || strcmp(argv[1], "lying") == 0,
+				      .lies = strcmp(argv[1], "lying") == 0 });
 	return 0;
 }

@@ -1,25 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The page server's side of the push protocol, with this process as the task, and clients that say anything: SEED. Every
- * page that comes is one of the lazy ones, and right; nothing else ever comes; no client, however wrong, stops the next.
+ * The page server's side of the push protocol, with this process as a task, a forked child of it as another, and clients
+ * that say anything: SEED. Every page that comes is one of the lazy ones, and right; nothing else ever comes; no client,
+ * however wrong, stops the next. What both tasks have comes once, to a client that understands that.
  */
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 #include "codec.h"
 #include "push_images.h"
 #include "push_serve.h"
+#include "resident.h"
 
-enum { ID = 4711, PAGES = 128, CLIENTS = 150, MESSAGES = 48, STREAMS = 2 };
+enum { ID = 4711, CHILD_ID = 4712, PAGES = 128, CLIENTS = 150, MESSAGES = 48, STREAMS = 2 };
 
 struct told {
 	_Atomic unsigned int begun, missing, done, ended;
 };
 
-static uint8_t *memory;
+static uint8_t *memory, *childs_memory; /* its contents, here */
 static struct cl_push_server *server;
 
 static void tell(void *context, enum cl_push_told what, const char *name)
@@ -61,26 +66,54 @@ static bool receive(int fd, void *data, size_t bytes)
 	return recv(fd, data, bytes, MSG_WAITALL) == (ssize_t)bytes;
 }
 
-/* All that comes, until the end. How many pages. */
-static uint64_t check_answers(int fd)
+static uint64_t number_of_page(const struct cl_push_header *header)
+{
+	uint64_t page = (header->vaddr - (uintptr_t)memory) / CL_PAGE_SIZE;
+
+	CHECK((header->dst_id == ID || header->dst_id == CHILD_ID) && header->vaddr >= (uintptr_t)memory);
+	CHECK(page + header->nr_pages <= PAGES && page % 8 + header->nr_pages <= 7); /* lazy ones */
+	return page;
+}
+
+struct stream {
+	int fd;
+	bool shares;            /* ALSO may come */
+	uint64_t also_pages;    /* that came with other tasks' */
+};
+
+/* All that comes, until the end. How many pages, but for those that came with others. */
+static uint64_t check_answers(struct stream *stream)
 {
 	static const uint8_t zeroes[CL_PAGE_SIZE];
 	uint8_t raw[CL_PUSH_HEADER_BYTES], *data = malloc(CL_PUSH_MAX_PAGES * CL_PAGE_SIZE);
 	uint8_t *unpacked = malloc(CL_PUSH_PACKED_PAGES * CL_PAGE_SIZE);
-	struct cl_push_header header;
+	struct cl_push_header header, also = { 0 };
 	uint64_t pages = 0;
+	int fd = stream->fd;
 
 	while (receive(fd, raw, sizeof(raw))) {
-		const uint8_t *got = data;
+		const uint8_t *got = data, *wanted;
 		uint64_t page;
 
 		CHECK(cl_push_unpack(raw, &header) == 0);
 		if (header.type == CL_PUSH_CLOSED)
 			continue;
+		page = number_of_page(&header);
+		if (header.type == CL_PUSH_ALSO) {
+			CHECK(stream->shares && !also.nr_pages); /* there is one other task */
+			also = header;
+			continue;
+		}
 		CHECK(header.type == CL_PUSH_PAGES || header.type == CL_PUSH_ZERO || header.type == CL_PUSH_PACKED);
-		CHECK(header.dst_id == ID && header.vaddr >= (uintptr_t)memory);
-		page = (header.vaddr - (uintptr_t)memory) / CL_PAGE_SIZE;
-		CHECK(page + header.nr_pages <= PAGES && page % 8 + header.nr_pages <= 7); /* lazy ones */
+		wanted = (header.dst_id == ID ? memory : childs_memory) + page * CL_PAGE_SIZE;
+		if (also.nr_pages) {
+			CHECK(header.type != CL_PUSH_ZERO && also.nr_pages == header.nr_pages && also.vaddr == header.vaddr &&
+			      also.dst_id != header.dst_id);
+			CHECK(memcmp(memory + page * CL_PAGE_SIZE, childs_memory + page * CL_PAGE_SIZE,
+				     header.nr_pages * CL_PAGE_SIZE) == 0);
+			stream->also_pages += also.nr_pages;
+			also.nr_pages = 0;
+		}
 		if (!receive(fd, data, header.bytes))
 			break;
 		if (header.type == CL_PUSH_PACKED) {
@@ -89,7 +122,7 @@ static uint64_t check_answers(int fd)
 		}
 		for (uint64_t i = 0; i < header.nr_pages; i++)
 			CHECK(memcmp(header.type == CL_PUSH_ZERO ? zeroes : got + i * CL_PAGE_SIZE,
-				     memory + (page + i) * CL_PAGE_SIZE, CL_PAGE_SIZE) == 0);
+				     wanted + i * CL_PAGE_SIZE, CL_PAGE_SIZE) == 0);
 		pages += header.nr_pages;
 	}
 	free(data);
@@ -111,7 +144,7 @@ static void say_something(uint64_t *random, uint8_t *out)
 			nr = page % 8 == 7 ? (page--, 1) : 1 + nr % (7 - page % 8);
 		header.vaddr = (uintptr_t)memory + page * CL_PAGE_SIZE;
 		header.nr_pages = nr;
-		header.dst_id = ID;
+		header.dst_id = next_random(random) % 2 ? ID : CHILD_ID;
 	}
 	cl_push_pack(&header, out);
 	if (next_random(random) % 64 == 0)
@@ -120,7 +153,8 @@ static void say_something(uint64_t *random, uint8_t *out)
 
 static uint64_t one_client(uint64_t *random)
 {
-	struct call demand = { .hello = { .nr_streams = STREAMS, .unpacks = next_random(random) % 2 } };
+	struct call demand = { .hello = { .nr_streams = STREAMS, .unpacks = next_random(random) % 2,
+					  .shares = next_random(random) % 2 } };
 	struct call streams[STREAMS];
 	uint8_t raw[CL_PUSH_ANSWER_BYTES], said[MESSAGES * CL_PUSH_HEADER_BYTES];
 	bool forged = next_random(random) % 8 == 0;
@@ -141,9 +175,9 @@ static uint64_t one_client(uint64_t *random)
 		say_something(random, said + i * CL_PUSH_HEADER_BYTES);
 	(void)send(fd, said, sizeof(said) - next_random(random) % 40, MSG_NOSIGNAL);
 	shutdown(fd, SHUT_WR);
-	pages = check_answers(fd);
+	pages = check_answers(&(struct stream){ .fd = fd });
 	for (unsigned int i = 0; i < STREAMS; i++) {
-		pushed = check_answers(fds[i]);
+		pushed = check_answers(&(struct stream){ .fd = fds[i], .shares = demand.hello.shares });
 		CHECK(!forged || !pushed);
 		pages += pushed;
 		pthread_join(streams[i].thread, NULL);
@@ -156,39 +190,45 @@ static uint64_t one_client(uint64_t *random)
 
 static void *read_stream(void *argument)
 {
-	return (void *)(uintptr_t)check_answers(*(int *)argument);
+	return (void *)(uintptr_t)check_answers(argument);
 }
 
-/* A client that does everything right gets every lazy page, by pushing alone. */
-static void a_good_client(void)
+/* A client that does everything right gets every lazy page, by pushing alone; what both tasks have once, if it can. */
+static void a_good_client(bool shares)
 {
-	struct call demand = { .hello = { .nr_streams = 1, .unpacks = true } }, stream = { .hello = { .stream = 1 } };
+	struct call demand = { .hello = { .nr_streams = 1, .unpacks = true, .shares = shares } };
+	struct call stream = { .hello = { .stream = 1 } };
+	struct stream from = { .shares = shares };
 	uint8_t raw[CL_PUSH_ANSWER_BYTES], out[CL_PUSH_HEADER_BYTES];
 	struct cl_push_answer answer;
 	struct cl_push_header message;
 	struct cl_push_server_info info;
-	int fd = call_server(&demand), stream_fd;
+	int fd = call_server(&demand);
 	pthread_t reader;
-	uint64_t before;
+	uint64_t before, also_before, both = 0;
 	void *pages;
 
 	cl_push_server_info(server, &info);
 	before = info.pushed_pages;
+	also_before = info.also_pages;
 	CHECK(receive(fd, raw, sizeof(raw)) && cl_push_unpack_answer(raw, &answer) == 0);
 	memcpy(stream.hello.token, answer.token, sizeof(answer.token));
-	stream_fd = call_server(&stream);
-	CHECK(receive(stream_fd, raw, sizeof(raw)));
-	CHECK(pthread_create(&reader, NULL, read_stream, &stream_fd) == 0);
-	for (uint64_t page = 0; page < PAGES; page += 8) {
-		message = (struct cl_push_header){ .type = CL_PUSH_MISSING, .nr_pages = 7, .dst_id = ID,
-						   .vaddr = (uintptr_t)memory + page * CL_PAGE_SIZE };
+	from.fd = call_server(&stream);
+	CHECK(receive(from.fd, raw, sizeof(raw)));
+	CHECK(pthread_create(&reader, NULL, read_stream, &from) == 0);
+	for (uint64_t page = 0; page < 2 * PAGES; page += 8) {
+		message = (struct cl_push_header){ .type = CL_PUSH_MISSING, .nr_pages = 7,
+						   .dst_id = page < PAGES ? ID : CHILD_ID,
+						   .vaddr = (uintptr_t)memory + page % PAGES * CL_PAGE_SIZE };
 		cl_push_pack(&message, out);
 		CHECK(send(fd, out, sizeof(out), MSG_NOSIGNAL) == sizeof(out));
 	}
 	message = (struct cl_push_header){ .type = CL_PUSH_GO };
 	cl_push_pack(&message, out);
 	CHECK(send(fd, out, sizeof(out), MSG_NOSIGNAL) == sizeof(out));
-	while (info.pushed_pages - before < PAGES / 8 * 7) {
+	for (uint64_t page = 0; page < PAGES; page++) /* not zero, and not written by the child: main() */
+		both += page % 8 < 7 && page % 4 && page % 5;
+	while (info.pushed_pages + info.also_pages - before - also_before < PAGES / 8 * 7 * 2) {
 		usleep(1000);
 		cl_push_server_info(server, &info);
 	}
@@ -198,19 +238,68 @@ static void a_good_client(void)
 	CHECK(receive(fd, out, sizeof(out)) && cl_push_unpack(out, &message) == 0 && message.type == CL_PUSH_CLOSED);
 	cl_push_server_end(server, 0);
 	pthread_join(reader, &pages);
-	CHECK((uintptr_t)pages == PAGES / 8 * 7);
+	if (from.also_pages != (shares ? both : 0))
+		fprintf(stderr, "%llu pages came for both tasks\n", (unsigned long long)from.also_pages);
+	CHECK((uintptr_t)pages + from.also_pages == PAGES / 8 * 7 * 2);
+	CHECK(from.also_pages == (shares ? both : 0) && info.also_pages - also_before == from.also_pages);
 	pthread_join(demand.thread, NULL);
 	pthread_join(stream.thread, NULL);
 	close(fd);
-	close(stream_fd);
+	close(from.fd);
+}
+
+/* As a page of the child's is: one of five it has written to. */
+static void write_as_child(uint8_t *all)
+{
+	for (uint64_t page = 0; page < PAGES; page += 5)
+		all[page * CL_PAGE_SIZE + 77] ^= 0x5a;
+}
+
+static pid_t start_child(void)
+{
+	int ready[2];
+	pid_t pid;
+	char byte;
+
+	CHECK(pipe(ready) == 0);
+	pid = fork();
+	CHECK(pid >= 0);
+	if (!pid) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		write_as_child(memory);
+		if (write(ready[1], "", 1) == 1)
+			for (;;)
+				pause();
+		_exit(1);
+	}
+	CHECK(read(ready[0], &byte, 1) == 1);
+	close(ready[0]);
+	close(ready[1]);
+	return pid;
+}
+
+/* However often the tasks were read, they still have the same frames, but for what the child wrote to. */
+static void check_sharing(const int32_t pids[2])
+{
+	uint64_t frames[2][PAGES];
+
+	for (unsigned int i = 0; i < 2; i++) {
+		int fd = cl_resident_open(pids[i]);
+
+		CHECK(fd >= 0 && cl_resident_frames(fd, (uintptr_t)memory, frames[i], PAGES, NULL) == 0);
+		close(fd);
+	}
+	for (uint64_t page = 0; page < PAGES; page++)
+		CHECK(!(page % 4) || !(page % 5) || (frames[0][page] && frames[0][page] == frames[1][page]));
 }
 
 int main(int argc, char **argv)
 {
 	char directory[] = "/tmp/criu-lazy-serve.XXXXXX", error[256];
-	const int32_t id = ID, pid = getpid();
+	const int32_t ids[] = { ID, CHILD_ID };
+	int32_t pids[2];
 	struct told told = { 0 };
-	struct cl_push_server_config config = { .ids = &id, .pids = &pid, .nr_tasks = 1, .log.fd = -1, .told = tell,
+	struct cl_push_server_config config = { .ids = ids, .pids = pids, .nr_tasks = 2, .log.fd = -1, .told = tell,
 						.context = &told };
 	uint64_t random, pages = 0;
 
@@ -222,15 +311,27 @@ int main(int argc, char **argv)
 	for (uint64_t i = 0; i < PAGES; i++) /* of four pages one is zero, one random, two can be packed */
 		for (uint64_t word = 0; word < CL_PAGE_SIZE / 8 && i % 4; word++)
 			((uint64_t *)(void *)memory)[i * CL_PAGE_SIZE / 8 + word] = i % 4 == 1 ? next_random(&random) : i;
+	childs_memory = malloc(PAGES * CL_PAGE_SIZE);
+	CHECK(childs_memory);
+	memcpy(childs_memory, memory, PAGES * CL_PAGE_SIZE);
+	write_as_child(childs_memory);
+	pids[0] = getpid();
+	pids[1] = start_child();
 	config.images_fd = make_images(directory, ID, (uintptr_t)memory, PAGES);
+	make_pagemap(config.images_fd, CHILD_ID, (uintptr_t)memory, PAGES);
 	CHECK(cl_push_server_new(&config, &server, error, sizeof(error)) == 0);
-	a_good_client();
+	a_good_client(true);
+	a_good_client(false);
 	for (unsigned int i = 0; i < CLIENTS; i++)
 		pages += one_client(&random);
-	a_good_client();
-	CHECK(pages > CLIENTS && told.begun == CLIENTS + 2 && told.ended == told.begun && told.missing && told.done);
+	a_good_client(true);
+	CHECK(pages > CLIENTS && told.begun == CLIENTS + 3 && told.ended == told.begun && told.missing && told.done);
 	cl_push_server_end(server, 1);
 	cl_push_server_free(server);
+	check_sharing(pids);
+	CHECK(kill(pids[1], SIGKILL) == 0 && waitpid(pids[1], NULL, 0) == pids[1]);
+	free(childs_memory);
+	CHECK(unlinkat(config.images_fd, "pagemap-4712.img", 0) == 0);
 	remove_images(directory, ID, config.images_fd);
 	munmap(memory, PAGES * CL_PAGE_SIZE);
 	return 0;

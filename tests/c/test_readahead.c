@@ -166,23 +166,44 @@ static void test_streams(void)
 	});
 }
 
+/* Of 100 guesses for a strided task those which leave the turn to long requests; *pages: that these are to have. */
+static unsigned int nr_longs(struct cl_readahead *ahead, struct cl_guess *next, uint64_t *pages)
+{
+	unsigned int i, longs = 0;
+
+	for (*pages = 0, i = 0; i < 100; i++) {
+		uint64_t max_pages = 4;
+
+		if (!cl_readahead_next(ahead, CL_REMOTE, LINK_RATE, &max_pages, next)) {
+			longs++;
+			CHECK(max_pages > 4);
+			*pages += max_pages;
+		}
+	}
+	return longs;
+}
+
 /* On a fast link requests of single pages take turns with long ones; on a slow one they may stay alone. */
 static void test_singles(void)
 {
-	uint64_t max_pages, longs = 0;
+	uint64_t before, after;
+	unsigned int longs;
 	int64_t i;
 
 	WITH_IMAGE({
 		for (i = 0; i < 4; i++)
 			fault(&ahead, image, (uint64_t)i * 70);
-		for (i = 0; i < 100; i++) {
-			max_pages = 4;
-			if (!cl_readahead_next(&ahead, CL_REMOTE, LINK_RATE, &max_pages, &next)) {
-				longs++;
-				CHECK(max_pages > 4);
-			}
-		}
+		longs = nr_longs(&ahead, &next, &before);
 		CHECK(longs >= 6 && longs <= 50);
+		/* Less comes than the link has shown to carry: more of the long ones; and back, when it is all right. */
+		for (i = 0; i < 10; i++)
+			cl_readahead_delivered(&ahead, LINK_RATE / 4 * 3);
+		(void)nr_longs(&ahead, &next, &after);
+		CHECK(after > before * 3 / 2);
+		for (i = 0; i < 300; i++)
+			cl_readahead_delivered(&ahead, LINK_RATE);
+		(void)nr_longs(&ahead, &next, &after);
+		CHECK(after < before * 5 / 4);
 	});
 	WITH_IMAGE({
 		for (i = 0; i < 4; i++)

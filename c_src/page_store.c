@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "page_store.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "codec.h"
+#include "conn.h"
+#include "log.h"
+#include "pages_push.h"
+#include "store.h"
+#include "wire.h"
+
+enum { MAX_BYTES = CL_PUSH_MAX_PAGES * CL_PAGE_SIZE }; /* of one message */
+
+struct cl_page_store {
+	struct cl_page_store_config config;
+	struct cl_log log;
+	struct cl_tls_credentials *credentials;
+	struct cl_conn conn;
+	struct cl_store *store;
+	uint8_t token[CL_PUSH_TOKEN_BYTES];
+	uint8_t *buffer, *unpacked;
+	uint64_t rounds;           /* complete */
+	uint64_t pages, received_bytes;
+	atomic_bool stopping;
+};
+
+/* ---- life ---- */
+
+void cl_page_store_free(struct cl_page_store *store)
+{
+	if (!store)
+		return;
+	cl_conn_close(&store->conn);
+	cl_tls_credentials_free(store->credentials);
+	cl_store_free(store->store);
+	free(store->buffer);
+	free(store->unpacked);
+	free(store);
+}
+
+/* 0, or -errno with *why. */
+static int agree(struct cl_page_store *store, const char **why)
+{
+	struct cl_push_hello hello = { .stores = true, .nr_streams = 1, .unpacks = cl_codec_has_lz4() };
+	struct cl_push_answer answer;
+	int ret = cl_push_say_hello(store->conn, 1, &hello, &answer, why);
+
+	if (ret == 0)
+		*why = "it is a stock one, which has nothing to store";
+	if (ret != 1)
+		return ret < 0 ? ret : -EPROTO;
+	memcpy(store->token, answer.token, sizeof(store->token));
+	return 0;
+}
+
+struct cl_page_store *cl_page_store_new(const struct cl_page_store_config *config, char *error_out, size_t error_bytes)
+{
+	struct cl_page_store *store = calloc(1, sizeof(*store));
+	struct cl_conn conn = { .fd = config->remote_fd };
+	const char *why = NULL;
+	int ret = -ENOMEM;
+
+	snprintf(error_out, error_bytes, "no memory");
+	if (!store) {
+		cl_conn_close(&conn);
+		return NULL;
+	}
+	store->config = *config;
+	store->conn = conn;
+	store->log = (struct cl_log){ .fd = config->log_fd, .level = config->log_level, .from = "store",
+				      .start_us = cl_now_us() };
+	store->buffer = malloc(MAX_BYTES);
+	store->unpacked = malloc(CL_PUSH_PACKED_PAGES * CL_PAGE_SIZE);
+	if (store->buffer && store->unpacked) {
+		ret = cl_store_create(config->directory_fd, &store->store);
+		if (ret < 0)
+			snprintf(error_out, error_bytes, "making the file `pages`: %s", strerror(-ret));
+	}
+	if (ret == 0 && config->tls) {
+		ret = cl_tls_load(config->tls, &store->credentials, error_out, error_bytes);
+		if (ret == 0)
+			ret = cl_tls_start(store->credentials, conn.fd, &store->conn.tls, error_out, error_bytes);
+	}
+	if (ret == 0) {
+		ret = agree(store, &why);
+		if (ret < 0)
+			snprintf(error_out, error_bytes, "page server: %s", why ? why : strerror(-ret));
+	}
+	if (ret < 0) {
+		cl_page_store_free(store);
+		return NULL;
+	}
+	return store;
+}
+
+void cl_page_store_stop(struct cl_page_store *store)
+{
+	atomic_store(&store->stopping, true);
+	(void)shutdown(store->conn.fd, SHUT_RDWR);
+}
+
+/* ---- what comes ---- */
+
+static int receive(struct cl_page_store *store, uint8_t *data, size_t bytes, const char **why)
+{
+	store->received_bytes += bytes;
+	return cl_conn_receive_exactly(store->conn, data, bytes, 0, why);
+}
+
+static int confirm(struct cl_page_store *store, uint64_t round)
+{
+	struct cl_push_header stored = { .type = CL_PUSH_STORED, .nr_pages = round };
+	uint8_t out[CL_PUSH_HEADER_BYTES];
+
+	cl_push_pack(&stored, out);
+	return cl_conn_send(store->conn, out, sizeof(out));
+}
+
+/* Pages, in whatever form. 0, or -errno with *why. */
+static int take_pages(struct cl_page_store *store, const struct cl_push_header *header, const char **why)
+{
+	const uint8_t *data = NULL;
+	int ret;
+
+	if (header->type != CL_PUSH_ZERO) {
+		ret = receive(store, store->buffer, header->bytes, why);
+		if (ret < 0)
+			return ret;
+		data = store->buffer;
+	}
+	if (header->type == CL_PUSH_PACKED) {
+		*why = "what it sent can't be unpacked";
+		if (cl_codec_unpack(data, header->bytes, store->unpacked, header->nr_pages * CL_PAGE_SIZE) < 0)
+			return -EPROTO;
+		data = store->unpacked;
+	}
+	store->pages += header->nr_pages;
+		*why = NULL;
+	ret = cl_store_write(store->store, header->dst_id, header->vaddr, header->nr_pages, data);
+	if (ret < 0)
+		cl_log(&store->log, CL_LOG_ERROR, "writing %llu pages: %s", (unsigned long long)header->nr_pages,
+		       strerror(-ret));
+	return ret;
+}
+
+/* Obey one message. 1: it was the last one; 0; or -errno, perhaps with *why. */
+static int obey(struct cl_page_store *store, const char **why)
+{
+	uint8_t in[CL_PUSH_HEADER_BYTES];
+	struct cl_push_header header;
+	int ret = receive(store, in, sizeof(in), why);
+
+	if (ret < 0)
+		return ret;
+	*why = "it sent a damaged message";
+	if (cl_push_unpack(in, &header) < 0)
+		return -EPROTO;
+	switch (header.type) {
+	case CL_PUSH_PAGES:
+	case CL_PUSH_ZERO:
+	case CL_PUSH_PACKED:
+		if (header.type == CL_PUSH_PACKED && !cl_codec_has_lz4())
+			break;
+		return take_pages(store, &header, why);
+	case CL_PUSH_ROUND:
+		*why = "it miscounted its rounds";
+		if (header.nr_pages != store->rounds + 1)
+			return -EPROTO;
+		store->rounds++;
+		cl_log(&store->log, CL_LOG_INFO, "round %llu is complete: %llu pages so far, in %llu bytes",
+		       (unsigned long long)store->rounds, (unsigned long long)store->pages,
+		       (unsigned long long)store->received_bytes);
+		*why = NULL;
+		return confirm(store, header.nr_pages);
+	case CL_PUSH_END:
+		*why = NULL;
+		ret = cl_store_finish(store->store, store->config.directory_fd, store->token);
+		if (ret == 0)
+			ret = confirm(store, 0);
+		return ret < 0 ? ret : 1;
+	default:
+		break;
+	}
+	*why = "it sent what has no place here";
+	return -EPROTO;
+}
+
+int cl_page_store_run(struct cl_page_store *store, char *error_out, size_t error_bytes)
+{
+	const char *why = NULL;
+	int ret;
+
+	do
+		ret = obey(store, &why);
+	while (ret == 0);
+	if (ret == 1)
+		return 0;
+	if (atomic_load(&store->stopping))
+		ret = -ECANCELED;
+	snprintf(error_out, error_bytes, "%s",
+		 ret == -ECANCELED                        ? "stopped" :
+		 ret == -EPROTO && why                    ? why :
+		 ret == -ECONNRESET || ret == -EPIPE      ? "the page server closed the connection, the store is not complete" :
+							    strerror(-ret));
+	return ret;
+}

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "push_out.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "log.h"
+
+enum {
+	SLACK_US = 5000, /* how far ahead of the rate pages may be sent */
+	MAX_BATCH_US = 10000,
+};
+
+void cl_push_pace_set(struct cl_push_pace *pace, uint64_t bytes_per_s)
+{
+	*pace = (struct cl_push_pace){ .rate = bytes_per_s };
+}
+
+void cl_push_pace_charge(struct cl_push_pace *pace, uint64_t bytes)
+{
+	uint64_t now_us;
+
+	if (!pace->rate)
+		return;
+	now_us = cl_now_us();
+	if (pace->busy_until_us < now_us)
+		pace->busy_until_us = now_us;
+	pace->busy_until_us += bytes * 1000000 / pace->rate;
+}
+
+uint64_t cl_push_pace_held_until(const struct cl_push_pace *pace)
+{
+	return pace->rate && pace->busy_until_us > cl_now_us() + SLACK_US ? pace->busy_until_us - SLACK_US : 0;
+}
+
+uint64_t cl_push_pace_batch_pages(const struct cl_push_pace *pace)
+{
+	uint64_t bytes = pace->rate * MAX_BATCH_US / 1000000;
+
+	return pace->rate && bytes < CL_PUSH_BATCH_BYTES ? 1 + bytes / CL_PAGE_SIZE : CL_PUSH_BATCH_PAGES;
+}
+
+int cl_push_out_init(struct cl_push_out *out)
+{
+	*out = (struct cl_push_out){ .conn.fd = -1 };
+	out->buffer = malloc(CL_PUSH_HEAD_BYTES + CL_PUSH_BATCH_BYTES);
+	out->packed = malloc(CL_PUSH_HEAD_BYTES + CL_PUSH_BATCH_BYTES);
+	cl_packing_init(&out->packing);
+	return out->buffer && out->packed ? 0 : -ENOMEM;
+}
+
+void cl_push_out_free(struct cl_push_out *out)
+{
+	free(out->buffer);
+	free(out->packed);
+}
+
+static int send_message(struct cl_push_out *out, const uint8_t *message, size_t bytes)
+{
+	int ret;
+
+	if (out->sending)
+		pthread_mutex_lock(out->sending);
+	ret = cl_conn_send(out->conn, message, bytes);
+	if (out->sending)
+		pthread_mutex_unlock(out->sending);
+	out->sent_bytes += bytes;
+	return ret;
+}
+
+int cl_push_out_header(struct cl_push_out *out, const struct cl_push_header *header)
+{
+	uint8_t message[CL_PUSH_HEADER_BYTES];
+
+	cl_push_pack(header, message);
+	return send_message(out, message, sizeof(message));
+}
+
+/* Pages at `data`, in the buffer, of which `also` is true. Headers are put in front, over what was sent before. */
+static int send_pages(struct cl_push_out *out, struct cl_push_header *header, uint8_t *data, uint16_t also)
+{
+	uint8_t *message = data;
+	size_t bytes = 0;
+	unsigned int k;
+
+	header->type = CL_PUSH_PAGES;
+	if (out->client_unpacks && out->packing.packing)
+		bytes = cl_codec_pack(data, header->nr_pages * CL_PAGE_SIZE, cl_push_out_scratch(out));
+	if (bytes) {
+		message = cl_push_out_scratch(out);
+		header->type = CL_PUSH_PACKED;
+		out->packed_pages += header->nr_pages;
+	} else {
+		bytes = header->nr_pages * CL_PAGE_SIZE;
+	}
+	header->bytes = (uint32_t)bytes;
+	message -= CL_PUSH_HEADER_BYTES;
+	bytes += CL_PUSH_HEADER_BYTES;
+	cl_push_pack(header, message);
+	header->type = CL_PUSH_ALSO;
+	header->bytes = 0;
+	for (k = 0; also; k++, also >>= 1) {
+		if (!(also & 1))
+			continue;
+		header->dst_id = out->also_ids[k];
+		message -= CL_PUSH_HEADER_BYTES;
+		bytes += CL_PUSH_HEADER_BYTES;
+		cl_push_pack(header, message);
+		out->also_pages += header->nr_pages;
+	}
+	return send_message(out, message, bytes);
+}
+
+int cl_push_out_batch(struct cl_push_out *out, const struct cl_push_header *batch, const uint8_t *kinds,
+		      uint64_t began_us, uint64_t held_us)
+{
+	uint64_t from, to, nr_whole = 0, read_us = cl_now_us() - began_us;
+	int ret = 0;
+
+	out->sent_bytes = out->zero_pages = out->same_pages = out->packed_pages = out->also_pages = 0;
+	for (from = 0; ret == 0 && from < batch->nr_pages; from = to) {
+		struct cl_push_header header = { .type = kinds[from], .vaddr = batch->vaddr + from * CL_PAGE_SIZE,
+						 .dst_id = batch->dst_id };
+
+		for (to = from + 1; to < batch->nr_pages && kinds[to] == kinds[from] && out->also[to] == out->also[from]; to++)
+			;
+		header.nr_pages = to - from;
+		if (kinds[from] == CL_PUSH_PAGES) {
+			ret = send_pages(out, &header, cl_push_out_pages(out) + from * CL_PAGE_SIZE, out->also[from]);
+			nr_whole += to - from;
+		} else if (kinds[from]) {
+			*(kinds[from] == CL_PUSH_ZERO ? &out->zero_pages : &out->same_pages) += to - from;
+			ret = cl_push_out_header(out, &header);
+		}
+	}
+	/* What reading the others took says nothing of packing. */
+	if (out->client_unpacks && nr_whole)
+		cl_packing_note(&out->packing, nr_whole,
+				held_us + cl_now_us() - began_us - read_us * (batch->nr_pages - nr_whole) / batch->nr_pages);
+	return ret;
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * push_out: how pages go out, to a client that is pushed to and to a store: a batch in runs of zero, same and other
+ * pages, packed where that pays (codec.h), and no faster than a rate. No lock of its own but the one that it is given.
+ */
+#ifndef CL_PUSH_OUT_H
+#define CL_PUSH_OUT_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "codec.h"
+#include "conn.h"
+#include "push_wire.h"
+
+enum {
+	CL_PUSH_BATCH_PAGES = CL_PUSH_PACKED_PAGES,
+	CL_PUSH_BATCH_BYTES = CL_PUSH_BATCH_PAGES * CL_PAGE_SIZE,
+	CL_PUSH_HEAD_BYTES = (CL_PUSH_MAX_ALSO + 1) * CL_PUSH_HEADER_BYTES,
+};
+
+/* ---- a rate ---- */
+
+struct cl_push_pace {
+	uint64_t rate;          /* bytes per second; 0: no limit */
+	uint64_t busy_until_us; /* by that rate, with all that was sent */
+};
+
+void cl_push_pace_set(struct cl_push_pace *pace, uint64_t bytes_per_s);
+
+/* It was sent: the link is busy for so much longer. */
+void cl_push_pace_charge(struct cl_push_pace *pace, uint64_t bytes);
+
+/* Until when (cl_now_us()) the next batch has to wait; 0: it need not. */
+uint64_t cl_push_pace_held_until(const struct cl_push_pace *pace);
+
+/* How many pages a batch may have: few under a low rate. */
+uint64_t cl_push_pace_batch_pages(const struct cl_push_pace *pace);
+
+/* ---- a thread that sends ---- */
+
+struct cl_push_out {
+	struct cl_conn conn;
+	pthread_mutex_t *sending; /* held for each message; NULL: nobody else sends there */
+	bool client_unpacks;
+	struct cl_packing packing;
+	uint8_t *buffer;          /* room for headers, then the batch's pages */
+	uint8_t *packed;          /* the same, packed */
+	/* Of each page that goes whole, in which of these other tasks it is, too, at its address: a bit each. Zero by itself. */
+	uint16_t also[CL_PUSH_BATCH_PAGES];
+	uint64_t also_ids[CL_PUSH_MAX_ALSO];
+	uint64_t sent_bytes, zero_pages, same_pages, packed_pages, also_pages; /* of the last batch */
+};
+
+/* 0 or -ENOMEM; free it in any case. conn, sending and client_unpacks are the caller's to set. */
+int cl_push_out_init(struct cl_push_out *out);
+void cl_push_out_free(struct cl_push_out *out);
+
+/* Where the batch's pages belong: CL_PUSH_BATCH_BYTES. */
+static inline uint8_t *cl_push_out_pages(const struct cl_push_out *out)
+{
+	return out->buffer + CL_PUSH_HEAD_BYTES;
+}
+
+/* As many bytes, of no use to anybody until the batch is sent. */
+static inline uint8_t *cl_push_out_scratch(const struct cl_push_out *out)
+{
+	return out->packed + CL_PUSH_HEAD_BYTES;
+}
+
+/*
+ * Send the batch in the buffer, which it spoils: batch->nr_pages from batch->vaddr on, of task batch->dst_id. kinds:
+ * of each page as what it goes, CL_PUSH_PAGES, _ZERO, _SAME, or 0: not at all. began_us: when reading them began;
+ * held_us: how long the rate had held it back before. 0 or -errno.
+ */
+int cl_push_out_batch(struct cl_push_out *out, const struct cl_push_header *batch, const uint8_t *kinds,
+		      uint64_t began_us, uint64_t held_us);
+
+/* One header alone. 0 or -errno. */
+int cl_push_out_header(struct cl_push_out *out, const struct cl_push_header *header);
+
+#endif

@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "bits.h"
+#include "wire.h"
+
+enum {
+	CHUNK_BYTES = CL_STORE_CHUNK_PAGES * CL_PAGE_SIZE,
+	CHUNK_WORDS = CL_STORE_CHUNK_PAGES / 64,
+	PUNCH_PAGES = 16,      /* at once; fewer wait for others of their chunk */
+	PUNCH_WAITING = 64,
+};
+
+static const char pages_name[] = "pages", index_name[] = "index";
+
+struct chunk {
+	uint64_t id, address;  /* sorted by these */
+	uint64_t number;       /* its place in the file */
+	uint64_t held[CHUNK_WORDS];
+};
+
+/* What the index begins with; the chunks follow as they are in memory: it never leaves the host. */
+struct index_head {
+	char magic[8];
+	uint8_t token[CL_PUSH_TOKEN_BYTES];
+	uint64_t nr_chunks;
+};
+
+static const char magic[8] = "CLSTORE1";
+
+struct cl_store {
+	pthread_mutex_t lock;
+	int fd;
+	uint8_t token[CL_PUSH_TOKEN_BYTES];
+	struct chunk *chunks;
+	uint64_t (*dropped)[CHUNK_WORDS]; /* by number: dropped, and their blocks not given back yet */
+	size_t nr, max;
+	size_t last;           /* found */
+};
+
+static struct cl_store *new_store(int fd)
+{
+	struct cl_store *store = calloc(1, sizeof(*store));
+
+	if (!store) {
+		close(fd);
+		return NULL;
+	}
+	store->fd = fd;
+	pthread_mutex_init(&store->lock, NULL);
+	return store;
+}
+
+void cl_store_free(struct cl_store *store)
+{
+	if (!store)
+		return;
+	close(store->fd);
+	pthread_mutex_destroy(&store->lock);
+	free(store->chunks);
+	free(store->dropped);
+	free(store);
+}
+
+const uint8_t *cl_store_token(const struct cl_store *store)
+{
+	return store->token;
+}
+
+/* ---- chunks ---- */
+
+static int compare(const struct chunk *chunk, uint64_t id, uint64_t address)
+{
+	if (chunk->id != id)
+		return chunk->id < id ? -1 : 1;
+	return chunk->address < address ? -1 : chunk->address > address;
+}
+
+/* Where the chunk is, or belongs. Lock held. */
+static size_t place_of(struct cl_store *store, uint64_t id, uint64_t address)
+{
+	size_t from = 0, to = store->nr;
+
+	if (store->last < store->nr && !compare(&store->chunks[store->last], id, address))
+		return store->last;
+	while (from < to) {
+		size_t middle = from + (to - from) / 2;
+
+		if (compare(&store->chunks[middle], id, address) < 0)
+			from = middle + 1;
+		else
+			to = middle;
+	}
+	store->last = from;
+	return from;
+}
+
+/* Lock held. */
+static struct chunk *find(struct cl_store *store, uint64_t id, uint64_t address)
+{
+	size_t at = place_of(store, id, address);
+
+	return at < store->nr && !compare(&store->chunks[at], id, address) ? &store->chunks[at] : NULL;
+}
+
+static int add(struct cl_store *store, uint64_t id, uint64_t address, struct chunk **out)
+{
+	size_t at = place_of(store, id, address);
+
+	if (store->nr == CL_STORE_CHUNKS)
+		return -ENOSPC;
+	if (store->nr == store->max) {
+		size_t max = store->max ? store->max * 2 : 64;
+		struct chunk *chunks = reallocarray(store->chunks, max, sizeof(*chunks));
+
+		if (!chunks)
+			return -ENOMEM;
+		store->chunks = chunks;
+		store->max = max;
+	}
+	memmove(&store->chunks[at + 1], &store->chunks[at], (store->nr - at) * sizeof(*store->chunks));
+	store->chunks[at] = (struct chunk){ .id = id, .address = address, .number = store->nr };
+	store->nr++;
+	*out = &store->chunks[at];
+	return 0;
+}
+
+/* Of a range its part in the chunk at *address: pages [*from, *from + pages) of it; how many they are. */
+static uint64_t part_of(uint64_t vaddr, uint64_t nr_pages, uint64_t *address, uint64_t *from)
+{
+	uint64_t pages;
+
+	*from = vaddr / CL_PAGE_SIZE % CL_STORE_CHUNK_PAGES;
+	*address = vaddr - *from * CL_PAGE_SIZE;
+	pages = CL_STORE_CHUNK_PAGES - *from;
+	return pages < nr_pages ? pages : nr_pages;
+}
+
+static off_t offset_of(uint64_t number, uint64_t page)
+{
+	return (off_t)(number * CHUNK_BYTES + page * CL_PAGE_SIZE);
+}
+
+static int punch(const struct cl_store *store, uint64_t number, uint64_t from, uint64_t nr_pages)
+{
+	int ret;
+
+	do
+		ret = fallocate(store->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset_of(number, from),
+				(off_t)(nr_pages * CL_PAGE_SIZE));
+	while (ret < 0 && errno == EINTR);
+	return ret < 0 ? -errno : 0;
+}
+
+/* ---- writing ---- */
+
+int cl_store_create(int directory_fd, struct cl_store **out)
+{
+	int fd = openat(directory_fd, pages_name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (fd < 0)
+		return -errno;
+	*out = new_store(fd);
+	return *out ? 0 : -ENOMEM;
+}
+
+static int write_all(int fd, const uint8_t *data, size_t bytes, off_t offset)
+{
+	while (bytes) {
+		ssize_t done = pwrite(fd, data, bytes, offset);
+
+		if (done < 0 && errno == EINTR)
+			continue;
+		if (done <= 0)
+			return done < 0 ? -errno : -EIO;
+		data += done;
+		bytes -= (size_t)done;
+		offset += done;
+	}
+	return 0;
+}
+
+int cl_store_write(struct cl_store *store, uint64_t id, uint64_t vaddr, uint64_t nr_pages, const uint8_t *data)
+{
+	while (nr_pages) {
+		uint64_t address, from, pages = part_of(vaddr, nr_pages, &address, &from);
+		struct chunk *chunk = find(store, id, address);
+		int ret = chunk ? 0 : add(store, id, address, &chunk);
+
+		if (ret == 0 && data)
+			ret = write_all(store->fd, data, pages * CL_PAGE_SIZE, offset_of(chunk->number, from));
+		/* What was never written is a hole already. */
+		else if (ret == 0 && cl_bits_find(chunk->held, from, from + pages, true) < from + pages)
+			ret = punch(store, chunk->number, from, pages);
+		if (ret < 0)
+			return ret;
+		cl_bits_assign(chunk->held, from, from + pages, true);
+		vaddr += pages * CL_PAGE_SIZE;
+		nr_pages -= pages;
+		if (data)
+			data += pages * CL_PAGE_SIZE;
+	}
+	return 0;
+}
+
+int cl_store_finish(struct cl_store *store, int directory_fd, const uint8_t token[CL_PUSH_TOKEN_BYTES])
+{
+	struct index_head head = { .nr_chunks = store->nr };
+	int fd, ret;
+
+	memcpy(head.magic, magic, sizeof(magic));
+	memcpy(head.token, token, sizeof(head.token));
+	/* So that the last chunk's holes are within the file. */
+	if (ftruncate(store->fd, offset_of(store->nr, 0)) < 0)
+		return -errno;
+	fd = openat(directory_fd, index_name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return -errno;
+	ret = write_all(fd, (const uint8_t *)&head, sizeof(head), 0);
+	if (ret == 0)
+		ret = write_all(fd, (const uint8_t *)store->chunks, store->nr * sizeof(*store->chunks), sizeof(head));
+	if (close(fd) < 0 && ret == 0)
+		ret = -errno;
+	return ret;
+}
+
+/* ---- reading ---- */
+
+static int read_all(int fd, uint8_t *out, size_t bytes, off_t offset)
+{
+	while (bytes) {
+		ssize_t got = pread(fd, out, bytes, offset);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			return got < 0 ? -errno : -EBADMSG;
+		out += got;
+		bytes -= (size_t)got;
+		offset += got;
+	}
+	return 0;
+}
+
+/* Sorted, aligned, each with a place of its own in the file. */
+static bool is_sound(const struct cl_store *store, uint64_t *taken)
+{
+	size_t i;
+
+	for (i = 0; i < store->nr; i++) {
+		const struct chunk *chunk = &store->chunks[i];
+
+		if (chunk->address % CHUNK_BYTES || chunk->number >= store->nr || cl_bit_get(taken, chunk->number) ||
+		    (i && compare(chunk - 1, chunk->id, chunk->address) >= 0))
+			return false;
+		cl_bits_assign(taken, chunk->number, chunk->number + 1, true);
+	}
+	return true;
+}
+
+static int read_index(struct cl_store *store, int fd)
+{
+	struct index_head head;
+	struct stat index, pages;
+	uint64_t *taken;
+	int ret;
+
+	if (fstat(fd, &index) < 0 || fstat(store->fd, &pages) < 0)
+		return -errno;
+	ret = read_all(fd, (uint8_t *)&head, sizeof(head), 0);
+	if (ret < 0)
+		return ret;
+	if (memcmp(head.magic, magic, sizeof(magic)) != 0 || head.nr_chunks > CL_STORE_CHUNKS ||
+	    (uint64_t)index.st_size != sizeof(head) + head.nr_chunks * sizeof(struct chunk) ||
+	    pages.st_size != offset_of(head.nr_chunks, 0))
+		return -EBADMSG;
+	memcpy(store->token, head.token, sizeof(store->token));
+	store->nr = store->max = head.nr_chunks;
+	store->chunks = calloc(store->nr + 1, sizeof(*store->chunks));
+	store->dropped = calloc(store->nr + 1, sizeof(*store->dropped));
+	taken = calloc(cl_bits_words(store->nr) + 1, sizeof(*taken));
+	if (!store->chunks || !store->dropped || !taken)
+		ret = -ENOMEM;
+	else
+		ret = read_all(fd, (uint8_t *)store->chunks, store->nr * sizeof(*store->chunks), sizeof(head));
+	if (ret == 0 && !is_sound(store, taken))
+		ret = -EBADMSG;
+	free(taken);
+	return ret;
+}
+
+int cl_store_take(int directory_fd, struct cl_store **out)
+{
+	int pages_fd = openat(directory_fd, pages_name, O_RDWR | O_CLOEXEC | O_NOFOLLOW), index_fd, ret;
+	struct cl_store *store;
+
+	if (pages_fd < 0)
+		return -errno;
+	store = new_store(pages_fd);
+	if (!store)
+		return -ENOMEM;
+	index_fd = openat(directory_fd, index_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	ret = index_fd < 0 ? -errno : read_index(store, index_fd);
+	if (index_fd >= 0)
+		close(index_fd);
+	(void)unlinkat(directory_fd, pages_name, 0);
+	(void)unlinkat(directory_fd, index_name, 0);
+	if (ret < 0) {
+		cl_store_free(store);
+		return ret;
+	}
+	*out = store;
+	return 0;
+}
+
+int cl_store_read(struct cl_store *store, uint64_t id, uint64_t vaddr, uint64_t nr_pages, uint8_t *out)
+{
+	while (nr_pages) {
+		uint64_t address, from, number = 0, pages = part_of(vaddr, nr_pages, &address, &from);
+		struct chunk *chunk;
+		int ret;
+
+		pthread_mutex_lock(&store->lock);
+		chunk = find(store, id, address);
+		if (chunk && cl_bits_find(chunk->held, from, from + pages, false) == from + pages)
+			number = chunk->number;
+		else
+			chunk = NULL;
+		pthread_mutex_unlock(&store->lock);
+		if (!chunk)
+			return -ENODATA;
+		ret = read_all(store->fd, out, pages * CL_PAGE_SIZE, offset_of(number, from));
+		if (ret < 0)
+			return ret;
+		out += pages * CL_PAGE_SIZE;
+		vaddr += pages * CL_PAGE_SIZE;
+		nr_pages -= pages;
+	}
+	return 0;
+}
+
+/* The next run of dropped pages, forgotten as such; false: there is none. */
+static bool next_dropped(uint64_t *dropped, uint64_t *from, uint64_t *to)
+{
+	*from = cl_bits_find(dropped, 0, CL_STORE_CHUNK_PAGES, true);
+	*to = cl_bits_find(dropped, *from, CL_STORE_CHUNK_PAGES, false);
+	cl_bits_assign(dropped, *from, *to, false);
+	return *from < CL_STORE_CHUNK_PAGES;
+}
+
+/* Give back the pages of one chunk: at once if it is worth a system call, else with others. */
+static void drop_part(struct cl_store *store, uint64_t id, uint64_t address, uint64_t from, uint64_t pages)
+{
+	uint64_t giving[CHUNK_WORDS] = { 0 }, number, first, end, waiting = 0;
+	struct chunk *chunk;
+	size_t i;
+
+	pthread_mutex_lock(&store->lock);
+	chunk = find(store, id, address);
+	if (!chunk || !cl_bits_assign(chunk->held, from, from + pages, false)) {
+		pthread_mutex_unlock(&store->lock);
+		return;
+	}
+	number = chunk->number;
+	cl_bits_assign(store->dropped[number], from, from + pages, true);
+	for (i = 0; i < CHUNK_WORDS; i++)
+		waiting += (uint64_t)__builtin_popcountll(store->dropped[number][i]);
+	if (pages >= PUNCH_PAGES || waiting >= PUNCH_WAITING ||
+	    cl_bits_find(chunk->held, 0, CL_STORE_CHUNK_PAGES, true) == CL_STORE_CHUNK_PAGES) {
+		memcpy(giving, store->dropped[number], sizeof(giving));
+		memset(store->dropped[number], 0, sizeof(giving));
+	}
+	pthread_mutex_unlock(&store->lock);
+	/* A file system that can't: the blocks stay until the end. */
+	while (next_dropped(giving, &first, &end))
+		(void)punch(store, number, first, end - first);
+}
+
+void cl_store_drop(struct cl_store *store, uint64_t id, uint64_t vaddr, uint64_t nr_pages)
+{
+	while (nr_pages) {
+		uint64_t address, from, pages = part_of(vaddr, nr_pages, &address, &from);
+
+		drop_part(store, id, address, from, pages);
+		vaddr += pages * CL_PAGE_SIZE;
+		nr_pages -= pages;
+	}
+}

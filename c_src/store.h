@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * store: pages that came to the destination while the task still ran at the source (docs/protocol.md), in a file of
+ * the destination's own: `pages`, sparse, in chunks of 2 MiB handed out in the order of first use, and `index`, written
+ * when all is there. A zero page is a hole that the index says is held.
+ *
+ * Written by one process (page_store.h), then taken by another, the daemon, which unlinks both files at once: whatever
+ * becomes of it, nothing stays. What it has read and installed it drops: the file gives the memory back, so that a task
+ * never needs twice its memory here.
+ *
+ * Memory: 88 bytes a chunk, at most CL_STORE_CHUNKS chunks. Any number of threads may read and drop; one writes.
+ */
+#ifndef CL_STORE_H
+#define CL_STORE_H
+
+#include <stdint.h>
+#include <stddef.h>
+
+#include "push_wire.h"
+
+enum {
+	CL_STORE_CHUNK_PAGES = 512,
+	CL_STORE_CHUNKS = 1 << 20, /* 2 TiB */
+};
+
+struct cl_store;
+
+/* A new, empty one in this directory (borrowed); there may be none yet. 0 or -errno. */
+int cl_store_create(int directory_fd, struct cl_store **out);
+
+/*
+ * Pages of task `id` from vaddr on, instead of what was there; data NULL: they are zero. 0; -ENOSPC (the file system's, or
+ * more than CL_STORE_CHUNKS) or another -errno.
+ */
+int cl_store_write(struct cl_store *store, uint64_t id, uint64_t vaddr, uint64_t nr_pages, const uint8_t *data);
+
+/* All is there: write the index. 0 or -errno. */
+int cl_store_finish(struct cl_store *store, int directory_fd, const uint8_t token[CL_PUSH_TOKEN_BYTES]);
+
+/* Take the store in this directory: its files are unlinked. 0, or -errno: -EBADMSG if it is damaged. */
+int cl_store_take(int directory_fd, struct cl_store **out);
+
+void cl_store_free(struct cl_store *store);
+
+const uint8_t *cl_store_token(const struct cl_store *store);
+
+/* 0; -ENODATA if one of the pages isn't held; or another -errno. */
+int cl_store_read(struct cl_store *store, uint64_t id, uint64_t vaddr, uint64_t nr_pages, uint8_t *out);
+
+/* These pages are not needed any more, whether they are held or not. */
+void cl_store_drop(struct cl_store *store, uint64_t id, uint64_t vaddr, uint64_t nr_pages);
+
+#endif

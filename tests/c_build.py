@@ -1,0 +1,45 @@
+"""Builds of the C test programs (tests/c)."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+C_SRC = TESTS.parent / "c_src"
+FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-g", "-O1", "-pthread"]
+FLAGS += ["-DCL_WITH_TLS", "-DCL_WITH_LZ4", "-DCL_WITH_XXHASH"]
+LIBRARIES = ["-lgnutls", "-llz4", "-lm"]
+SANITIZERS = {"plain": [], "asan-ubsan": ["-fsanitize=address,undefined"], "tsan": ["-fsanitize=thread"]}
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory):
+    """build(name, sanitizer) -> the program tests/c/NAME.c, linked with all of c_src; built once."""
+    directory = tmp_path_factory.mktemp("c")
+    engine_objects: dict[str, list[str]] = {}
+
+    def compile_all(sanitizer: str) -> list[str]:
+        where = directory / sanitizer
+        where.mkdir()
+        sources = sorted(map(str, C_SRC.glob("*.c")))
+        subprocess.run(["gcc", *FLAGS, *SANITIZERS[sanitizer], "-c", *sources], cwd=where, check=True)
+        return sorted(map(str, where.glob("*.o")))
+
+    def build_one(name: str, sanitizer: str) -> Path:
+        if sanitizer not in engine_objects:
+            engine_objects[sanitizer] = compile_all(sanitizer)
+        program = directory / f"{name}-{sanitizer}"
+        if not program.exists():
+            directories = (TESTS / "c", TESTS.parent / "criu_lazy_ext/bench")
+            source = next(path for where in directories if (path := where / f"{name}.c").exists())
+            flags = [*FLAGS, *SANITIZERS[sanitizer], f"-I{C_SRC}"]
+            flags += [f"-Wl,--wrap={wrapped}" for wrapped in set(re.findall(r"__wrap_(\w+)", source.read_text()))]
+            command = ["gcc", *flags, "-o", str(program), str(source), *engine_objects[sanitizer], *LIBRARIES]
+            subprocess.run(command, check=True)
+        return program
+
+    return build_one

@@ -1,0 +1,303 @@
+"""`criu-lazy migrate` with pre-dump rounds: what has not changed is not sent again; whatever dies, no task is lost."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from lazy_source import eventually
+from test_migrate import (
+    CONFIGS,
+    FAILED,
+    Migration,
+    assert_clean,
+    kill,
+    ours,
+    pids_of,
+    processes,
+)
+from vm import TRACKED
+
+from criu_lazy_ext.bench.handmade import MemTask, start_memtask
+from criu_lazy_ext.testbed import Testbed
+
+MIB = 96
+PAGES = MIB * 256
+BASE = "task: {pidfile: /run/memtask.pid}\ndestination: {ssh: dst}\ntimeouts: {silence: 3}\n"
+AUTO = BASE + "predump: {stop_when: {remaining: 1M}}\n"
+# So slow that things can happen in the first round.
+SLOWLY = BASE + "predump: {bandwidth: 4M}\n"
+# Some pages are written all the time, most now and then or never.
+WRITING = ("--mib", str(MIB), "--threads", "2", "--mode", "zipf", "--write-percent", "1")
+
+
+@pytest.fixture
+def hosts(testbed: Testbed) -> Iterator[Testbed]:
+    testbed.link.set(rate_mbit=500, rtt_ms=0.2)
+    yield testbed
+    if testbed.link.is_cut:
+        testbed.link.mend()
+    testbed.link.set()
+    for host in (testbed.src, testbed.dst):
+        left = [pid for pid, command in processes(host).items() if command in ours(host)]
+        if left:
+            host.run(["kill", "-9", *map(str, left)], check=False)
+        host.run(["sh", "-c", "pkill -9 -x memtask; rm -rf /var/lib/criu-lazy* /run/memtask.pid /root/m*.yaml"])
+
+
+def start(hosts: Testbed, *options: str) -> MemTask:
+    task = start_memtask(hosts, *options)
+    hosts.src.write("/run/memtask.pid", f"{task.pid}\n")
+    return task
+
+
+def in_round(hosts: Testbed, profile: str = SLOWLY) -> Migration:
+    """A migration in the middle of its first round."""
+    migration = Migration(hosts, profile)
+
+    def some_came() -> bool:
+        if migration.process.poll() is not None:
+            migration.end()
+        assert migration.status == -1, (migration.report, migration.stderr)
+        return bool(stored_bytes(hosts)) and migration.is_in("pre-dumping")
+
+    eventually(some_came, "pages are stored")
+    return migration
+
+
+def stored_bytes(hosts: Testbed) -> int:
+    """What the store's file takes, wherever it is in these tests."""
+    files = [*hosts.dst.root.glob("var/lib/criu-lazy/*/store/pages"), *hosts.dst.root.glob("srv/stores/*/pages")]
+    return sum(path.stat().st_blocks * 512 for path in files)
+
+
+def assert_nothing_was_touched(hosts: Testbed, migration: Migration, task: MemTask, *says: str) -> None:
+    assert migration.end() == FAILED, (migration.report, migration.stderr)
+    assert migration.report["outcome"] == "failed"
+    for word in (*says, "the source task runs on"):
+        assert word in migration.report["message"]
+    assert_clean(hosts)
+    assert task.verify(hosts.src)["errors"] == 0
+
+
+def assert_moved(hosts: Testbed, migration: Migration, task: MemTask) -> None:
+    assert migration.end(120) == 0, (migration.report, migration.stderr)
+    assert migration.report["outcome"] == "committed"
+    verdict = task.verify(hosts.dst)
+    assert verdict["errors"] == 0 and verdict["children_bad"] == 0
+    assert_clean(hosts)
+
+
+def test_what_has_not_changed_is_not_sent_again(hosts: Testbed) -> None:
+    task = start(hosts, *WRITING)
+    migration = Migration(hosts, AUTO)
+    assert_moved(hosts, migration, task)
+    report = migration.report
+    told = report["predump"]
+    assert report["warnings"] == [] and told["used"]
+    assert told["rounds"][0]["sent_pages"] >= PAGES
+    for i, done in enumerate(told["rounds"]):
+        assert done["unread_pages"] > 0 or i == 0 or not TRACKED
+    assert told["bytes"] == sum(r["sent_bytes"] for r in told["rounds"])
+    assert f"pre-dump is over: {told['stopped']}" in migration.stderr
+    assert migration.stderr.count("pre-dump, round") == len(told["rounds"])
+    assert report["same_pages"] > PAGES / 4
+    assert report["received_bytes"] < (report["lazy_pages"] - report["same_pages"]) * 4096 + PAGES * 32
+    assert list(report["phases_s"])[:2] == ["pre-dumping", "dumping"]
+
+
+def test_an_idle_task_is_all_there_after_one_round(hosts: Testbed) -> None:
+    task = start(hosts, "--mib", str(MIB), "--mode", "idle")
+    migration = Migration(hosts, BASE + "predump: {rounds: 1}\n")
+    assert_moved(hosts, migration, task)
+    assert len(migration.report["predump"]["rounds"]) == 1
+    assert migration.report["same_pages"] >= PAGES
+    assert migration.report["received_bytes"] < PAGES * 4096 / 16
+
+
+def test_a_task_that_forks_and_moves_its_memory_is_right(hosts: Testbed) -> None:
+    task = start(hosts, "--mib", str(MIB), "--threads", "2", "--ops", "all")
+    assert_moved(hosts, Migration(hosts, AUTO), task)
+
+
+def test_a_task_that_changes_everything_goes_lazy_at_once(hosts: Testbed) -> None:
+    task = start(hosts, "--mib", "64", "--threads", "2", "--mode", "sequential", "--write-percent", "100")
+    hosts.link.set(rate_mbit=100, rtt_ms=0.2)
+    migration = Migration(hosts, BASE + "predump: {}\n")
+    assert_moved(hosts, migration, task)
+    told = migration.report["predump"]
+    assert "the task changes its memory faster than it can be sent: " in told["stopped"]
+    assert len(told["rounds"]) <= 1
+    assert told["bytes"] < 64 << 20
+
+
+def test_a_task_that_begins_to_change_everything_is_noticed_in_the_first_round(hosts: Testbed) -> None:
+    task = start(hosts, "--mib", "64", "--threads", "2", "--mode", "sequential", "--write-percent", "100", "--hold")
+    migration = in_round(hosts, BASE + "predump: {bandwidth: 1M}\n")
+    task.toggle(hosts.src)
+    hosts.link.set()
+    assert_moved(hosts, migration, task)
+    told = migration.report["predump"]
+    assert "the task changes its memory faster than it can be sent: " in told["stopped"]
+    assert len(told["rounds"]) == 1
+    assert told["used"] and 0 < told["bytes"] < 64 << 20
+
+
+def test_a_round_ends_when_its_time_is_up(hosts: Testbed) -> None:
+    task = start(hosts, "--mib", str(MIB), "--mode", "idle")
+    migration = Migration(hosts, BASE + "predump: {bandwidth: 4M, max_seconds: 1.5}\n")
+    assert_moved(hosts, migration, task)
+    told = migration.report["predump"]
+    assert "s were spent, of at most 1.5 s" in told["stopped"]
+    assert len(told["rounds"]) == 1
+    # What it had sent need not be sent again.
+    assert told["used"] and 0 < told["rounds"][0]["sent_pages"] < PAGES / 2
+    assert 0 < migration.report["same_pages"] <= told["rounds"][0]["sent_pages"] + 64
+
+
+def test_bandwidth_holds_for_the_rounds_only(hosts: Testbed) -> None:
+    hosts.link.set()
+    task = start(hosts, "--mib", "24", "--mode", "idle")
+    migration = Migration(hosts, BASE + "source: {rate: 9M}\npredump: {bandwidth: 8M, rounds: 1}\n")
+    rate = eventually(lambda: asked_rate(migration, "pre-copy"), "rounds")
+    assert rate == 8 << 20
+    rate = eventually(lambda: asked_rate(migration, "bytes sent"), "it serves")
+    assert rate == 9 << 20
+    assert_moved(hosts, migration, task)
+
+
+def test_a_rate_given_in_a_round_holds_after_it(hosts: Testbed) -> None:
+    task = start(hosts, "--mib", "24", "--mode", "idle")
+    hosts.link.set()
+    profile = BASE + "source: {rate: 9M}\npredump: {bandwidth: 4M, max_seconds: 1.5, stop_when: {remaining: 1K}}\n"
+    migration = in_round(hosts, profile)
+    assert migration.decide("--rate", "6M").returncode == 0
+    assert eventually(lambda: asked_rate(migration, "bytes sent"), "it serves") == 6 << 20
+    assert_moved(hosts, migration, task)
+
+
+def test_bandwidth_does_not_hold_where_rounds_are_left_out(hosts: Testbed) -> None:
+    task = start(hosts, "--mib", "24", "--threads", "2", "--mode", "sequential", "--write-percent", "100")
+    migration = Migration(hosts, BASE + "source: {rate: 7M}\npredump: {bandwidth: 4M}\n")
+    assert eventually(lambda: asked_rate(migration, "bytes sent"), "it serves") == 7 << 20
+    assert_moved(hosts, migration, task)
+    assert "faster than it can be sent" in migration.report["predump"]["stopped"]
+
+
+def asked_rate(migration: Migration, state: str) -> int:
+    """What `--status` says of the rate, once it says `state`."""
+    said = migration.decide("--status").stdout if migration.is_in("pre-dumping", "running") else ""
+    lines = [line for line in said.splitlines() if line.startswith("pages may take ")]
+    return int(lines[0].split()[3]) if state in said and lines else 0
+
+
+def test_where_the_store_lies_is_the_profiles(hosts: Testbed) -> None:
+    task = start(hosts, *WRITING)
+    migration = in_round(hosts, BASE + "predump: {bandwidth: 32M, directory: /srv/stores}\n")
+    assert list(hosts.dst.root.glob("srv/stores/*/pages"))
+    assert_moved(hosts, migration, task)
+    assert list(hosts.dst.root.glob("srv/stores/*")) == []
+
+
+def test_a_store_killed_in_a_round_leaves_a_lazy_migration(hosts: Testbed) -> None:
+    task = start(hosts, *WRITING)
+    migration = in_round(hosts)
+    kill(hosts.dst, "python", "page-store")
+    assert_moved(hosts, migration, task)
+    warning = "dst: page-store was killed by SIGKILL; going on without pre-dump"
+    assert migration.report["warnings"] == [warning]
+    assert migration.report["same_pages"] == 0
+    assert not migration.report["predump"]["used"]
+
+
+def test_a_daemon_killed_before_it_has_its_command_line_is_started_anew(hosts: Testbed) -> None:
+    task = start(hosts, *WRITING)
+    migration = in_round(hosts, BASE + "predump: {bandwidth: 32M}\n")
+    kill(hosts.dst, "python", "standby lazy-pages")
+    assert_moved(hosts, migration, task)
+    assert migration.report["warnings"] == []
+
+
+def test_a_page_server_killed_in_a_round_touches_nothing(hosts: Testbed) -> None:
+    task = start(hosts, *WRITING)
+    migration = in_round(hosts)
+    kill(hosts.src, "python", "page-server")
+    assert_nothing_was_touched(hosts, migration, task, "the page server ended by itself")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_in_a_round_by_a_signal(hosts: Testbed, number: signal.Signals) -> None:
+    task = start(hosts, *WRITING)
+    migration = in_round(hosts)
+    migration.process.send_signal(number)
+    assert_nothing_was_touched(hosts, migration, task, f"stopped by {number.name}")
+
+
+def test_an_agent_killed_in_a_round_touches_nothing(hosts: Testbed) -> None:
+    task = start(hosts, *WRITING)
+    migration = in_round(hosts, BASE + "predump: {bandwidth: 4M, directory: /srv/stores}\n")
+    hosts.dst.run(["kill", "-9", str(max(pids_of(hosts.dst, "python", "criu-lazy agent")))])
+    assert_nothing_was_touched(hosts, migration, task, "dst: the connection was closed")
+    assert list(hosts.dst.root.glob("srv/stores/*")) == []
+
+
+def test_migrate_itself_killed_in_a_round(hosts: Testbed) -> None:
+    task = start(hosts, *WRITING)
+    migration = in_round(hosts)
+    assert "pre-copy; store: connected" in migration.decide("--status").stdout
+    kill(hosts.src, "python", "criu-lazy migrate")
+    migration.end()
+    eventually(lambda: ours(hosts.src) == [] and ours(hosts.dst) == [], "nothing of it runs")
+    assert "rolled-back" in migration.decide("--status").stdout
+    assert task.verify(hosts.src)["errors"] == 0
+
+
+def test_a_link_cut_in_a_round_touches_nothing(hosts: Testbed) -> None:
+    task = start(hosts, *WRITING)
+    migration = in_round(hosts)
+    hosts.link.cut()
+    assert migration.end() == FAILED, migration.stderr
+    eventually(lambda: ours(hosts.dst) == [], "the destination noticed, too", 15)
+    hosts.link.mend()
+    assert "the source task runs on" in migration.report["message"]
+    assert_clean(hosts)
+    assert task.verify(hosts.src)["errors"] == 0
+
+
+def test_a_store_without_room_is_refused(hosts: Testbed) -> None:
+    task = start(hosts, *WRITING)
+    hosts.dst.run(["sh", "-c", "mkdir -p /srv/small && mount -t tmpfs -o size=8m none /srv/small"])
+    try:
+        migration = Migration(hosts, BASE + "predump: {directory: /srv/small}\n")
+        assert_nothing_was_touched(hosts, migration, task, "dst: 8 MB are free at /srv/small, and the task has")
+    finally:
+        hosts.dst.run(["umount", "/srv/small"])
+
+
+def test_a_store_that_becomes_full_leaves_a_lazy_migration(hosts: Testbed) -> None:
+    task = start(hosts, "--mib", str(MIB), "--mode", "idle")
+    hosts.dst.run(["sh", "-c", "mkdir -p /srv/small && mount -t tmpfs -o size=512m none /srv/small"])
+    try:
+        migration = Migration(hosts, BASE + "predump: {directory: /srv/small, bandwidth: 16M}\n")
+        eventually(lambda: migration.is_in("pre-dumping"), "its rounds have begun")
+        hosts.dst.run(["sh", "-c", "head -c 500000000 /dev/zero >/srv/small/other"])
+        assert_moved(hosts, migration, task)
+        assert "No space left on device; going on without pre-dump" in migration.report["warnings"][0]
+    finally:
+        hosts.dst.run(["umount", "-l", "/srv/small"])
+
+
+def test_a_dry_run_leaves_nothing(hosts: Testbed) -> None:
+    task = start(hosts, *WRITING)
+    migration = Migration(hosts, AUTO, "--dry-run")
+    assert migration.end() == 0, migration.stderr
+    assert_clean(hosts)
+    assert task.verify(hosts.src)["errors"] == 0
+
+
+def test_the_sample_is_right(hosts: Testbed) -> None:
+    task = start(hosts, *WRITING)
+    hosts.src.write("/run/worker.pid", f"{task.pid}\n")
+    assert_moved(hosts, Migration(hosts, Path(CONFIGS / "predump.yaml").read_text()), task)

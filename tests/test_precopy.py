@@ -1,0 +1,142 @@
+"""Pre-copy from end to end: a store before the freeze, then a lazy migration that moves only what changed since."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+import pytest
+from relayed import STORE, Relayed, ask, page_store, relayed
+from vm import TRACKED
+
+from criu_lazy_ext.testbed import Testbed
+
+MIB = 64
+PAGES = MIB * 256
+# Some pages are written all the time, most now and then or never.
+ZIPF = ("--mib", str(MIB), "--threads", "2", "--mode", "zipf", "--write-percent", "1")
+# Everything is, and memory comes, goes and moves, and children are forked.
+CHURNING = ("--mib", str(MIB), "--threads", "2", "--ops", "all")
+DAEMON = ("--push", "--precopied", STORE, "--reconnect-seconds", "60")
+pytestmark = pytest.mark.usefixtures("slow_link")
+
+
+@pytest.fixture
+def rounds(hosts: Testbed) -> Callable[..., Callable[[], None]]:
+    """rounds(n, rate=...): to be called before the dump; n rounds to a store, which is completed.
+
+    `rate`: of pages after that, as for --rate.
+    """
+
+    def make(count: int, rate: str = "0") -> Callable[[], None]:
+        def run() -> None:
+            store = page_store(hosts)
+            for number in range(1, count + 1):
+                told = ask(hosts, "round")
+                assert told["round"] == number
+                assert told["unread_pages"] > 0 or number == 1 or not TRACKED
+            ask(hosts, "precopied")
+            assert store.wait(30) == 0
+            assert ask(hosts, "rate", "--rate", rate)["ok"]
+
+        return run
+
+    return make
+
+
+def stored(hosts: Testbed) -> list[str]:
+    """What is in the store's directory."""
+    return hosts.dst.run(["sh", "-c", f"ls {STORE} 2>/dev/null || true"]).stdout.split()
+
+
+def test_after_the_freeze_little_is_moved_and_every_page_is_right(hosts: Testbed, rounds) -> None:
+    hosts.link.set(rate_mbit=200, rtt_ms=2)
+    with relayed(hosts, ZIPF, DAEMON, push=True, precopy=rounds(3)) as migration:
+        assert stored(hosts) == []  # the daemon holds it, and it goes with the daemon
+        stats = migration.complete()
+    push = migration.last_state["push"]
+    assert stats["same_pages"] > PAGES / 4
+    changed = push["pushed_pages"] + push["asked_pages"] - push["zero_pages"] - push["same_pages"]
+    assert push["sent_bytes"] < changed * 4096 + PAGES * 32
+
+
+def test_a_task_that_forks_and_moves_its_memory_gets_the_right_pages(hosts: Testbed, rounds) -> None:
+    with relayed(hosts, CHURNING, DAEMON, push=True, precopy=rounds(2)) as migration:
+        assert migration.complete()["same_pages"] > 0
+
+
+def test_with_a_key(hosts: Testbed) -> None:
+    for host in (hosts.src, hosts.dst):
+        host.write("/root/migration.key", "9f" * 32 + "\n", mode=0o600)
+    key = ("--tls-psk", "/root/migration.key")
+
+    def precopy() -> None:
+        store = page_store(hosts, *key)
+        ask(hosts, "round")
+        ask(hosts, "precopied")
+        assert store.wait(30) == 0
+
+    with relayed(hosts, ZIPF, (*DAEMON, *key), key, push=True, precopy=precopy) as migration:
+        assert migration.complete()["same_pages"] > PAGES / 4
+
+
+def test_a_store_lost_before_the_freeze_leaves_a_lazy_migration(hosts: Testbed) -> None:
+    def precopy() -> None:
+        store = page_store(hosts)
+        ask(hosts, "round")
+        store.send_signal(signal.SIGTERM)
+        assert store.wait(30) == 1
+        assert stored(hosts) == []
+
+    with relayed(hosts, ZIPF, DAEMON, push=True, precopy=precopy) as migration:
+        assert migration.complete()["same_pages"] == 0
+
+
+def begin_slowly(migration: Relayed) -> None:
+    """Until some pages came, from the store among them; most are missing still."""
+    migration.until(lambda s: s["same_pages"] > 0, "pages come from the store")
+    assert migration.stats()["remaining_pages"] > PAGES / 2
+
+
+def test_sessions_lost_while_pages_of_the_store_are_missing_lose_none(hosts: Testbed, rounds) -> None:
+    idle = ("--mib", str(MIB), "--mode", "idle")
+    with relayed(hosts, idle, DAEMON, push=True, precopy=rounds(1, rate="4K")) as migration:
+        for i in range(3):
+            begin_slowly(migration)
+            migration.op("drop")
+            migration.until(lambda s, i=i: s["reconnects"] > i, "the daemon is back")
+        migration.op("rate", "--rate", "0")
+        stats = migration.complete()
+    assert stats["reconnects"] == 3 and stats["same_pages"] > PAGES / 2
+
+
+def test_a_daemon_that_was_killed_goes_on_without_the_store(hosts: Testbed, rounds) -> None:
+    idle = ("--mib", str(MIB), "--mode", "idle")
+    with relayed(hosts, idle, DAEMON, push=True, precopy=rounds(1, rate="4K")) as migration:
+        begin_slowly(migration)
+        migration.kill_daemon()
+        migration.resume_daemon("--push")
+        migration.op("rate", "--rate", "0")
+        migration.complete()
+        assert migration.last_state["push"]["sent_bytes"] > PAGES * 4096 / 2
+
+
+def test_a_page_server_that_was_killed_sends_pages_whole(hosts: Testbed, rounds) -> None:
+    idle = ("--mib", str(MIB), "--mode", "idle")
+    with relayed(hosts, idle, DAEMON, push=True, precopy=rounds(1, rate="4K")) as migration:
+        begin_slowly(migration)
+        migration.kill_server()
+        migration.resume_server()
+        assert migration.complete()["reconnects"] > 0
+        assert migration.last_state["push"]["same_pages"] == 0
+        assert migration.last_state["push"]["sent_bytes"] > PAGES * 4096 / 2
+
+
+@pytest.mark.parametrize("damage", ["truncate -s 4096 pages", "truncate -s 20 index", "rm pages", "rm index"])
+def test_a_damaged_store_is_not_used(hosts: Testbed, rounds, damage: str) -> None:
+    def precopy() -> None:
+        rounds(1)()
+        hosts.dst.run(["sh", "-c", f"cd {STORE} && {damage}"])
+
+    with relayed(hosts, ZIPF, DAEMON, push=True, precopy=precopy) as migration:
+        assert migration.complete()["same_pages"] == 0

@@ -1,0 +1,48 @@
+"""Pages that forked tasks have in common are pushed once; each task's are right, whatever breaks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from relayed import relayed
+
+from criu_lazy_ext.bench.handmade import MemTask
+from criu_lazy_ext.testbed import Testbed
+
+MIB = 32
+PAGES = MIB * 256
+SHARED = PAGES * 3 * 15 // 16  # of three children, which have written to one page of sixteen
+PROGRAM, STATUS = "/usr/local/bin/forked_tree", "/var/tmp/relayed/tree.json"
+
+
+def start_tree(tb: Testbed) -> MemTask:
+    if not (tb.dst.root / PROGRAM.lstrip("/")).exists():
+        tb.src.write("/tmp/forked_tree.c", Path(__file__).with_name("forked_tree.c").read_text())
+        tb.src.run(["cc", "-O1", "-o", PROGRAM, "/tmp/forked_tree.c"])
+        tb.dst.write(PROGRAM, (tb.src.root / PROGRAM.lstrip("/")).read_bytes(), mode=0o755)
+    return MemTask(int(tb.src.run([PROGRAM, str(MIB), STATUS]).stdout), STATUS)
+
+
+def test_what_forked_tasks_share_comes_once(hosts: Testbed) -> None:
+    hosts.link.set(rate_mbit=None)
+    with relayed(hosts, (), ("--push=2",), push=True, start=start_tree) as migration:
+        stats = migration.complete()
+        push = migration.last_state["push"]
+    assert stats["total_pages"] >= 4 * PAGES
+    assert push["also_pages"] > 0.9 * SHARED
+    assert stats["received_bytes"] < (4 * PAGES - 0.8 * SHARED) * 4096
+
+
+def test_sessions_lost_meanwhile_lose_no_page(hosts: Testbed) -> None:
+    hosts.link.set(rate_mbit=100, rtt_ms=0.2)
+    options = ("--push=2", "--reconnect-seconds", "60")
+    with relayed(hosts, (), options, push=True, start=start_tree) as migration:
+        for i in range(3):
+            migration.until_share(0.1 + 0.2 * i)
+            migration.op("drop")
+            migration.until(lambda s, i=i: s["reconnects"] > i, "the daemon is back")
+        stats = migration.complete()
+        push = migration.last_state["push"]
+    assert stats["reconnects"] == 3
+    assert push["also_pages"] > 0.8 * SHARED
+    assert stats["received_bytes"] < (4 * PAGES - 0.7 * SHARED) * 4096

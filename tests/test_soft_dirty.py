@@ -1,0 +1,25 @@
+"""Pre-copy on a kernel that tracks what is written (soft-dirty): in a machine of its own, as not every kernel does."""
+
+from __future__ import annotations
+
+import pytest
+from vm import CHECKOUT_INSIDE, INSIDE, Machine
+
+
+def test_pages_that_were_not_written_are_not_read_again_and_all_are_right(vm: Machine) -> None:
+    programs = f"{CHECKOUT_INSIDE}/programs"
+    vm.run([f"{programs}/test_precopy", f"{programs}/precopy_task", "tracked"])
+
+
+# The same tests as on this machine, with another kernel below, and both hosts in there.
+@pytest.mark.parametrize(
+    "test",
+    [
+        "test_precopy.py::test_after_the_freeze_little_is_moved_and_every_page_is_right[4.2]",
+        "test_migrate_predump.py::test_what_has_not_changed_is_not_sent_again",
+    ],
+)
+def test_a_task_is_migrated_with_what_the_kernel_tracked(vm: Machine, test: str) -> None:
+    command = ["python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/{test}"]
+    environment = ["env", "-C", CHECKOUT_INSIDE, "PYTHONDONTWRITEBYTECODE=1", f"CRIU_LAZY_TESTBED_MIRROR={vm.mirror}"]
+    assert "1 passed" in vm.run([*environment, f"{INSIDE}=1", *command], seconds=300)
