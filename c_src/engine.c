@@ -26,6 +26,8 @@ enum {
 	EPOLL_EVENTS = 64,
 	ACKNOWLEDGE_BYTES = 64 << 10,     /* with less in flight a delayed acknowledgement may hold up the rest */
 	UNSETTLED_POLL_MS = 1,
+	POISON_WAIT_US = 50,
+	POISON_MAX_US = 10000000,         /* a big task takes a while to fork */
 };
 
 /* ---- life ---- */
@@ -609,6 +611,11 @@ static void restore_finished(struct cl_engine *engine)
 
 	engine->restored = true;
 	cl_holder_restored(&engine->holder);
+	if (engine->restore_fd >= 0)
+		close_watched(engine, engine->restore_fd);
+	engine->restore_fd = -1;
+	if (engine->stopping) /* too late for its tasks */
+		return;
 	for (image = engine->images; image; image = image->next) {
 		for (source = 0; source < CL_SOURCES && !image->spaces; source++)
 			while (cl_image_take(image, source, 0, false, image->nr_pages, &index))
@@ -617,9 +624,6 @@ static void restore_finished(struct cl_engine *engine)
 			engine->stats.dropped_pages += image->nr_pages;
 	}
 	cl_log(&engine->log, CL_LOG_INFO, "%s, background transfer starts", engine->resumed ? "taken over" : "restore finished");
-	if (engine->restore_fd >= 0)
-		close_watched(engine, engine->restore_fd);
-	engine->restore_fd = -1;
 	cl_flow_fault(&engine->flow, cl_now_us());
 	cl_engine_watch_connections(engine);
 	if (engine->push.on && !engine->lost) /* else it is told when it is called again */
@@ -629,8 +633,10 @@ static void restore_finished(struct cl_engine *engine)
 	cl_engine_wake(engine);
 }
 
-static void handle_restore(struct cl_engine *engine)
+/* Read one message. False if that was the last one. */
+static bool handle_restore(struct cl_engine *engine)
 {
+	bool more = true;
 	int32_t pid;
 	char dummy;
 	int uffd, ret;
@@ -638,9 +644,11 @@ static void handle_restore(struct cl_engine *engine)
 	ret = receive_exactly(engine->restore_fd, &pid, sizeof(pid), NULL);
 	pthread_mutex_lock(&engine->lock);
 	if (ret <= 0) {
+		more = false;
 		cl_engine_fail(engine, -EPIPE, "criu restore ended before all tasks were restored%s%s",
 			       ret < 0 ? ": " : "", ret < 0 ? strerror(-ret) : "");
 	} else if (pid == CL_RESTORE_FINISHED) {
+		more = false;
 		restore_finished(engine);
 	} else if (pid > 0) {
 		pthread_mutex_unlock(&engine->lock);
@@ -654,9 +662,40 @@ static void handle_restore(struct cl_engine *engine)
 		cl_log(&engine->log, CL_LOG_DEBUG, "task %d is a zombie", -pid);
 	}
 	pthread_mutex_unlock(&engine->lock);
+	return more;
+}
+
+/*
+ * The engine ends before it knows how the restore did. What it says from now on fails, and so does the restore; but if
+ * its last word was on its way, its tasks run, and must not read zeroes.
+ */
+static void settle_restore(struct cl_engine *engine)
+{
+	(void)shutdown(engine->restore_fd, SHUT_RDWR);
+	while (handle_restore(engine))
+		;
 }
 
 /* ---- the end ---- */
+
+/*
+ * Close the space's userfaultfd, which unregisters its memory: from now on its faults are the kernel's own business.
+ * Lock held; dropped meanwhile.
+ */
+static void let_go(struct cl_engine *engine, struct cl_space *space)
+{
+	int uffd = space->uffd;
+
+	space->uffd = -1;
+	cl_space_retire(space);
+	engine->stats.address_spaces--;
+	pthread_mutex_unlock(&engine->lock);
+	/* Whoever is killed in between is found to have had nothing, or something of which the ledger knows. */
+	close_watched(engine, uffd);
+	cl_holder_release(&engine->holder, space->key);
+	cl_ledger_forget(&engine->ledger, space);
+	pthread_mutex_lock(&engine->lock);
+}
 
 /* Let go of the spaces that need nothing any more; true if all are done. Lock held; dropped while closing. */
 static bool retire_finished(struct cl_engine *engine)
@@ -664,7 +703,6 @@ static bool retire_finished(struct cl_engine *engine)
 	struct cl_image *image;
 	struct cl_space *space;
 	bool done = true;
-	int uffd;
 
 	for (image = engine->images; image; image = image->next) {
 		for (space = image->spaces; space; space = space->next) {
@@ -674,18 +712,8 @@ static bool retire_finished(struct cl_engine *engine)
 				done = false;
 				continue;
 			}
-			uffd = space->uffd;
-			space->uffd = -1;
-			cl_space_retire(space);
-			engine->stats.address_spaces--;
-			pthread_mutex_unlock(&engine->lock);
-			/* This unregisters its memory: from now on its faults are the kernel's own business. */
-			/* Whoever is killed in between is found to have had nothing, or something of which the ledger knows. */
-			close_watched(engine, uffd);
-			cl_holder_release(&engine->holder, space->key);
-			cl_ledger_forget(&engine->ledger, space);
+			let_go(engine, space);
 			cl_log(&engine->log, CL_LOG_INFO, "task %d: complete", space->pid);
-			pthread_mutex_lock(&engine->lock);
 		}
 	}
 	return done;
@@ -693,13 +721,15 @@ static bool retire_finished(struct cl_engine *engine)
 
 /*
  * The end of an engine that leaves tasks with missing pages. Closing a userfaultfd would make those pages read as
- * zeroes: silent corruption. SIGBUS is the honest way.
+ * zeroes: silent corruption. SIGBUS is the honest way. Nobody else fills the space any more. Lock held; dropped
+ * while events are read.
  */
 static void poison(struct cl_engine *engine, struct cl_space *space)
 {
 	const struct cl_image *image = space->image;
-	uint64_t lost = 0, done_bytes, index = 0, end;
+	uint64_t lost = 0, max_pages = image->nr_pages, done_bytes, done, index = 0, end, start_us = cl_now_us();
 	struct cl_run run;
+	int ret;
 
 	while (space->nr_missing && index < image->nr_pages) {
 		end = cl_image_extent(image, index)[1].first;
@@ -707,9 +737,34 @@ static void poison(struct cl_engine *engine, struct cl_space *space)
 			index = end;
 			continue;
 		}
-		(void)cl_uffd_poison(space->uffd, run.address, run.nr_pages * CL_PAGE_SIZE, &done_bytes);
-		lost += done_bytes / CL_PAGE_SIZE;
-		cl_space_filled(space, run.index, run.index + run.nr_pages);
+		if (run.nr_pages > max_pages)
+			run.nr_pages = max_pages;
+		ret = cl_uffd_poison(space->uffd, run.address, run.nr_pages * CL_PAGE_SIZE, &done_bytes);
+		done = done_bytes / CL_PAGE_SIZE;
+		lost += done;
+		max_pages = image->nr_pages;
+		if (ret == -EEXIST || (ret == -ENOENT && run.nr_pages == 1 && !cl_uffd_is_changing(space->uffd))) {
+			done++; /* it is there; or nowhere */
+		} else if (ret == -ENOENT && !done && run.nr_pages > 1) {
+			max_pages = (run.nr_pages + 1) / 2; /* the task has made two VMAs of it */
+		} else if (!done) {
+			if (ret == -ESRCH)
+				break;
+			/* What the task changed is told by its events. */
+			if ((ret != -EAGAIN && ret != -ENOENT) || cl_now_us() - start_us > POISON_MAX_US) {
+				cl_log(&engine->log, CL_LOG_ERROR,
+				       "task %d: %llu pages are lost to it, and READ AS ZEROES: UFFDIO_POISON: %s", space->pid,
+				       (unsigned long long)space->nr_missing, strerror(-ret));
+				break;
+			}
+			pthread_mutex_unlock(&engine->lock);
+			usleep(POISON_WAIT_US);
+			(void)cl_engine_read_events(engine, space);
+			pthread_mutex_lock(&engine->lock);
+			index = 0; /* pages may have moved to where we were */
+			continue;
+		}
+		cl_space_filled(space, run.index, run.index + done);
 	}
 	if (lost)
 		cl_log(&engine->log, CL_LOG_ERROR,
@@ -717,24 +772,30 @@ static void poison(struct cl_engine *engine, struct cl_space *space)
 		       (unsigned long long)lost);
 }
 
-static void abandon_spaces(struct cl_engine *engine)
+/* A child that was being forked meanwhile comes to the front of its list. Lock held. */
+static struct cl_space *first_left(struct cl_engine *engine)
 {
 	struct cl_image *image;
 	struct cl_space *space;
 
-	for (image = engine->images; image; image = image->next) {
-		for (space = image->spaces; space; space = space->next) {
-			if (space->retired)
-				continue;
-			if (engine->restored)
-				poison(engine, space);
-			close_watched(engine, space->uffd);
-			cl_holder_release(&engine->holder, space->key);
-			cl_ledger_forget(&engine->ledger, space);
-			space->uffd = -1;
-			cl_space_retire(space);
-		}
+	for (image = engine->images; image; image = image->next)
+		for (space = image->spaces; space; space = space->next)
+			if (!space->retired)
+				return space;
+	return NULL;
+}
+
+static void abandon_spaces(struct cl_engine *engine)
+{
+	struct cl_space *space;
+
+	pthread_mutex_lock(&engine->lock);
+	while ((space = first_left(engine))) {
+		if (engine->restored)
+			poison(engine, space);
+		let_go(engine, space);
 	}
+	pthread_mutex_unlock(&engine->lock);
 }
 
 /* Read the events of the spaces whose gate stayed closed. True if one's still is. */
@@ -773,7 +834,7 @@ static void event_loop(struct cl_engine *engine)
 			else if (events[i].data.ptr == &engine->remote)
 				handle_hang_up(engine);
 			else if (events[i].data.ptr == &engine->restore_fd)
-				handle_restore(engine);
+				(void)handle_restore(engine);
 			else if (((struct cl_space *)events[i].data.ptr)->uffd >= 0)
 				unsettled |= !cl_engine_read_events(engine, events[i].data.ptr);
 		}
@@ -914,6 +975,8 @@ int cl_engine_run(struct cl_engine *engine, int restore_fd)
 		say_close(engine);
 	}
 	join_workers(engine);
+	if (engine->restore_fd >= 0)
+		settle_restore(engine);
 	/* A server that pushes keeps the source's tasks, whatever becomes of its client. */
 	if (engine->failure && engine->has_remote && !engine->restored && !engine->push.on) {
 		cl_log(&engine->log, CL_LOG_INFO, "no task runs here yet: telling the source to let its tasks run on");
@@ -927,10 +990,9 @@ int cl_engine_run(struct cl_engine *engine, int restore_fd)
 	}
 	abandon_spaces(engine);
 	cl_holder_end(&engine->holder);
-	if (engine->restore_fd >= 0) {
+	if (engine->restore_fd >= 0)
 		close(engine->restore_fd);
-		engine->restore_fd = -1;
-	}
+	engine->restore_fd = -1;
 	return engine->failure;
 }
 
