@@ -14,9 +14,13 @@ enum {
 	INTERVAL_US = 50000,       /* long enough that the burst after a lost time slice doesn't pass for speed */
 	START_INTERVAL_US = 2000,
 	START_US = 80000,          /* at the least: one pause of the scheduler is not the link's limit */
-	MIN_QUEUE_US = 300,        /* a demand fault's added wait, while the task faults */
-	MAX_QUEUE_US = 3000,
+	QUEUE_US = 240,            /* a demand fault's added wait, while the task faults */
+	PUSHED_QUEUE_US = 100,     /* a demand page has a connection and a thread of its own */
+	MORE_QUEUE_US = 120,
+	BUSY_RATE = 2000000,       /* bytes per second that make it a microsecond more */
+	MAX_MORE_QUEUE_US = 3000,
 	IDLE_QUEUE_US = 5000,      /* nobody waits: ride out the scheduler */
+	OFTEN = 32,                /* intervals */
 	EPOCH_US = 1500000,
 	FAULTING_FOR_US = 50000,   /* after a fault the next one is expected for so long */
 };
@@ -26,7 +30,7 @@ void cl_flow_init(struct cl_flow *flow, uint64_t max_window, uint64_t now_us)
 	memset(flow, 0, sizeof(*flow));
 	flow->max_window = max_window < MIN_WINDOW ? MIN_WINDOW : max_window;
 	flow->starting = true;
-	flow->queue_us = MIN_QUEUE_US;
+	flow->since_short = OFTEN;
 	flow->interval_start_us = now_us;
 	flow->epoch_start_us = now_us;
 }
@@ -78,6 +82,7 @@ static void take_short_sample(struct cl_flow *flow, uint64_t sample)
 static uint64_t end_interval(struct cl_flow *flow, uint64_t elapsed_us, uint64_t now_us)
 {
 	uint64_t sample = flow->interval_bytes * 1000000 / elapsed_us;
+	bool was_short;
 
 	/* With nothing wanted a sample can only show that the link does at least so much. */
 	if (flow->interval_starved && sample <= flow->rate)
@@ -92,12 +97,21 @@ static uint64_t end_interval(struct cl_flow *flow, uint64_t elapsed_us, uint64_t
 		}
 		return 0;
 	}
-	if (sample < flow->rate - flow->rate / 32) {
-		flow->queue_us = flow->queue_us * 3 / 2 < MAX_QUEUE_US ? flow->queue_us * 3 / 2 : MAX_QUEUE_US;
-	} else if (flow->queue_us > MIN_QUEUE_US) {
-		flow->queue_us -= (flow->queue_us - MIN_QUEUE_US) / 16 + 1;
+	was_short = flow->was_short;
+	flow->was_short = sample < flow->rate - flow->rate / 32;
+	if (!flow->was_short) {
+		flow->since_short++;
+		flow->more_queue_us -= (flow->more_queue_us + 15) / 16;
+	} else {
+		/* Once is a pause of the scheduler, which no queue of ours outlasts. */
+		if (flow->since_short < OFTEN)
+			flow->more_queue_us = flow->more_queue_us * 3 / 2 + MORE_QUEUE_US;
+		if (flow->more_queue_us > MAX_MORE_QUEUE_US)
+			flow->more_queue_us = MAX_MORE_QUEUE_US;
+		flow->since_short = 0;
 	}
-	take_sample(flow, sample, now_us);
+	/* After a pause comes what it had held up, faster than the link carries. */
+	take_sample(flow, was_short && sample > flow->rate ? flow->rate : sample, now_us);
 	return sample;
 }
 
@@ -143,18 +157,21 @@ static uint64_t least_request(const struct cl_flow *flow)
 	return bytes < MIN_REQUEST ? MIN_REQUEST : bytes < GOOD_REQUEST ? bytes : GOOD_REQUEST;
 }
 
-/* While the task faults queue_us is what a demand fault may wait for the rest. */
-static uint64_t window_of(const struct cl_flow *flow, unsigned int round_trips, uint64_t now_us)
+/* While the task faults queue_us, and more where that is too short, is what a demand fault may wait for the rest. */
+static uint64_t window_of(const struct cl_flow *flow, unsigned int round_trips, uint64_t queue_us, uint64_t now_us)
 {
 	bool faulting = now_us - flow->last_fault_us < FAULTING_FOR_US;
 
-	return flow->rate * (flow->min_rtt_us * round_trips + (faulting ? flow->queue_us : IDLE_QUEUE_US)) / 1000000;
+	/* The more there is to do, the longer both ends' threads keep each other waiting. */
+	queue_us += flow->more_queue_us + flow->rate / BUSY_RATE;
+	return flow->rate * (flow->min_rtt_us * round_trips + (faulting ? queue_us : IDLE_QUEUE_US)) / 1000000;
 }
 
 uint64_t cl_flow_push_window(const struct cl_flow *flow, uint64_t now_us)
 {
 	bool growing = flow->starting && flow->flat < 3;
-	uint64_t window = window_of(flow, growing ? 2 : 1, now_us), least = flow->starting ? START_PUSHED : MIN_WINDOW;
+	uint64_t window = window_of(flow, growing ? 2 : 1, PUSHED_QUEUE_US, now_us);
+	uint64_t least = flow->starting ? START_PUSHED : MIN_WINDOW;
 
 	if (flow->starting && !growing)
 		window = window * 9 / 8;
@@ -165,7 +182,7 @@ uint64_t cl_flow_push_window(const struct cl_flow *flow, uint64_t now_us)
 
 uint64_t cl_flow_window(const struct cl_flow *flow, uint64_t now_us)
 {
-	uint64_t window = window_of(flow, 1, now_us);
+	uint64_t window = window_of(flow, 1, QUEUE_US, now_us);
 	/* With less than two requests in the queue the link would idle between them. */
 	uint64_t least = flow->rate * flow->min_rtt_us / 1000000 * 21 / 20 + 2 * least_request(flow);
 

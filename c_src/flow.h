@@ -6,11 +6,10 @@
  *
  * Model: the window is (delivery rate) x (round trip + allowed queueing). The delivery rate is the best sample of
  * the last seconds, each over an interval long enough not to take one burst for the link's speed. The allowed
- * queueing is short while the task faults and longer when it doesn't; it grows while less is delivered than the link
- * has shown to carry (somebody on the way lost the CPU for longer than the queue lasted, and the link ran dry), and
- * shrinks back when that is over. Before the rate
- * is known the window starts small and may be twice that, so that it doubles while that helps; the rate is then the
- * median of the last three samples, which are short.
+ * queueing is short while the task faults and longer when it doesn't; it grows while now and then less is delivered
+ * than the link has shown to carry (somebody on the way lost the CPU for longer than the queue lasted, and the link ran
+ * dry), and shrinks back when that is over. Before the rate is known the window starts small and may be twice that, so
+ * that it doubles while that helps; the rate is then the median of the last three samples, which are short.
  */
 #ifndef CL_FLOW_H
 #define CL_FLOW_H
@@ -31,8 +30,10 @@ struct cl_flow {
 	uint64_t starting_for_us;
 	uint64_t short_samples[2]; /* the last two of these, the last one first */
 	unsigned int flat;     /* intervals in a row in which doubling didn't help */
+	bool was_short;        /* the last interval's sample, of less than the rate */
+	unsigned int since_short; /* intervals since the last such */
 	uint64_t last_fault_us;
-	uint64_t queue_us;     /* allowed queueing while the task faults */
+	uint64_t more_queue_us; /* than the least that is allowed while the task faults */
 	uint64_t in_flight;
 };
 

@@ -26,8 +26,6 @@ enum {
 	ZERO_PAGES = 64,
 	MIN_WINDOW_BYTES = 16 << 10,
 	MIN_WINDOW_SEGMENTS = 4,      /* with less the sender waits for its timer; on loopback they are of 64 KiB */
-	HARMLESS_BYTES = 768 << 10,   /* a link that carries as much in so short a time */
-	NO_WINDOW_BYTES = 1 << 28,
 	WINDOW_US = 3000,             /* for so long it may differ from what was set */
 	REQUESTS_A_SEND = 128,
 };
@@ -503,16 +501,14 @@ static void open_stream(struct cl_engine *engine, struct cl_push_stream *stream)
  */
 static void limit_window(struct cl_engine *engine, struct cl_push_stream *stream)
 {
-	uint64_t now_us = cl_now_us(), all = cl_flow_push_window(&engine->flow, now_us);
-	int window = (int)(all / engine->push.nr_streams);
+	uint64_t now_us = cl_now_us();
+	int window = (int)(cl_flow_push_window(&engine->flow, now_us) / engine->push.nr_streams);
 
-	if (all >= HARMLESS_BYTES)
-		window = NO_WINDOW_BYTES;
-	else if (window < stream->min_window)
+	if (window < stream->min_window)
 		window = stream->min_window;
 	/* Not for a little: every call costs. But now and then: when the kernel enlarges the buffer, it widens the window. */
 	if (!stream->number || (window > stream->window / 8 * 7 && window < stream->window / 8 * 9 &&
-				(window == NO_WINDOW_BYTES || now_us - stream->window_us < WINDOW_US)))
+				now_us - stream->window_us < WINDOW_US))
 		return;
 	stream->window = window;
 	stream->window_us = now_us;

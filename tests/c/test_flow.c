@@ -95,6 +95,22 @@ int main(void)
 		cl_flow_delivered(&flow, r == 3 ? 400000 : 250000, r * 2000);
 	CHECK(flow.starting && flow.rate == 125000000);
 
+	/* One pause, and the burst after it, change nothing; one pause after the other makes the queue longer, for a while. */
+	cl_flow_init(&flow, 64 << 20, 0);
+	for (r = 1; flow.starting; r++)
+		cl_flow_delivered(&flow, 250000, r * 2000);
+	for (t = 1; t <= 64; t++)
+		cl_flow_delivered(&flow, 6250000, r * 2000 + t * 50000);
+	CHECK(flow.rate == 125000000 && flow.more_queue_us == 0);
+	cl_flow_delivered(&flow, 4000000, r * 2000 + t++ * 50000);
+	cl_flow_delivered(&flow, 8500000, r * 2000 + t++ * 50000);
+	CHECK(flow.rate == 125000000 && flow.more_queue_us == 0);
+	cl_flow_delivered(&flow, 4000000, r * 2000 + t++ * 50000);
+	CHECK(flow.rate == 125000000 && flow.more_queue_us > 0);
+	while (flow.more_queue_us)
+		cl_flow_delivered(&flow, 6250000, r * 2000 + t++ * 50000);
+	CHECK(t < 200);
+
 	/* Bounded, whatever the link seems to do. */
 	for (r = 0; r < 100; r++)
 		cl_flow_delivered(&flow, 1ull << 40, 100000 + r * 20000);
