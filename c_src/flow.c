@@ -15,12 +15,12 @@ enum {
 	START_INTERVAL_US = 2000,
 	START_US = 80000,          /* at the least: one pause of the scheduler is not the link's limit */
 	QUEUE_US = 240,            /* a demand fault's added wait, while the task faults */
-	PUSHED_QUEUE_US = 100,     /* a demand page has a connection and a thread of its own */
-	MORE_QUEUE_US = 120,
+	PUSHED_QUEUE_US = 100,     /* the same: a demand page has a connection and a thread of its own */
 	BUSY_RATE = 2000000,       /* bytes per second that make it a microsecond more */
+	MORE_QUEUE_US = 120,       /* at the first of several samples that are short */
 	MAX_MORE_QUEUE_US = 3000,
 	IDLE_QUEUE_US = 5000,      /* nobody waits: ride out the scheduler */
-	OFTEN = 32,                /* intervals */
+	OFTEN = 32,                /* samples: the next short one within so many is no single pause */
 	EPOCH_US = 1500000,
 	FAULTING_FOR_US = 50000,   /* after a fault the next one is expected for so long */
 };
@@ -82,7 +82,7 @@ static void take_short_sample(struct cl_flow *flow, uint64_t sample)
 static uint64_t end_interval(struct cl_flow *flow, uint64_t elapsed_us, uint64_t now_us)
 {
 	uint64_t sample = flow->interval_bytes * 1000000 / elapsed_us;
-	bool was_short;
+	bool after_short = !flow->since_short;
 
 	/* With nothing wanted a sample can only show that the link does at least so much. */
 	if (flow->interval_starved && sample <= flow->rate)
@@ -97,9 +97,7 @@ static uint64_t end_interval(struct cl_flow *flow, uint64_t elapsed_us, uint64_t
 		}
 		return 0;
 	}
-	was_short = flow->was_short;
-	flow->was_short = sample < flow->rate - flow->rate / 32;
-	if (!flow->was_short) {
+	if (sample >= flow->rate - flow->rate / 32) {
 		flow->since_short++;
 		flow->more_queue_us -= (flow->more_queue_us + 15) / 16;
 	} else {
@@ -111,7 +109,7 @@ static uint64_t end_interval(struct cl_flow *flow, uint64_t elapsed_us, uint64_t
 		flow->since_short = 0;
 	}
 	/* After a pause comes what it had held up, faster than the link carries. */
-	take_sample(flow, was_short && sample > flow->rate ? flow->rate : sample, now_us);
+	take_sample(flow, after_short && sample > flow->rate ? flow->rate : sample, now_us);
 	return sample;
 }
 

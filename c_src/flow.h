@@ -30,8 +30,7 @@ struct cl_flow {
 	uint64_t starting_for_us;
 	uint64_t short_samples[2]; /* the last two of these, the last one first */
 	unsigned int flat;     /* intervals in a row in which doubling didn't help */
-	bool was_short;        /* the last interval's sample, of less than the rate */
-	unsigned int since_short; /* intervals since the last such */
+	unsigned int since_short; /* samples since the last that was less than the rate; 0: that was the last one */
 	uint64_t last_fault_us;
 	uint64_t more_queue_us; /* than the least that is allowed while the task faults */
 	uint64_t in_flight;

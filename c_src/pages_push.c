@@ -26,6 +26,7 @@ enum {
 	ZERO_PAGES = 64,
 	MIN_WINDOW_BYTES = 16 << 10,
 	MIN_WINDOW_SEGMENTS = 4,      /* with less the sender waits for its timer; on loopback they are of 64 KiB */
+	MAX_WINDOW_BYTES = 1 << 30,   /* TCP's own limit; --max-in-flight may be more */
 	WINDOW_US = 3000,             /* for so long it may differ from what was set */
 	REQUESTS_A_SEND = 128,
 };
@@ -502,7 +503,8 @@ static void open_stream(struct cl_engine *engine, struct cl_push_stream *stream)
 static void limit_window(struct cl_engine *engine, struct cl_push_stream *stream)
 {
 	uint64_t now_us = cl_now_us();
-	int window = (int)(cl_flow_push_window(&engine->flow, now_us) / engine->push.nr_streams);
+	uint64_t share = cl_flow_push_window(&engine->flow, now_us) / engine->push.nr_streams;
+	int window = share < MAX_WINDOW_BYTES ? (int)share : MAX_WINDOW_BYTES;
 
 	if (window < stream->min_window)
 		window = stream->min_window;
