@@ -86,12 +86,12 @@ __attribute__((noinline)) static int work(int argc, char **argv)
 	}
 }
 
+/*
+ * From the middle of a page: if a thread's stack pointer is a multiple of the page size, which an address space laid out at
+ * random makes it one time in 256, criu dump (4.1, 4.2) takes all pages for the stack's, and none is lazy.
+ */
 int main(int argc, char **argv)
 {
-	/*
-	 * It never sleeps, so its stack pointer may be any multiple of 16. From the middle of a page: if it were a multiple
-	 * of the page size, criu dump (4.1, 4.2) would take all pages for the stack's, and none would be lazy.
-	 */
 	volatile uint8_t *room = __builtin_alloca(((uintptr_t)__builtin_frame_address(0) + 2048) % 4096 + 16);
 
 	*room = 0;

@@ -29,6 +29,7 @@
  * Exit status 2: wrong usage, or no memory.
  */
 #define _GNU_SOURCE
+#include <alloca.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -117,6 +118,7 @@ struct task {
 	uint64_t seed;
 	const char *status_path;
 	char *status_tmp;
+	sigset_t signals; /* that control it */
 
 	uint64_t *state; /* what each page must hold */
 	_Atomic uint8_t *touched_in; /* the last epoch in which the page was touched */
@@ -606,14 +608,24 @@ static int64_t access_step(struct worker *w, int64_t start)
 
 /* --- threads -------------------------------------------------------------------------------------------------- */
 
+/*
+ * Run from the middle of a page: if a thread's stack pointer is a multiple of the page size at the dump, criu (4.1, 4.2)
+ * takes all pages for the stack's (is_stack() in its mem.c compares the wrong bits), and no page is lazy. An address space
+ * laid out at random makes it one time in 256, for each depth of calls anew. What is called from here takes less than
+ * three quarters of a page of stack, but for what writes the state file.
+ */
+__attribute__((noinline)) static void *from_mid_page(void *(*run)(void *), void *arg)
+{
+	volatile uint8_t *room = alloca(((uintptr_t)__builtin_frame_address(0) + PAGE / 4) % PAGE + 16);
+	*room = 0;
+	return run(arg);
+}
+
 static void *work(void *arg)
 {
 	struct worker *w = arg;
 	struct task *t = w->task;
-	/*
-	 * Not aligned itself: if a thread's stack pointer is a multiple of the page size, criu dump (4.1, 4.2) takes
-	 * all pages for the stack's (is_stack() in its mem.c compares the wrong bits), and no page is lazy.
-	 */
+	/* Not aligned itself: what is called from here would run from a page's end. */
 	uint8_t room[(STACK_PAGES + 1) * PAGE + 64];
 	uint8_t *stack = room + (PAGE - (uintptr_t)room % PAGE) % PAGE;
 	if (t->mode == MODE_VERIFY) {
@@ -648,6 +660,11 @@ static void *work(void *arg)
 	while (!atomic_load(&t->verified))
 		nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
 	return NULL;
+}
+
+static void *start_work(void *arg)
+{
+	return from_mid_page(work, arg);
 }
 
 /* Every page of every share, from a random one on; the number of pages that are wrong. */
@@ -972,7 +989,7 @@ static bool start_workers(struct task *t)
 			return false;
 	}
 	for (unsigned int i = 0; i < t->nr_threads; i++)
-		if (pthread_create(&t->workers[i].thread, NULL, work, &t->workers[i]) != 0)
+		if (pthread_create(&t->workers[i].thread, NULL, start_work, &t->workers[i]) != 0)
 			return false;
 	while (atomic_load(&t->filled) < t->nr_threads)
 		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
@@ -980,15 +997,16 @@ static bool start_workers(struct task *t)
 	return true;
 }
 
-static void control(struct task *t, const sigset_t *signals)
+static void *control(void *arg)
 {
+	struct task *t = arg;
 	const struct timespec tick = {.tv_nsec = FORK_EVERY_MS * 1000000L};
 	for (;;) {
 		bool forks = t->mode == MODE_VERIFY && t->op_enabled[OP_FORK] && atomic_load(&t->running);
-		int got = sigtimedwait(signals, NULL, forks ? &tick : NULL);
+		int got = sigtimedwait(&t->signals, NULL, forks ? &tick : NULL);
 		reap(t, WNOHANG);
 		if (got == SIGTERM)
-			return;
+			return NULL;
 		if (got == SIGUSR1)
 			atomic_store(&t->running, !atomic_load(&t->running));
 		if (got == SIGUSR2)
@@ -998,8 +1016,9 @@ static void control(struct task *t, const sigset_t *signals)
 	}
 }
 
-static int finish(struct task *t)
+static void *finish(void *arg)
 {
+	struct task *t = arg;
 	atomic_store(&t->stopping, true);
 	while (atomic_load(&t->filled) > 0)
 		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
@@ -1010,19 +1029,18 @@ static int finish(struct task *t)
 	atomic_store(&t->verified, true);
 	for (unsigned int i = 0; i < t->nr_threads; i++)
 		pthread_join(t->workers[i].thread, NULL);
-	return atomic_load(&t->errors) == 0 && t->children_bad == 0 ? 0 : 1;
+	return NULL;
 }
 
 /* In the background: a session of its own, no descriptor but /dev/null, so that nothing ties it to this host. */
 static int run(struct task *t, int ready_fd)
 {
-	sigset_t signals;
-	sigemptyset(&signals);
-	sigaddset(&signals, SIGUSR1);
-	sigaddset(&signals, SIGUSR2);
-	sigaddset(&signals, SIGTERM);
+	sigemptyset(&t->signals);
+	sigaddset(&t->signals, SIGUSR1);
+	sigaddset(&t->signals, SIGUSR2);
+	sigaddset(&t->signals, SIGTERM);
 	int null = open("/dev/null", O_RDWR);
-	if (null < 0 || setsid() < 0 || chdir("/") != 0 || pthread_sigmask(SIG_BLOCK, &signals, NULL) != 0 ||
+	if (null < 0 || setsid() < 0 || chdir("/") != 0 || pthread_sigmask(SIG_BLOCK, &t->signals, NULL) != 0 ||
 	    !start_workers(t)) {
 		perror("memtask");
 		return 2;
@@ -1035,8 +1053,9 @@ static int run(struct task *t, int ready_fd)
 	dup2(null, 1);
 	dup2(null, 2);
 	close_range(3, ~0U, 0);
-	control(t, &signals);
-	return finish(t);
+	from_mid_page(control, t);
+	from_mid_page(finish, t);
+	return atomic_load(&t->errors) == 0 && t->children_bad == 0 ? 0 : 1;
 }
 
 int main(int argc, char **argv)
