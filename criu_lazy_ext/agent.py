@@ -31,7 +31,7 @@ from typing import Any
 from criu_lazy_ext import __version__, criu
 from criu_lazy_ext.channel import Channel, ChannelError, Message
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.processes import is_alive, start_time
+from criu_lazy_ext.processes import is_alive, start_time, tree
 
 GONE_WITHIN_S = 10.0
 REACH_WITHIN_S = 5.0
@@ -56,6 +56,11 @@ class AgentError(CriuLazyError):
     may_run = False
 
 
+def restored_by(restore: int) -> list[int]:
+    """The tasks that a criu restore has restored: all below it, as this host names them; none if it has ended."""
+    return [pid for pid in tree(restore).values() if pid != restore]
+
+
 @dataclass
 class Made:
     """What a migration has made on this host so far: enough to undo it."""
@@ -75,6 +80,7 @@ class Made:
         """Kill the restore and whatever it restored; wait until they are gone."""
         if not self.restore:
             return
+        self.pids += restored_by(self.restore)
         kill_group(self.restore)
         pidfile = Path(self.directory) / "work" / "restored.pid"
         with contextlib.suppress(OSError, ValueError):
@@ -370,6 +376,9 @@ class Agent:
             if not asked.is_set():
                 raise self.restore_failed(work)
             loop.remove_reader(ask)
+            # Whoever kills the restore now must kill these itself; the task may have forked since the preflight.
+            self.made.pids = restored_by(self.restore.pid)
+            self.tell_keeper()
             await self.channel.send({"event": "ask"})
             either = {ended, self.gate}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -455,7 +464,11 @@ class Agent:
             killed = f"lazy-pages {describe_status(status)}"
             with contextlib.suppress(ChannelError):
                 await self.channel.send({"event": "daemon-succeeded", "why": killed})
-            daemon, ready = await self.launch_daemon(self.successor, stats=True)
+            try:
+                daemon, ready = await self.launch_daemon(self.successor, stats=True)
+            except OSError as error:
+                killed += f" (no other could be started: {error.strerror})"
+                break
             with contextlib.suppress(TimeoutError):
                 await ready
         self.made.daemon = 0
@@ -466,11 +479,12 @@ class Agent:
             if killed:
                 how = f"{killed}, and its successor {describe_status(status)}"
             message["error"] = f"{how}: {criu.last_error(log)}"
-        directory = Path(self.made.directory or "/nonexistent")
-        if directory.exists():
-            (directory / "outcome.json").write_text(json.dumps(message) + "\n")
         with contextlib.suppress(ChannelError):
             await self.channel.send(message)
+        directory = Path(self.made.directory or "/nonexistent")
+        with contextlib.suppress(OSError):
+            if directory.exists():
+                (directory / "outcome.json").write_text(json.dumps(message) + "\n")
 
     async def answer(self, request: Message, payload: bytes) -> None:
         operations = {

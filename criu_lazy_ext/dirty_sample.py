@@ -33,7 +33,7 @@ class DirtySample:
         ranges: list[tuple[int, int, int]] = []  # process, first and last address
         for pid in tree(tree_pid).values():
             with contextlib.suppress(OSError):  # it has ended
-                maps = Path(f"/proc/{pid}/maps").read_text()
+                maps = Path(f"/proc/{pid}/maps").read_text(errors="replace")
                 self._memories[pid] = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
                 ranges += [(pid, int(first, 16), int(end, 16)) for first, end in _MAPPING.findall(maps)]
         if ranges:

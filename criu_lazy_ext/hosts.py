@@ -22,7 +22,7 @@ class HostError(CriuLazyError):
 
 
 class HostInDoubt(HostError):
-    """The restored task may run there, or may not."""
+    """What was asked for last may have been done there, or not: the restored task may run."""
 
 
 class HostLost(HostInDoubt):
@@ -74,17 +74,24 @@ class RemoteHost:
     async def hello(self, silence_s: float) -> Message:
         """Who is there; from now on each side knows that it lost the other one after `silence_s`."""
         answer = await self.request("hello", silence_s=silence_s, within=30)
-        self._pinger = asyncio.ensure_future(self._ping(silence_s / 3))
+        self._pinger = asyncio.ensure_future(self._ping(silence_s))
         return answer
 
-    async def _ping(self, interval_s: float) -> None:
-        with contextlib.suppress(HostError):
+    async def _ping(self, silence_s: float) -> None:
+        """ssh's own keepalives see no agent that hangs, and there may be no ssh, or a shared one."""
+        try:
             while True:
-                await asyncio.sleep(interval_s)
-                await self.request("ping")
+                await asyncio.sleep(silence_s / 3)
+                await self.request("ping", within=silence_s)
+        except HostError:
+            if self.process.returncode is None:
+                self.process.kill()
 
     async def request(self, op: str, *, payload: bytes = b"", within: float | None = None, **fields: Any) -> Message:
-        """Ask the agent to do `op`: its answer, `within` so many seconds. Raises HostError (its words), HostLost."""
+        """Ask the agent to do `op`: its answer, `within` so many seconds.
+
+        Raises HostError (its words); HostInDoubt if there is no answer; HostLost.
+        """
         number = next(self._ids)
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
@@ -96,7 +103,7 @@ class RemoteHost:
         except ChannelError as error:
             raise HostLost(f"{self.name}: {error}") from error
         except TimeoutError:
-            raise HostError(f"{self.name}: {op}: no answer within {within:g} s") from None
+            raise HostInDoubt(f"{self.name}: {op}: no answer within {within:g} s") from None
         finally:
             self._waiting.pop(number, None)
         if not reply.get("ok"):

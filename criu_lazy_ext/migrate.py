@@ -14,6 +14,7 @@ import dataclasses
 import enum
 import json
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -30,7 +31,7 @@ from criu_lazy_ext.errors import CriuLazyError, UsageError
 from criu_lazy_ext.hosts import END_WITHIN_S, HostError, HostInDoubt, RemoteHost
 from criu_lazy_ext.journal import Journal
 from criu_lazy_ext.predump import Round, why_hopeless, why_stop
-from criu_lazy_ext.processes import Child, is_alive, start_time
+from criu_lazy_ext.processes import Child, is_alive, signal_tree, start_time
 from criu_lazy_ext.profile import Profile, load
 from criu_lazy_ext.progress import Progress
 from criu_lazy_ext.report import Report
@@ -39,6 +40,7 @@ from criu_lazy_ext.source import (
     LazyDump,
     PipeLimits,
     SourceError,
+    await_lazy_stacks,
     daemon_options,
     find_task,
     ids_of_tree,
@@ -51,6 +53,7 @@ POLL_S = 0.2
 FIRST_SAMPLE_S, SAMPLES_GROW = 0.05, 1.25  # the ages at which a sample of the task's pages is looked at
 FAST_LINK = 1.25e9  # bytes per second: as long as nothing was sent, the link may be such a one
 WORD_WITHIN_S = 2.0
+DRAINED_S = 5.0
 
 
 class State(enum.Enum):
@@ -84,9 +87,15 @@ TRANSITIONS: dict[State, set[State]] = {
     State.FAILED: set(),
     State.UNDECIDED: set(),
 }
+LET_RUN = {State.ALLOWED, State.RUNNING, State.DRAINED}
 FINAL = {State.COMMITTED, State.ROLLED_BACK, State.FAILED}
 ENDED = {state.value for state in FINAL}
 EXIT_STATUS = {State.COMMITTED: 0, State.FAILED: 1, State.ROLLED_BACK: 3, State.UNDECIDED: 4}
+
+
+def hook_environment(phase: str, pid: int, destination: str) -> dict[str, str]:
+    """What a hook is told."""
+    return {"CRIU_LAZY_PHASE": phase, "CRIU_LAZY_PID": str(pid), "CRIU_LAZY_DESTINATION": destination}
 
 
 class Trouble(CriuLazyError):
@@ -121,6 +130,7 @@ class Migration:
         self.sampling: asyncio.Task[None] | None = None
         self.round_began = 0.0  # the first one
         self.hooked = False  # a hook ran
+        self.escaped = False  # criu dump died after "go": the source task was stopped by a signal
 
     def enter(self, state: State) -> None:
         """Go to `state`, durably; but no disk is waited for where nothing depends on it and the task is frozen."""
@@ -128,7 +138,14 @@ class Migration:
         self.state = state
         self.report.phases_s[state.value] = round(time.monotonic() - self.start, 6)
         if self.journal is not None:
-            self.journal.record(state=state.value, durable=state not in (State.SERVING, State.RESTORING))
+            went = {"went": True} if state is State.ALLOWED else {}
+            try:
+                durable = state not in (State.SERVING, State.RESTORING)
+                self.journal.record(state=state.value, durable=durable, **went)
+            except OSError as error:
+                if state not in FINAL | {State.UNDECIDED}:
+                    raise
+                self.warn(f"{self.journal.path}: {error.strerror}")  # what is to be undone is undone all the same
 
     # ---- what may go wrong at any time ----
 
@@ -176,6 +193,10 @@ class Migration:
 
         async def wait() -> None:
             status = await process.wait()
+            if self.dump is not None and process is self.dump.process and self.state in LET_RUN:
+                # Nothing holds the source task any more; but it runs at the destination, or is about to.
+                signal_tree(self.pid, signal.SIGSTOP)
+                self.escaped = True
             self.fail(f"{what} ended by itself, with status {status}")
 
         self.watchers.append(asyncio.ensure_future(wait()))
@@ -216,7 +237,8 @@ class Migration:
             raise SourceError(f"criu {versions}: an older criu can't restore a newer one's images")
         if self.profile.daemon == "stock" and criu.wire_version(theirs) != criu.wire_version(mine):
             raise SourceError("criu's own lazy-pages there doesn't speak this criu's protocol: use daemon: criu-lazy")
-        self.address = self.profile.source.address or hello["peer"]
+        local = "127.0.0.1" if self.profile.destination.local else hello["peer"]
+        self.address = self.profile.source.address or local
         await self.check_reachable()
         self.prepare_directory()
         destination_directory = self.profile.directories.destination / f"{self.name}-{os.getpid()}-{int(time.time())}"
@@ -259,7 +281,7 @@ class Migration:
             facts = journal.read(self.directory)
             if is_owned(facts):
                 raise UsageError(f"{self.directory}: another criu-lazy migrate is at it (pid {facts['owner'][0]})")
-            if how_it_ended(facts) is None:
+            if how_it_ended(facts) in (None, State.UNDECIDED.value):
                 raise UsageError(
                     f"{self.directory}: an earlier migration stopped in state {facts['state']}; "
                     "see criu-lazy migrate --status"
@@ -377,6 +399,8 @@ class Migration:
     async def freeze(self) -> None:
         """Lazy dump, images at the destination, daemon ready there."""
         assert self.host is not None and self.dump is not None
+        if not_lazy := await self.guarded(await_lazy_stacks(self.pid)):
+            self.warn(not_lazy)
         self.progress.phase("lazy dump: the task is frozen")
         self.enter(State.DUMPING)
         self.dump_started = time.monotonic()
@@ -386,6 +410,8 @@ class Migration:
         assert dump.process is not None and dump.relay is not None
         self.watch(dump.process, "criu dump")
         self.watch(dump.relay, "the page server")
+        if self.journal is not None:
+            self.journal.record(durable=False, address=self.address, port=dump.port, resume=dump.resume_command)
         sent = self.report.image_bytes = await self.guarded(self.host.send_files(dump.images))
         self.enter(State.SERVING)
         await self.hooks("after_dump")
@@ -416,7 +442,7 @@ class Migration:
                 self.trouble.result()
             await self.dump.ask("running")
             self.enter(State.ALLOWED)
-            await self.host.request("go")
+            await self.guarded(self.host.request("go", within=timeout))
             either = {restored, self.trouble}
             await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             # What is troubled may be the restore's very failure, whose word then comes at once.
@@ -439,14 +465,18 @@ class Migration:
         """Wait for the last page: the daemon's word, by the agent or, if that is lost, by its CLOSE."""
         assert self.dump is not None and self.host is not None
         last, since = -1, time.monotonic()
+        drained: float | None = None
         while not self.daemon_ended.done():
             either: set[asyncio.Future[Any]] = {self.daemon_ended, self.trouble}
             await asyncio.wait(either, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
             if self.trouble.done():
                 self.trouble.result()
             state = await self.dump.ask("state")
-            if self.host.lost.done() and state["state"] == "drained":
-                break
+            if state["state"] == "drained":
+                drained = drained or time.monotonic()
+                # The daemon's own word is better, but may be lost with who passes it on.
+                if self.host.lost.done() or time.monotonic() - drained > DRAINED_S:
+                    break
             if state["bytes"] != last:
                 last, since = state["bytes"], time.monotonic()
             elif time.monotonic() - since > self.profile.timeouts.stall:
@@ -472,16 +502,9 @@ class Migration:
         self.progress.phase("every page arrived; the source task is gone")
         await self.hooks("after_commit", fatal=False)
 
-    def hook_environment(self, phase: str) -> dict[str, str]:
-        return {
-            "CRIU_LAZY_PHASE": phase,
-            "CRIU_LAZY_PID": str(self.pid),
-            "CRIU_LAZY_DESTINATION": self.report.destination,
-        }
-
     def undo_hooks(self) -> list[dict[str, Any]]:
         """The destination's hooks for a roll back: it runs them itself, also when nobody can tell it any more."""
-        environment = self.hook_environment("after_rollback")
+        environment = hook_environment("after_rollback", self.pid, self.report.destination)
         return [
             {"run": hook.run, "env": environment, "timeout": hook.timeout}
             for hook in self.profile.hooks.get("after_rollback", [])
@@ -490,7 +513,7 @@ class Migration:
 
     async def hooks(self, phase: str, fatal: bool = True) -> None:
         """Run the profile's hooks of `phase`, in order. A failure is trouble, or only a warning."""
-        environment = self.hook_environment(phase)
+        environment = hook_environment(phase, self.pid, self.report.destination)
         for hook in self.profile.hooks.get(phase, []):
             if phase == "after_rollback" and hook.on == "destination":
                 continue  # see undo_hooks
@@ -502,7 +525,7 @@ class Migration:
                     assert self.host is not None
                     step = self.host.request("hook", run=hook.run, env=environment, timeout=hook.timeout)
                 await (self.guarded(step) if fatal else step)
-            except CriuLazyError as error:
+            except (CriuLazyError, OSError) as error:
                 if fatal:
                     raise
                 self.warn(f"{phase}: {error}")
@@ -526,6 +549,8 @@ class Migration:
             self.report.outcome, self.report.message = "undecided", f"{reason}; rolling back failed: {error}"
             self.enter(State.UNDECIDED)
             return
+        if self.escaped:
+            signal_tree(self.pid, signal.SIGCONT)
         alive = is_alive(self.pid)
         self.report.outcome = "rolled-back" if frozen else "failed"
         self.report.message = f"{reason}; the source task {'runs on' if alive else 'is NOT running'}"
@@ -540,8 +565,11 @@ class Migration:
         self.stop_watching()
         self.enter(State.UNDECIDED)
         self.report.outcome = "undecided"
+        held = "so the source stays frozen, with all of its memory"
+        if self.escaped:
+            held = f"so the source task (pid {self.pid}) was stopped by SIGSTOP; what had not come is lost to the other"
         self.report.message = (
-            f"{reason}; the restored task was let run, so the source stays frozen, with all of its memory. Look at the "
+            f"{reason}; the restored task was let run, {held}. Look at the "
             "destination, then: criu-lazy migrate --status PROFILE, and --commit if the restored task is complete, or "
             "--abort --force (after killing the restored task) to let the source task run on"
         )
@@ -625,7 +653,8 @@ def is_owned(facts: dict[str, Any]) -> bool:
 def how_it_ended(facts: dict[str, Any]) -> str | None:
     """The final state of a migration that nobody drives any more, or None if its source is still frozen.
 
-    When migrate was killed its page server went on, and the journal doesn't know.
+    When migrate was killed its page server went on, and the journal doesn't know. UNDECIDED's: criu dump died after
+    "go"; the source task is there, and nobody holds it.
     """
     if facts["state"] in ENDED:
         return str(facts["state"])
@@ -634,8 +663,10 @@ def how_it_ended(facts: dict[str, Any]) -> str | None:
         return None
     if relay_control.is_guarded(Path(facts["control"])):
         return None
-    runs_on = start_time(facts["pid"]) == facts["task_began"]
-    return str((State.ROLLED_BACK if runs_on else State.COMMITTED).value)
+    if not facts.get("went"):
+        return str(State.ROLLED_BACK.value)
+    is_there = start_time(facts["pid"]) == facts["task_began"]
+    return str((State.UNDECIDED if is_there else State.COMMITTED).value)
 
 
 def _decide(profile: Profile, name: str, options: argparse.Namespace) -> int:
@@ -645,6 +676,17 @@ def _decide(profile: Profile, name: str, options: argparse.Namespace) -> int:
     owned = is_owned(facts)
     ended = None if owned else how_it_ended(facts)
     print(f"{name}: task {facts['pid']} -> {facts['destination']}: {ended or facts['state']}")
+    if ended == State.UNDECIDED.value:
+        if not (options.force and (options.abort or options.commit)):
+            print(
+                f"criu dump is dead, and nothing holds the source task: the task may be at both hosts (kill -STOP "
+                f"{facts['pid']}, should it run here). Kill the restored task, and --abort --force lets the one here "
+                "run on; or --commit --force kills the one here"
+            )
+            return EXIT_STATUS[State.UNDECIDED]
+        signal_tree(facts["pid"], signal.SIGCONT if options.abort else signal.SIGKILL)
+        ended = (State.ROLLED_BACK if options.abort else State.COMMITTED).value
+        print(f"now {ended}")
     if ended is None and (options.abort or options.commit):
         if owned:
             raise UsageError(f"criu-lazy migrate (pid {facts['owner'][0]}) is at it: stop it first (SIGINT)")
@@ -659,10 +701,8 @@ def _decide(profile: Profile, name: str, options: argparse.Namespace) -> int:
         try:
             answer = relay_control.request(facts["control"], "state")
         except relay_control.ControlError:
-            print(
-                "the page server is dead; its guardian keeps the source task frozen. To go on: "
-                f"criu-lazy page-server --resume --hold --control {facts['control']}"
-            )
+            resume = shlex.join(facts.get("resume", []))
+            print(f"the page server is dead; its guardian keeps the source task frozen. To go on: {resume}")
             return EXIT_STATUS[State.UNDECIDED]
         if answer["state"] == "pre-copy":
             print(f"page server: pre-copy; store: {answer['store']}; the task was not frozen")
@@ -671,6 +711,8 @@ def _decide(profile: Profile, name: str, options: argparse.Namespace) -> int:
             return 0 if owned else EXIT_STATUS[State.UNDECIDED]
         let_run = "was" if answer["task_running"] else "was not"
         print(f"page server: {answer['state']}, {answer['bytes']} bytes sent; the restored task {let_run} let run")
+        if "port" in facts:
+            print(f"it listens on {facts['address']} port {facts['port']}")
         if answer["rate"]:
             print(f"pages may take {answer['rate']} bytes per second")
         return 0 if owned else EXIT_STATUS[State.UNDECIDED]
@@ -678,7 +720,21 @@ def _decide(profile: Profile, name: str, options: argparse.Namespace) -> int:
         PipeLimits(facts.get("limits")).restore()
         shutil.rmtree(directory / "images", ignore_errors=True)
         Journal(directory).record(**facts | {"state": ended})
+        _hooks_left(profile, facts, "after_commit" if ended == State.COMMITTED.value else "after_rollback")
     return 0
+
+
+def _hooks_left(profile: Profile, facts: dict[str, Any], phase: str) -> None:
+    """Run the source's hooks of a phase that nobody drives any more; name the destination's."""
+    environment = hook_environment(phase, facts["pid"], facts["destination"])
+    for hook in profile.hooks.get(phase, []):
+        if hook.on == "source":
+            try:
+                asyncio.run(run_hook(hook.run, environment, hook.timeout))
+            except (CriuLazyError, OSError) as error:
+                print(f"warning: {phase}: {error}")
+        elif facts.get("went"):  # else it undid by itself
+            print(f"left to do at {facts['destination']}: {phase}: {hook.run}")
 
 
 async def _dry_run(migration: Migration, profile: Path) -> int:
@@ -703,7 +759,8 @@ async def _migrate(profile: Profile, name: str, options: argparse.Namespace) -> 
     migration = Migration(profile, name, progress)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, migration.fail, f"stopped by {signal.Signals(number).name}")
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+            loop.add_signal_handler(number, migration.fail, f"stopped by {signal.Signals(number).name}")
     if options.dry_run:
         return await _dry_run(migration, options.profile)
     report = await migration.run()

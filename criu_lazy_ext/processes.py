@@ -1,9 +1,15 @@
-"""Processes as /proc tells of them. A pid alone may name another process later; with its start time it doesn't."""
+"""Processes as /proc tells of them; a name there need not be UTF-8.
+
+A pid alone may name another process later; with its start time it doesn't.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import mmap
 import os
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +34,7 @@ def tree(pid: int) -> dict[int, int]:
     while todo:
         process = todo.pop()
         try:
-            status = Path(f"/proc/{process}/status").read_text()
+            status = Path(f"/proc/{process}/status").read_text(errors="replace")
             for thread in Path(f"/proc/{process}/task").iterdir():
                 todo += map(int, (thread / "children").read_text().split())
         except OSError:  # it has ended
@@ -38,10 +44,30 @@ def tree(pid: int) -> dict[int, int]:
     return found
 
 
+def signal_tree(pid: int, number: signal.Signals) -> None:
+    """Send a signal to the process and all below it."""
+    for process in tree(pid).values():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, number)
+
+
+def threads_at_page_starts(pid: int) -> list[int]:
+    """The threads of the process and all below it that sleep with a stack pointer at the very start of a page."""
+    found = []
+    for process in tree(pid).values():
+        with contextlib.suppress(OSError):  # it has ended
+            for thread in Path(f"/proc/{process}/task").iterdir():
+                words = (thread / "syscall").read_text().split()  # "running", or ... stack pointer, program counter
+                pointer = int(words[-2], 16) if len(words) > 2 else 0
+                if pointer and pointer % mmap.PAGESIZE == 0:
+                    found.append(int(thread.name))
+    return found
+
+
 def _stat(pid: int) -> list[str] | None:
     """The fields of /proc/PID/stat from the third one (the state) on."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         return None
 

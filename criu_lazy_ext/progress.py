@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import Any, TextIO
@@ -49,15 +50,18 @@ class Progress:
     def _write(self, line: str, final: bool) -> None:
         if self.quiet:
             return
-        if self.live:
-            self.stream.write(("\r\033[K" if self._open_line else "") + line + ("\n" if final else ""))
-            self._open_line = not final
-        else:
-            self.stream.write(line + "\n")
-        self.stream.flush()
+        # Whoever read it may have gone; that ends no migration.
+        with contextlib.suppress(OSError, ValueError):
+            if self.live:
+                self.stream.write(("\r\033[K" if self._open_line else "") + line + ("\n" if final else ""))
+                self._open_line = not final
+            else:
+                self.stream.write(line + "\n")
+            self.stream.flush()
 
     def end(self) -> None:
         """Nothing more comes: leave the cursor on a line of its own."""
         if self._open_line:
-            self.stream.write("\n")
+            with contextlib.suppress(OSError, ValueError):
+                self.stream.write("\n")
             self._open_line = False

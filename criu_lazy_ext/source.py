@@ -10,17 +10,19 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from criu_lazy_ext import criu, relay_control
 from criu_lazy_ext.agent import describe_status, read_all, write_key
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.processes import Child, tree
+from criu_lazy_ext.processes import Child, threads_at_page_starts, tree
 from criu_lazy_ext.profile import Profile, Task
 
 FIND_TIMEOUT_S = 30.0
 PREPARE_TIMEOUT_S = 30.0
 END_TIMEOUT_S = 30.0
+PAGE_STARTS_WAIT_S, PAGE_STARTS_POLL_S = 0.25, 0.01
 PUSH_STREAMS = 2
 
 
@@ -79,10 +81,28 @@ def memory_of_tree(pid: int) -> int:
     total = 0
     for process in tree(pid).values():
         with contextlib.suppress(OSError):  # it has ended
-            for line in Path(f"/proc/{process}/status").read_text().splitlines():
+            for line in Path(f"/proc/{process}/status").read_text(errors="replace").splitlines():
                 if line.startswith(("RssAnon:", "VmSwap:")):
                     total += int(line.split()[1]) << 10
     return total
+
+
+async def await_lazy_stacks(pid: int) -> str:
+    """Wait a moment until no thread's stack pointer is a multiple of the page size; "", or what follows if one's stays.
+
+    CRIU (4.1, 4.2: is_stack() in mem.c) takes all pages of such a thread's task for its stack's, and makes none lazy. A
+    thread that sleeps in one place is at a page's start one time in 256, one that works soon leaves it.
+    """
+    deadline = time.monotonic() + PAGE_STARTS_WAIT_S
+    while threads := threads_at_page_starts(pid):
+        if time.monotonic() > deadline:
+            which = f"thread {threads[0]}" + (f" and {len(threads) - 1} more" if len(threads) > 1 else "")
+            return (
+                f"the stack pointer of {which} is a multiple of the page size: criu takes all memory of its task for "
+                "stack, which goes into the images, not lazily; another start of the task may do better"
+            )
+        await asyncio.sleep(PAGE_STARTS_POLL_S)
+    return ""
 
 
 class PipeLimits:
@@ -140,6 +160,7 @@ class LazyDump:
         self.port = 0
         # Of this migration alone; "" without encryption: criu's own daemon can't speak with such a key.
         self.key = secrets.token_hex(32) if profile.source.encrypt and profile.daemon == "criu-lazy" else ""
+        self.resume_command: list[str] = []  # a page server that goes on where this one was, should it be killed
         self._dump_port = 0
         self._status = -1  # the writing end of the dump's status pipe, until the dump has it
         self._lifeline = -1  # when this end is closed, by us or by our death, the page server rolls back
@@ -153,17 +174,19 @@ class LazyDump:
         lifeline_read, self._lifeline = os.pipe()
         ready_read, ready_write = os.pipe()
         given = {"--dump-status-fd": status_read, "--lifeline": lifeline_read, "--status-fd": ready_write}
-        command = [sys.executable, "-m", "criu_lazy_ext.cli", "page-server", "--hold", "--control", str(self.control)]
-        command += ["--upstream", f"127.0.0.1:{self._dump_port}", "--wire-version", str(wire_version)]
-        command += ["--address", address, "--port", str(self.profile.source.port), "--images", str(self.images), "-vv"]
+        common = ["page-server", "--hold", "--control", str(self.control), "--address", address]
+        common += ["--images", str(self.images), "--wire-version", str(wire_version)]
         if self.profile.page_source == "criu-lazy":
-            command += ["--tree", str(self.pid), "--rate", str(self.profile.source.rate)]
+            common += ["--tree", str(self.pid), "--rate", str(self.profile.source.rate)]
+        if self.key:
+            common += ["--tls-psk", str(write_key(self.work, self.key))]
+        self.resume_command = ["criu-lazy", *common, "--resume"]  # --port is known when it serves
+        command = [sys.executable, "-m", "criu_lazy_ext.cli", *common, "-vv"]
+        command += ["--upstream", f"127.0.0.1:{self._dump_port}", "--port", str(self.profile.source.port)]
         if self.profile.predump is not None:
             command.append("--precopy")
             if self.profile.predump.bandwidth:
                 command += ["--precopy-rate", str(self.profile.predump.bandwidth)]
-        if self.key:
-            command += ["--tls-psk", str(write_key(self.work, self.key))]
         for option, fd in given.items():
             command += [option, str(fd)]
         try:
@@ -202,6 +225,7 @@ class LazyDump:
                 ) from error
             raise SourceError(f"criu dump was not ready within {self.profile.timeouts.dump:g} s") from error
         self.port = int(state["port"])
+        self.resume_command += ["--port", str(self.port)]
 
     async def ask(
         self, op: str, force: bool = False, timeout: float | None = 60.0, rate: int = 0

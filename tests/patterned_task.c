@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * patterned_task MEGABYTES: keeps a known pattern in its memory (see page() in lazy_source.py), writes its
+ * patterned_task MEGABYTES [at-page-start]: keeps a known pattern in its memory (see page() in lazy_source.py), writes its
  * address to the file info, and whenever the file ask exists, checks every page and writes the verdict to the file answer.
  */
 #include <stdint.h>
@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { WORDS = 4096 / 8 };
@@ -23,9 +25,28 @@ static void tell(const char *name, const char *text)
 		exit(2);
 }
 
+/* Sleep 10 ms; at_page_start: with the stack pointer at the start of a page, as a task has it one time in 256. */
+static void doze(int at_page_start)
+{
+	struct timespec time = { .tv_nsec = 10000000 };
+	long number = SYS_nanosleep;
+
+	if (!at_page_start) {
+		nanosleep(&time, NULL);
+		return;
+	}
+#ifdef __x86_64__
+	__asm__ volatile("mov %%rsp, %%r12; and $-4096, %%rsp; syscall; mov %%r12, %%rsp"
+			 : "+a"(number)
+			 : "D"(&time), "S"(0)
+			 : "rcx", "r11", "r12", "memory");
+#endif
+}
+
 static int work(int argc, char **argv)
 {
-	size_t nr_pages = argc == 2 ? strtoul(argv[1], NULL, 10) * 256 : 0;
+	int at_page_start = argc == 3 && !strcmp(argv[2], "at-page-start");
+	size_t nr_pages = argc == 2 || at_page_start ? strtoul(argv[1], NULL, 10) * 256 : 0;
 	uint64_t *memory = mmap(NULL, nr_pages * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	char text[64];
 
@@ -39,7 +60,7 @@ static int work(int argc, char **argv)
 	snprintf(text, sizeof(text), "%p\n", (void *)memory);
 	tell("info", text);
 	for (;;) {
-		usleep(10000);
+		doze(at_page_start);
 		if (access("ask", F_OK))
 			continue;
 		for (size_t i = 0; i < nr_pages * WORDS; i++) {

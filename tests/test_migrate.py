@@ -60,14 +60,13 @@ def ours(host: Host) -> list[str]:
 class Worker:
     """The task that moves: it keeps a pattern in its memory, and checks it whenever it is asked."""
 
-    def __init__(self, testbed: Testbed, megabytes: int) -> None:
+    def __init__(self, testbed: Testbed, megabytes: int, *options: str) -> None:
         self.testbed = testbed
         self.directory = f"/srv/worker{next(_numbers)}"
         for host in (testbed.src, testbed.dst):
             host.run(["mkdir", "-p", self.directory])
-        self.pid = testbed.src.start(
-            ["sh", "-c", 'cd "$1" && exec /usr/local/bin/patterned_task "$2"', "sh", self.directory, str(megabytes)]
-        )
+        start = 'cd "$1" && shift && exec /usr/local/bin/patterned_task "$@"'
+        self.pid = testbed.src.start(["sh", "-c", start, "sh", self.directory, str(megabytes), *options])
         testbed.src.write("/run/worker.pid", f"{self.pid}\n")
         eventually(lambda: (testbed.src.root / self.directory[1:] / "info").exists(), "the task has started")
 
@@ -195,6 +194,16 @@ def test_a_task_moves_with_every_page(worker: Worker) -> None:
     states = ["dumping", "serving", "restoring", "allowed", "running", "drained", "committed"]
     assert list(report["phases_s"]) == states
     assert sorted(report["phases_s"].values()) == list(report["phases_s"].values())
+
+
+def test_a_task_none_of_whose_pages_criu_makes_lazy_moves_with_a_warning(worker: Worker) -> None:
+    worker.end()
+    asleep = Worker(worker.testbed, 32, "at-page-start")
+    migration = Migration(worker.testbed, BASE)
+    assert_moved(asleep, migration)
+    (warning,) = migration.report["warnings"]
+    assert "the stack pointer of thread" in warning and "not lazily" in warning
+    assert migration.report["lazy_pages"] < 100  # else criu has learnt better, and the warning may go
 
 
 def test_every_hook_runs_in_its_phase(worker: Worker) -> None:
@@ -350,6 +359,20 @@ def test_a_killed_page_server(worker: Worker) -> None:
     server = min(pids_of(worker.testbed.src, "page-server"))  # the other one is its guardian
     worker.testbed.src.run(["kill", "-9", str(server)])
     assert_stayed(worker, migration, "ended by itself")
+
+
+def test_an_agent_that_hangs(worker: Worker) -> None:
+    """It answers nothing, though SSH's connection stands."""
+    migration = held(worker.testbed, BASE + HOLD)
+    agents = list(map(str, pids_of(worker.testbed.dst, "python", "criu-lazy agent")))
+    worker.testbed.dst.run(["kill", "-STOP", *agents])
+    try:
+        assert migration.end() == ROLLED_BACK, migration.stderr
+        assert "the source task runs on" in migration.report["message"]
+        assert worker.answers(worker.testbed.src) == "right\n"
+    finally:
+        worker.testbed.dst.run(["kill", "-CONT", *agents], check=False)
+    assert_clean(worker.testbed)
 
 
 def test_a_killed_dump(worker: Worker) -> None:
@@ -558,6 +581,40 @@ def stopped(worker: Worker, stop: Callable[[Migration], object], restored_lives:
     assert worker.is_on(worker.testbed.src)
     assert worker.is_on(worker.testbed.dst) or not restored_lives
     return migration
+
+
+def test_a_dump_killed_while_memory_follows_lets_the_source_task_run_no_further(worker: Worker) -> None:
+    """Its tasks are free then, at once; they must not run at both hosts."""
+    testbed = worker.testbed
+    migration = running(worker, BASE + "hooks: {after_rollback: [{run: touch /run/undone}]}\n")
+    testbed.src.run(["rm", "-f", "/run/undone"])
+    kill(testbed.src, "criu dump")
+    assert migration.end() == UNDECIDED, migration.stderr
+    assert "was stopped by SIGSTOP" in migration.report["message"]
+    assert testbed.src.run(["ps", "-o", "state=", "-p", str(worker.pid)]).stdout.strip() == "T"
+    for options in (["--status"], ["--abort"], ["--commit"]):
+        said = migration.decide(*options)
+        assert said.returncode == UNDECIDED and "may be at both hosts" in said.stdout
+    testbed.dst.run(["pkill", "-9", "-x", "patterned_task"], check=False)
+    assert migration.decide("--abort", "--force").returncode == 0
+    assert worker.answers(testbed.src) == "right\n"
+    assert (testbed.src.root / "run/undone").exists()
+    assert "rolled-back" in migration.decide("--status").stdout
+
+
+def test_a_page_server_killed_while_memory_follows_goes_on_by_the_command_that_status_prints(worker: Worker) -> None:
+    testbed = worker.testbed
+    migration = stopped(worker, lambda it: kill(testbed.src, "python", "page-server", "--hold"))
+    said = migration.decide("--status")
+    assert said.returncode == UNDECIDED and "page server is dead" in said.stdout
+    testbed.link.set(rate_mbit=100, rtt_ms=0.2)
+    with testbed.src.popen(["sh", "-c", said.stdout.rpartition("To go on: ")[2].strip()]) as server:
+        eventually(lambda: "page server: drained" in migration.decide("--status").stdout, "every page arrived", 60)
+        assert "it listens on 10.77.0.1 port" in migration.decide("--status").stdout
+        assert migration.decide("--commit").returncode == 0
+        server.wait(30)
+    assert not worker.is_on(testbed.src)
+    assert worker.answers(testbed.dst) == "right\n"
 
 
 def test_interrupted_then_committed(worker: Worker) -> None:
