@@ -490,6 +490,8 @@ static void open_stream(struct cl_engine *engine, struct cl_push_stream *stream)
 		if (ret == 0 || (ret == 1 && answer.nr_streams != stream->number)) {
 			ret = -EPROTO;
 			why = "it does not know a stream of its own session";
+		} else if (ret == -EPROTO && stream->conn.tls) {
+			ret = -ECONNRESET; /* it took us on the demand connection: the session is over */
 		}
 	}
 	if (ret < 0)

@@ -74,7 +74,8 @@ void cl_engine_broken(struct cl_engine *engine, int error, const char *why)
 {
 	if (!why)
 		why = error == -EPIPE || error == -ECONNRESET ? "the connection was closed" : strerror(-error);
-	if (engine->stopping || (error != -EPROTO && cl_engine_lose(engine, why)))
+	/* What the others see of a session that is lost already, TLS's words for it among them, says nothing more. */
+	if (engine->stopping || engine->lost || (error != -EPROTO && cl_engine_lose(engine, why)))
 		return;
 	cl_engine_fail(engine, -EIO, "page server: %s with %llu pages missing", why,
 		       (unsigned long long)cl_engine_remaining_pages(engine));

@@ -409,6 +409,7 @@ int64_t cl_tls_receive(struct cl_tls *tls, uint8_t *buffer, size_t size, const c
 {
 	size_t total = 0;
 	ssize_t got;
+	int ret;
 
 	for (tls->dont_wait = false; total < size;) {
 		tls->pull_errno = 0;
@@ -438,7 +439,9 @@ int64_t cl_tls_receive(struct cl_tls *tls, uint8_t *buffer, size_t size, const c
 		case GNUTLS_E_FATAL_ALERT_RECEIVED:
 			return refused(tls, "TLS alert: ", gnutls_alert_get_name(gnutls_alert_get(tls->session)), why);
 		default:
-			return refused(tls, "TLS: ", gnutls_strerror((int)got), why);
+			/* Once there was an agreement, it is somebody on the way who broke it. */
+			ret = refused(tls, "TLS: ", gnutls_strerror((int)got), why);
+			return tls->received ? -ECONNRESET : ret;
 		}
 	}
 	return (int64_t)total;

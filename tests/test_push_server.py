@@ -7,8 +7,9 @@ import time
 
 import pytest
 from lazy_source import GET, connect_inside
-from relayed import PORT, relayed
+from relayed import CONTROL, PORT, relayed
 
+from criu_lazy_ext import relay_control
 from criu_lazy_ext.testbed import Testbed
 
 TASK = ("--mib", "128", "--threads", "2", "--ops", "all")
@@ -86,6 +87,20 @@ def test_pages_that_shrink_are_packed_on_a_slow_link_and_zero_ones_not_sent(host
         packed = migration.last_state["push"]
     assert packed["packed_pages"] > 64 * 256 / 2
     assert stats["received_bytes"] < 0.75 * 64 * 2**20
+
+
+def test_sessions_lost_while_they_begin_lose_no_page(hosts: Testbed) -> None:
+    """With a key, the end of a stream that is being opened looks like a refusal."""
+    for host in (hosts.src, hosts.dst):
+        host.write("/root/migration.key", KEY + "\n", mode=0o600)
+    key = ("--tls-psk", "/root/migration.key")
+    control = hosts.src.root / CONTROL.lstrip("/")
+    with relayed(hosts, TASK, ("--push=4", *RECONNECT, *key), key, push=True) as migration:
+        migration.until_share(0.1)
+        for i in range(100):
+            relay_control.request(control, "drop")
+            time.sleep(i % 20 / 1000)
+        assert migration.complete()["reconnects"] > 10
 
 
 def test_with_a_key_only_who_knows_it_is_served(hosts: Testbed) -> None:
