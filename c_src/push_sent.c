@@ -37,10 +37,11 @@ uint64_t cl_push_sent_written(int fd)
 	return sent + unsent;
 }
 
-void cl_push_sent_begin(struct cl_push_sent *sent, const void *task, uint64_t first, uint64_t nr_pages, uint64_t written)
+void cl_push_sent_begin(struct cl_push_sent *sent, const void *task, uint64_t first, uint64_t nr_pages, uint64_t written,
+			bool packed)
 {
 	sent->next = (sent->next + 1) % CL_PUSH_SENT_BATCHES;
-	sent->batches[sent->next] = (struct cl_push_sent_batch){ task, first, nr_pages, written, 0 };
+	sent->batches[sent->next] = (struct cl_push_sent_batch){ task, first, nr_pages, written, 0, packed };
 }
 
 void cl_push_sent_end(struct cl_push_sent *sent, uint64_t written)
@@ -57,7 +58,9 @@ bool cl_push_sent_has_left(const struct cl_push_sent *sent, int fd, const void *
 		if (batch->task != task || index - batch->first >= batch->nr_pages || !batch->begin)
 			continue;
 		at = batch->begin + (index - batch->first + 1) * PAGE_AT_MOST;
-		if (batch->end && batch->end < at)
+		if (batch->packed && !batch->end)
+			continue;
+		if (batch->packed || (batch->end && batch->end < at))
 			at = batch->end;
 		return look(fd, &has_left, &unsent) && has_left >= at;
 	}

@@ -19,6 +19,7 @@ struct cl_push_sent {
 		const void *task;
 		uint64_t first, nr_pages;   /* indices; 0 pages: none */
 		uint64_t begin, end;        /* bytes written to the socket before it, and with it; end 0: not known yet */
+		bool packed;                /* none of its pages is there before all are */
 	} batches[CL_PUSH_SENT_BATCHES];
 	unsigned int next;
 };
@@ -27,7 +28,8 @@ struct cl_push_sent {
 uint64_t cl_push_sent_written(int fd);
 
 /* These pages are about to be written to a socket to which `written` bytes were. */
-void cl_push_sent_begin(struct cl_push_sent *sent, const void *task, uint64_t first, uint64_t nr_pages, uint64_t written);
+void cl_push_sent_begin(struct cl_push_sent *sent, const void *task, uint64_t first, uint64_t nr_pages, uint64_t written,
+			bool packed);
 
 /* All of them are, it is `written` bytes now. */
 void cl_push_sent_end(struct cl_push_sent *sent, uint64_t written);

@@ -273,6 +273,19 @@ static int read_pages(struct cl_push_server *server, const struct task *task, co
 	return ret;
 }
 
+/*
+ * What was read so far was read of frozen tasks: 0. Should the dump die its tasks run on, and what is read then is not
+ * what the restored ones lack: -EOWNERDEAD, and nobody gets anything any more.
+ */
+static int still_frozen(struct cl_push_server *server)
+{
+	if (server->config.frozen(server->config.context))
+		return 0;
+	cl_log(&server->config.log, CL_LOG_WARN, "the dump has ended, and holds its tasks no more: no page is sent any more");
+	cl_push_server_end(server, 1);
+	return -EOWNERDEAD;
+}
+
 /* It was sent. Lock held. */
 static void charge(struct cl_push_server *server, uint64_t bytes)
 {
@@ -348,6 +361,8 @@ static int answer_get(struct cl_push_server *server, struct cl_conn conn, uint64
 	if (left) /* it couldn't overtake them */
 		return 0;
 	ret = read_pages(server, task, &pages, server->nr_tasks > 1, out + CL_PUSH_HEADER_BYTES);
+	if (ret == 0)
+		ret = still_frozen(server);
 	if (ret < 0)
 		return ret;
 	memset(kinds, CL_PUSH_PAGES, get->nr_pages);
@@ -662,7 +677,8 @@ static int push_batch(struct cl_push_server *server, uint64_t session, struct cl
 	if (batch->client_stores)
 		(void)find_same(server, &batch->header, pages, kinds);
 	*hits = find_shared(server, session, batch, &common, out, kinds);
-	return cl_push_out_batch(out, &batch->header, kinds, began_us, held_us);
+	ret = still_frozen(server);
+	return ret < 0 ? ret : cl_push_out_batch(out, &batch->header, kinds, began_us, held_us);
 }
 
 static int serve_stream(struct cl_push_server *server, struct cl_conn conn, uint64_t session, unsigned int number)
@@ -682,7 +698,7 @@ static int serve_stream(struct cl_push_server *server, struct cl_conn conn, uint
 	out.client_unpacks = server->client_unpacks;
 	while (ret == 0 && await_batch(server, session, &batch, &held_us)) {
 		cl_push_sent_begin(sent, batch.task, cl_image_index(batch.task->image, batch.header.vaddr),
-				   batch.header.nr_pages, written);
+				   batch.header.nr_pages, written, out.client_unpacks && out.packing.packing);
 		pthread_mutex_unlock(&server->lock);
 		ret = push_batch(server, session, &out, &batch, held_us, &hits);
 		written = cl_push_sent_written(conn.fd);

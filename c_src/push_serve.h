@@ -18,6 +18,7 @@
 #ifndef CL_PUSH_SERVE_H
 #define CL_PUSH_SERVE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -45,6 +46,8 @@ struct cl_push_server_config {
 	uint8_t store_token[CL_PUSH_TOKEN_BYTES];
 	struct cl_log log;
 	void (*told)(void *context, enum cl_push_told what, const char *name);
+	/* Whether the tasks are frozen still; asked after pages were read, before they are sent. Any thread. */
+	bool (*frozen)(void *context);
 	void *context;
 };
 

@@ -655,6 +655,14 @@ static int upstream_ended(struct cl_relay *r)
 	return 0;
 }
 
+bool cl_relay_has_dump(const struct cl_relay *r)
+{
+	/* A dying process closes what it has open before its tracees are let go. */
+	struct pollfd p = { .fd = r->upstream, .events = POLLRDHUP };
+
+	return poll(&p, 1, 0) == 0;
+}
+
 static int wait_for_events(struct cl_relay *r)
 {
 	struct pollfd p[3] = {

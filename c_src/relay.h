@@ -18,6 +18,7 @@
 #ifndef CL_RELAY_H
 #define CL_RELAY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -104,6 +105,9 @@ const char *cl_relay_error(const struct cl_relay *relay);
  * turn. The relay owns it from now on. 0, or -EBUSY if too many wait, and it is closed. Any thread.
  */
 int cl_relay_offer(struct cl_relay *relay, int fd, const char *name);
+
+/* Whether the dump's end of the connection stands: if not, nobody freezes its tasks any more. Any thread. */
+bool cl_relay_has_dump(const struct cl_relay *relay);
 
 /*
  * A client that is pushed to has come, misses something, misses nothing, has gone. While there is one no other client is

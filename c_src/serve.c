@@ -397,6 +397,11 @@ static void *accept_clients(void *argument)
 
 /* ---- life ---- */
 
+static bool frozen(void *context)
+{
+	return cl_relay_has_dump(context);
+}
+
 static void told(void *context, enum cl_push_told what, const char *name)
 {
 	struct cl_relay *relay = context;
@@ -446,7 +451,7 @@ struct cl_serve *cl_serve_new(struct cl_relay *relay, const struct cl_serve_conf
 	if (ret == 0 && config->images_fd >= 0) {
 		struct cl_push_server_config push = { .images_fd = config->images_fd, .ids = config->ids,
 						      .pids = config->pids, .nr_tasks = config->nr_tasks,
-						      .log = serve->log, .told = told, .context = relay };
+						      .log = serve->log, .told = told, .frozen = frozen, .context = relay };
 
 		if (config->precopy)
 			push.stored = cl_precopy_hashes(config->precopy, push.store_token);

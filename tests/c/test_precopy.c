@@ -427,12 +427,19 @@ static void ignore(void *context, enum cl_push_told what, const char *name)
 	(void)name;
 }
 
+static bool always(void *context)
+{
+	(void)context;
+	return true;
+}
+
 /* stale: the store, in the lower half. */
 static void pages_are_the_same_only_if_they_are(struct cl_precopy *precopy, const struct store *store, bool stale)
 {
 	char directory[] = "/tmp/criu-lazy-precopy.XXXXXX", error[256];
 	const int32_t id = ID, pid = task;
-	struct cl_push_server_config config = { .ids = &id, .pids = &pid, .nr_tasks = 1, .log.fd = -1, .told = ignore };
+	struct cl_push_server_config config = { .ids = &id, .pids = &pid, .nr_tasks = 1, .log.fd = -1, .told = ignore,
+						.frozen = always };
 	uint8_t as[PAGES], demanded[PAGES] = { 0 }, other[CL_PUSH_TOKEN_BYTES];
 	struct cl_push_server_info info;
 	uint64_t same = 0;

@@ -64,7 +64,7 @@ static void check_all_leave(const struct cl_push_sent *sent, int fd, uint64_t fi
 
 static void write_batch(struct cl_push_sent *sent, int fd, uint64_t first)
 {
-	cl_push_sent_begin(sent, &task, first, BATCH_PAGES, cl_push_sent_written(fd));
+	cl_push_sent_begin(sent, &task, first, BATCH_PAGES, cl_push_sent_written(fd), false);
 	CHECK(send(fd, message, sizeof(message), 0) == sizeof(message));
 	cl_push_sent_end(sent, cl_push_sent_written(fd));
 }
@@ -97,7 +97,7 @@ int main(void)
 	check_all_leave(sent, out, 5000);
 
 	/* One that is being written: its first pages may have left; and none, as long as nothing was written. */
-	cl_push_sent_begin(sent, &task, 7000, BATCH_PAGES, cl_push_sent_written(out));
+	cl_push_sent_begin(sent, &task, 7000, BATCH_PAGES, cl_push_sent_written(out), false);
 	CHECK(nr_left(sent, out, 7000) == 0);
 	CHECK(send(out, message, sizeof(message), 0) == sizeof(message));
 	receive(in, MESSAGE_BYTES);
@@ -107,6 +107,15 @@ int main(void)
 	CHECK(nr > 0 && nr < BATCH_PAGES);
 	cl_push_sent_end(sent, cl_push_sent_written(out));
 	check_all_leave(sent, out, 7000);
+
+	/* Of a packed one nothing is there before all is. */
+	cl_push_sent_begin(sent, &task, 8000, BATCH_PAGES, cl_push_sent_written(out), true);
+	CHECK(send(out, message, sizeof(message), 0) == sizeof(message));
+	receive(in, MESSAGE_BYTES);
+	usleep(10000);
+	CHECK(nr_left(sent, out, 8000) == 0);
+	cl_push_sent_end(sent, cl_push_sent_written(out));
+	check_all_leave(sent, out, 8000);
 
 	/* Long ago. */
 	for (uint64_t i = 0; i < CL_PUSH_SENT_BATCHES; i++) {

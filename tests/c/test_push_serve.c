@@ -35,6 +35,14 @@ static void tell(void *context, enum cl_push_told what, const char *name)
 	(*(_Atomic unsigned int *[]){ &told->begun, &told->missing, &told->done, &told->ended }[what])++;
 }
 
+static atomic_bool escaped;
+
+static bool is_frozen(void *context)
+{
+	(void)context;
+	return !escaped;
+}
+
 struct call {
 	int fd;
 	struct cl_push_hello hello;
@@ -293,6 +301,47 @@ static void check_sharing(const int32_t pids[2])
 		CHECK(!(page % 4) || !(page % 5) || (frames[0][page] && frames[0][page] == frames[1][page]));
 }
 
+/* The dump has died, and its tasks run on: what is read of them now is not of the dump. */
+static void an_escaped_task_gives_no_page(const struct cl_push_server_config *config)
+{
+	struct call demand = { .hello = { .nr_streams = 1 } }, stream = { .hello = { .stream = 1 } };
+	struct cl_push_header message = { .type = CL_PUSH_GET, .nr_pages = 1, .dst_id = ID, .vaddr = (uintptr_t)memory };
+	uint8_t raw[CL_PUSH_ANSWER_BYTES], out[3 * CL_PUSH_HEADER_BYTES], page[CL_PAGE_SIZE], byte;
+	struct cl_push_answer answer;
+	char error[256];
+	int fd, stream_fd;
+
+	CHECK(cl_push_server_new(config, &server, error, sizeof(error)) == 0);
+	fd = call_server(&demand);
+	CHECK(receive(fd, raw, sizeof(raw)) && cl_push_unpack_answer(raw, &answer) == 0);
+	memcpy(stream.hello.token, answer.token, sizeof(answer.token));
+	stream_fd = call_server(&stream);
+	CHECK(receive(stream_fd, raw, sizeof(raw)));
+	cl_push_pack(&message, out);
+	CHECK(send(fd, out, CL_PUSH_HEADER_BYTES, MSG_NOSIGNAL) == CL_PUSH_HEADER_BYTES);
+	CHECK(receive(fd, out, CL_PUSH_HEADER_BYTES) && receive(fd, page, sizeof(page)));
+
+	escaped = true;
+	message.type = CL_PUSH_MISSING;
+	cl_push_pack(&message, out);
+	message = (struct cl_push_header){ .type = CL_PUSH_GO };
+	cl_push_pack(&message, out + CL_PUSH_HEADER_BYTES);
+	CHECK(send(fd, out, 2 * CL_PUSH_HEADER_BYTES, MSG_NOSIGNAL) == 2 * CL_PUSH_HEADER_BYTES);
+	CHECK(recv(stream_fd, &byte, 1, 0) <= 0 && recv(fd, &byte, 1, 0) <= 0);
+	pthread_join(demand.thread, NULL);
+	pthread_join(stream.thread, NULL);
+	close(fd);
+	close(stream_fd);
+
+	/* Nor does any other client get one. */
+	demand.hello = (struct cl_push_hello){ .nr_streams = 1 };
+	fd = call_server(&demand);
+	CHECK(recv(fd, &byte, 1, 0) <= 0);
+	pthread_join(demand.thread, NULL);
+	close(fd);
+	cl_push_server_free(server);
+}
+
 int main(int argc, char **argv)
 {
 	char directory[] = "/tmp/criu-lazy-serve.XXXXXX", error[256];
@@ -300,7 +349,7 @@ int main(int argc, char **argv)
 	int32_t pids[2];
 	struct told told = { 0 };
 	struct cl_push_server_config config = { .ids = ids, .pids = pids, .nr_tasks = 2, .log.fd = -1, .told = tell,
-						.context = &told };
+						.frozen = is_frozen, .context = &told };
 	uint64_t random, pages = 0;
 
 	CHECK(argc == 2);
@@ -329,6 +378,7 @@ int main(int argc, char **argv)
 	cl_push_server_end(server, 1);
 	cl_push_server_free(server);
 	check_sharing(pids);
+	an_escaped_task_gives_no_page(&config);
 	CHECK(kill(pids[1], SIGKILL) == 0 && waitpid(pids[1], NULL, 0) == pids[1]);
 	free(childs_memory);
 	CHECK(unlinkat(config.images_fd, "pagemap-4712.img", 0) == 0);
