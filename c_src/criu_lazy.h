@@ -28,6 +28,7 @@ struct cl_engine;
 struct cl_vma {
 	uint64_t start;
 	uint64_t end;
+	uint64_t wiped_on_fork; /* 1: a forked child has zeroes there (MADV_WIPEONFORK), 0: it has its parent's pages */
 };
 
 struct cl_config {

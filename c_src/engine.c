@@ -688,6 +688,8 @@ static void let_go(struct cl_engine *engine, struct cl_space *space)
 
 	space->uffd = -1;
 	cl_space_retire(space);
+	space->reading = false; /* nobody opens its gate any more */
+	pthread_cond_broadcast(&engine->gate);
 	engine->stats.address_spaces--;
 	pthread_mutex_unlock(&engine->lock);
 	/* Whoever is killed in between is found to have had nothing, or something of which the ledger knows. */
@@ -715,6 +717,9 @@ static bool retire_finished(struct cl_engine *engine)
 			let_go(engine, space);
 			cl_log(&engine->log, CL_LOG_INFO, "task %d: complete", space->pid);
 		}
+		/* A task may fork all through its transfer. Who fills may be at any of them; else they are this thread's. */
+		if (!engine->filling)
+			cl_image_forget_retired(image);
 	}
 	return done;
 }

@@ -65,6 +65,7 @@ struct cl_engine {
 	struct cl_holder holder; /* these two: the events thread's */
 	struct cl_ledger ledger;
 	bool no_ledger;         /* it was warned of */
+	bool short_of_fds;      /* the same; the events thread's */
 	struct cl_tls_credentials *tls; /* NULL: the page server is spoken to in plain */
 	struct cl_stats stats;
 	struct cl_image *images;
@@ -81,6 +82,7 @@ struct cl_engine {
 	uint64_t lost_us;       /* when; 0: something came since */
 	unsigned int calls;     /* made since then */
 	unsigned int busy_workers; /* not waiting for work */
+	unsigned int filling;   /* threads inside cl_engine_fill() */
 	bool resumed;           /* an heir: it took over from a daemon that was killed */
 	bool restored;          /* criu restore is done: background transfer may run */
 	bool ending;            /* every page arrived: workers only drain the connection */

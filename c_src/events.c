@@ -12,7 +12,8 @@
 #include "uffd.h"
 #include "wire.h"
 
-enum { EVENTS = CL_LEDGER_EVENTS, ZERO_SPAN_PAGES = 16, UNSETTLED_WAIT_US = 20, UNSETTLED_MAX_US = 2000 };
+enum { EVENTS = CL_LEDGER_EVENTS, ZERO_SPAN_PAGES = 16, UNSETTLED_WAIT_US = 20, UNSETTLED_MAX_US = 2000,
+       SHORT_OF_FDS_WAIT_US = 10000 };
 
 /* What to do once all events are applied: wake [address, +length); or give zeroes if no page belongs there (then). */
 struct answer {
@@ -323,6 +324,15 @@ static bool read_batch(struct cl_engine *engine, struct cl_space *space)
 	struct uffd_msg own[EVENTS], *events = space->entry ? cl_ledger_begin(space->entry, generation) : own;
 	int nr_events = cl_uffd_read(space->uffd, events, EVENTS), i;
 
+	if (nr_events == -EMFILE || nr_events == -ENFILE || nr_events == -ENOMEM) {
+		/* A child's userfaultfd found no place. The event stays, and the forking thread waits, until one is free. */
+		if (!engine->short_of_fds)
+			cl_log(&engine->log, CL_LOG_WARN, "task %d: reading its userfaultfd: %s; trying again", space->pid,
+			       strerror(-nr_events));
+		engine->short_of_fds = true;
+		usleep(SHORT_OF_FDS_WAIT_US);
+		nr_events = 0;
+	}
 	for (i = 0; i < nr_events; i++) {
 		if (events[i].event == UFFD_EVENT_FORK) {
 			set_fork_key(&events[i], generation);

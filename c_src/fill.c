@@ -123,7 +123,7 @@ static void fill_space(struct cl_engine *engine, struct cl_space *space, uint64_
 	uint64_t max_bytes = CL_COPY_BYTES;
 	struct cl_run run;
 
-	while (!engine->stopping) {
+	while (!engine->stopping && space->nr_missing) {
 		if (space->reading) {
 			pthread_cond_wait(&engine->gate, &engine->lock);
 			continue;
@@ -141,7 +141,9 @@ void cl_engine_fill(struct cl_engine *engine, struct cl_image *image, uint64_t i
 {
 	struct cl_space *space;
 
+	engine->filling++;
 	/* A child forked meanwhile is appended to the list: it is reached, whatever it still misses. */
 	for (space = image->spaces; space; space = space->next)
 		fill_space(engine, space, index, index + nr_pages, data);
+	engine->filling--;
 }

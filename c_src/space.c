@@ -506,6 +506,9 @@ struct cl_space *cl_space_fork(struct cl_space *parent, int uffd)
 	space->nr_missing = parent->nr_missing;
 	space->changes = space->quiet = parent->changes; /* a userfaultfd of its own, with no event on its way */
 	append_space(image, space);
+	for (i = 0; i < image->nr_vmas; i++)
+		if (image->vmas[i].wiped_on_fork)
+			cl_space_drop(space, index_from(image, image->vmas[i].start), index_from(image, image->vmas[i].end));
 	for (i = 0; i < parent->limbo.nr; i++)
 		drop_part(space, &parent->limbo.at[i], 0, UINT64_MAX);
 	return space;
@@ -689,6 +692,20 @@ uint64_t cl_space_drop(struct cl_space *space, uint64_t from, uint64_t to)
 			forget_todo(image, source, from, to);
 	}
 	return changed;
+}
+
+void cl_image_forget_retired(struct cl_image *image)
+{
+	struct cl_space **at = &image->spaces, *space;
+
+	while ((space = *at)) {
+		if (space->retired) {
+			*at = space->next;
+			space_free(space);
+		} else {
+			at = &space->next;
+		}
+	}
 }
 
 void cl_space_retire(struct cl_space *space)

@@ -20,8 +20,11 @@
  *   remapped     still missing, at its new address.
  *   forked       the child misses what the parent misses at that moment. The kernel refuses copies (EAGAIN)
  *                from the fork until its event is read, and the engine holds copies back while it reads
- *                events (the gate, engine.h), so "that moment" is exact: what was filled before is in the
- *                child by copy-on-write, what was not is in its bitmap.
+ *                events (the gate, engine.h), so "that moment" is exact as to copies: what was filled before is in
+ *                the child by copy-on-write, what was not is in its bitmap. What the task itself declared to be wiped
+ *                on fork is not missing there: it reads as zeroes. One gap is known: a remap or unmap by another
+ *                thread, whose event the kernel queues between the fork and the fork's event, is applied to the
+ *                child, too, whose memory is of before: it would read zeroes where that range was missing.
  *
  * Events in the wrong order. The kernel tells of a change after it was made, when the changing thread gets to it:
  * two threads' events may come the other way round. What one thread gives up (mremap away, munmap) another may get
@@ -80,7 +83,7 @@ struct cl_image {
 	size_t nr_vmas;
 	uint64_t fingerprint;      /* of the extents: tells other images of the same pid apart */
 	struct cl_pages_local *pages; /* where local pages are; the engine's */
-	struct cl_space *spaces;   /* oldest first; only ever appended to while the image is served */
+	struct cl_space *spaces;   /* oldest first; appended to, and rid of retired ones, by one thread */
 	struct cl_image *next;
 };
 
@@ -189,8 +192,11 @@ int cl_space_again(struct cl_image *image, int32_t pid, int uffd, const struct c
 		   struct cl_space **space_out);
 void cl_image_only_missing(struct cl_image *image);
 
-/* Its task is gone or complete: nothing is missing any more; memory is given back. */
+/* Its task is gone or complete: nothing is missing any more; memory is given back, but for what others may be at. */
 void cl_space_retire(struct cl_space *space);
+
+/* Free the image's retired spaces. Nobody may be at one. */
+void cl_image_forget_retired(struct cl_image *image);
 
 /* What lies at address `addr` now: a page index if that page is missing, else CL_NO_PAGE. */
 uint64_t cl_space_missing_at(const struct cl_space *space, uint64_t addr);

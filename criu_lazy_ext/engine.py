@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from array import array
 
 
+VMA_FIELDS = 3  # of struct cl_vma, each a u64
+
+
 class EngineError(CriuLazyError):
     """The engine refused or failed; the message is the engine's own line."""
 
@@ -73,7 +76,7 @@ class Engine:
     def add_task(self, pid: int, vmas: array[int]) -> None:
         """Announce a task; `vmas` as from Images.vmas. Raises EngineError."""
         bounds = self._ffi.from_buffer("struct cl_vma[]", vmas)
-        self._check(self._lib.cl_engine_add_task(self._engine, pid, bounds, len(vmas) // 2), f"task {pid}")
+        self._check(self._lib.cl_engine_add_task(self._engine, pid, bounds, len(vmas) // VMA_FIELDS), f"task {pid}")
 
     def wire_version(self) -> int:
         """Protocol version that the pagemap images tell: 1, 2, or 0 if they have no entry."""

@@ -28,7 +28,7 @@ _SUPPORTED_VERSIONS = (1, 2)
 # Of a VMA: its status (criu's), mmap(2)'s flags, and madvise(2)'s advice as bit numbers.
 _ANONYMOUS_PRIVATE = 1 << 9
 _MAP_HUGETLB = 0x40000
-_MADV_HUGEPAGE, _MADV_NOHUGEPAGE = 14, 15
+_MADV_HUGEPAGE, _MADV_NOHUGEPAGE, _MADV_WIPEONFORK = 14, 15, 18
 
 
 class ImageError(CriuLazyError):
@@ -86,7 +86,7 @@ class Images:
         return pids
 
     def vmas(self, pid: int) -> array[int] | None:
-        """The VMAs of a task as start, end, start, end... (bytes, sorted, u64), or None for a dead task.
+        """The VMAs of a task as struct cl_vma (start, end, wiped_on_fork, start..., u64, sorted); None for a dead task.
 
         Tasks never share an address space: criu refuses to dump such ones.
         """
@@ -98,10 +98,12 @@ class Images:
         entries = list(self._entries(name, "mm", self._mm_entry))
         if len(entries) != 1:
             raise ImageError(f"{self._path(name)} is damaged: {len(entries)} entries instead of one")
-        bounds = array("Q", [bound for vma in entries[0].vmas for bound in (vma.start, vma.end)])
-        if bounds != array("Q", sorted(bounds)):
+        bounds = [bound for vma in entries[0].vmas for bound in (vma.start, vma.end)]
+        if bounds != sorted(bounds):
             raise ImageError(f"{self._path(name)} is damaged: the VMAs are not in order")
-        return bounds
+        wiped = (vma.madv >> _MADV_WIPEONFORK & 1 for vma in entries[0].vmas)
+        vmas = zip(bounds[::2], bounds[1::2], wiped, strict=True)
+        return array("Q", [value for vma in vmas for value in vma])
 
     def thp_vmas(self, pid: int, *, only_advised: bool) -> list[tuple[int, int]]:
         """The task's VMAs (start, end) that may have transparent huge pages: anonymous, private, not advised against.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import select
 import signal
 import socket
@@ -21,7 +22,7 @@ from criu_lazy_ext import __version__, criu_options, page_client
 from criu_lazy_ext.collapse import Collapse
 from criu_lazy_ext.criu_log import INFO, Log
 from criu_lazy_ext.criu_options import Options
-from criu_lazy_ext.engine import Engine, EngineError
+from criu_lazy_ext.engine import VMA_FIELDS, Engine, EngineError
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.getopt_long import OptionError
 from criu_lazy_ext.images import Images, load_messages
@@ -124,6 +125,7 @@ def serve(options: Options, log: Log, signals: StopSignals) -> int:
         push_streams=options.push_streams,
         precopied_fd=precopied_fd,
     )
+    _allow_descriptors()
     stats = Stats(engine, options.stats_fd)
     try:
         page_client.set_tls(engine, options)
@@ -266,6 +268,13 @@ def _open_store(options: Options, log: Log) -> int:
         return -1
 
 
+def _allow_descriptors() -> None:
+    """As many as this process may have: each address space takes one, and a task may fork a thousand times."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def _add_tasks(engine: Engine, images: Images, pids: list[int], log: Log) -> None:
     for pid in pids:
         vmas = images.vmas(pid)
@@ -273,7 +282,7 @@ def _add_tasks(engine: Engine, images: Images, pids: list[int], log: Log) -> Non
             log.debug(f"uffd: {pid}: dead task, nothing to serve")
             continue
         engine.add_task(pid, vmas)
-        log.debug(f"uffd: {pid}: Found {len(vmas) // 2} VMAs in image")
+        log.debug(f"uffd: {pid}: Found {len(vmas) // VMA_FIELDS} VMAs in image")
     log.debug(f"uffd: Found {engine.stats()['total_pages']} pages to be handled by UFFD")
 
 

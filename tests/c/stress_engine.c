@@ -20,7 +20,7 @@
 int main(int argc, char **argv)
 {
 	char directory[] = "/tmp/criu-lazy-stress.XXXXXX", path[300], restore_arg[12], done_arg[12];
-	struct cl_vma vma = { (uintptr_t)BASE, (uintptr_t)BASE + (uint64_t)PAGES * CL_PAGE_SIZE };
+	struct cl_vma vma = { (uintptr_t)BASE, (uintptr_t)BASE + (uint64_t)PAGES * CL_PAGE_SIZE, 0 };
 	struct cl_config config = { .precopied_fd = -1, .remote_fd = -1, .log_fd = 2, .log_level = 2, .nr_workers = 3 };
 	int restore[2], remote[2], done[2], status;
 	struct server server = { 0 };

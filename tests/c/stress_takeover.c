@@ -67,7 +67,7 @@ void __wrap_cl_holder_add(struct cl_holder *holder, uint64_t key, int uffd)
 /* In the work directory. restore: -1 for an heir. */
 static int be_engine(int restore, int remote)
 {
-	struct cl_vma vma = { (uintptr_t)BASE, (uintptr_t)BASE + (uint64_t)PAGES * CL_PAGE_SIZE };
+	struct cl_vma vma = { (uintptr_t)BASE, (uintptr_t)BASE + (uint64_t)PAGES * CL_PAGE_SIZE, 0 };
 	struct cl_config config = { .precopied_fd = -1, .remote_fd = -1, .log_level = 3, .nr_workers = 3 };
 	struct cl_engine *engine;
 	const char *problem;

@@ -40,7 +40,7 @@ static void run_engine(int images_fd, int restore_fd)
 {
 	struct cl_config config = { .precopied_fd = -1, .remote_fd = -1, .log_fd = 2, .images_fd = images_fd,
 				    .nr_workers = 1 };
-	struct cl_vma vma = { (uintptr_t)base, (uintptr_t)base + PAGES * CL_PAGE_SIZE };
+	struct cl_vma vma = { (uintptr_t)base, (uintptr_t)base + PAGES * CL_PAGE_SIZE, 0 };
 	struct cl_engine *engine;
 	const char *problem;
 	int remote[2];

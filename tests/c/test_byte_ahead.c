@@ -27,7 +27,7 @@ static const uint8_t pagemap[] = { 0x19, 0x43, 0x56, 0x54, 0x25, 0x40, 0x08, 0x5
 /* The engine's process: returns its status. */
 static int run_engine(const char *directory, int restore, int remote)
 {
-	static const struct cl_vma vma = { 0x400000, 0x401000 };
+	static const struct cl_vma vma = { 0x400000, 0x401000, 0 };
 	struct cl_config config = { .precopied_fd = -1, .remote_fd = remote, .log_fd = -1, .nr_workers = 2 };
 	const char *problem;
 	struct cl_engine *engine;

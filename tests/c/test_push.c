@@ -476,7 +476,7 @@ static int make_store(char *directory, uint64_t base)
 static int run_engine(struct server *server, int restore, struct cl_stats *stats)
 {
 	char directory[] = "/tmp/criu-lazy-push.XXXXXX", store[] = "/tmp/criu-lazy-store.XXXXXX";
-	struct cl_vma vma = { server->base, server->base + (uint64_t)PAGES * CL_PAGE_SIZE };
+	struct cl_vma vma = { server->base, server->base + (uint64_t)PAGES * CL_PAGE_SIZE, 0 };
 	struct cl_config config = { .precopied_fd = -1, .remote_fd = -1, .log_fd = server->hostile ? -1 : 2,
 				    .log_level = 1, .nr_workers = 2, .push_streams = STREAMS, .reconnect_us = server->hostile || server->hasty ? 0 : 20000000 };
 	struct sockaddr_in address;

@@ -15,7 +15,7 @@ enum { PAGES = 20000, EXTENT = 700, LINK_RATE = 120000000, SLOW_RATE = 12000000 
 
 static struct cl_image *make_image(int32_t pid)
 {
-	struct cl_vma vma = { 0x100000, 0x100000 + (uint64_t)PAGES * CL_PAGE_SIZE };
+	struct cl_vma vma = { 0x100000, 0x100000 + (uint64_t)PAGES * CL_PAGE_SIZE, 0 };
 	struct cl_image *image = cl_image_new(pid, &vma, 1);
 	uint64_t page, nr;
 

@@ -11,7 +11,7 @@
 #include "space.h"
 #include "wire.h"
 
-enum { PAGES = 256, SPACES = 4, BASE = 0x10000 };
+enum { PAGES = 256, SPACES = 4, BASE = 0x10000, WIPED = 190 /* from there on, in a forked child */ };
 #define AT(page) ((uint64_t)BASE + (uint64_t)(page) * CL_PAGE_SIZE)
 
 struct model {
@@ -32,7 +32,7 @@ static bool in_image(int page)
 
 static struct cl_image *make_image(void)
 {
-	static const struct cl_vma vmas[] = { { AT(8), AT(100) }, { AT(100), AT(180) }, { AT(190), AT(250) } };
+	static const struct cl_vma vmas[] = { { AT(8), AT(100), 0 }, { AT(100), AT(180), 0 }, { AT(WIPED), AT(250), 1 } };
 	struct cl_local local = { .offset = 0, .layer = 0 };
 	struct cl_image *image = cl_image_new(7, vmas, 3);
 
@@ -151,6 +151,9 @@ static void run(uint64_t seed)
 			models[nr_models] = *model;
 			models[nr_models].space = cl_space_fork(model->space, -1);
 			CHECK(models[nr_models].space);
+			/* What was to be wiped on fork, wherever it is now: zeroes in the child. */
+			for (i = WIPED; i < PAGES; i++)
+				models[nr_models].missing[i] = false;
 			nr_models++;
 			break;
 		case 4:
@@ -173,6 +176,9 @@ static void run(uint64_t seed)
 		compare(image, models, nr_models);
 	}
 	cl_space_retire(models[0].space);
+	compare(image, models + 1, nr_models - 1);
+	cl_image_forget_retired(image);
+	CHECK(image->spaces == (nr_models > 1 ? models[1].space : NULL));
 	compare(image, models + 1, nr_models - 1);
 	cl_image_free(image);
 }
