@@ -604,7 +604,12 @@ def test_a_dump_killed_while_memory_follows_lets_the_source_task_run_no_further(
 
 def test_a_page_server_killed_while_memory_follows_goes_on_by_the_command_that_status_prints(worker: Worker) -> None:
     testbed = worker.testbed
-    migration = stopped(worker, lambda it: kill(testbed.src, "python", "page-server", "--hold"))
+
+    def kill_but_its_guardian(migration: Migration) -> None:
+        drivers = ",".join(map(str, pids_of(testbed.src, "python", "criu-lazy migrate")))
+        testbed.src.run(["pkill", "-KILL", "-P", drivers, "-f", "page-server"])
+
+    migration = stopped(worker, kill_but_its_guardian)
     said = migration.decide("--status")
     assert said.returncode == UNDECIDED and "page server is dead" in said.stdout
     testbed.link.set(rate_mbit=100, rtt_ms=0.2)
