@@ -12,7 +12,7 @@
  * Modes. `verify`: each thread owns a share made of every kind of private memory (plain, huge pages, with holes,
  * thread stack, brk heap; with --ops mprotect also read only and without access), and checks and rewrites whole
  * pages of it; --ops says what else happens meanwhile: fork (children, and theirs, check all of the memory as of
- * the fork), mremap, munmap, dontneed, mprotect; `all`, `none` or a comma-separated list. The other modes are
+ * the fork, and that what is to be wiped on fork is zero), mremap, munmap, dontneed, mprotect; `all`, `none` or a comma-separated list. The other modes are
  * access patterns over one plain area; `idle` touches nothing. --write-percent: how many steps rewrite their page
  * (verify: 30, others: 0).
  *
@@ -66,6 +66,8 @@
 #define FORK_EVERY_MS 150
 #define ZIPF_THETA 0.99
 #define UNSET 101
+#define WIPED_PAGES 4UL
+#define WIPED_BYTE 0xa5
 
 enum mode { MODE_VERIFY, MODE_RANDOM, MODE_SEQUENTIAL, MODE_STRIDED, MODE_ZIPF, MODE_IDLE, NR_MODES };
 static const char *const mode_names[NR_MODES] = {"verify", "random", "sequential", "strided", "zipf", "idle"};
@@ -119,6 +121,7 @@ struct task {
 	const char *status_path;
 	char *status_tmp;
 	sigset_t signals; /* that control it */
+	uint8_t *wiped; /* WIPED_PAGES of WIPED_BYTE, which a forked child has zeroes of; NULL: none */
 
 	uint64_t *state; /* what each page must hold */
 	_Atomic uint8_t *touched_in; /* the last epoch in which the page was touched */
@@ -721,6 +724,26 @@ static void check_in_grandchild(struct task *t)
 		wrong(t, "a forked child's child saw wrong memory, or died (status %#x)", (unsigned int)status);
 }
 
+/* Pages that the kernel wipes in a child. Nobody touches them before the end: at each fork they may still be missing. */
+static uint8_t *new_wiped_area(void)
+{
+	uint8_t *area = new_area(WIPED_PAGES, false);
+	memset(area, WIPED_BYTE, WIPED_PAGES * PAGE);
+	if (madvise(area, WIPED_PAGES * PAGE, MADV_WIPEONFORK) != 0)
+		abort();
+	return area;
+}
+
+static void check_wiped_area(struct task *t, uint8_t byte)
+{
+	for (size_t i = 0; t->wiped != NULL && i < WIPED_PAGES * PAGE; i++)
+		if (t->wiped[i] != byte) {
+			wrong(t, "pid %d: %#x instead of %#x in a page that is wiped on fork", (int)getpid(),
+			      t->wiped[i], byte);
+			return;
+		}
+}
+
 static void fork_child(struct task *t)
 {
 	for (unsigned int i = 0; i < t->nr_threads; i++)
@@ -729,6 +752,7 @@ static void fork_child(struct task *t)
 	if (pid == 0) {
 		uint64_t rng = t->seed ^ (uint64_t)getpid();
 		reset_errors(t);
+		check_wiped_area(t, 0);
 		check_all(t, &rng, check_in_grandchild);
 		end_child(t);
 	}
@@ -975,6 +999,8 @@ static bool start_workers(struct task *t)
 		t->state[p] = make_state(t, p, STATE_ZERO);
 	if (t->mode == MODE_ZIPF)
 		zipf_init(&t->zipf, t->nr_pages);
+	if (t->mode == MODE_VERIFY && t->op_enabled[OP_FORK])
+		t->wiped = new_wiped_area();
 	if (t->mode != MODE_VERIFY)
 		add_extent(&t->workers[0], new_area(t->nr_pages, false), t->nr_pages, 0, PROT_READ | PROT_WRITE, true);
 	for (unsigned int i = 0; i < t->nr_threads; i++) {
@@ -1025,6 +1051,7 @@ static void *finish(void *arg)
 	reap(t, 0);
 	uint64_t rng = t->seed;
 	check_all(t, &rng, NULL);
+	check_wiped_area(t, WIPED_BYTE);
 	write_status(t, "verified");
 	atomic_store(&t->verified, true);
 	for (unsigned int i = 0; i < t->nr_threads; i++)
