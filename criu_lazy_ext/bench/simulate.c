@@ -534,7 +534,7 @@ static int compare_times(const void *a, const void *b)
 
 static struct cl_image *make_image(uint64_t nr_pages)
 {
-	struct cl_vma vma = { 0x100000, 0x100000 + nr_pages * CL_PAGE_SIZE };
+	struct cl_vma vma = { 0x100000, 0x100000 + nr_pages * CL_PAGE_SIZE, 0 };
 	struct cl_image *image = cl_image_new(1, &vma, 1);
 	uint64_t page, nr;
 
