@@ -55,6 +55,14 @@ def test_memory_changes_that_begin_at_the_resume_find_all_pages_missing(hosts: T
     assert verdict["errors"] == 0 and verdict["children_bad"] == 0
 
 
+def test_what_is_wiped_on_fork_is_zero_in_a_child_though_it_was_missing(hosts: Testbed) -> None:
+    if hosts.src.criu == "4.1":
+        pytest.skip("criu 4.1 does not restore MADV_WIPEONFORK")
+    hosts.link.set(rate_mbit=100)
+    _, _, verdict = migrate(hosts, "--mib", "32", "--ops", "fork", "--wipe-on-fork", start_at_resume=True)
+    assert verdict["errors"] == 0 and verdict["children_bad"] == 0 and verdict["children_ok"] > 0
+
+
 @pytest.mark.parametrize("mode", ["random", "sequential", "strided", "zipf"])
 def test_pages_written_before_they_arrive_keep_what_was_written(hosts: Testbed, mode: str) -> None:
     hosts.link.set(rate_mbit=1000)

@@ -3,7 +3,7 @@
  * memtask: a task whose memory can be checked to the last byte, made to be migrated while it works.
  *
  *   memtask --mib N [--threads N] [--mode verify|random|sequential|strided|zipf|idle] [--write-percent N]
- *           [--ops LIST] [--stride PAGES] [--seed N] [--hold] [--compressible] --status FILE
+ *           [--ops LIST] [--stride PAGES] [--seed N] [--hold] [--compressible] [--wipe-on-fork] --status FILE
  *
  * Contents. Every word of a page is a function of (seed, page, version, word); a page never written, or given
  * back to the kernel, is zero. It looks random; with --compressible one word repeats in half of each page. What each page must hold stands in a table (also migrated) whose entries carry
@@ -12,7 +12,7 @@
  * Modes. `verify`: each thread owns a share made of every kind of private memory (plain, huge pages, with holes,
  * thread stack, brk heap; with --ops mprotect also read only and without access), and checks and rewrites whole
  * pages of it; --ops says what else happens meanwhile: fork (children, and theirs, check all of the memory as of
- * the fork, and that what is to be wiped on fork is zero), mremap, munmap, dontneed, mprotect; `all`, `none` or a comma-separated list. The other modes are
+ * the fork; with --wipe-on-fork also that what is to be wiped then is zero, an advice that criu 4.1 loses), mremap, munmap, dontneed, mprotect; `all`, `none` or a comma-separated list. The other modes are
  * access patterns over one plain area; `idle` touches nothing. --write-percent: how many steps rewrite their page
  * (verify: 30, others: 0).
  *
@@ -66,7 +66,7 @@
 #define FORK_EVERY_MS 150
 #define ZIPF_THETA 0.99
 #define UNSET 101
-#define WIPED_PAGES 4UL
+#define WIPED_PAGES 1024UL
 #define WIPED_BYTE 0xa5
 
 enum mode { MODE_VERIFY, MODE_RANDOM, MODE_SEQUENTIAL, MODE_STRIDED, MODE_ZIPF, MODE_IDLE, NR_MODES };
@@ -116,7 +116,7 @@ struct task {
 	size_t distinct_words; /* of a page; from there on one word repeats */
 	unsigned int nr_threads, write_percent, hot_percent; /* hot: of each thread's pages, the only ones it writes */
 	bool op_enabled[NR_OPS];
-	bool hold;
+	bool hold, wipe_on_fork;
 	uint64_t seed;
 	const char *status_path;
 	char *status_tmp;
@@ -917,7 +917,7 @@ static const char *parse(struct task *t, int argc, char **argv)
 		{"ops", required_argument, NULL, 'o'},	   {"stride", required_argument, NULL, 'r'},
 		{"seed", required_argument, NULL, 's'},	   {"status", required_argument, NULL, 'f'},
 		{"hold", no_argument, NULL, 'h'},	   {"compressible", no_argument, NULL, 'c'},
-		{"hot-percent", required_argument, NULL, 'H'},
+		{"hot-percent", required_argument, NULL, 'H'},  {"wipe-on-fork", no_argument, NULL, 'W'},
 		{NULL, 0, NULL, 0}};
 	uint64_t n;
 	int c, name;
@@ -967,6 +967,9 @@ static const char *parse(struct task *t, int argc, char **argv)
 		case 'h':
 			t->hold = true;
 			break;
+		case 'W':
+			t->wipe_on_fork = true;
+			break;
 		case 'c':
 			t->distinct_words = PAGE / sizeof(uint64_t) / 2;
 			break;
@@ -999,7 +1002,7 @@ static bool start_workers(struct task *t)
 		t->state[p] = make_state(t, p, STATE_ZERO);
 	if (t->mode == MODE_ZIPF)
 		zipf_init(&t->zipf, t->nr_pages);
-	if (t->mode == MODE_VERIFY && t->op_enabled[OP_FORK])
+	if (t->wipe_on_fork)
 		t->wiped = new_wiped_area();
 	if (t->mode != MODE_VERIFY)
 		add_extent(&t->workers[0], new_area(t->nr_pages, false), t->nr_pages, 0, PROT_READ | PROT_WRITE, true);
