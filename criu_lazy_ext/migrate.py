@@ -132,16 +132,15 @@ class Migration:
         self.hooked = False  # a hook ran
         self.escaped = False  # criu dump died after "go": the source task was stopped by a signal
 
-    def enter(self, state: State) -> None:
-        """Go to `state`, durably; but no disk is waited for where nothing depends on it and the task is frozen."""
+    def enter(self, state: State, **facts: Any) -> None:
+        """Go to `state`, note `facts`, durably; no disk is waited for if nothing hangs on it and the task is frozen."""
         assert state in TRANSITIONS[self.state], f"{self.state} -> {state}"
         self.state = state
         self.report.phases_s[state.value] = round(time.monotonic() - self.start, 6)
         if self.journal is not None:
-            went = {"went": True} if state is State.ALLOWED else {}
             try:
                 durable = state not in (State.SERVING, State.RESTORING)
-                self.journal.record(state=state.value, durable=durable, **went)
+                self.journal.record(state=state.value, durable=durable, **facts)
             except OSError as error:
                 if state not in FINAL | {State.UNDECIDED}:
                     raise
@@ -410,10 +409,8 @@ class Migration:
         assert dump.process is not None and dump.relay is not None
         self.watch(dump.process, "criu dump")
         self.watch(dump.relay, "the page server")
-        if self.journal is not None:
-            self.journal.record(durable=False, address=self.address, port=dump.port, resume=dump.resume_command)
         sent = self.report.image_bytes = await self.guarded(self.host.send_files(dump.images))
-        self.enter(State.SERVING)
+        self.enter(State.SERVING, address=self.address, port=dump.port, resume=dump.resume_command)
         await self.hooks("after_dump")
         self.progress.phase(f"images are over ({sent / 1e6:.1f} MB); starting lazy-pages there")
         request = self.host.request(
@@ -441,7 +438,7 @@ class Migration:
             if self.trouble.done():
                 self.trouble.result()
             await self.dump.ask("running")
-            self.enter(State.ALLOWED)
+            self.enter(State.ALLOWED, went=True)
             await self.guarded(self.host.request("go", within=timeout))
             either = {restored, self.trouble}
             await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
