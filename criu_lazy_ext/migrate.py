@@ -11,10 +11,8 @@ import argparse
 import asyncio
 import contextlib
 import dataclasses
-import enum
 import json
 import os
-import shlex
 import shutil
 import signal
 import sys
@@ -23,7 +21,7 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from criu_lazy_ext import __version__, criu, journal, relay_control
+from criu_lazy_ext import __version__, criu, decide, journal, relay_control
 from criu_lazy_ext.agent import run_hook
 from criu_lazy_ext.channel import Message
 from criu_lazy_ext.dirty_sample import PAGE_BYTES, DirtySample
@@ -32,7 +30,7 @@ from criu_lazy_ext.hosts import END_WITHIN_S, HostError, HostInDoubt, RemoteHost
 from criu_lazy_ext.journal import Journal
 from criu_lazy_ext.predump import Round, why_hopeless, why_stop
 from criu_lazy_ext.processes import Child, is_alive, signal_tree, start_time
-from criu_lazy_ext.profile import Profile, load
+from criu_lazy_ext.profile import Profile, hook_environment, load
 from criu_lazy_ext.progress import Progress
 from criu_lazy_ext.report import Report
 from criu_lazy_ext.sizes import rate_argument
@@ -46,6 +44,7 @@ from criu_lazy_ext.source import (
     ids_of_tree,
     memory_of_tree,
 )
+from criu_lazy_ext.state import EXIT_STATUS, FINAL, LET_RUN, TRANSITIONS, State
 
 T = TypeVar("T")
 
@@ -54,48 +53,6 @@ FIRST_SAMPLE_S, SAMPLES_GROW = 0.05, 1.25  # the ages at which a sample of the t
 FAST_LINK = 1.25e9  # bytes per second: as long as nothing was sent, the link may be such a one
 WORD_WITHIN_S = 2.0
 DRAINED_S = 5.0
-
-
-class State(enum.Enum):
-    """How far a migration is."""
-
-    PREFLIGHT = "preflight"
-    PRE_DUMPING = "pre-dumping"  # the task runs, and its memory is sent in rounds
-    DUMPING = "dumping"  # the task is being frozen
-    SERVING = "serving"  # frozen; its pages can be asked for
-    RESTORING = "restoring"
-    ALLOWED = "allowed"  # "go" was said: the point of no return
-    RUNNING = "running"  # the restored task runs, its memory follows
-    DRAINED = "drained"  # every page arrived
-    COMMITTED = "committed"
-    ROLLED_BACK = "rolled-back"
-    FAILED = "failed"  # nothing was frozen yet
-    UNDECIDED = "undecided"  # stopped after the point of no return: the source is frozen, and intact
-
-
-TRANSITIONS: dict[State, set[State]] = {
-    State.PREFLIGHT: {State.PRE_DUMPING, State.DUMPING, State.FAILED, State.UNDECIDED},
-    State.PRE_DUMPING: {State.DUMPING, State.FAILED, State.UNDECIDED},
-    State.DUMPING: {State.SERVING, State.ROLLED_BACK, State.UNDECIDED},
-    State.SERVING: {State.RESTORING, State.ROLLED_BACK, State.UNDECIDED},
-    State.RESTORING: {State.ALLOWED, State.ROLLED_BACK, State.UNDECIDED},
-    State.ALLOWED: {State.RUNNING, State.ROLLED_BACK, State.UNDECIDED},
-    State.RUNNING: {State.DRAINED, State.UNDECIDED},
-    State.DRAINED: {State.COMMITTED, State.UNDECIDED},
-    State.COMMITTED: set(),
-    State.ROLLED_BACK: set(),
-    State.FAILED: set(),
-    State.UNDECIDED: set(),
-}
-LET_RUN = {State.ALLOWED, State.RUNNING, State.DRAINED}
-FINAL = {State.COMMITTED, State.ROLLED_BACK, State.FAILED}
-ENDED = {state.value for state in FINAL}
-EXIT_STATUS = {State.COMMITTED: 0, State.FAILED: 1, State.ROLLED_BACK: 3, State.UNDECIDED: 4}
-
-
-def hook_environment(phase: str, pid: int, destination: str) -> dict[str, str]:
-    """What a hook is told."""
-    return {"CRIU_LAZY_PHASE": phase, "CRIU_LAZY_PID": str(pid), "CRIU_LAZY_DESTINATION": destination}
 
 
 class Trouble(CriuLazyError):
@@ -278,9 +235,9 @@ class Migration:
         """The migration's directory at the source; an earlier one's that came to its end is replaced."""
         if (self.directory / "journal.json").exists():
             facts = journal.read(self.directory)
-            if is_owned(facts):
+            if decide.is_owned(facts):
                 raise UsageError(f"{self.directory}: another criu-lazy migrate is at it (pid {facts['owner'][0]})")
-            if how_it_ended(facts) in (None, State.UNDECIDED.value):
+            if decide.how_it_ended(facts) in (None, State.UNDECIDED.value):
                 raise UsageError(
                     f"{self.directory}: an earlier migration stopped in state {facts['state']}; "
                     "see criu-lazy migrate --status"
@@ -640,100 +597,6 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def is_owned(facts: dict[str, Any]) -> bool:
-    """Whether the migration whose journal says `facts` is still under way."""
-    pid, began = facts["owner"]
-    driven = facts["state"] not in ENDED | {State.UNDECIDED.value}
-    return driven and began is not None and bool(start_time(pid) == began)
-
-
-def how_it_ended(facts: dict[str, Any]) -> str | None:
-    """The final state of a migration that nobody drives any more, or None if its source is still frozen.
-
-    When migrate was killed its page server went on, and the journal doesn't know. UNDECIDED's: criu dump died after
-    "go"; the source task is there, and nobody holds it.
-    """
-    if facts["state"] in ENDED:
-        return str(facts["state"])
-    with contextlib.suppress(relay_control.ControlError):
-        relay_control.request(facts["control"], "state")
-        return None
-    if relay_control.is_guarded(Path(facts["control"])):
-        return None
-    if not facts.get("went"):
-        return str(State.ROLLED_BACK.value)
-    is_there = start_time(facts["pid"]) == facts["task_began"]
-    return str((State.UNDECIDED if is_there else State.COMMITTED).value)
-
-
-def _decide(profile: Profile, name: str, options: argparse.Namespace) -> int:
-    """--status, --abort, --commit of a migration that stopped; --rate of any that goes on."""
-    directory = profile.directories.source / name
-    facts = journal.read(directory)
-    owned = is_owned(facts)
-    ended = None if owned else how_it_ended(facts)
-    print(f"{name}: task {facts['pid']} -> {facts['destination']}: {ended or facts['state']}")
-    if ended == State.UNDECIDED.value:
-        if not (options.force and (options.abort or options.commit)):
-            print(
-                f"criu dump is dead, and nothing holds the source task: the task may be at both hosts (kill -STOP "
-                f"{facts['pid']}, should it run here). Kill the restored task, and --abort --force lets the one here "
-                "run on; or --commit --force kills the one here"
-            )
-            return EXIT_STATUS[State.UNDECIDED]
-        signal_tree(facts["pid"], signal.SIGCONT if options.abort else signal.SIGKILL)
-        ended = (State.ROLLED_BACK if options.abort else State.COMMITTED).value
-        print(f"now {ended}")
-    if ended is None and (options.abort or options.commit):
-        if owned:
-            raise UsageError(f"criu-lazy migrate (pid {facts['owner'][0]}) is at it: stop it first (SIGINT)")
-        relay_control.request(facts["control"], "abort" if options.abort else "commit", options.force)
-        ended = (State.ROLLED_BACK if options.abort else State.COMMITTED).value
-        print(f"now {ended}")
-    if options.rate is not None:
-        if ended is not None:
-            raise UsageError("--rate: it has ended")
-        relay_control.request(facts["control"], "rate", rate=options.rate)
-    if ended is None:
-        try:
-            answer = relay_control.request(facts["control"], "state")
-        except relay_control.ControlError:
-            resume = shlex.join(facts.get("resume", []))
-            print(f"the page server is dead; its guardian keeps the source task frozen. To go on: {resume}")
-            return EXIT_STATUS[State.UNDECIDED]
-        if answer["state"] == "pre-copy":
-            print(f"page server: pre-copy; store: {answer['store']}; the task was not frozen")
-            if answer["rate"]:
-                print(f"pages may take {answer['rate']} bytes per second")
-            return 0 if owned else EXIT_STATUS[State.UNDECIDED]
-        let_run = "was" if answer["task_running"] else "was not"
-        print(f"page server: {answer['state']}, {answer['bytes']} bytes sent; the restored task {let_run} let run")
-        if "port" in facts:
-            print(f"it listens on {facts['address']} port {facts['port']}")
-        if answer["rate"]:
-            print(f"pages may take {answer['rate']} bytes per second")
-        return 0 if owned else EXIT_STATUS[State.UNDECIDED]
-    if facts["state"] not in ENDED:
-        PipeLimits(facts.get("limits")).restore()
-        shutil.rmtree(directory / "images", ignore_errors=True)
-        Journal(directory).record(**facts | {"state": ended})
-        _hooks_left(profile, facts, "after_commit" if ended == State.COMMITTED.value else "after_rollback")
-    return 0
-
-
-def _hooks_left(profile: Profile, facts: dict[str, Any], phase: str) -> None:
-    """Run the source's hooks of a phase that nobody drives any more; name the destination's."""
-    environment = hook_environment(phase, facts["pid"], facts["destination"])
-    for hook in profile.hooks.get(phase, []):
-        if hook.on == "source":
-            try:
-                asyncio.run(run_hook(hook.run, environment, hook.timeout))
-            except (CriuLazyError, OSError) as error:
-                print(f"warning: {phase}: {error}")
-        elif facts.get("went"):  # else it undid by itself
-            print(f"left to do at {facts['destination']}: {phase}: {hook.run}")
-
-
 async def _dry_run(migration: Migration, profile: Path) -> int:
     """Preflight, and nothing else; nothing is left behind."""
     try:
@@ -777,5 +640,5 @@ def main(argv: list[str]) -> int:
     profile = load(options.profile)
     name = options.profile.stem
     if options.status or options.abort or options.commit or options.rate is not None:
-        return _decide(profile, name, options)
+        return decide.decide(profile, name, options)
     return asyncio.run(_migrate(profile, name, options))

@@ -120,6 +120,11 @@ class Hook:
     timeout: float = 30.0
 
 
+def hook_environment(phase: str, pid: int, destination: str) -> dict[str, str]:
+    """What a hook is told."""
+    return {"CRIU_LAZY_PHASE": phase, "CRIU_LAZY_PID": str(pid), "CRIU_LAZY_DESTINATION": destination}
+
+
 @dataclass(frozen=True)
 class Timeouts:
     """Seconds. `dump`, `restore`: until it is ready, else roll back. `stall`: without a page, then a warning.

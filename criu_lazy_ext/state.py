@@ -1,0 +1,42 @@
+"""The states of a migration, which may follow which, and the exit status of each."""
+
+from __future__ import annotations
+
+import enum
+
+
+class State(enum.Enum):
+    """How far a migration is."""
+
+    PREFLIGHT = "preflight"
+    PRE_DUMPING = "pre-dumping"  # the task runs, and its memory is sent in rounds
+    DUMPING = "dumping"  # the task is being frozen
+    SERVING = "serving"  # frozen; its pages can be asked for
+    RESTORING = "restoring"
+    ALLOWED = "allowed"  # "go" was said: the point of no return
+    RUNNING = "running"  # the restored task runs, its memory follows
+    DRAINED = "drained"  # every page arrived
+    COMMITTED = "committed"
+    ROLLED_BACK = "rolled-back"
+    FAILED = "failed"  # nothing was frozen yet
+    UNDECIDED = "undecided"  # stopped after the point of no return: the source is frozen, and intact
+
+
+TRANSITIONS: dict[State, set[State]] = {
+    State.PREFLIGHT: {State.PRE_DUMPING, State.DUMPING, State.FAILED, State.UNDECIDED},
+    State.PRE_DUMPING: {State.DUMPING, State.FAILED, State.UNDECIDED},
+    State.DUMPING: {State.SERVING, State.ROLLED_BACK, State.UNDECIDED},
+    State.SERVING: {State.RESTORING, State.ROLLED_BACK, State.UNDECIDED},
+    State.RESTORING: {State.ALLOWED, State.ROLLED_BACK, State.UNDECIDED},
+    State.ALLOWED: {State.RUNNING, State.ROLLED_BACK, State.UNDECIDED},
+    State.RUNNING: {State.DRAINED, State.UNDECIDED},
+    State.DRAINED: {State.COMMITTED, State.UNDECIDED},
+    State.COMMITTED: set(),
+    State.ROLLED_BACK: set(),
+    State.FAILED: set(),
+    State.UNDECIDED: set(),
+}
+LET_RUN = {State.ALLOWED, State.RUNNING, State.DRAINED}
+FINAL = {State.COMMITTED, State.ROLLED_BACK, State.FAILED}
+ENDED = {state.value for state in FINAL}
+EXIT_STATUS = {State.COMMITTED: 0, State.FAILED: 1, State.ROLLED_BACK: 3, State.UNDECIDED: 4}
