@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,12 @@ from vm import Machine, machine
 from criu_lazy_ext.testbed import Testbed
 
 __all__ = ["build"]
+
+# A shell without job control starts its background jobs with SIGINT and SIGQUIT ignored, nohup does so with SIGHUP, and
+# what a test starts would inherit that. A handler which does nothing is the same to pytest, but exec() drops it.
+for ignored in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    if signal.getsignal(ignored) is signal.SIG_IGN:
+        signal.signal(ignored, lambda *_: None)
 
 
 @pytest.fixture(scope="session")

@@ -76,7 +76,9 @@ class Host:
         enter = ["nsenter", f"--target={self.pid}", "--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd"]
         # A session of its own: without it the process has session and group 0 inside, which CRIU refuses.
         session = ["setsid"] if new_session else []
-        return [*enter, "--", *session, *(os.fspath(argument) for argument in argv)]
+        # A host knows nothing of the signals that the driver ignores, as a shell's background job does SIGINT.
+        signals = ["env", "--default-signal"]
+        return [*enter, "--", *signals, *session, *(os.fspath(argument) for argument in argv)]
 
     def popen(self, argv: Sequence[Argument], env: Mapping[str, str] | None = None, **options: Any) -> HostProcess:
         """Start `argv` in the host. `env` is added to a clean environment; other options as subprocess.Popen's,
