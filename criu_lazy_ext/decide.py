@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from criu_lazy_ext import journal, relay_control
-from criu_lazy_ext.agent import run_hook
 from criu_lazy_ext.errors import CriuLazyError, UsageError
 from criu_lazy_ext.journal import Journal
 from criu_lazy_ext.processes import signal_tree, start_time
 from criu_lazy_ext.profile import Profile, hook_environment
 from criu_lazy_ext.source import PipeLimits
 from criu_lazy_ext.state import ENDED, EXIT_STATUS, State
+from criu_lazy_ext.undo import run_hook
 
 
 def is_owned(facts: dict[str, Any]) -> bool:

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from criu_lazy_ext import __version__, criu, decide, journal, relay_control
-from criu_lazy_ext.agent import run_hook
 from criu_lazy_ext.channel import Message
 from criu_lazy_ext.dirty_sample import PAGE_BYTES, DirtySample
 from criu_lazy_ext.errors import CriuLazyError, UsageError
@@ -45,6 +44,7 @@ from criu_lazy_ext.source import (
     memory_of_tree,
 )
 from criu_lazy_ext.state import EXIT_STATUS, FINAL, LET_RUN, TRANSITIONS, State
+from criu_lazy_ext.undo import run_hook
 
 T = TypeVar("T")
 

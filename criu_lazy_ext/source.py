@@ -14,10 +14,11 @@ import time
 from pathlib import Path
 
 from criu_lazy_ext import criu, relay_control
-from criu_lazy_ext.agent import describe_status, read_all, write_key
+from criu_lazy_ext.agent import read_all, write_key
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.processes import Child, threads_at_page_starts, tree
 from criu_lazy_ext.profile import Profile, Task
+from criu_lazy_ext.undo import describe_status
 
 FIND_TIMEOUT_S = 30.0
 PREPARE_TIMEOUT_S = 30.0
