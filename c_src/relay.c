@@ -885,12 +885,15 @@ static void wake_up(struct cl_relay *r)
 		return; /* full: it will wake up anyway */
 }
 
-void cl_relay_set_running(struct cl_relay *r)
+void cl_relay_set_running(struct cl_relay *r, int running)
 {
-	atomic_store(&r->shared->running, 1);
-	if (atomic_load(&r->shared->phase) == CL_GUARD_ROLLBACK)
-		set_phase(r, CL_GUARD_HOLD);
-	cl_log(&r->log, CL_LOG_INFO, "the restored task runs: this end holds until every page is there");
+	const enum cl_guard_phase from = running ? CL_GUARD_ROLLBACK : CL_GUARD_HOLD;
+
+	atomic_store(&r->shared->running, running ? 1 : 0);
+	if (atomic_load(&r->shared->phase) == from)
+		set_phase(r, running ? CL_GUARD_HOLD : CL_GUARD_ROLLBACK);
+	cl_log(&r->log, CL_LOG_INFO, running ? "the restored task runs: this end holds until every page is there"
+					     : "the restored task does not run");
 }
 
 int cl_relay_commit(struct cl_relay *r, int force)

@@ -81,8 +81,11 @@ void cl_relay_free(struct cl_relay *relay);
 /* Serve until the end. 0: committed. -ECANCELED: rolled back. Otherwise failed: -EPIPE when the dump ended by itself. */
 int cl_relay_run(struct cl_relay *relay);
 
-/* Any thread: the restored task runs, so nothing but a commit or a forced abort may end the dump from now on. */
-void cl_relay_set_running(struct cl_relay *relay);
+/*
+ * Any thread: the restored task runs, so nothing but a commit or a forced abort may end the dump from now on. With 0:
+ * it is known not to, after all.
+ */
+void cl_relay_set_running(struct cl_relay *relay, int running);
 
 /* Any thread: end the dump with success, which kills the source task. -EBUSY unless drained or forced. */
 int cl_relay_commit(struct cl_relay *relay, int force);

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 # An image file starts with the magic number of its kind, most kinds with one of the common ones before it;
 # then come entries: u32 length, message. All little-endian.
 _COMMON_MAGICS = (0x54564319, 0x55105940)
-_MAGIC = {"inventory": 0x58313116, "pstree": 0x50273030, "mm": 0x57492820}
+_MAGIC = {"inventory": 0x58313116, "pstree": 0x50273030, "mm": 0x57492820, "core": 0x55053847}
+_TASK_STOPPED = 3  # of a core image: its task_state
 _SUPPORTED_VERSIONS = (1, 2)
 # Of a VMA: its status (criu's), mmap(2)'s flags, and madvise(2)'s advice as bit numbers.
 _ANONYMOUS_PRIVATE = 1 << 9
@@ -84,6 +85,17 @@ class Images:
         if not pids or min(pids) <= 0 or len(set(pids)) != len(pids):
             raise ImageError(f"{self._path('pstree.img')} is damaged: its pids are {pids[:8]}")
         return pids
+
+    def stopped(self) -> list[int]:
+        """Those of `pids` that a signal had stopped before the dump."""
+        core = _message("core")
+        return [
+            pid
+            for pid in self.pids()
+            if self._exists(f"core-{pid}.img")
+            for entry in self._entries(f"core-{pid}.img", "core", core)
+            if entry.tc.task_state == _TASK_STOPPED
+        ]
 
     def vmas(self, pid: int) -> array[int] | None:
         """The VMAs of a task as struct cl_vma (start, end, wiped_on_fork, start..., u64, sorted); None for a dead task.
@@ -158,9 +170,14 @@ class Images:
 
 
 def load_messages() -> None:
-    """Load pycriu's messages, which takes some time. Raises PycriuMissing."""
-    for kind in _MAGIC:
+    """Load the messages of pycriu that a daemon needs, which takes some time. Raises PycriuMissing."""
+    for kind in ("inventory", "pstree", "mm"):
         _message(kind)
+
+
+def load_core_message() -> None:
+    """Load what `Images.stopped` needs. Raises PycriuMissing."""
+    _message("core")
 
 
 def _message(kind: str) -> Any:

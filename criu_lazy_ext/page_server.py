@@ -22,11 +22,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from criu_lazy_ext import relay_control
+from criu_lazy_ext import fence, relay_control
 from criu_lazy_ext.errors import CriuLazyError, UsageError
-from criu_lazy_ext.images import Images
+from criu_lazy_ext.images import Images, load_core_message
 from criu_lazy_ext.precopy import Precopy
-from criu_lazy_ext.processes import tree
+from criu_lazy_ext.processes import is_alive, tree
 from criu_lazy_ext.relay import Network, Relay
 from criu_lazy_ext.relay_control import ControlServer, Reply, Request, refusal
 from criu_lazy_ext.sizes import rate_argument
@@ -54,9 +54,11 @@ class PageServer:
         control: ControlServer | None,
         wakeup: socket.socket,
         lifeline: int | None,
+        frozen: list[int],
     ) -> None:
-        """`control`: on this selector; from now on it is this server's."""
+        """`control`: on this selector; from now on it is this server's. `frozen`: the processes to be fenced."""
         self._relay = relay
+        self._frozen = frozen
         self._port = port
         self._waiting: list[tuple[str, Reply]] = []
         self._over = False
@@ -73,6 +75,10 @@ class PageServer:
     def run(self, awaited: Iterable[tuple[Request, Reply]] = ()) -> dict[str, Any]:
         """Until the relay has ended; returns its last state. `awaited`: requests that came too early."""
         self._relay.start()
+        if self._relay.state()["task_running"]:  # as was told to the page server before this one
+            answer = self._set_running()
+            if not answer["ok"]:
+                print(f"criu-lazy page-server: {answer['error']}", file=sys.stderr, flush=True)
         for request, reply in awaited:
             self.handle(request, reply)
         while not self._over:
@@ -110,6 +116,18 @@ class PageServer:
         self._selector.unregister(lifeline)
         self._relay.abort(force=False)  # without effect once the restored task runs
 
+    def _set_running(self) -> relay_control.Answer:
+        """From now on no death lets the source task run on by itself: see fence.py."""
+        was_running = self._relay.state()["task_running"]
+        self._relay.set_running()
+        try:
+            fence.fence(self._frozen)
+        except fence.FenceError as error:
+            self._relay.set_running(was_running)
+            return refusal(str(error))
+        fenced = {"fenced": bool(self._frozen), "fenced_pids": self._frozen}
+        return {"ok": True, **self._relay.state(), **fenced, "port": self._port}
+
     def handle(self, request: Request, reply: Reply) -> None:
         """Do what somebody asks for at the control socket."""
         op, force = request.op, request.force
@@ -119,7 +137,8 @@ class PageServer:
         if op == "rate":
             self._relay.set_rate(request.rate)
         elif op == "running":
-            self._relay.set_running()
+            reply(self._set_running())
+            return
         elif op == "drop":
             self._relay.drop_client()
         elif op == "commit":
@@ -130,6 +149,8 @@ class PageServer:
                 reply(refusal(f"the client has not said that it has every page (state: {state})"))
             return
         elif op == "abort":
+            if force:
+                fence.lift(self._frozen)
             if self._relay.abort(force):
                 self._waiting.append((op, reply))
             else:
@@ -195,6 +216,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--images", metavar="DIR", type=Path, help="only the tasks in these images, read when the dump is ready")
     add("--tree", metavar="PID", type=int,
         help="the dump's -t: push the frozen tasks' memory to clients that ask for that; needs --images")  # fmt: skip
+    add("--fence", metavar="PID", type=int,
+        help="the dump's -t: from --op running on keep its frozen tasks from running on by themselves, whatever "
+        "dies (default: --tree's)")  # fmt: skip
     add("--precopy", action="store_true",
         help="before the dump, bring the running tasks' memory to a store, in rounds (--op round, ...)")  # fmt: skip
     add("--rate", metavar="BYTES", type=rate_argument, default=0,
@@ -277,6 +301,8 @@ def _wait_for_dump(args: argparse.Namespace, images_fd: int, before_dump: Callab
     """
     # What is slow to load is loaded before the dump.
     images = Images(images_fd, str(args.images)) if args.images else None
+    if images and args.fence:
+        load_core_message()
     if args.dump_status_fd is not None:
         _tell_ready(args.status_fd)
         before_dump()
@@ -293,6 +319,14 @@ def _tasks(args: argparse.Namespace, images_fd: int, pids: list[int]) -> dict[in
     if missing or not alive:
         raise PageServerError(f"--tree {args.tree}: tasks {missing or pids} of the images are not there")
     return {pid: found[pid] for pid in alive}
+
+
+def _to_be_fenced(args: argparse.Namespace, images_fd: int) -> list[int]:
+    """Pids here of the frozen processes, without those that, by the images, a signal had stopped before the dump."""
+    if not args.fence:
+        return []
+    stopped = Images(images_fd, str(args.images)).stopped() if args.images else []
+    return [pid for inner, pid in tree(args.fence).items() if inner not in stopped and is_alive(pid)]
 
 
 def _network(args: argparse.Namespace, rate: int) -> Network:
@@ -422,7 +456,8 @@ def _serve(args: argparse.Namespace) -> int:
                 network = replace(network, images_fd=images_fd, tasks=_tasks(args, images_fd, pids))
             relay.serve(listener, network, log_fd, args.verbosity, precopy.handle if precopy else None)
             wakeup.setblocking(False)
-            server = PageServer(relay, port, selector, answers, wakeup, args.lifeline)
+            frozen = _to_be_fenced(args, images_fd)
+            server = PageServer(relay, port, selector, answers, wakeup, args.lifeline, frozen)
             if args.dump_status_fd is None:
                 _tell_ready(args.status_fd)
             end = server.run(precopy.awaited if precopy else ())
@@ -479,6 +514,9 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
             parser.error(f"{option} {fd}: not an open descriptor")
     if args.tree is not None and (args.tree < 1 or not args.images):
         parser.error("--tree PID (positive) needs --images: they tell which of its memory is lazy")
+    args.fence = args.tree if args.fence is None else args.fence
+    if args.fence is not None and args.fence < 1:
+        parser.error("--fence: a pid is positive")
 
 
 def main(argv: list[str]) -> int:

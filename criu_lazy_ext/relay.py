@@ -132,9 +132,9 @@ class Relay:
         """What went wrong, one line; to be read after the end."""
         return str(self._ffi.string(self._lib.cl_relay_error(self._handle)).decode())
 
-    def set_running(self) -> None:
-        """The restored task runs at the destination."""
-        self._lib.cl_relay_set_running(self._handle)
+    def set_running(self, running: bool = True) -> None:
+        """The restored task runs at the destination, or is known not to, after all."""
+        self._lib.cl_relay_set_running(self._handle, running)
 
     def commit(self, force: bool) -> bool:
         """Ask to end the dump with success; False if not every page has arrived."""

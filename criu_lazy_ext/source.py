@@ -176,7 +176,7 @@ class LazyDump:
         ready_read, ready_write = os.pipe()
         given = {"--dump-status-fd": status_read, "--lifeline": lifeline_read, "--status-fd": ready_write}
         common = ["page-server", "--hold", "--control", str(self.control), "--address", address]
-        common += ["--images", str(self.images), "--wire-version", str(wire_version)]
+        common += ["--images", str(self.images), "--wire-version", str(wire_version), "--fence", str(self.pid)]
         if self.profile.page_source == "criu-lazy":
             common += ["--tree", str(self.pid), "--rate", str(self.profile.source.rate)]
         if self.key:

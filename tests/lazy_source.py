@@ -120,7 +120,7 @@ class Client:
 class LazySource:
     """The task, its dump and the page server in front of it, on a testbed host."""
 
-    def __init__(self, host: Any, version: int, megabytes: int = 16) -> None:
+    def __init__(self, host: Any, version: int, megabytes: int = 16, *task_options: str) -> None:
         self.host, self.version = host, version
         self.nr_pages = megabytes * 256
         self.directory = f"/tmp/relay-{os.getpid()}-{next(_names)}"
@@ -129,8 +129,8 @@ class LazySource:
         (self.root / "task.c").write_text(TASK_C.read_text())
         self.processes: list[subprocess.Popen[str]] = []
         host.run(["cc", "-O1", "-o", f"{self.directory}/task", f"{self.directory}/task.c"])
-        run = 'cd "$1" && exec ./task "$2"'
-        self.task = host.start(["sh", "-c", run, "sh", self.directory, str(megabytes)])
+        run = 'cd "$1" && shift && exec ./task "$@"'
+        self.task = host.start(["sh", "-c", run, "sh", self.directory, str(megabytes), *task_options])
         info = eventually(lambda: self._text("info"), "the task has started")
         self.start = int(info, 16)
         self.dump_port = 27000 + next(_names)

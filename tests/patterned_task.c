@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * patterned_task MEGABYTES [at-page-start]: keeps a known pattern in its memory (see page() in lazy_source.py), writes its
- * address to the file info, and whenever the file ask exists, checks every page and writes the verdict to the file answer.
+ * patterned_task MEGABYTES [at-page-start|counting]: keeps a known pattern in its memory (see page() in lazy_source.py),
+ * writes its address to the file info, and whenever the file ask exists, checks every page and writes the verdict to the
+ * file answer. counting: it has more threads, and children of which one is stopped, and each thread but that for the
+ * answers counts without a pause, in a word of its own of the file counters, which is mapped shared.
  */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WORDS = 4096 / 8 };
+enum { WORDS = 4096 / 8, COUNTING_CHILDREN = 3, THREADS_EACH = 2 };
 
 static void tell(const char *name, const char *text)
 {
@@ -43,10 +49,61 @@ static void doze(int at_page_start)
 #endif
 }
 
+static void *count(void *counter)
+{
+	/* Half of them sleep in between, so that the machine is left to others, too. */
+	const struct timespec pause = { .tv_nsec = 100000 };
+	volatile uint64_t *word = counter;
+
+	for (;;) {
+		++*word;
+		if ((uintptr_t)counter / sizeof(*word) % 2)
+			nanosleep(&pause, NULL);
+	}
+	return NULL;
+}
+
+static void start_counting(uint64_t *counters)
+{
+	pthread_t thread;
+
+	for (int i = 0; i < THREADS_EACH; i++)
+		if (pthread_create(&thread, NULL, count, counters + i))
+			exit(2);
+}
+
+/* The root's threads count in the first words, those of the children in the next ones; the last child is stopped. */
+static void start_counting_tree(void)
+{
+	int fd = open("counters", O_RDWR | O_CREAT | O_TRUNC, 0600);
+	uint64_t *counters;
+
+	if (fd < 0 || ftruncate(fd, 4096) < 0)
+		exit(2);
+	counters = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (counters == MAP_FAILED)
+		exit(2);
+	for (int child = 1; child <= COUNTING_CHILDREN; child++) {
+		pid_t pid = fork();
+
+		if (pid < 0)
+			exit(2);
+		if (pid == 0) {
+			start_counting(counters + child * THREADS_EACH);
+			for (;;)
+				pause();
+		}
+		if (child == COUNTING_CHILDREN && kill(pid, SIGSTOP) < 0)
+			exit(2);
+	}
+	start_counting(counters);
+}
+
 static int work(int argc, char **argv)
 {
 	int at_page_start = argc == 3 && !strcmp(argv[2], "at-page-start");
-	size_t nr_pages = argc == 2 || at_page_start ? strtoul(argv[1], NULL, 10) * 256 : 0;
+	int counting = argc == 3 && !strcmp(argv[2], "counting");
+	size_t nr_pages = argc == 2 || at_page_start || counting ? strtoul(argv[1], NULL, 10) * 256 : 0;
 	uint64_t *memory = mmap(NULL, nr_pages * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	char text[64];
 
@@ -57,6 +114,8 @@ static int work(int argc, char **argv)
 
 		memory[i] = i % WORDS == WORDS - 1 ? ~word : word;
 	}
+	if (counting)
+		start_counting_tree();
 	snprintf(text, sizeof(text), "%p\n", (void *)memory);
 	tell("info", text);
 	for (;;) {
