@@ -28,6 +28,7 @@ _TASK_STOPPED = 3  # of a core image: its task_state
 _SUPPORTED_VERSIONS = (1, 2)
 # Of a VMA: its status (criu's), mmap(2)'s flags, and madvise(2)'s advice as bit numbers.
 _ANONYMOUS_PRIVATE = 1 << 9
+_GUARD = 1 << 16
 _MAP_HUGETLB = 0x40000
 _MADV_HUGEPAGE, _MADV_NOHUGEPAGE, _MADV_WIPEONFORK = 14, 15, 18
 
@@ -100,7 +101,9 @@ class Images:
     def vmas(self, pid: int) -> array[int] | None:
         """The VMAs of a task as struct cl_vma (start, end, wiped_on_fork, start..., u64, sorted); None for a dead task.
 
-        Tasks never share an address space: criu refuses to dump such ones.
+        Tasks never share an address space: criu refuses to dump such ones. Guard regions (MADV_GUARD_INSTALL), which
+        criu >= 4.2 lists after the VMAs that they lie in, are left out: no pages are dumped there, and criu restore
+        itself puts them back.
         """
         name = f"mm-{pid}.img"
         if not self._exists(name):
@@ -110,10 +113,12 @@ class Images:
         entries = list(self._entries(name, "mm", self._mm_entry))
         if len(entries) != 1:
             raise ImageError(f"{self._path(name)} is damaged: {len(entries)} entries instead of one")
-        bounds = [bound for vma in entries[0].vmas for bound in (vma.start, vma.end)]
+        mapped = [vma for vma in entries[0].vmas if not vma.status & _GUARD]
+        bounds = [bound for vma in mapped for bound in (vma.start, vma.end)]
         if bounds != sorted(bounds):
-            raise ImageError(f"{self._path(name)} is damaged: the VMAs are not in order")
-        wiped = (vma.madv >> _MADV_WIPEONFORK & 1 for vma in entries[0].vmas)
+            at = next(i for i in range(1, len(bounds)) if bounds[i] < bounds[i - 1])
+            raise ImageError(f"{self._path(name)} is damaged: the VMAs are not in order at 0x{bounds[at]:x}")
+        wiped = (vma.madv >> _MADV_WIPEONFORK & 1 for vma in mapped)
         vmas = zip(bounds[::2], bounds[1::2], wiped, strict=True)
         return array("Q", [value for vma in vmas for value in vma])
 
