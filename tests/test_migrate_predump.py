@@ -118,7 +118,7 @@ def test_an_idle_task_is_all_there_after_one_round(hosts: Testbed) -> None:
 
 
 def test_a_task_that_forks_and_moves_its_memory_is_right(hosts: Testbed) -> None:
-    task = start(hosts, "--mib", str(MIB), "--threads", "2", "--ops", "all")
+    task = start(hosts, "--mib", str(MIB), "--threads", "2", "--ops", "all", "--guards")
     assert_moved(hosts, Migration(hosts, AUTO), task)
 
 

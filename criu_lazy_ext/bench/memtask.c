@@ -3,7 +3,8 @@
  * memtask: a task whose memory can be checked to the last byte, made to be migrated while it works.
  *
  *   memtask --mib N [--threads N] [--mode verify|random|sequential|strided|zipf|idle] [--write-percent N]
- *           [--ops LIST] [--stride PAGES] [--seed N] [--hold] [--compressible] [--wipe-on-fork] --status FILE
+ *           [--ops LIST] [--stride PAGES] [--seed N] [--hold] [--compressible] [--wipe-on-fork]
+ *           [--guards] --status FILE
  *
  * Contents. Every word of a page is a function of (seed, page, version, word); a page never written, or given
  * back to the kernel, is zero. It looks random; with --compressible one word repeats in half of each page. What each page must hold stands in a table (also migrated) whose entries carry
@@ -15,6 +16,9 @@
  * the fork; with --wipe-on-fork also that what is to be wiped then is zero, an advice that criu 4.1 loses), mremap, munmap, dontneed, mprotect; `all`, `none` or a comma-separated list. The other modes are
  * access patterns over one plain area; `idle` touches nothing. --write-percent: how many steps rewrite their page
  * (verify: 30, others: 0).
+ *
+ * Guards. With --guards there is memory with guard regions (MADV_GUARD_INSTALL, Linux 6.13), looked at with all pages: no
+ * guard's may be readable, and the others hold what they held.
  *
  * Stalls. Each step of a thread is timed (of the patterns, each of its parts that touches one page of data or tables);
  * one of STALL_MIN_NS or more in which the thread slept is a stall: the
@@ -45,6 +49,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -68,6 +73,11 @@
 #define UNSET 101
 #define WIPED_PAGES 1024UL
 #define WIPED_BYTE 0xa5
+#define GUARDED_PAGES 64UL /* of these, 16 to 31 and 40 are guards */
+#define GUARDED_BYTE 0x5a
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#endif
 
 enum mode { MODE_VERIFY, MODE_RANDOM, MODE_SEQUENTIAL, MODE_STRIDED, MODE_ZIPF, MODE_IDLE, NR_MODES };
 static const char *const mode_names[NR_MODES] = {"verify", "random", "sequential", "strided", "zipf", "idle"};
@@ -116,11 +126,12 @@ struct task {
 	size_t distinct_words; /* of a page; from there on one word repeats */
 	unsigned int nr_threads, write_percent, hot_percent; /* hot: of each thread's pages, the only ones it writes */
 	bool op_enabled[NR_OPS];
-	bool hold, wipe_on_fork;
+	bool hold, wipe_on_fork, guards;
 	uint64_t seed;
 	const char *status_path;
 	char *status_tmp;
 	sigset_t signals; /* that control it */
+	uint8_t *guarded; /* GUARDED_PAGES; NULL: none */
 	uint8_t *wiped; /* WIPED_PAGES of WIPED_BYTE, which a forked child has zeroes of; NULL: none */
 
 	uint64_t *state; /* what each page must hold */
@@ -744,6 +755,39 @@ static void check_wiped_area(struct task *t, uint8_t byte)
 		}
 }
 
+static bool is_guard(size_t page)
+{
+	return (page >= 16 && page < 32) || page == 40;
+}
+
+static uint8_t *new_guarded_area(void)
+{
+	uint8_t *area = new_area(GUARDED_PAGES, false);
+	memset(area, GUARDED_BYTE, GUARDED_PAGES * PAGE);
+	for (size_t page = 0; page < GUARDED_PAGES; page++)
+		if (is_guard(page) && madvise(area + page * PAGE, PAGE, MADV_GUARD_INSTALL) != 0) {
+			if (errno != EINVAL)
+				abort();
+			munmap(area, GUARDED_PAGES * PAGE); /* this kernel has no guards */
+			return NULL;
+		}
+	return area;
+}
+
+/* Read as another process would: a guard is an error then, not a signal. */
+static void check_guarded_area(struct task *t)
+{
+	uint8_t found[PAGE];
+	for (size_t page = 0; t->guarded != NULL && page < GUARDED_PAGES; page++) {
+		struct iovec local = {found, PAGE}, remote = {t->guarded + page * PAGE, PAGE};
+		bool readable = process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == (ssize_t)PAGE;
+		if (readable == is_guard(page) || (readable && (found[0] != GUARDED_BYTE || found[PAGE - 1] != GUARDED_BYTE))) {
+			wrong(t, "page %zu of the memory with guards is %s", page, readable ? "readable, or wrong" : "a guard");
+			return;
+		}
+	}
+}
+
 static void fork_child(struct task *t)
 {
 	for (unsigned int i = 0; i < t->nr_threads; i++)
@@ -918,6 +962,7 @@ static const char *parse(struct task *t, int argc, char **argv)
 		{"seed", required_argument, NULL, 's'},	   {"status", required_argument, NULL, 'f'},
 		{"hold", no_argument, NULL, 'h'},	   {"compressible", no_argument, NULL, 'c'},
 		{"hot-percent", required_argument, NULL, 'H'},  {"wipe-on-fork", no_argument, NULL, 'W'},
+		{"guards", no_argument, NULL, 'G'},
 		{NULL, 0, NULL, 0}};
 	uint64_t n;
 	int c, name;
@@ -970,6 +1015,9 @@ static const char *parse(struct task *t, int argc, char **argv)
 		case 'W':
 			t->wipe_on_fork = true;
 			break;
+		case 'G':
+			t->guards = true;
+			break;
 		case 'c':
 			t->distinct_words = PAGE / sizeof(uint64_t) / 2;
 			break;
@@ -1004,6 +1052,8 @@ static bool start_workers(struct task *t)
 		zipf_init(&t->zipf, t->nr_pages);
 	if (t->wipe_on_fork)
 		t->wiped = new_wiped_area();
+	if (t->guards)
+		t->guarded = new_guarded_area();
 	if (t->mode != MODE_VERIFY)
 		add_extent(&t->workers[0], new_area(t->nr_pages, false), t->nr_pages, 0, PROT_READ | PROT_WRITE, true);
 	for (unsigned int i = 0; i < t->nr_threads; i++) {
@@ -1055,6 +1105,7 @@ static void *finish(void *arg)
 	uint64_t rng = t->seed;
 	check_all(t, &rng, NULL);
 	check_wiped_area(t, WIPED_BYTE);
+	check_guarded_area(t);
 	write_status(t, "verified");
 	atomic_store(&t->verified, true);
 	for (unsigned int i = 0; i < t->nr_threads; i++)
