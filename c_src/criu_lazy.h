@@ -67,7 +67,8 @@ struct cl_stats {
 	uint64_t copied_pages;      /* installed by UFFDIO_COPY */
 	uint64_t zero_pages;        /* installed by UFFDIO_ZEROPAGE */
 	uint64_t same_pages;        /* of those copied: from the store, on the page server's word */
-	uint64_t dropped_pages;     /* not needed any more: unmapped, removed, task gone */
+	uint64_t dropped_pages;     /* not needed any more: unmapped, removed, or the task called execve or exit */
+	uint64_t lost_pages;        /* missing when a restored task was killed, or ended nobody knows how */
 	uint64_t demand_faults;     /* fault events on pages that had to be fetched */
 	uint64_t zero_faults;       /* fault events on pages that are zero */
 	uint64_t merged_faults;     /* fault events on a page asked for already */
@@ -86,6 +87,13 @@ struct cl_stats {
 	uint64_t fault_wait_sum_us;
 	uint64_t fault_wait_max_us;
 	uint64_t fault_wait_us[CL_LATENCY_BUCKETS];
+};
+
+/* A restored task that ended while pages of it were missing. */
+struct cl_ended {
+	int32_t pid;                /* as in the images */
+	char how[44];               /* "exit 3", "killed by SIGKILL" or "unknown" */
+	uint64_t missing_pages;
 };
 
 /* A new engine, or NULL with *error_out set to a static text. Frees nothing it borrows. */
@@ -133,6 +141,8 @@ int cl_engine_take_over(struct cl_engine *engine, int holder_fd);
  * cl_engine_stop(); -EPIPE when the restore failed or its connection ended early; -EIO when the page server
  * was lost (and, with reconnect_us, did not come back in time) or broke the protocol. After cl_engine_take_over,
  * restore_fd is -1; and if it fails before any page came, the tasks go on waiting for another to take over.
+ * -ESRCH when all was served, but a restored task was killed, or ended nobody knows how, with pages missing (lost_pages,
+ * cl_engine_ended): the page server was not told CLOSE, unless it is a stock one's and another restored task lives.
  */
 int cl_engine_run(struct cl_engine *engine, int restore_fd);
 
@@ -141,6 +151,9 @@ void cl_engine_stop(struct cl_engine *engine);
 
 /* A snapshot, consistent in itself. Any thread. */
 void cl_engine_stats(struct cl_engine *engine, struct cl_stats *out);
+
+/* The index-th restored task that ended with pages missing: 1, or 0 if there are fewer. Any thread. */
+int cl_engine_ended(struct cl_engine *engine, uint64_t index, struct cl_ended *out);
 
 /* What went wrong, as one line; "" if nothing did. Valid until the next call on this engine. */
 const char *cl_engine_error(const struct cl_engine *engine);

@@ -28,6 +28,7 @@ enum {
 	UNSETTLED_POLL_MS = 1,
 	POISON_WAIT_US = 50,
 	POISON_MAX_US = 10000000,         /* a big task takes a while to fork */
+	LAST_ANSWERS_US = 1000000,
 };
 
 /* ---- life ---- */
@@ -102,6 +103,7 @@ void cl_engine_free(struct cl_engine *engine)
 	if (engine->remote.fd >= 0)
 		close(engine->remote.fd);
 	cl_schedule_free(&engine->schedule);
+	cl_ended_free(engine);
 	if (engine->ledger.fd >= 0)
 		close(engine->ledger.fd);
 	cl_store_free(engine->store);
@@ -128,17 +130,34 @@ void cl_engine_wake(struct cl_engine *engine)
 		return;
 }
 
+/* The first one holds. Lock held. */
+static void note_failure_args(struct cl_engine *engine, int error, const char *format, va_list args)
+{
+	if (engine->failure)
+		return;
+	engine->failure = error;
+	vsnprintf(engine->error, sizeof(engine->error), format, args);
+	cl_log(&engine->log, CL_LOG_ERROR, "%s", engine->error);
+}
+
+/* Without an end of it all: there is something to do yet. */
+__attribute__((format(printf, 3, 4)))
+static void note_failure(struct cl_engine *engine, int error, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	note_failure_args(engine, error, format, args);
+	va_end(args);
+}
+
 void cl_engine_fail(struct cl_engine *engine, int error, const char *format, ...)
 {
 	va_list args;
 
-	if (!engine->failure) {
-		engine->failure = error;
-		va_start(args, format);
-		vsnprintf(engine->error, sizeof(engine->error), format, args);
-		va_end(args);
-		cl_log(&engine->log, CL_LOG_ERROR, "%s", engine->error);
-	}
+	va_start(args, format);
+	note_failure_args(engine, error, format, args);
+	va_end(args);
 	engine->stopping = true;
 	/* Whoever receives or sends returns at once. As long as no task runs here, the source must still be told. */
 	if (engine->has_remote)
@@ -544,18 +563,21 @@ static void join_workers(struct cl_engine *engine)
 
 /* ---- the restore's side ---- */
 
-/* Exactly `size` bytes from the restore, with a descriptor if fd isn't NULL. 1, 0 at the end of file, -errno. */
-static int receive_exactly(int socket, void *data, size_t size, int *fd)
+/* Exactly `size` bytes from the restore, of *sender, with a descriptor if fd isn't NULL. 1, 0 at the end of file, -errno. */
+static int receive_exactly(int socket, void *data, size_t size, int *fd, pid_t *sender)
 {
-	long got = cl_fds_receive(socket, data, size, MSG_WAITALL, fd, fd ? 1 : 0);
+	long got = cl_fds_receive_from(socket, data, size, MSG_WAITALL, fd, fd ? 1 : 0, sender);
 
 	return got < 0 ? (int)got : (size_t)got == size ? 1 : got == 0 ? 0 : -EPROTO;
 }
 
-static int add_space(struct cl_engine *engine, int32_t pid, int uffd)
+/* sender: the restored task's process, or 0. Lock held. */
+static int add_space(struct cl_engine *engine, int32_t pid, int uffd, pid_t sender)
 {
 	struct cl_image *image = cl_image_find(engine->images, (uint64_t)pid);
+	struct cl_restored *restored;
 	struct cl_space *space;
+	struct cl_task task;
 	int ret;
 
 	cl_holder_add(&engine->holder, cl_holder_key(engine->holder.generation, uffd), uffd);
@@ -571,6 +593,13 @@ static int add_space(struct cl_engine *engine, int32_t pid, int uffd)
 		return -1;
 	}
 	space->key = cl_holder_key(engine->holder.generation, uffd);
+	cl_task_open(&task, sender);
+	ret = cl_ended_add(engine, pid, space, &task, &restored);
+	if (ret < 0) {
+		cl_task_close(&task);
+		cl_engine_fail(engine, ret, "task %d: %s", pid, strerror(-ret));
+		return -1;
+	}
 	cl_engine_enter(engine, space);
 	engine->stats.address_spaces++;
 	/* Pages of the image outside any VMA were dropped at once. */
@@ -578,8 +607,8 @@ static int add_space(struct cl_engine *engine, int32_t pid, int uffd)
 	ret = cl_engine_watch(engine, space);
 	if (ret < 0)
 		cl_engine_fail(engine, ret, "task %d: watching its userfaultfd: %s", pid, strerror(-ret));
-	cl_log(&engine->log, CL_LOG_INFO, "task %d: userfaultfd received, %llu pages missing", pid,
-	       (unsigned long long)space->nr_missing);
+	cl_log(&engine->log, CL_LOG_INFO, "task %d: userfaultfd received from process %d, %llu pages missing", pid,
+	       task.pidfd < 0 ? 0 : (int)sender, (unsigned long long)space->nr_missing);
 	return ret;
 }
 
@@ -599,6 +628,14 @@ static void handle_hang_up(struct cl_engine *engine)
 	pthread_mutex_lock(&engine->lock);
 	engine->remote_hung_up = !engine->restored;
 	pthread_cond_signal(&engine->work);
+	pthread_mutex_unlock(&engine->lock);
+}
+
+/* A restored task's process has ended. */
+static void handle_end(struct cl_engine *engine)
+{
+	pthread_mutex_lock(&engine->lock);
+	engine->look_at_ends = true;
 	pthread_mutex_unlock(&engine->lock);
 }
 
@@ -624,6 +661,7 @@ static void restore_finished(struct cl_engine *engine)
 			engine->stats.dropped_pages += image->nr_pages;
 	}
 	cl_log(&engine->log, CL_LOG_INFO, "%s, background transfer starts", engine->resumed ? "taken over" : "restore finished");
+	engine->look_at_ends = true;
 	cl_flow_fault(&engine->flow, cl_now_us());
 	cl_engine_watch_connections(engine);
 	if (engine->push.on && !engine->lost) /* else it is told when it is called again */
@@ -637,11 +675,12 @@ static void restore_finished(struct cl_engine *engine)
 static bool handle_restore(struct cl_engine *engine)
 {
 	bool more = true;
+	pid_t sender;
 	int32_t pid;
 	char dummy;
 	int uffd, ret;
 
-	ret = receive_exactly(engine->restore_fd, &pid, sizeof(pid), NULL);
+	ret = receive_exactly(engine->restore_fd, &pid, sizeof(pid), NULL, &sender);
 	pthread_mutex_lock(&engine->lock);
 	if (ret <= 0) {
 		more = false;
@@ -652,10 +691,10 @@ static bool handle_restore(struct cl_engine *engine)
 		restore_finished(engine);
 	} else if (pid > 0) {
 		pthread_mutex_unlock(&engine->lock);
-		ret = receive_exactly(engine->restore_fd, &dummy, sizeof(dummy), &uffd);
+		ret = receive_exactly(engine->restore_fd, &dummy, sizeof(dummy), &uffd, &sender);
 		pthread_mutex_lock(&engine->lock);
 		if (ret > 0 && uffd >= 0)
-			add_space(engine, pid, uffd);
+			add_space(engine, pid, uffd, sender);
 		else
 			cl_engine_fail(engine, -EPIPE, "criu restore did not hand over the userfaultfd of task %d", pid);
 	} else {
@@ -689,6 +728,7 @@ static void let_go(struct cl_engine *engine, struct cl_space *space)
 	space->uffd = -1;
 	cl_space_retire(space);
 	space->reading = false; /* nobody opens its gate any more */
+	cl_ended_let_go(space);
 	pthread_cond_broadcast(&engine->gate);
 	engine->stats.address_spaces--;
 	pthread_mutex_unlock(&engine->lock);
@@ -710,7 +750,7 @@ static bool retire_finished(struct cl_engine *engine)
 		for (space = image->spaces; space; space = space->next) {
 			if (space->retired)
 				continue;
-			if (space->nr_missing || space->copying) {
+			if (space->nr_missing || space->copying || !cl_ended_may_let_go(space)) {
 				done = false;
 				continue;
 			}
@@ -753,8 +793,10 @@ static void poison(struct cl_engine *engine, struct cl_space *space)
 		} else if (ret == -ENOENT && !done && run.nr_pages > 1) {
 			max_pages = (run.nr_pages + 1) / 2; /* the task has made two VMAs of it */
 		} else if (!done) {
-			if (ret == -ESRCH)
+			if (ret == -ESRCH) {
+				cl_ended_gone(engine, space);
 				break;
+			}
 			/* What the task changed is told by its events. */
 			if ((ret != -EAGAIN && ret != -ENOENT) || cl_now_us() - start_us > POISON_MAX_US) {
 				cl_log(&engine->log, CL_LOG_ERROR,
@@ -821,11 +863,11 @@ static void event_loop(struct cl_engine *engine)
 {
 	struct epoll_event events[EPOLL_EVENTS];
 	bool done = false, unsettled = engine->resumed; /* as it may be left */
+	int look_ms = -1, n, i;
 	uint64_t count;
-	int n, i;
 
 	while (!done) {
-		n = epoll_wait(engine->epoll_fd, events, EPOLL_EVENTS, unsettled ? UNSETTLED_POLL_MS : -1);
+		n = epoll_wait(engine->epoll_fd, events, EPOLL_EVENTS, unsettled ? UNSETTLED_POLL_MS : look_ms);
 		if (n < 0 && errno != EINTR) {
 			int error = errno;
 
@@ -838,6 +880,8 @@ static void event_loop(struct cl_engine *engine)
 				(void)!read(engine->wake_fd, &count, sizeof(count));
 			else if (events[i].data.ptr == &engine->remote)
 				handle_hang_up(engine);
+			else if (events[i].data.ptr == &engine->restored_tasks)
+				handle_end(engine);
 			else if (events[i].data.ptr == &engine->restore_fd)
 				(void)handle_restore(engine);
 			else if (((struct cl_space *)events[i].data.ptr)->uffd >= 0)
@@ -845,6 +889,7 @@ static void event_loop(struct cl_engine *engine)
 		}
 		if (unsettled)
 			unsettled = read_unsettled(engine);
+		look_ms = cl_ended_look(engine);
 		pthread_mutex_lock(&engine->lock);
 		done = engine->stopping || (engine->restored && retire_finished(engine));
 		pthread_mutex_unlock(&engine->lock);
@@ -858,12 +903,16 @@ static int watch(struct cl_engine *engine, int fd, uint32_t events, void *tag)
 	return epoll_ctl(engine->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
-/* Until nothing is in flight, on a connection that stands. Lock held. */
-static void wait_until_idle(struct cl_engine *engine)
+/* Until nothing is in flight, on a connection that stands; no longer than until_us, if it isn't 0. Lock held. */
+static void wait_until_idle(struct cl_engine *engine, uint64_t until_us)
 {
-	while (!engine->stopping &&
+	struct timespec until = { .tv_sec = (time_t)(until_us / 1000000), .tv_nsec = (long)(until_us % 1000000) * 1000 };
+	int ret = 0;
+
+	while (ret == 0 && !engine->stopping &&
 	       (engine->sending || engine->receiving || engine->lost || !cl_remote_idle(&engine->remote)))
-		pthread_cond_wait(&engine->gate, &engine->lock);
+		ret = until_us ? pthread_cond_timedwait(&engine->gate, &engine->lock, &until) :
+				 pthread_cond_wait(&engine->gate, &engine->lock);
 }
 
 /*
@@ -876,10 +925,10 @@ static void say_close(struct cl_engine *engine)
 
 	pthread_mutex_lock(&engine->lock);
 	while (ret < 0 && engine->has_remote && !engine->stopping) {
-		wait_until_idle(engine);
+		wait_until_idle(engine, 0);
 		if (engine->remote.byte_ahead && !engine->stopping) {
 			complete_byte_ahead(engine);
-			wait_until_idle(engine);
+			wait_until_idle(engine, 0);
 		}
 		if (engine->stopping)
 			break;
@@ -897,6 +946,51 @@ static void say_close(struct cl_engine *engine)
 				       ret == -EPROTO ? engine->remote.why : strerror(-ret));
 	}
 	pthread_mutex_unlock(&engine->lock);
+}
+
+/*
+ * All is served, but a restored task was killed, and nobody has its pages but the source: it must not hear that all went
+ * well. A page server of ours keeps them when we leave. A stock one gives up what it has either way: it is told that the
+ * restore failed, and its tasks run on; unless that would make two of one that lives here.
+ */
+static void end_with_losses(struct cl_engine *engine)
+{
+	bool is_stock = engine->has_remote && !engine->push.on && !engine->config.reconnect_us;
+	bool must_close = is_stock && cl_ended_any_lives(engine);
+	char what[sizeof(engine->error) - 100] = "";
+
+	pthread_mutex_lock(&engine->lock);
+	cl_ended_describe(engine, what, sizeof(what));
+	if (!is_stock) {
+		cl_engine_fail(engine, -ESRCH, "%s; the %s", what,
+			       engine->has_remote ? "source still has them" : "images still have them");
+	} else {
+		note_failure(engine, -ESRCH, "%s; %s", what,
+			     must_close ? "another restored task lives, so the source is told to end" :
+					  "the source is told to let its tasks run on");
+		/* What is on its way is for nobody. But what is sent must be sent whole. */
+		wait_until_idle(engine, must_close ? 0 : cl_now_us() + LAST_ANSWERS_US);
+	}
+	pthread_mutex_unlock(&engine->lock);
+	if (must_close) {
+		say_close(engine);
+	} else if (is_stock) {
+		(void)cl_remote_roll_back(&engine->remote); /* where it is gone, there is nobody to tell */
+		(void)shutdown(engine->remote.fd, SHUT_RD);  /* whoever still waits for an answer */
+	}
+}
+
+static void end_well_or_not(struct cl_engine *engine)
+{
+	bool well;
+
+	pthread_mutex_lock(&engine->lock);
+	well = engine->stopping || !engine->stats.lost_pages;
+	pthread_mutex_unlock(&engine->lock);
+	if (well)
+		say_close(engine);
+	else
+		end_with_losses(engine);
 }
 
 /* Before there are threads. Where there is none, only a kill is worse: no reason not to serve. */
@@ -950,6 +1044,9 @@ int cl_engine_run(struct cl_engine *engine, int restore_fd)
 		return ret;
 	}
 	engine->restore_fd = restore_fd;
+	/* From now on it is told who speaks: which processes the restored tasks are. */
+	if (restore_fd >= 0 && setsockopt(restore_fd, SOL_SOCKET, SO_PASSCRED, &(int){ 1 }, sizeof(int)) < 0)
+		cl_log(&engine->log, CL_LOG_WARN, "restore: which processes its tasks are is not known: %s", strerror(errno));
 	ret = watch(engine, engine->wake_fd, EPOLLIN, &engine->wake_fd);
 	if (ret == 0 && restore_fd >= 0)
 		ret = watch(engine, restore_fd, EPOLLIN, &engine->restore_fd);
@@ -977,7 +1074,7 @@ int cl_engine_run(struct cl_engine *engine, int restore_fd)
 			pthread_mutex_unlock(&engine->lock);
 		}
 		event_loop(engine);
-		say_close(engine);
+		end_well_or_not(engine);
 	}
 	join_workers(engine);
 	if (engine->restore_fd >= 0)

@@ -37,6 +37,7 @@
 #include <sys/socket.h>
 
 #include "criu_lazy.h"
+#include "ended.h"
 #include "flow.h"
 #include "holder.h"
 #include "ledger.h"
@@ -68,6 +69,8 @@ struct cl_engine {
 	bool short_of_fds;      /* the same; the events thread's */
 	struct cl_tls_credentials *tls; /* NULL: the page server is spoken to in plain */
 	struct cl_stats stats;
+	struct cl_restored *restored_tasks; /* ended.h; the events thread's */
+	bool look_at_ends;      /* at these, as one may have ended */
 	struct cl_image *images;
 	int wire_version;       /* as the images tell */
 	pthread_t workers[CL_MAX_WORKERS];

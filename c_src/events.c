@@ -206,7 +206,7 @@ static void give_zeroes(struct cl_engine *engine, struct cl_space *space, const 
 	pthread_mutex_lock(&engine->lock);
 	engine->stats.zero_pages += done_bytes / CL_PAGE_SIZE;
 	if (ret == -ESRCH)
-		engine->stats.dropped_pages += cl_space_drop(space, 0, space->image->nr_pages);
+		cl_ended_gone(engine, space);
 	if (!space->nr_missing)
 		cl_engine_wake(engine);
 	pthread_mutex_unlock(&engine->lock);

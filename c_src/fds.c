@@ -7,8 +7,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* What a message brings besides its bytes: descriptors, and, where the socket asks for it, who sent it. */
 union control {
-	char space[CMSG_SPACE(CL_FDS_MAX * sizeof(int))];
+	char space[CMSG_SPACE(CL_FDS_MAX * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
 	struct cmsghdr align;
 };
 
@@ -39,39 +40,56 @@ int cl_fds_send(int socket_fd, const void *data, size_t size, const int *fds, in
 	return (size_t)sent == size ? 0 : -EPIPE;
 }
 
-long cl_fds_receive(int socket_fd, void *data, size_t size, int flags, int *fds, int nr_fds)
+/* The first nr_fds of them are the caller's, others are closed. */
+static void take_fds(const struct cmsghdr *header, int *fds, int nr_fds)
+{
+	int nr_came = (int)((header->cmsg_len - CMSG_LEN(0)) / sizeof(int)), fd, i;
+
+	for (i = 0; i < nr_came; i++) {
+		memcpy(&fd, CMSG_DATA(header) + (size_t)i * sizeof(fd), sizeof(fd));
+		if (i < nr_fds)
+			fds[i] = fd;
+		else
+			close(fd);
+	}
+}
+
+long cl_fds_receive_from(int socket_fd, void *data, size_t size, int flags, int *fds, int nr_fds, pid_t *sender)
 {
 	struct iovec part = { .iov_base = data, .iov_len = size };
 	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
 	union control control;
 	struct cmsghdr *header;
+	struct ucred from;
 	ssize_t got;
 	int i;
 
 	for (i = 0; i < nr_fds; i++)
 		fds[i] = -1;
-	if (nr_fds) {
-		message.msg_control = &control;
-		message.msg_controllen = CMSG_SPACE((size_t)nr_fds * sizeof(*fds));
-	}
+	*sender = 0;
+	message.msg_control = &control;
+	message.msg_controllen = CMSG_SPACE(sizeof(from)) + CMSG_SPACE((size_t)nr_fds * sizeof(*fds));
 	do
 		got = recvmsg(socket_fd, &message, flags | MSG_CMSG_CLOEXEC);
 	while (got < 0 && errno == EINTR);
 	if (got < 0)
 		return -errno;
-	header = nr_fds ? CMSG_FIRSTHDR(&message) : NULL;
-	if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) {
-		const int *came = (const int *)CMSG_DATA(header);
-		int nr_came = (int)((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-
-		for (i = 0; i < nr_came; i++) {
-			if (i < nr_fds)
-				memcpy(&fds[i], &came[i], sizeof(int));
-			else /* the control buffer's padding has room for one more than asked */
-				close(came[i]);
+	for (header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
+		if (header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) {
+			take_fds(header, fds, nr_fds);
+		} else if (header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_CREDENTIALS) {
+			memcpy(&from, CMSG_DATA(header), sizeof(from));
+			*sender = from.pid;
 		}
 	}
 	return got;
+}
+
+long cl_fds_receive(int socket_fd, void *data, size_t size, int flags, int *fds, int nr_fds)
+{
+	pid_t sender;
+
+	return cl_fds_receive_from(socket_fd, data, size, flags, fds, nr_fds, &sender);
 }
 
 void cl_fds_close_all_but(const int *keep, int nr_keep)

@@ -4,6 +4,7 @@
 #define CL_FDS_H
 
 #include <stddef.h>
+#include <sys/types.h>
 
 enum { CL_FDS_MAX = 4 };
 
@@ -15,6 +16,9 @@ int cl_fds_send(int socket_fd, const void *data, size_t size, const int *fds, in
  * came with them, at most nr_fds <= CL_FDS_MAX; the rest of fds[] is -1. The bytes' number, 0 at the end, or -errno.
  */
 long cl_fds_receive(int socket_fd, void *data, size_t size, int flags, int *fds, int nr_fds);
+
+/* The same; *sender: whose message it is, in our pid namespace, where SO_PASSCRED asks for it; 0: it isn't known. */
+long cl_fds_receive_from(int socket_fd, void *data, size_t size, int flags, int *fds, int nr_fds, pid_t *sender);
 
 /* For a child: close every descriptor but these (negative ones are none). */
 void cl_fds_close_all_but(const int *keep, int nr_keep);

@@ -102,9 +102,7 @@ static uint64_t copy_run(struct cl_engine *engine, struct cl_space *space, const
 			wait_for_events(engine, AGAIN_WAIT_US);
 		break;
 	case -ESRCH:
-		cl_log(&engine->log, CL_LOG_INFO, "task %d exited with %llu pages missing", space->pid,
-		       (unsigned long long)space->nr_missing);
-		drop(engine, space, 0, space->image->nr_pages);
+		cl_ended_gone(engine, space);
 		break;
 	case -ENOMEM:
 		cl_log(&engine->log, CL_LOG_WARN, "task %d: no memory for pages; trying again", space->pid);

@@ -36,6 +36,11 @@ struct cl_ledger_entry {
 	_Atomic uint64_t applied;  /* twice the number of the last batch applied, plus which slot holds */
 	struct slot slots[2];
 	uint64_t generation;       /* of the daemon that read `events` */
+	/* Of a restored task: */
+	uint64_t is_task, began;
+	int64_t process;
+	_Atomic uint64_t gone_pages;
+	_Atomic uint64_t ended;    /* 0: not; else 1 + enum cl_end_how, and the code << 8 */
 	struct uffd_msg events[CL_LEDGER_EVENTS]; /* up to the first that is all zero */
 };
 
@@ -143,7 +148,7 @@ static int write_slot(const struct cl_ledger *ledger, const struct cl_space *spa
 	return ret;
 }
 
-int cl_ledger_enter(struct cl_ledger *ledger, struct cl_space *space)
+int cl_ledger_enter(struct cl_ledger *ledger, struct cl_space *space, const struct cl_task *task, uint64_t *area_out)
 {
 	const struct cl_image *image = space->image;
 	uint64_t area = ledger->nr_areas, bytes = mapped_bytes(image->nr_pages);
@@ -165,6 +170,10 @@ int cl_ledger_enter(struct cl_ledger *ledger, struct cl_space *space)
 	entry->fingerprint = image->fingerprint;
 	entry->image_pid = image->pid;
 	entry->pid = space->pid;
+	entry->is_task = task != NULL;
+	entry->process = task ? task->pid : 0;
+	entry->began = task ? task->began : 0;
+	*area_out = area;
 	attach(space, entry);
 	entry->quiet = space->quiet;
 	memcpy(space->mirror, space->missing, cl_bits_words(image->nr_pages) * sizeof(*space->mirror));
@@ -176,18 +185,38 @@ int cl_ledger_enter(struct cl_ledger *ledger, struct cl_space *space)
 	return ret;
 }
 
+void cl_ledger_gone(struct cl_space *space, uint64_t pages)
+{
+	if (space->entry)
+		atomic_store_explicit(&space->entry->gone_pages, pages, memory_order_release);
+}
+
+void cl_ledger_ended(struct cl_ledger *ledger, uint64_t area, const struct cl_end *end)
+{
+	uint64_t word = 1 + (uint64_t)end->how + ((uint64_t)(unsigned int)end->code << 8);
+
+	/* By a write: the space, and with it the mapping, may be gone. It has its memory, so it can't fail. */
+	(void)write_all(ledger->fd, &word, sizeof(word),
+			(off_t)(area * AREA_BYTES + offsetof(struct cl_ledger_entry, ended)));
+}
+
 void cl_ledger_forget(struct cl_ledger *ledger, struct cl_space *space)
 {
 	uint64_t area;
+	bool keep;
 
 	if (!space->entry)
 		return;
 	area = space->entry->area;
-	atomic_store_explicit(&space->entry->key, 0, memory_order_release);
+	keep = atomic_load(&space->entry->ended);
+	if (!keep)
+		atomic_store_explicit(&space->entry->key, 0, memory_order_release);
 	munmap(space->entry, mapped_bytes(space->image->nr_pages));
 	space->entry = NULL;
 	space->mirrored_quiet = NULL;
 	space->mirror = NULL;
+	if (keep)
+		return;
 	(void)fallocate(ledger->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(area * AREA_BYTES),
 			(off_t)AREA_BYTES);
 }
@@ -237,6 +266,36 @@ int cl_ledger_next(const struct cl_ledger *ledger, uint64_t *area, uint64_t *key
 		if (entry.key)
 			return 1;
 	}
+	return 0;
+}
+
+int cl_ledger_task(const struct cl_ledger *ledger, uint64_t area, const struct cl_image *image,
+		   struct cl_ledger_task *task, uint64_t *missing)
+{
+	struct cl_ledger_entry *entry = map(ledger, area, image->nr_pages);
+	const uint64_t *mirror;
+	uint64_t ended;
+	size_t i;
+
+	if (entry == MAP_FAILED)
+		return -errno;
+	if (entry->nr_pages != image->nr_pages || entry->fingerprint != image->fingerprint) {
+		munmap(entry, mapped_bytes(image->nr_pages));
+		return -ESTALE;
+	}
+	ended = atomic_load(&entry->ended);
+	*task = (struct cl_ledger_task){ .is_task = entry->is_task,
+					 .process = (pid_t)entry->process,
+					 .began = entry->began,
+					 .gone_pages = atomic_load(&entry->gone_pages),
+					 .ended = ended };
+	if (ended)
+		task->end = (struct cl_end){ (enum cl_end_how)((ended & 0xff) - 1), (int)(ended >> 8) };
+	mirror = (uint64_t *)(void *)((uint8_t *)entry + MIRROR_AT);
+	*missing = 0;
+	for (i = 0; i < cl_bits_words(image->nr_pages); i++)
+		*missing += (uint64_t)__builtin_popcountll(mirror[i]);
+	munmap(entry, mapped_bytes(image->nr_pages));
 	return 0;
 }
 

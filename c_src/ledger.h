@@ -24,12 +24,23 @@
 #include <stdint.h>
 
 #include "space.h"
+#include "task_end.h"
 
 enum { CL_LEDGER_EVENTS = 64 }; /* in a batch */
 
 struct cl_ledger {
 	int fd;            /* -1: there is none, and entries are not made */
 	uint64_t nr_areas; /* given out so far */
+};
+
+/* What an area says of the restored task whose space it is (ended.h). */
+struct cl_ledger_task {
+	bool is_task;      /* false: it is a forked child's, and the rest means nothing */
+	pid_t process;     /* 0: not known */
+	uint64_t began;
+	uint64_t gone_pages; /* that were missing when its address space was gone; 0: it wasn't seen to be */
+	bool ended;        /* with these missing, as `end` tells */
+	struct cl_end end;
 };
 
 #define CL_NO_LEDGER ((struct cl_ledger){ .fd = -1 })
@@ -40,8 +51,17 @@ int cl_ledger_new(struct cl_ledger *ledger);
 /* One that was handed over; fd is owned by it. 0 or -errno. */
 int cl_ledger_open(struct cl_ledger *ledger, int fd);
 
-/* Enter a space under its key; sets space->entry and space->mirror. 0 or -errno: then it can't be taken over. */
-int cl_ledger_enter(struct cl_ledger *ledger, struct cl_space *space);
+/*
+ * Enter a space under its key; sets space->entry and space->mirror. task: the restored task's process, NULL for a forked
+ * child; *area_out: where it is. 0 or -errno: then it can't be taken over.
+ */
+int cl_ledger_enter(struct cl_ledger *ledger, struct cl_space *space, const struct cl_task *task, uint64_t *area_out);
+
+/* The restored task's address space is gone, with so many pages missing, which are going to be dropped. */
+void cl_ledger_gone(struct cl_space *space, uint64_t pages);
+
+/* How it ended with them: the area says so from now on, until the ledger is gone, whatever becomes of the space. */
+void cl_ledger_ended(struct cl_ledger *ledger, uint64_t area, const struct cl_end *end);
 
 /* Nobody needs it any more. Harmless without an entry. */
 void cl_ledger_forget(struct cl_ledger *ledger, struct cl_space *space);
@@ -59,6 +79,10 @@ int cl_ledger_applied(struct cl_ledger *ledger, struct cl_space *space, bool cha
  * loaded or ignored; 0: there are no more; or -errno.
  */
 int cl_ledger_next(const struct cl_ledger *ledger, uint64_t *area, uint64_t *key, int32_t *image_pid);
+
+/* Whose area that is; *missing: the pages that its space missed. 0, -ESTALE (these are other images) or -errno. */
+int cl_ledger_task(const struct cl_ledger *ledger, uint64_t area, const struct cl_image *image,
+		   struct cl_ledger_task *task, uint64_t *missing);
 
 /*
  * The space of the area that cl_ledger_next() told of, appended to its image's list, entry and mirror set. uffd is owned

@@ -105,6 +105,7 @@ struct cl_waiter {
 };
 
 struct cl_ledger_entry;
+struct cl_restored;
 
 struct cl_space {
 	struct cl_image *image;
@@ -117,6 +118,7 @@ struct cl_space {
 	struct cl_ledger_entry *entry;
 	_Atomic uint64_t *mirrored_quiet; /* likewise, of `quiet`; or NULL */
 	uint64_t key;              /* by which holder and ledger know it */
+	struct cl_restored *restored; /* the restored task whose it is (ended.h); NULL: a forked child's */
 	struct cl_region *regions; /* by start */
 	uint32_t *by_dump;         /* indices into regions, by at_dump; NULL while both orders are the same */
 	bool unsorted;             /* to be sorted before use */

@@ -22,10 +22,19 @@ void cl_engine_no_ledger(struct cl_engine *engine, int error)
 
 void cl_engine_enter(struct cl_engine *engine, struct cl_space *space)
 {
-	int ret = engine->ledger.fd < 0 ? 0 : cl_ledger_enter(&engine->ledger, space);
+	struct cl_restored *restored = space->restored;
+	uint64_t area;
+	int ret;
 
-	if (ret < 0)
+	if (engine->ledger.fd < 0)
+		return;
+	ret = cl_ledger_enter(&engine->ledger, space, restored ? &restored->task : NULL, &area);
+	if (ret < 0) {
 		cl_engine_no_ledger(engine, ret);
+	} else if (restored) {
+		restored->area = area;
+		restored->has_area = true;
+	}
 }
 
 static int refuse(struct cl_engine *engine, int error, const char *why)
@@ -34,32 +43,74 @@ static int refuse(struct cl_engine *engine, int error, const char *why)
 	return error;
 }
 
-/* Make the spaces that are in the ledger and were handed over. */
+/* A restored task as the ledger knows it; `missing` pages in its space, which is NULL if it is gone. 0 or -ENOMEM. */
+static int load_task(struct cl_engine *engine, int32_t pid, struct cl_space *space, uint64_t area,
+		     const struct cl_ledger_task *told, uint64_t missing)
+{
+	struct cl_restored *restored;
+	struct cl_task task = CL_NO_TASK;
+	int ret;
+
+	if (told->ended)
+		task.pid = told->process;
+	else
+		cl_task_reopen(&task, told->process, told->began);
+	ret = cl_ended_add(engine, pid, space, &task, &restored);
+	if (ret < 0) {
+		cl_task_close(&task);
+		return ret;
+	}
+	restored->area = area;
+	restored->has_area = true;
+	if (told->ended)
+		cl_ended_again(engine, restored, told->gone_pages, &told->end);
+	else if (told->gone_pages || !space)
+		cl_ended_gone_again(engine, restored, told->gone_pages ? told->gone_pages : missing);
+	return 0;
+}
+
+/* One area, and the descriptor that belongs to it, or NULL. 0 or -errno. */
+static int load_area(struct cl_engine *engine, uint64_t area, int32_t pid, struct cl_held *held)
+{
+	struct cl_image *image = cl_image_find(engine->images, (uint64_t)pid);
+	struct cl_space *space = NULL;
+	struct cl_ledger_task told;
+	uint64_t missing;
+	int ret = image ? cl_ledger_task(&engine->ledger, area, image, &told, &missing) : -ESTALE;
+
+	if (ret == 0 && held && !told.ended) {
+		ret = cl_ledger_load(&engine->ledger, area, image, held->uffd, &space);
+		if (ret < 0)
+			return ret;
+		held->uffd = -1;
+		space->reading = true; /* until its events are read, which is before any copy */
+		engine->stats.address_spaces++;
+		ret = cl_engine_watch(engine, space);
+	} else if (ret == 0 && held) {
+		/* The daemon was killed when it was about to do this. */
+		close(held->uffd);
+		held->uffd = -1;
+		cl_holder_release(&engine->holder, held->key);
+	}
+	if (ret == 0 && told.is_task && (told.ended || space || missing || told.gone_pages))
+		ret = load_task(engine, pid, space, area, &told, missing);
+	return ret;
+}
+
+/* Make the spaces that are in the ledger and were handed over; and learn of the restored tasks that are gone. */
 static int load(struct cl_engine *engine, struct cl_held *held, size_t nr_held)
 {
-	struct cl_image *image;
-	struct cl_space *space;
 	uint64_t area = 0, key;
 	int32_t pid;
 	size_t h;
 	int ret;
 
-	while ((ret = cl_ledger_next(&engine->ledger, &area, &key, &pid)) > 0) {
-		for (h = 0; h < nr_held && held[h].key != key; h++)
+	for (; (ret = cl_ledger_next(&engine->ledger, &area, &key, &pid)) > 0; area++) {
+		for (h = 0; h < nr_held && (held[h].key != key || held[h].uffd < 0); h++)
 			;
-		if (h < nr_held && held[h].uffd >= 0) {
-			image = cl_image_find(engine->images, (uint64_t)pid);
-			ret = image ? cl_ledger_load(&engine->ledger, area, image, held[h].uffd, &space) : -ESTALE;
-			if (ret == 0) {
-				held[h].uffd = -1;
-				space->reading = true; /* until its events are read, which is before any copy */
-				engine->stats.address_spaces++;
-				ret = cl_engine_watch(engine, space);
-			}
-			if (ret < 0)
-				break;
-		}
-		area++;
+		ret = load_area(engine, area, pid, h < nr_held ? &held[h] : NULL);
+		if (ret < 0)
+			break;
 	}
 	if (ret == -ESTALE)
 		return refuse(engine, ret, "these are not the images that the daemon served");

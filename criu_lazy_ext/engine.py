@@ -141,6 +141,15 @@ class Engine:
         values = ((name, getattr(stats, name)) for name, _ in self._ffi.typeof("struct cl_stats").fields)
         return {name: value if isinstance(value, int) else list(value) for name, value in values}
 
+    def ended(self) -> list[dict[str, int | str]]:
+        """The restored tasks that ended with pages missing: their "pid" as in the images, "how", "missing_pages"."""
+        task = self._ffi.new("struct cl_ended *")
+        tasks: list[dict[str, int | str]] = []
+        while self._lib.cl_engine_ended(self._engine, len(tasks), task):
+            how = self._text(task.how)
+            tasks.append({"pid": int(task.pid), "how": how, "missing_pages": int(task.missing_pages)})
+        return tasks
+
     def _check(self, result: int, subject: str) -> None:
         if result < 0:
             raise EngineError(self.error() or f"{subject}: {os.strerror(-result)}")

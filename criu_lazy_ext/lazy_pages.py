@@ -11,6 +11,7 @@ which it refuses our certificate.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import select
@@ -35,12 +36,21 @@ STATS_INTERVAL_MS = 200
 PROGRESS_INTERVAL_S = 1.0
 
 
+EXIT_LOST = 4  # criu's statuses are 0 and 1
+MAX_ENDED_SERVING = 8  # entries of "ended" in a line while there are more lines to come
+LAST_LINE_SECONDS = 5.0
+
+
 class LazyPagesError(CriuLazyError):
     """The restored task can't be served."""
 
 
+class TaskLostError(LazyPagesError):
+    """A restored task was killed with pages missing: the source has to keep them."""
+
+
 def main(argv: list[str]) -> int:
-    """Run `criu-lazy lazy-pages ARGV`; returns criu's exit status: 0, or 1 for any error.
+    """Run `criu-lazy lazy-pages ARGV`; returns criu's exit status: 0, or 1 for any error; or EXIT_LOST.
 
     After SIGTERM, SIGINT or SIGHUP the process ends by that signal, as criu does.
     """
@@ -59,6 +69,9 @@ def main(argv: list[str]) -> int:
     signals = StopSignals()
     try:
         return serve(options, log, signals)
+    except TaskLostError as error:
+        log.error(str(error))
+        return EXIT_LOST
     except CriuLazyError as error:
         log.error(str(error))
         return 1
@@ -146,13 +159,13 @@ def serve(options: Options, log: Log, signals: StopSignals) -> int:
             _call(engine, options, signals, log)
         _run(engine, restore_fd, signals, stats, log, collapse)
     except CriuLazyError as error:
-        stats.write("failed", str(error))
+        stats.write_last("failed", str(error))
         raise
     except Stopped:
-        stats.write("failed", "stopped by a signal")
+        stats.write_last("failed", "stopped by a signal")
         raise
     else:
-        stats.write("done")
+        stats.write_last("done")
     finally:
         engine.close()
     if collapse is not None:
@@ -187,6 +200,8 @@ def _listen(log: Log) -> socket.socket:
     try:
         if os.path.lexists(SOCKET_NAME):
             os.unlink(SOCKET_NAME)  # noqa: PTH108 (pathlib would cost 5 ms of start-up)
+        # Of the connection, from its first byte on: it tells which processes the restored tasks are.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         listener.bind(SOCKET_NAME)
         listener.listen(10)
     except OSError as error:
@@ -390,6 +405,8 @@ def _run(
     thread.join()
     if stopped:
         raise Stopped
+    if result and result[0] == -errno.ESRCH:
+        raise TaskLostError(engine.error())
     if not result or result[0] < 0:
         reason = os.strerror(-result[0]) if result else "it raised an exception"
         raise LazyPagesError(engine.error() or f"the engine failed: {reason}")
@@ -399,7 +416,7 @@ def _run(
 
 
 class Stats:
-    """The --stats-fd stream: one JSON object a line, the keys of struct cl_stats and "state", "error"."""
+    """The --stats-fd stream: one JSON object a line: the keys of struct cl_stats, "ended", "state", "error"."""
 
     def __init__(self, engine: Engine, fd: int) -> None:
         """`fd` -1: nobody wants them."""
@@ -410,18 +427,35 @@ class Stats:
     def wanted(self) -> bool:
         return self._fd >= 0
 
-    def write(self, state: str, error: str = "") -> None:
+    def write(self, state: str) -> None:
         """Write one line. A reader that is gone or too slow loses lines; it never holds up the daemon."""
         if not self.wanted:
             return
-        import json
-
-        line = json.dumps({**self._engine.stats(), "state": state, "error": error}) + "\n"
-        poll = select.poll()
-        poll.register(self._fd, select.POLLOUT)
+        # A pipe ready for writing takes PIPE_BUF (4096) bytes at once, and a line is shorter.
         try:
-            # A pipe ready for writing takes PIPE_BUF (4096) bytes at once, and a line is shorter.
-            if any(events & select.POLLOUT for _, events in poll.poll(0)):
-                os.write(self._fd, line.encode())
+            if self._ready(0):
+                os.write(self._fd, self._line(state, "", self._engine.ended()[:MAX_ENDED_SERVING]))
         except OSError:
             self._fd = -1
+
+    def write_last(self, state: str, error: str = "") -> None:
+        """Write the last line, however long it is; a reader that doesn't read is waited for, but not for ever."""
+        if not self.wanted:
+            return
+        line = self._line(state, error, self._engine.ended())
+        deadline = time.monotonic() + LAST_LINE_SECONDS
+        try:
+            while line and self._ready(max(0.0, deadline - time.monotonic())):
+                line = line[os.write(self._fd, line[: select.PIPE_BUF]) :]
+        except OSError:
+            self._fd = -1
+
+    def _line(self, state: str, error: str, ended: list[dict[str, int | str]]) -> bytes:
+        import json
+
+        return json.dumps({**self._engine.stats(), "ended": ended, "state": state, "error": error}).encode() + b"\n"
+
+    def _ready(self, seconds: float) -> bool:
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
+        return any(events & select.POLLOUT for _, events in poll.poll(seconds * 1000))

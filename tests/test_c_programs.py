@@ -78,6 +78,12 @@ def test_whoever_kills_the_daemon_the_tasks_wait_or_the_restore_fails(build, san
 
 @needs_userfaultfd_events
 @pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan", "tsan"])
+def test_a_task_that_is_killed_with_pages_missing_is_never_taken_for_served(build, sanitizer: str) -> None:
+    run(build("test_task_end", sanitizer))
+
+
+@needs_userfaultfd_events
+@pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan", "tsan"])
 def test_a_task_never_reads_zeroes_from_an_engine_that_ends_early(build, sanitizer: str) -> None:
     run(build("test_abandon", sanitizer))
 

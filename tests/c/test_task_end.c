@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A restored task that ends, in every way, while pages of it are missing: what the engine says, and what it says to the
+ * page server. The task is a child process, the page server a thread here.
+ */
+#include <errno.h>
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "criu_lazy.h"
+#include "fds.h"
+#include "push_images.h"
+#include "task_end.h"
+
+enum { PID = 4711, PAGES = 64, LAZY = PAGES / 8 * 7, STATUS = 3, SETTLE_US = 100000, REQUESTS = 64 };
+
+#define MEMORY ((uint8_t *)0x200000000)
+
+enum death { EXITS, IS_KILLED, FAULTS, CALLS_EXECVE, UNMAPS, EXITS_WITH_A_CHILD };
+
+struct server {
+	int socket;
+	bool answers;       /* or leaves its client waiting, at first */
+	_Atomic int asked;
+	struct cl_wire_header waiting[REQUESTS];
+	bool was_closed, was_rolled_back;
+};
+
+/* ---- the task ---- */
+
+static void hand_over(int restore)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_EVENT_REMOVE |
+							       UFFD_FEATURE_EVENT_FORK };
+	struct uffdio_register range = { .range = { (uintptr_t)MEMORY, PAGES * CL_PAGE_SIZE },
+					 .mode = UFFDIO_REGISTER_MODE_MISSING };
+	int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	int32_t pid = PID, last_word = CL_RESTORE_FINISHED;
+
+	CHECK(mmap(MEMORY, PAGES * CL_PAGE_SIZE, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == (void *)MEMORY);
+	CHECK(uffd >= 0 && ioctl(uffd, UFFDIO_API, &api) == 0 && ioctl(uffd, UFFDIO_REGISTER, &range) == 0);
+	CHECK(send(restore, &pid, sizeof(pid), 0) == sizeof(pid));
+	CHECK(cl_fds_send(restore, "", 1, &uffd, 1) == 0);
+	CHECK(send(restore, &last_word, sizeof(last_word), 0) == sizeof(last_word));
+	close(uffd);
+	close(restore);
+}
+
+static void *touch(void *page)
+{
+	*(volatile uint8_t *)page = 1;
+	return NULL;
+}
+
+/* go: what to read a byte from before it ends. */
+static void be_task(enum death death, int restore, int go)
+{
+	struct rlimit none = { 0 };
+	pthread_t waiter;
+	char byte;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	setrlimit(RLIMIT_CORE, &none);
+	hand_over(restore);
+	/* One of its threads waits for a page when it ends. */
+	if (death != UNMAPS)
+		CHECK(pthread_create(&waiter, NULL, touch, MEMORY) == 0);
+	CHECK(read(go, &byte, 1) == 1);
+	if (death == EXITS)
+		_exit(STATUS);
+	if (death == IS_KILLED)
+		kill(getpid(), SIGKILL);
+	if (death == FAULTS) {
+		signal(SIGSEGV, SIG_DFL); /* sanitizers have their own ways */
+		kill(getpid(), SIGSEGV);
+	}
+	if (death == CALLS_EXECVE)
+		execl("/bin/sleep", "sleep", "1000", NULL);
+	if (death == EXITS_WITH_A_CHILD && fork() == 0)
+		usleep(SETTLE_US);
+	if (death == EXITS_WITH_A_CHILD)
+		_exit(STATUS);
+	if (death == UNMAPS)
+		munmap(MEMORY, PAGES * CL_PAGE_SIZE);
+	for (;;)
+		pause();
+}
+
+/* ---- the page server ---- */
+
+static bool answer(struct server *server, struct cl_wire_header *header)
+{
+	static const uint8_t page[CL_PAGE_SIZE] = { 1 };
+	uint8_t raw[CL_WIRE_MAX_BYTES];
+
+	header->cmd = CL_WIRE_ADD_F;
+	header->flags = CL_WIRE_FLAG_PRESENT;
+	cl_wire_pack(2, header, raw);
+	if (send(server->socket, raw, CL_WIRE_V2_BYTES, MSG_NOSIGNAL) != CL_WIRE_V2_BYTES)
+		return false;
+	for (; header->nr_pages; header->nr_pages--)
+		if (send(server->socket, page, sizeof(page), MSG_NOSIGNAL) != sizeof(page))
+			return false;
+	return true;
+}
+
+static void *serve(void *argument)
+{
+	struct server *server = argument;
+	struct cl_wire_header header;
+	uint8_t raw[CL_WIRE_MAX_BYTES];
+	int32_t status = 0;
+
+	while (recv(server->socket, raw, CL_WIRE_V2_BYTES, MSG_WAITALL) == CL_WIRE_V2_BYTES) {
+		if (cl_wire_unpack(2, raw, &header) < 0 || header.cmd == CL_WIRE_CLOSE) {
+			server->was_closed = header.cmd == CL_WIRE_CLOSE;
+			server->was_rolled_back = !server->was_closed;
+			if (server->was_closed)
+				CHECK(send(server->socket, &status, sizeof(status), MSG_NOSIGNAL) == sizeof(status));
+			break;
+		}
+		CHECK(server->asked < REQUESTS);
+		server->waiting[server->asked++] = header;
+		if (server->answers && !answer(server, &header))
+			break;
+	}
+	close(server->socket);
+	return NULL;
+}
+
+/* ---- both ---- */
+
+struct run {
+	enum death death;
+	bool is_waited_for;      /* at once, by who started it */
+	bool answers;            /* the page server, before its end */
+	bool answers_later;      /* or after it */
+	bool holds;              /* the page server: it is one of ours */
+	/* Then: */
+	int result;
+	const char *how;         /* NULL: it isn't in the list */
+	bool is_lost, is_closed, is_rolled_back;
+};
+
+struct helper {
+	struct server *server;
+	const struct run *run;
+	pid_t task;
+	int go;
+};
+
+/* Lets the task end once it waits for a page (and the engine for the server). */
+static void *end_task(void *argument)
+{
+	struct helper *helper = argument;
+
+	struct server *server = helper->server;
+	int i;
+
+	while (!server->asked)
+		usleep(1000);
+	usleep(SETTLE_US);
+	CHECK(write(helper->go, "", 1) == 1);
+	if (helper->run->is_waited_for)
+		CHECK(waitpid(helper->task, NULL, 0) == helper->task);
+	usleep(SETTLE_US);
+	for (i = 0; helper->run->answers_later && i < server->asked; i++)
+		CHECK(answer(server, &server->waiting[i]));
+	return NULL;
+}
+
+static void check_outcome(const struct run *run, struct cl_engine *engine, const struct server *server, int result)
+{
+	struct cl_ended ended = { 0 };
+	struct cl_stats stats;
+
+	cl_engine_stats(engine, &stats);
+	fprintf(stderr, "death %d: %d, \"%s\", copied %llu dropped %llu lost %llu, closed %d rolled back %d\n", run->death,
+		result, cl_engine_error(engine), (unsigned long long)stats.copied_pages,
+		(unsigned long long)stats.dropped_pages, (unsigned long long)stats.lost_pages, server->was_closed,
+		server->was_rolled_back);
+	CHECK(result == run->result);
+	CHECK(cl_engine_ended(engine, 0, &ended) == (run->how != NULL));
+	CHECK(!run->how || (strcmp(ended.how, run->how) == 0 && ended.pid == PID && ended.missing_pages));
+	CHECK((stats.lost_pages != 0) == run->is_lost && (!run->is_lost || stats.lost_pages == ended.missing_pages));
+	CHECK(stats.copied_pages + stats.dropped_pages + stats.lost_pages >= LAZY && stats.remaining_pages == 0);
+	CHECK(run->answers || run->death == EXITS_WITH_A_CHILD || stats.copied_pages == 0);
+	CHECK((cl_engine_error(engine)[0] != 0) == run->is_lost);
+	CHECK(server->was_closed == run->is_closed && server->was_rolled_back == run->is_rolled_back);
+}
+
+static void try(const struct run *run)
+{
+	struct cl_config config = { .precopied_fd = -1, .remote_fd = -1, .log_fd = -1, .log_level = 4, .nr_workers = 2,
+				    .reconnect_us = run->holds ? 1000000 : 0 };
+	struct cl_vma vma = { (uintptr_t)MEMORY, (uintptr_t)MEMORY + PAGES * CL_PAGE_SIZE, 0 };
+	char directory[] = "/tmp/criu-lazy-end.XXXXXX";
+	struct server server = { .answers = run->answers };
+	struct helper helper = { .server = &server, .run = run };
+	pthread_t server_thread, helper_thread;
+	struct cl_engine *engine;
+	const char *problem;
+	int restore[2], remote[2], go[2], result;
+
+	config.images_fd = make_images(directory, PID, (uintptr_t)MEMORY, PAGES);
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, restore) == 0);
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, remote) == 0 && pipe(go) == 0);
+	/* As criu-lazy lazy-pages does with the socket that it listens on: the engine would be too late. */
+	CHECK(setsockopt(restore[0], SOL_SOCKET, SO_PASSCRED, &(int){ 1 }, sizeof(int)) == 0);
+	helper.task = fork();
+	CHECK(helper.task >= 0);
+	if (helper.task == 0)
+		be_task(run->death, restore[1], go[0]);
+	close(restore[1]);
+	helper.go = go[1];
+	server.socket = remote[1];
+	CHECK(pthread_create(&server_thread, NULL, serve, &server) == 0);
+	CHECK(pthread_create(&helper_thread, NULL, end_task, &helper) == 0);
+	engine = cl_engine_new(&config, &problem);
+	CHECK(engine && cl_engine_add_task(engine, PID, &vma, 1) == 0 && cl_engine_set_remote(engine, remote[0]) == 0);
+	result = cl_engine_run(engine, restore[0]);
+	if (run->is_rolled_back || run->is_closed)
+		pthread_join(server_thread, NULL);
+	check_outcome(run, engine, &server, result);
+	cl_engine_free(engine);
+	if (!run->is_rolled_back && !run->is_closed)
+		pthread_join(server_thread, NULL);
+	pthread_join(helper_thread, NULL);
+	kill(helper.task, SIGKILL);
+	if (!run->is_waited_for)
+		CHECK(waitpid(helper.task, NULL, 0) == helper.task);
+	close(go[0]);
+	close(go[1]);
+	remove_images(directory, PID, config.images_fd);
+}
+
+/* ---- how a process ended ---- */
+
+static void check_how(int signal_number, const char *expected)
+{
+	struct cl_end by_proc, by_pidfd;
+	struct cl_task task, again;
+	char text[64];
+	pid_t child = fork();
+
+	if (child == 0) {
+		if (signal_number)
+			pause();
+		_exit(STATUS);
+	}
+	cl_task_open(&task, child);
+	CHECK(task.pidfd >= 0 && task.began);
+	if (signal_number) {
+		CHECK(!cl_task_has_ended(&task) && cl_task_has_memory(&task) && !cl_task_how_by_proc(&task, &by_proc));
+		CHECK(kill(child, signal_number) == 0);
+	}
+	while (!cl_task_has_ended(&task))
+		usleep(1000);
+	CHECK(!cl_task_has_memory(&task));
+	CHECK(cl_task_how_by_proc(&task, &by_proc));
+	CHECK(waitpid(child, NULL, 0) == child);
+	CHECK(!cl_task_how_by_proc(&task, &by_pidfd));
+	cl_end_describe(by_proc, text, sizeof(text));
+	CHECK(strcmp(text, expected) == 0);
+	if (cl_task_how_by_pidfd(&task, &by_pidfd)) /* Linux >= 6.15 */
+		CHECK(by_pidfd.how == by_proc.how && by_pidfd.code == by_proc.code);
+	cl_task_reopen(&again, child, task.began);
+	CHECK(again.pidfd < 0 && cl_task_how(&again).how == CL_END_UNKNOWN);
+	cl_task_close(&task);
+	cl_task_reopen(&again, getpid(), 1); /* another process, with the pid of one that there was */
+	CHECK(again.pidfd < 0);
+}
+
+int main(void)
+{
+	static const struct run runs[] = {
+		{ EXITS, .is_waited_for = true, .answers_later = true, .how = "exit 3", .is_closed = true },
+		{ EXITS, .answers_later = true, .holds = true, .how = "exit 3", .is_closed = true },
+		{ EXITS_WITH_A_CHILD, .answers_later = true, .how = "exit 3", .is_closed = true },
+		{ IS_KILLED, .is_waited_for = true, .result = -ESRCH, .how = "killed by SIGKILL", .is_lost = true,
+		  .is_rolled_back = true },
+		{ IS_KILLED, .holds = true, .result = -ESRCH, .how = "killed by SIGKILL", .is_lost = true },
+		{ FAULTS, .result = -ESRCH, .how = "killed by SIGSEGV", .is_lost = true, .is_rolled_back = true },
+		{ CALLS_EXECVE, .answers_later = true, .is_closed = true },
+		{ UNMAPS, .answers = true, .is_closed = true },
+	};
+	size_t i;
+
+	check_how(0, "exit 3");
+	check_how(SIGKILL, "killed by SIGKILL");
+	check_how(SIGRTMIN, "killed by signal 34");
+	for (i = 0; i < sizeof(runs) / sizeof(runs[0]); i++)
+		try(&runs[i]);
+	return 0;
+}

@@ -1,0 +1,199 @@
+"""A restored task that ends, or gives up its memory, before all of its pages came: who says what, who has it then."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lazy_source import eventually
+from relayed import DIRECTORY, IMAGES, Relayed, relayed
+
+from criu_lazy_ext.bench.handmade import MemTask
+from criu_lazy_ext.testbed import HostProcess, Testbed
+
+MIB = 48
+PAGES = MIB * 256
+PROGRAM, FILE = "/usr/local/bin/dying_task", f"{DIRECTORY}/task"
+PUSH = ("--push=2",)
+LOST = 4
+STOCK_PORT = 27120
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[Testbed]:
+    if os.geteuid() != 0:
+        pytest.skip("the testbed needs root")
+    with Testbed.start(criu=("4.2", "4.2"), name=f"death-{os.getpid()}") as started:
+        started.link.set(rate_mbit=40, rtt_ms=0.2)  # 10 s, if nothing happens
+        yield started
+
+
+def start(tb: Testbed, *, with_child: bool = False) -> MemTask:
+    if not (tb.dst.root / PROGRAM.lstrip("/")).exists():
+        tb.src.write("/tmp/dying_task.c", Path(__file__).with_name("dying_task.c").read_text())
+        tb.src.run(["cc", "-O1", "-o", PROGRAM, "/tmp/dying_task.c"])
+        tb.dst.write(PROGRAM, (tb.src.root / PROGRAM.lstrip("/")).read_bytes(), mode=0o755)
+    words = f"{PROGRAM} {MIB} {FILE}" + (" child" if with_child else "")
+    tb.src.run(["sh", "-c", f"exec {words} </dev/null >/dev/null 2>&1"])
+    nr = 2 if with_child else 1
+    told = tb.src.root / FILE.lstrip("/")
+    eventually(lambda: told.exists() and len(told.read_text().split()) == nr, "the task has its memory")
+    return MemTask(min(map(int, told.read_text().split())), FILE)
+
+
+def start_two(tb: Testbed) -> MemTask:
+    return start(tb, with_child=True)
+
+
+def state_of(tb: Testbed, pid: int) -> str:
+    """The letter of /proc/PID/stat at the source; "" if the task is gone."""
+    stat = tb.src.run(["cat", f"/proc/{pid}/stat"], check=False).stdout
+    return stat.rsplit(")", 1)[1].split()[0] if stat else ""
+
+
+def child_of(migration: Any) -> int:
+    pids = migration.tb.src.run(["cat", FILE]).stdout.split()
+    return max(map(int, pids))
+
+
+def hit(migration: Relayed, name: str, share: float = 0.1) -> None:
+    """Send the restored task this signal, once so much of it came."""
+    migration.until_share(share)
+    migration.tb.dst.run(["kill", f"-{name}", str(migration.task.pid)])
+
+
+@pytest.mark.parametrize("options", [("--reconnect-seconds", "60"), PUSH], ids=["asking", "pushed-to"])
+def test_a_killed_task_is_lost_and_the_source_has_it_whole(hosts: Testbed, options: tuple[str, ...]) -> None:
+    with relayed(hosts, (), options, push=options == PUSH, start=start) as migration:
+        hit(migration, "KILL")
+        assert migration.daemon.wait(30) == LOST
+        stats = migration.stats()
+        (ended,) = stats["ended"]
+        assert ended == {"pid": migration.task.pid, "how": "killed by SIGKILL", "missing_pages": stats["lost_pages"]}
+        assert stats["lost_pages"] > PAGES / 2
+        assert stats["copied_pages"] + stats["dropped_pages"] + stats["lost_pages"] == stats["total_pages"]
+        assert stats["state"] == "failed"
+        assert stats["error"] == (
+            f"the restored task {migration.task.pid} was killed by SIGKILL with {stats['lost_pages']} pages missing; "
+            "the source still has them"
+        )
+        assert stats["error"] in migration.daemon_log().splitlines()[-1]
+        eventually(lambda: migration.op("state")["state"] == "paused", "the page server holds")
+        assert state_of(hosts, migration.task.pid) in "tT"
+        migration.op("abort", "--force")
+        eventually(lambda: state_of(hosts, migration.task.pid) == "S", "the source task runs on")
+
+
+@pytest.mark.parametrize(
+    ("name", "ended"), [("USR1", "exit 3"), ("USR2", ""), ("HUP", "")], ids=["exit", "execve", "munmap"]
+)
+def test_what_a_task_gives_up_by_itself_is_not_lost(hosts: Testbed, name: str, ended: str) -> None:
+    with relayed(hosts, (), PUSH, push=True, start=start) as migration:
+        hit(migration, name)
+        assert migration.daemon.wait(30) == 0
+        stats = migration.stats()
+        assert migration.op("state")["state"] == "drained"
+    assert [task["how"] for task in stats["ended"]] == [ended] * bool(ended)
+    assert not stats["lost_pages"]
+    assert stats["dropped_pages"] > PAGES / 2
+    assert stats["copied_pages"] + stats["dropped_pages"] == stats["total_pages"]
+
+
+def test_what_one_daemon_saw_end_its_successor_knows(hosts: Testbed) -> None:
+    with relayed(hosts, (), PUSH, push=True, start=start_two) as migration:
+        hit(migration, "SEGV")
+        migration.until(lambda s: s["lost_pages"] > 0, "the daemon knows")
+        lost = migration.stats()["lost_pages"]
+        migration.kill_daemon()
+        hosts.dst.run(["kill", "-KILL", str(child_of(migration))])
+        migration.resume_daemon(*PUSH)
+        assert migration.daemon.wait(30) in (LOST, 1)  # 1: the holder saw nobody left to hold
+        if migration.daemon.wait(0) == LOST:
+            assert migration.stats()["lost_pages"] > lost
+
+
+def test_a_task_that_lives_is_served_whole_beside_a_killed_one(hosts: Testbed) -> None:
+    with relayed(hosts, (), PUSH, push=True, start=start_two) as migration:
+        hit(migration, "SEGV")
+        migration.until(lambda s: s["lost_pages"] > 0, "the daemon knows")
+        migration.kill_daemon()
+        migration.resume_daemon(*PUSH)
+        assert migration.daemon.wait(60) == LOST
+        stats = migration.stats()
+        assert [task["how"] for task in stats["ended"]] == ["killed by SIGSEGV"]
+        assert stats["remaining_pages"] == 0
+        child = child_of(migration)
+        assert hosts.dst.run(["cat", f"/proc/{child}/stat"]).stdout
+        assert migration.op("state")["state"] == "paused"
+
+
+# ---- the source is a stock one ----
+
+
+class Stock:
+    """A dying_task that runs on tb.dst while its pages come from a stock criu dump; see `stock`."""
+
+    def __init__(self, tb: Testbed, task: MemTask, dump: HostProcess, daemon: HostProcess) -> None:
+        self.tb, self.task, self.dump, self.daemon = tb, task, dump, daemon
+
+    def log(self) -> str:
+        return (self.tb.dst.root / IMAGES.lstrip("/") / "lazy-pages.log").read_text()[-2000:]
+
+
+@contextlib.contextmanager
+def stock(tb: Testbed, *, with_child: bool = False) -> Iterator[Stock]:
+    for host in (tb.src, tb.dst):
+        host.run(["sh", "-c", f"rm -rf {DIRECTORY} && mkdir -p {IMAGES}"])
+    here, there = (host.root / IMAGES.lstrip("/") for host in (tb.src, tb.dst))
+    where = ["--address", tb.src.address, "--port", str(STOCK_PORT)]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with contextlib.ExitStack() as stack:
+        task = start(tb, with_child=with_child)
+        stack.callback(task.kill, tb.dst)
+        stack.callback(task.kill, tb.src)
+        dump = tb.src.popen(
+            ["criu", "dump", "--lazy-pages", "-o", "dump.log", "-t", str(task.pid), "-D", IMAGES, *where], **quiet
+        )
+        stack.callback(dump.kill_session)
+        listens = f":{STOCK_PORT:04X} 00000000:0000 0A"
+        eventually(lambda: listens in tb.src.run(["cat", "/proc/net/tcp"]).stdout, "the dump listens")
+        for image in here.iterdir():
+            if image.suffix != ".log":
+                shutil.copyfile(image, there / image.name)
+        daemon = tb.dst.popen(
+            ["criu-lazy", "lazy-pages", "-D", IMAGES, "-o", "lazy-pages.log", "-v4", "--page-server", *where], **quiet
+        )
+        stack.callback(daemon.kill_session)
+        eventually((there / "lazy-pages.socket").exists, "the daemon listens")
+        tb.dst.run(["criu", "restore", "-d", "--lazy-pages", "-o", "restore.log", "-D", IMAGES])
+        yield Stock(tb, task, dump, daemon)
+
+
+def test_a_stock_source_whose_restored_task_was_killed_runs_on(hosts: Testbed) -> None:
+    with stock(hosts) as migration:
+        hosts.dst.run(["kill", "-ABRT", str(migration.task.pid)])
+        assert migration.daemon.wait(30) == LOST
+        assert "was killed by SIGABRT with" in migration.log()
+        assert "the source is told to let its tasks run on" in migration.log()
+        assert migration.dump.wait(30) == 1
+        assert state_of(hosts, migration.task.pid) == "S"
+
+
+def test_a_stock_source_is_told_to_end_where_another_restored_task_lives(hosts: Testbed) -> None:
+    with stock(hosts, with_child=True) as migration:
+        child = child_of(migration)
+        hosts.dst.run(["kill", "-KILL", str(child)])
+        assert migration.daemon.wait(60) == LOST
+        assert f"the restored task {child} was killed by SIGKILL with" in migration.log()
+        assert "another restored task lives, so the source is told to end" in migration.log()
+        assert migration.dump.wait(30) == 0
+        assert state_of(hosts, migration.task.pid) in ("", "Z")
+        hosts.dst.run(["kill", "-HUP", str(migration.task.pid)])
+        told = hosts.dst.root / FILE.lstrip("/")
+        eventually(lambda: told.exists() and "unmapped" in told.read_text(), "it runs")
