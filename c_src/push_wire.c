@@ -8,13 +8,13 @@
 /* A hello's address field: 6 characters, then the kind and the version. As an address it is no user's. */
 #define HELLO_MAGIC 0x434c50555348ULL /* "CLPUSH" */
 enum { KIND_SESSION, KIND_STREAM, KIND_STORE, HELLO_KINDS };
-/* A pagemap's type, and an id: what a stock server is asked for, whether its parent images have it. */
-#define HELLO_DST_ID 0x101
+/* A pagemap's type; the id is the client's: what a stock server is asked for, whether its parent images have it. */
+#define HELLO_TYPE 1
 #define HELLO_UNPACKS 0x100           /* beside the number of streams */
 #define HELLO_SHARES 0x400
 #define MAX_VADDR (UINT64_MAX - CL_PAGE_SIZE + 1)
 
-static const uint8_t answer_magic[4] = "CLPA";
+static const uint8_t answer_magic[4] = "CLPA", refusal_magic[4] = "CLPR";
 
 static void put(uint8_t *out, uint64_t value, unsigned int bytes)
 {
@@ -41,7 +41,7 @@ size_t cl_push_pack_hello(int wire_version, const struct cl_push_hello *hello, u
 					    hello->nr_streams | (hello->unpacks ? HELLO_UNPACKS : 0) |
 						    (hello->shares ? HELLO_SHARES : 0),
 		.vaddr = HELLO_MAGIC << 16 | kind << 8 | CL_PUSH_VERSION,
-		.dst_id = HELLO_DST_ID,
+		.dst_id = (kind == KIND_SESSION && hello->client ? hello->client : CL_PUSH_UNNAMED) << 8 | HELLO_TYPE,
 	};
 
 	cl_wire_pack(wire_version, &header, out);
@@ -77,6 +77,7 @@ int cl_push_is_hello(const struct cl_wire_header *header, struct cl_push_hello *
 	    number > (kind == KIND_STORE ? 1 : CL_PUSH_MAX_STREAMS))
 		return 0;
 	*hello = (struct cl_push_hello){ .stores = kind == KIND_STORE,
+					 .client = kind == KIND_SESSION ? header->dst_id >> 8 & CL_PUSH_MAX_CLIENT : 0,
 					 .unpacks = header->nr_pages & flags & HELLO_UNPACKS,
 					 .shares = header->nr_pages & flags & HELLO_SHARES };
 	*(joins ? &hello->stream : &hello->nr_streams) = (unsigned int)number;
@@ -94,6 +95,28 @@ void cl_push_pack_answer(const struct cl_push_answer *answer, uint8_t *out)
 int cl_push_is_answer(const uint8_t in[4])
 {
 	return memcmp(in, answer_magic, sizeof(answer_magic)) == 0;
+}
+
+void cl_push_pack_refusal(enum cl_push_reason reason, uint8_t *out)
+{
+	memset(out, 0, CL_PUSH_ANSWER_BYTES);
+	memcpy(out, refusal_magic, sizeof(refusal_magic));
+	put(out + 4, CL_PUSH_VERSION, 2);
+	put(out + 6, reason, 2);
+}
+
+bool cl_push_is_refusal(const uint8_t in[4])
+{
+	return memcmp(in, refusal_magic, sizeof(refusal_magic)) == 0;
+}
+
+unsigned int cl_push_unpack_refusal(const uint8_t *in)
+{
+	uint64_t reason = get(in + 6, 2);
+
+	if (!cl_push_is_refusal(in) || get(in + 4, 2) != CL_PUSH_VERSION || reason > CL_PUSH_OVER)
+		return 0;
+	return (unsigned int)reason;
 }
 
 int cl_push_unpack_answer(const uint8_t *in, struct cl_push_answer *answer)

@@ -25,6 +25,9 @@ enum {
 	CL_PUSH_HEADER_BYTES = 32,
 };
 
+#define CL_PUSH_MAX_CLIENT ((1ULL << 55) - 1)
+#define CL_PUSH_UNNAMED 1ULL     /* any client that has no name */
+
 /* ---- the hello: a PARENT header, which a stock page server answers with an i32 ---- */
 
 struct cl_push_hello {
@@ -33,6 +36,7 @@ struct cl_push_hello {
 	unsigned int nr_streams; /* of stream 0: background streams wanted, 1..CL_PUSH_MAX_STREAMS */
 	bool unpacks;            /* of stream 0: the client understands PACKED */
 	bool shares;             /* of stream 0: the client understands ALSO */
+	uint64_t client;         /* opening a session: who, 1..CL_PUSH_MAX_CLIENT; a successor of a daemon is the same */
 	uint8_t token[CL_PUSH_TOKEN_BYTES];
 };
 
@@ -49,12 +53,28 @@ int cl_push_is_hello(const struct cl_wire_header *header, struct cl_push_hello *
 struct cl_push_answer {
 	unsigned int nr_streams; /* granted, 1..CL_PUSH_MAX_STREAMS; to a background stream: its own number */
 	uint8_t token[CL_PUSH_TOKEN_BYTES];
+	int32_t plain;           /* of a server that does not push, the i32 that it says instead */
 };
+
+/* What a server says instead that pushed once and can't read its tasks any more: ask for what the dump has of them. */
+#define CL_PUSH_PLAIN_GONE 2
 
 void cl_push_pack_answer(const struct cl_push_answer *answer, uint8_t *out);
 
 /* Whether these 4 bytes begin an answer of a page server that pushes. */
 int cl_push_is_answer(const uint8_t in[4]);
+
+/* A refusal, as long as an answer; the server closes then. */
+enum cl_push_reason {
+	CL_PUSH_BUSY = 1, /* another client's session is open, or its tasks run */
+	CL_PUSH_OVER = 2, /* rolled back, committed, or about to be */
+};
+
+void cl_push_pack_refusal(enum cl_push_reason reason, uint8_t *out);
+bool cl_push_is_refusal(const uint8_t in[4]);
+
+/* Reads CL_PUSH_ANSWER_BYTES of a refusal. The reason, or 0 for one that isn't known. */
+unsigned int cl_push_unpack_refusal(const uint8_t *in);
 
 /* Reads CL_PUSH_ANSWER_BYTES. 0, or -EBADMSG for another version or numbers out of range. */
 int cl_push_unpack_answer(const uint8_t *in, struct cl_push_answer *answer);
