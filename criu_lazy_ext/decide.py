@@ -1,115 +1,376 @@
-"""`criu-lazy migrate --status`, `--abort`, `--commit` and `--rate`: a migration that somebody else began."""
+"""`criu-lazy migrate --status`, `--abort`, `--commit` and `--rate`: a migration that somebody else began.
+
+What is said rests on what the journal has recorded and on what is there to be seen now: the source task's processes and
+criu dump (by pid and start time, of this boot), and the page server's answer. Nothing is concluded from an absence.
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import contextlib
+import os
 import shlex
 import shutil
 import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from criu_lazy_ext import journal, relay_control
 from criu_lazy_ext.errors import CriuLazyError, UsageError
-from criu_lazy_ext.journal import Journal
-from criu_lazy_ext.processes import signal_tree, start_time
+from criu_lazy_ext.journal import Journal, JournalError
+from criu_lazy_ext.lock import Lock, Locked, lock_path
 from criu_lazy_ext.profile import Profile, hook_environment
+from criu_lazy_ext.relay_control import Answer, ControlError
 from criu_lazy_ext.source import PipeLimits
+from criu_lazy_ext.source_task import OVER, Seen, Source, boot_id
 from criu_lazy_ext.state import ENDED, EXIT_STATUS, State
 from criu_lazy_ext.undo import run_hook
 
-
-def is_owned(facts: dict[str, Any]) -> bool:
-    """Whether the migration whose journal says `facts` is still under way."""
-    pid, began = facts["owner"]
-    driven = facts["state"] not in ENDED | {State.UNDECIDED.value}
-    return driven and began is not None and bool(start_time(pid) == began)
+ANSWER_WITHIN_S = 3.0
+RESTARTED_WITHIN_S = 20.0  # a page server, by its guardian
+GIVES_UP_WITHIN_S = 30.0  # criu dump, once it is told to
+ENDS_WITHIN_S = 10.0  # what was sent SIGKILL, or SIGCONT
 
 
-def how_it_ended(facts: dict[str, Any]) -> str | None:
-    """The final state of a migration that nobody drives any more, or None if its source is still frozen.
+@dataclass(frozen=True)
+class PageServer:
+    """The page server as it was found: it answered, or it `hangs`, or it is dead and `guarded`; or there is none."""
 
-    When migrate was killed its page server went on, and the journal doesn't know. UNDECIDED's: criu dump died after
-    "go"; the source task is there, and nobody holds it.
-    """
-    if facts["state"] in ENDED:
-        return str(facts["state"])
-    with contextlib.suppress(relay_control.ControlError):
-        relay_control.request(facts["control"], "state")
-        return None
-    if relay_control.is_guarded(Path(facts["control"])):
-        return None
-    if not facts.get("went"):
-        return str(State.ROLLED_BACK.value)
-    is_there = start_time(facts["pid"]) == facts["task_began"]
-    return str((State.UNDECIDED if is_there else State.COMMITTED).value)
+    answer: Answer | None = None
+    hangs: bool = False
+    guarded: bool = False
+
+    @classmethod
+    def look(cls, control: str) -> PageServer:
+        try:
+            return cls(answer=relay_control.request(control, "state", timeout=ANSWER_WITHIN_S))
+        except ControlError as error:
+            if isinstance(error.__cause__, TimeoutError):
+                return cls(hangs=True)
+        return cls(guarded=relay_control.is_guarded(Path(control)))
+
+    @property
+    def is_there(self) -> bool:
+        return self.answer is not None or self.hangs or self.guarded
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the journal says and what is there, of a migration that nobody drives any more."""
+
+    facts: dict[str, Any]
+    rebooted: bool  # this host, since
+    server: PageServer
+    source: Source
+
+    @classmethod
+    def look(cls, facts: dict[str, Any]) -> Found:
+        rebooted = bool(facts.get("boot_id", boot_id()) != boot_id())
+        if rebooted or facts["state"] in ENDED:
+            return cls(facts, rebooted, PageServer(), Source({int(facts["pid"]): Seen.GONE}))
+        return cls(facts, False, PageServer.look(facts["control"]), Source.of_journal(facts))
+
+    @property
+    def went(self) -> bool:
+        """Whether "go" may have been said: its record comes first."""
+        return bool(self.facts.get("went"))
+
+    @property
+    def complete(self) -> bool:
+        """Whether every page had arrived, as was recorded, or is as the page server says."""
+        drained = self.server.answer is not None and self.server.answer["state"] == "drained"
+        return bool(self.facts.get("complete")) or drained
+
+    @property
+    def may_commit(self) -> bool:
+        """Whether giving the source task up needs no force: nothing is missing, or the restored task is dead anyway."""
+        return self.went and (self.complete or bool(self.facts.get("restored_ended")))
+
+    @property
+    def runs(self) -> bool:
+        """Whether the source task is free, all that there is of it; what was stopped before the dump stays stopped."""
+        stopped = self.facts.get("stopped", [])
+        free = [seen is Seen.RUNS or (seen is Seen.STOPPED and pid in stopped)
+            for pid, seen in self.source.processes.items() if seen not in OVER]  # fmt: skip
+        return bool(free) and all(free) and not self.source.dump_lives
+
+    def ended(self) -> State | None:
+        """The final state that this proves, or None."""
+        if self.facts["state"] in ENDED:
+            return State(self.facts["state"])
+        if self.server.is_there:
+            return None
+        if self.facts.get("committing") and self.source.is_over:
+            return State.COMMITTED
+        return State.ROLLED_BACK if not self.went and self.runs else None
+
+    def words(self) -> list[str]:
+        """What there is, and the way out, for people."""
+        if self.rebooted:
+            return self._rebooted()
+        if (answer := self.server.answer) is not None:
+            lines = page_server_lines(answer, self.facts)
+            return lines if answer["state"] == "pre-copy" else [*lines, self.source.words(), self._with_page_server()]
+        if self.server.hangs and self.facts["state"] == State.DUMPING.value:
+            return [f"criu dump is at work; when it is done, it is told to give up; {self.source.words()}"]
+        if self.server.hangs:
+            pid = (self.facts.get("page_server") or [0])[0]
+            return [
+                f"the page server (pid {pid}) does not answer; {self.source.words()}",
+                f"if it stays so: kill -KILL {pid}; its guardian starts another, which goes on",
+            ]
+        if self.server.guarded:
+            resume = shlex.join(self.facts.get("resume", []))
+            return [
+                f"the page server is dead; its guardian holds criu dump's connection; {self.source.words()}",
+                f"To go on: {resume}",
+            ]
+        return [f"no page server is there; {self.source.words()}", self._without_page_server()]
+
+    def _rebooted(self) -> list[str]:
+        gone = "this host was rebooted since: the source task is gone with that"
+        if not self.went:
+            return [f"{gone}, and the restored one was not let run", "--abort closes this migration"]
+        came = "every page had arrived" if self.complete else "what had arrived there is all there is"
+        force = "" if self.may_commit else " --force"
+        return [
+            f"{gone}; the restored one was let run, and {came}",
+            f"look at the destination; --commit{force} closes this migration, if the restored task is to stay",
+        ]
+
+    def _with_page_server(self) -> str:
+        if not self.went:
+            return "the restored task was not let run: --abort lets the source task run on"
+        if self.facts.get("restored_ended"):
+            return RESTORED_ENDED
+        if self.complete:
+            return "every page arrived: --commit ends it"
+        return f"pages are on their way: look again, then --commit; {GIVE_UP}"
+
+    def _without_page_server(self) -> str:
+        source = self.source
+        if source.is_over:
+            if not self.went:
+                return "nothing was let run at the destination; --abort closes this migration"
+            force = "" if self.may_commit else " --force"
+            return (
+                "nothing here committed: what had arrived at the destination is all there is. --commit"
+                f"{force} closes this migration, if the restored task is to stay"
+            )
+        if not self.went:
+            return "the restored task was not let run: --abort lets the source task run on"
+        if self.complete:
+            return "every page arrived: --commit ends it"
+        if self.facts.get("restored_ended"):
+            return RESTORED_ENDED
+        both = "the task may be at both hosts: kill one of them. " if source.some(Seen.RUNS) else ""
+        return (
+            f"{both}what had not arrived comes no more, and is lost to the restored task. {GIVE_UP}; or, if it "
+            "is complete all the same, --commit --force kills the source task"
+        )
+
+
+GIVE_UP = "or kill the restored task, and --abort --force lets the source task run on"
+RESTORED_ENDED = (
+    "the restored task was killed before all its pages came: --abort --force lets the source task run on, --commit "
+    "gives it up"
+)
+
+
+def page_server_lines(answer: Answer, facts: dict[str, Any]) -> list[str]:
+    """What the page server tells."""
+    if answer["state"] == "pre-copy":
+        lines = [f"page server: pre-copy; store: {answer['store']}; the task was not frozen"]
+    else:
+        let_run = "was" if answer["task_running"] else "was not"
+        lines = [f"page server: {answer['state']}, {answer['bytes']} bytes sent; the restored task {let_run} let run"]
+        if "port" in facts:
+            lines.append(f"it listens on {facts['address']} port {facts['port']}")
+    if answer["rate"]:
+        lines.append(f"pages may take {answer['rate']} bytes per second")
+    return lines
+
+
+def why_not_replaced(facts: dict[str, Any]) -> str:
+    """Why another migration can't have this one's place; "" if it has ended."""
+    return "" if Found.look(facts).ended() else f"an earlier migration stopped in state {facts['state']}"
+
+
+class Decision:
+    """What an operator wants of a migration that nobody drives; `facts`: its journal's. This process holds its lock."""
+
+    def __init__(self, profile: Profile, directory: Path, facts: dict[str, Any]) -> None:
+        self.profile = profile
+        self.directory = directory
+        self.journal = Journal(directory, facts)
+        self.found = Found.look(facts)
+
+    def run(self, options: argparse.Namespace) -> int:
+        """Do it, and tell. The exit status."""
+        found = self.found
+        ended = found.ended()
+        print(f"{self.directory.name}: {title(found.facts)}: {(ended or State(found.facts['state'])).value}")
+        if options.rate is not None:
+            if ended is not None or found.server.answer is None:
+                raise UsageError("--rate: no page server is there" if ended is None else "--rate: it has ended")
+            relay_control.request(found.facts["control"], "rate", rate=options.rate, timeout=ANSWER_WITHIN_S)
+        if ended is None and (options.abort or options.commit):
+            ended = self.abort(options.force) if options.abort else self.commit(options.force)
+            print(f"now {ended.value}: {self.found.source.words()}")
+        if ended is None:
+            print(*found.words(), sep="\n")
+            return EXIT_STATUS[State.UNDECIDED]
+        if found.facts["state"] not in ENDED:
+            self.settle(ended)
+        return EXIT_STATUS[State.FAILED] if ended is State.FAILED and options.abort else 0
+
+    # ---- what is done ----
+
+    def abort(self, force: bool) -> State:
+        """Let the source task run on."""
+        force = self.may_end(force or not self.found.went, "abort")
+        asked = False
+        if self.found.server.is_there:
+            with contextlib.suppress(ControlError):  # what counts is what is seen then
+                relay_control.request(self.found.facts["control"], "abort", force, timeout=self.patience())
+                asked = True
+        self.look_again(lambda: not self.found.source.dump_lives, ENDS_WITHIN_S if asked else 0)
+        if self.found.source.dump_lives:
+            self.kill_dump()
+        self.look_again(lambda: self.found.runs or self.found.source.is_over, 1.0 if asked else 0)
+        if not self.found.runs:
+            self.signal_source(signal.SIGCONT)
+        self.look_again(lambda: self.found.runs or self.found.source.is_over)
+        if self.found.source.is_over:
+            return State.FAILED
+        if not self.found.runs:
+            raise CriuLazyError(f"not done: {self.found.source.words()}")
+        return State.ROLLED_BACK
+
+    def commit(self, force: bool) -> State:
+        """Let the source task go."""
+        if not self.found.went:
+            raise CriuLazyError("--commit: the restored task was not let run; " + "; ".join(self.found.words()))
+        force = self.may_end(force or self.found.may_commit, "commit")
+        self.record(State.COMMITTING, committing=True)
+        if self.found.server.is_there:
+            with contextlib.suppress(ControlError):
+                relay_control.request(self.found.facts["control"], "commit", force, timeout=GIVES_UP_WITHIN_S)
+        self.look_again(lambda: not self.found.source.dump_lives or self.found.source.is_over)
+        self.signal_source(signal.SIGKILL)
+        self.look_again(lambda: self.found.source.is_over)
+        self.look_again(lambda: not self.found.source.dump_lives, 1.0)
+        if self.found.source.dump_lives:
+            self.kill_dump()
+        if not self.found.source.is_over:
+            raise CriuLazyError(f"not done: {self.found.source.words()}")
+        return State.COMMITTED
+
+    def may_end(self, allowed: bool, op: str) -> bool:
+        """Whether it is allowed; else the page server's refusal, or ours, is raised. A dead page server is awaited."""
+        facts = self.found.facts
+        if not allowed:
+            if self.found.server.answer is not None:
+                relay_control.request(facts["control"], op, timeout=GIVES_UP_WITHIN_S)  # it refuses, in its own words
+            raise CriuLazyError(f"--{op} needs --force: " + "; ".join(self.found.words()))
+        deadline = time.monotonic() + RESTARTED_WITHIN_S
+        while self.found.server.guarded and time.monotonic() < deadline:
+            time.sleep(0.5)
+            self.found = Found.look(facts)
+        if self.found.server.guarded or self.found.server.hangs:
+            raise CriuLazyError("; ".join(self.found.words()))
+        return allowed
+
+    def patience(self) -> float:
+        """How long criu dump may take to give up; with no task it can't."""
+        return ANSWER_WITHIN_S if self.found.source.is_over else GIVES_UP_WITHIN_S
+
+    def kill_dump(self) -> None:
+        """Its tasks are let go then. It has dumped all that it wants to."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.found.source.dump_pid, signal.SIGKILL)
+        self.look_again(lambda: not self.found.source.dump_lives)
+
+    def signal_source(self, number: signal.Signals) -> None:
+        """All of the source task that is left, but what is to stay stopped."""
+        stopped = self.found.facts.get("stopped", []) if number is signal.SIGCONT else []
+        for pid, seen in self.found.source.processes.items():
+            if seen not in OVER and pid not in stopped:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+
+    def look_again(self, until: Callable[[], bool], seconds: float = ENDS_WITHIN_S) -> None:
+        """Look at the source task until it is as expected, for a while; `found` has what was seen last."""
+        deadline = time.monotonic() + seconds
+        while not self.found.rebooted:
+            self.found = replace(self.found, source=Source.of_journal(self.found.facts))
+            if until() or time.monotonic() > deadline:
+                return
+            time.sleep(0.02)
+
+    def record(self, state: State, **facts: Any) -> None:
+        try:
+            self.journal.record(state=state.value, **facts)
+        except JournalError as error:
+            print(f"warning: {error}")
+
+    def settle(self, ended: State) -> None:
+        """It has ended: what migrate does then."""
+        if not self.found.rebooted:
+            PipeLimits(self.found.facts.get("limits")).restore()
+        self.record(ended)
+        if ended is State.FAILED:
+            return
+        shutil.rmtree(self.directory / "images", ignore_errors=True)
+        self.run_hooks("after_commit" if ended is State.COMMITTED else "after_rollback")
+
+    def run_hooks(self, phase: str) -> None:
+        """Run the source's hooks of a phase that nobody drives any more; name the destination's."""
+        facts = self.found.facts
+        environment = hook_environment(phase, facts["pid"], facts["destination"])
+        for hook in self.profile.hooks.get(phase, []):
+            if hook.on == "source":
+                try:
+                    asyncio.run(run_hook(hook.run, environment, hook.timeout))
+                except (CriuLazyError, OSError) as error:
+                    print(f"warning: {phase}: {error}")
+            elif facts.get("went"):  # else it undid by itself
+                print(f"left to do at {facts['destination']}: {phase}: {hook.run}")
+
+
+def title(facts: dict[str, Any]) -> str:
+    return f"task {facts['pid']} -> {facts['destination']}"
+
+
+def under_way(name: str, facts: dict[str, Any], driver: int, options: argparse.Namespace) -> int:
+    """--status and --rate of a migration that somebody drives."""
+    print(f"{name}: {title(facts)}: {facts['state']} (pid {driver})")
+    if options.abort or options.commit:
+        raise UsageError(f"already being migrated (pid {driver}): stop it first (SIGINT)")
+    if options.rate is not None:
+        relay_control.request(facts["control"], "rate", rate=options.rate, timeout=ANSWER_WITHIN_S)
+    try:
+        answer = relay_control.request(facts["control"], "state", timeout=ANSWER_WITHIN_S)
+    except ControlError as error:
+        print(f"{error}; if no other is started, by hand: {shlex.join(facts.get('resume', []))}")
+    else:
+        print(*page_server_lines(answer, facts), sep="\n")
+    return 0
 
 
 def decide(profile: Profile, name: str, options: argparse.Namespace) -> int:
     """--status, --abort, --commit of a migration that stopped; --rate of any that goes on."""
     directory = profile.directories.source / name
     facts = journal.read(directory)
-    owned = is_owned(facts)
-    ended = None if owned else how_it_ended(facts)
-    print(f"{name}: task {facts['pid']} -> {facts['destination']}: {ended or facts['state']}")
-    if ended == State.UNDECIDED.value:
-        if not (options.force and (options.abort or options.commit)):
-            print(
-                f"criu dump is dead, and nothing holds the source task: the task may be at both hosts (kill -STOP "
-                f"{facts['pid']}, should it run here). Kill the restored task, and --abort --force lets the one here "
-                "run on; or --commit --force kills the one here"
-            )
-            return EXIT_STATUS[State.UNDECIDED]
-        signal_tree(facts["pid"], signal.SIGCONT if options.abort else signal.SIGKILL)
-        ended = (State.ROLLED_BACK if options.abort else State.COMMITTED).value
-        print(f"now {ended}")
-    if ended is None and (options.abort or options.commit):
-        if owned:
-            raise UsageError(f"criu-lazy migrate (pid {facts['owner'][0]}) is at it: stop it first (SIGINT)")
-        relay_control.request(facts["control"], "abort" if options.abort else "commit", options.force)
-        ended = (State.ROLLED_BACK if options.abort else State.COMMITTED).value
-        print(f"now {ended}")
-    if options.rate is not None:
-        if ended is not None:
-            raise UsageError("--rate: it has ended")
-        relay_control.request(facts["control"], "rate", rate=options.rate)
-    if ended is None:
-        try:
-            answer = relay_control.request(facts["control"], "state")
-        except relay_control.ControlError:
-            resume = shlex.join(facts.get("resume", []))
-            print(f"the page server is dead; its guardian keeps the source task frozen. To go on: {resume}")
-            return EXIT_STATUS[State.UNDECIDED]
-        if answer["state"] == "pre-copy":
-            print(f"page server: pre-copy; store: {answer['store']}; the task was not frozen")
-            if answer["rate"]:
-                print(f"pages may take {answer['rate']} bytes per second")
-            return 0 if owned else EXIT_STATUS[State.UNDECIDED]
-        let_run = "was" if answer["task_running"] else "was not"
-        print(f"page server: {answer['state']}, {answer['bytes']} bytes sent; the restored task {let_run} let run")
-        if "port" in facts:
-            print(f"it listens on {facts['address']} port {facts['port']}")
-        if answer["rate"]:
-            print(f"pages may take {answer['rate']} bytes per second")
-        return 0 if owned else EXIT_STATUS[State.UNDECIDED]
-    if facts["state"] not in ENDED:
-        PipeLimits(facts.get("limits")).restore()
-        shutil.rmtree(directory / "images", ignore_errors=True)
-        Journal(directory).record(**facts | {"state": ended})
-        hooks_left(profile, facts, "after_commit" if ended == State.COMMITTED.value else "after_rollback")
-    return 0
-
-
-def hooks_left(profile: Profile, facts: dict[str, Any], phase: str) -> None:
-    """Run the source's hooks of a phase that nobody drives any more; name the destination's."""
-    environment = hook_environment(phase, facts["pid"], facts["destination"])
-    for hook in profile.hooks.get(phase, []):
-        if hook.on == "source":
-            try:
-                asyncio.run(run_hook(hook.run, environment, hook.timeout))
-            except (CriuLazyError, OSError) as error:
-                print(f"warning: {phase}: {error}")
-        elif facts.get("went"):  # else it undid by itself
-            print(f"left to do at {facts['destination']}: {phase}: {hook.run}")
+    try:
+        lock = Lock(lock_path(directory))
+    except Locked as locked:
+        return under_way(name, facts, locked.pid, options)
+    try:
+        return Decision(profile, directory, journal.read(directory)).run(options)
+    finally:
+        lock.release()

@@ -1,10 +1,14 @@
 """The journal of one migration: a JSON file at the source that says how far it came, whatever dies.
 
-It is replaced in one step (write, fsync, rename) at every change, so a reader sees the old or the new one.
+It is replaced in one step (write, fsync, rename, fsync of the directory) at every change, so a reader sees the old or
+the new one, also after this host's crash. Room for later changes can be set aside: a disk that gets full doesn't stop
+them.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import time
@@ -13,29 +17,74 @@ from typing import Any
 
 from criu_lazy_ext.errors import CriuLazyError
 
+ROOM_BYTES = 64 << 10
+
 
 class JournalError(CriuLazyError):
-    """The journal can't be read."""
+    """The journal can't be read, or written."""
 
 
 class Journal:
-    """`directory`/journal.json."""
+    """`directory`/journal.json. `facts`: what it says already."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, facts: dict[str, Any] | None = None) -> None:
         self.path = directory / "journal.json"
-        self._facts: dict[str, Any] = {}
+        self._room = directory / "journal.room"
+        self._facts: dict[str, Any] = dict(facts or {})
 
     def record(self, *, durable: bool = True, **facts: Any) -> None:
-        """Add or change facts; if they need not be `durable`, a crash of this host may lose them. Raises OSError."""
+        """Add or change facts. If they need not be `durable`, this host's crash may lose them. Raises JournalError."""
         self._facts |= facts | {"at": time.time()}
+        text = json.dumps(self._facts, indent=1).encode() + b"\n"
+        try:
+            try:
+                self._write(text, durable)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._room.exists():
+                    raise
+                self._room.unlink()
+                self._write(text, durable)
+                with contextlib.suppress(JournalError):
+                    self.reserve()
+        except OSError as error:
+            raise JournalError(f"{self.path}: {error.strerror}") from error
+
+    def reserve(self) -> None:
+        """Set room aside for later changes. Raises JournalError."""
+        try:
+            fd = os.open(self._room, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(fd, 0, max(ROOM_BYTES, 2 * self.path.stat().st_size))
+            finally:
+                os.close(fd)
+        except OSError as error:
+            self._room.unlink(missing_ok=True)
+            raise JournalError(f"{self._room}: {error.strerror}") from error
+
+    def _write(self, text: bytes, durable: bool) -> None:
         temporary = self.path.with_suffix(".new")
-        with temporary.open("w") as file:
-            json.dump(self._facts, file, indent=1)
-            file.write("\n")
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        temporary.rename(self.path)
+        try:
+            with temporary.open("wb") as file:
+                file.write(text)
+                file.flush()
+                if durable:
+                    os.fsync(file.fileno())
+            temporary.rename(self.path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        if durable:
+            sync_directory(self.path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the entries of a directory outlive a crash of this host. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def read(directory: Path) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """`criu-lazy migrate profile.yaml`: one migration, from preflight to commit or roll back.
 
-The state machine: the states are State, the transitions TRANSITIONS, and `Migration.enter` is the one place that
-changes state. The point of no return is the word "go" to the agent, when everything is restored and nothing runs yet:
-before it any failure rolls back and the source task runs on; after it nothing does but an operator's forced abort.
+The state machine: `Migration.enter` is the one place that changes the state (state.py). The point of no return is the
+word "go" to the agent, when everything is restored and nothing runs yet, the source task is fenced, and the journal
+says so: before it any failure rolls back and the source task runs on; after it nothing does but an operator's forced
+abort.
 """
 
 from __future__ import annotations
@@ -10,28 +11,29 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import dataclasses
 import json
 import os
 import shutil
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from criu_lazy_ext import __version__, criu, decide, journal, relay_control
+from criu_lazy_ext import __version__, criu, decide, journal
 from criu_lazy_ext.channel import Message
-from criu_lazy_ext.dirty_sample import PAGE_BYTES, DirtySample
 from criu_lazy_ext.errors import CriuLazyError, UsageError
 from criu_lazy_ext.hosts import END_WITHIN_S, HostError, HostInDoubt, RemoteHost
-from criu_lazy_ext.journal import Journal
-from criu_lazy_ext.predump import Round, why_hopeless, why_stop
-from criu_lazy_ext.processes import Child, is_alive, signal_tree, start_time
+from criu_lazy_ext.journal import Journal, JournalError
+from criu_lazy_ext.lock import Lock, lock_path
+from criu_lazy_ext.processes import is_alive, signal_tree, start_time
 from criu_lazy_ext.profile import Profile, hook_environment, load
 from criu_lazy_ext.progress import Progress
+from criu_lazy_ext.relay_control import Answer, ControlError, Refused
 from criu_lazy_ext.report import Report
+from criu_lazy_ext.rounds import Rounds
 from criu_lazy_ext.sizes import rate_argument
 from criu_lazy_ext.source import (
     LazyDump,
@@ -43,16 +45,20 @@ from criu_lazy_ext.source import (
     ids_of_tree,
     memory_of_tree,
 )
-from criu_lazy_ext.state import EXIT_STATUS, FINAL, LET_RUN, TRANSITIONS, State
+from criu_lazy_ext.source_task import OVER, Identity, Seen, Source, boot_id, identities, identity
+from criu_lazy_ext.state import EXIT_STATUS, TRANSITIONS, State
 from criu_lazy_ext.undo import run_hook
 
 T = TypeVar("T")
 
 POLL_S = 0.2
-FIRST_SAMPLE_S, SAMPLES_GROW = 0.05, 1.25  # the ages at which a sample of the task's pages is looked at
-FAST_LINK = 1.25e9  # bytes per second: as long as nothing was sent, the link may be such a one
 WORD_WITHIN_S = 2.0
 DRAINED_S = 5.0
+ANSWER_WITHIN_S = 5.0  # of a page server that works
+LOOK_S = 0.5  # how often the frozen source task is looked at
+ENDS_WITHIN_S = 10.0  # criu dump, once it was told that it may end
+RUNS_WITHIN_S = 2.0  # the source task, once criu dump has let it go
+LONG_WAIT_S = 10.0  # a fault that waits longer is worth a warning
 
 
 class Trouble(CriuLazyError):
@@ -83,14 +89,22 @@ class Migration:
         self.dump_started = 0.0
         self.address = ""  # of the page server, as the destination is told
         self.resumed = 0.0
-        self.hopeless = ""  # why rounds before the freeze are
-        self.sampling: asyncio.Task[None] | None = None
-        self.round_began = 0.0  # the first one
+        self.rounds = Rounds(self)
         self.hooked = False  # a hook ran
-        self.escaped = False  # criu dump died after "go": the source task was stopped by a signal
+        self.tree: list[Identity] = []  # the source task's processes, once they are frozen
+        self.began = start_time(self.pid)
+        self.stopped = self.look().some(Seen.STOPPED)  # before the dump, by somebody else
+        self.told_running = False  # the page server was told that the restored task is about to run
+        self.said_go = False
+        self.by_itself = False  # the restored task ended by itself before all its pages came
+        self.restored_ended: list[dict[str, Any]] | None = None  # how, if it was killed with pages missing
+        self.waiting = (0, 0.0)  # faults that wait for their page, and since when, by the daemon's last counters
 
     def enter(self, state: State, **facts: Any) -> None:
-        """Go to `state`, note `facts`, durably; no disk is waited for if nothing hangs on it and the task is frozen."""
+        """Go to `state`, note `facts`, durably; no disk is waited for if nothing hangs on it and the task is frozen.
+
+        What can't be recorded is a failure before "go", and only a warning after it, or when the end is known.
+        """
         assert state in TRANSITIONS[self.state], f"{self.state} -> {state}"
         self.state = state
         self.report.phases_s[state.value] = round(time.monotonic() - self.start, 6)
@@ -98,10 +112,22 @@ class Migration:
             try:
                 durable = state not in (State.SERVING, State.RESTORING)
                 self.journal.record(state=state.value, durable=durable, **facts)
-            except OSError as error:
-                if state not in FINAL | {State.UNDECIDED}:
+            except JournalError as error:
+                if not self.said_go and TRANSITIONS[state]:
                     raise
-                self.warn(f"{self.journal.path}: {error.strerror}")  # what is to be undone is undone all the same
+                self.warn(str(error))
+
+    def look(self) -> Source:
+        """At the source task and criu dump."""
+        dump = self.dump.process if self.dump is not None else None
+        source = Source.look(self.tree or identities(self.pid) or [(self.pid, self.began or 0)], None)
+        return Source(source.processes, dump.pid if dump else 0, dump is not None and is_alive(dump.pid))
+
+    def is_free(self, source: Source) -> bool:
+        """Whether what is left of the source task does what it did before the dump."""
+        left = [pid for pid, seen in source.processes.items() if seen not in OVER]
+        stopped = set(source.some(Seen.STOPPED))
+        return bool(left) and not source.some(Seen.FROZEN) and stopped <= set(self.stopped)
 
     # ---- what may go wrong at any time ----
 
@@ -133,6 +159,7 @@ class Migration:
         """An event of the agent's."""
         if message["event"] == "stats":
             self.report.take_stats(message["stats"])
+            self.take_waiting(message["stats"])
             if self.resumed:
                 self.progress.stats(message["stats"])
         elif message["event"] == "ask":
@@ -141,21 +168,46 @@ class Migration:
             self.warn(f"{self.report.destination}: {message['why']}; another goes on where it was")
         elif message["event"] == "daemon" and not self.daemon_ended.done():
             self.daemon_ended.set_result(message)
+            self.by_itself = bool(message.get("by_itself"))
             if message["status"] != 0:
+                self.restored_ended = message.get("ended") if message.get("lost_pages") else None
                 self.fail(f"{self.report.destination}: {message['error']}")
 
-    def watch(self, process: Child, what: str) -> None:
-        """The end of `process` before the end of the migration is trouble."""
+    def take_waiting(self, stats: dict[str, Any]) -> None:
+        waits_s = int(stats.get("oldest_wait_us", 0)) / 1e6
+        self.waiting = (int(stats.get("waiting_faults", 0)), time.monotonic() - waits_s)
 
-        async def wait() -> None:
-            status = await process.wait()
-            if self.dump is not None and process is self.dump.process and self.state in LET_RUN:
-                # Nothing holds the source task any more; but it runs at the destination, or is about to.
-                signal_tree(self.pid, signal.SIGSTOP)
-                self.escaped = True
-            self.fail(f"{what} ended by itself, with status {status}")
+    def watch(self, step: Awaitable[None]) -> None:
+        self.watchers.append(asyncio.ensure_future(step))
 
-        self.watchers.append(asyncio.ensure_future(wait()))
+    async def _watch_dump(self) -> None:
+        """Its end before the end of the migration is trouble."""
+        assert self.dump is not None and self.dump.process is not None
+        status = await self.dump.process.wait()
+        self.fail(f"criu dump ended by itself, with status {status}")
+
+    async def _watch_relay(self) -> None:
+        """The page server's end is trouble before "go"; after it its guardian starts another."""
+        assert self.dump is not None and self.dump.relay is not None
+        status = await self.dump.relay.wait()
+        if self.said_go:
+            self.warn(f"the page server ended by itself, with status {status}; waiting for another to go on")
+        else:
+            self.fail(f"the page server ended by itself, with status {status}")
+
+    async def _watch_source(self) -> None:
+        """A process of the frozen source task that is killed is told of; criu dump has what it dumped of it."""
+        told: set[int] = set()
+        while True:
+            await asyncio.sleep(LOOK_S)
+            over = {pid for pid, seen in self.look().processes.items() if seen in OVER}
+            if over - told:
+                which = ", ".join(map(str, sorted(over - told)))
+                self.warn(
+                    f"of the frozen source task, process {which} was killed at the source: it can't run on here any "
+                    "more; its pages that are still to come are asked of criu dump"
+                )
+            told |= over
 
     def stop_watching(self) -> None:
         for watcher in self.watchers:
@@ -182,7 +234,7 @@ class Migration:
             raise SourceError("source: " + "; ".join(problems))
         silence = self.profile.timeouts.silence
         self.host = await RemoteHost.connect(self.profile.destination, silence, self.on_event)
-        self.watchers.append(asyncio.ensure_future(self._watch_host(self.host)))
+        self.watch(self._watch_host(self.host))
         hello = await self.host.hello(silence)
         if hello["version"] != __version__:
             raise SourceError(f"criu-lazy {__version__} here, {hello['version']} at {self.host.name}: install the same")
@@ -233,124 +285,25 @@ class Migration:
 
     def prepare_directory(self) -> None:
         """The migration's directory at the source; an earlier one's that came to its end is replaced."""
-        if (self.directory / "journal.json").exists():
-            facts = journal.read(self.directory)
-            if decide.is_owned(facts):
-                raise UsageError(f"{self.directory}: another criu-lazy migrate is at it (pid {facts['owner'][0]})")
-            if decide.how_it_ended(facts) in (None, State.UNDECIDED.value):
-                raise UsageError(
-                    f"{self.directory}: an earlier migration stopped in state {facts['state']}; "
-                    "see criu-lazy migrate --status"
-                )
+        earlier = journal.read(self.directory) if (self.directory / "journal.json").exists() else None
+        if earlier and (why := decide.why_not_replaced(earlier)):
+            raise UsageError(f"{self.directory}: {why}; see criu-lazy migrate --status")
         try:
             shutil.rmtree(self.directory, ignore_errors=True)
             (self.directory / "images").mkdir(parents=True, mode=0o700)
+            journal.sync_directory(self.directory.parent)
         except OSError as error:
             raise SourceError(f"{self.directory}: {error.strerror}") from error
         self.journal = Journal(self.directory)
         self.journal.record(
             state=self.state.value,
+            boot_id=boot_id(),
             pid=self.pid,
-            task_began=start_time(self.pid),
+            task_began=self.began,
             destination=self.report.destination,
             owner=[os.getpid(), start_time(os.getpid())],
             control=str(self.directory / "page-server.sock"),
         )
-
-    async def pre_dump(self) -> None:
-        """Rounds, as the profile says. Only the loss of the page server or the other host is trouble; if the pages
-        can't be sent or kept, the migration is purely lazy."""
-        assert self.host is not None and self.dump is not None
-        limits = self.profile.predump
-        if limits is None:
-            return
-        self.enter(State.PRE_DUMPING)
-        told: dict[str, Any] = {"rounds": [], "stopped": self.hopeless, "bytes": 0, "seconds": 0.0, "used": False}
-        self.report.predump = told
-        if self.hopeless:
-            self.progress.phase(f"pre-dump is left out: {self.hopeless}")
-            return
-        rounds: list[Round] = []
-        try:
-            state = await self.guarded(self.dump.ask("state"))
-            request = self.host.request(
-                "page-store", address=self.address, port=int(state["port"]), key=self.dump.key, within=60
-            )
-            await self.guarded(request)
-            while not told["stopped"]:
-                rounds.append(await self.round(limits.max_seconds - told["seconds"]))
-                told["rounds"].append(dataclasses.asdict(rounds[-1]))
-                told["bytes"] += rounds[-1].sent_bytes
-                told["seconds"] = round(told["seconds"] + rounds[-1].seconds, 6)
-                self.progress.phase(f"pre-dump, round {len(rounds)}: {rounds[-1].as_text()}")
-                told["stopped"] = self.hopeless or why_stop(rounds, limits) or ""
-            self.progress.phase(f"pre-dump is over: {told['stopped']}")
-            await self.guarded(self.dump.ask("precopied", timeout=None))
-            await self.guarded(self.host.request("page-stored", within=60))
-            told["used"] = True
-        except (HostError, relay_control.ControlError) as error:
-            await self.pre_dump_failed(error)
-
-    async def round(self, seconds: float) -> Round:
-        """One round, of so many seconds at the most; the first one also ends when it is known to be hopeless."""
-        assert self.dump is not None
-        self.round_began = self.round_began or time.monotonic()
-        answer = asyncio.ensure_future(self.guarded(self.dump.ask("round", timeout=None)))
-        if not (await asyncio.wait({answer}, timeout=max(0.0, seconds)))[0]:
-            await self.dump.ask("cut")
-        result = Round.of(await answer)
-        self.stop_sampling()
-        return result
-
-    async def sample(self) -> None:
-        """Look how much the task changes, until it is known whether the first round is worth its end."""
-        memory = memory_of_tree(self.pid)
-        sample = await asyncio.to_thread(DirtySample, self.pid)
-        began = time.monotonic()
-        samples: list[tuple[float, float]] = []
-        due = FIRST_SAMPLE_S
-        try:
-            while not self.hopeless:
-                await asyncio.sleep(began + due - time.monotonic())
-                due *= SAMPLES_GROW
-                age = time.monotonic() - began
-                share = await asyncio.to_thread(sample.changed)
-                if share is None:
-                    return
-                samples.append((age, share))
-                self.hopeless = why_hopeless(samples, await self.round_seconds(memory)) or ""
-        finally:
-            sample.close()
-        while self.dump is not None:  # until its end; it may be about to begin
-            if self.round_began:
-                with contextlib.suppress(relay_control.ControlError):
-                    await self.dump.ask("cut")
-            await asyncio.sleep(FIRST_SAMPLE_S)
-
-    async def round_seconds(self, memory: int) -> float:
-        """What the first round will have taken for so many bytes; as long as that can't be told, the least."""
-        if self.round_began and self.dump is not None:
-            with contextlib.suppress(relay_control.ControlError):
-                scanned = int((await self.dump.ask("state")).get("scanned_pages", 0)) * PAGE_BYTES
-                if scanned:
-                    return (time.monotonic() - self.round_began) * memory / scanned
-        return memory / FAST_LINK
-
-    def stop_sampling(self) -> None:
-        if self.sampling is not None:
-            self.sampling.cancel()
-
-    async def pre_dump_failed(self, error: CriuLazyError) -> None:
-        """Go on purely lazily, if both sides are there. Raises what isn't."""
-        assert self.host is not None and self.dump is not None and self.dump.relay is not None
-        with contextlib.suppress(TimeoutError):
-            status = await asyncio.wait_for(self.dump.relay.wait(), WORD_WITHIN_S / 4)
-            raise SourceError(f"the page server ended by itself, with status {status}") from error
-        why = (await self.guarded(self.host.request("drop-page-store", within=60)))["why"]
-        reason = f"{self.host.name}: {why}" if why else str(error)
-        assert self.report.predump is not None
-        self.report.predump["stopped"] = reason
-        self.warn(f"{reason}; going on without pre-dump")
 
     async def freeze(self) -> None:
         """Lazy dump, images at the destination, daemon ready there."""
@@ -358,16 +311,20 @@ class Migration:
         if not_lazy := await self.guarded(await_lazy_stacks(self.pid)):
             self.warn(not_lazy)
         self.progress.phase("lazy dump: the task is frozen")
-        self.enter(State.DUMPING)
+        assert self.dump.relay is not None
+        self.stopped = self.look().some(Seen.STOPPED)
+        self.enter(State.DUMPING, stopped=self.stopped, page_server=identity(self.dump.relay.pid))
         self.dump_started = time.monotonic()
         dump = self.dump
         await self.guarded(dump.start())
         self.report.freeze_s = time.monotonic() - self.dump_started
-        assert dump.process is not None and dump.relay is not None
-        self.watch(dump.process, "criu dump")
-        self.watch(dump.relay, "the page server")
+        assert dump.process is not None
+        self.tree = identities(self.pid)
+        for watcher in (self._watch_dump, self._watch_relay, self._watch_source):
+            self.watch(watcher())
         sent = self.report.image_bytes = await self.guarded(self.host.send_files(dump.images))
-        self.enter(State.SERVING, address=self.address, port=dump.port, resume=dump.resume_command)
+        facts = {"address": self.address, "port": dump.port, "resume": dump.resume_command}
+        self.enter(State.SERVING, **facts, dump=identity(dump.process.pid), tree=self.tree)
         await self.hooks("after_dump")
         self.progress.phase(f"images are over ({sent / 1e6:.1f} MB); starting lazy-pages there")
         request = self.host.request(
@@ -392,10 +349,7 @@ class Migration:
             if not asked.done():
                 await restored  # it failed: its error
                 raise HostError(f"{self.host.name}: restore ended without asking")
-            if self.trouble.done():
-                self.trouble.result()
-            await self.dump.ask("running")
-            self.enter(State.ALLOWED, went=True)
+            await self.allow()
             await self.guarded(self.host.request("go", within=timeout))
             either = {restored, self.trouble}
             await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
@@ -415,6 +369,38 @@ class Migration:
         self.enter(State.RUNNING)
         self.progress.phase(f"the task runs at the destination; downtime {self.report.downtime_s * 1e3:.0f} ms")
 
+    async def allow(self) -> None:
+        """Everything that must hold before "go": the source task is fenced, the record is on disk, criu dump lives.
+
+        Should it die later, the fence keeps the source task from running on.
+        """
+        assert self.dump is not None and self.journal is not None
+        self.check_dump()
+        self.told_running = True
+        answer = await self.guarded(self.dump.ask("running"))
+        if not answer.get("fenced"):
+            raise SourceError("the page server did not keep the source task from running on by itself")
+        self.journal.reserve()  # a disk that gets full stops no record after this one
+        self.enter(State.ALLOWED, went=True, fenced=answer["fenced_pids"])
+        await asyncio.sleep(0)  # who ended or what came meanwhile is known then
+        self.check_dump()
+        self.said_go = True
+
+    def check_dump(self) -> None:
+        """Raises what has gone wrong."""
+        if self.trouble.done():
+            self.trouble.result()
+        source = self.look()
+        if not source.dump_lives:
+            raise SourceError(f"{source.words()}")
+
+    async def page_server_state(self) -> Answer | None:
+        """None while it doesn't answer: its guardian starts another."""
+        assert self.dump is not None
+        with contextlib.suppress(ControlError):
+            return await self.guarded(self.dump.ask("state", timeout=ANSWER_WITHIN_S))
+        return None
+
     async def drain(self) -> None:
         """Wait for the last page: the daemon's word, by the agent or, if that is lost, by its CLOSE."""
         assert self.dump is not None and self.host is not None
@@ -425,36 +411,94 @@ class Migration:
             await asyncio.wait(either, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
             if self.trouble.done():
                 self.trouble.result()
-            state = await self.dump.ask("state")
-            if state["state"] == "drained":
+            state = await self.page_server_state()
+            if state is not None and state["state"] == "drained":
                 drained = drained or time.monotonic()
                 # The daemon's own word is better, but may be lost with who passes it on.
                 if self.host.lost.done() or time.monotonic() - drained > DRAINED_S:
                     break
-            if state["bytes"] != last:
+            if state is not None and state["bytes"] != last:
                 last, since = state["bytes"], time.monotonic()
-            elif time.monotonic() - since > self.profile.timeouts.stall:
-                self.warn(f"no page was asked for in {self.profile.timeouts.stall:g} s; the source waits, frozen")
+            elif self.warned_of_stall(since):
                 since = time.monotonic()
         if self.trouble.done():
             self.trouble.result()
         self.report.transfer_s = time.monotonic() - self.resumed
-        if not self.report.lazy_pages:  # stock's daemon doesn't tell; the page server does
-            self.report.received_bytes = int((await self.dump.ask("state"))["bytes"])
-        self.enter(State.DRAINED)
+        if not self.report.lazy_pages and (state := await self.page_server_state()):
+            self.report.received_bytes = int(state["bytes"])  # stock's daemon doesn't tell; the page server does
+        self.enter(State.DRAINED, complete=True)
+
+    def warned_of_stall(self, since: float) -> bool:
+        """Warn, if it is time to, that nothing has come `since` then."""
+        now, stall = time.monotonic(), self.profile.timeouts.stall
+        faults, waiting_since = self.waiting
+        if faults and now - since > min(stall, LONG_WAIT_S) and now - waiting_since > min(stall, LONG_WAIT_S):
+            self.warn(
+                f"{faults} fault{'s wait' if faults > 1 else ' waits'} since {now - waiting_since:.0f} s, and nothing "
+                "comes: look at the path between the hosts; the source waits, frozen"
+            )
+        elif now - since > stall:
+            self.warn(f"nothing was sent in {stall:g} s; the source waits, frozen")
+        else:
+            return False
+        return True
 
     async def commit(self) -> None:
-        """Every page is there: let the source task go."""
+        """Every page is there: let the source task go, and look that it went."""
         assert self.dump is not None and self.dump.process is not None
         self.stop_watching()
-        await self.dump.ask("commit")
-        await self.dump.process.wait()
-        if self.dump.relay is not None:
-            await self.dump.relay.wait()
+        if self.by_itself:
+            ended = self.daemon_ended.result().get("ended") or [{"how": "exit"}]
+            how = ", ".join(sorted({str(process["how"]) for process in ended}))
+            self.warn(f"the restored task ended by itself ({how}), before all its pages came")
+        self.enter(State.COMMITTING, committing=True)
+        await self.say_commit()
+        source = await self.source_ends()
+        if not source.is_over:
+            words = source.words()
+            signal_tree(self.pid, signal.SIGSTOP)
+            raise SourceError(f"criu dump was told that it may end, and yet {words}; it was stopped now, by SIGSTOP")
+        await self.end_dump()
         self.enter(State.COMMITTED)
         self.report.outcome = "committed"
         self.progress.phase("every page arrived; the source task is gone")
         await self.hooks("after_commit", fatal=False)
+
+    async def say_commit(self) -> None:
+        """CLOSE to criu dump. A page server that was lost is waited for; what counts is what criu dump then does."""
+        assert self.dump is not None
+        while self.look().dump_lives:
+            try:
+                await self.dump.ask("commit", self.by_itself)
+                return
+            except Refused:
+                raise
+            except ControlError as error:
+                if self.trouble.done():
+                    self.trouble.result()
+                self.progress.phase(f"waiting for the page server: {error}")
+            await asyncio.sleep(LOOK_S)
+
+    async def source_ends(self) -> Source:
+        """What is there of the source task after the commit; it may take a moment until it is seen to be killed."""
+        deadline = time.monotonic() + ENDS_WITHIN_S
+        while not (source := self.look()).is_over and time.monotonic() < deadline:
+            if not source.dump_lives:
+                deadline = min(deadline, time.monotonic() + RUNS_WITHIN_S)
+            await asyncio.sleep(0.02)
+        return source
+
+    async def end_dump(self) -> None:
+        """criu dump has nothing to do any more: the source task is gone, or nothing is left of it to let go."""
+        assert self.dump is not None and self.dump.process is not None
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.dump.process.wait(), ENDS_WITHIN_S)
+        if self.dump.process.returncode is None:
+            os.kill(self.dump.process.pid, signal.SIGKILL)
+            await self.dump.process.wait()
+        if self.dump.relay is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.dump.relay.wait(), ENDS_WITHIN_S)
 
     def undo_hooks(self) -> list[dict[str, Any]]:
         """The destination's hooks for a roll back: it runs them itself, also when nobody can tell it any more."""
@@ -496,47 +540,66 @@ class Migration:
         self.stop_watching()
         frozen = self.state not in (State.PREFLIGHT, State.PRE_DUMPING)
         self.progress.phase(f"{'rolling back' if frozen else 'stopped'}: {reason}")
+        source = self.look()
         try:
+            if source.is_over and self.dump is not None and self.dump.process is not None:
+                await self.end_dump()  # there is nothing that it could let run on
             if self.dump is not None:
                 await self.dump.roll_back(force)
         except CriuLazyError as error:
-            self.report.outcome, self.report.message = "undecided", f"{reason}; rolling back failed: {error}"
+            self.report.outcome = "undecided"
+            self.report.message = f"{reason}; rolling back failed: {error}; {self.look().words()}"
             self.enter(State.UNDECIDED)
             return
-        if self.escaped:
-            signal_tree(self.pid, signal.SIGCONT)
-        alive = is_alive(self.pid)
-        self.report.outcome = "rolled-back" if frozen else "failed"
-        self.report.message = f"{reason}; the source task {'runs on' if alive else 'is NOT running'}"
-        self.enter(State.ROLLED_BACK if frozen else State.FAILED)
+        source = await self.source_runs()
+        end = State.ROLLED_BACK if frozen and not source.is_over else State.FAILED
+        self.report.outcome = end.value
+        runs = "the source task runs on" if self.is_free(source) else source.words()
+        if gone := [pid for pid, seen in source.processes.items() if seen in OVER and not source.is_over]:
+            runs += f", but for its processes {gone}, which were killed"
+        self.report.message = f"{reason}; {runs}"
+        self.enter(end)
         if self.host is not None:
             await self.host.close(END_WITHIN_S + sum(hook["timeout"] for hook in self.undo_hooks()))
         if frozen or self.hooked:
             await self.hooks("after_rollback", fatal=False)
 
+    async def source_runs(self) -> Source:
+        """What is there of the source task, which should run on; the fence around it is lifted, if it still stands."""
+        deadline = time.monotonic() + RUNS_WITHIN_S
+        while not self.is_free(source := self.look()) and not source.is_over and time.monotonic() < deadline:
+            for pid in set(source.some(Seen.STOPPED)) - set(self.stopped) if self.told_running else ():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+            await asyncio.sleep(0.02)
+        return source
+
     def stop_undecided(self, reason: str) -> None:
-        """After the point of no return: nothing is killed, nothing resumed; say how to go on."""
+        """After the point of no return: nothing is killed, nothing resumed; say what is there, and how to go on."""
         self.stop_watching()
-        self.enter(State.UNDECIDED)
+        facts = {"restored_ended": self.restored_ended} if self.restored_ended else {}
+        self.enter(State.UNDECIDED, **facts)
         self.report.outcome = "undecided"
-        held = "so the source stays frozen, with all of its memory"
-        if self.escaped:
-            held = f"so the source task (pid {self.pid}) was stopped by SIGSTOP; what had not come is lost to the other"
+        ways = "--commit if the restored task is complete, or --abort --force (after killing the restored task) to let "
+        ways += "the source task run on"
+        if self.restored_ended:
+            ways = "--abort --force to let the source task run on, or --commit to give it up"
         self.report.message = (
-            f"{reason}; the restored task was let run, {held}. Look at the "
-            "destination, then: criu-lazy migrate --status PROFILE, and --commit if the restored task is complete, or "
-            "--abort --force (after killing the restored task) to let the source task run on"
+            f"{reason}; the restored task was let run; here {self.look().words()}. Look at the destination, then: "
+            f"criu-lazy migrate --status PROFILE, and {ways}"
         )
 
     async def run(self) -> Report:
         """All of it. Never raises for what goes wrong in a migration: the report tells."""
         force = False
         if self.profile.predump is not None:
-            self.sampling = asyncio.ensure_future(self.sample())
+            self.rounds.start_sampling()
         try:
             await self.guarded(self.preflight())
-            await self.pre_dump()
-            self.stop_sampling()
+            if self.profile.predump is not None:
+                self.enter(State.PRE_DUMPING)
+                await self.rounds.run()
+            self.rounds.stop_sampling()
             await self.hooks("before_dump")
             await self.freeze()
             try:
@@ -549,19 +612,43 @@ class Migration:
             await self.hooks("after_restore", fatal=False)
             await self.drain()
             await self.commit()
-        except (CriuLazyError, OSError) as error:
-            if self.state in (State.RUNNING, State.DRAINED) or (self.state is State.ALLOWED and not force):
-                self.stop_undecided(str(error))
-            elif self.state is not State.COMMITTED:
-                await self.roll_back(str(error), force)
-        await self.clean_up()
+        except Exception as error:
+            await self.stop(self.in_a_line(error), force)
+        try:
+            await self.clean_up()
+        except Exception as error:  # what is left behind changes no outcome
+            self.warn(self.in_a_line(error))
         self.report.total_s = time.monotonic() - self.start
         self.progress.end()
         return self.report
 
+    async def stop(self, reason: str, force: bool) -> None:
+        """It can't go on; `force`: nothing runs at the destination, as its agent says."""
+        if self.state is State.COMMITTED:
+            self.warn(reason)
+            return
+        try:
+            if self.state in (State.RUNNING, State.DRAINED, State.COMMITTING) or (self.said_go and not force):
+                self.stop_undecided(reason)
+            else:
+                await self.roll_back(reason, force or self.told_running)
+        except Exception as error:
+            self.report.outcome = "undecided"
+            self.report.message = f"{reason}; then {self.in_a_line(error)}; {self.look().words()}"
+            self.state = State.UNDECIDED
+
+    def in_a_line(self, error: Exception) -> str:
+        """For the report; what is no failure but a fault of this program leaves its traceback in a file."""
+        if isinstance(error, CriuLazyError | OSError):
+            return str(error)
+        path = self.directory / "traceback"
+        with contextlib.suppress(OSError):
+            path.write_text("".join(traceback.format_exception(error)))
+        return f"internal error: {type(error).__name__}: {error} (see {path})"
+
     async def clean_up(self) -> None:
         """Leave nothing behind but, after a failure, the logs."""
-        self.stop_sampling()
+        self.rounds.stop_sampling()
         if self.host is not None:
             if self.state is State.COMMITTED:
                 with contextlib.suppress(HostError):
@@ -641,4 +728,8 @@ def main(argv: list[str]) -> int:
     name = options.profile.stem
     if options.status or options.abort or options.commit or options.rate is not None:
         return decide.decide(profile, name, options)
-    return asyncio.run(_migrate(profile, name, options))
+    lock = Lock(lock_path(profile.directories.source / name))
+    try:
+        return asyncio.run(_migrate(profile, name, options))
+    finally:
+        lock.release()

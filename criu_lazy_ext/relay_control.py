@@ -20,6 +20,7 @@ from criu_lazy_ext.errors import CriuLazyError, UsageError
 
 OPS = ("state", "running", "commit", "abort", "drop", "rate", "round", "cut", "precopied", "served")
 MAX_REQUEST_BYTES = 4096
+GUARDIAN_WITHIN_S = 2.0
 
 Answer = dict[str, Any]
 Reply = Callable[[Answer], None]
@@ -38,6 +39,10 @@ class ControlError(CriuLazyError):
     """The page server can't be reached on its control socket, or refused the request."""
 
 
+class Refused(ControlError):
+    """The page server answered that it won't, or can't."""
+
+
 def request(
     path: Path | str, op: str, force: bool = False, timeout: float | None = 60.0, *, rate: int = 0
 ) -> Answer:
@@ -45,7 +50,7 @@ def request(
 
     `commit` and `abort` are answered when the dump has ended, `round` and `precopied` when the store at the
     destination has confirmed, `served` when the dump is ready. Raises ControlError when nothing listens there, on
-    a refusal (with the page server's own words), or after `timeout` seconds without an answer.
+    a refusal (Refused, with the page server's own words), or after `timeout` seconds without an answer.
     """
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -59,7 +64,7 @@ def request(
         raise ControlError(f"page server at {path}: {op}: it ended without an answer")
     answer: Answer = json.loads(line)
     if not answer.get("ok"):
-        raise ControlError(f"page server at {path}: {op}: {answer.get('error')}")
+        raise Refused(f"page server at {path}: {op}: {answer.get('error')}")
     return answer
 
 
@@ -76,6 +81,7 @@ def guard_path(control: Path) -> Path:
 def is_guarded(control: Path) -> bool:
     """Whether a dead page server's guardian holds on to the dump."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(GUARDIAN_WITHIN_S)
         try:
             probe.connect(str(guard_path(control)))
         except OSError:

@@ -16,27 +16,28 @@ class State(enum.Enum):
     ALLOWED = "allowed"  # "go" was said: the point of no return
     RUNNING = "running"  # the restored task runs, its memory follows
     DRAINED = "drained"  # every page arrived
+    COMMITTING = "committing"  # CLOSE is being said: the source task is killed
     COMMITTED = "committed"
     ROLLED_BACK = "rolled-back"
-    FAILED = "failed"  # nothing was frozen yet
+    FAILED = "failed"  # nothing was frozen yet; or somebody else killed the source task, and none runs
     UNDECIDED = "undecided"  # stopped after the point of no return: the source is frozen, and intact
 
 
 TRANSITIONS: dict[State, set[State]] = {
     State.PREFLIGHT: {State.PRE_DUMPING, State.DUMPING, State.FAILED, State.UNDECIDED},
     State.PRE_DUMPING: {State.DUMPING, State.FAILED, State.UNDECIDED},
-    State.DUMPING: {State.SERVING, State.ROLLED_BACK, State.UNDECIDED},
-    State.SERVING: {State.RESTORING, State.ROLLED_BACK, State.UNDECIDED},
-    State.RESTORING: {State.ALLOWED, State.ROLLED_BACK, State.UNDECIDED},
-    State.ALLOWED: {State.RUNNING, State.ROLLED_BACK, State.UNDECIDED},
+    State.DUMPING: {State.SERVING, State.ROLLED_BACK, State.FAILED, State.UNDECIDED},
+    State.SERVING: {State.RESTORING, State.ROLLED_BACK, State.FAILED, State.UNDECIDED},
+    State.RESTORING: {State.ALLOWED, State.ROLLED_BACK, State.FAILED, State.UNDECIDED},
+    State.ALLOWED: {State.RUNNING, State.ROLLED_BACK, State.FAILED, State.UNDECIDED},
     State.RUNNING: {State.DRAINED, State.UNDECIDED},
-    State.DRAINED: {State.COMMITTED, State.UNDECIDED},
+    State.DRAINED: {State.COMMITTING, State.UNDECIDED},
+    State.COMMITTING: {State.COMMITTED, State.UNDECIDED},
     State.COMMITTED: set(),
     State.ROLLED_BACK: set(),
     State.FAILED: set(),
     State.UNDECIDED: set(),
 }
-LET_RUN = {State.ALLOWED, State.RUNNING, State.DRAINED}
 FINAL = {State.COMMITTED, State.ROLLED_BACK, State.FAILED}
 ENDED = {state.value for state in FINAL}
 EXIT_STATUS = {State.COMMITTED: 0, State.FAILED: 1, State.ROLLED_BACK: 3, State.UNDECIDED: 4}

@@ -191,7 +191,7 @@ def test_a_task_moves_with_every_page(worker: Worker) -> None:
     assert report["lazy_pages"] >= 32 * 256
     assert 0 < report["received_bytes"] < 40 << 20  # pages that shrink are packed
     assert report["downtime_s"] > 0
-    states = ["dumping", "serving", "restoring", "allowed", "running", "drained", "committed"]
+    states = ["dumping", "serving", "restoring", "allowed", "running", "drained", "committing", "committed"]
     assert list(report["phases_s"]) == states
     assert sorted(report["phases_s"].values()) == list(report["phases_s"].values())
 
@@ -466,7 +466,7 @@ def ask_to_abort(migration: Migration) -> Any:
 
 def test_an_operators_abort_before_the_task_runs(worker: Worker) -> None:
     migration = held(worker.testbed, BASE + HOLD)
-    assert "is at it: stop it first" in migration.decide("--abort").stderr
+    assert "stop it first (SIGINT)" in migration.decide("--abort").stderr
     assert worker.is_on(worker.testbed.src)
     assert ask_to_abort(migration).returncode == 0
     assert_stayed(worker, migration)
@@ -547,7 +547,7 @@ def assert_in_doubt(worker: Worker, migration: Migration, says: str) -> None:
     testbed = worker.testbed
     assert migration.end() == UNDECIDED, migration.stderr
     assert says in migration.report["message"]
-    assert "the source stays frozen" in migration.report["message"]
+    assert "is frozen, with all of its memory; criu dump" in migration.report["message"]
     assert worker.is_on(testbed.src)
     testbed.dst.run(["pkill", "-9", "-x", "patterned_task"], check=False)
     assert migration.decide("--abort").returncode == 1
@@ -577,7 +577,7 @@ def stopped(worker: Worker, stop: Callable[[Migration], object], restored_lives:
     migration = running(worker)
     stop(migration)
     assert migration.end() == UNDECIDED, migration.stderr
-    assert "the source stays frozen" in migration.report["message"]
+    assert "is frozen, with all of its memory; criu dump" in migration.report["message"]
     assert worker.is_on(worker.testbed.src)
     assert worker.is_on(worker.testbed.dst) or not restored_lives
     return migration
@@ -590,11 +590,14 @@ def test_a_dump_killed_while_memory_follows_lets_the_source_task_run_no_further(
     testbed.src.run(["rm", "-f", "/run/undone"])
     kill(testbed.src, "criu dump")
     assert migration.end() == UNDECIDED, migration.stderr
-    assert "was stopped by SIGSTOP" in migration.report["message"]
+    assert f"the source task (pid {worker.pid}) is stopped, with all of its memory" in migration.report["message"]
     assert testbed.src.run(["ps", "-o", "state=", "-p", str(worker.pid)]).stdout.strip() == "T"
     for options in (["--status"], ["--abort"], ["--commit"]):
         said = migration.decide(*options)
-        assert said.returncode == UNDECIDED and "may be at both hosts" in said.stdout
+        told = said.stdout + said.stderr
+        assert said.returncode == (UNDECIDED if options == ["--status"] else 1)
+        assert "is stopped, with all of its memory; criu dump" in told and "is dead" in told
+        assert "what had not arrived comes no more" in told
     testbed.dst.run(["pkill", "-9", "-x", "patterned_task"], check=False)
     assert migration.decide("--abort", "--force").returncode == 0
     assert worker.answers(testbed.src) == "right\n"
@@ -602,14 +605,29 @@ def test_a_dump_killed_while_memory_follows_lets_the_source_task_run_no_further(
     assert "rolled-back" in migration.decide("--status").stdout
 
 
-def test_a_page_server_killed_while_memory_follows_goes_on_by_the_command_that_status_prints(worker: Worker) -> None:
+def kill_page_server_but_its_guardian(testbed: Testbed) -> None:
+    drivers = ",".join(map(str, pids_of(testbed.src, "python", "criu-lazy migrate")))
+    testbed.src.run(["pkill", "-KILL", "-P", drivers, "-f", "page-server"])
+
+
+def test_a_page_server_killed_while_memory_follows_is_waited_for(worker: Worker) -> None:
     testbed = worker.testbed
+    migration = running(worker)
+    kill_page_server_but_its_guardian(testbed)
+    testbed.link.set(rate_mbit=100, rtt_ms=0.2)
+    with testbed.src.popen(migration.journal()["resume"]) as server:
+        assert_moved(worker, migration)
+        server.wait(30)
+    (warning,) = migration.report["warnings"]
+    assert "the page server ended by itself, with status -9; waiting for another" in warning
 
-    def kill_but_its_guardian(migration: Migration) -> None:
-        drivers = ",".join(map(str, pids_of(testbed.src, "python", "criu-lazy migrate")))
-        testbed.src.run(["pkill", "-KILL", "-P", drivers, "-f", "page-server"])
 
-    migration = stopped(worker, kill_but_its_guardian)
+def test_a_page_server_killed_with_the_driver_goes_on_by_the_command_that_status_prints(worker: Worker) -> None:
+    testbed = worker.testbed
+    migration = running(worker)
+    kill_page_server_but_its_guardian(testbed)
+    kill(testbed.src, "python", "criu-lazy migrate")
+    migration.process.wait(30)
     said = migration.decide("--status")
     assert said.returncode == UNDECIDED and "page server is dead" in said.stdout
     testbed.link.set(rate_mbit=100, rtt_ms=0.2)
@@ -661,7 +679,7 @@ def test_an_operators_abort_is_refused_once_the_task_runs(worker: Worker) -> Non
     refused = ask_to_abort(migration)
     assert refused.returncode == 1
     assert "the restored task runs" in refused.stderr
-    assert "is at it: stop it first" in migration.decide("--abort", "--force").stderr
+    assert "stop it first (SIGINT)" in migration.decide("--abort", "--force").stderr
     assert_moved(worker, migration)
 
 

@@ -1,0 +1,132 @@
+"""The rounds before the freeze: the running task's memory is sent until it is no longer worth it, or hopeless."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import time
+from typing import TYPE_CHECKING, Any
+
+from criu_lazy_ext.dirty_sample import PAGE_BYTES, DirtySample
+from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.hosts import HostError
+from criu_lazy_ext.predump import Round, why_hopeless, why_stop
+from criu_lazy_ext.relay_control import ControlError
+from criu_lazy_ext.source import SourceError, memory_of_tree
+
+if TYPE_CHECKING:
+    from criu_lazy_ext.migrate import Migration
+
+FIRST_SAMPLE_S, SAMPLES_GROW = 0.05, 1.25  # the ages at which a sample of the task's pages is looked at
+FAST_LINK = 1.25e9  # bytes per second: as long as nothing was sent, the link may be such a one
+DEATH_WITHIN_S = 0.5  # of a page server that doesn't answer
+
+
+class Rounds:
+    """The rounds of one migration, and a sample of the task's pages that tells whether they can help."""
+
+    def __init__(self, migration: Migration) -> None:
+        self.migration = migration
+        self.hopeless = ""  # why rounds before the freeze are
+        self.sampling: asyncio.Task[None] | None = None
+        self.began = 0.0  # the first one
+
+    def start_sampling(self) -> None:
+        self.sampling = asyncio.ensure_future(self.sample())
+
+    def stop_sampling(self) -> None:
+        if self.sampling is not None:
+            self.sampling.cancel()
+
+    async def run(self) -> None:
+        """Rounds, as the profile says. Only the loss of the page server or the other host is trouble; if the pages
+        can't be sent or kept, the migration is purely lazy."""
+        migration = self.migration
+        host, dump, limits = migration.host, migration.dump, migration.profile.predump
+        assert host is not None and dump is not None and limits is not None
+        told: dict[str, Any] = {"rounds": [], "stopped": self.hopeless, "bytes": 0, "seconds": 0.0, "used": False}
+        migration.report.predump = told
+        if self.hopeless:
+            migration.progress.phase(f"pre-dump is left out: {self.hopeless}")
+            return
+        rounds: list[Round] = []
+        try:
+            state = await migration.guarded(dump.ask("state"))
+            request = host.request(
+                "page-store", address=migration.address, port=int(state["port"]), key=dump.key, within=60
+            )
+            await migration.guarded(request)
+            while not told["stopped"]:
+                rounds.append(await self.round(limits.max_seconds - told["seconds"]))
+                told["rounds"].append(dataclasses.asdict(rounds[-1]))
+                told["bytes"] += rounds[-1].sent_bytes
+                told["seconds"] = round(told["seconds"] + rounds[-1].seconds, 6)
+                migration.progress.phase(f"pre-dump, round {len(rounds)}: {rounds[-1].as_text()}")
+                told["stopped"] = self.hopeless or why_stop(rounds, limits) or ""
+            migration.progress.phase(f"pre-dump is over: {told['stopped']}")
+            await migration.guarded(dump.ask("precopied", timeout=None))
+            await migration.guarded(host.request("page-stored", within=60))
+            told["used"] = True
+        except (HostError, ControlError) as error:
+            await self.failed(error, told)
+
+    async def round(self, seconds: float) -> Round:
+        """One round, of so many seconds at the most; the first one also ends when it is known to be hopeless."""
+        dump = self.migration.dump
+        assert dump is not None
+        self.began = self.began or time.monotonic()
+        answer = asyncio.ensure_future(self.migration.guarded(dump.ask("round", timeout=None)))
+        if not (await asyncio.wait({answer}, timeout=max(0.0, seconds)))[0]:
+            await dump.ask("cut")
+        result = Round.of(await answer)
+        self.stop_sampling()
+        return result
+
+    async def sample(self) -> None:
+        """Look how much the task changes, until it is known whether the first round is worth its end."""
+        migration = self.migration
+        memory = memory_of_tree(migration.pid)
+        sample = await asyncio.to_thread(DirtySample, migration.pid)
+        began = time.monotonic()
+        samples: list[tuple[float, float]] = []
+        due = FIRST_SAMPLE_S
+        try:
+            while not self.hopeless:
+                await asyncio.sleep(began + due - time.monotonic())
+                due *= SAMPLES_GROW
+                age = time.monotonic() - began
+                share = await asyncio.to_thread(sample.changed)
+                if share is None:
+                    return
+                samples.append((age, share))
+                self.hopeless = why_hopeless(samples, await self.round_seconds(memory)) or ""
+        finally:
+            sample.close()
+        while migration.dump is not None:  # until its end; it may be about to begin
+            if self.began:
+                with contextlib.suppress(ControlError):
+                    await migration.dump.ask("cut")
+            await asyncio.sleep(FIRST_SAMPLE_S)
+
+    async def round_seconds(self, memory: int) -> float:
+        """What the first round will have taken for so many bytes; as long as that can't be told, the least."""
+        dump = self.migration.dump
+        if self.began and dump is not None:
+            with contextlib.suppress(ControlError):
+                scanned = int((await dump.ask("state")).get("scanned_pages", 0)) * PAGE_BYTES
+                if scanned:
+                    return (time.monotonic() - self.began) * memory / scanned
+        return memory / FAST_LINK
+
+    async def failed(self, error: CriuLazyError, told: dict[str, Any]) -> None:
+        """Go on purely lazily, if both sides are there. Raises what isn't."""
+        migration = self.migration
+        assert migration.host is not None and migration.dump is not None and migration.dump.relay is not None
+        with contextlib.suppress(TimeoutError):
+            status = await asyncio.wait_for(migration.dump.relay.wait(), DEATH_WITHIN_S)
+            raise SourceError(f"the page server ended by itself, with status {status}") from error
+        why = (await migration.guarded(migration.host.request("drop-page-store", within=60)))["why"]
+        reason = f"{migration.host.name}: {why}" if why else str(error)
+        told["stopped"] = reason
+        migration.warn(f"{reason}; going on without pre-dump")
