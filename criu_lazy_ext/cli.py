@@ -7,6 +7,7 @@ import sys
 
 from criu_lazy_ext import __version__
 from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.limits import raise_descriptors
 
 # name -> (module whose main(argv) -> exit status runs it, one line for --help)
 SUBCOMMANDS: dict[str, tuple[str, str]] = {
@@ -20,6 +21,8 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
 }
 # Run by criu-lazy itself on the other host; not listed.
 INTERNAL: dict[str, str] = {"agent": "criu_lazy_ext.agent", "standby": "criu_lazy_ext.standby"}
+# They, and the criu that they start, hold descriptors for each process that moves, and for each few MiB of its memory.
+HOLDS_MANY = {"lazy-pages", "page-server", "page-store", "migrate", *INTERNAL}
 
 
 def usage() -> str:
@@ -44,6 +47,8 @@ def main(argv: list[str] | None = None) -> int:
         problem = f"criu-lazy: unknown subcommand {args[0]!r}" if args else "criu-lazy: a subcommand is needed"
         print(f"{problem}\n\n{usage()}", file=sys.stderr)
         return 2
+    if args[0] in HOLDS_MANY:
+        raise_descriptors()
     module = INTERNAL.get(args[0]) or SUBCOMMANDS[args[0]][0]
     try:
         return int(importlib.import_module(module).main(args[1:]))

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import resource
 import select
 import signal
 import socket
@@ -138,7 +137,6 @@ def serve(options: Options, log: Log, signals: StopSignals) -> int:
         push_streams=options.push_streams,
         precopied_fd=precopied_fd,
     )
-    _allow_descriptors()
     stats = Stats(engine, options.stats_fd)
     try:
         page_client.set_tls(engine, options)
@@ -281,13 +279,6 @@ def _open_store(options: Options, log: Log) -> int:
     except OSError as error:
         log.warn(f"--precopied {options.precopied}: {error.strerror}; all pages come from the page server")
         return -1
-
-
-def _allow_descriptors() -> None:
-    """As many as this process may have: each address space takes one, and a task may fork a thousand times."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _add_tasks(engine: Engine, images: Images, pids: list[int], log: Log) -> None:
