@@ -28,8 +28,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from criu_lazy_ext import __version__, criu
+from criu_lazy_ext import __version__, criu, preflight
 from criu_lazy_ext.channel import Channel, ChannelError, Message
+from criu_lazy_ext.criu_contrary import said_in_files
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.undo import AgentError, Made, describe_status, kill_group, restored_by, run_hook
 
@@ -103,23 +104,21 @@ class Agent:
         return {}
 
     async def prepare(self, request: Message) -> Message:
-        """Check this host, make the migration's directory, and have a daemon load what it needs: {"directory", "pids",
+        """Check this host, make the migration's directory, and have a daemon load what it needs: {"directory", "needs",
         "keep", "undo_hooks", "store", "daemon": "criu-lazy"|"stock"}.
 
         `store`: the directory for the pages that come before the dump, or "".
         """
         checked = await asyncio.to_thread(lambda: criu.requirements(source=False, destination=True))
         problems = [f"{item.name}: {item.problem}" for item in checked if item.problem]
-        pids = [int(pid) for pid in request["pids"]]
-        taken = [pid for pid in pids if Path(f"/proc/{pid}").exists()]
-        if taken:
-            problems.append(f"pids {taken} are taken by other processes")
+        problems += await asyncio.to_thread(preflight.lacking, request["needs"])
         directory = Path(request["directory"])
         store = str(request.get("store", ""))
         problems += [f"{path} exists already" for path in (directory, store) if path and Path(path).exists()]
         if problems:
             raise AgentError("; ".join(problems))
         self.keep_files = bool(request["keep"])
+        pids = preflight.unpack_ids(request["needs"]["ids"])
         self.made = Made(str(directory), pids, undo_hooks=request["undo_hooks"], store=store)
         self.tell_keeper()
         try:
@@ -348,7 +347,7 @@ class Agent:
         self.made.running = False
         self.tell_keeper()
         how = "did not get ready in time" if status is None else describe_status(status)
-        return AgentError(f"criu restore {how}: {criu.last_error(work / 'restore.log')}")
+        return AgentError(f"criu restore {how}: {criu.last_error(work / 'restore.log')}{said_in_files()}")
 
     async def go(self, request: Message) -> Message:
         """The restored task may run."""

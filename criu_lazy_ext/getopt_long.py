@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from criu_lazy_ext.errors import CriuLazyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 # Kinds of options.
 NO_VALUE, NEEDS_VALUE, MAY_HAVE_VALUE = "", "=", "?"
@@ -61,7 +61,7 @@ class Table:
         raise OptionError(f"unrecognized option '{word}'", usage=True)
 
 
-def parse_words(words: Sequence[str], table: Table) -> Iterator[Word]:
+def parse_words(words: Iterable[str], table: Table) -> Iterator[Word]:
     """GNU getopt_long with permutation: yields every option, and every word that is none as Positional.
 
     A negated flag comes under its no- name. Raises OptionError with glibc's own message.

@@ -1,4 +1,4 @@
-"""The limit of open descriptors (RLIMIT_NOFILE): raised where this package starts, and what a lazy migration needs of it.
+"""The limit of open descriptors (RLIMIT_NOFILE), raised where this package starts what holds many.
 
 What this process may have, its children may have: criu dump, criu restore, the page server, the daemon.
 """
@@ -14,8 +14,7 @@ ENOUGH = 1 << 20  # the kernel's own default of nr_open; some systems set it to 
 
 
 def raise_descriptors() -> int:
-    """Let this process open as many as it may: with CAP_SYS_RESOURCE a million, else up to the hard limit. Returns how many
-    that are."""
+    """Let this process open as many as it may: with CAP_SYS_RESOURCE a million, else its hard limit; returns that."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = [(hard, hard)]
     with contextlib.suppress(OSError, ValueError):

@@ -22,7 +22,7 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from criu_lazy_ext import __version__, criu, decide, journal
+from criu_lazy_ext import __version__, criu, decide, journal, preflight
 from criu_lazy_ext.channel import Message
 from criu_lazy_ext.errors import CriuLazyError, UsageError
 from criu_lazy_ext.hosts import END_WITHIN_S, HostError, HostInDoubt, RemoteHost
@@ -42,7 +42,6 @@ from criu_lazy_ext.source import (
     await_lazy_stacks,
     daemon_options,
     find_task,
-    ids_of_tree,
     memory_of_tree,
 )
 from criu_lazy_ext.source_task import OVER, Identity, Seen, Source, boot_id, identities, identity
@@ -232,6 +231,7 @@ class Migration:
         ]
         if problems:
             raise SourceError("source: " + "; ".join(problems))
+        needs = await asyncio.to_thread(preflight.look_at, self.profile, self.pid)
         silence = self.profile.timeouts.silence
         self.host = await RemoteHost.connect(self.profile.destination, silence, self.on_event)
         self.watch(self._watch_host(self.host))
@@ -254,10 +254,11 @@ class Migration:
         store = destination_directory / "store"
         if rounds is not None and rounds.directory is not None:
             store = rounds.directory / f"{destination_directory.name}.store"  # may be that same directory
+        store_name = str(store) if rounds is not None else ""
         prepared = await self.host.request(
-            "prepare", directory=str(destination_directory), pids=ids_of_tree(self.pid), keep=self.profile.keep_files,
-            undo_hooks=self.undo_hooks(), store=str(store) if rounds is not None else "",
-            daemon=self.profile.daemon, within=60,
+            "prepare", directory=str(destination_directory), keep=self.profile.keep_files,
+            undo_hooks=self.undo_hooks(), store=store_name, daemon=self.profile.daemon,
+            needs=preflight.as_message(needs, self.profile, store_name), within=60,
         )  # fmt: skip
         memory, free = memory_of_tree(self.pid), int(prepared["free_bytes"])
         if rounds is not None and memory > free:
@@ -310,6 +311,7 @@ class Migration:
         assert self.host is not None and self.dump is not None
         if not_lazy := await self.guarded(await_lazy_stacks(self.pid)):
             self.warn(not_lazy)
+        await self.guarded(asyncio.to_thread(preflight.check_arrived, self.pid))
         self.progress.phase("lazy dump: the task is frozen")
         assert self.dump.relay is not None
         self.stopped = self.look().some(Seen.STOPPED)

@@ -10,6 +10,7 @@ from typing import Any, NewType, get_type_hints
 
 import yaml
 
+from criu_lazy_ext.criu_contrary import contrary_in
 from criu_lazy_ext.errors import UsageError
 from criu_lazy_ext.sizes import parse_size
 
@@ -33,13 +34,15 @@ class Task:
 
 @dataclass(frozen=True)
 class Destination:
-    """Where to: `ssh` is a host as in ~/.ssh/config; `local` runs the agent on this machine, after `prefix`."""
+    """Where to: `ssh` is a host as in ~/.ssh/config; `local` runs the agent on this machine, after `prefix`.
+    `check_memory`: the task is refused if it finds too little memory there."""
 
     ssh: str | None = None
     local: bool = False
     prefix: list[str] = field(default_factory=list)
     ssh_options: list[str] = field(default_factory=list)
     criu_lazy: str = "criu-lazy"
+    check_memory: bool = True
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,7 @@ CHOICES = {
     "criu.network_lock": ("iptables", "nftables", "skip"),
     "on": ("source", "destination"),
 }
+OPTIONS_FOR = {"criu.dump_options": "dump", "criu.restore_options": "restore", "daemon_options": "lazy-pages"}
 SECTIONS = (Task, Destination, Source, Directories, StopWhen, Predump, Criu, Hook, Timeouts, Profile)
 
 
@@ -208,6 +212,8 @@ class _Reader:
         if key == "hooks":
             return self.hooks(node)
         result = READERS[hint](self, node, key)
+        if key in OPTIONS_FOR and (contrary := contrary_in(result, OPTIONS_FOR[key])):
+            raise self.fail(node.value[contrary[0]], f"{key}[{contrary[0]}]", contrary[1])
         choices = CHOICES.get(key) or (CHOICES["on"] if key.endswith(".on") else None)
         if choices and result not in choices:
             raise self.fail(node, key, f"expected {' or '.join(choices)}, found {result!r}")

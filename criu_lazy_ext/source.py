@@ -15,6 +15,7 @@ from pathlib import Path
 
 from criu_lazy_ext import criu, relay_control
 from criu_lazy_ext.agent import read_all, write_key
+from criu_lazy_ext.criu_contrary import said_in_files
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.processes import Child, threads_at_page_starts, tree
 from criu_lazy_ext.profile import Profile, Task
@@ -58,23 +59,6 @@ def find_task(task: Task) -> int:
     if not Path(f"/proc/{pid}").exists():
         raise SourceError(f"{where}: no process has pid {pid}")
     return pid
-
-
-def ids_of_tree(pid: int) -> list[int]:
-    """All pids and tids of the task and its children; empty if it has a pid namespace of its own (they go along)."""
-    try:
-        if Path(f"/proc/{pid}/ns/pid").readlink() != Path("/proc/self/ns/pid").readlink():
-            return []
-        ids: list[int] = []
-        todo = [pid]
-        while todo:
-            process = todo.pop()
-            for thread in Path(f"/proc/{process}/task").iterdir():
-                ids.append(int(thread.name))
-                todo += map(int, (thread / "children").read_text().split())
-    except OSError as error:
-        raise SourceError(f"task {pid}: {error.strerror}; did it end?") from error
-    return ids
 
 
 def memory_of_tree(pid: int) -> int:
@@ -219,6 +203,7 @@ class LazyDump:
                 status = await asyncio.wait_for(self.process.wait(), 1)
                 raise SourceError(
                     f"criu dump {describe_status(status)}: {criu.last_error(self.work / 'dump.log')}"
+                    + said_in_files(self.profile.criu.dump_options)
                 ) from error
             if self.relay is not None and self.relay.returncode is not None:
                 raise SourceError(
