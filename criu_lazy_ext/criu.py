@@ -35,7 +35,8 @@ class Requirement:
 def version(program: str = "criu") -> tuple[int, ...]:
     """criu's version, such as (4, 2, 1). Raises CriuError."""
     try:
-        text = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
+        command = [program, "--no-default-config", "--version"]
+        text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     except OSError as error:
         raise CriuError(f"{program}: {error.strerror}; install criu {OLDEST[0]}.{OLDEST[1]} or later") from error
     match = re.search(r"Version: (\d+(?:\.\d+)*)", text)
@@ -60,7 +61,10 @@ def last_error(log: Path) -> str:
 
 
 def _criu_check(*arguments: str) -> str | None:
-    done = subprocess.run(["criu", "check", *arguments], capture_output=True, text=True, check=False)
+    # Of what its configuration files say, preflight.py thinks for each criu that will run.
+    command = ["criu", "check", "--no-default-config", *arguments]
+    environment = {name: value for name, value in os.environ.items() if name != "CRIU_CONFIG_FILE"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode == 0:
         return None
     lines = [line for line in (done.stdout + done.stderr).splitlines() if "Error" in line or "Warn" in line]

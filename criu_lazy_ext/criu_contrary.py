@@ -118,9 +118,9 @@ def options_of_files(words: Sequence[str], environ: Mapping[str, str]) -> Iterat
             continue  # as criu does
         for number, line in enumerate(lines, 1):
             where = f"{path}:{number}"
-            for _, name, _ in options_in(line_words(line, where)):
-                if name:
-                    yield where, name
+            words_there = line_words(line, where)
+            known = [name for _, name, _ in options_in(words_there) if name]
+            yield from ((where, name) for name in known or [word.lstrip("-") for word in words_there[:1]])
 
 
 def contrary_in_files(program: str, words: Sequence[str], key: str) -> str | None:
