@@ -48,7 +48,7 @@ struct cl_config {
 
 /* TLS, by x509 on both sides, as criu's options. Paths; NULL: criu's default place. */
 struct cl_tls_config {
-	const char *ca_cert;        /* NULL: the system's authorities too */
+	const char *ca_cert;        /* NULL: criu's default place; and, to a client, the system's authorities too */
 	const char *ca_crl;         /* NULL: criu's default place, if there is one */
 	const char *cert, *key;     /* ours */
 	const char *host;           /* whom the server's certificate must name, or NULL */

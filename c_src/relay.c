@@ -760,16 +760,26 @@ static struct cl_relay *relay_alloc(const struct cl_relay_config *config)
 	};
 	r->hold_close = config->hold_close;
 	r->max_request_pages = config->max_request_pages;
-	r->nr_tasks = config->nr_tasks;
-	r->tasks = calloc(config->nr_tasks + 1, sizeof(*r->tasks));
 	r->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (!r->tasks || r->wake < 0) {
+	if (r->wake < 0) {
 		cl_relay_free(r);
 		return NULL;
 	}
-	if (config->nr_tasks)
-		memcpy(r->tasks, config->tasks, config->nr_tasks * sizeof(*r->tasks));
 	return r;
+}
+
+int cl_relay_set_tasks(struct cl_relay *r, const uint64_t *tasks, size_t nr_tasks)
+{
+	uint64_t *copy = calloc(nr_tasks + 1, sizeof(*copy));
+
+	if (!copy)
+		return -ENOMEM;
+	if (nr_tasks)
+		memcpy(copy, tasks, nr_tasks * sizeof(*copy));
+	free(r->tasks);
+	r->tasks = copy;
+	r->nr_tasks = nr_tasks;
+	return 0;
 }
 
 struct cl_relay *cl_relay_new(const struct cl_relay_config *config, char *error_out, size_t error_bytes)

@@ -45,8 +45,6 @@ struct cl_relay_config {
 	int wire_version;        /* 1, 2, or 0: as the first client's first request tells */
 	int hold_close;          /* a client's CLOSE is answered at once, and the dump hears it only by cl_relay_commit() */
 	uint64_t max_request_pages; /* larger GETs are refused */
-	const uint64_t *tasks;   /* pids (in the dump's namespace) which may be asked for; copied */
-	size_t nr_tasks;         /* 0: any, though an unknown one makes a stock dump crash (its task runs on) */
 };
 
 struct cl_relay_info {
@@ -63,8 +61,8 @@ struct cl_relay_info {
 };
 
 /*
- * A relay on a fresh connection to a dump, with its guardian started: call it in a process with one thread. NULL on
- * error with a text in error_out; then both descriptors are closed and the dump was rolled back.
+ * A relay on a fresh connection to a dump, which may still be to come, with its guardian started: call it in a process
+ * with one thread. NULL on error with a text in error_out; then the connection is closed and the dump was rolled back.
  */
 struct cl_relay *cl_relay_new(const struct cl_relay_config *config, char *error_out, size_t error_bytes);
 
@@ -74,6 +72,12 @@ struct cl_relay *cl_relay_new(const struct cl_relay_config *config, char *error_
  */
 struct cl_relay *cl_relay_resume(const struct cl_relay_config *config, int lifeline_fd, char *error_out,
 				 size_t error_bytes);
+
+/*
+ * Only these pids (in the dump's namespace) may be asked for; copied. None: any, though an unknown one makes a stock
+ * dump crash (its task runs on). Before cl_relay_run(). 0 or -ENOMEM.
+ */
+int cl_relay_set_tasks(struct cl_relay *relay, const uint64_t *tasks, size_t nr_tasks);
 
 /* If the relay did not end in CL_RELAY_COMMITTED or _ABORTED, its guardian takes over now. */
 void cl_relay_free(struct cl_relay *relay);

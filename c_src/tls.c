@@ -70,7 +70,9 @@ static int load(gnutls_certificate_credentials_t x509, const struct cl_tls_confi
 	const char *key = config->key ? config->key : DEFAULT_KEY;
 	int ret;
 
-	if (!config->ca_cert) /* none at all is no error: what counts is the server's certificate */
+	/* A client may well trust the public authorities, and none at all is no error: what counts is the server's
+	 * certificate. Whoever has one of theirs is not a client of ours. */
+	if (!config->ca_cert && !config->server)
 		(void)gnutls_certificate_set_x509_system_trust(x509);
 	if (access(ca_cert, R_OK) == 0) {
 		ret = gnutls_certificate_set_x509_trust_file(x509, ca_cert, GNUTLS_X509_FMT_PEM);
@@ -78,6 +80,9 @@ static int load(gnutls_certificate_credentials_t x509, const struct cl_tls_confi
 			return refuse_file("certificate authority", ca_cert,
 					   ret ? gnutls_strerror(ret) : "there is no certificate in it", error,
 					   error_size);
+	} else if (config->server && !config->ca_cert) {
+		return refuse_file("certificate authority", ca_cert, "there is none; let --tls-cacert name the clients'",
+				   error, error_size);
 	} else if (config->ca_cert) {
 		return refuse_file("certificate authority", ca_cert, strerror(errno), error, error_size);
 	}

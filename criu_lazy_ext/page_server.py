@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ EXIT_ROLLED_BACK = 3
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 TAKEOVER_TIMEOUT_SECONDS = 10
+RETRY_SECONDS = 0.0005
+ACCEPTED_WITHIN_SECONDS = 2.0
+ROLL_BACK = b"\x55" * 32  # no page server understands it (c_src/guard.c)
 
 
 class PageServerError(CriuLazyError):
@@ -101,7 +105,7 @@ class PageServer:
 
     def _signalled(self) -> None:
         numbers = self._wakeup.recv(64)
-        if not set(numbers) & set(STOP_SIGNALS) or self._relay.abort(force=False):
+        if not set(numbers) & set(STOP_SIGNALS) or self._abort(force=False):
             return
         print(
             "criu-lazy page-server: not stopped: the restored task runs and needs this end; "
@@ -114,7 +118,15 @@ class PageServer:
         if os.read(lifeline, 4096):
             return
         self._selector.unregister(lifeline)
-        self._relay.abort(force=False)  # without effect once the restored task runs
+        self._abort(force=False)  # without effect once the restored task runs
+
+    def _abort(self, force: bool) -> bool:
+        """Roll back, unless the restored task runs and nobody forces it: then False."""
+        if self._relay.state()["task_running"]:
+            if not force:
+                return False
+            fence.lift(self._frozen)
+        return self._relay.abort(force)
 
     def _set_running(self) -> relay_control.Answer:
         """From now on no death lets the source task run on by itself: see fence.py."""
@@ -149,9 +161,7 @@ class PageServer:
                 reply(refusal(f"the client has not said that it has every page (state: {state})"))
             return
         elif op == "abort":
-            if force:
-                fence.lift(self._frozen)
-            if self._relay.abort(force):
+            if self._abort(force):
                 self._waiting.append((op, reply))
             else:
                 reply(refusal('the restored task runs; {"force": true} gives it up'))
@@ -202,7 +212,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--upstream", metavar="HOST:PORT", type=_host_port, help="where the lazy dump listens")
-    add("--address", default="0.0.0.0", help="listen for clients here (default: %(default)s)")
+    add("--upstream-fd", metavar="FD", type=int, help="instead: a connected TCP socket whose other end the dump has "
+        "(its --ps-socket): nobody else can take the dump's only connection")  # fmt: skip
+    add("--address", default="127.0.0.1", help="listen for clients here (default: %(default)s)")
+    add("--plain", action="store_true", help="clients may be at other hosts, though nothing is encrypted and nobody "
+        "has to show who it is")  # fmt: skip
     add("--port", type=int, default=0, help="on this port (default: any free one; --op state tells)")
     add("--control", metavar="PATH", type=Path, help="control socket (mode 0600)")
     add("--hold", action="store_true", help="a client's CLOSE does not reach the dump: `commit` ends it")
@@ -241,11 +255,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _listen(address: str, port: int) -> socket.socket:
+def _listen(args: argparse.Namespace) -> socket.socket:
+    address, port = args.address, args.port
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(
             address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
+        if not (args.tls or args.tls_psk or args.plain or ip_address(where[0]).is_loopback):
+            raise UsageError(
+                f"--address {address}: whoever reaches it could read the task's memory, and say that every page came; "
+                "give --tls-psk or --tls, or --plain if nobody else reaches it"
+            )
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(where)
@@ -256,8 +276,40 @@ def _listen(address: str, port: int) -> socket.socket:
     return listener
 
 
+def _upstream(args: argparse.Namespace, wakeup: socket.socket) -> socket.socket:
+    """The one connection to the dump."""
+    if args.upstream_fd is not None:
+        return socket.socket(fileno=args.upstream_fd)
+    connection = _connect(args.upstream, args.connect_timeout, wakeup)
+    if not _peer_is_ours(connection):
+        # Should it be the dump's after all, this is no end of its connection, but a roll back.
+        with contextlib.suppress(OSError):
+            connection.sendall(ROLL_BACK)
+        connection.close()
+        host, port = args.upstream
+        raise PageServerError(f"what listens on {host} port {port} is another user's, not our dump")
+    return connection
+
+
+def _peer_is_ours(connection: socket.socket) -> bool:
+    """Whether a process of our user accepted it; True for one on another host, of which nothing is known."""
+    here, there = connection.getsockname()[:2], connection.getpeername()[:2]
+    if here[0] != there[0]:
+        return True
+    family = {socket.AF_INET: "tcp", socket.AF_INET6: "tcp6"}[connection.family]
+    deadline = time.monotonic() + ACCEPTED_WITHIN_SECONDS
+    while time.monotonic() < deadline:
+        for line in Path(f"/proc/self/net/{family}").read_text().splitlines()[1:]:
+            fields = line.split()
+            ports = [int(fields[i].rpartition(":")[2], 16) for i in (1, 2)]
+            if ports == [there[1], here[1]] and fields[9] != "0":  # with an inode, so accepted
+                return int(fields[7]) == os.geteuid()
+        time.sleep(RETRY_SECONDS)
+    return False
+
+
 def _connect(upstream: tuple[str, int], timeout_seconds: float, wakeup: socket.socket) -> socket.socket:
-    """The one connection that the dump accepts; it may not listen yet."""
+    """Connect to the dump. It may not listen yet; and whoever connects first has it."""
     deadline = time.monotonic() + timeout_seconds
     while True:
         try:
@@ -271,7 +323,7 @@ def _connect(upstream: tuple[str, int], timeout_seconds: float, wakeup: socket.s
         else:
             connection.settimeout(None)
             return connection
-        wakeup.settimeout(0.02)
+        wakeup.settimeout(RETRY_SECONDS)
         try:
             wakeup.recv(1)
             raise PageServerError("stopped before it was connected to the dump; nothing was touched")
@@ -296,7 +348,7 @@ def _open_images(path: Path) -> int:
 def _wait_for_dump(args: argparse.Namespace, images_fd: int, before_dump: Callable[[], None]) -> list[int]:
     """Returns when the dump's page server listens, with the pids in its images (if --images is given).
 
-    A signal doesn't end the wait: only a connection can make the dump give up. `before_dump` may do things meanwhile,
+    A signal doesn't end the wait: a dump gives up only once it serves. `before_dump` may do things meanwhile,
     as long as it returns when there is something to read from --dump-status-fd.
     """
     # What is slow to load is loaded before the dump.
@@ -378,20 +430,14 @@ def _take_over(control: Path) -> socket.socket:
     return lifeline
 
 
-def _make_relay(
-    args: argparse.Namespace,
-    pids: list[int],
-    takeover: socket.socket | None,
-    log_fd: int,
-    wakeup: socket.socket,
-) -> Relay:
+def _make_relay(args: argparse.Namespace, takeover: socket.socket | None, log_fd: int, wakeup: socket.socket) -> Relay:
+    """With --upstream-fd before the dump begins; in a process with one thread, as the guardian is forked."""
     from criu_lazy_ext._engine import ffi, lib
 
-    tasks = ffi.new("uint64_t[]", pids)
     text = ffi.new("char[]", 512)
     # Last, as what comes after it must not fail: the dump accepts one connection, and its end kills the task.
     lifeline = _take_over(args.control) if args.resume else None
-    upstream = None if lifeline else _connect(args.upstream, args.connect_timeout, wakeup)
+    upstream = None if lifeline else _upstream(args, wakeup)
     config = ffi.new(
         "struct cl_relay_config *",
         {
@@ -402,8 +448,6 @@ def _make_relay(
             "wire_version": args.wire_version,
             "hold_close": args.hold,
             "max_request_pages": args.max_request_pages,
-            "tasks": tasks,
-            "nr_tasks": len(pids),
         },
     )
     if lifeline:
@@ -412,74 +456,107 @@ def _make_relay(
         handle = lib.cl_relay_new(config, text, len(text))
     if handle == ffi.NULL:
         raise PageServerError(ffi.string(text).decode())
+    if takeover:
+        takeover.close()
     return Relay(handle)
 
 
-def _serve(args: argparse.Namespace) -> int:
-    log_fd = open_log(args.log_file)
-    rate = args.rate
-    precopy_rate = rate if args.precopy_rate is None else args.precopy_rate
-    precopy = Precopy(args.tree, precopy_rate, log_fd, args.verbosity) if args.precopy else None
-    listener = _listen(args.address, args.port)
-    port = int(listener.getsockname()[1])
-    control = takeover = None
-    if args.control:
-        control = relay_control.listen(args.control)
-        if not args.resume:
-            takeover = relay_control.listen(relay_control.guard_path(args.control))
-    # From here on no signal may end this process by surprise.
-    wakeup, wakeup_writer = socket.socketpair()
-    wakeup_writer.setblocking(False)
+def _catch_signals() -> socket.socket:
+    """From here on no signal ends this process by surprise: its number can be read."""
+    wakeup, writer = socket.socketpair()
+    writer.setblocking(False)
     for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: None)
-    signal.set_wakeup_fd(wakeup_writer.fileno(), warn_on_full_buffer=False)
+    signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
+    return wakeup
 
-    selector = selectors.DefaultSelector()
-    answers = ControlServer(selector, control, lambda *_: None) if control else None
 
-    def before_dump() -> None:
-        if precopy and answers:
-            _precopy(args, precopy, listener, port, selector, answers)
+def _control_sockets(args: argparse.Namespace) -> tuple[socket.socket | None, socket.socket | None]:
+    """The control socket, and the one where the guardian is to hand over."""
+    if not args.control:
+        return None, None
+    control = relay_control.listen(args.control)
+    return control, None if args.resume else relay_control.listen(relay_control.guard_path(args.control))
 
-    held = args.resume
-    images_fd = _open_images(args.images) if args.images else -1
-    try:
-        pids = _wait_for_dump(args, images_fd, before_dump)
-        relay = _make_relay(args, [*args.task, *pids], takeover, log_fd, wakeup)
-        if takeover:
-            takeover.close()
+
+class _Serving:
+    """All that a page server has, made in order, closed in the reverse."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.log_fd = open_log(args.log_file)
+        self.held = bool(args.resume)
+        self.problem = ""
+        self.listener = _listen(args)
+        self.port = int(self.listener.getsockname()[1])
+        control, self.takeover = _control_sockets(args)
+        self.wakeup = _catch_signals()
+        self.selector = selectors.DefaultSelector()
+        self.answers = ControlServer(self.selector, control, lambda *_: None) if control else None
+        self.precopy: Precopy | None = None
+        self.relay: Relay | None = None
+
+    def run(self) -> dict[str, Any]:
+        """From before the dump to its end: the relay's last state."""
+        args = self.args
+        images_fd = _open_images(args.images) if args.images else -1
         try:
-            if precopy and precopy.new_rate is not None:
-                rate = precopy.new_rate
-            network = _network(args, rate)
-            if args.tree:
-                network = replace(network, images_fd=images_fd, tasks=_tasks(args, images_fd, pids))
-            relay.serve(listener, network, log_fd, args.verbosity, precopy.handle if precopy else None)
-            wakeup.setblocking(False)
-            frozen = _to_be_fenced(args, images_fd)
-            server = PageServer(relay, port, selector, answers, wakeup, args.lifeline, frozen)
-            if args.dump_status_fd is None:
-                _tell_ready(args.status_fd)
-            end = server.run(precopy.awaited if precopy else ())
-            held = end["held"]
+            if args.precopy:
+                rate = args.rate if args.precopy_rate is None else args.precopy_rate
+                self.precopy = Precopy(args.tree, rate, self.log_fd, args.verbosity)
+            if args.upstream_fd is not None:
+                self.relay = _make_relay(args, self.takeover, self.log_fd, self.wakeup)
+            pids = _wait_for_dump(args, images_fd, self._before_dump)
+            relay = self.relay = self.relay or _make_relay(args, self.takeover, self.log_fd, self.wakeup)
+            relay.set_tasks([*args.task, *pids])
+            return self._serve(relay, images_fd, pids)
         finally:
-            problem = relay.error()
-            relay.close()
-            if precopy:
-                precopy.close()
-    finally:
-        if images_fd >= 0:
-            os.close(images_fd)
-        if args.control:
-            args.control.unlink(missing_ok=True)
-            if not held:
-                relay_control.guard_path(args.control).unlink(missing_ok=True)
+            self._close()
+            if images_fd >= 0:
+                os.close(images_fd)
+
+    def _before_dump(self) -> None:
+        if self.precopy and self.answers:
+            _precopy(self.args, self.precopy, self.listener, self.port, self.selector, self.answers)
+
+    def _serve(self, relay: Relay, images_fd: int, pids: list[int]) -> dict[str, Any]:
+        args, precopy = self.args, self.precopy
+        rate = precopy.new_rate if precopy and precopy.new_rate is not None else args.rate
+        network = _network(args, rate)
+        if args.tree:
+            network = replace(network, images_fd=images_fd, tasks=_tasks(args, images_fd, pids))
+        relay.serve(self.listener, network, self.log_fd, args.verbosity, precopy.handle if precopy else None)
+        self.wakeup.setblocking(False)
+        frozen = _to_be_fenced(args, images_fd)
+        server = PageServer(relay, self.port, self.selector, self.answers, self.wakeup, args.lifeline, frozen)
+        if args.dump_status_fd is None:
+            _tell_ready(args.status_fd)
+        end = server.run(precopy.awaited if precopy else ())
+        self.held = end["held"]
+        return end
+
+    def _close(self) -> None:
+        if self.relay:
+            self.problem = self.relay.error()
+            self.relay.close()
+        if self.precopy:
+            self.precopy.close()
+        if self.args.control:
+            self.args.control.unlink(missing_ok=True)
+            if not self.held:
+                relay_control.guard_path(self.args.control).unlink(missing_ok=True)
+
+
+def _serve(args: argparse.Namespace) -> int:
+    serving = _Serving(args)
+    end = serving.run()
     if end["state"] == "committed":
         return EXIT_COMMITTED
     if end["state"] == "aborted":
         print("criu-lazy page-server: rolled back: the source task runs on", file=sys.stderr)
         return EXIT_ROLLED_BACK
-    if held:
+    problem = serving.problem
+    if serving.held:
         problem += f"; the source task stays frozen, its memory intact: --resume --control {args.control}"
     raise PageServerError(problem)
 
@@ -488,8 +565,8 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     if args.op or args.resume:
         if not args.control:
             parser.error(f"{'--op' if args.op else '--resume'} needs --control PATH")
-    elif not args.upstream:
-        parser.error("--upstream HOST:PORT is needed: where the lazy dump listens")
+    elif (args.upstream is None) == (args.upstream_fd is None):
+        parser.error("--upstream-fd FD (its peer: the dump's --ps-socket) or --upstream HOST:PORT is needed")
     if args.hold and not args.control:
         parser.error("--hold needs --control PATH: nothing else could commit")
     if any(pid < 1 for pid in args.task):
@@ -503,6 +580,7 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     if args.max_request_pages < 1:
         parser.error("--max-request-pages: at least 1")
     for option, fd in (
+        ("--upstream-fd", args.upstream_fd),
         ("--status-fd", args.status_fd),
         ("--dump-status-fd", args.dump_status_fd),
         ("--lifeline", args.lifeline),

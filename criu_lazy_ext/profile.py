@@ -49,12 +49,12 @@ class Destination:
 class Source:
     """Where the source's page server listens. `address` None: the one that the SSH connection comes from (local:
     127.0.0.1); port 0: any free one. Preflight makes sure that the destination reaches it. `encrypt`: by TLS, with a
-    key made for this migration alone, without which nobody gets a page. `rate`: pages take at most so many bytes per
-    second; 0: no limit."""
+    key made for this migration alone, without which nobody gets a page; None: if the daemon can (criu's can't). `rate`:
+    pages take at most so many bytes per second; 0: no limit."""
 
     address: str | None = None
     port: int = 0
-    encrypt: bool = True
+    encrypt: bool | None = None
     rate: Size = Size(0)
 
 
@@ -157,6 +157,10 @@ class Profile:
     hooks: Mapping[str, list[Hook]] = field(default_factory=dict)
     timeouts: Timeouts = field(default_factory=Timeouts)
     keep_files: bool = False
+
+    def encrypts(self) -> bool:
+        """Whether pages go encrypted."""
+        return self.daemon == "criu-lazy" and self.source.encrypt is not False
 
     def pushes(self) -> bool:
         """Whether our page server pushes to our daemon."""
@@ -314,6 +318,7 @@ READERS: dict[Any, Callable[[_Reader, yaml.Node, str], Any]] = {
     int | None: _Reader.integer,
     float: _Reader.number,
     bool: lambda reader, node, key: reader.scalar(node, key, "bool", "true or false"),
+    bool | None: lambda reader, node, key: reader.scalar(node, key, "bool", "true or false"),
     float | None: _Reader.number,
     Size: _Reader.size,
     Rounds | None: _Reader.rounds,
@@ -344,6 +349,9 @@ def parse(text: str, name: str) -> Profile:
         raise reader.fail(sections["destination"], "destination", "expected either ssh: HOST or local: true")
     if profile.destination.prefix and not profile.destination.local:
         raise reader.fail(sections["destination"], "destination.prefix", "goes with local: true only")
+    if profile.source.encrypt and not profile.encrypts():
+        text = "criu's own daemon can't speak TLS with a key: use daemon: criu-lazy, or encrypt: false"
+        raise reader.fail(sections["source"], "source.encrypt", text)
     if profile.source.rate and not profile.pushes():
         raise reader.fail(sections["source"], "source.rate", PUSH_ONLY)
     if profile.predump is not None and not profile.pushes():

@@ -83,6 +83,11 @@ class Relay:
         self._lib.cl_relay_run(self._handle)
         os.write(self._end_fd, b"\0")
 
+    def set_tasks(self, ids: list[int]) -> None:
+        """Only these tasks may be asked for, by their pids in the images; none: any. Before `start`."""
+        if self._lib.cl_relay_set_tasks(self._handle, self._ffi.new("uint64_t[]", ids), len(ids)) < 0:
+            raise MemoryError
+
     def start(self) -> None:
         """Start serving; `ended_fd` becomes readable when it is over."""
         self._thread.start()

@@ -23,6 +23,7 @@ from criu_lazy_ext.undo import describe_status
 
 FIND_TIMEOUT_S = 30.0
 PREPARE_TIMEOUT_S = 30.0
+PAIR_TIMEOUT_S = 5.0
 END_TIMEOUT_S = 30.0
 PAGE_STARTS_WAIT_S, PAGE_STARTS_POLL_S = 0.25, 0.01
 PUSH_STREAMS = 2
@@ -130,6 +131,24 @@ def daemon_options(profile: Profile) -> list[str]:
     return options if profile.page_source == "stock" else [*options, f"--push={PUSH_STREAMS}"]
 
 
+def connected_pair() -> tuple[socket.socket, socket.socket]:
+    """Both ends of a TCP connection, as criu's --ps-socket takes one; nobody else has either. Raises SourceError."""
+    with socket.create_server(("127.0.0.1", 0), backlog=1) as listener:
+        listener.settimeout(PAIR_TIMEOUT_S)
+        try:
+            ours = socket.create_connection(listener.getsockname(), PAIR_TIMEOUT_S)
+            while True:
+                theirs, address = listener.accept()
+                if address == ours.getsockname():
+                    break
+                theirs.close()  # a stranger was quicker
+        except OSError as error:
+            raise SourceError(f"no connection on 127.0.0.1 for criu dump: {error.strerror or error}") from error
+    for end in (ours, theirs):
+        end.settimeout(None)
+    return ours, theirs
+
+
 class LazyDump:
     """`criu dump --lazy-pages`, frozen tasks and all, and our page server before it."""
 
@@ -144,30 +163,31 @@ class LazyDump:
         self.relay: Child | None = None
         self.port = 0
         # Of this migration alone; "" without encryption: criu's own daemon can't speak with such a key.
-        self.key = secrets.token_hex(32) if profile.source.encrypt and profile.daemon == "criu-lazy" else ""
+        self.key = secrets.token_hex(32) if profile.encrypts() else ""
         self.resume_command: list[str] = []  # a page server that goes on where this one was, should it be killed
-        self._dump_port = 0
+        self._dump_end: socket.socket | None = None  # of its connection to the page server, until the dump has it
         self._status = -1  # the writing end of the dump's status pipe, until the dump has it
         self._lifeline = -1  # when this end is closed, by us or by our death, the page server rolls back
 
     async def prepare(self, address: str, wire_version: int) -> None:
         """Start the page server on `address`, to wait for the dump; nothing is frozen. Raises SourceError."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._dump_port = probe.getsockname()[1]
+        upstream, self._dump_end = connected_pair()
         status_read, self._status = os.pipe()
         lifeline_read, self._lifeline = os.pipe()
         ready_read, ready_write = os.pipe()
         given = {"--dump-status-fd": status_read, "--lifeline": lifeline_read, "--status-fd": ready_write}
+        given["--upstream-fd"] = upstream.detach()
         common = ["page-server", "--hold", "--control", str(self.control), "--address", address]
         common += ["--images", str(self.images), "--wire-version", str(wire_version), "--fence", str(self.pid)]
         if self.profile.page_source == "criu-lazy":
             common += ["--tree", str(self.pid), "--rate", str(self.profile.source.rate)]
         if self.key:
             common += ["--tls-psk", str(write_key(self.work, self.key))]
+        else:
+            common.append("--plain")
         self.resume_command = ["criu-lazy", *common, "--resume"]  # --port is known when it serves
         command = [sys.executable, "-m", "criu_lazy_ext.cli", *common, "-vv"]
-        command += ["--upstream", f"127.0.0.1:{self._dump_port}", "--port", str(self.profile.source.port)]
+        command += ["--port", str(self.profile.source.port)]
         if self.profile.predump is not None:
             command.append("--precopy")
             if self.profile.predump.bandwidth:
@@ -186,13 +206,16 @@ class LazyDump:
     async def start(self) -> None:
         """Freeze and dump; returns when the pages can be asked for. Raises SourceError, and then see `roll_back`."""
         command = ["criu", "dump", "-t", str(self.pid), "-D", str(self.images), "-W", str(self.work), "-o", "dump.log"]
-        command += ["-v2", "--lazy-pages", "--address", "127.0.0.1", "--port", str(self._dump_port)]
-        command += ["--status-fd", str(self._status), *self.profile.criu.options(), *self.profile.criu.dump_options]
+        assert self._dump_end is not None
+        given = {"--ps-socket": self._dump_end.fileno(), "--status-fd": self._status}
+        command += ["-v2", "--lazy-pages", *self.profile.criu.options(), *self.profile.criu.dump_options]
+        for option, fd in given.items():
+            command += [option, str(fd)]
         try:
             with (self.work / "dump.out").open("wb") as output:
-                self.process = Child(command, output, (self._status,))
+                self.process = Child(command, output, tuple(given.values()))
         finally:
-            self._close_status()
+            self._close_dumps_ends()
         try:
             async with asyncio.timeout(self.profile.timeouts.dump):
                 state = await self.ask("served", timeout=self.profile.timeouts.dump)
@@ -224,7 +247,7 @@ class LazyDump:
 
         `force`: also after the page server was told that the restored task runs.
         """
-        self._close_status()
+        self._close_dumps_ends()
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1
@@ -242,18 +265,16 @@ class LazyDump:
             raise SourceError(f"criu dump (pid {self.process.pid if self.process else 0}) does not end") from None
 
     async def _end(self) -> None:
-        while self.process is not None and self.process.returncode is None:
-            if self.relay is None or self.relay.returncode is not None:
-                # Its guardian rolls back, but not if it died before it was connected: a connection that ends within
-                # a header is a failure to the dump. (One that is connected listens no more.)
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._dump_port), 5) as dump:
-                    dump.sendall(b"\0")
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.process.wait(), 0.2)
+        if self.process is not None:
+            await self.process.wait()
         if self.relay is not None:
             await self.relay.wait()
 
-    def _close_status(self) -> None:
+    def _close_dumps_ends(self) -> None:
+        """What only the dump is to have."""
+        if self._dump_end is not None:
+            self._dump_end.close()
+            self._dump_end = None
         if self._status >= 0:
             os.close(self._status)
             self._status = -1

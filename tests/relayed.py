@@ -125,7 +125,7 @@ def _page_server(tb: Testbed, *options: str, before_dump: bool = False) -> HostP
     waits = ["--precopy", "--dump-status-fd", "8"] if before_dump else []
     command = ["sh", "-c", f'exec 8<>{READY}; exec "$@"', "sh"] if before_dump else []
     command += ["criu-lazy", "page-server", "--hold", "--control", CONTROL, "--address", tb.src.address]
-    command += ["--port", str(PORT), "-v3", "-o", f"{DIRECTORY}/page-server.log", *waits, *options]
+    command += ["--plain", "--port", str(PORT), "-v3", "-o", f"{DIRECTORY}/page-server.log", *waits, *options]
     server = tb.src.popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def answers() -> bool:

@@ -33,8 +33,8 @@ class Source:
         # The pipe from the dump's --status-fd; the page server keeps both ends open, so there is no end of file.
         self.server = self._popen(f'exec 8<>{READY}; exec "$@"', "criu-lazy", "page-server", "--precopy", "--hold",
             "--tree", str(task.pid), "--images", IMAGES, "--dump-status-fd", "8", "--control", CONTROL,
-            "--upstream", f"127.0.0.1:{DUMP_PORT}", "--address", tb.src.address, "--port", str(PORT),
-            "-v4", "-o", f"{DIRECTORY}/page-server.log")  # fmt: skip
+            "--upstream", f"127.0.0.1:{DUMP_PORT}", "--address", tb.src.address, "--plain", "--port",
+            str(PORT), "-v4", "-o", f"{DIRECTORY}/page-server.log")  # fmt: skip
         self.dump: HostProcess | None = None
         eventually(lambda: self.op("state").get("ok"), "the page server answers")
 

@@ -85,6 +85,7 @@ def test_hooks_are_texts_or_lists() -> None:
         (LEAST + "source: {rate: 1T}\n", "p:3:16: source.rate: expected a number of bytes (K, M, G may follow), found"),
         (LEAST + "source: {rate: -1}\n", "p:3:16: source.rate: expected a number of bytes"),
         (LEAST + "source: {rate: [1]}\n", "p:3:16: source.rate: expected a number of bytes (K, M, G may follow)"),
+        (LEAST + "source: {encrypt: true}\ndaemon: stock\n", "p:3:9: source.encrypt: criu's own daemon can't"),
         (LEAST + "source: {rate: 9}\ndaemon: stock\n", "p:3:9: source.rate: needs daemon: criu-lazy and page_source"),
         (LEAST + "directories:\n  source: var\n", "p:4:11: directories.source: expected an absolute path, found 'var'"),
         (LEAST + "criu: {dump_options: -v4}\n", "p:3:22: criu.dump_options: expected a list of texts, found '-v4'"),

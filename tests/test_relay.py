@@ -291,7 +291,7 @@ def test_a_stock_lazy_pages_daemon_is_served_to_the_last_page(series: str) -> No
 
     with Testbed.start(criu=(series, series), name="relay-stock") as testbed:
         source = LazySource(testbed.src, 1 if series == "4.1" else 2)
-        server = source.serve("--task", str(source.task), "--address", testbed.src.address)
+        server = source.serve("--task", str(source.task), "--address", testbed.src.address, "--plain")
         here, there = source.root, Path(testbed.dst.root) / source.directory.lstrip("/")
         shutil.copytree(here, there, ignore=shutil.ignore_patterns("control*"))
         criu = ["--images-dir", f"{source.directory}/images"]

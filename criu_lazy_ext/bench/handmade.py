@@ -246,6 +246,8 @@ def lazy_migrate_by_hand(
             if encrypt:
                 key = _new_key(tb)
                 push += ["--tls-psk", key]
+            else:
+                push.append("--plain")
             push += ["--port", str(port), "--tree", str(pid), "--images", images, "-o", f"{images}/page-server.log"]
             sources.append(stack.enter_context(_started(tb.src, push, f"{images}/page-server.log")))
             serve += [f"--push={push_streams}"]
