@@ -40,6 +40,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 TAKEOVER_TIMEOUT_SECONDS = 10
 RETRY_SECONDS = 0.0005
 ACCEPTED_WITHIN_SECONDS = 2.0
+DEFAULT_CA_CERT = Path("/etc/pki/CA/cacert.pem")  # criu's
 ROLL_BACK = b"\x55" * 32  # no page server understands it (c_src/guard.c)
 
 
@@ -573,6 +574,8 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error("--task: a pid is positive")
     if not 0 <= args.port < 65536:
         parser.error(f"--port {args.port}: not a port")
+    if args.tls and not args.tls_psk and not args.tls_cacert and not DEFAULT_CA_CERT.exists():
+        parser.error(f"--tls: there is no {DEFAULT_CA_CERT}; --tls-cacert FILE names the authority of your clients")
     if args.precopy and not args.op and (not args.control or not args.tree or args.dump_status_fd is None):
         parser.error("--precopy needs --control, --tree and --dump-status-fd")
     if args.precopy_rate is not None and not args.precopy:

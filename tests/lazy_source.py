@@ -120,7 +120,9 @@ class Client:
 class LazySource:
     """The task, its dump and the page server in front of it, on a testbed host."""
 
-    def __init__(self, host: Any, version: int, megabytes: int = 16, *task_options: str) -> None:
+    def __init__(
+        self, host: Any, version: int, megabytes: int = 16, *task_options: str, dump: bool = True
+    ) -> None:
         self.host, self.version = host, version
         self.nr_pages = megabytes * 256
         self.directory = f"/tmp/relay-{os.getpid()}-{next(_names)}"
@@ -133,6 +135,10 @@ class LazySource:
         self.task = host.start(["sh", "-c", run, "sh", self.directory, str(megabytes), *task_options])
         info = eventually(lambda: self._text("info"), "the task has started")
         self.start = int(info, 16)
+        if dump:
+            self._start_dump()
+
+    def _start_dump(self) -> None:
         self.dump_port = 27000 + next(_names)
         self.dump = self._popen(
             "criu", "dump", "-t", str(self.task), "-D", f"{self.directory}/images", "-o", "dump.log", "-v4",
