@@ -1,0 +1,290 @@
+"""What is said of a migration that stopped rests on what was recorded and on what is there; nothing on an absence."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lazy_source import eventually
+
+from criu_lazy_ext import journal, migrate
+from criu_lazy_ext.errors import UsageError
+from criu_lazy_ext.journal import Journal, JournalError
+from criu_lazy_ext.lock import Lock, Locked, lock_path
+from criu_lazy_ext.source_task import Seen, Source, boot_id, identity, look
+
+UNDECIDED = 4
+HOG = "x = bytearray(300 << 20)\nfor i in range(0, len(x), 4096): x[i] = 1\nprint(flush=True); input()"
+DRIVER = """
+import pathlib, sys
+from criu_lazy_ext.lock import Lock
+lock = Lock(pathlib.Path(sys.argv[1]))
+print(flush=True)
+input()
+"""
+
+
+@pytest.fixture
+def task() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        yield process
+        process.kill()
+
+
+class Stopped:
+    """A migration that nobody drives: its profile, with hooks that leave a mark, its journal and its images."""
+
+    def __init__(self, directory: Path, task: subprocess.Popen[bytes], **facts: Any) -> None:
+        self.profile = directory / "moved.yaml"
+        self.directory = directory / "below" / "moved"
+        (self.directory / "images").mkdir(parents=True)
+        self.hooked = directory / "hooked"
+        run = f"echo $CRIU_LAZY_PHASE >>{self.hooked}"
+        hooks = ", ".join(f"{phase}: [{{run: {run}}}]" for phase in ("after_commit", "after_rollback"))
+        self.profile.write_text(
+            f"task: {{pid: {task.pid}}}\ndestination: {{ssh: nowhere}}\ndirectories: {{source: {directory}/below}}\n"
+            f"hooks: {{{hooks}}}\n"
+        )
+        found = identity(task.pid)
+        assert found is not None
+        began = found[1]
+        known = {"boot_id": boot_id(), "pid": task.pid, "task_began": began, "destination": "nowhere"}
+        control = str(self.directory / "page-server.sock")
+        Journal(self.directory).record(**known | {"control": control, "tree": [[task.pid, began]]} | facts)
+
+    def decide(self, *options: str) -> int:
+        return migrate.main([str(self.profile), *options])
+
+    def hooks(self) -> str:
+        return self.hooked.read_text() if self.hooked.exists() else ""
+
+    def state(self) -> str:
+        return str(journal.read(self.directory)["state"])
+
+    def is_untouched(self) -> bool:
+        return (self.directory / "images").exists() and not self.hooks()
+
+
+def end(task: subprocess.Popen[bytes]) -> None:
+    task.kill()
+    task.wait()
+
+
+# --- what the journal and /proc prove -------------------------------------------------------------------------------
+
+
+def test_a_reboot_while_memory_follows_is_no_commit(
+    tmp_path: Path, task: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopped = Stopped(tmp_path, task, boot_id="another", state="running", went=True)
+    assert stopped.decide("--status") == UNDECIDED
+    said = capsys.readouterr().out
+    assert "rebooted since: the source task is gone with that" in said and "is all there is" in said
+    assert stopped.is_untouched() and stopped.state() == "running"
+    with pytest.raises(Exception, match="needs --force"):
+        stopped.decide("--commit")
+    assert stopped.decide("--commit", "--force") == 0
+    assert stopped.hooks() == "after_commit\n" and stopped.state() == "committed"
+    assert task.poll() is None, "who has that pid after the reboot is somebody else"
+
+
+def test_a_reboot_before_the_task_was_let_run_leaves_none(
+    tmp_path: Path, task: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopped = Stopped(tmp_path, task, boot_id="another", state="restoring")
+    assert stopped.decide("--status") == UNDECIDED
+    assert "the restored one was not let run" in capsys.readouterr().out
+    with pytest.raises(Exception, match="was not let run"):
+        stopped.decide("--commit", "--force")
+    assert stopped.decide("--abort") == 1
+    assert stopped.state() == "failed" and stopped.is_untouched()
+    assert stopped.decide("--status") == 0
+
+
+def test_a_reboot_after_every_page_had_arrived_and_the_commit_was_begun_is_a_commit(
+    tmp_path: Path, task: subprocess.Popen[bytes]
+) -> None:
+    stopped = Stopped(tmp_path, task, boot_id="another", state="committing", went=True, complete=True, committing=True)
+    assert stopped.decide("--status") == 0
+    assert stopped.hooks() == "after_commit\n" and stopped.state() == "committed"
+
+
+def test_a_source_task_that_is_gone_is_a_commit_only_if_one_was_begun(
+    tmp_path: Path, task: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopped = Stopped(tmp_path, task, state="running", went=True)
+    end(task)
+    assert stopped.decide("--status") == UNDECIDED
+    assert "is gone" in (said := capsys.readouterr().out) and "nothing here committed" in said
+    assert "kill the restored" not in said
+    assert stopped.is_untouched()
+    Journal(stopped.directory, journal.read(stopped.directory)).record(state="undecided", committing=True)
+    assert stopped.decide("--status") == 0
+    assert stopped.hooks() == "after_commit\n" and stopped.state() == "committed"
+    assert stopped.decide("--status") == 0
+    assert stopped.hooks() == "after_commit\n", "once"
+
+
+def test_a_source_task_that_runs_though_a_commit_was_begun_is_no_commit(
+    tmp_path: Path, task: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopped = Stopped(tmp_path, task, state="committing", went=True, complete=True, committing=True)
+    assert stopped.decide("--status") == UNDECIDED
+    assert "the source task" in (said := capsys.readouterr().out) and "runs" in said
+    assert stopped.is_untouched()
+    assert stopped.decide("--commit") == 0
+    assert task.wait(10) == -signal.SIGKILL
+    assert stopped.state() == "committed" and stopped.hooks() == "after_commit\n"
+
+
+def test_a_source_task_that_runs_and_was_not_let_run_elsewhere_is_a_roll_back(
+    tmp_path: Path, task: subprocess.Popen[bytes]
+) -> None:
+    stopped = Stopped(tmp_path, task, state="serving")
+    assert stopped.decide("--status") == 0
+    assert stopped.state() == "rolled-back" and stopped.hooks() == "after_rollback\n"
+
+
+def test_a_fenced_source_task_runs_on_when_it_is_told_to(
+    tmp_path: Path, task: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Page server, its guardian and criu dump are dead."""
+    stopped = Stopped(tmp_path, task, state="running", went=True, dump=[task.pid, 1])
+    task.send_signal(signal.SIGSTOP)
+    eventually(lambda: look(identity(task.pid) or (0, 0)) is Seen.STOPPED, "it is stopped")
+    assert stopped.decide("--status") == UNDECIDED
+    said = capsys.readouterr().out
+    assert "is stopped, with all of its memory; criu dump" in said and "is dead" in said
+    for options in (["--abort"], ["--commit"]):
+        with pytest.raises(Exception, match="needs --force"):
+            stopped.decide(*options)
+    assert stopped.is_untouched()
+    assert stopped.decide("--abort", "--force") == 0
+    assert look(identity(task.pid) or (0, 0)) is Seen.RUNS
+    assert stopped.state() == "rolled-back" and stopped.hooks() == "after_rollback\n"
+
+
+def test_a_fenced_source_task_whose_restored_one_was_not_let_run_needs_no_force(
+    tmp_path: Path, task: subprocess.Popen[bytes]
+) -> None:
+    """The driver died between the fence and the record of "go"."""
+    stopped = Stopped(tmp_path, task, state="restoring")
+    task.send_signal(signal.SIGSTOP)
+    eventually(lambda: look(identity(task.pid) or (0, 0)) is Seen.STOPPED, "it is stopped")
+    assert stopped.decide("--status") == UNDECIDED
+    assert stopped.is_untouched()
+    assert stopped.decide("--abort") == 0
+    assert look(identity(task.pid) or (0, 0)) is Seen.RUNS
+
+
+def test_an_abort_with_no_source_task_is_no_roll_back(
+    tmp_path: Path, task: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopped = Stopped(tmp_path, task, state="undecided", went=True)
+    end(task)
+    assert stopped.decide("--abort", "--force") == 1
+    assert "now failed: the source task" in (said := capsys.readouterr().out) and "rolled-back" not in said
+    assert not stopped.hooks()
+
+
+def test_a_page_server_that_hangs_is_named(
+    tmp_path: Path, task: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopped = Stopped(tmp_path, task, state="running", went=True, page_server=[4711, 1])
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(stopped.directory / "page-server.sock"))
+        listener.listen(1)
+        assert stopped.decide("--status") == UNDECIDED
+    assert "the page server (pid 4711) does not answer" in capsys.readouterr().out
+    assert stopped.is_untouched()
+
+
+def test_a_task_that_is_being_killed_is_dying(task: subprocess.Popen[bytes]) -> None:
+    """It takes seconds to free much memory; its state is R or D then."""
+    with contextlib.ExitStack() as stack:
+        hog = subprocess.Popen([sys.executable, "-c", HOG], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        stack.callback(hog.wait)
+        assert hog.stdout is not None
+        hog.stdout.readline()
+        found = identity(hog.pid)
+        assert found is not None
+        hog.kill()
+        seen = {look(found)}
+        while Seen.GONE not in seen:
+            seen.add(look(found))
+        assert Seen.DYING in seen and Seen.STOPPED not in seen
+    assert Source.look([found], None).is_over
+
+
+# --- one at a time --------------------------------------------------------------------------------------------------
+
+
+def test_who_drives_a_migration_has_its_lock_for_life(
+    tmp_path: Path, task: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopped = Stopped(tmp_path, task, state="running", went=True)
+    path = lock_path(stopped.directory)
+    with subprocess.Popen([sys.executable, "-c", DRIVER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as driver:
+        assert driver.stdout is not None
+        driver.stdout.readline()
+        with pytest.raises(Locked, match=f"already being migrated \\(pid {driver.pid}\\)") as refused:
+            stopped.decide()
+        assert refused.value.exit_code == 2
+        for options in (["--abort", "--force"], ["--commit"]):
+            with pytest.raises(UsageError, match="already being migrated"):
+                stopped.decide(*options)
+        assert stopped.decide("--status") == 0
+        assert f"running (pid {driver.pid})" in capsys.readouterr().out
+        driver.kill()
+    lock = Lock(path)
+    lock.release()
+    assert not path.exists()
+
+
+# --- a disk that is full --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", tmp_path], check=True)
+    yield tmp_path
+    subprocess.run(["umount", "-l", tmp_path], check=True)
+
+
+def fill(directory: Path) -> None:
+    with (directory / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
+def test_room_that_was_set_aside_outlives_a_full_disk(small_disk: Path) -> None:
+    kept = Journal(small_disk)
+    kept.record(state="restoring")
+    kept.reserve()
+    fill(small_disk)
+    for state in ("allowed", "running", "drained", "committing", "committed"):
+        kept.record(state=state, padding="." * 5000)
+        assert journal.read(small_disk)["state"] == state
+
+
+def test_a_full_disk_keeps_the_last_record(small_disk: Path) -> None:
+    kept = Journal(small_disk)
+    kept.record(state="restoring")
+    fill(small_disk)
+    with pytest.raises(JournalError, match="No space left on device"):
+        kept.reserve()
+    with pytest.raises(JournalError, match="No space left on device"):
+        kept.record(state="allowed")
+    assert journal.read(small_disk)["state"] == "restoring"
+    assert time.time() >= journal.read(small_disk)["at"]
