@@ -233,7 +233,8 @@ def test_who_drives_a_migration_has_its_lock_for_life(
 ) -> None:
     stopped = Stopped(tmp_path, task, state="running", went=True)
     path = lock_path(stopped.directory)
-    with subprocess.Popen([sys.executable, "-c", DRIVER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as driver:
+    command = [sys.executable, "-c", DRIVER, path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as driver:
         assert driver.stdout is not None
         driver.stdout.readline()
         with pytest.raises(Locked, match=f"already being migrated \\(pid {driver.pid}\\)") as refused:

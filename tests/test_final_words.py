@@ -1,0 +1,185 @@
+"""Whatever happens to the source task, criu dump or the disk: the last word of `migrate` is true, and leads out."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+from lazy_source import eventually
+from test_migrate import (
+    BASE,
+    COMMITTED,
+    FAILED,
+    HOLD_RESTORE,
+    UNDECIDED,
+    Migration,
+    Worker,
+    assert_clean,
+    assert_moved,
+    assert_stayed,
+    held,
+    hosts,
+    kill,
+    ours,
+    pids_of,
+    running,
+    worker,
+)
+
+from criu_lazy_ext.source_task import boot_id
+from criu_lazy_ext.testbed import Host
+
+__all__ = ["hosts", "worker"]
+
+SMALL_DISK = BASE + "directories: {source: /srv/small}\n"
+FILL = "cat /dev/zero >/srv/small/filler"
+
+
+def state(host: Host, pid: int) -> str:
+    """As ps has it: T stopped, t traced, S sleeping; "" if there is none."""
+    return str(host.run(["ps", "-o", "state=", "-p", str(pid)], check=False).stdout.strip())
+
+
+def frozen(worker: Worker) -> None:
+    assert state(worker.testbed.src, worker.pid) == "t"
+
+
+# --- the disk -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(worker: Worker) -> Iterator[Worker]:
+    src = worker.testbed.src
+    src.run(["mkdir", "-p", "/srv/small"])
+    src.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", "/srv/small"])
+    yield worker
+    src.run(["umount", "-l", "/srv/small"])
+
+
+def test_a_disk_that_is_full_before_go_rolls_back(small_disk: Worker) -> None:
+    testbed = small_disk.testbed
+    migration = held(testbed, SMALL_DISK + HOLD_RESTORE, at="pre-restore", host=testbed.dst)
+    testbed.src.run(["sh", "-c", FILL], check=False)
+    assert_stayed(small_disk, migration, "No space left on device")
+    assert migration.decide("--status").stdout == f"{migration.name}: task {small_disk.pid} -> dst: rolled-back\n"
+
+
+def test_a_disk_that_is_full_while_memory_follows_changes_nothing(small_disk: Worker) -> None:
+    testbed = small_disk.testbed
+    testbed.link.set(rate_mbit=20, rtt_ms=0.2)
+    migration = Migration(testbed, SMALL_DISK + "keep_files: true\n")
+    path = testbed.src.root / f"srv/small/{migration.name}/journal.json"
+    eventually(lambda: path.exists() and json.loads(path.read_text())["state"] == "running", "it runs")
+    testbed.src.run(["sh", "-c", FILL], check=False)
+    testbed.link.set(rate_mbit=1000, rtt_ms=0.2)
+    assert migration.end() == COMMITTED, migration.stderr
+    assert migration.report["warnings"] == []
+    assert small_disk.answers(testbed.dst) == "right\n"
+    assert migration.decide("--status").stdout == f"{migration.name}: task {small_disk.pid} -> dst: committed\n"
+
+
+# --- criu dump ------------------------------------------------------------------------------------------------------
+
+
+def test_a_dump_that_dies_just_before_go_lets_nothing_run_at_the_destination(worker: Worker) -> None:
+    """The driver hears of both at once: of the death, and that everything is restored."""
+    testbed = worker.testbed
+    migration = held(testbed, BASE + HOLD_RESTORE, at="post-restore", host=testbed.dst, seconds=1)
+    (driver,) = pids_of(testbed.src, "python", "criu-lazy migrate")
+    testbed.src.run(["kill", "-STOP", str(driver)])
+    kill(testbed.src, "criu dump")
+    time.sleep(1.5)  # the restore asks meanwhile
+    testbed.src.run(["kill", "-CONT", str(driver)])
+    os.kill(migration.process.pid, signal.SIGCONT)  # nsenter stops itself with its child
+    assert_stayed(worker, migration, "criu dump")
+
+
+LEAVE_RUNNING = """#!/bin/sh
+[ "$1" = dump ] && set -- "$@" --leave-running
+exec /usr/sbin/criu "$@"
+"""
+
+
+def test_a_source_task_that_is_left_after_the_commit_is_stopped_and_no_commit(worker: Worker) -> None:
+    """Somebody's wrapper of criu has it leave the task running."""
+    src, dst = worker.testbed.src, worker.testbed.dst
+    src.write("/usr/local/bin/criu", LEAVE_RUNNING)
+    src.run(["chmod", "+x", "/usr/local/bin/criu"])
+    try:
+        migration = Migration(worker.testbed, BASE)
+        assert migration.end() == UNDECIDED, migration.report
+        assert f"the source task (pid {worker.pid}) is stopped" in migration.report["message"]
+        assert state(src, worker.pid) == "T"
+        assert worker.answers(dst) == "right\n"
+        assert "every page arrived: --commit ends it" in migration.decide("--status").stdout
+        assert migration.decide("--commit").returncode == 0
+        assert not worker.is_on(src)
+        assert_clean(worker.testbed)
+    finally:
+        src.run(["rm", "/usr/local/bin/criu"])
+
+
+def test_a_dump_without_a_page_server_is_told_of_and_ended(worker: Worker) -> None:
+    """As if the page server had died before it was connected."""
+    src = worker.testbed.src
+    migration = Migration(worker.testbed, "task: {pidfile: /run/worker.pid}\n")  # refused: only its profile is used
+    assert migration.end() == 2
+    src.write(migration.path, BASE)
+    directory = f"/var/lib/criu-lazy/{migration.name}"
+    began = src.run(["sh", "-c", f"awk '{{print $22}}' /proc/{worker.pid}/stat"]).stdout.strip()
+    facts = {
+        "state": "serving", "boot_id": boot_id(), "pid": worker.pid, "task_began": int(began), "destination": "dst",
+        "control": f"{directory}/page-server.sock", "at": time.time(),
+    }  # fmt: skip
+    src.run(["mkdir", "-p", f"{directory}/images"])
+    src.write(f"{directory}/journal.json", json.dumps(facts))
+    command = ["criu", "dump", "-t", str(worker.pid), "-D", f"{directory}/images", "-W", directory, "-o", "dump.log"]
+    with src.popen([*command, "--lazy-pages", "--address", "127.0.0.1", "--port", "27001"]) as dump:
+        listens = ["sh", "-c", "ss -tln | grep -q :27001"]
+        eventually(lambda: src.run(listens, check=False).returncode == 0, "the dump waits for a client")
+        told = migration.decide("--status")
+        assert told.returncode == UNDECIDED
+        (holder,) = pids_of(src, "criu dump")
+        assert f"is frozen, with all of its memory; criu dump (pid {holder}) holds it" in told.stdout
+        assert "no page server is there" in told.stdout and "--abort lets the source task run on" in told.stdout
+        assert src.run(["test", "-e", f"{directory}/images"], check=False).returncode == 0
+        frozen(worker)
+        assert migration.decide("--abort").returncode == 0
+        dump.wait(30)
+    assert worker.answers(src) == "right\n"
+    assert "rolled-back" in migration.decide("--status").stdout
+    assert_moved(worker, Migration(worker.testbed, BASE))
+
+
+# --- the source task ------------------------------------------------------------------------------------------------
+
+
+def test_a_source_task_killed_while_frozen_is_told_of_and_is_no_roll_back(worker: Worker) -> None:
+    testbed = worker.testbed
+    migration = running(worker)
+    testbed.src.run(["kill", "-9", str(worker.pid)])
+    time.sleep(1.5)
+    migration.process.send_signal(signal.SIGINT)
+    assert migration.end() == UNDECIDED, migration.stderr
+    assert f"here the source task (pid {worker.pid}) is gone" in migration.report["message"]
+    assert any("was killed at the source" in warning for warning in migration.report["warnings"])
+    said = migration.decide("--abort", "--force")
+    assert said.returncode == FAILED
+    assert "now failed: the source task" in said.stdout and "rolled-back" not in said.stdout
+    eventually(lambda: pids_of(testbed.src, "criu dump") == [], "criu dump does not stay")
+    testbed.dst.run(["kill", "-9", str(worker.pid)], check=False)
+
+
+def test_a_source_task_killed_before_go_is_no_roll_back_either(worker: Worker) -> None:
+    testbed = worker.testbed
+    migration = held(testbed, BASE + HOLD_RESTORE, at="post-restore", host=testbed.dst)
+    testbed.src.run(["kill", "-9", str(worker.pid)])
+    status = migration.end()
+    message = migration.report["message"]
+    assert (status, migration.report["outcome"]) == (FAILED, "failed"), message
+    assert f"the source task (pid {worker.pid}) is gone" in message and "runs on" not in message
+    eventually(lambda: ours(testbed.src) == [], "nothing of it runs", 15)
