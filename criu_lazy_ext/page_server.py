@@ -25,7 +25,7 @@ from typing import Any
 
 from criu_lazy_ext import fence, relay_control
 from criu_lazy_ext.errors import CriuLazyError, UsageError
-from criu_lazy_ext.images import Images, load_core_message
+from criu_lazy_ext.images import Images, load_source_messages
 from criu_lazy_ext.precopy import Precopy
 from criu_lazy_ext.processes import is_alive, tree
 from criu_lazy_ext.relay import Network, Relay
@@ -355,7 +355,7 @@ def _wait_for_dump(args: argparse.Namespace, images_fd: int, before_dump: Callab
     # What is slow to load is loaded before the dump.
     images = Images(images_fd, str(args.images)) if args.images else None
     if images and args.fence:
-        load_core_message()
+        load_source_messages()
     if args.dump_status_fd is not None:
         _tell_ready(args.status_fd)
         before_dump()

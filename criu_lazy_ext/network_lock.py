@@ -1,0 +1,378 @@
+"""CRIU's lock on the connections of a dumped task, undone from outside.
+
+`criu dump --tcp-established` puts each connection into repair mode (the task's own calls on it fail with EPERM) and has
+the packet filter drop its packets: an nftables table of the dump's own, or iptables rules. A lazy dump undoes neither
+once it serves pages, whatever becomes of it. So, for a task that was dumped:
+
+- `wake`, when the dump serves: repair mode ends. If the dump dies now, the task runs on with its connections whole.
+- `hush`, before the task is killed: repair mode again. A connection that is closed in it tells its client nothing.
+- `remove`, when the task is gone, or is about to run on: the packet filter is as it was.
+- `lift`: all that a task needs that is to run on.
+
+Each may be repeated, and returns what could not be done: one line each, with what to type by hand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import itertools
+import json
+import os
+import re
+import shlex
+import shutil
+import socket
+import struct
+import subprocess
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.images import Connection, Endpoint, Images, PycriuMissing, endpoint
+from criu_lazy_ext.processes import tree
+
+T = TypeVar("T")
+
+SYS_PIDFD_GETFD = 438
+TCP_REPAIR = 19
+REPAIR_ON, REPAIR_OFF, REPAIR_OFF_SILENTLY = 1, 0, -1  # REPAIR_OFF sends a window probe
+SO_PEERNAME = 28
+SOCKADDR_BYTES = 28
+NFT_OUTPUT_JSON = 1 << 4
+TABLE = re.compile(r"CRIU-[0-9a-f-]+")
+MARK = "0xc114"  # of criu's own packets
+CHAIN = "CRIU"  # drops everything in a network namespace of the task's own
+TOOL_WITHIN_S = 30.0
+
+
+class LockError(CriuLazyError):
+    """The packet filter can't be read or changed."""
+
+
+class NetworkLock:
+    """The lock of one dump. Keeps the task's network namespaces, so that it can be removed when the task is gone."""
+
+    def __init__(self, root_pid: int, images: Path) -> None:
+        """`root_pid`: the dump's -t, frozen or not; `images`: the dump's, which need not be complete."""
+        self._root_pid = root_pid
+        self._run_id, self._dumped = _read_images(images)
+        self._seen: set[frozenset[Endpoint]] = {connection.ends for connection in self._dumped.values()}
+        self._namespaces = _namespaces(root_pid)
+
+    def close(self) -> None:
+        """Forget the namespaces; also a second time."""
+        for fd in self._namespaces:
+            os.close(fd)
+        self._namespaces = []
+
+    def wake(self) -> list[str]:
+        """End the repair mode of the task's connections."""
+
+        def wake(inode: int, sock: socket.socket) -> None:
+            if sock.getsockopt(socket.IPPROTO_TCP, TCP_REPAIR):
+                self._seen.add(_ends(sock))
+                sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, REPAIR_OFF_SILENTLY)
+                # Repair mode has overwritten it; where no image tells it, most servers have it.
+                reuse = self._dumped[inode].reuse_address if inode in self._dumped else True
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
+
+        return _for_each_connection(self._root_pid, wake)
+
+    def hush(self) -> list[str]:
+        """Put the connections that were dumped into repair mode again."""
+
+        def hush(inode: int, sock: socket.socket) -> None:
+            if inode in self._dumped:
+                sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, REPAIR_ON)
+
+        return _for_each_connection(self._root_pid, hush)
+
+    def remove(self) -> list[str]:
+        """Remove the lock from the packet filter."""
+        problems: list[str] = []
+        for fd in self._namespaces:
+            try:
+                _within(fd, lambda own: _remove(self._run_id, self._seen, own))
+            except (LockError, OSError) as error:
+                problems.append(f"CRIU's network lock stays, and its connections are dead: {error}")
+        return problems
+
+    def lift(self) -> list[str]:
+        """All that a task needs which is to run on; it may run already."""
+
+        def probe(inode: int, sock: socket.socket) -> None:
+            if inode in self._dumped:
+                reuse = sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+                sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, REPAIR_OFF)  # as criu itself ends it
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
+
+        problems = self.wake() + self.remove() + _for_each_connection(self._root_pid, probe)
+        return list(dict.fromkeys(problems))
+
+
+def unlock(root_pid: int, images: Path) -> list[str]:
+    """`NetworkLock.lift` for who holds none. Returns what could not be done, one line each."""
+    lock = NetworkLock(root_pid, images)
+    try:
+        return lock.lift()
+    finally:
+        lock.close()
+
+
+def _read_images(directory: Path) -> tuple[str, dict[int, Connection]]:
+    """The dump's run id, or "", and the connections that it has dumped, by inode; of what is there and can be read."""
+    run_id, found = "", {}
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return run_id, {}
+    try:
+        images = Images(fd, str(directory))
+        with contextlib.suppress(CriuLazyError):
+            run_id = images.run_id()
+        with contextlib.suppress(CriuLazyError):
+            found = {connection.inode: connection for connection in images.connections()}
+    except PycriuMissing:
+        pass
+    finally:
+        os.close(fd)
+    return run_id, found
+
+
+def _namespaces(root_pid: int) -> list[int]:
+    """Descriptors of the network namespaces of this process and of the task's."""
+    found: dict[int, int] = {}
+    for pid in (os.getpid(), *tree(root_pid).values()):
+        with contextlib.suppress(OSError):  # it has ended
+            fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            inode = os.fstat(fd).st_ino
+            if found.setdefault(inode, fd) != fd:
+                os.close(fd)
+    return list(found.values())
+
+
+def _within(namespace: int, action: Callable[[bool], T]) -> T:
+    """Call `action(whether it is this process's own)` in a network namespace. Raises what it raises, OSError."""
+    if os.fstat(namespace).st_ino == Path("/proc/self/ns/net").stat().st_ino:
+        return action(True)
+    results: list[T] = []
+    errors: list[Exception] = []
+
+    def run() -> None:  # in a thread: only that one changes
+        libc = ctypes.CDLL(None, use_errno=True)
+        try:
+            if libc.setns(namespace, 0) < 0:
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+            results.append(action(False))
+        except (LockError, OSError) as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+# ---- sockets ----
+
+
+def _for_each_connection(root_pid: int, action: Callable[[int, socket.socket], None]) -> list[str]:
+    """Call `action(inode, a descriptor of ours)` for each TCP connection of the task. Returns what failed."""
+    problems: list[str] = []
+    done: set[str] = set()
+    for pid in tree(root_pid).values():
+        try:
+            task = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        try:
+            for entry in Path(f"/proc/{pid}/fd").iterdir():
+                name = _target(entry)
+                if name.startswith("socket:[") and name not in done:
+                    done.add(name)
+                    with _take(task, int(entry.name)) as sock:
+                        if _is_connection(sock):
+                            action(int(name[8:-1]), sock)
+        except FileNotFoundError:
+            pass  # it has ended
+        except OSError as error:
+            problems.append(f"connections of process {pid} may be dead (EPERM): {error.strerror}")
+        finally:
+            os.close(task)
+    return problems
+
+
+def _take(task: int, fd: int) -> socket.socket:
+    """Another process's socket. Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    taken = libc.syscall(SYS_PIDFD_GETFD, task, fd, 0)
+    if taken < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return socket.socket(fileno=taken)
+
+
+def _target(entry: Path) -> str:
+    try:
+        return str(entry.readlink())
+    except OSError:  # closed meanwhile
+        return ""
+
+
+def _is_connection(sock: socket.socket) -> bool:
+    return (
+        sock.family in (socket.AF_INET, socket.AF_INET6)
+        and sock.type == socket.SOCK_STREAM
+        and sock.proto == socket.IPPROTO_TCP
+        and not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    )
+
+
+def _ends(sock: socket.socket) -> frozenset[Endpoint]:
+    """Both ends of a connection, also of one that is being made or was reset."""
+    ends = [endpoint(*sock.getsockname()[:2])]
+    with contextlib.suppress(OSError):
+        peer = sock.getsockopt(socket.SOL_SOCKET, SO_PEERNAME, SOCKADDR_BYTES)
+        length = 16 if sock.family == socket.AF_INET6 else 4
+        start = 8 if sock.family == socket.AF_INET6 else 4
+        ends.append(endpoint(peer[start : start + length], struct.unpack_from("!H", peer, 2)[0]))
+    return frozenset(ends)
+
+
+# ---- the packet filter ----
+
+
+def _remove(run_id: str, connections: set[frozenset[Endpoint]], own: bool) -> None:
+    """In this thread's network namespace; `own`: it is this process's. Raises LockError."""
+    if not _remove_table(run_id, connections, own) and (connections or not own):
+        for program in ("iptables", "ip6tables"):
+            _remove_rules(program, connections, own)
+
+
+def _remove_table(run_id: str, connections: set[frozenset[Endpoint]], own: bool) -> bool:
+    """Delete the dump's nftables table. False if there is none. Raises LockError."""
+    nft = _Nft.load()
+    if nft is None:
+        return False  # then criu had none either
+    found = False
+    with nft:
+        for item in nft.run("list tables inet"):
+            name = str(item.get("table", {}).get("name", ""))
+            if TABLE.fullmatch(name) and _is_of_dump(name, nft, run_id, connections, own):
+                nft.run(f"delete table inet {name}")
+                found = True
+    return found
+
+
+def _is_of_dump(name: str, nft: _Nft, run_id: str, connections: set[frozenset[Endpoint]], own: bool) -> bool:
+    if run_id:
+        return f"CRIU-{run_id}".startswith(name)  # criu cuts it to what its buffer holds
+    # The dump died before it had written its run id.
+    if not own:
+        return True
+    return any(_is_locked(item, connections) for item in nft.run(f"list table inet {name}"))
+
+
+def _is_locked(item: dict[str, Any], connections: set[frozenset[Endpoint]]) -> bool:
+    """Whether an object of a table is a set with one of the connections."""
+    elements = item.get("set", {}).get("elem", [])
+    quads = [element["concat"] for element in elements if "concat" in element]
+    return any(
+        frozenset((endpoint(quad[0], quad[1]), endpoint(quad[2], quad[3]))) in connections
+        for quad in quads
+        if len(quad) == 4
+    )
+
+
+class _Nft:
+    """libnftables, which criu itself uses; a context of it, in the network namespace where it is entered."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
+        self._context: int | None = None
+        library.nft_ctx_new.restype = ctypes.c_void_p
+        for name in ("nft_ctx_get_output_buffer", "nft_ctx_get_error_buffer"):
+            getattr(library, name).restype = ctypes.c_char_p
+
+    @classmethod
+    def load(cls) -> _Nft | None:
+        """None where there is no such library."""
+        try:
+            return cls(ctypes.CDLL("libnftables.so.1"))
+        except OSError:
+            return None
+
+    def __enter__(self) -> _Nft:
+        self._context = self._library.nft_ctx_new(0)
+        if not self._context:
+            raise LockError("nftables can't be used")
+        self._library.nft_ctx_buffer_output(ctypes.c_void_p(self._context))
+        self._library.nft_ctx_buffer_error(ctypes.c_void_p(self._context))
+        self._library.nft_ctx_output_set_flags(ctypes.c_void_p(self._context), NFT_OUTPUT_JSON)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._library.nft_ctx_free(ctypes.c_void_p(self._context))
+
+    def run(self, command: str) -> list[dict[str, Any]]:
+        """The objects that it lists. Raises LockError."""
+        context = ctypes.c_void_p(self._context)
+        failed = self._library.nft_run_cmd_from_buffer(context, command.encode())
+        output = self._library.nft_ctx_get_output_buffer(context) or b""
+        said = (self._library.nft_ctx_get_error_buffer(context) or b"").decode(errors="replace").split("\n")[0]
+        if failed:
+            raise LockError(f"nft {command}: {said or 'failed'}; do it by hand")
+        return list(json.loads(output)["nftables"]) if output.strip() else []
+
+
+def _remove_rules(program: str, connections: set[frozenset[Endpoint]], own: bool) -> None:
+    """Delete the rules that criu made by iptables. Raises LockError."""
+    if shutil.which(f"{program}-save") is None:
+        return
+    saved = _tool([f"{program}-save", "-t", "filter"], "").splitlines()
+    rules = [rule for rule in saved if _is_rule_of_dump(rule, connections)]
+    # The chain that drops everything is made in the namespace of a task that has one of its own.
+    chain = not own and any(rule.startswith(f":{CHAIN} ") for rule in saved)
+    jumps = [rule for rule in saved if chain and rule.endswith(f" -j {CHAIN}")]
+    if rules or jumps:
+        _restore(program, [rule.replace("-A ", "-D ", 1) for rule in rules + jumps])
+    if chain:
+        _restore(program, [f"-F {CHAIN}", f"-X {CHAIN}"])
+
+
+def _is_rule_of_dump(rule: str, connections: Iterable[frozenset[Endpoint]]) -> bool:
+    """Whether a line of iptables-save drops the packets of one of the connections, as criu has it."""
+    words = shlex.split(rule)
+    if words[:1] != ["-A"] or MARK not in words or words[-2:] != ["-j", "DROP"]:
+        return False
+    value = dict(itertools.pairwise(words))
+    try:
+        source = endpoint(value["-s"].partition("/")[0], int(value["--sport"]))
+        destination = endpoint(value["-d"].partition("/")[0], int(value["--dport"]))
+    except (KeyError, ValueError):
+        return False
+    return frozenset((source, destination)) in connections
+
+
+def _restore(program: str, lines: list[str]) -> None:
+    text = "\n".join(["*filter", *lines, "COMMIT", ""])
+    _tool([f"{program}-restore", "-w", "--noflush"], text)
+
+
+def _tool(command: list[str], text: str) -> str:
+    """What an iptables program prints. Raises LockError."""
+    shown = shlex.join(command)
+    try:
+        done = subprocess.run(
+            command, input=text, capture_output=True, text=True, errors="replace", check=False, timeout=TOOL_WITHIN_S
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise LockError(f"{shown}: {error}") from error
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["failed"])[-1]
+        raise LockError(f"{shown}: {said}; remove the rules with mark {MARK} and the chain {CHAIN} by hand")
+    return done.stdout
