@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from criu_lazy_ext import journal, relay_control
+from criu_lazy_ext import journal, network_lock, relay_control
 from criu_lazy_ext.errors import CriuLazyError, UsageError
 from criu_lazy_ext.journal import Journal, JournalError
 from criu_lazy_ext.lock import Lock, Locked, lock_path
@@ -238,6 +238,8 @@ class Decision:
             with contextlib.suppress(ControlError):  # what counts is what is seen then
                 relay_control.request(self.found.facts["control"], "abort", force, timeout=self.patience())
                 asked = True
+        else:
+            self.unlock(network_lock.unlock)
         self.look_again(lambda: not self.found.source.dump_lives, ENDS_WITHIN_S if asked else 0)
         if self.found.source.dump_lives:
             self.kill_dump()
@@ -261,6 +263,7 @@ class Decision:
             with contextlib.suppress(ControlError):
                 relay_control.request(self.found.facts["control"], "commit", force, timeout=GIVES_UP_WITHIN_S)
         self.look_again(lambda: not self.found.source.dump_lives or self.found.source.is_over)
+        self.unlock(network_lock.hush)
         self.signal_source(signal.SIGKILL)
         self.look_again(lambda: self.found.source.is_over)
         self.look_again(lambda: not self.found.source.dump_lives, 1.0)
@@ -312,6 +315,11 @@ class Decision:
                 return
             time.sleep(0.02)
 
+    def unlock(self, action: Callable[[int, Path], list[str]]) -> None:
+        """Undo CRIU's network lock, or a part of that."""
+        for problem in action(int(self.found.facts["pid"]), self.directory / "images"):
+            print(f"warning: {problem}")
+
     def record(self, state: State, **facts: Any) -> None:
         try:
             self.journal.record(state=state.value, **facts)
@@ -322,6 +330,7 @@ class Decision:
         """It has ended: what migrate does then."""
         if not self.found.rebooted:
             PipeLimits(self.found.facts.get("limits")).restore()
+            self.unlock(network_lock.unlock if ended is State.ROLLED_BACK else network_lock.remove)
         self.record(ended)
         if ended is State.FAILED:
             return

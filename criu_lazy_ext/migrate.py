@@ -22,7 +22,7 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from criu_lazy_ext import __version__, criu, decide, journal, preflight
+from criu_lazy_ext import __version__, criu, decide, journal, network_lock, preflight
 from criu_lazy_ext.channel import Message
 from criu_lazy_ext.errors import CriuLazyError, UsageError
 from criu_lazy_ext.hosts import END_WITHIN_S, HostError, HostInDoubt, RemoteHost
@@ -461,6 +461,9 @@ class Migration:
             signal_tree(self.pid, signal.SIGSTOP)
             raise SourceError(f"criu dump was told that it may end, and yet {words}; it was stopped now, by SIGSTOP")
         await self.end_dump()
+        # The page server has removed it already, if it lives.
+        for problem in await asyncio.to_thread(network_lock.remove, self.pid, self.dump.images):
+            self.warn(problem)
         self.enter(State.COMMITTED)
         self.report.outcome = "committed"
         self.progress.phase("every page arrived; the source task is gone")
@@ -471,7 +474,9 @@ class Migration:
         assert self.dump is not None
         while self.look().dump_lives:
             try:
-                await self.dump.ask("commit", self.by_itself)
+                answer = await self.dump.ask("commit", self.by_itself)
+                for warning in answer.get("warnings", ()):
+                    self.warn(warning)
                 return
             except Refused:
                 raise
@@ -553,13 +558,16 @@ class Migration:
             self.report.message = f"{reason}; rolling back failed: {error}; {self.look().words()}"
             self.enter(State.UNDECIDED)
             return
+        locked: list[str] = []
+        if frozen and self.dump is not None:  # the page server has done it already, unless it or the dump was killed
+            locked = await asyncio.to_thread(network_lock.unlock, self.pid, self.dump.images)
         source = await self.source_runs()
         end = State.ROLLED_BACK if frozen and not source.is_over else State.FAILED
         self.report.outcome = end.value
         runs = "the source task runs on" if self.is_free(source) else source.words()
         if gone := [pid for pid, seen in source.processes.items() if seen in OVER and not source.is_over]:
             runs += f", but for its processes {gone}, which were killed"
-        self.report.message = f"{reason}; {runs}"
+        self.report.message = "; but ".join([f"{reason}; {runs}", *locked])
         self.enter(end)
         if self.host is not None:
             await self.host.close(END_WITHIN_S + sum(hook["timeout"] for hook in self.undo_hooks()))

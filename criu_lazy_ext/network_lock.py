@@ -114,10 +114,23 @@ class NetworkLock:
 
 
 def unlock(root_pid: int, images: Path) -> list[str]:
-    """`NetworkLock.lift` for who holds none. Returns what could not be done, one line each."""
-    lock = NetworkLock(root_pid, images)
+    """`NetworkLock.lift`, for who holds none."""
+    return _once(NetworkLock(root_pid, images), NetworkLock.lift)
+
+
+def remove(root_pid: int, images: Path) -> list[str]:
+    """`NetworkLock.remove`, for who holds none; if the task is gone, in this process's own network namespace."""
+    return _once(NetworkLock(root_pid, images), NetworkLock.remove)
+
+
+def hush(root_pid: int, images: Path) -> list[str]:
+    """`NetworkLock.hush`, for who holds none."""
+    return _once(NetworkLock(root_pid, images), NetworkLock.hush)
+
+
+def _once(lock: NetworkLock, action: Callable[[NetworkLock], list[str]]) -> list[str]:
     try:
-        return lock.lift()
+        return action(lock)
     finally:
         lock.close()
 

@@ -26,6 +26,7 @@ from typing import Any
 from criu_lazy_ext import fence, relay_control
 from criu_lazy_ext.errors import CriuLazyError, UsageError
 from criu_lazy_ext.images import Images, load_source_messages
+from criu_lazy_ext.network_lock import NetworkLock
 from criu_lazy_ext.precopy import Precopy
 from criu_lazy_ext.processes import is_alive, tree
 from criu_lazy_ext.relay import Network, Relay
@@ -60,10 +61,19 @@ class PageServer:
         wakeup: socket.socket,
         lifeline: int | None,
         frozen: list[int],
+        find_lock: Callable[[], NetworkLock] | None,
+        holds: bool,
     ) -> None:
-        """`control`: on this selector; from now on it is this server's. `frozen`: the processes to be fenced."""
+        """`control`: on this selector; from now on it is this server's. `frozen`: the processes to be fenced.
+
+        `find_lock`: of the task's connections. `holds`: nothing but a commit here has the source task killed.
+        """
         self._relay = relay
         self._frozen = frozen
+        self._find_lock = find_lock
+        self._lock: NetworkLock | None = None
+        self._holds = holds
+        self._warnings: list[str] = []
         self._port = port
         self._waiting: list[tuple[str, Reply]] = []
         self._over = False
@@ -86,20 +96,33 @@ class PageServer:
                 print(f"criu-lazy page-server: {answer['error']}", file=sys.stderr, flush=True)
         for request, reply in awaited:
             self.handle(request, reply)
+        self._serve_once(timeout=0)  # who waits for the dump is answered first
+        if self._find_lock:
+            self._lock = self._find_lock()
+            self._wake()
         while not self._over:
-            for key, _ in self._selector.select():
-                key.data()
+            self._serve_once()
         state = self._relay.state()
+        if self._lock:
+            if state["state"] == "committed":
+                self._warn(self._lock.remove())
+            elif not state["task_running"]:  # also if the dump died
+                self._warn(self._lock.lift())
+            self._lock.close()
         for op, reply in self._waiting:
             wanted = {"commit": "committed", "abort": "aborted"}[op]
             if state["state"] == wanted:
-                reply({"ok": True, **state, "port": self._port})
+                reply({"ok": True, **state, "port": self._port, "warnings": self._warnings})
             else:
                 reply({"ok": False, "error": self._relay.error() or f"the dump was {state['state']} already"})
         if self._control:
             self._control.close()
         self._selector.close()
         return state
+
+    def _serve_once(self, timeout: float | None = None) -> None:
+        for key, _ in self._selector.select(timeout):
+            key.data()
 
     def _ended(self) -> None:
         self._over = True
@@ -121,13 +144,38 @@ class PageServer:
         self._selector.unregister(lifeline)
         self._abort(force=False)  # without effect once the restored task runs
 
+    def _wake(self) -> None:
+        """From now on only the packet filter locks the task's connections, whoever dies."""
+        if self._lock and self._holds:
+            self._warn(self._lock.wake())
+
+    def _warn(self, problems: list[str]) -> None:
+        for problem in problems:
+            if problem not in self._warnings:
+                self._warnings.append(problem)
+                print(f"criu-lazy page-server: warning: {problem}", file=sys.stderr, flush=True)
+
     def _abort(self, force: bool) -> bool:
-        """Roll back, unless the restored task runs and nobody forces it: then False."""
+        """Roll back, unless the restored task runs and nobody forces it: then False.
+
+        The source's connections go on before the task does.
+        """
         if self._relay.state()["task_running"]:
             if not force:
                 return False
             fence.lift(self._frozen)
+        if self._lock:
+            self._warn(self._lock.lift())
         return self._relay.abort(force)
+
+    def _commit(self, force: bool) -> bool:
+        """End the dump with success, if every page has arrived. The source's connections end without a word."""
+        if self._lock:
+            self._warn(self._lock.hush())
+        if self._relay.commit(force):
+            return True
+        self._wake()
+        return False
 
     def _set_running(self) -> relay_control.Answer:
         """From now on no death lets the source task run on by itself: see fence.py."""
@@ -155,7 +203,7 @@ class PageServer:
         elif op == "drop":
             self._relay.drop_client()
         elif op == "commit":
-            if self._relay.commit(force):
+            if self._commit(force):
                 self._waiting.append((op, reply))
             else:
                 state = self._relay.state()["state"]
@@ -529,7 +577,10 @@ class _Serving:
         relay.serve(self.listener, network, self.log_fd, args.verbosity, precopy.handle if precopy else None)
         self.wakeup.setblocking(False)
         frozen = _to_be_fenced(args, images_fd)
-        server = PageServer(relay, self.port, self.selector, self.answers, self.wakeup, args.lifeline, frozen)
+        find_lock = (lambda: NetworkLock(args.fence, args.images)) if args.fence and args.images else None
+        server = PageServer(
+            relay, self.port, self.selector, self.answers, self.wakeup, args.lifeline, frozen, find_lock, args.hold
+        )
         if args.dump_status_fd is None:
             _tell_ready(args.status_fd)
         end = server.run(precopy.awaited if precopy else ())

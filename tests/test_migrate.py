@@ -86,21 +86,22 @@ class Worker:
 
 
 class Migration:
-    """One run of `criu-lazy migrate` on src."""
+    """One run of `criu-lazy migrate`, on src unless said otherwise."""
 
-    def __init__(self, testbed: Testbed, profile: str, *options: str) -> None:
+    def __init__(self, testbed: Testbed, profile: str, *options: str, source: Host | None = None) -> None:
         self.testbed = testbed
+        self.source = source or testbed.src
         self.name = f"m{next(_numbers)}"
         self.path = f"/root/{self.name}.yaml"
-        testbed.src.write(self.path, profile)
+        self.source.write(self.path, profile)
         command = ["criu-lazy", "migrate", self.path, "--json", *options]
-        self.process = testbed.src.popen(command, stdout=-1, stderr=-1, text=True)
+        self.process = self.source.popen(command, stdout=-1, stderr=-1, text=True)
         self.status = -1
         self.stderr = ""
         self.report: dict[str, Any] = {}
 
     def journal(self) -> dict[str, Any]:
-        path = self.testbed.src.root / f"var/lib/criu-lazy/{self.name}/journal.json"
+        path = self.source.root / f"var/lib/criu-lazy/{self.name}/journal.json"
         return dict(json.loads(path.read_text())) if path.exists() else {}
 
     def is_in(self, *states: str) -> bool:
@@ -115,7 +116,7 @@ class Migration:
         return self.status
 
     def decide(self, *options: str) -> Any:
-        return self.testbed.src.run(["criu-lazy", "migrate", self.path, *options], check=False)
+        return self.source.run(["criu-lazy", "migrate", self.path, *options], check=False)
 
 
 BASE = "task: {pidfile: /run/worker.pid}\ndestination: {ssh: dst}\ntimeouts: {silence: 3}\n"

@@ -1,0 +1,216 @@
+"""A task's live connections outlast its migrations, and every kind of roll back: CRIU's lock on them is undone."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lazy_source import eventually
+from test_migrate import COMMITTED, ROLLED_BACK, Migration, assert_clean, kill, pids_of
+
+from criu_lazy_ext.testbed import Host, Testbed
+
+ADDRESS, PORT, CONNECTIONS = "10.78.0.100", 7000, 20
+HERE = Path(__file__).parent
+
+PROFILE = """
+task: {pidfile: /run/connected.pid}
+destination: {ssh: TO}
+timeouts: {silence: 3}
+criu: {tcp_established: true, network_lock: nftables OPTIONS}
+hooks:
+  after_dump:
+    - run: ip address del 10.78.0.100/24 dev svc0
+  before_restore:  # what comes before the connections are there is not to be answered by a reset
+    - run: >
+        nft 'add table inet moving; add chain inet moving out { type filter hook output priority 0; };
+        add rule inet moving out ip saddr 10.78.0.100 tcp flags & rst == rst drop'
+        && ip address add 10.78.0.100/24 dev svc0 && arping -q -U -c 1 -I svc0 10.78.0.100
+      on: destination
+HOLD
+  after_restore:
+    - run: nft delete table inet moving
+      on: destination
+  after_rollback:
+    - run: ip address del 10.78.0.100/24 dev svc0; nft delete table inet moving; true
+      on: destination
+    - run: ip address replace 10.78.0.100/24 dev svc0 && arping -q -U -c 1 -I svc0 10.78.0.100
+"""
+HOLD = "    - run: touch /run/held; while test -e /run/held; do sleep 0.05; done"
+
+
+def profile(to: str = "dst", hold: str = "", options: str = "") -> str:
+    return PROFILE.replace("TO", to).replace("HOLD\n", hold + "\n" if hold else "").replace(" OPTIONS", options)
+
+
+class Server:
+    """connected_server.py on src, with its clients."""
+
+    def __init__(self, testbed: Testbed) -> None:
+        self.testbed = testbed
+        testbed.src.run(["ip", "address", "replace", f"{ADDRESS}/24", "dev", "svc0"])
+        for host, program in ((testbed.src, "server"), (testbed.dst, "server"), (testbed.client, "client")):
+            host.write(f"/srv/connected_{program}.py", (HERE / f"connected_{program}.py").read_text())
+        arguments = [ADDRESS, str(PORT)]
+        self.pid = testbed.src.start(["python3", "/srv/connected_server.py", *arguments])
+        for host in (testbed.src, testbed.dst):
+            host.write("/run/connected.pid", f"{self.pid}\n")
+        eventually(lambda: f":{PORT}" in testbed.src.run(["ss", "-Hltn"]).stdout, "it listens")
+        command = ["python3", "/srv/connected_client.py", *arguments, str(CONNECTIONS)]
+        self.clients = testbed.client.popen(command, stdin=-1, stdout=-1, text=True)
+        self.assert_served(testbed.src)
+
+    def ask(self) -> dict[str, Any]:
+        self.clients.stdin.write("\n")
+        self.clients.stdin.flush()
+        return dict(json.loads(self.clients.stdout.readline()))
+
+    def assert_served(self, host: Host) -> None:
+        """By this very process on `host` each connection goes on, and none has ever failed."""
+        assert self.pid in pids_of(host, "connected_server.py")
+        before = self.ask()["answers"]
+
+        def go_on() -> bool:
+            now = self.ask()
+            assert now["errors"] == []
+            return all(new > old for new, old in zip(now["answers"], before, strict=True))
+
+        eventually(go_on, f"each connection goes on: {self.ask()}")
+
+    def is_well(self) -> bool:
+        return not self.ask()["errors"] and self.pid in pids_of(self.testbed.src, "connected_server.py")
+
+    def end(self) -> None:
+        self.clients.kill_session()
+        self.clients.wait()
+        for host in (self.testbed.src, self.testbed.dst):
+            host.run(["pkill", "-9", "-f", "connected_server.py"], check=False)
+            host.run(["ip", "address", "del", f"{ADDRESS}/24", "dev", "svc0"], check=False)
+            host.run(["nft", "flush", "ruleset"])
+
+
+@pytest.fixture(scope="module")
+def servers(testbed: Testbed) -> Iterator[list[Server]]:
+    """The one that runs, if any: most tests leave theirs as it was."""
+    running: list[Server] = []
+    testbed.link.set(rate_mbit=200, rtt_ms=0.2)
+    yield running
+    testbed.link.set()
+    for server in running:
+        server.end()
+
+
+@pytest.fixture
+def server(testbed: Testbed, servers: list[Server]) -> Iterator[Server]:
+    if not servers:
+        servers.append(Server(testbed))
+    yield servers[0]
+    if testbed.link.is_cut:
+        testbed.link.mend()
+    if not servers[0].is_well():
+        servers.pop().end()
+
+
+def tables(host: Host) -> str:
+    return host.run(["nft", "list", "tables"]).stdout
+
+
+def assert_unlocked(testbed: Testbed) -> None:
+    for host in (testbed.src, testbed.dst):
+        assert "CRIU" not in tables(host)
+
+
+def held(testbed: Testbed) -> Migration:
+    """A migration whose task is dumped, its address at the destination, nothing restored yet."""
+    testbed.src.run(["rm", "-f", "/run/held"])
+    migration = Migration(testbed, profile(hold=HOLD))
+    eventually(lambda: (testbed.src.root / "run/held").exists(), "it is held")
+    return migration
+
+
+def pids_of_page_server(host: Host) -> list[int]:
+    return pids_of(host, "page-server", "--hold")
+
+
+def kill_guarded_page_server(testbed: Testbed) -> None:
+    """With its guardian: its child, of the same command line."""
+    testbed.src.run(["kill", "-9", *map(str, pids_of_page_server(testbed.src))])
+
+
+def kill_page_server(testbed: Testbed) -> None:
+    testbed.src.run(["kill", "-9", str(min(pids_of_page_server(testbed.src)))])
+
+
+def kill_agent(testbed: Testbed) -> None:
+    """Not its keeper, which comes first and undoes what it did."""
+    testbed.dst.run(["kill", "-9", str(max(pids_of(testbed.dst, "criu-lazy agent")))])
+
+
+def stop_migrate(testbed: Testbed) -> None:
+    testbed.src.run(["kill", "-INT", *map(str, pids_of(testbed.src, "criu-lazy migrate"))])
+
+
+def has_undone(testbed: Testbed) -> None:
+    """The destination's half; until then the address may be on both hosts, and its neighbours take either's word."""
+    eventually(lambda: not pids_of(testbed.dst, "criu-lazy agent"), "the destination has undone its part")
+    testbed.src.run(["arping", "-q", "-U", "-c", "1", "-I", "svc0", ADDRESS])
+
+
+DEATHS: dict[str, Callable[[Testbed], object]] = {
+    "SIGINT": stop_migrate,
+    "agent": kill_agent,
+    "link": lambda testbed: testbed.link.cut(),
+    "dump": lambda testbed: kill(testbed.src, "criu dump"),
+    "page server": kill_page_server,
+    "page server and guardian": kill_guarded_page_server,
+}
+
+
+@pytest.mark.parametrize("death", DEATHS)
+def test_connections_go_on_after_a_roll_back(server: Server, death: str) -> None:
+    testbed = server.testbed
+    migration = held(testbed)
+    assert "CRIU" in tables(testbed.src)
+    DEATHS[death](testbed)
+    assert migration.end() == ROLLED_BACK, migration.stderr
+    assert "the source task runs on" in migration.report["message"]
+    assert "but" not in migration.report["message"]
+    if death == "link":
+        testbed.link.mend()
+    has_undone(testbed)
+    server.assert_served(testbed.src)
+    assert_unlocked(testbed)
+
+
+def test_connections_go_on_after_a_failed_restore(server: Server) -> None:
+    migration = Migration(server.testbed, profile(options=", restore_options: [--no-such-option]"))
+    assert migration.end() == ROLLED_BACK, migration.stderr
+    server.assert_served(server.testbed.src)
+    assert_unlocked(server.testbed)
+
+
+def test_connections_go_on_after_migrate_was_killed(server: Server) -> None:
+    testbed = server.testbed
+    migration = held(testbed)
+    migration.process.send_signal(signal.SIGKILL)
+    migration.end()
+    eventually(lambda: not pids_of(testbed.src, "criu dump"), "the dump has given up")
+    migration.decide("--status")  # runs the hook that brings the address back
+    has_undone(testbed)
+    server.assert_served(testbed.src)
+    assert_unlocked(testbed)
+
+
+def test_connections_go_on_there_and_back_and_there_again(server: Server) -> None:
+    testbed = server.testbed
+    for source, destination in ((testbed.src, testbed.dst), (testbed.dst, testbed.src), (testbed.src, testbed.dst)):
+        migration = Migration(testbed, profile(to=destination.name), source=source)
+        assert migration.end() == COMMITTED, migration.stderr
+        assert migration.report["warnings"] == []
+        server.assert_served(destination)
+        assert_unlocked(testbed)
+    assert_clean(testbed)
