@@ -9,7 +9,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # What a fresh machine lacks; the testbed fetches its own tools.
-PACKAGES := gcc libc6-dev python3-dev python3-venv libgnutls28-dev liblz4-dev libxxhash-dev pkg-config
+PACKAGES := gcc libc6-dev python3-dev python3-venv libgnutls28-dev liblz4-dev libxxhash-dev pkg-config spin
 
 .PHONY: demo test lint system-test bench bench-programs setup clean
 
