@@ -552,7 +552,7 @@ class Migration:
             if source.is_over and self.dump is not None and self.dump.process is not None:
                 await self.end_dump()  # there is nothing that it could let run on
             if self.dump is not None:
-                await self.dump.roll_back(force)
+                await self.let_go(force)
         except CriuLazyError as error:
             self.report.outcome = "undecided"
             self.report.message = f"{reason}; rolling back failed: {error}; {self.look().words()}"
@@ -574,11 +574,26 @@ class Migration:
         if frozen or self.hooked:
             await self.hooks("after_rollback", fatal=False)
 
+    async def let_go(self, force: bool) -> None:
+        """Make criu dump let the source task run on; once it has dumped, by killing it if nothing else helps."""
+        assert self.dump is not None
+        try:
+            await self.dump.roll_back(force)
+        except CriuLazyError as error:
+            if not self.tree or self.dump.process is None:
+                raise
+            self.warn(f"{error}: killed")
+            for problem in await asyncio.to_thread(network_lock.unlock, self.pid, self.dump.images):
+                self.warn(problem)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.dump.process.pid, signal.SIGKILL)
+            await self.dump.process.wait()
+
     async def source_runs(self) -> Source:
         """What is there of the source task, which should run on; the fence around it is lifted, if it still stands."""
         deadline = time.monotonic() + RUNS_WITHIN_S
         while not self.is_free(source := self.look()) and not source.is_over and time.monotonic() < deadline:
-            for pid in set(source.some(Seen.STOPPED)) - set(self.stopped) if self.told_running else ():
+            for pid in set(source.some(Seen.STOPPED)) - set(self.stopped) if self.tree else ():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
             await asyncio.sleep(0.02)

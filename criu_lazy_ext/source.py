@@ -25,6 +25,7 @@ FIND_TIMEOUT_S = 30.0
 PREPARE_TIMEOUT_S = 30.0
 PAIR_TIMEOUT_S = 5.0
 END_TIMEOUT_S = 30.0
+RESTARTED_WITHIN_S, ABORT_RETRY_S = 15.0, 0.2
 PAGE_STARTS_WAIT_S, PAGE_STARTS_POLL_S = 0.25, 0.01
 PUSH_STREAMS = 2
 
@@ -251,9 +252,8 @@ class LazyDump:
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1
-        if force and self.process is not None and self.process.returncode is None:
-            with contextlib.suppress(relay_control.ControlError):  # it may be over already
-                await self.ask("abort", force)
+        if force:
+            await self._force_abort()
         try:
             await asyncio.wait_for(self._end(), END_TIMEOUT_S)
         except TimeoutError:
@@ -263,6 +263,19 @@ class LazyDump:
                 await self.relay.wait()
                 return
             raise SourceError(f"criu dump (pid {self.process.pid if self.process else 0}) does not end") from None
+
+    async def _force_abort(self) -> None:
+        """Until a page server hears it: this one, or another that its guardian starts."""
+        deadline = time.monotonic() + RESTARTED_WITHIN_S
+        while self.process is not None and self.process.returncode is None and time.monotonic() < deadline:
+            try:
+                await self.ask("abort", force=True)
+            except relay_control.Refused:  # it is over already
+                return
+            except relay_control.ControlError:
+                await asyncio.sleep(ABORT_RETRY_S)
+            else:
+                return
 
     async def _end(self) -> None:
         if self.process is not None:
