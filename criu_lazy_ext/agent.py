@@ -8,7 +8,8 @@ failure, leaves nothing behind: daemon, restore and half-restored tasks are kill
 connected or not, until the daemon has every page; it then leaves nothing but, if that failed, its files with the
 outcome in outcome.json.
 
-It is two processes: the agent, and a keeper that keeps the promise should the agent be killed.
+It is three processes: the one that was started, which does nothing, and may be killed by whoever started it; its child,
+the keeper (keeper.py), which keeps the promise should the agent be killed; and the keeper's child, the agent.
 """
 
 from __future__ import annotations
@@ -23,24 +24,32 @@ import stat
 import sys
 import time
 from asyncio.subprocess import Process
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from criu_lazy_ext import __version__, criu, preflight
-from criu_lazy_ext.channel import Channel, ChannelError, Message
+from criu_lazy_ext.channel import Channel, ChannelError, Message, MessageTooLong
 from criu_lazy_ext.criu_contrary import said_in_files
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.undo import AgentError, Made, describe_status, kill_group, restored_by, run_hook
+from criu_lazy_ext.keeper import MOST_ENDED, Keeper, become_reaper
+from criu_lazy_ext.processes import below
+from criu_lazy_ext.succession import Succession
+from criu_lazy_ext.undo import AgentError, Made, describe_status, run_hook
 
 REACH_WITHIN_S = 5.0
 KEY_FILE = "page-server.key"
 CRIU_LAZY = (sys.executable, "-m", "criu_lazy_ext.cli")
 
 STORED_WITHIN_S = 30.0
-MAX_SUCCESSORS = 5
-COUNTED = ("received_bytes", "demand_faults", "merged_faults", "same_pages")  # of the daemon's, what a report sums up
+HELLO_WITHIN_S = 60.0
+REAPED_WITHIN_S = 2.0
+PAGE_WITHIN_S = 10.0  # before "go": a page that is asked for comes, or the path between the hosts is broken
+DAEMON_LOST_TASKS = 4  # the daemon's exit status
+MAX_TOLD_SUCCESSORS = 20
+# Of the daemon's counters, what a report sums up.
+COUNTED = ("received_bytes", "demand_faults", "merged_faults", "same_pages")
 
 GATE_SCRIPT = """#!/bin/sh
 # criu restore runs this when everything is restored and nothing runs yet; its failure kills what was restored.
@@ -67,17 +76,22 @@ class Agent:
         self.channel = channel
         self.keeper = keeper
         self.made = Made()
-        self.silence_s: float | None = None  # for so long the source may say nothing
+        self.silence_s = HELLO_WITHIN_S  # for so long the source may say nothing
         self.standby: Daemon | None = None  # it waits for its command line
         self.daemon: Process | None = None
         self.stats: dict[str, Any] = {}  # the daemon's latest counters
-        self.successor: list[str] | None = None  # the command of a daemon that goes on after a killed one
+        self.forwarding: asyncio.Task[None] | None = None  # of its counters
+        self.outcome: Message | None = None  # the event of the daemon's end
         self.restore: Process | None = None
         self.page_store: Process | None = None
-        self.keep_files = False
         self.connected = True
+        self.reaped: dict[int, int] = {}  # by the keeper: exit statuses by pid
+        self.reaped_more = asyncio.Event()
+        self.restored: dict[int, int] = {}  # pids here of the tasks restored, by their pids in the images
         self.background: set[asyncio.Task[None]] = set()
         self.gate: asyncio.Future[bool] | None = None
+        self.starving = asyncio.get_running_loop().create_future()  # why no page comes
+        self.received = (0, 0.0)  # bytes of pages, and when they were more for the last time
 
     def tell_keeper(self) -> None:
         """What there is to undo has changed."""
@@ -94,7 +108,7 @@ class Agent:
 
     async def hello(self, request: Message) -> Message:
         """Who is here: {"silence_s": the source pings more often than that}."""
-        self.silence_s = float(request["silence_s"])
+        self.silence_s = self.channel.silence_s = float(request["silence_s"])
         version = await asyncio.to_thread(criu.version)
         peer = os.environ.get("SSH_CONNECTION", "127.0.0.1").split()[0]
         return {"version": __version__, "criu": list(version), "hostname": os.uname().nodename, "peer": peer}
@@ -117,9 +131,8 @@ class Agent:
         problems += [f"{path} exists already" for path in (directory, store) if path and Path(path).exists()]
         if problems:
             raise AgentError("; ".join(problems))
-        self.keep_files = bool(request["keep"])
-        pids = preflight.unpack_ids(request["needs"]["ids"])
-        self.made = Made(str(directory), pids, undo_hooks=request["undo_hooks"], store=store)
+        keep, hooks, ids = bool(request["keep"]), request["undo_hooks"], str(request["needs"]["ids"])
+        self.made = Made(str(directory), os.getppid(), ids, store, keep_files=keep, undo_hooks=hooks)
         self.tell_keeper()
         try:
             (directory / "images").mkdir(parents=True, mode=0o700)
@@ -134,16 +147,29 @@ class Agent:
         return {"free_bytes": shutil.disk_usage(store or directory).free}
 
     async def reach(self, request: Message) -> Message:
-        """Whether this host can connect to the source: {"address", "port"}."""
-        address, port = str(request["address"]), int(request["port"])
+        """Whether this host can connect to the source, and gets what it sends: {"address", "port", "bytes"}."""
+        address, port, wanted = str(request["address"]), int(request["port"]), int(request.get("bytes", 0))
         try:
-            _, writer = await asyncio.wait_for(asyncio.open_connection(address, port), REACH_WITHIN_S)
+            reader, writer = await asyncio.wait_for(asyncio.open_connection(address, port), REACH_WITHIN_S)
         except (OSError, TimeoutError) as error:
             reason = getattr(error, "strerror", None) or f"no answer in {REACH_WITHIN_S:g} s"
             raise AgentError(
                 f"can't connect to the source at {address} port {port}: {reason}; see source.address"
             ) from error
-        writer.close()
+        received = 0
+        try:
+            while received < wanted:
+                piece = await asyncio.wait_for(reader.read(1 << 16), REACH_WITHIN_S)
+                if not piece:
+                    raise AgentError(f"the source at {address} port {port} hung up after {received} of {wanted} bytes")
+                received += len(piece)
+        except TimeoutError:
+            raise AgentError(
+                f"the path from the source's {address} passes small packets, but not bulk data: {received} of {wanted} "
+                "bytes came (an MTU that is too large for it? a firewall that drops by length?)"
+            ) from None
+        finally:
+            writer.close()
         return {}
 
     async def write(self, request: Message, payload: bytes) -> Message:
@@ -211,7 +237,7 @@ class Agent:
             with contextlib.suppress(TimeoutError):
                 why = str(self.page_store_failed(await asyncio.wait_for(self.page_store.wait(), 1)))
             if self.page_store.returncode is None:
-                kill_group(self.page_store.pid)
+                await asyncio.to_thread(self.made.kill_group, self.page_store.pid)
         if self.made.store:
             shutil.rmtree(self.made.store, ignore_errors=True)
         self.made.page_store, self.made.store = 0, ""
@@ -240,7 +266,7 @@ class Agent:
         command += ["--address", str(request["address"]), "--port", str(request["port"]), *request["options"]]
         if request["key"]:
             command += ["--tls-psk", str(key_file(work, str(request["key"])))]
-        self.successor = None if stock else [*command, "--resume"]
+        self.made.successor = None if stock else [*command, "--resume"]
         store = ["--precopied", self.made.store] if request.get("precopied") else []
         daemon, ready = await self.launch_daemon([*command, *store], stats=not stock)
         self.spawn(self.watch_daemon(daemon))
@@ -276,7 +302,7 @@ class Agent:
         else:
             daemon = await self.start_lazy_pages(command, stats, asyncio.subprocess.DEVNULL)
         self.daemon = daemon.process
-        self.spawn(self.forward_stats(daemon.stats))
+        self.forwarding = self.spawn(self.forward_stats(daemon.stats))
 
         async def is_ready() -> bool:
             return await asyncio.wait_for(read_all(daemon.ready), 30) == b"\0"
@@ -309,43 +335,43 @@ class Agent:
             self.tell_keeper()
             ended = asyncio.ensure_future(self.restore.wait())
             waiting = asyncio.ensure_future(asked.wait())
-            either: set[asyncio.Future[Any]] = {ended, waiting}
+            either: set[asyncio.Future[Any]] = {ended, waiting, self.starving}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED, timeout=request["timeout"])
             waiting.cancel()
             if not asked.is_set():
-                raise self.restore_failed(work)
+                raise await self.restore_failed(work)
             loop.remove_reader(ask)
-            # Whoever kills the restore now must kill these itself; the task may have forked since the preflight.
-            self.made.pids = restored_by(self.restore.pid)
-            self.tell_keeper()
+            self.restored = {process.inner_pid: process.pid for process in below(self.restore.pid)}
             await self.channel.send({"event": "ask"})
             either = {ended, self.gate}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not self.gate.done():
-                raise self.restore_failed(work)
+                raise await self.restore_failed(work)
             self.made.running = True
             self.tell_keeper()
             os.write(answer, b"go\n")
+            if self.daemon is not None:
+                protect(self.daemon.pid)
             status = await ended
             if status < 0:
                 # The restored tasks are its ptracees by now: its death lets them go.
-                error = AgentError(f"criu restore {describe_status(status)} while it let the restored task run")
-                error.may_run = True
-                raise error
+                raise AgentError(f"criu restore {describe_status(status)} while it let the restored task run")
             if status > 0:
-                raise self.restore_failed(work)
+                raise await self.restore_failed(work)
         finally:
             loop.remove_reader(ask)
             os.close(ask)
             os.close(answer)
         return {}
 
-    def restore_failed(self, work: Path) -> AgentError:
+    async def restore_failed(self, work: Path) -> AgentError:
         """Nothing of it is left when the source hears of it: the source task may run on."""
         status = self.restore.returncode if self.restore else None
-        self.made.kill_restored()
+        await asyncio.to_thread(self.made.kill_restored)
         self.made.running = False
         self.tell_keeper()
+        if status is None and self.starving.done():
+            return AgentError(str(self.starving.result()))
         how = "did not get ready in time" if status is None else describe_status(status)
         return AgentError(f"criu restore {how}: {criu.last_error(work / 'restore.log')}{said_in_files()}")
 
@@ -358,7 +384,7 @@ class Agent:
 
     async def finish(self, request: Message) -> Message:
         """The migration is over: remove its files, unless they are to be kept."""
-        self.remove_files()
+        self.made.remove_files()
         return {}
 
     # ---- what goes on beside ----
@@ -371,16 +397,11 @@ class Agent:
     def work(self) -> Path:
         return self.images().parent / "work"
 
-    def remove_files(self) -> None:
-        if self.made.store:
-            shutil.rmtree(self.made.store, ignore_errors=True)
-        if self.made.directory and not self.keep_files:
-            shutil.rmtree(self.made.directory, ignore_errors=True)
-
-    def spawn(self, coroutine: Any) -> None:
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(coroutine)
         self.background.add(task)
         task.add_done_callback(self.background.discard)
+        return task
 
     async def forward_stats(self, fd: int) -> None:
         reader, before = await pipe_reader(fd), self.stats
@@ -388,42 +409,104 @@ class Agent:
             if not line.endswith(b"\n"):
                 return  # it was killed
             self.stats = add_stats(before, json.loads(line))
+            self.look_for_pages()
             if self.connected:
-                with contextlib.suppress(ChannelError):
+                with contextlib.suppress(ChannelError, MessageTooLong):
                     await self.channel.send({"event": "stats", "stats": self.stats})
+
+    def look_for_pages(self) -> None:
+        """While it is restored: whether what is asked for comes."""
+        now, received = time.monotonic(), int(self.stats["received_bytes"])
+        faults = int(self.stats.get("waiting_faults", 0))
+        if received != self.received[0] or not faults or not self.made.restore:
+            self.received = (received, now)
+        elif now - self.received[1] > PAGE_WITHIN_S and not self.starving.done():
+            self.starving.set_result(
+                f"{faults} page faults wait, and no page came from the page server in {PAGE_WITHIN_S:g} s ({received} "
+                "bytes before): does the path between the hosts pass bulk data?"
+            )
 
     async def watch_daemon(self, daemon: Process) -> None:
         """Tell of its end. One that is killed while the restored task runs is succeeded by another."""
-        log = self.work() / "lazy-pages.log"
-        killed = ""
-        for successors in range(MAX_SUCCESSORS + 1):
+        succession, why = Succession(), ""
+        told = 0
+        while True:
             status = await daemon.wait()
-            if status >= 0 or not self.made.running or self.successor is None or successors == MAX_SUCCESSORS:
+            delay = succession.delay(status, self.work()) if self.made.running and self.made.successor else None
+            if delay is None:
                 break
-            killed = f"lazy-pages {describe_status(status)}"
-            with contextlib.suppress(ChannelError):
-                await self.channel.send({"event": "daemon-succeeded", "why": killed})
+            why = f"lazy-pages {describe_status(status)}"
+            if (told := told + 1) <= MAX_TOLD_SUCCESSORS:
+                with contextlib.suppress(ChannelError):
+                    await self.channel.send({"event": "daemon-succeeded", "why": why})
+            await asyncio.sleep(delay)
             try:
-                daemon, ready = await self.launch_daemon(self.successor, stats=True)
+                daemon, ready = await self.launch_daemon(self.made.successor or [], stats=True)
             except OSError as error:
-                killed += f" (no other could be started: {error.strerror})"
+                why += f" (no other could be started: {error.strerror})"
                 break
+            protect(daemon.pid)
             with contextlib.suppress(TimeoutError):
                 await ready
+        self.outcome = await self.daemon_outcome(status, why)
         self.made.daemon = 0
         self.tell_keeper()
-        message = {"event": "daemon", "status": status}
+        if self.outcome["status"] != 0 or self.outcome.get("by_itself"):
+            self.made.write_outcome(self.outcome)
+        with contextlib.suppress(ChannelError):
+            await self.channel.send(self.outcome)
+
+    async def daemon_outcome(self, status: int, why: str) -> Message:
+        """The event of its end. `why`: what became of the one before it."""
+        message: Message = {"event": "daemon", "status": status}
+        if status == DAEMON_LOST_TASKS and self.forwarding is not None:
+            await asyncio.wait({self.forwarding}, timeout=REAPED_WITHIN_S)  # its last words
+        ended = self.stats.get("ended") or []
+        if ended:
+            message |= {"ended": await self.refine(ended), "lost_pages": self.stats.get("lost_pages", 0)}
+        if status == DAEMON_LOST_TASKS and ended:
+            lost = [task for task in message["ended"] if not task["how"].startswith("exit ")]
+            if not lost:
+                return message | {"status": 0, "by_itself": True}
+            return message | {"error": " and ".join(map(describe_loss, lost[:3])) + "; the source still has them"}
         if status != 0:
             how = f"lazy-pages {describe_status(status)}"
-            if killed:
-                how = f"{killed}, and its successor {describe_status(status)}"
-            message["error"] = f"{how}: {criu.last_error(log)}"
-        with contextlib.suppress(ChannelError):
-            await self.channel.send(message)
-        directory = Path(self.made.directory or "/nonexistent")
-        with contextlib.suppress(OSError):
-            if directory.exists():
-                (directory / "outcome.json").write_text(json.dumps(message) + "\n")
+            if why:
+                how = f"{why}, and its successor {describe_status(status)}"
+            message["error"] = f"{how}: {criu.last_error(self.work() / 'lazy-pages.log')}"
+        return message
+
+    async def refine(self, ended: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """What the daemon says of tasks that ended, and how they did where the keeper has reaped them and it hasn't."""
+        refined = []
+        for task in ended:
+            if task["how"] == "unknown":
+                status = await self.status_of_restored(int(task["pid"]))
+                if status is not None:
+                    task = task | {"how": f"exit {status}" if status >= 0 else describe_status(status)[len("was ") :]}
+            refined.append(task)
+        return refined
+
+    async def status_of_restored(self, image_pid: int) -> int | None:
+        """The exit status of a restored task that has ended, if it was the keeper's to reap."""
+        pid = self.restored.get(image_pid, image_pid)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REAPED_WITHIN_S):
+                while pid not in self.reaped:
+                    self.reaped_more.clear()
+                    await self.reaped_more.wait()
+        return self.reaped.get(pid)
+
+    async def hear_keeper(self, reports: int) -> None:
+        """What it reaps. Should it be killed, the restored tasks are to stay below this process."""
+        reader = await pipe_reader(reports)
+        while (line := await reader.readline()).endswith(b"\n"):
+            report = json.loads(line)
+            self.reaped[report["pid"]] = report["status"]
+            if len(self.reaped) > MOST_ENDED:
+                del self.reaped[next(iter(self.reaped))]
+            self.reaped_more.set()
+        become_reaper()
 
     async def answer(self, request: Message, payload: bytes) -> None:
         operations = {
@@ -441,8 +524,8 @@ class Agent:
                 reply |= await operations[operation](request)
             else:
                 raise AgentError(f"unknown operation {operation!r}: are both hosts' criu-lazy of the same version?")
-        except (TimeoutError, CriuLazyError, OSError, KeyError, ValueError) as error:
-            may_run = getattr(error, "may_run", False)
+        except (Exception, SystemExit) as error:  # whatever it is, the source must not wait for an answer
+            may_run = request.get("op") in ("restore", "go") and self.made.running
             reply = {"id": request.get("id"), "ok": False, "error": describe_error(error), "may_run": may_run}
         with contextlib.suppress(ChannelError):
             await self.channel.send(reply)
@@ -451,17 +534,18 @@ class Agent:
         """Serve until the source closes the channel or falls silent; then undo, or see the transfer through."""
         with contextlib.suppress(ChannelError, TimeoutError):
             while True:
-                request, payload = await asyncio.wait_for(self.channel.receive(), self.silence_s)
+                request, payload = await self.channel.receive(self.silence_s)
                 if request.get("op") == "write":
                     await self.answer(request, payload)  # in order
                 else:
                     self.spawn(self.answer(request, payload))
         self.connected = False
+        self.channel.abort()
         if self.made.running:
             await asyncio.gather(*self.background, return_exceptions=True)
         if self.made.running:
             if self.daemon is not None and self.daemon.returncode == 0:
-                self.remove_files()
+                self.made.remove_files()
             return 0
         for task in self.background:
             task.cancel()
@@ -479,6 +563,9 @@ def add_stats(before: dict[str, Any], stats: dict[str, Any]) -> dict[str, Any]:
     waits = zip(before["fault_wait_us"], stats["fault_wait_us"], strict=True)
     longest = max(before["fault_wait_max_us"], stats["fault_wait_max_us"])
     counted = {name: before[name] + stats[name] for name in COUNTED}
+    if "lost_pages" in stats:
+        counted["lost_pages"] = before.get("lost_pages", 0) + stats["lost_pages"]
+        counted["ended"] = [*before.get("ended", []), *stats.get("ended", [])]
     return stats | counted | {"fault_wait_us": [sum(pair) for pair in waits], "fault_wait_max_us": longest}
 
 
@@ -496,9 +583,22 @@ def write_key(directory: Path, key: str) -> Path:
     return path
 
 
-def describe_error(error: Exception) -> str:
+def describe_error(error: BaseException) -> str:
     """One line for the other side."""
-    return str(error) if isinstance(error, CriuLazyError | OSError) else f"{type(error).__name__}: {error}"
+    text = str(error) if isinstance(error, CriuLazyError | OSError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())
+
+
+def describe_loss(task: dict[str, Any]) -> str:
+    """A restored task that ended too early, as the daemon's counters have it."""
+    how = "ended, nobody knows how," if task["how"] == "unknown" else f"was {task['how']}"
+    return f"the restored task {task['pid']} {how} with {task['missing_pages']} pages missing"
+
+
+def protect(pid: int) -> None:
+    """Ask the OOM killer to spare a process that is the only copy's way here; that may not be allowed."""
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/oom_score_adj").write_text("-1000")
 
 
 async def pipe_reader(fd: int) -> asyncio.StreamReader:
@@ -514,7 +614,7 @@ async def read_all(fd: int) -> bytes:
     return await (await pipe_reader(fd)).read()
 
 
-async def _serve(keeper: int) -> int:
+async def _serve(keeper: int, reports: int) -> int:
     loop = asyncio.get_running_loop()
     reader = await pipe_reader(os.dup(0))
     # Whatever else prints must not come between messages.
@@ -522,24 +622,37 @@ async def _serve(keeper: int) -> int:
     os.dup2(2, 1)
     transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, out)
     channel = Channel(reader, asyncio.StreamWriter(transport, protocol, None, loop))
-    return await Agent(channel, keeper).run()
+    agent = Agent(channel, keeper)
+    hearing = asyncio.ensure_future(agent.hear_keeper(reports))
+    try:
+        return await agent.run()
+    finally:
+        hearing.cancel()
 
 
-def _keep(agent: int, facts: int) -> int:
-    """The keeper: waits for the agent's end, and undoes for it if it was killed."""
+def _close_terminal() -> None:
+    """The source is to see the agent's end: nobody else has its input and output open."""
     nothing = os.open(os.devnull, os.O_RDWR)
-    for fd in (0, 1):  # the source is to see the agent's end
+    for fd in (0, 1):
         os.dup2(nothing, fd)
-    last = b""
-    with os.fdopen(facts, "rb") as lines:
-        for line in lines:
-            if line.endswith(b"\n"):
-                last = line
-    status = os.waitstatus_to_exitcode(os.waitpid(agent, 0)[1])
-    made = Made(**json.loads(last or b"{}"))
-    if not made.running:
-        made.undo()
-    return status if status >= 0 else 128 - status
+    os.close(nothing)
+
+
+def _keep(agent_ended: int) -> int:
+    """The keeper, and the agent below it."""
+    become_reaper()
+    facts_read, facts_write = os.pipe()
+    reports_read, reports_write = os.pipe()
+    agent = os.fork()
+    if agent == 0:
+        for fd in (facts_read, reports_write, agent_ended):
+            os.close(fd)
+        return asyncio.run(_serve(facts_write, reports_read))
+    os.close(facts_write)
+    os.close(reports_read)
+    _close_terminal()
+    Keeper(agent, facts_read, reports_write).run(agent_ended)
+    return 0
 
 
 def main(argv: list[str]) -> int:
@@ -548,10 +661,11 @@ def main(argv: list[str]) -> int:
         raise AgentError("the agent takes no arguments; it is run by criu-lazy migrate")
     for number in (signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)  # a lost ssh is noticed by the end of input
-    facts_read, facts_write = os.pipe()
-    agent = os.fork()
-    if agent:
-        os.close(facts_write)
-        return _keep(agent, facts_read)
-    os.close(facts_read)
-    return asyncio.run(_serve(facts_write))
+    status_read, status_write = os.pipe()
+    if os.fork() == 0:
+        os.close(status_read)
+        return _keep(status_write)
+    os.close(status_write)
+    _close_terminal()
+    status = os.read(status_read, 1)
+    return status[0] if status else 128 + signal.SIGKILL  # the keeper was killed

@@ -104,7 +104,8 @@ def requirements(*, source: bool, destination: bool) -> list[Requirement]:
 def _pycriu_problem() -> str | None:
     try:
         import pycriu  # noqa: F401
-    except ImportError as error:
+    except Exception as error:  # a broken one may raise anything
         release = Path("/etc/os-release")
-        return f"{error}: {how_to_get_pycriu(release.read_text() if release.exists() else '')}"
+        what = str(error) if isinstance(error, ImportError) else f"can't be imported: {type(error).__name__}: {error}"
+        return f"{what}: {how_to_get_pycriu(release.read_text() if release.exists() else '')}"
     return None

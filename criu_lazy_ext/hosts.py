@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from criu_lazy_ext.channel import MAX_PAYLOAD_BYTES, Channel, ChannelError, Message
+from criu_lazy_ext.channel import MAX_PAYLOAD_BYTES, Channel, ChannelError, Message, MessageTooLong
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.profile import Destination
 
 END_WITHIN_S = 15.0
-# Pieces of images sent and not answered yet: MAX_PAYLOAD_BYTES each.
-MAX_WRITES = 32
+HELLO_WITHIN_S = 30.0
+LAST_WORD_S = 2.0
+PINGS = 3  # in the time of silence that is allowed
+# Pieces of images sent and not answered yet, MAX_PAYLOAD_BYTES each: at first, and at the most, where it takes QUICK_S.
+# Little must be under way on a thin link, as everything else waits behind it.
+FIRST_WRITES, MAX_WRITES, QUICK_S = 8, 512, 0.5
+
 
 class HostError(CriuLazyError):
     """The other host refused a request, failed at it, or is lost."""
@@ -73,22 +78,47 @@ class RemoteHost:
 
     async def hello(self, silence_s: float) -> Message:
         """Who is there; from now on each side knows that it lost the other one after `silence_s`."""
-        answer = await self.request("hello", silence_s=silence_s, within=30)
+        self._channel.silence_s = silence_s
+        answer = await self.request("hello", silence_s=silence_s, within=HELLO_WITHIN_S)
         self._pinger = asyncio.ensure_future(self._ping(silence_s))
         return answer
 
     async def _ping(self, silence_s: float) -> None:
-        """ssh's own keepalives see no agent that hangs, and there may be no ssh, or a shared one."""
+        """Lose the agent if nothing comes from it. Its answers to our data are as good as one to a ping, which may have
+        to wait behind them for long.
+
+        (ssh's own keepalives see no agent that hangs, and there may be no ssh, or a shared one.)
+        """
+        ping: asyncio.Task[Message] | None = None
+        heard, silent = -1, 0
         try:
-            while True:
-                await asyncio.sleep(silence_s / 3)
-                await self.request("ping", within=silence_s)
-        except HostError:
-            if self.process.returncode is None:
-                self.process.kill()
+            while silent < PINGS:
+                if ping is None or ping.done():
+                    ping = asyncio.ensure_future(self.request("ping", within=silence_s))
+                    ping.add_done_callback(lambda task: task.cancelled() or task.exception())
+                await asyncio.sleep(silence_s / PINGS)
+                # Counted, not timed: should this process have been stopped, the other one gets its time.
+                silent = silent + 1 if heard == self._channel.heard_bytes else 0
+                heard = self._channel.heard_bytes
+            self._lose(f"it said nothing for {silence_s:g} s")
+        finally:
+            if ping is not None:
+                ping.cancel()
+
+    def _lose(self, reason: str) -> None:
+        """The connection is of no use any more: tell everybody who waits."""
+        if self.lost.done():
+            return
+        self.lost.set_result(reason)
+        self._channel.abort()
+        if self.process.returncode is None:
+            self.process.kill()
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(HostLost(f"{self.name}: {reason}"))
 
     async def request(self, op: str, *, payload: bytes = b"", within: float | None = None, **fields: Any) -> Message:
-        """Ask the agent to do `op`: its answer, `within` so many seconds.
+        """Ask the agent to do `op`: its answer, `within` so many seconds, the sending included.
 
         Raises HostError (its words); HostInDoubt if there is no answer; HostLost.
         """
@@ -97,15 +127,21 @@ class RemoteHost:
         self._waiting[number] = answer
         try:
             if self.lost.done():
-                raise HostLost(f"{self.name}: {self.lost.result()}")
-            await self._channel.send({"id": number, "op": op, **fields}, payload)
-            reply = await asyncio.wait_for(answer, within)
+                raise ChannelError(self.lost.result())
+            async with asyncio.timeout(within):
+                await self._channel.send({"id": number, "op": op, **fields}, payload)
+                reply = await answer
+        except MessageTooLong as error:
+            raise HostError(f"{self.name}: {op}: {error}") from error
         except ChannelError as error:
-            raise HostLost(f"{self.name}: {error}") from error
+            self._lose(str(error))
+            raise HostLost(f"{self.name}: {self.lost.result()}") from error
         except TimeoutError:
             raise HostInDoubt(f"{self.name}: {op}: no answer within {within:g} s") from None
         finally:
-            self._waiting.pop(number, None)
+            del self._waiting[number]
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # nobody else looks at it when sending failed
         if not reply.get("ok"):
             kind = HostInDoubt if reply.get("may_run") else HostError
             raise kind(f"{self.name}: {reply.get('error')}")
@@ -114,7 +150,7 @@ class RemoteHost:
     async def send_files(self, directory: Path) -> int:
         """Send every image file of `directory`; returns the bytes sent. It takes one round trip, not one a file."""
         total = 0
-        under_way: set[asyncio.Task[Message]] = set()
+        sending = _Pieces()
         try:
             for path in sorted(directory.iterdir()):
                 if path.is_symlink() or not path.is_file() or path.suffix != ".img":
@@ -123,24 +159,15 @@ class RemoteHost:
                 with path.open("rb") as file:
                     while (piece := file.read(MAX_PAYLOAD_BYTES)) or first:
                         # They are sent, and carried out, in order.
-                        request = self.request("write", payload=piece, name=path.name, first=first)
-                        under_way.add(asyncio.ensure_future(request))
+                        await sending.add(self.request("write", payload=piece, name=path.name, first=first))
                         total += len(piece)
                         first = False
-                        while len(under_way) >= MAX_WRITES:
-                            await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
-                            for task in [task for task in under_way if task.done()]:
-                                task.result()
-                                under_way.remove(task)
-            await asyncio.gather(*under_way)
+            await sending.end()
         finally:
-            for task in under_way:
-                task.cancel()
-            await asyncio.gather(*under_way, return_exceptions=True)
+            await sending.cancel()
         return total
 
     async def _receive(self) -> None:
-        reason = "the connection was closed"
         try:
             while True:
                 message, _ = await self._channel.receive()
@@ -151,14 +178,13 @@ class RemoteHost:
                     self._on_event(message)
         except ChannelError as error:
             reason = str(error)
+        except Exception as error:  # a message that makes no sense must not end this unseen
+            reason = f"what it said can't be used: {type(error).__name__}: {error}"
         with contextlib.suppress(TimeoutError):
-            status = await asyncio.wait_for(self.process.wait(), 5)
+            status = await asyncio.wait_for(self.process.wait(), LAST_WORD_S)
             if status:
                 reason += f" ({self.name}: ssh or the agent ended with status {status})"
-        self.lost.set_result(reason)
-        for waiting in self._waiting.values():
-            if not waiting.done():
-                waiting.set_exception(HostLost(f"{self.name}: {reason}"))
+        self._lose(reason)
 
     async def close(self, within: float = END_WITHIN_S) -> None:
         """Close the channel and wait, `within` so many seconds, for the agent's end: it undoes what was not let run,
@@ -171,4 +197,36 @@ class RemoteHost:
         if self.process.returncode is None:
             self.process.kill()
             await self.process.wait()
-        await self._receiver
+        # Its end of the pipe may be open still: a local agent outlives the process that was killed.
+        await asyncio.wait({self._receiver}, timeout=LAST_WORD_S)
+        self._receiver.cancel()
+        await asyncio.gather(self._receiver, return_exceptions=True)
+
+
+class _Pieces:
+    """Requests under way, not too many of them: few until their answers turn out to come quickly."""
+
+    def __init__(self) -> None:
+        self._under_way: dict[asyncio.Task[Message], float] = {}
+        self._most = FIRST_WRITES
+
+    async def add(self, request: Coroutine[Any, Any, Message]) -> None:
+        """Start one more when there is room. Raises what an earlier one raised."""
+        loop = asyncio.get_running_loop()
+        self._under_way[asyncio.ensure_future(request)] = loop.time()
+        while len(self._under_way) >= self._most:
+            done, _ = await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if loop.time() - self._under_way.pop(task) < QUICK_S:
+                    self._most = min(self._most + 1, MAX_WRITES)
+                task.result()
+
+    async def end(self) -> None:
+        """Wait for all of them."""
+        await asyncio.gather(*self._under_way)
+
+    async def cancel(self) -> None:
+        """Wait for none of them."""
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)

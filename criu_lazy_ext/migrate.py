@@ -52,6 +52,7 @@ T = TypeVar("T")
 
 POLL_S = 0.2
 WORD_WITHIN_S = 2.0
+PROBE_BYTES = 256 << 10  # more than a path passes that only passes small packets
 DRAINED_S = 5.0
 ANSWER_WITHIN_S = 5.0  # of a page server that works
 LOOK_S = 0.5  # how often the frozen source task is looked at
@@ -273,16 +274,23 @@ class Migration:
         await self.dump.prepare(self.address, criu.wire_version(mine))
 
     async def check_reachable(self) -> None:
-        """The destination can connect to the page server's address."""
+        """The destination can connect to the page server's address, and gets what is sent from there in bulk."""
         assert self.host is not None
+
+        def send(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(os.urandom(PROBE_BYTES))
+            writer.close()  # once it is sent
+
         try:
-            probe = await asyncio.start_server(lambda _, writer: writer.close(), self.address, self.profile.source.port)
+            probe = await asyncio.start_server(send, self.address, self.profile.source.port)
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else error
             raise SourceError(f"can't listen on {self.address}: {reason}; see source.address") from error
-        async with probe:
+        try:
             port = probe.sockets[0].getsockname()[1]
-            await self.host.request("reach", address=self.address, port=port, within=30)
+            await self.host.request("reach", address=self.address, port=port, bytes=PROBE_BYTES, within=60)
+        finally:
+            probe.close()
 
     def prepare_directory(self) -> None:
         """The migration's directory at the source; an earlier one's that came to its end is replaced."""

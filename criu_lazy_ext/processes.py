@@ -13,7 +13,7 @@ import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 
 def start_time(pid: int) -> int | None:
@@ -34,14 +34,61 @@ def tree(pid: int) -> dict[int, int]:
     while todo:
         process = todo.pop()
         try:
-            status = Path(f"/proc/{process}/status").read_text(errors="replace")
+            inner = _inner_pid(process)
             for thread in Path(f"/proc/{process}/task").iterdir():
                 todo += map(int, (thread / "children").read_text().split())
         except OSError:  # it has ended
             continue
-        inner = next((line.split()[-1] for line in status.splitlines() if line.startswith("NSpid:")), str(process))
-        found[int(inner)] = process
+        found[inner] = process
     return found
+
+
+class Process(NamedTuple):
+    """A living process, as it was when it was looked at."""
+
+    pid: int
+    parent: int
+    group: int
+    inner_pid: int  # in the innermost pid namespace that it is in
+    began: int  # start_time()
+
+    def kill(self) -> None:
+        """SIGKILL, but never to another process that has this pid now."""
+        try:
+            fd = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return
+        try:
+            if start_time(self.pid) == self.began:
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        finally:
+            os.close(fd)
+
+
+def below(pid: int) -> list[Process]:
+    """All that descends from the process, parents before their children; no zombies."""
+    found: list[Process] = []
+    todo = [(pid, pid)]
+    while todo:
+        parent, child = todo.pop()
+        try:
+            for thread in Path(f"/proc/{child}/task").iterdir():
+                todo += [(child, int(word)) for word in (thread / "children").read_text().split()]
+            inner = _inner_pid(child)
+        except OSError:  # it has ended
+            continue
+        fields = _stat(child)
+        if child != pid and fields is not None and fields[0] not in "ZX":
+            found.append(Process(child, parent, int(fields[2]), inner, int(fields[19])))
+    return found
+
+
+def _inner_pid(pid: int) -> int:
+    """In the innermost pid namespace that it is in. Raises OSError."""
+    status = Path(f"/proc/{pid}/status").read_text(errors="replace")
+    return next((int(line.split()[-1]) for line in status.splitlines() if line.startswith("NSpid:")), pid)
 
 
 def signal_tree(pid: int, number: signal.Signals) -> None:

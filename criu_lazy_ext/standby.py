@@ -12,7 +12,6 @@ import os
 import sys
 
 from criu_lazy_ext import lazy_pages
-from criu_lazy_ext.errors import CriuLazyError
 
 
 def main(argv: list[str]) -> int:
@@ -20,7 +19,7 @@ def main(argv: list[str]) -> int:
 
     `argv` is for those who look at this process.
     """
-    with contextlib.suppress(CriuLazyError, ImportError):  # it is told once it is needed
+    with contextlib.suppress(Exception):  # it is told once it is needed
         lazy_pages.preload()
     line = sys.stdin.buffer.readline()
     null = os.open(os.devnull, os.O_RDONLY)

@@ -4,71 +4,81 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.processes import is_alive, start_time, tree
+from criu_lazy_ext.preflight import unpack_ids
+from criu_lazy_ext.processes import Process, below, is_alive
 
 GONE_WITHIN_S = 10.0
 
 
 class AgentError(CriuLazyError):
-    """A request can't be carried out; the message goes to the source. `may_run`: yet the restored task may run."""
-
-    may_run = False
-
-
-def restored_by(restore: int) -> list[int]:
-    """The tasks that a criu restore has restored: all below it, as this host names them; none if it has ended."""
-    return [pid for pid in tree(restore).values() if pid != restore]
+    """A request can't be carried out; the message goes to the source."""
 
 
 @dataclass
 class Made:
-    """What a migration has made on this host so far: enough to undo it."""
+    """What a migration has made on this host so far: enough to undo it, or to see it through."""
 
     directory: str = ""
-    pids: list[int] = field(default_factory=list)  # which the restored tasks will have
+    reaper: int = 0  # the process below which all of it is: the keeper
+    ids: str = ""  # pids and thread ids that the restored tasks will have, by pack_ids
     store: str = ""  # the directory of the pages that come before the dump
     page_store: int = 0  # its pid, which is its process group's too
-    daemon: int = 0  # its pid, which is its process group's too
-    restore: int = 0  # the same
+    daemon: int = 0  # the same
+    successor: list[str] | None = None  # the command of a daemon that goes on after a killed one
+    restore: int = 0  # its pid, which is its process group's too
     restore_began: int = 0  # in clock ticks since boot
     running: bool = False  # the restored task was let run
     touched: bool = False  # a hook ran here, or images came
+    keep_files: bool = False
     undo_hooks: list[dict[str, Any]] = field(default_factory=list)  # {"run", "env", "timeout"}
 
     def kill_restored(self) -> None:
         """Kill the restore and whatever it restored; wait until they are gone."""
-        if not self.restore:
-            return
-        self.pids += restored_by(self.restore)
-        kill_group(self.restore)
-        pidfile = Path(self.directory) / "work" / "restored.pid"
-        with contextlib.suppress(OSError, ValueError):
-            self.pids = [*self.pids, int(pidfile.read_text())]
-        for pid in self.pids:
-            # Who was here before the restore is somebody else.
-            if (start_time(pid) or -1) >= self.restore_began:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                wait_gone(pid)
-        self.restore = 0
+        if self.restore:
+            kill_all(self.restored)
+            self.restore = 0
+
+    def restored(self) -> list[Process]:
+        """The restore and what it restored. By descent: whoever has a pid of theirs but isn't below us is not ours."""
+        ids = self.restored_ids()
+        found: dict[int, Process] = {}
+        for process in self.ours():
+            if process.began >= self.restore_began and (
+                self.restore in (process.pid, process.group) or process.inner_pid in ids or process.parent in found
+            ):
+                found[process.pid] = process
+        return list(found.values())
+
+    def restored_ids(self) -> set[int]:
+        """The pids and thread ids that are restored: as the source said, and as the images say."""
+        names = [path.stem.removeprefix("core-") for path in (Path(self.directory) / "images").glob("core-*.img")]
+        return set(unpack_ids(self.ids) if self.ids else []) | {int(name) for name in names if name.isdecimal()}
+
+    def ours(self) -> list[Process]:
+        """All below the keeper: what lost its parent as well. If the keeper is dead, all below this process."""
+        return below(self.reaper if self.reaper and is_alive(self.reaper) else os.getpid())
+
+    def kill_group(self, group: int) -> None:
+        """Kill what is ours of a process group; wait until it is gone."""
+        kill_all(lambda: [process for process in self.ours() if group and process.group == group])
 
     def undo(self) -> None:
         """Kill everything, remove the files, run the hooks for it. Not for when the restored task runs."""
         self.kill_restored()
-        if self.daemon:
-            kill_group(self.daemon)
-        if self.page_store:
-            kill_group(self.page_store)
+        self.kill_group(self.daemon)
+        self.kill_group(self.page_store)
         for directory in filter(None, (self.store, self.directory)):
             shutil.rmtree(directory, ignore_errors=True)
         for hook in self.undo_hooks if self.touched else []:
@@ -77,18 +87,25 @@ class Made:
             except (CriuLazyError, OSError) as error:
                 print(f"criu-lazy agent: warning: after_rollback: {error}", file=sys.stderr, flush=True)
 
+    def remove_files(self) -> None:
+        """The migration is over."""
+        if self.store:
+            shutil.rmtree(self.store, ignore_errors=True)
+        if self.directory and not self.keep_files:
+            shutil.rmtree(self.directory, ignore_errors=True)
 
-def kill_group(group: int) -> None:
-    """SIGKILL a process group, and wait for its leader to be gone."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
-    wait_gone(group)
+    def write_outcome(self, outcome: dict[str, Any]) -> None:
+        """For whoever finds the files that stay."""
+        with contextlib.suppress(OSError):
+            (Path(self.directory or "/nonexistent") / "outcome.json").write_text(json.dumps(outcome) + "\n")
 
 
-def wait_gone(pid: int) -> None:
-    """Until it is no more, or a zombie. SIGKILL takes time when much memory is to be freed."""
+def kill_all(look: Callable[[], list[Process]]) -> None:
+    """SIGKILL what `look` finds until it finds nothing. It takes time when much memory is to be freed."""
     deadline = time.monotonic() + GONE_WITHIN_S
-    while is_alive(pid) and time.monotonic() < deadline:
+    while (found := look()) and time.monotonic() < deadline:
+        for process in found:
+            process.kill()
         time.sleep(0.005)
 
 

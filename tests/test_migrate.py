@@ -347,7 +347,7 @@ def test_a_killed_ssh(worker: Worker) -> None:
     assert_stayed(worker, migration, "dst: the connection was closed")
 
 
-@pytest.mark.parametrize("which", [0, 1], ids=["keeper", "agent"])
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["first", "keeper", "agent"])
 def test_a_killed_agent(worker: Worker, which: int) -> None:
     migration = held(worker.testbed, BASE + HOLD)
     agents = sorted(pids_of(worker.testbed.dst, "python", "criu-lazy agent"))
@@ -693,15 +693,15 @@ def test_its_rate_is_the_profiles_until_it_is_changed(worker: Worker) -> None:
 
 def daemons(host: Host) -> set[int]:
     """Our daemons' own processes, not those that they forked: children of the agent."""
-    agents = ",".join(map(str, pids_of(host, "python", "criu-lazy agent")))
-    return set(map(int, host.run(["pgrep", "-P", agents, "-f", "lazy-pages"], check=False).stdout.split()))
+    agent = str(max(pids_of(host, "python", "criu-lazy agent")))
+    return set(map(int, host.run(["pgrep", "-P", agent, "-f", "lazy-pages"], check=False).stdout.split()))
 
 
 def test_a_daemon_killed_while_memory_follows_is_succeeded(worker: Worker) -> None:
     dst = worker.testbed.dst
-    migration = running(worker, BASE + "source: {rate: 4M}\n")
+    migration = running(worker, BASE + "source: {rate: 500K}\n")
     killed: set[int] = set()
-    for _ in range(2):
+    for _ in range(7):
         (daemon,) = eventually(lambda: daemons(dst) - killed, "a daemon")
         time.sleep(0.5)
         dst.run(["kill", "-9", str(daemon)])
@@ -710,7 +710,7 @@ def test_a_daemon_killed_while_memory_follows_is_succeeded(worker: Worker) -> No
     assert migration.decide("--rate", "0").returncode == 0
     assert_moved(worker, migration)
     said = "dst: lazy-pages was killed by SIGKILL; another goes on where it was"
-    assert migration.report["warnings"] == [said, said]
+    assert migration.report["warnings"] == [said] * 7
 
 
 def test_a_daemon_killed_with_its_holder_is_the_end(worker: Worker) -> None:
