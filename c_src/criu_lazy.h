@@ -21,6 +21,8 @@
 
 /* CFFI-BEGIN */
 #define CL_LATENCY_BUCKETS 64
+#define CL_WITHOUT_LIMIT -1
+#define CL_IF_IT_PUSHES -2
 
 struct cl_engine;
 
@@ -43,7 +45,8 @@ struct cl_config {
 	uint64_t max_in_flight_bytes; /* cap on what is asked of the page server at once; 0: the default */
 	unsigned int push_streams;  /* ask the page server to push, by 1..16 background connections; 0: don't */
 	int precopied_fd;           /* directory of the store that pre-copy left (page_store.h), or -1; borrowed */
-	uint64_t reconnect_us;      /* once the restored task runs: how long to call a lost page server again; 0: not */
+	int64_t reconnect_us;       /* once the restored task runs: how long to connect to a lost page server again; 0: not;
+	                             * CL_WITHOUT_LIMIT; CL_IF_IT_PUSHES: without limit if it pushes, else not */
 };
 
 /* TLS, by x509 on both sides, as criu's options. Paths; NULL: criu's default place. */
@@ -84,6 +87,9 @@ struct cl_stats {
 	uint64_t push_streams;      /* by which the page server pushes; 0: it doesn't */
 	uint64_t reconnects;
 	uint64_t paused_us;         /* since the connection to the page server was lost; 0 while there is one */
+	uint64_t no_memory_us;      /* since there is no memory for a task's pages; 0 while there is */
+	uint64_t waiting_faults;    /* threads that wait for a page now */
+	uint64_t oldest_wait_us;    /* of these, the one that waits longest */
 	uint64_t fault_wait_sum_us;
 	uint64_t fault_wait_max_us;
 	uint64_t fault_wait_us[CL_LATENCY_BUCKETS];
@@ -139,7 +145,7 @@ int cl_engine_take_over(struct cl_engine *engine, int holder_fd);
  * Serve the restore that is connected at restore_fd (owned by the engine from then on). Returns 0 when every
  * page of every task arrived (the page server was told CLOSE) or there was nothing to do; -ECANCELED after
  * cl_engine_stop(); -EPIPE when the restore failed or its connection ended early; -EIO when the page server
- * was lost (and, with reconnect_us, did not come back in time) or broke the protocol. After cl_engine_take_over,
+ * was lost, and can't come back or did not in time (reconnect_us), or before the restored tasks ran. After cl_engine_take_over,
  * restore_fd is -1; and if it fails before any page came, the tasks go on waiting for another to take over.
  * -ESRCH when all was served, but a restored task was killed, or ended nobody knows how, with pages missing (lost_pages,
  * cl_engine_ended): the page server was not told CLOSE, unless it is a stock one's and another restored task lives.

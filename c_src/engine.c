@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -33,6 +34,17 @@ enum {
 
 /* ---- life ---- */
 
+/* A name for the page server, which nobody else has. */
+static bool new_client(uint64_t *client)
+{
+	if (getrandom(client, sizeof(*client), 0) != sizeof(*client))
+		return false;
+	*client &= CL_PUSH_MAX_CLIENT;
+	if (*client <= CL_PUSH_UNNAMED)
+		*client += 2;
+	return true;
+}
+
 struct cl_engine *cl_engine_new(const struct cl_config *config, const char **error_out)
 {
 	struct cl_engine *engine;
@@ -55,6 +67,11 @@ struct cl_engine *cl_engine_new(const struct cl_config *config, const char **err
 	};
 	if (!config->log_start_us)
 		engine->log.start_us = cl_now_us();
+	if (!new_client(&engine->client)) {
+		free(engine);
+		*error_out = "no random number";
+		return NULL;
+	}
 	engine->epoll_fd = -1;
 	engine->restore_fd = -1;
 	engine->remote.fd = -1;
@@ -436,7 +453,7 @@ static void receive(struct cl_engine *engine, struct worker *worker)
 	engine->lost_us = engine->lost ? engine->lost_us : 0;
 	nr_segments = cl_remote_parse(&engine->remote, worker->buffer, filled, segments, &cancelled_bytes);
 	if (nr_segments < 0) {
-		cl_engine_fail(engine, -EIO, "page server: it %s", engine->remote.why);
+		cl_engine_broken(engine, -EPROTO, engine->remote.why);
 		return;
 	}
 	engine->stats.received_bytes += (uint64_t)got;
@@ -955,7 +972,7 @@ static void say_close(struct cl_engine *engine)
  */
 static void end_with_losses(struct cl_engine *engine)
 {
-	bool is_stock = engine->has_remote && !engine->push.on && !engine->config.reconnect_us;
+	bool is_stock = engine->has_remote && !cl_engine_is_held(engine);
 	bool must_close = is_stock && cl_ended_any_lives(engine);
 	char what[sizeof(engine->error) - 100] = "";
 
@@ -1000,7 +1017,7 @@ static void start_holder(struct cl_engine *engine)
 
 	if (!engine->stats.total_pages || engine->resumed)
 		return;
-	ret = cl_ledger_new(&engine->ledger);
+	ret = cl_ledger_new(&engine->ledger, engine->client);
 	if (ret < 0)
 		cl_engine_no_ledger(engine, ret);
 	ret = cl_holder_start(&engine->holder, &engine->log, engine->restore_fd, engine->ledger.fd);
@@ -1028,10 +1045,28 @@ static int agree_to_push(struct cl_engine *engine)
 	    !first_remote_image(engine))
 		return 0;
 	take_store(engine);
+	pthread_mutex_lock(&engine->lock);
 	ret = cl_push_agree(engine, &why);
+	engine->is_refused = ret == -EBUSY || ret == -ESHUTDOWN;
+	if (ret < 0 && why)
+		note_failure(engine, ret, "page server: %s", why);
+	pthread_mutex_unlock(&engine->lock);
 	if (ret >= 0)
 		cl_log(&engine->log, CL_LOG_INFO, "page server: %s", ret ? "it pushes" : "it answers requests only");
 	return ret < 0 ? ret : 0;
+}
+
+/*
+ * Whether the tasks go on waiting, for another daemon, rather than get SIGBUS: where the pages can still be had, as this
+ * engine fails for a reason of its own; or it is an heir, and hasn't got one: it has made nothing better or worse.
+ */
+static bool is_left_to_an_heir(const struct cl_engine *engine)
+{
+	if (!engine->failure || engine->failure == -ECANCELED || engine->failure == -ESRCH)
+		return false;
+	if (engine->resumed && !engine->stats.received_bytes)
+		return true;
+	return engine->restored && !engine->source_is_gone && engine->holder.channel >= 0 && !engine->no_ledger;
 }
 
 int cl_engine_run(struct cl_engine *engine, int restore_fd)
@@ -1064,8 +1099,7 @@ int cl_engine_run(struct cl_engine *engine, int restore_fd)
 	if (ret == 0 && engine->push.on)
 		ret = cl_push_start(engine);
 	if (ret < 0) {
-		snprintf(engine->error, sizeof(engine->error), "starting the engine: %s", strerror(-ret));
-		engine->failure = ret;
+		note_failure(engine, ret, "starting the engine: %s", strerror(-ret));
 	} else {
 		cl_take_precedence();
 		if (engine->resumed) {
@@ -1080,12 +1114,11 @@ int cl_engine_run(struct cl_engine *engine, int restore_fd)
 	if (engine->restore_fd >= 0)
 		settle_restore(engine);
 	/* A server that pushes keeps the source's tasks, whatever becomes of its client. */
-	if (engine->failure && engine->has_remote && !engine->restored && !engine->push.on) {
+	if (engine->failure && engine->has_remote && !engine->restored && !engine->push.agreed && !engine->is_refused) {
 		cl_log(&engine->log, CL_LOG_INFO, "no task runs here yet: telling the source to let its tasks run on");
 		(void)cl_remote_roll_back(&engine->remote);
 	}
-	/* An heir that never got a page has not made anything better or worse: another may do. */
-	if (engine->resumed && engine->failure && engine->failure != -ECANCELED && !engine->stats.received_bytes) {
+	if (is_left_to_an_heir(engine)) {
 		cl_log(&engine->log, CL_LOG_ERROR, "the tasks go on waiting for a daemon that takes over");
 		cl_holder_leave(&engine->holder);
 		return engine->failure;
@@ -1098,11 +1131,33 @@ int cl_engine_run(struct cl_engine *engine, int restore_fd)
 	return engine->failure;
 }
 
+/* What waits now. Lock held. */
+static void stats_of_waiting(const struct cl_engine *engine, struct cl_stats *out)
+{
+	uint64_t now_us = cl_now_us();
+	const struct cl_image *image;
+	const struct cl_space *space;
+	size_t i;
+
+	for (image = engine->images; image; image = image->next)
+		for (space = image->spaces; space; space = space->next) {
+			if (space->retired)
+				continue;
+			out->waiting_faults += space->nr_waiters;
+			for (i = 0; i < space->nr_waiters; i++)
+				if (now_us - space->waiters[i].since_us > out->oldest_wait_us)
+					out->oldest_wait_us = now_us - space->waiters[i].since_us;
+			if (space->no_memory_us && now_us - space->no_memory_us > out->no_memory_us)
+				out->no_memory_us = now_us - space->no_memory_us;
+		}
+}
+
 void cl_engine_stats(struct cl_engine *engine, struct cl_stats *out)
 {
 	pthread_mutex_lock(&engine->lock);
 	*out = engine->stats;
 	out->remaining_pages = cl_engine_remaining_pages(engine);
+	stats_of_waiting(engine, out);
 	out->push_streams = engine->push.on ? engine->push.nr_streams : 0;
 	out->paused_us = engine->lost ? cl_now_us() - engine->lost_us : 0;
 	out->in_flight_bytes = engine->flow.in_flight;

@@ -77,6 +77,7 @@ struct cl_engine {
 	unsigned int nr_workers;
 	int epoll_fd, wake_fd, restore_fd;
 	bool has_remote;
+	bool is_refused;        /* by the page server, from the start: it is another daemon's */
 	bool remote_hung_up;    /* before any task runs: a worker is to find out why */
 	bool receiving, sending;
 	struct sockaddr_storage remote_address; /* whom to call again */
@@ -84,6 +85,8 @@ struct cl_engine {
 	bool lost;              /* the connection broke: nobody sends or receives until there is a new one */
 	uint64_t lost_us;       /* when; 0: something came since */
 	unsigned int calls;     /* made since then */
+	uint64_t client;        /* as which the page server knows this daemon (push_wire.h) */
+	bool source_is_gone;    /* for good, as far as this engine is concerned: what is missing will never come */
 	unsigned int busy_workers; /* not waiting for work */
 	unsigned int filling;   /* threads inside cl_engine_fill() */
 	bool resumed;           /* an heir: it took over from a daemon that was killed */
@@ -128,6 +131,9 @@ void cl_engine_broken(struct cl_engine *engine, int error, const char *why);
  */
 void cl_engine_reconnect(struct cl_engine *engine);
 
+/* reconnect: the page server outlives its clients: it can be connected to again. Lock held, or no other thread. */
+bool cl_engine_is_held(const struct cl_engine *engine);
+
 /* reconnect: notice soon when the page server's host is gone, from now on. Lock held. */
 void cl_engine_watch_connections(struct cl_engine *engine);
 
@@ -147,6 +153,9 @@ uint64_t cl_engine_remaining_pages(const struct cl_engine *engine);
  */
 void cl_engine_fill(struct cl_engine *engine, struct cl_image *image, uint64_t index, uint64_t nr_pages,
 		    const uint8_t *data);
+
+/* fill: there is no memory for the space's pages: its first such moment is told of. Lock held. */
+void cl_engine_no_memory(struct cl_engine *engine, struct cl_space *space);
 
 /*
  * events: read and apply what the kernel says of this space. False if events are on their way without which it is not

@@ -13,7 +13,7 @@
 #include "wire.h"
 
 enum { EVENTS = CL_LEDGER_EVENTS, ZERO_SPAN_PAGES = 16, UNSETTLED_WAIT_US = 20, UNSETTLED_MAX_US = 2000,
-       SHORT_OF_FDS_WAIT_US = 10000 };
+       SHORT_OF_FDS_WAIT_US = 10000, NO_MEMORY_WAIT_US = 10000 };
 
 /* What to do once all events are applied: wake [address, +length); or give zeroes if no page belongs there (then). */
 struct answer {
@@ -201,9 +201,13 @@ static void give_zeroes(struct cl_engine *engine, struct cl_space *space, const 
 	 * The faulting page is there already (EEXIST), or its address is changing (EAGAIN, ENOENT): the thread looks
 	 * again. A failure further on only means fewer zero pages ahead of need.
 	 */
+	if (ret == -ENOMEM)
+		usleep(NO_MEMORY_WAIT_US); /* it faults again at once */
 	if (done_bytes == 0)
 		(void)cl_uffd_wake(space->uffd, answer->address, CL_PAGE_SIZE);
 	pthread_mutex_lock(&engine->lock);
+	if (ret == -ENOMEM && !done_bytes)
+		cl_engine_no_memory(engine, space);
 	engine->stats.zero_pages += done_bytes / CL_PAGE_SIZE;
 	if (ret == -ESRCH)
 		cl_ended_gone(engine, space);

@@ -9,7 +9,12 @@
 #include "uffd.h"
 #include "wire.h"
 
-enum { AGAIN_WAIT_US = 200, NO_MEMORY_WAIT_US = 10000 };
+enum {
+	AGAIN_WAIT_US = 200,
+	NO_MEMORY_FIRST_MS = 50,       /* doubling */
+	NO_MEMORY_MAX_MS = 1000,
+	MEMORY_IS_BACK_US = 2000000,   /* so long after the last refusal: at a limit, one page in a hundred finds room */
+};
 
 /* Wait until the space's events were read, or a moment has passed. Lock held. */
 static void wait_for_events(struct cl_engine *engine, long wait_us)
@@ -42,6 +47,43 @@ static void end_waits(struct cl_engine *engine, struct cl_space *space, uint64_t
 		cl_stats_fault(&engine->stats, now_us - waiter->since_us);
 		*waiter = space->waiters[--space->nr_waiters];
 	}
+}
+
+void cl_engine_no_memory(struct cl_engine *engine, struct cl_space *space)
+{
+	space->no_memory_last_us = cl_now_us();
+	if (space->no_memory_us)
+		return;
+	space->no_memory_us = space->no_memory_last_us;
+	cl_log(&engine->log, CL_LOG_WARN,
+	       "task %d: there is no memory for its pages (the limit of its cgroup?): it waits until there is", space->pid);
+}
+
+/* A copy succeeded as a whole. Lock held. */
+static void has_memory(struct cl_engine *engine, struct cl_space *space)
+{
+	uint64_t now_us = cl_now_us();
+
+	if (space->nr_missing && now_us - space->no_memory_last_us < MEMORY_IS_BACK_US)
+		return;
+	cl_log(&engine->log, CL_LOG_WARN, "task %d: there is memory for its pages again, after %llu s", space->pid,
+	       (unsigned long long)(now_us - space->no_memory_us) / 1000000);
+	space->no_memory_us = 0;
+	space->no_memory_tries = 0;
+}
+
+/* Wait as long as it may take until there is room. Lock held; dropped meanwhile. */
+static void wait_for_memory(struct cl_engine *engine, struct cl_space *space)
+{
+	uint64_t wait_ms = NO_MEMORY_FIRST_MS << (space->no_memory_tries < 5 ? space->no_memory_tries++ : 5);
+	uint64_t until_us = cl_now_us() + (wait_ms < NO_MEMORY_MAX_MS ? wait_ms : NO_MEMORY_MAX_MS) * 1000;
+	struct timespec until = { .tv_sec = (time_t)(until_us / 1000000), .tv_nsec = (long)(until_us % 1000000) * 1000 };
+	int ret = 0;
+
+	cl_engine_no_memory(engine, space);
+	pthread_cond_signal(&engine->work); /* whoever can, receives meanwhile */
+	while (ret != ETIMEDOUT && !engine->stopping && space->nr_missing)
+		ret = pthread_cond_timedwait(&engine->gate, &engine->lock, &until);
 }
 
 static void filled(struct cl_engine *engine, struct cl_space *space, uint64_t from, uint64_t to)
@@ -85,6 +127,8 @@ static uint64_t copy_run(struct cl_engine *engine, struct cl_space *space, const
 		cl_space_was_quiet(space);
 		filled(engine, space, run->index, run->index + done_bytes / CL_PAGE_SIZE);
 	}
+	if (ret == 0 && space->no_memory_us)
+		has_memory(engine, space);
 	if (ret == 0 || ret == -EEXIST || (done_bytes && ret != -ESRCH))
 		return CL_COPY_BYTES;
 	switch (ret) {
@@ -105,8 +149,7 @@ static uint64_t copy_run(struct cl_engine *engine, struct cl_space *space, const
 		cl_ended_gone(engine, space);
 		break;
 	case -ENOMEM:
-		cl_log(&engine->log, CL_LOG_WARN, "task %d: no memory for pages; trying again", space->pid);
-		wait_for_events(engine, NO_MEMORY_WAIT_US);
+		wait_for_memory(engine, space);
 		break;
 	default:
 		cl_engine_fail(engine, ret, "task %d: UFFDIO_COPY of %llu bytes to 0x%llx: %s", space->pid,

@@ -14,12 +14,18 @@
 #include "wire.h"
 
 /*
- * The file is sparse: area i lies at i * AREA_BYTES. In it: the head, from MIRROR_AT the bitmap, from SLOT_BYTES and
- * 2 * SLOT_BYTES the slots: regions, limbo, suspects, one after the other.
+ * The file is sparse: its own head at 0, area i at (i + 1) * AREA_BYTES. In an area: its head, from MIRROR_AT the bitmap,
+ * from SLOT_BYTES and 2 * SLOT_BYTES the slots: regions, limbo, suspects, one after the other.
  */
 #define AREA_BYTES (1ULL << 36)
 #define SLOT_BYTES (1ULL << 34)
 #define MIRROR_AT 4096ULL
+
+#define HEAD_MAGIC 0x31474c4c43ULL /* "CLLG1": to change with what lies in the file */
+
+struct head {
+	uint64_t magic, client;
+};
 
 struct slot {
 	uint64_t nr_regions, nr_limbo, nr_suspects;
@@ -46,23 +52,9 @@ struct cl_ledger_entry {
 
 _Static_assert(sizeof(struct cl_ledger_entry) <= MIRROR_AT, "the head is one page");
 
-int cl_ledger_new(struct cl_ledger *ledger)
+static uint64_t area_at(uint64_t area)
 {
-	int fd = memfd_create("criu-lazy-ledger", MFD_CLOEXEC);
-
-	*ledger = (struct cl_ledger){ .fd = fd };
-	return fd < 0 ? -errno : 0;
-}
-
-int cl_ledger_open(struct cl_ledger *ledger, int fd)
-{
-	struct stat status;
-
-	*ledger = (struct cl_ledger){ .fd = fd };
-	if (fstat(fd, &status) < 0)
-		return -errno;
-	ledger->nr_areas = (uint64_t)status.st_size / AREA_BYTES;
-	return 0;
+	return (area + 1) * AREA_BYTES;
 }
 
 static uint64_t mapped_bytes(uint64_t nr_pages)
@@ -75,7 +67,7 @@ static uint64_t mapped_bytes(uint64_t nr_pages)
 static struct cl_ledger_entry *map(const struct cl_ledger *ledger, uint64_t area, uint64_t nr_pages)
 {
 	return mmap(NULL, mapped_bytes(nr_pages), PROT_READ | PROT_WRITE, MAP_SHARED, ledger->fd,
-		    (off_t)(area * AREA_BYTES));
+		    (off_t)area_at(area));
 }
 
 static void attach(struct cl_space *space, struct cl_ledger_entry *entry)
@@ -87,7 +79,7 @@ static void attach(struct cl_space *space, struct cl_ledger_entry *entry)
 
 static off_t slot_at(uint64_t area, unsigned int slot)
 {
-	return (off_t)(area * AREA_BYTES + (slot + 1) * SLOT_BYTES);
+	return (off_t)(area_at(area) + (slot + 1) * SLOT_BYTES);
 }
 
 static int write_all(int fd, const void *data, size_t bytes, off_t at)
@@ -127,6 +119,40 @@ static int read_all(int fd, void *data, size_t bytes, off_t at)
 	return 0;
 }
 
+int cl_ledger_new(struct cl_ledger *ledger, uint64_t client)
+{
+	const struct head head = { .magic = HEAD_MAGIC, .client = client };
+	int fd = memfd_create("criu-lazy-ledger", MFD_CLOEXEC), ret;
+
+	*ledger = (struct cl_ledger){ .fd = fd, .client = client };
+	if (fd < 0)
+		return -errno;
+	ret = write_all(fd, &head, sizeof(head), 0);
+	if (ret < 0) {
+		close(fd);
+		*ledger = CL_NO_LEDGER;
+	}
+	return ret;
+}
+
+int cl_ledger_open(struct cl_ledger *ledger, int fd)
+{
+	struct head head;
+	struct stat status;
+	int ret;
+
+	*ledger = (struct cl_ledger){ .fd = fd };
+	if (fstat(fd, &status) < 0)
+		return -errno;
+	ret = read_all(fd, &head, sizeof(head), 0);
+	if (ret < 0 || head.magic != HEAD_MAGIC)
+		return ret < 0 ? ret : -EBADMSG;
+	ledger->client = head.client;
+	if ((uint64_t)status.st_size > AREA_BYTES)
+		ledger->nr_areas = (uint64_t)status.st_size / AREA_BYTES - 1;
+	return 0;
+}
+
 static int write_slot(const struct cl_ledger *ledger, const struct cl_space *space, unsigned int slot)
 {
 	const struct cl_region *parts[] = { space->regions, space->limbo.at, space->suspects.at };
@@ -158,8 +184,8 @@ int cl_ledger_enter(struct cl_ledger *ledger, struct cl_space *space, const stru
 	if (ledger->fd < 0)
 		return -ENOENT;
 	/* All of its memory now: later there would be no errno, but SIGBUS. */
-	if (ftruncate(ledger->fd, (off_t)((area + 1) * AREA_BYTES)) < 0 ||
-	    fallocate(ledger->fd, 0, (off_t)(area * AREA_BYTES), (off_t)bytes) < 0)
+	if (ftruncate(ledger->fd, (off_t)area_at(area + 1)) < 0 ||
+	    fallocate(ledger->fd, 0, (off_t)area_at(area), (off_t)bytes) < 0)
 		return -errno;
 	ledger->nr_areas++;
 	entry = map(ledger, area, image->nr_pages);
@@ -197,7 +223,7 @@ void cl_ledger_ended(struct cl_ledger *ledger, uint64_t area, const struct cl_en
 
 	/* By a write: the space, and with it the mapping, may be gone. It has its memory, so it can't fail. */
 	(void)write_all(ledger->fd, &word, sizeof(word),
-			(off_t)(area * AREA_BYTES + offsetof(struct cl_ledger_entry, ended)));
+			(off_t)(area_at(area) + offsetof(struct cl_ledger_entry, ended)));
 }
 
 void cl_ledger_forget(struct cl_ledger *ledger, struct cl_space *space)
@@ -217,7 +243,7 @@ void cl_ledger_forget(struct cl_ledger *ledger, struct cl_space *space)
 	space->mirror = NULL;
 	if (keep)
 		return;
-	(void)fallocate(ledger->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(area * AREA_BYTES),
+	(void)fallocate(ledger->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)area_at(area),
 			(off_t)AREA_BYTES);
 }
 
@@ -258,7 +284,7 @@ int cl_ledger_next(const struct cl_ledger *ledger, uint64_t *area, uint64_t *key
 	int ret;
 
 	for (; *area < ledger->nr_areas; (*area)++) {
-		ret = read_all(ledger->fd, &entry, sizeof(entry), (off_t)(*area * AREA_BYTES));
+		ret = read_all(ledger->fd, &entry, sizeof(entry), (off_t)area_at(*area));
 		if (ret < 0)
 			return ret;
 		*key = entry.key;

@@ -31,6 +31,7 @@ enum { CL_LEDGER_EVENTS = 64 }; /* in a batch */
 struct cl_ledger {
 	int fd;            /* -1: there is none, and entries are not made */
 	uint64_t nr_areas; /* given out so far */
+	uint64_t client;   /* by which the page server knows this daemon, and whoever takes over from it */
 };
 
 /* What an area says of the restored task whose space it is (ended.h). */
@@ -46,9 +47,9 @@ struct cl_ledger_task {
 #define CL_NO_LEDGER ((struct cl_ledger){ .fd = -1 })
 
 /* A new, empty one. 0 or -errno. */
-int cl_ledger_new(struct cl_ledger *ledger);
+int cl_ledger_new(struct cl_ledger *ledger, uint64_t client);
 
-/* One that was handed over; fd is owned by it. 0 or -errno. */
+/* One that was handed over; fd is owned by it. 0, -EBADMSG (it is no ledger as this one is) or -errno. */
 int cl_ledger_open(struct cl_ledger *ledger, int fd);
 
 /*

@@ -268,6 +268,21 @@ static void hang_up(struct cl_push_stream *stream)
 
 /* ---- what is said ---- */
 
+static int refused(const uint8_t *in, const char **why)
+{
+	switch (cl_push_unpack_refusal(in)) {
+	case CL_PUSH_BUSY:
+		*why = "it refuses: it serves another lazy-pages daemon";
+		return -EBUSY;
+	case CL_PUSH_OVER:
+		*why = "it refuses: the source's dump is committed or rolled back, or is about to be";
+		return -ESHUTDOWN;
+	default:
+		*why = "it refuses, for a reason that isn't known here";
+		return -EPROTO;
+	}
+}
+
 int cl_push_say_hello(struct cl_conn conn, int version, const struct cl_push_hello *hello,
 		      struct cl_push_answer *answer, const char **why)
 {
@@ -278,64 +293,91 @@ int cl_push_say_hello(struct cl_conn conn, int version, const struct cl_push_hel
 		ret = cl_conn_receive_exactly(conn, in, 4, AGREE_TIMEOUT_S, why);
 	if (ret < 0)
 		return ret;
-	if (!cl_push_is_answer(in))
+	*answer = (struct cl_push_answer){ .plain = in[0] | in[1] << 8 | in[2] << 16 }; /* small, or not ours */
+	if (!cl_push_is_answer(in) && !cl_push_is_refusal(in))
 		return 0;
 	ret = cl_conn_receive_exactly(conn, in + 4, sizeof(in) - 4, AGREE_TIMEOUT_S, why);
 	if (ret < 0)
 		return ret;
+	if (cl_push_is_refusal(in))
+		return refused(in, why);
 	*why = "it speaks another version of the push protocol";
 	return cl_push_unpack_answer(in, answer) < 0 ? -EPROTO : 1;
 }
 
 /* Say which store there is, so that what is in it needn't come. 0 or -errno. Lock not held. */
-static int tell_store(struct cl_engine *engine, struct cl_conn conn)
+static int tell_store(struct cl_conn conn, const uint8_t *token)
 {
 	struct cl_push_header store = { .type = CL_PUSH_STORE, .bytes = CL_PUSH_TOKEN_BYTES };
 	uint8_t out[CL_PUSH_HEADER_BYTES + CL_PUSH_TOKEN_BYTES];
 
-	engine->push.has_store = engine->store && !engine->store_is_bad;
-	if (!engine->push.has_store)
-		return 0;
 	cl_push_pack(&store, out);
-	memcpy(out + CL_PUSH_HEADER_BYTES, cl_store_token(engine->store), CL_PUSH_TOKEN_BYTES);
+	memcpy(out + CL_PUSH_HEADER_BYTES, token, CL_PUSH_TOKEN_BYTES);
 	return cl_conn_send(conn, out, sizeof(out));
 }
 
 int cl_push_agree(struct cl_engine *engine, const char **why)
 {
 	struct cl_push_hello hello = { .nr_streams = engine->config.push_streams, .unpacks = cl_codec_has_lz4(),
-				       .shares = true };
-	struct cl_remote *remote = &engine->remote;
-	struct cl_conn conn = { remote->fd, remote->tls };
+				       .shares = true, .client = engine->client };
+	struct cl_conn conn = { engine->remote.fd, engine->remote.tls };
+	const uint8_t *store = engine->store && !engine->store_is_bad ? cl_store_token(engine->store) : NULL;
+	int version = engine->remote.version, ret;
 	struct cl_push_answer answer;
-	int ret = cl_push_say_hello(conn, remote->version, &hello, &answer, why);
-
-	if (ret == 0)
-		remote->byte_ahead = true;
-	if (ret != 1)
-		return ret;
-	*why = "it offers more streams than it was asked for";
-	if (answer.nr_streams > hello.nr_streams || (engine->push.on && answer.nr_streams != engine->push.nr_streams))
-		return -EPROTO;
-	engine->push.nr_streams = answer.nr_streams;
-	memcpy(engine->push.token, answer.token, CL_PUSH_TOKEN_BYTES);
-	engine->push.on = true;
-	ret = tell_store(engine, conn);
-	return ret < 0 ? ret : 1;
-}
-
-int cl_push_agree_again(struct cl_engine *engine)
-{
-	const char *why = NULL;
-	int ret;
 
 	pthread_mutex_unlock(&engine->lock);
-	ret = cl_push_agree(engine, &why);
+	ret = cl_push_say_hello(conn, version, &hello, &answer, why);
+	if (ret == 1 && answer.nr_streams > hello.nr_streams) {
+		*why = "it offers more streams than it was asked for";
+		ret = -EPROTO;
+	}
+	if (ret == 1 && store && tell_store(conn, store) < 0)
+		ret = -EPIPE;
 	pthread_mutex_lock(&engine->lock);
+	if (ret < 0)
+		return ret;
+	if (ret == 1 && engine->push.agreed && answer.nr_streams != engine->push.nr_streams) {
+		*why = "it offers another number of streams than before";
+		return -EPROTO;
+	}
+	if (ret == 0 && answer.plain == CL_PUSH_PLAIN_GONE && (engine->push.on || !engine->push.agreed))
+		cl_log(&engine->log, CL_LOG_WARN, "page server: it can't push, as the source's task is gone; its dump has the "
+		       "pages still: asking for the %llu that are missing",
+		       (unsigned long long)cl_engine_remaining_pages(engine));
+	engine->push.on = ret == 1;
+	engine->remote.byte_ahead = ret == 0;
 	if (ret == 0)
-		ret = -EPROTONOSUPPORT;
-	/* Before all tasks are restored it isn't known. */
-	return ret < 0 || !engine->restored ? ret : cl_push_tell_missing(engine);
+		return 0;
+	engine->push.agreed = true;
+	engine->push.has_store = store;
+	engine->push.nr_streams = answer.nr_streams;
+	memcpy(engine->push.token, answer.token, CL_PUSH_TOKEN_BYTES);
+	return 1;
+}
+
+/* From now on it is asked for what is missing. Whatever was taken for coming by itself is todo. */
+static void fall_back(struct cl_engine *engine)
+{
+	struct cl_image *image;
+	size_t e;
+
+	for (image = engine->images; image; image = image->next) {
+		for (e = 0; e < image->nr_extents; e++)
+			if (cl_extent_source(&image->extents[e]) == CL_REMOTE)
+				cl_image_ask_again(image, image->extents[e].first, image->extents[e + 1].first);
+		if (engine->restored) /* before, what no task has asked for yet will be missing */
+			cl_image_only_missing(image);
+	}
+}
+
+int cl_push_agree_again(struct cl_engine *engine, const char **why)
+{
+	int ret = cl_push_agree(engine, why);
+
+	if (ret == 0)
+		fall_back(engine);
+	/* Before all tasks are restored it isn't known what is missing. */
+	return ret == 1 && engine->restored ? cl_push_tell_missing(engine) : ret < 0 ? ret : 0;
 }
 
 /* On the demand connection, by its sender. Lock held; dropped while sending. A failure loses the connection. */
@@ -560,6 +602,8 @@ static void *stream_work(void *argument)
 	while (!engine->stopping) {
 		if (engine->lost)
 			park(engine, stream);
+		else if (!engine->push.on)
+			pthread_cond_wait(&engine->gate, &engine->lock); /* for it to push again, or the end */
 		else if (engine->push.closing && (stream->number ? stream->conn.fd < 0 : engine->push.confirmed))
 			pthread_cond_wait(&engine->gate, &engine->lock); /* for the end */
 		else if (stream->number && stream->conn.fd < 0)
@@ -634,5 +678,5 @@ void cl_push_shut_down(struct cl_engine *engine)
 
 bool cl_push_is_parked(const struct cl_engine *engine)
 {
-	return engine->push.nr_parked == engine->push.nr_threads;
+	return !engine->push.on || engine->push.nr_parked == engine->push.nr_threads;
 }

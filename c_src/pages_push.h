@@ -54,6 +54,7 @@ struct cl_push_stream {
 
 struct cl_push {
 	bool on;                 /* the server agreed */
+	bool agreed;             /* it did once: if it isn't on, it has fallen back to requests, on the same connections */
 	bool has_store;          /* it was told of the store, and may say that pages are as there */
 	bool closing;            /* it was told the end: whatever it does with its streams is right */
 	bool confirmed;          /* and said that it knows */
@@ -63,21 +64,24 @@ struct cl_push {
 	struct cl_push_stream streams[1 + CL_PUSH_MAX_STREAMS];
 };
 
-/* Say hello on any connection, hear the answer: waits up to 10 s. 1, 0 if it was a stock server's, or -errno. No lock. */
+/*
+ * Say hello on any connection, hear the answer: waits up to 10 s. 1; 0 if it was a stock server's, answer->plain; -EBUSY,
+ * -ESHUTDOWN if it refuses (CL_PUSH_BUSY, CL_PUSH_OVER), with *why; or -errno. No lock.
+ */
 int cl_push_say_hello(struct cl_conn conn, int version, const struct cl_push_hello *hello,
 		      struct cl_push_answer *answer, const char **why);
 
 /*
- * Ask the server, on the connection that was just made, whether it pushes. Lock not held; waits up to 10 s. 1 if it
- * does, 0 if it is a stock one (and nothing has happened), or -errno, then perhaps with *why.
+ * Ask the server, on the connection that was just made, whether it pushes. Dropped while waiting, up to 10 s. 1 if it
+ * does, 0 if it only answers requests (and nothing has happened), or as cl_push_say_hello(), then perhaps with *why.
  */
 int cl_push_agree(struct cl_engine *engine, const char **why);
 
 /*
- * The same on a new connection, which must lead to a server that pushes; once all is restored, tell it what is missing.
- * 0 or -errno.
+ * The same on a new connection to a server that has pushed. Once all is restored, it is told what is missing; one that
+ * doesn't push any more, as its tasks are gone, is going to be asked for it. 0 or as cl_push_agree().
  */
-int cl_push_agree_again(struct cl_engine *engine);
+int cl_push_agree_again(struct cl_engine *engine, const char **why);
 
 /* Start the threads; join them after engine->stopping was set. Lock not held. 0 or -errno. */
 int cl_push_start(struct cl_engine *engine);

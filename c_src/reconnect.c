@@ -2,8 +2,9 @@
 /*
  * reconnect: a page server that was lost once the restored task runs is called again, at the address that the engine's
  * first connection led to. It must be one that outlives its clients (docs/page-server.md): a stock source ends with
- * its one connection, and refuses until time is up. One that pushes is known to: it is called again before, too, for a
- * moment, as the task at the source can still run on instead.
+ * its one connection. One that pushes is known to: it is called again before, too, for a moment, as the task at the
+ * source can still run on instead. Afterwards the task waits, by default without limit: what the page server has can
+ * still come, hours later. Only an operator knows that it never will (SIGTERM ends this daemon, and SIGBUS the task).
  */
 #include <errno.h>
 #include <linux/tcp.h>
@@ -22,14 +23,32 @@ enum {
 	CALL_S = 1,            /* a call not answered by then is made again: TCP itself would wait ever longer */
 	PAUSE_FIRST_MS = 20,   /* between calls, doubling */
 	PAUSE_MAX_MS = 1000,
+	QUICK_CALLS = 7,       /* so many double it */
+	CALM_CALLS = 60,       /* after so many nobody is in a hurry any more */
+	PAUSE_CALM_MS = 5000,
 	BEFORE_RUN_US = 3000000, /* how long, before a restored task runs */
 };
+
+/* How long it may stay away, in us; negative: without limit. */
+static int64_t limit_us(const struct cl_engine *engine)
+{
+	int64_t limit = engine->config.reconnect_us;
+
+	if (limit == CL_IF_IT_PUSHES)
+		return engine->push.agreed ? CL_WITHOUT_LIMIT : 0;
+	return limit;
+}
+
+bool cl_engine_is_held(const struct cl_engine *engine)
+{
+	return limit_us(engine) != 0;
+}
 
 static void watch_connection(const struct cl_engine *engine, int fd)
 {
 	int on = 1, seconds = KEEPALIVE_S, silent_ms = SILENT_MS;
 
-	if (fd < 0 || !engine->config.reconnect_us || !engine->restored)
+	if (fd < 0 || !cl_engine_is_held(engine) || !engine->restored)
 		return;
 	/* No TCP socket: nothing to set. */
 	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
@@ -49,9 +68,9 @@ void cl_engine_watch_connections(struct cl_engine *engine)
 
 bool cl_engine_lose(struct cl_engine *engine, const char *why)
 {
-	if (engine->stopping || !engine->config.reconnect_us || !engine->remote_address_bytes)
+	if (engine->stopping || !cl_engine_is_held(engine) || !engine->remote_address_bytes)
 		return false;
-	if (!engine->restored && !engine->push.on)
+	if (!engine->restored && !engine->push.agreed)
 		return false;
 	if (!engine->lost) {
 		engine->lost = true;
@@ -75,8 +94,13 @@ void cl_engine_broken(struct cl_engine *engine, int error, const char *why)
 	if (!why)
 		why = error == -EPIPE || error == -ECONNRESET ? "the connection was closed" : strerror(-error);
 	/* What the others see of a session that is lost already, TLS's words for it among them, says nothing more. */
-	if (engine->stopping || engine->lost || (error != -EPROTO && cl_engine_lose(engine, why)))
+	if (engine->stopping || engine->lost || cl_engine_lose(engine, why)) {
+		/* It was there, and is likely to do the same again: no hurry. */
+		if (error == -EPROTO && engine->calls < QUICK_CALLS)
+			engine->calls = QUICK_CALLS;
 		return;
+	}
+	engine->source_is_gone = true;
 	cl_engine_fail(engine, -EIO, "page server: %s with %llu pages missing", why,
 		       (unsigned long long)cl_engine_remaining_pages(engine));
 }
@@ -135,8 +159,8 @@ int cl_engine_call(struct cl_engine *engine, int *fd, struct cl_tls **tls)
 	return ret;
 }
 
-/* One try. Lock held; dropped while waiting. 0 or -errno. */
-static int call_again(struct cl_engine *engine)
+/* One try. Lock held; dropped while waiting. 0 or -errno, with *why. */
+static int call_again(struct cl_engine *engine, const char **why)
 {
 	int version = engine->remote.version, ret;
 	struct cl_tls *tls = NULL;
@@ -149,44 +173,73 @@ static int call_again(struct cl_engine *engine)
 	if (ret < 0)
 		return ret;
 	cl_remote_init(&engine->remote, engine->remote.fd, tls, version);
-	return engine->push.on ? cl_push_agree_again(engine) : 0;
+	*why = NULL;
+	return engine->push.agreed ? cl_push_agree_again(engine, why) : 0;
 }
 
 static unsigned int pause_before_call(unsigned int calls)
 {
 	if (calls == 0)
 		return 0;
-	return calls < 7 ? PAUSE_FIRST_MS << (calls - 1) : PAUSE_MAX_MS;
+	if (calls < QUICK_CALLS)
+		return PAUSE_FIRST_MS << (calls - 1);
+	return calls < CALM_CALLS ? PAUSE_MAX_MS : PAUSE_CALM_MS;
+}
+
+/* It is too late to try again, or there is no use in it: then the engine fails. ret, why: of the last try. Lock held. */
+static void give_up_in_time(struct cl_engine *engine, uint64_t paused_us, int ret, const char *why)
+{
+	int64_t limit = limit_us(engine);
+
+	if (!engine->restored && (limit < 0 || limit > BEFORE_RUN_US))
+		limit = BEFORE_RUN_US;
+	if (ret != -ESHUTDOWN && (limit < 0 || paused_us <= (uint64_t)limit))
+		return;
+	if (!why)
+		why = ret < 0 ? strerror(-ret) : "it hangs up";
+	engine->source_is_gone = true;
+	if (ret == -ESHUTDOWN)
+		cl_engine_fail(engine, -EIO, "page server: %s; %llu pages are missing", why,
+			       (unsigned long long)cl_engine_remaining_pages(engine));
+	else
+		cl_engine_fail(engine, -EIO,
+			       "page server: lost with %llu pages missing, and it did not come back in %llu s: %s",
+			       (unsigned long long)cl_engine_remaining_pages(engine), (unsigned long long)limit / 1000000,
+			       why);
+}
+
+/* Until there is a connection again, or the engine is stopping. Lock held. How long it took, in us. */
+static uint64_t try_until_connected(struct cl_engine *engine)
+{
+	int ret = 0, told = 0;
+	const char *why = NULL;
+	uint64_t paused_us;
+
+	do {
+		pause_ms(engine, pause_before_call(engine->calls++));
+		paused_us = cl_now_us() - engine->lost_us;
+		give_up_in_time(engine, paused_us, ret, why);
+		if (engine->stopping)
+			break;
+		ret = call_again(engine, &why);
+		if (ret < 0) /* each new reason is news */
+			cl_log(&engine->log, ret == told ? CL_LOG_DEBUG : CL_LOG_WARN,
+			       "page server: connecting to it again, try %u: %s", engine->calls, why ? why : strerror(-ret));
+		told = ret;
+	} while (ret < 0);
+	return paused_us;
 }
 
 void cl_engine_reconnect(struct cl_engine *engine)
 {
-	uint64_t max_in_flight = engine->flow.max_window, min_rtt_us = engine->flow.min_rtt_us, paused_us = 0;
-	uint64_t limit_us;
+	uint64_t max_in_flight = engine->flow.max_window, min_rtt_us = engine->flow.min_rtt_us, paused_us;
 	int ret;
 
 	engine->receiving = true;
 	ret = put_back(engine);
 	if (ret < 0)
-		cl_engine_fail(engine, ret, "page server: calling it again: %s", strerror(-ret));
-	do {
-		pause_ms(engine, pause_before_call(engine->calls++));
-		paused_us = cl_now_us() - engine->lost_us;
-		limit_us = engine->config.reconnect_us;
-		if (!engine->restored && limit_us > BEFORE_RUN_US)
-			limit_us = BEFORE_RUN_US;
-		if (paused_us > limit_us)
-			cl_engine_fail(engine, -EIO,
-				       "page server: lost with %llu pages missing, and it did not come back in %llu s: %s",
-				       (unsigned long long)cl_engine_remaining_pages(engine),
-				       (unsigned long long)limit_us / 1000000,
-				       ret < 0 ? strerror(-ret) : "it hangs up");
-		if (engine->stopping)
-			break;
-		ret = call_again(engine);
-		if (ret < 0)
-			cl_log(&engine->log, CL_LOG_DEBUG, "page server: call %u: %s", engine->calls, strerror(-ret));
-	} while (ret < 0);
+		cl_engine_fail(engine, ret, "page server: connecting to it again: %s", strerror(-ret));
+	paused_us = try_until_connected(engine);
 	engine->receiving = false;
 	if (engine->stopping)
 		return;

@@ -128,6 +128,9 @@ struct cl_space {
 	struct cl_regions suspects; /* ranges (at_dump unused) of which an unmap may have told something older */
 	struct cl_waiter *waiters;
 	size_t nr_waiters, max_waiters;
+	uint64_t no_memory_us;     /* since then there is none for its pages; 0: there is */
+	uint64_t no_memory_last_us; /* when it was last seen */
+	unsigned int no_memory_tries;
 	/* The gate: see engine.h. */
 	unsigned int copying;      /* copies in progress */
 	bool reading;              /* events are being read: no copy may start */

@@ -148,6 +148,9 @@ int cl_engine_take_over(struct cl_engine *engine, int holder_fd)
 					   ret == -EPROTO ? "what is held can't be handed over" :
 							    strerror(-ret));
 	ret = cl_ledger_open(&engine->ledger, ledger_fd);
+	engine->client = engine->ledger.client;
+	if (ret == -EBADMSG)
+		ret = refuse(engine, ret, "the killed daemon was of another version of criu-lazy");
 	if (ret == 0)
 		ret = load(engine, held, nr_held);
 	if (ret == 0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from criu_lazy_ext.criu_config import config_files, config_words
+from criu_lazy_ext.engine import WITHOUT_LIMIT
 from criu_lazy_ext.getopt_long import MAY_HAVE_VALUE, NEEDS_VALUE, NO_VALUE, OptionError, Positional, Table, parse_words
 from criu_lazy_ext.sizes import parse_size
 
@@ -102,8 +103,9 @@ criu-lazy's own options:
   --stats-fd FD         write counters to FD, one JSON object a line, 5 a second and at the end
   --workers N           receiving and copying threads (default: by the number of CPUs)
   --max-in-flight BYTES most bytes to have asked of the page server at once; K, M, G may follow the number
-  --reconnect-seconds N once the restored task runs: if the page server is lost, call it again for N seconds,
-                        while the task waits (default: 0, fail at once); for criu-lazy page-server only
+  --reconnect-seconds N once the restored task runs: if the page server is lost, connect to it again for N seconds,
+                        while the task waits; N may be `none`, without limit, or 0, fail at once; for criu-lazy
+                        page-server only (default: none for one that pushes, 0 for others, as criu's)
   --push[=STREAMS]      ask the page server to push, on so many background connections (default: 2, at most 16);
                         one that can't, as criu's, answers requests as without it
   --tls-psk FILE        TLS 1.3 with the page server by the key in FILE (hexadecimal) that criu-lazy page-server has too
@@ -145,7 +147,7 @@ class Options:
         self.collapse = True
         self.workers = 0  # 0: by the number of CPUs
         self.max_in_flight_bytes = 0  # 0: the engine's default
-        self.reconnect_seconds = 0
+        self.reconnect_seconds: int | None = None  # None: as the page server is; see WITHOUT_LIMIT
         self.resume = False
         self.precopied: str | None = None  # a directory
         self.push_streams = 0  # 0: the page server isn't asked to push
@@ -243,7 +245,7 @@ def _apply(options: Options, name: str, value: str | None, shown: str) -> None:
         if options.push_streams > MAX_PUSH_STREAMS:
             raise OptionError(f"invalid argument for {shown}: {text} (at most {MAX_PUSH_STREAMS})")
     elif name == "reconnect-seconds":
-        options.reconnect_seconds = 0 if text == "0" else _positive(shown, text)
+        options.reconnect_seconds = _reconnect_seconds(shown, text)
     elif name not in ("config", "no-default-config"):
         _check_ignored(name, value, shown)
         options.inherit_fd |= name == "inherit-fd"
@@ -285,6 +287,12 @@ def _check_together(options: Options, extra: int) -> None:
         raise OptionError("--precopied needs --push")
     if options.inherit_fd:
         raise OptionError("--inherit-fd is restore-only option")
+
+
+def _reconnect_seconds(shown: str, text: str) -> int:
+    if text == "none":
+        return WITHOUT_LIMIT
+    return 0 if text == "0" else _positive(shown, text)
 
 
 def _verbosity(level: int, value: str | None) -> int:

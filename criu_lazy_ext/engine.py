@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 
 VMA_FIELDS = 3  # of struct cl_vma, each a u64
+WITHOUT_LIMIT = -1  # CL_WITHOUT_LIMIT
+IF_IT_PUSHES = -2  # CL_IF_IT_PUSHES
 
 
 class EngineError(CriuLazyError):
@@ -35,13 +37,14 @@ class Engine:
         workers: int = 0,
         max_in_flight_bytes: int = 0,
         wire_version: int = 0,
-        reconnect_seconds: int = 0,
+        reconnect_seconds: float = 0,
         push_streams: int = 0,
         precopied_fd: int = -1,
     ) -> None:
         """Descriptors are borrowed; `log_start` is the time.monotonic() that log lines count from.
 
-        0 stands for the engine's own choice; of `reconnect_seconds` and `push_streams`, for never. Raises EngineError.
+        0 stands for the engine's own choice; of `push_streams` for never. `reconnect_seconds`: so long a lost page
+        server is waited for, 0: not at all; WITHOUT_LIMIT; IF_IT_PUSHES: without limit, if it does. Raises EngineError.
         """
         try:
             from criu_lazy_ext import _engine
@@ -61,7 +64,7 @@ class Engine:
         config.max_in_flight_bytes = max_in_flight_bytes
         config.push_streams = push_streams
         config.precopied_fd = precopied_fd
-        config.reconnect_us = reconnect_seconds * 1_000_000
+        config.reconnect_us = int(reconnect_seconds * 1_000_000) if reconnect_seconds > 0 else int(reconnect_seconds)
         problem = self._ffi.new("const char **")
         self._engine = self._lib.cl_engine_new(config, problem)
         if self._engine == self._ffi.NULL:

@@ -22,7 +22,7 @@ from criu_lazy_ext import __version__, criu_options, page_client
 from criu_lazy_ext.collapse import Collapse
 from criu_lazy_ext.criu_log import INFO, Log
 from criu_lazy_ext.criu_options import Options
-from criu_lazy_ext.engine import VMA_FIELDS, Engine, EngineError
+from criu_lazy_ext.engine import IF_IT_PUSHES, VMA_FIELDS, Engine, EngineError
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.getopt_long import OptionError
 from criu_lazy_ext.images import Images, load_messages
@@ -133,7 +133,7 @@ def serve(options: Options, log: Log, signals: StopSignals) -> int:
         auto_dedup=options.auto_dedup,
         workers=options.workers,
         max_in_flight_bytes=options.max_in_flight_bytes,
-        reconnect_seconds=options.reconnect_seconds,
+        reconnect_seconds=IF_IT_PUSHES if options.reconnect_seconds is None else options.reconnect_seconds,
         push_streams=options.push_streams,
         precopied_fd=precopied_fd,
     )

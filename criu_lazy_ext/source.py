@@ -128,7 +128,8 @@ def daemon_options(profile: Profile) -> list[str]:
     """How the destination's daemon is to ask for pages; criu's own knows none of these."""
     if profile.daemon == "stock":
         return []
-    options = ["--reconnect-seconds", str(max(1, round(profile.timeouts.reconnect)))]
+    seconds = profile.timeouts.reconnect  # 0: without limit
+    options = ["--reconnect-seconds", str(max(1, round(seconds))) if seconds else "none"]
     return options if profile.page_source == "stock" else [*options, f"--push={PUSH_STREAMS}"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,31 @@ def test_whoever_kills_the_daemon_the_tasks_wait_or_the_restore_fails(build, san
 @pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan", "tsan"])
 def test_a_task_that_is_killed_with_pages_missing_is_never_taken_for_served(build, sanitizer: str) -> None:
     run(build("test_task_end", sanitizer))
+
+
+@pytest.fixture
+def full_cgroup() -> Iterator[Path]:
+    """A cgroup with 8 MiB and no OOM killer."""
+    own = next((line for line in Path("/proc/self/cgroup").read_text().splitlines() if ":memory:" in line), "")
+    parent = Path(f"/sys/fs/cgroup/memory{own.split(':', 2)[2]}") if own else Path("/nowhere")
+    if not os.access(parent, os.W_OK):  # it may be mounted from below
+        parent = Path("/sys/fs/cgroup/memory")
+    if not own or not os.access(parent, os.W_OK):
+        pytest.skip("it needs the memory controller of cgroups version 1, the only one without an OOM killer")
+    group = parent / f"criu-lazy-test-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / "memory.oom_control").write_text("1")
+        (group / "memory.limit_in_bytes").write_text(str(8 << 20))
+        yield group
+    finally:
+        group.rmdir()
+
+
+@needs_userfaultfd_events
+@pytest.mark.parametrize("sanitizer", ["plain", "tsan"])
+def test_a_task_whose_cgroup_is_full_waits_until_there_is_room(build, sanitizer: str, full_cgroup: Path) -> None:
+    run(build("test_no_memory", sanitizer), full_cgroup)
 
 
 @needs_userfaultfd_events

@@ -4,27 +4,22 @@
  * page server. The task is a child process, the page server a thread here.
  */
 #include <errno.h>
-#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "criu_lazy.h"
-#include "fds.h"
 #include "push_images.h"
+#include "restored_task.h"
 #include "task_end.h"
 
 enum { PID = 4711, PAGES = 64, LAZY = PAGES / 8 * 7, STATUS = 3, SETTLE_US = 100000, REQUESTS = 64 };
 
-#define MEMORY ((uint8_t *)0x200000000)
+static uint8_t *memory;
 
 enum death { EXITS, IS_KILLED, FAULTS, CALLS_EXECVE, UNMAPS, EXITS_WITH_A_CHILD };
 
@@ -38,33 +33,14 @@ struct server {
 
 /* ---- the task ---- */
 
-static void hand_over(int restore)
-{
-	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_EVENT_REMOVE |
-							       UFFD_FEATURE_EVENT_FORK };
-	struct uffdio_register range = { .range = { (uintptr_t)MEMORY, PAGES * CL_PAGE_SIZE },
-					 .mode = UFFDIO_REGISTER_MODE_MISSING };
-	int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-	int32_t pid = PID, last_word = CL_RESTORE_FINISHED;
-
-	CHECK(mmap(MEMORY, PAGES * CL_PAGE_SIZE, PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == (void *)MEMORY);
-	CHECK(uffd >= 0 && ioctl(uffd, UFFDIO_API, &api) == 0 && ioctl(uffd, UFFDIO_REGISTER, &range) == 0);
-	CHECK(send(restore, &pid, sizeof(pid), 0) == sizeof(pid));
-	CHECK(cl_fds_send(restore, "", 1, &uffd, 1) == 0);
-	CHECK(send(restore, &last_word, sizeof(last_word), 0) == sizeof(last_word));
-	close(uffd);
-	close(restore);
-}
-
 static void *touch(void *page)
 {
 	*(volatile uint8_t *)page = 1;
 	return NULL;
 }
 
-/* go: what to read a byte from before it ends. */
-static void be_task(enum death death, int restore, int go)
+/* go: what to read a byte from before it ends; life: what is open until its memory is gone. */
+static void be_task(enum death death, int restore, int go, int life)
 {
 	struct rlimit none = { 0 };
 	pthread_t waiter;
@@ -72,10 +48,10 @@ static void be_task(enum death death, int restore, int go)
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	setrlimit(RLIMIT_CORE, &none);
-	hand_over(restore);
+	hand_over(restore, PID, memory, PAGES);
 	/* One of its threads waits for a page when it ends. */
 	if (death != UNMAPS)
-		CHECK(pthread_create(&waiter, NULL, touch, MEMORY) == 0);
+		CHECK(pthread_create(&waiter, NULL, touch, memory) == 0);
 	CHECK(read(go, &byte, 1) == 1);
 	if (death == EXITS)
 		_exit(STATUS);
@@ -87,33 +63,19 @@ static void be_task(enum death death, int restore, int go)
 	}
 	if (death == CALLS_EXECVE)
 		execl("/bin/sleep", "sleep", "1000", NULL);
-	if (death == EXITS_WITH_A_CHILD && fork() == 0)
+	if (death == EXITS_WITH_A_CHILD && fork() == 0) {
+		close(life);
 		usleep(SETTLE_US);
+	}
 	if (death == EXITS_WITH_A_CHILD)
 		_exit(STATUS);
 	if (death == UNMAPS)
-		munmap(MEMORY, PAGES * CL_PAGE_SIZE);
+		munmap(memory, PAGES * CL_PAGE_SIZE);
 	for (;;)
 		pause();
 }
 
 /* ---- the page server ---- */
-
-static bool answer(struct server *server, struct cl_wire_header *header)
-{
-	static const uint8_t page[CL_PAGE_SIZE] = { 1 };
-	uint8_t raw[CL_WIRE_MAX_BYTES];
-
-	header->cmd = CL_WIRE_ADD_F;
-	header->flags = CL_WIRE_FLAG_PRESENT;
-	cl_wire_pack(2, header, raw);
-	if (send(server->socket, raw, CL_WIRE_V2_BYTES, MSG_NOSIGNAL) != CL_WIRE_V2_BYTES)
-		return false;
-	for (; header->nr_pages; header->nr_pages--)
-		if (send(server->socket, page, sizeof(page), MSG_NOSIGNAL) != sizeof(page))
-			return false;
-	return true;
-}
 
 static void *serve(void *argument)
 {
@@ -131,8 +93,9 @@ static void *serve(void *argument)
 			break;
 		}
 		CHECK(server->asked < REQUESTS);
-		server->waiting[server->asked++] = header;
-		if (server->answers && !answer(server, &header))
+		server->waiting[server->asked] = header;
+		server->asked++;
+		if (server->answers && !answer(server->socket, &header))
 			break;
 	}
 	close(server->socket);
@@ -157,7 +120,7 @@ struct helper {
 	struct server *server;
 	const struct run *run;
 	pid_t task;
-	int go;
+	int go, life;
 };
 
 /* Lets the task end once it waits for a page (and the engine for the server). */
@@ -166,6 +129,7 @@ static void *end_task(void *argument)
 	struct helper *helper = argument;
 
 	struct server *server = helper->server;
+	char byte;
 	int i;
 
 	while (!server->asked)
@@ -174,9 +138,9 @@ static void *end_task(void *argument)
 	CHECK(write(helper->go, "", 1) == 1);
 	if (helper->run->is_waited_for)
 		CHECK(waitpid(helper->task, NULL, 0) == helper->task);
-	usleep(SETTLE_US);
+	CHECK(helper->run->death == UNMAPS || read(helper->life, &byte, 1) == 0);
 	for (i = 0; helper->run->answers_later && i < server->asked; i++)
-		CHECK(answer(server, &server->waiting[i]));
+		CHECK(answer(server->socket, &server->waiting[i]));
 	return NULL;
 }
 
@@ -204,26 +168,29 @@ static void try(const struct run *run)
 {
 	struct cl_config config = { .precopied_fd = -1, .remote_fd = -1, .log_fd = -1, .log_level = 4, .nr_workers = 2,
 				    .reconnect_us = run->holds ? 1000000 : 0 };
-	struct cl_vma vma = { (uintptr_t)MEMORY, (uintptr_t)MEMORY + PAGES * CL_PAGE_SIZE, 0 };
+	struct cl_vma vma = { (uintptr_t)memory, (uintptr_t)memory + PAGES * CL_PAGE_SIZE, 0 };
 	char directory[] = "/tmp/criu-lazy-end.XXXXXX";
 	struct server server = { .answers = run->answers };
 	struct helper helper = { .server = &server, .run = run };
 	pthread_t server_thread, helper_thread;
 	struct cl_engine *engine;
 	const char *problem;
-	int restore[2], remote[2], go[2], result;
+	int restore[2], remote[2], go[2], life[2], result;
 
-	config.images_fd = make_images(directory, PID, (uintptr_t)MEMORY, PAGES);
+	config.images_fd = make_images(directory, PID, (uintptr_t)memory, PAGES);
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, restore) == 0);
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, remote) == 0 && pipe(go) == 0);
+	CHECK(pipe2(life, O_CLOEXEC) == 0);
 	/* As criu-lazy lazy-pages does with the socket that it listens on: the engine would be too late. */
 	CHECK(setsockopt(restore[0], SOL_SOCKET, SO_PASSCRED, &(int){ 1 }, sizeof(int)) == 0);
 	helper.task = fork();
 	CHECK(helper.task >= 0);
 	if (helper.task == 0)
-		be_task(run->death, restore[1], go[0]);
+		be_task(run->death, restore[1], go[0], life[1]);
 	close(restore[1]);
+	close(life[1]);
 	helper.go = go[1];
+	helper.life = life[0];
 	server.socket = remote[1];
 	CHECK(pthread_create(&server_thread, NULL, serve, &server) == 0);
 	CHECK(pthread_create(&helper_thread, NULL, end_task, &helper) == 0);
@@ -240,6 +207,7 @@ static void try(const struct run *run)
 	kill(helper.task, SIGKILL);
 	if (!run->is_waited_for)
 		CHECK(waitpid(helper.task, NULL, 0) == helper.task);
+	close(life[0]);
 	close(go[0]);
 	close(go[1]);
 	remove_images(directory, PID, config.images_fd);
@@ -297,6 +265,7 @@ int main(void)
 	};
 	size_t i;
 
+	memory = find_room(PAGES);
 	check_how(0, "exit 3");
 	check_how(SIGKILL, "killed by SIGKILL");
 	check_how(SIGRTMIN, "killed by signal 34");
