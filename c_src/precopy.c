@@ -362,7 +362,7 @@ static void close_source(struct source *source)
 	source->pagemap_fd = -1;
 }
 
-/* 0, or -errno: the task has gone, as a rule. */
+/* 0, or -errno: -ENOMEM, -EMFILE, -ENFILE, or the task has gone. */
 static int open_source(struct source *source)
 {
 	char path[32], *line = NULL;
@@ -444,7 +444,8 @@ static bool next_piece(struct round *round, struct piece *piece)
 			round->opened++;
 			if (ret < 0)
 				source->nr = 0;
-			if (ret == -ENOMEM)
+			/* One that has gone is left out; one that can't be looked at is not, or its pages would be taken for sent. */
+			if (ret == -ENOMEM || ret == -EMFILE || ret == -ENFILE)
 				round->error = ret;
 		}
 		for (; round->at_range < source->nr; round->at_range++, round->from = 0) {

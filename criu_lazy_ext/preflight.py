@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from criu_lazy_ext import cgroup
+from criu_lazy_ext.criu import Requirement
 from criu_lazy_ext.criu_contrary import contrary_in_files
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.processes import tree
@@ -90,6 +91,31 @@ def look_at(profile: Profile, pid: int) -> Needs:
     if problem := lacking_descriptors(needs):
         raise PreflightError(f"source: {problem}")
     return needs
+
+
+def of_task(pid: int) -> list[Requirement]:
+    """For `criu-lazy check`: whether the task can leave this host, as far as that is known without a profile."""
+    if not Path(f"/proc/{pid}").exists():
+        return [Requirement(f"task {pid}", "no process has this pid")]
+    needs = measure(pid, charged=True)
+    arriving = None
+    try:
+        check_arrived(pid)
+    except PreflightError as error:
+        arriving = str(error)
+    size = f"{needs.processes} processes, {needs.threads} threads, {needs.memory_bytes / 1e6:.0f} MB"
+    return [
+        Requirement(f"task {pid}: all of its memory is here", arriving),
+        Requirement(f"task {pid}: {size}", lacking_descriptors(needs)),
+    ]
+
+
+def configuration(*, source: bool, destination: bool) -> list[Requirement]:
+    """For `criu-lazy check`: whether criu's configuration files on this host let a migration work."""
+    programs = [("dump", "dump_options")] if source else []
+    programs += [("restore", "restore_options"), ("lazy-pages", "daemon_options")] if destination else []
+    found = (contrary_in_files(program, [], key) for program, key in programs)
+    return [Requirement("criu's configuration files", next(filter(None, found), None))]
 
 
 def check_arrived(pid: int) -> None:

@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -318,6 +319,29 @@ static void a_lost_store_is_forgotten(void)
 	cl_precopy_free(precopy);
 }
 
+/* A task for which no descriptors are left is not taken for one that has gone. */
+static void descriptors_run_out(void)
+{
+	struct cl_precopy *precopy = start(0);
+	struct rlimit before, few;
+	struct cl_precopy_round info;
+	struct store store;
+	int next;
+
+	CHECK(open_store(precopy, &store, CL_PUSH_STORED, 0));
+	CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
+	next = dup(0);
+	CHECK(next >= 0);
+	close(next);
+	few = (struct rlimit){ .rlim_cur = (rlim_t)next, .rlim_max = before.rlim_max };
+	CHECK(setrlimit(RLIMIT_NOFILE, &few) == 0);
+	CHECK(one_round(precopy, &info) == -EMFILE && info.sent_pages == 0);
+	CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+	end_store(&store);
+	free(store.pages);
+	cl_precopy_free(precopy);
+}
+
 /* ---- the session after it ---- */
 
 static struct cl_push_server *server;
@@ -537,6 +561,7 @@ int main(int argc, char **argv)
 	command('r');
 	a_lost_store_is_forgotten();
 	a_round_that_a_rate_holds_back_can_be_stopped();
+	descriptors_run_out();
 	precopy = start(0);
 	stale = rounds_send_what_changed(precopy, &store);
 	pages_are_the_same_only_if_they_are(precopy, &store, stale);
