@@ -1,0 +1,342 @@
+"""What can't move is said before anything is frozen: the task, both hosts' limits, criu's configuration."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lazy_source import eventually
+from test_migrate import BASE, COMMITTED, FAILED, USAGE, Migration, Worker, assert_clean, compile_task, ours, pids_of
+
+from criu_lazy_ext import cgroup, preflight
+from criu_lazy_ext.channel import MAX_JSON_BYTES
+from criu_lazy_ext.criu_contrary import contrary_in, options_of_files
+from criu_lazy_ext.testbed import Host, Testbed
+
+HERE = Path(__file__).parent
+# Root without CAP_SYS_RESOURCE can't raise a hard limit.
+FEW = ["setpriv", "--bounding-set=-sys_resource", "--inh-caps=-sys_resource", "sh", "-c"]
+LEAST = "task: {pid: 1}\ndestination: {ssh: x}\n"
+
+
+@pytest.fixture(scope="module")
+def hosts(testbed: Testbed) -> Testbed:
+    compile_task(testbed)
+    for name in ("many_tasks", "uffd_task", "forked_tree"):
+        for host in (testbed.src, testbed.dst):
+            host.write(f"/tmp/{name}.c", (HERE / f"{name}.c").read_text())
+            host.run(["cc", "-O1", "-o", f"/usr/local/bin/{name}", f"/tmp/{name}.c"])
+    return testbed
+
+
+@pytest.fixture
+def worker(hosts: Testbed) -> Iterator[Worker]:
+    hosts.link.set(rate_mbit=1000, rtt_ms=0.2)
+    made = Worker(hosts, 32)
+    yield made
+    made.end()
+    clean(hosts)
+
+
+def clean(hosts: Testbed) -> None:
+    hosts.link.set(rate_mbit=1000, rtt_ms=0.2)
+    for host in (hosts.src, hosts.dst):
+        host.run(["pkill", "-9", "many_tasks|uffd_task|forked_tree"], check=False)
+        host.run(["sh", "-c", "rm -rf /etc/criu /var/lib/criu-lazy* /srv/worker* /srv/many* /run/worker.pid /root/m*"])
+
+
+def refused(migration: Migration, *says: str) -> str:
+    """It failed with nothing touched, and one line tells why."""
+    assert migration.end() == FAILED and migration.report, (migration.stderr, migration.report)
+    message = str(migration.report["message"])
+    assert migration.report["phases_s"].keys() == {"failed"}
+    assert "\n" not in message
+    for word in (*says, "the source task runs on"):
+        assert word in message
+    for host in (migration.testbed.src, migration.testbed.dst):
+        eventually(lambda host=host: ours(host) == [], f"nothing runs on {host.name}", 15)
+    return message
+
+
+# --- a task whose memory is still to come -------------------------------------------------------------------------
+
+
+def test_a_task_whose_memory_still_arrives_is_not_moved_on(worker: Worker) -> None:
+    src, dst = worker.testbed.src, worker.testbed.dst
+    worker.testbed.link.set(rate_mbit=20, rtt_ms=0.2)
+    first = Migration(worker.testbed, BASE)
+    eventually(lambda: first.is_in("running"), "the restored task runs")
+    dst.write("/root/m-on.yaml", f"task: {{pid: {worker.pid}}}\ndestination: {{local: true}}\n")
+    for options in ([], ["--dry-run"]):
+        on = dst.run(["criu-lazy", "migrate", "/root/m-on.yaml", *options], check=False)
+        assert on.returncode == FAILED
+        assert "its memory is still arriving: " in on.stderr and "pages missing" in on.stderr
+    check = dst.run(["criu-lazy", "check", "--source", "--task", str(worker.pid)], check=False)
+    assert check.returncode == 1
+    assert f"FAIL task {worker.pid}: all of its memory is here: " in check.stdout
+    assert first.is_in("running"), "that was tried in time"
+    worker.testbed.link.set(rate_mbit=None, rtt_ms=0.2)
+    assert first.end() == COMMITTED, first.stderr
+    assert worker.answers(dst) == "right\n"
+    check = dst.run(["criu-lazy", "check", "--source", "--task", str(worker.pid)], check=False)
+    assert f"ok   task {worker.pid}: all of its memory is here" in check.stdout
+    assert not worker.is_on(src)
+    assert_clean(worker.testbed)
+
+
+def test_a_userfaultfd_that_comes_after_the_preflight_is_seen_before_the_freeze(worker: Worker) -> None:
+    src = worker.testbed.src
+    start = f"cd {worker.directory} && exec uffd_task"
+    pid = src.start(["sh", "-c", start])
+    eventually(lambda: pid in pids_of(src, "uffd_task"), "it runs")
+    hook = f"kill -USR1 {pid}; while [ ! -e {worker.directory}/watched ]; do sleep 0.01; done"
+    profile = BASE.replace("{pidfile: /run/worker.pid}", f"{{pid: {pid}}}")
+    migration = Migration(worker.testbed, f"{profile}hooks:\n  before_dump:\n    - run: {hook!r}\n")
+    refused(migration, f"task {pid} uses a userfaultfd of its own")
+
+
+# --- room at the destination --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def limited() -> Iterator[Path]:
+    """A memory cgroup, which both hosts see, as they share the machine's."""
+    parent = Path("/sys/fs/cgroup/memory")
+    if not (parent / "memory.limit_in_bytes").exists():
+        pytest.skip("this machine has no cgroup v1 hierarchy for memory")
+    group = parent / f"criu-lazy-preflight-{os.getpid()}"
+    group.mkdir()
+    yield group
+
+    def is_removed() -> bool:
+        for pid in (group / "cgroup.procs").read_text().split():
+            with contextlib.suppress(OSError):
+                (parent / "cgroup.procs").write_text(pid)
+        with contextlib.suppress(OSError):
+            group.rmdir()
+        return not group.exists()
+
+    eventually(is_removed, "the group is empty")
+
+
+def test_too_little_memory_in_the_group_that_it_goes_to_is_said(worker: Worker, limited: Path) -> None:
+    src = worker.testbed.src
+    pid = int(src.run(["forked_tree", "24", f"{worker.directory}/tree"]).stdout)
+    for each in pids_of(src, "forked_tree"):
+        src.write(f"{limited}/cgroup.procs", str(each))
+    profile = BASE.replace("{pidfile: /run/worker.pid}", f"{{pid: {pid}}}")
+    (limited / "memory.limit_in_bytes").write_text(str(80 << 20))  # it shares 24 MiB; restored, 4 x 24 MiB
+    message = refused(
+        Migration(worker.testbed, profile),
+        f"free in cgroup {limited}, which is limited",
+        "check_memory: false",
+    )
+    needed = int(message.partition("the task will take ")[2].split()[0])
+    assert 4 * 24 << 20 < needed * 1e6 < 5 * 24 << 20
+    anyway = Migration(worker.testbed, profile.replace("ssh: dst", "ssh: dst, check_memory: false"), "--dry-run")
+    assert anyway.end() == 0, anyway.stderr
+
+
+def test_too_little_memory_at_the_destination_is_said(worker: Worker, limited: Path) -> None:
+    """The agent's own group, where criu leaves a task that was dumped from criu's own; a store in memory counts."""
+    dst = worker.testbed.dst
+    (limited / "memory.limit_in_bytes").write_text(str(128 << 20))
+    dst.write("/srv/many-few", f'#!/bin/sh\necho $$ >{limited}/cgroup.procs && exec criu-lazy "$@"\n', mode=0o755)
+    profile = BASE.replace("ssh: dst", "ssh: dst, criu_lazy: /srv/many-few")
+    migration = Migration(worker.testbed, profile, "--dry-run")
+    assert migration.end() == 0, migration.stderr
+    (limited / "memory.limit_in_bytes").write_text(str(48 << 20))
+    refused(Migration(worker.testbed, profile), "dst: too little memory", f"free in cgroup {limited}")
+
+
+def test_what_is_shared_on_purpose_counts_once() -> None:
+    size = 16 << 20
+    with mmap.mmap(-1, size) as shared:
+        shared.write(b"x" * size)
+        ready, end = os.pipe(), os.pipe()
+        root = os.fork()
+        if root == 0:
+            os.fork()
+            sum(shared[:])
+            os.write(ready[1], b"x")
+            os.close(end[1])
+            os.read(end[0], 1)
+            os._exit(0)
+        for _ in range(2):
+            os.read(ready[0], 1)
+        needs = preflight.measure(root, charged=False)
+        once = preflight.measure(os.getpid(), charged=False)
+    for fd in (*ready, *end):
+        os.close(fd)
+    os.waitpid(root, 0)
+    # Its part, as this process shares it, too.
+    assert needs.processes == 2 and needs.memory_bytes >= 2 * size // 3
+    assert needs.memory_bytes - once.memory_bytes < size
+
+
+def test_a_v2_groups_room_is_its_limit_less_what_it_can_not_give_back(tmp_path: Path) -> None:
+    files = {"max": 1000000, "current": 900000, "swap.max": 50000, "swap.current": 20000}
+    for name, value in files.items():
+        (tmp_path / f"memory.{name}").write_text(f"{value}\n")
+    (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 300000\nactive_file 100000\nslab 5\n")
+    room = cgroup.memory_left(tmp_path, 2, 1 << 40)
+    assert room is not None and room.left == 1000000 - 900000 + 400000 + 30000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert cgroup.memory_left(tmp_path, 2, 0) is None
+
+
+def test_the_groups_above_are_looked_at_as_far_as_they_are_shown(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    shown = cgroup.Hierarchy(tmp_path, "/top", 2)
+    assert list(shown.chain("/top/a/b/not-yet")) == [tmp_path / "a/b", tmp_path / "a", tmp_path]
+    assert list(shown.chain("/top")) == [tmp_path]
+    assert list(shown.chain("/other")) == []
+    assert list(shown.chain("/top/../x")) == []
+
+
+# --- many processes -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def many(hosts: Testbed) -> Iterator[Any]:
+    def start(number: int) -> int:
+        hosts.src.run(["mkdir", "-p", "/srv/many"])
+        hosts.dst.run(["mkdir", "-p", "/srv/many"])
+        hosts.src.start(["many_tasks", str(number), "/srv/many/pid"])
+        eventually(lambda: (hosts.src.root / "srv/many/pid").exists(), "they run", 60)
+        return int(hosts.src.read("/srv/many/pid"))
+
+    hosts.link.set(rate_mbit=None, rtt_ms=0)
+    yield start
+    clean(hosts)
+
+
+def migrate_with(testbed: Testbed, shell: str, pid: int, more: str = "", wait: float = 120) -> Any:
+    profile = f"task: {{pid: {pid}}}\ndestination: {{ssh: dst{more}}}\n"
+    testbed.src.write("/root/m-many.yaml", profile)
+    return testbed.src.run([*FEW, f"{shell}; exec criu-lazy migrate /root/m-many.yaml"], check=False, timeout=wait)
+
+
+def test_a_thousand_processes_move_under_the_usual_soft_limit(hosts: Testbed, many: Any) -> None:
+    pid = many(1000)
+    done = migrate_with(hosts, "ulimit -Sn 1024", pid, wait=240)
+    assert done.returncode == COMMITTED, done.stderr
+    hosts.dst.run(["kill", "-USR1", str(pid)])
+    answer = hosts.dst.root / "srv/many/pid.result"
+    eventually(answer.exists, "they have checked their memory", 60)
+    assert answer.read_text() == "1000 right\n"
+
+
+def test_more_processes_than_descriptors_are_refused_with_figures(hosts: Testbed, many: Any) -> None:
+    pid = many(150)
+    done = migrate_with(hosts, "ulimit -n 500", pid)
+    assert done.returncode == FAILED
+    assert "source: criu dump holds " in done.stderr and "for 150 processes" in done.stderr
+    assert "500 are allowed" in done.stderr
+    hosts.dst.write("/srv/many-few", '#!/bin/sh\nulimit -n 250; exec criu-lazy "$@"\n', mode=0o755)
+    few = "; ".join([" ".join(FEW[:-2]) + " /srv/many-few"])
+    done = migrate_with(hosts, "true", pid, more=f", criu_lazy: {few}")
+    assert done.returncode == FAILED
+    assert "dst: lazy-pages holds 320 descriptors for 150 processes, and 250 are allowed" in done.stderr
+
+
+def test_a_hundred_thousand_ids_fit_into_a_message() -> None:
+    ids = random.Random(1).sample(range(1, 1 << 22), 200_000)
+    packed = preflight.pack_ids(ids)
+    assert len(packed) < MAX_JSON_BYTES / 2
+    assert preflight.unpack_ids(packed) == sorted(ids)
+    assert preflight.unpack_ids(preflight.pack_ids([])) == []
+    with pytest.raises(ValueError):
+        preflight.unpack_ids("AAAA")
+
+
+# --- criu's own configuration -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("criu: {dump_options: [-v4, -R]}\n", "p:3:28: criu.dump_options[1]: -R: the source task would run on beside"),
+        ("criu: {dump_options: [-ls]}\n", "p:3:23: criu.dump_options[0]: -s: the source task would stay, stopped"),
+        ("criu: {dump_options: [--external, x, --page-serv]}\n", "criu.dump_options[2]: --page-server: "),
+        ("criu: {dump_options: [--images-dir=/x]}\n", "criu.dump_options[0]: --images-dir: criu-lazy gives it itself"),
+        ("criu: {dump_options: [restore]}\n", "criu.dump_options[0]: 'restore' is no option"),
+        ("criu: {restore_options: [-S]}\n", "criu.restore_options[0]: -S: the restored task could not be found"),
+        (
+            "criu: {restore_options: [--no-restore-detached]}\n",
+            "criu.restore_options[0]: --no-restore-detached: criu",
+        ),
+        ("daemon_options: [-d]\n", "p:3:18: daemon_options[0]: -d: criu-lazy waits for its end"),
+    ],
+)
+def test_options_that_work_against_a_migration_are_refused(given: str, says: str) -> None:
+    from criu_lazy_ext.profile import ProfileError, parse
+
+    with pytest.raises(ProfileError) as refusal:
+        parse(LEAST + given, "p")
+    assert says in str(refusal.value)
+
+
+@pytest.mark.parametrize("options", [["--ghost-limit", "1M"], ["--action-script", "/x"], ["--new", "x", "-v4"], ["-v"]])
+def test_other_options_are_passed_on(options: list[str]) -> None:
+    assert contrary_in(options, "dump") is None
+
+
+LEAVING = ["leave-running", "  leave-running  # why", "leave-run", "leave-stopped"]
+
+
+def test_what_criu_takes_from_its_files_is_what_is_found_in_them(worker: Worker, tmp_path: Path) -> None:
+    """A real dump by hand: the task is still there with each of these, and gone with none."""
+    src, survived, found = worker.testbed.src, [], []
+    for line in (*LEAVING, "# leave-running", "log-pid"):
+        pid = src.start(["sleep", "1000"])
+        src.write("/root/m-config", f"shell-job\n{line}\n")
+        dump = f"rm -rf /root/m-images; mkdir /root/m-images; exec criu dump -t {pid} -D /root/m-images"
+        src.run(["sh", "-c", dump], env={"CRIU_CONFIG_FILE": "/root/m-config"})
+        if src.run(["kill", "-9", str(pid)], check=False).returncode == 0:
+            survived.append(line)
+        (tmp_path / "config").write_text(f"shell-job\n{line}\n")
+        names = [name for _, name in options_of_files([], {"CRIU_CONFIG_FILE": str(tmp_path / "config")})]
+        if {"leave-running", "leave-stopped"} & set(names):
+            found.append(line)
+    assert survived == found == LEAVING
+
+
+def configure(host: Host, text: str) -> None:
+    host.write("/etc/criu/default.conf", text)
+
+
+def test_configuration_files_that_work_against_a_migration_are_named(worker: Worker) -> None:
+    src, dst = worker.testbed.src, worker.testbed.dst
+    configure(src, "# ours\nleave-running\n")
+    refused(
+        Migration(worker.testbed, BASE), "source: /etc/criu/default.conf:2: leave-running: the source task would run"
+    )
+    check = src.run(["criu-lazy", "check", "--source"], check=False)
+    assert check.returncode == 1 and "default.conf:2: leave-running" in check.stdout
+    configure(dst, "tcp-established\nrestore-sibling\n")
+    passed_over = BASE + "criu: {dump_options: [--no-default-config]}\n"
+    refused(Migration(worker.testbed, passed_over), "dst: /etc/criu/default.conf:2: restore-sibling: ")
+    # What is no option against a migration is still criu's; and named, when criu fails.
+    configure(src, "tree 1\nport 1\naction-script /bin/false\n")
+    dst.run(["rm", "/etc/criu/default.conf"])
+    failed = Migration(worker.testbed, BASE)
+    assert failed.end() == 3
+    assert "action-script (/etc/criu/default.conf:3)" in failed.report["message"]
+    configure(src, "tree 1\nport 1\nleave-running\n")
+    moved = Migration(worker.testbed, passed_over)
+    assert moved.end() == COMMITTED, moved.stderr
+    assert not worker.is_on(src)
+    assert worker.answers(dst) == "right\n"
+
+
+def test_a_profile_with_leave_running_is_wrong_usage(worker: Worker) -> None:
+    migration = Migration(worker.testbed, BASE + "criu: {dump_options: [-R]}\n")
+    assert migration.end() == USAGE
+    assert "the source task would run on beside the restored one" in migration.stderr
