@@ -58,6 +58,7 @@ ANSWER_WITHIN_S = 5.0  # of a page server that works
 LOOK_S = 0.5  # how often the frozen source task is looked at
 ENDS_WITHIN_S = 10.0  # criu dump, once it was told that it may end
 RUNS_WITHIN_S = 2.0  # the source task, once criu dump has let it go
+MAX_ENDED_TOLD = 8  # of the restored tree's processes that ended early
 LONG_WAIT_S = 10.0  # a fault that waits longer is worth a warning
 
 
@@ -96,7 +97,7 @@ class Migration:
         self.stopped = self.look().some(Seen.STOPPED)  # before the dump, by somebody else
         self.told_running = False  # the page server was told that the restored task is about to run
         self.said_go = False
-        self.by_itself = False  # the restored task ended by itself before all its pages came
+        self.by_itself = False  # the agent, not the daemon, knows that the restored task ended by itself
         self.restored_ended: list[dict[str, Any]] | None = None  # how, if it was killed with pages missing
         self.waiting = (0, 0.0)  # faults that wait for their page, and since when, by the daemon's last counters
 
@@ -457,10 +458,11 @@ class Migration:
         """Every page is there: let the source task go, and look that it went."""
         assert self.dump is not None and self.dump.process is not None
         self.stop_watching()
-        if self.by_itself:
-            ended = self.daemon_ended.result().get("ended") or [{"how": "exit"}]
-            how = ", ".join(sorted({str(process["how"]) for process in ended}))
-            self.warn(f"the restored task ended by itself ({how}), before all its pages came")
+        ended = self.daemon_ended.result().get("ended", []) if self.daemon_ended.done() else []
+        for process in ended[:MAX_ENDED_TOLD]:
+            status = str(process["how"]).removeprefix("exit ")
+            pid = process["pid"]
+            self.warn(f"the restored task {pid} ended by itself, with status {status}, before all its pages came")
         self.enter(State.COMMITTING, committing=True)
         await self.say_commit()
         source = await self.source_ends()

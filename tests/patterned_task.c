@@ -2,8 +2,9 @@
 /*
  * patterned_task MEGABYTES [at-page-start|counting]: keeps a known pattern in its memory (see page() in lazy_source.py),
  * writes its address to the file info, and whenever the file ask exists, checks every page and writes the verdict to the
- * file answer. counting: it has more threads, and children of which one is stopped, and each thread but that for the
- * answers counts without a pause, in a word of its own of the file counters, which is mapped shared.
+ * file answer. It ends when the file exit exists. counting: it has more threads, and children of which one is stopped,
+ * and each thread but that for the answers counts without a pause, in a word of its own of the file counters, which is
+ * mapped shared.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -120,6 +121,8 @@ static int work(int argc, char **argv)
 	tell("info", text);
 	for (;;) {
 		doze(at_page_start);
+		if (access("exit", F_OK) == 0)
+			return 0;
 		if (access("ask", F_OK))
 			continue;
 		for (size_t i = 0; i < nr_pages * WORDS; i++) {

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from criu_lazy_ext.agent import COUNTED, add_stats
+import asyncio
+import json
+import os
+from typing import Any
+
+from criu_lazy_ext.agent import COUNTED, Agent, add_stats
+from criu_lazy_ext.channel import Channel
 
 
 def counters(count: int, longest: int) -> dict[str, object]:
@@ -20,3 +26,51 @@ def test_a_successors_counters_go_on_where_the_killed_daemons_ended() -> None:
     assert summed["fault_wait_max_us"] == 900
     assert summed["remaining_pages"] == 2, "that is a level"
     assert add_stats({}, counters(2, 300)) == counters(2, 300)
+
+
+# --- how restored tasks ended ----------------------------------------------------------------------------------------
+
+
+def ended(*how: str) -> dict[str, Any]:
+    """A daemon's counters when tasks 100, 101, ... have ended so, each with 5 pages missing."""
+    tasks = [{"pid": 100 + i, "how": text, "missing_pages": 5} for i, text in enumerate(how)]
+    return {"ended": tasks, "lost_pages": 5 * len(how)}
+
+
+def outcome(counters: dict[str, Any], reaped: dict[int, int]) -> dict[str, Any]:
+    """What the agent says of its daemon's end with status 4, as its keeper has reaped pids with such statuses."""
+
+    async def run() -> dict[str, Any]:
+        reports, keeper = os.pipe()
+        agent = Agent(Channel(asyncio.StreamReader(), Any), -1)  # type: ignore[arg-type]
+        agent.stats = counters
+        agent.restored = {101: 7}
+        hearing = asyncio.ensure_future(agent.hear_keeper(reports))
+        for pid, status in reaped.items():
+            os.write(keeper, json.dumps({"pid": pid, "status": status}).encode() + b"\n")
+        try:
+            return await agent.daemon_outcome(4, "")
+        finally:
+            hearing.cancel()
+            os.close(keeper)
+
+    return asyncio.run(run())
+
+
+def test_a_task_that_the_daemon_does_not_know_of_but_that_ended_by_itself_is_no_loss() -> None:
+    told = outcome(ended("unknown", "unknown"), {100: 3, 7: 0})
+    assert (told["status"], told["by_itself"]) == (0, True)
+    assert [task["how"] for task in told["ended"]] == ["exit 3", "exit 0"]
+
+
+def test_one_task_that_was_killed_is_a_loss_whatever_the_others_did() -> None:
+    told = outcome(ended("exit 0", "unknown"), {7: -9})
+    assert told["status"] == 4 and "by_itself" not in told
+    said = "the restored task 101 was killed by SIGKILL with 5 pages missing; the source still has them"
+    assert told["error"] == said
+
+
+def test_a_task_whose_end_nobody_saw_is_a_loss() -> None:
+    told = outcome(ended("unknown"), {})
+    assert told["status"] == 4
+    assert "the restored task 100 ended, nobody knows how, with 5 pages missing" in told["error"]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
 from lazy_source import eventually
 from test_migrate import (
     BASE,
+    COMMITTED,
     FAILED,
     ROLLED_BACK,
+    UNDECIDED,
     Migration,
     Worker,
     assert_clean,
@@ -129,3 +132,33 @@ def test_the_restored_task_is_left_to_init_when_the_migration_is_over(worker: Wo
     assert_moved(worker, migration)
     assert "\nPPid:\t1\n" in dst.read(f"/proc/{worker.pid}/status")
     assert "Z" not in dst.run(["ps", "-eo", "state="]).stdout.split(), "no zombies"
+
+
+def test_a_restored_task_that_is_killed_while_its_memory_follows_is_still_at_the_source(worker: Worker) -> None:
+    testbed = worker.testbed
+    migration = running(worker)
+    testbed.dst.run(["kill", "-9", str(worker.pid)])
+    assert migration.end() == UNDECIDED, migration.stderr
+    message = migration.report["message"]
+    assert f"the restored task {worker.pid} was killed by SIGKILL with" in message
+    assert "pages missing; the source still has them" in message
+    assert worker.is_on(testbed.src)
+    (outcome,) = (testbed.dst.root / "var/lib/criu-lazy").glob("*/outcome.json")
+    told = json.loads(outcome.read_text())
+    assert (told["status"], [(task["pid"], task["how"]) for task in told["ended"]]) == (
+        4,
+        [(worker.pid, "killed by SIGKILL")],
+    )
+    assert 0 < told["lost_pages"] == told["ended"][0]["missing_pages"]
+    assert migration.decide("--abort", "--force").returncode == 0
+    assert worker.answers(testbed.src) == "right\n"
+
+
+def test_a_restored_task_that_ends_by_itself_is_committed(worker: Worker) -> None:
+    testbed = worker.testbed
+    migration = running(worker)
+    (testbed.dst.root / worker.directory[1:] / "exit").touch()
+    assert migration.end() == COMMITTED, migration.stderr
+    assert "ended by itself, with status 0" in f"{migration.report['message']} {migration.report['warnings']}"
+    assert not worker.is_on(testbed.src)
+    assert_clean(testbed)
