@@ -64,6 +64,9 @@ struct cl_push_server {
 	bool client_stores;     /* it has the store whose pages' hashes we have */
 	bool going;             /* it said GO: push */
 	bool closed;            /* for ever */
+	bool gone;              /* a task: nobody is pushed to any more */
+	uint64_t client;        /* whose session it is, or the last one was; 0: nobody's */
+	bool restored;          /* it said GO, ever */
 	size_t near;            /* the task of the last demand page: goes first */
 	struct cl_push_pace pace;
 	struct cl_push_server_info info;
@@ -109,6 +112,8 @@ int cl_push_server_new(const struct cl_push_server_config *config, struct cl_pus
 		return -ENOMEM;
 	}
 	server->config = *config;
+	server->client = config->client;
+	server->restored = config->client != 0;
 	memset(server->fds, -1, sizeof(server->fds));
 	pthread_mutex_init(&server->lock, NULL);
 	pthread_condattr_init(&attributes);
@@ -170,6 +175,29 @@ static void set_wanted(struct cl_image *image, uint64_t from, uint64_t to, bool 
 	image->nr_todo[CL_REMOTE] += wanted ? changed : -changed;
 }
 
+/* Lock held. */
+static enum cl_push_admission admission(const struct cl_push_server *server, uint64_t client)
+{
+	bool taken = server->fds[0] >= 0 || server->restored;
+
+	if (server->closed)
+		return CL_PUSH_REFUSED_OVER;
+	/* Among those without a name it can't be told who is who. */
+	if (taken && client != server->client && !(client == 0 && server->client == CL_PUSH_UNNAMED))
+		return CL_PUSH_REFUSED_BUSY;
+	return server->gone ? CL_PUSH_PLAIN : CL_PUSH_ADMITTED;
+}
+
+enum cl_push_admission cl_push_server_admits(struct cl_push_server *server, uint64_t client)
+{
+	enum cl_push_admission result;
+
+	pthread_mutex_lock(&server->lock);
+	result = admission(server, client);
+	pthread_mutex_unlock(&server->lock);
+	return result;
+}
+
 /* A new session, its number in *session, instead of the one that there may be. 0 or -errno. */
 static int open_session(struct cl_push_server *server, int fd, const struct cl_push_hello *hello, uint64_t *session,
 			struct cl_push_answer *answer, const char *name)
@@ -180,11 +208,12 @@ static int open_session(struct cl_push_server *server, int fd, const struct cl_p
 	if (getrandom(answer->token, sizeof(answer->token), 0) != (ssize_t)sizeof(answer->token))
 		return -EIO;
 	pthread_mutex_lock(&server->lock);
-	if (server->closed) {
+	if (admission(server, hello->client) != CL_PUSH_ADMITTED) {
 		pthread_mutex_unlock(&server->lock);
-		return -ESHUTDOWN;
+		return -EBUSY;
 	}
 	end_session(server);
+	server->client = hello->client;
 	for (i = 0; i < server->nr_tasks; i++) {
 		set_wanted(server->tasks[i].image, 0, server->tasks[i].image->nr_pages, false);
 		server->tasks[i].image->background[CL_REMOTE] = 0;
@@ -199,7 +228,7 @@ static int open_session(struct cl_push_server *server, int fd, const struct cl_p
 	server->info.sessions++;
 	server->info.nr_streams = hello->nr_streams;
 	*session = server->session;
-	server->config.told(server->config.context, CL_PUSH_TOLD_BEGUN, name);
+	server->config.told(server->config.context, CL_PUSH_TOLD_BEGUN, name, server->client);
 	pthread_mutex_unlock(&server->lock);
 	return 0;
 }
@@ -235,7 +264,7 @@ static void leave_session(struct cl_push_server *server, uint64_t session)
 	pthread_mutex_lock(&server->lock);
 	if (server->session == session) {
 		end_session(server);
-		server->config.told(server->config.context, CL_PUSH_TOLD_ENDED, NULL);
+		server->config.told(server->config.context, CL_PUSH_TOLD_ENDED, NULL, server->client);
 	}
 	pthread_mutex_unlock(&server->lock);
 }
@@ -260,6 +289,22 @@ static struct task *check_range(struct cl_push_server *server, const struct cl_p
 	return task && cl_image_has_remote(task->image, header->vaddr, header->nr_pages) ? task : NULL;
 }
 
+/* The task has gone, killed by somebody; the dump has its pages still, for those who ask. */
+static void stop_pushing(struct cl_push_server *server, const struct task *task)
+{
+	bool is_news;
+
+	pthread_mutex_lock(&server->lock);
+	is_news = !server->gone;
+	server->gone = true;
+	pthread_mutex_unlock(&server->lock);
+	if (!is_news)
+		return;
+	cl_log(&server->config.log, CL_LOG_ERROR, "the frozen task %d was killed: its pages are served from the dump, and "
+	       "nothing is pushed any more", task->image->pid);
+	cl_push_server_end(server, 0);
+}
+
 /* shared: other tasks may have these pages, too, and are to keep them. */
 static int read_pages(struct cl_push_server *server, const struct task *task, const struct cl_push_header *header,
 		      bool shared, uint8_t *out)
@@ -267,9 +312,11 @@ static int read_pages(struct cl_push_server *server, const struct task *task, co
 	int ret = (shared ? cl_taskmem_read_shared : cl_taskmem_read)(&task->memory, header->vaddr, out,
 								       header->nr_pages * CL_PAGE_SIZE);
 
-	if (ret < 0)
+	if (ret < 0 && ret != -ESRCH)
 		cl_log(&server->config.log, CL_LOG_ERROR, "memory of task %d at %#llx: %s", task->image->pid,
-		       (unsigned long long)header->vaddr, ret == -ESRCH ? "the task has gone" : strerror(-ret));
+		       (unsigned long long)header->vaddr, strerror(-ret));
+	if (ret == -ESRCH)
+		stop_pushing(server, task);
 	return ret;
 }
 
@@ -413,8 +460,9 @@ static int obey(struct cl_push_server *server, struct cl_conn conn, uint64_t ses
 	} else if (header->type == CL_PUSH_GO || done) {
 		server->going = !done;
 		pthread_cond_broadcast(&server->work);
-		server->config.told(server->config.context, done ? CL_PUSH_TOLD_DONE : CL_PUSH_TOLD_MISSING,
-				    NULL);
+		server->restored = true;
+		server->config.told(server->config.context, done ? CL_PUSH_TOLD_DONE : CL_PUSH_TOLD_MISSING, NULL,
+				    server->client);
 	} else {
 		ret = -EPROTO;
 	}
@@ -733,7 +781,7 @@ void cl_push_server_serve(struct cl_push_server *server, struct cl_conn conn, co
 		ret = hello->stream ? join_session(server, conn.fd, hello, &session) :
 				      open_session(server, conn.fd, hello, &session, &answer, name);
 	if (ret < 0) {
-		cl_log(&server->config.log, CL_LOG_WARN, "push: a client can't %s a session: %s",
+		cl_log(&server->config.log, CL_LOG_WARN, "push: client %s can't %s a session: %s", name,
 		       hello->stream ? "join" : "open", ret == -EPERM ? "none has that token" : strerror(-ret));
 		free(buffer);
 		return;
@@ -757,7 +805,7 @@ void cl_push_server_end(struct cl_push_server *server, int for_ever)
 	server->closed = server->closed || for_ever;
 	if (server->fds[0] >= 0) {
 		end_session(server);
-		server->config.told(server->config.context, CL_PUSH_TOLD_ENDED, NULL);
+		server->config.told(server->config.context, CL_PUSH_TOLD_ENDED, NULL, server->client);
 	}
 	pthread_mutex_unlock(&server->lock);
 }

@@ -12,6 +12,9 @@
  * instead of a page whose hash is the stored one's, that it is the same: hashed when it is read, so after the freeze,
  * whatever was written before.
  *
+ * Who was served once is served again, whoever else comes: a client that said GO has restored the tasks. When a task's
+ * memory can't be read any more, as something has killed it, nobody is pushed to: the dump still has its pages.
+ *
  * Locks: one, over what is wanted and who is connected; never held while reading memory, sending or receiving.
  * `told` is called with it held.
  */
@@ -45,7 +48,8 @@ struct cl_push_server_config {
 	const struct cl_hashes *stored; /* of the pages in the store `store_token`; NULL: there is none. Borrowed */
 	uint8_t store_token[CL_PUSH_TOKEN_BYTES];
 	struct cl_log log;
-	void (*told)(void *context, enum cl_push_told what, const char *name);
+	uint64_t client;        /* whose tasks run, by its hello; 0: nobody's yet */
+	void (*told)(void *context, enum cl_push_told what, const char *name, uint64_t client);
 	/* Whether the tasks are frozen still; asked after pages were read, before they are sent. Any thread. */
 	bool (*frozen)(void *context);
 	void *context;
@@ -63,6 +67,16 @@ struct cl_push_server_info {
 /* Reads the pagemaps, opens the tasks' memory. 0, or -errno with one line in error. */
 int cl_push_server_new(const struct cl_push_server_config *config, struct cl_push_server **out, char *error,
 		       size_t error_size);
+
+enum cl_push_admission {
+	CL_PUSH_ADMITTED,
+	CL_PUSH_REFUSED_BUSY,
+	CL_PUSH_REFUSED_OVER,
+	CL_PUSH_PLAIN, /* it is served, but not pushed to */
+};
+
+/* How a client is served that would open a session, by its hello; 0: one that does not want to be pushed to. Any thread. */
+enum cl_push_admission cl_push_server_admits(struct cl_push_server *server, uint64_t client);
 
 /* No thread may be inside. */
 void cl_push_server_free(struct cl_push_server *server);

@@ -31,6 +31,8 @@
 #define KEEPALIVE_SECONDS 2
 #define NEWCOMER_CHECK_MS 1000
 #define MAX_WAITING 8
+/* A client that waits for so long beside one whose host lives is not that one's reconnect. */
+#define MAX_WAIT_US (15 * 1000000ULL)
 
 enum answer_kind {
 	ANSWER_PARENT, /* a bare u32 */
@@ -83,6 +85,7 @@ struct cl_relay {
 	char client_text[CL_RELAY_TEXT_BYTES];
 	struct waiting {
 		int fd;
+		uint64_t since_us;
 		char name[CL_RELAY_TEXT_BYTES];
 	} waiting[MAX_WAITING]; /* clients whose turn will come, in order */
 	size_t nr_waiting;
@@ -472,6 +475,19 @@ static int client_waits(struct cl_relay *r)
 	return waits;
 }
 
+/* Another daemon at this dump is not to wait for ever. */
+static void refuse_waiting(struct cl_relay *r)
+{
+	pthread_mutex_lock(&r->lock);
+	while (r->nr_waiting && cl_now_us() - r->waiting[0].since_us > MAX_WAIT_US) {
+		cl_log(&r->log, CL_LOG_WARN, "client %s is refused: client %s is served", r->waiting[0].name,
+		       r->client_text);
+		close(r->waiting[0].fd);
+		memmove(r->waiting, r->waiting + 1, --r->nr_waiting * sizeof(r->waiting[0]));
+	}
+	pthread_mutex_unlock(&r->lock);
+}
+
 static int task_is_known(const struct cl_relay *r, uint64_t id)
 {
 	for (size_t i = 0; i < r->nr_tasks; i++)
@@ -685,6 +701,8 @@ static int wait_for_events(struct cl_relay *r)
 			lose_client(r, "its connection broke");
 	} else if (r->client >= 0 && silent_ms(r->client) >= SILENT_MS && client_waits(r)) {
 		lose_client(r, "its host has been silent, and another client waits");
+	} else if (r->client >= 0) {
+		refuse_waiting(r);
 	}
 	return 0;
 }
@@ -939,6 +957,7 @@ int cl_relay_offer(struct cl_relay *r, int fd, const char *name)
 		struct waiting *last = &r->waiting[r->nr_waiting++];
 
 		last->fd = fd;
+		last->since_us = cl_now_us();
 		snprintf(last->name, sizeof(last->name), "%s", name);
 		error = 0;
 	}
@@ -971,8 +990,14 @@ void cl_relay_push_begins(struct cl_relay *r, const char *name)
 	cl_relay_drop_client(r);
 }
 
-void cl_relay_push_misses(struct cl_relay *r)
+uint64_t cl_relay_restored_client(const struct cl_relay *r)
 {
+	return atomic_load(&r->shared->restored_client);
+}
+
+void cl_relay_push_misses(struct cl_relay *r, uint64_t client)
+{
+	atomic_store(&r->shared->restored_client, client);
 	tell_pushing(r, 1, 0, NULL);
 }
 

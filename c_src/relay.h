@@ -116,12 +116,15 @@ int cl_relay_offer(struct cl_relay *relay, int fd, const char *name);
 /* Whether the dump's end of the connection stands: if not, nobody freezes its tasks any more. Any thread. */
 bool cl_relay_has_dump(const struct cl_relay *relay);
 
+/* Which client, by its hello, has said that it has restored everything: also to a relay before this one. 0: none. Any thread. */
+uint64_t cl_relay_restored_client(const struct cl_relay *relay);
+
 /*
  * A client that is pushed to has come, misses something, misses nothing, has gone. While there is one no other client is
  * served, and who was is dropped. Any thread.
  */
 void cl_relay_push_begins(struct cl_relay *relay, const char *name);
-void cl_relay_push_misses(struct cl_relay *relay);
+void cl_relay_push_misses(struct cl_relay *relay, uint64_t client);
 void cl_relay_push_is_done(struct cl_relay *relay);
 void cl_relay_push_ends(struct cl_relay *relay);
 

@@ -34,8 +34,10 @@ struct connection {
 	struct connection *next; /* older ones */
 	struct cl_conn conn;
 	int relay_fd;            /* our end of a socket pair to the relay, or -1 */
-	bool known;              /* what it is */
+	bool admitted;           /* it has shown the key; without one: it has said what it wants */
+	bool told_off;           /* shut down, to make room */
 	char name[NAME_BYTES];
+	size_t host_bytes;       /* of the name: its address without the port */
 };
 
 struct cl_serve {
@@ -50,6 +52,7 @@ struct cl_serve {
 	pthread_cond_t gone;     /* a connection */
 	struct connection *connections;
 	unsigned int nr_connections;
+	unsigned int nr_strangers; /* of these: not admitted yet */
 	bool stopping;
 	uint64_t rate;
 };
@@ -210,15 +213,89 @@ static void hand_over(struct connection *connection, const uint8_t *first, size_
 		cl_log(&connection->serve->log, CL_LOG_WARN, "client %s: too many wait", connection->name);
 }
 
+static void admit(struct connection *connection)
+{
+	struct cl_serve *serve = connection->serve;
+
+	pthread_mutex_lock(&serve->lock);
+	if (!connection->admitted)
+		serve->nr_strangers--;
+	connection->admitted = true;
+	pthread_mutex_unlock(&serve->lock);
+}
+
+/* ---- what it wants ---- */
+
+/* hello: NULL: it said none. */
+static void serve_store(struct connection *connection, const struct cl_push_hello *hello)
+{
+	struct cl_serve *serve = connection->serve;
+	const char *why = NULL;
+	uint8_t byte_ahead;
+
+	if (!serve->precopy || !hello || !hello->stores)
+		cl_log(&serve->log, CL_LOG_WARN, "client %s: %s the dump", connection->name,
+		       serve->precopy ? "before" : "a store comes after");
+	else if (cl_conn_receive_exactly(connection->conn, &byte_ahead, 1, REST_OF_HELLO_S, &why) == 0)
+		cl_precopy_serve(serve->precopy, connection->conn, hello, connection->name);
+}
+
+static void join_push(struct connection *connection, const struct cl_push_hello *hello)
+{
+	if (connection->serve->push)
+		cl_push_server_serve(connection->serve->push, connection->conn, hello, connection->name);
+}
+
+/* In words, if it said a hello. */
+static void refuse(struct connection *connection, bool said_hello, enum cl_push_reason reason)
+{
+	uint8_t out[CL_PUSH_ANSWER_BYTES];
+
+	cl_log(&connection->serve->log, CL_LOG_WARN, "client %s is refused: %s", connection->name,
+	       reason == CL_PUSH_BUSY ? "another one's tasks are served" : "nobody gets pages of this dump any more");
+	cl_push_pack_refusal(reason, out);
+	if (said_hello)
+		(void)cl_conn_send(connection->conn, out, sizeof(out));
+}
+
+/* Who restores: by pushing, or by the relay. first: what it said; hello: NULL: it was none. */
+static void serve_pages(struct connection *connection, const uint8_t *first, const struct cl_push_hello *hello)
+{
+	struct cl_serve *serve = connection->serve;
+	uint8_t plain[4] = { 0 }, byte_ahead; /* a stock server's answer to a hello: an i32 */
+	const char *why = NULL;
+
+	switch (serve->push ? cl_push_server_admits(serve->push, hello ? hello->client : 0) : CL_PUSH_PLAIN) {
+	case CL_PUSH_REFUSED_BUSY:
+		refuse(connection, hello, CL_PUSH_BUSY);
+		return;
+	case CL_PUSH_REFUSED_OVER:
+		refuse(connection, hello, CL_PUSH_OVER);
+		return;
+	case CL_PUSH_ADMITTED:
+		if (hello) {
+			if (cl_conn_receive_exactly(connection->conn, &byte_ahead, 1, REST_OF_HELLO_S, &why) == 0)
+				cl_push_server_serve(serve->push, connection->conn, hello, connection->name);
+			return;
+		}
+		break;
+	case CL_PUSH_PLAIN:
+		plain[0] = serve->push ? CL_PUSH_PLAIN_GONE : 0;
+		break;
+	}
+	if (!hello)
+		hand_over(connection, first, connection->conn.tls ? CL_WIRE_V1_BYTES : 0);
+	else if (cl_conn_send(connection->conn, plain, sizeof(plain)) == 0)
+		hand_over(connection, first, 0); /* the byte ahead begins its first request */
+}
+
 /* ---- connections ---- */
 
 static void serve_client(struct connection *connection)
 {
 	struct cl_serve *serve = connection->serve;
-	static const uint8_t no_parent[4]; /* a stock server's answer to the hello: an i32 */
-	uint8_t first[CL_WIRE_MAX_BYTES], byte_ahead;
+	uint8_t first[CL_WIRE_MAX_BYTES];
 	struct cl_push_hello hello;
-	const char *why = NULL;
 	char error[256];
 	int ret, version;
 
@@ -226,32 +303,22 @@ static void serve_client(struct connection *connection)
 		cl_log(&serve->log, CL_LOG_WARN, "client %s: %s", connection->name, error);
 		return;
 	}
+	if (serve->tls)
+		admit(connection);
 	ret = await_first(connection, first);
-	pthread_mutex_lock(&serve->lock);
-	connection->known = true;
-	pthread_mutex_unlock(&serve->lock);
+	admit(connection);
 	version = ret < 0 ? ret : read_hello(connection, first, &hello);
 	if (version < 0) {
 		if (!serve->stopping)
 			cl_log(&serve->log, CL_LOG_INFO, "client %s left before it said what it wants", connection->name);
 		return;
 	}
-	if (serve->precopy || (version && hello.stores)) {
-		if (!serve->precopy || !version || !hello.stores)
-			cl_log(&serve->log, CL_LOG_WARN, "client %s: %s the dump", connection->name,
-			       serve->precopy ? "before" : "a store comes after");
-		else if (cl_conn_receive_exactly(connection->conn, &byte_ahead, 1, REST_OF_HELLO_S, &why) == 0)
-			cl_precopy_serve(serve->precopy, connection->conn, &hello, connection->name);
-	} else if (!version) {
-		hand_over(connection, first, connection->conn.tls ? CL_WIRE_V1_BYTES : 0);
-	} else if (!serve->push) {
-		/* It goes on as with a stock server. */
-		if (!hello.stream && cl_conn_send(connection->conn, no_parent, sizeof(no_parent)) == 0)
-			hand_over(connection, first, 0);
-	} else if (hello.stream ||
-		   cl_conn_receive_exactly(connection->conn, &byte_ahead, 1, REST_OF_HELLO_S, &why) == 0) {
-		cl_push_server_serve(serve->push, connection->conn, &hello, connection->name);
-	}
+	if (serve->precopy || (version && hello.stores))
+		serve_store(connection, version ? &hello : NULL);
+	else if (version && hello.stream)
+		join_push(connection, &hello);
+	else
+		serve_pages(connection, first, version ? &hello : NULL);
 }
 
 static void *connection_thread(void *argument)
@@ -265,6 +332,7 @@ static void *connection_thread(void *argument)
 		;
 	*link = connection->next;
 	serve->nr_connections--;
+	serve->nr_strangers -= connection->admitted ? 0 : 1;
 	pthread_cond_broadcast(&serve->gone);
 	/* With the lock held, so that nobody shuts down a descriptor that isn't ours any more. */
 	cl_conn_close(&connection->conn);
@@ -283,20 +351,45 @@ static void shut_down(struct connection *connection)
 		(void)shutdown(connection->relay_fd, SHUT_RDWR);
 }
 
-/* Make room for one more. Lock held; dropped while waiting. False if all places are taken by known clients. */
+/* The oldest stranger of the address that most strangers come from. Lock held. */
+static struct connection *stranger_to_leave(const struct cl_serve *serve)
+{
+	struct connection *connection, *other, *chosen = NULL;
+	unsigned int crowd, biggest = 0;
+
+	for (connection = serve->connections; connection; connection = connection->next) {
+		if (connection->admitted || connection->told_off)
+			continue;
+		for (crowd = 0, other = serve->connections; other; other = other->next)
+			if (!other->admitted && !other->told_off && other->host_bytes == connection->host_bytes &&
+			    memcmp(other->name, connection->name, connection->host_bytes) == 0)
+				crowd++;
+		if (crowd >= biggest) { /* the last of those that are equal is the oldest */
+			biggest = crowd;
+			chosen = connection;
+		}
+	}
+	return chosen;
+}
+
+/*
+ * Make room for one more stranger. Lock held; dropped while waiting. False if all places are taken by clients that were
+ * admitted: they never give way.
+ */
 static bool make_room(struct cl_serve *serve)
 {
-	struct connection *connection, *oldest = NULL;
+	struct connection *leaves;
 
-	while (serve->nr_connections >= CL_SERVE_CONNECTIONS && !serve->stopping) {
-		for (connection = serve->connections; connection; connection = connection->next)
-			if (!connection->known)
-				oldest = connection;
-		if (!oldest)
+	while (!serve->stopping &&
+	       (serve->nr_strangers >= CL_SERVE_STRANGERS || serve->nr_connections >= CL_SERVE_CONNECTIONS)) {
+		if (!serve->nr_strangers)
 			return false;
-		shut_down(oldest);
+		leaves = stranger_to_leave(serve);
+		if (leaves) {
+			leaves->told_off = true;
+			shut_down(leaves);
+		}
 		pthread_cond_wait(&serve->gone, &serve->lock);
-		oldest = NULL;
 	}
 	return !serve->stopping;
 }
@@ -359,17 +452,20 @@ static void accept_client(struct cl_serve *serve)
 	connection->conn.fd = fd;
 	connection->relay_fd = -1;
 	name_client(&address, connection->name);
+	connection->host_bytes = (size_t)(strrchr(connection->name, ':') - connection->name);
 	pthread_mutex_lock(&serve->lock);
 	if (make_room(serve)) {
 		connection->next = serve->connections;
 		serve->connections = connection;
 		serve->nr_connections++;
+		serve->nr_strangers++;
 		if (create_thread(&thread, connection_thread, connection) == 0) {
 			pthread_detach(thread);
 			connection = NULL;
 		} else {
 			serve->connections = connection->next;
 			serve->nr_connections--;
+			serve->nr_strangers--;
 		}
 	}
 	pthread_mutex_unlock(&serve->lock);
@@ -402,7 +498,7 @@ static bool frozen(void *context)
 	return cl_relay_has_dump(context);
 }
 
-static void told(void *context, enum cl_push_told what, const char *name)
+static void told(void *context, enum cl_push_told what, const char *name, uint64_t client)
 {
 	struct cl_relay *relay = context;
 
@@ -411,7 +507,7 @@ static void told(void *context, enum cl_push_told what, const char *name)
 		cl_relay_push_begins(relay, name);
 		break;
 	case CL_PUSH_TOLD_MISSING:
-		cl_relay_push_misses(relay);
+		cl_relay_push_misses(relay, client);
 		break;
 	case CL_PUSH_TOLD_DONE:
 		cl_relay_push_is_done(relay);
@@ -451,7 +547,8 @@ struct cl_serve *cl_serve_new(struct cl_relay *relay, const struct cl_serve_conf
 	if (ret == 0 && config->images_fd >= 0) {
 		struct cl_push_server_config push = { .images_fd = config->images_fd, .ids = config->ids,
 						      .pids = config->pids, .nr_tasks = config->nr_tasks,
-						      .log = serve->log, .told = told, .frozen = frozen, .context = relay };
+						      .log = serve->log, .told = told, .frozen = frozen, .context = relay,
+						      .client = cl_relay_restored_client(relay) };
 
 		if (config->precopy)
 			push.stored = cl_precopy_hashes(config->precopy, push.store_token);

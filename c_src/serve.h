@@ -3,8 +3,10 @@
  * serve: the network side of the page server: listens, speaks TLS where it is asked to, finds out what a client is, and
  * brings it to whom it wants: a client that speaks the push protocol to push_serve.h, any other to the relay.
  *
- * Each connection has a thread, at most CL_SERVE_CONNECTIONS of them; if more come, the oldest that has not said what
- * it is gives way. Until a client's first 24 bytes are there nothing is done for it.
+ * Each connection has a thread, at most CL_SERVE_CONNECTIONS of them, and at most CL_SERVE_STRANGERS that have not shown
+ * the key yet (without one: that have not said what they want). If more come, the oldest of the address that most
+ * of those come from gives way; who was admitted never does. Until a client's first 24 bytes are there nothing is done
+ * for it.
  *
  * Before the dump there is no relay, and only a store is served (precopy.h); afterwards no store is.
  */
@@ -20,6 +22,7 @@
 
 /* CFFI-BEGIN */
 #define CL_SERVE_CONNECTIONS 64
+#define CL_SERVE_STRANGERS 16
 
 struct cl_serve;
 

@@ -444,7 +444,7 @@ static void one_session(const struct store *store, const uint8_t *token, uint8_t
 	pthread_join(stream.thread, NULL);
 }
 
-static void ignore(void *context, enum cl_push_told what, const char *name)
+static void ignore(void *context, enum cl_push_told what, const char *name, uint64_t client)
 {
 	(void)context;
 	(void)what;

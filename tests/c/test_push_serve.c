@@ -28,11 +28,11 @@ struct told {
 static uint8_t *memory, *childs_memory; /* its contents, here */
 static struct cl_push_server *server;
 
-static void tell(void *context, enum cl_push_told what, const char *name)
+static void tell(void *context, enum cl_push_told what, const char *name, uint64_t client)
 {
 	struct told *told = context;
 
-	CHECK((what == CL_PUSH_TOLD_BEGUN) == (name != NULL));
+	CHECK((what == CL_PUSH_TOLD_BEGUN) == (name != NULL) && client);
 	(*(_Atomic unsigned int *[]){ &told->begun, &told->missing, &told->done, &told->ended }[what])++;
 }
 
@@ -64,6 +64,8 @@ static int call_server(struct call *call)
 {
 	int pair[2];
 
+	if (!call->hello.client)
+		call->hello.client = CL_PUSH_UNNAMED;
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
 	call->fd = pair[1];
 	CHECK(pthread_create(&call->thread, NULL, serve, call) == 0);
@@ -343,6 +345,76 @@ static void an_escaped_task_gives_no_page(const struct cl_push_server_config *co
 	cl_push_server_free(server);
 }
 
+/* Open a session as this client: whether it is granted, and then the session and its connection are closed again. */
+static bool opens(uint64_t client, bool then_go)
+{
+	struct call call = { .hello = { .nr_streams = 1, .client = client } };
+	struct cl_push_header go = { .type = CL_PUSH_GO };
+	uint8_t raw[CL_PUSH_ANSWER_BYTES], out[CL_PUSH_HEADER_BYTES];
+	struct cl_push_answer answer;
+	int fd = call_server(&call);
+	bool granted = receive(fd, raw, sizeof(raw)) && cl_push_unpack_answer(raw, &answer) == 0;
+
+	cl_push_pack(&go, out);
+	if (granted && then_go)
+		CHECK(send(fd, out, sizeof(out), MSG_NOSIGNAL) == sizeof(out));
+	shutdown(fd, SHUT_WR);
+	pthread_join(call.thread, NULL);
+	close(fd);
+	return granted;
+}
+
+/* Whose tasks run is served again, nobody else; before, whoever comes, but not while another is served. */
+static void a_client_keeps_its_place(struct cl_push_server_config config)
+{
+	struct call first = { .hello = { .nr_streams = 1, .client = 5 } };
+	uint8_t raw[CL_PUSH_ANSWER_BYTES];
+	char error[256];
+	int fd;
+
+	CHECK(cl_push_server_new(&config, &server, error, sizeof(error)) == 0);
+	CHECK(opens(7, false) && cl_push_server_admits(server, 5) == CL_PUSH_ADMITTED);
+	fd = call_server(&first);
+	CHECK(receive(fd, raw, sizeof(raw)));
+	CHECK(cl_push_server_admits(server, 7) == CL_PUSH_REFUSED_BUSY && !opens(7, false));
+	CHECK(cl_push_server_admits(server, CL_PUSH_UNNAMED) == CL_PUSH_REFUSED_BUSY);
+	CHECK(cl_push_server_admits(server, 0) == CL_PUSH_REFUSED_BUSY);
+	CHECK(opens(5, true)); /* the same one's reconnect, or successor: in its own place */
+	pthread_join(first.thread, NULL);
+	close(fd);
+	CHECK(cl_push_server_admits(server, 7) == CL_PUSH_REFUSED_BUSY && opens(5, false));
+	cl_push_server_end(server, 1);
+	CHECK(cl_push_server_admits(server, 5) == CL_PUSH_REFUSED_OVER && !opens(5, false));
+	cl_push_server_free(server);
+
+	config.client = 5; /* as a page server before this one knew */
+	CHECK(cl_push_server_new(&config, &server, error, sizeof(error)) == 0);
+	CHECK(!opens(7, false) && opens(5, false));
+	cl_push_server_free(server);
+}
+
+/* A task was killed: what is pushed ends, nothing wrong was sent, and the client is sent to the dump. */
+static void a_killed_task_ends_pushing(const struct cl_push_server_config *config, pid_t child)
+{
+	struct call call = { .hello = { .nr_streams = 1, .client = 5 } };
+	struct cl_push_header get = { .type = CL_PUSH_GET, .nr_pages = 1, .dst_id = CHILD_ID, .vaddr = (uintptr_t)memory };
+	uint8_t raw[CL_PUSH_ANSWER_BYTES], out[CL_PUSH_HEADER_BYTES], byte;
+	char error[256];
+	int fd;
+
+	CHECK(cl_push_server_new(config, &server, error, sizeof(error)) == 0);
+	fd = call_server(&call);
+	CHECK(receive(fd, raw, sizeof(raw)));
+	CHECK(kill(child, SIGKILL) == 0 && waitpid(child, NULL, 0) == child);
+	cl_push_pack(&get, out);
+	CHECK(send(fd, out, sizeof(out), MSG_NOSIGNAL) == sizeof(out));
+	CHECK(recv(fd, &byte, 1, 0) <= 0);
+	pthread_join(call.thread, NULL);
+	close(fd);
+	CHECK(cl_push_server_admits(server, 5) == CL_PUSH_PLAIN && !opens(5, false));
+	cl_push_server_free(server);
+}
+
 int main(int argc, char **argv)
 {
 	char directory[] = "/tmp/criu-lazy-serve.XXXXXX", error[256];
@@ -380,7 +452,9 @@ int main(int argc, char **argv)
 	cl_push_server_free(server);
 	check_sharing(pids);
 	an_escaped_task_gives_no_page(&config);
-	CHECK(kill(pids[1], SIGKILL) == 0 && waitpid(pids[1], NULL, 0) == pids[1]);
+	escaped = false;
+	a_client_keeps_its_place(config);
+	a_killed_task_ends_pushing(&config, pids[1]);
 	free(childs_memory);
 	CHECK(unlinkat(config.images_fd, "pagemap-4712.img", 0) == 0);
 	remove_images(directory, ID, config.images_fd);
