@@ -8,18 +8,29 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "fds.h"
+#include "log.h"
 #include "wire.h"
 
 #define HANG_UP_TIMEOUT_MS 30000
+
+enum {
+	BACK_OFF_US = 100 * 1000, /* before the second successor; doubled for each that fails */
+	MAX_BACK_OFF_SHIFT = 7,
+	MAX_WAIT_US = 10 * 1000 * 1000, /* a relay that lived for so long is no failure */
+	RAW_AFTER_US = 5 * 1000 * 1000, /* so long a relay may take to roll back, or to start */
+};
 
 int cl_guard_counts(int fd, uint64_t *sent_bytes_out, uint64_t *consumed_bytes_out)
 {
@@ -166,61 +177,189 @@ static int close_was_sent(int upstream_fd, const struct cl_guard_state *state)
 	return sent != state->sent_base_bytes && (sent - state->sent_base_bytes) % header_bytes == 0;
 }
 
-/* The relay is gone and its task runs elsewhere: wait for the next relay. Its lifeline, or -1 when the dump ended. */
-static int hold(int upstream_fd, int memfd, int takeover_fd)
+/* ---- the guardian's own process ---- */
+
+struct guardian {
+	int upstream, memfd, takeover;
+	int lifeline;            /* to the relay, or -1 */
+	struct cl_guard_state *state;
+	char *const *resume;     /* argv of the program that starts the next relay, or NULL */
+	int successor;           /* pidfd of one that was started, or -1 */
+	unsigned int failures;   /* of those, in a row */
+	uint64_t start_at_us;    /* not before, the next one */
+	uint64_t raw_at_us;      /* when to roll back without the help of a relay; 0: not yet known */
+};
+
+static void reap_successor(struct guardian *g)
 {
-	const int fds[2] = { upstream_fd, memfd };
+	unsigned int shift = g->failures < MAX_BACK_OFF_SHIFT ? g->failures : MAX_BACK_OFF_SHIFT;
 
-	for (;;) {
-		/* Not POLLIN: answers to the dead relay's requests may wait there for long. */
-		struct pollfd p[2] = {
-			{ .fd = upstream_fd, .events = POLLRDHUP },
-			{ .fd = takeover_fd, .events = POLLIN },
-		};
-		int lifeline;
+	while (waitpid(-1, NULL, WNOHANG) > 0)
+		;
+	close(g->successor);
+	g->successor = -1;
+	g->failures++;
+	g->start_at_us = cl_now_us() + ((uint64_t)BACK_OFF_US << shift);
+}
 
-		if (poll(p, 2, -1) < 0)
-			continue;
-		if (p[0].revents)
-			return -1;
-		if (!(p[1].revents & POLLIN))
-			continue;
-		lifeline = accept4(takeover_fd, NULL, NULL, SOCK_CLOEXEC);
-		if (lifeline < 0)
-			continue;
-		if (cl_fds_send(lifeline, "", 1, fds, 2) == 0)
-			return lifeline;
-		close(lifeline);
+/* In a session of its own, with nothing of ours but the environment. */
+static void start_successor(struct guardian *g)
+{
+	static const int none[] = { -1 };
+	pid_t child = fork();
+
+	if (child == 0) {
+		setsid();
+		signal(SIGINT, SIG_DFL);
+		signal(SIGTERM, SIG_DFL);
+		signal(SIGHUP, SIG_DFL);
+		signal(SIGPIPE, SIG_DFL);
+		cl_fds_close_all_but(none, 1);
+		if (open("/dev/null", O_RDWR) == 0 && dup(0) == 1 && dup(0) == 2)
+			execv(g->resume[0], g->resume);
+		_exit(127);
+	}
+	g->successor = child < 0 ? -1 : (int)syscall(SYS_pidfd_open, child, 0);
+	if (g->successor < 0) { /* too little of something: perhaps there is more soon */
+		g->failures++;
+		g->start_at_us = cl_now_us() + MAX_WAIT_US;
 	}
 }
 
-static void guardian(int upstream_fd, int memfd, int takeover_fd, int lifeline)
+/* Who wants to take over gets what he needs; with a relay alive he is sent away. Whether he has it now. */
+static bool answer_newcomer(struct guardian *g)
 {
-	struct cl_guard_state *state = cl_guard_state_map(memfd);
+	const int fds[2] = { g->upstream, g->memfd };
+	int newcomer = accept4(g->takeover, NULL, NULL, SOCK_CLOEXEC);
 
-	while (state) {
+	if (newcomer < 0)
+		return false;
+	if (g->lifeline < 0 && cl_fds_send(newcomer, "", 1, fds, 2) == 0) {
+		g->lifeline = newcomer;
+		return true;
+	}
+	close(newcomer);
+	return false;
+}
+
+/* How long poll() may wait until a moment; 0: for ever. */
+static int until(uint64_t moment_us)
+{
+	uint64_t now_us = cl_now_us();
+
+	if (!moment_us)
+		return -1;
+	return moment_us <= now_us ? 0 : (int)((moment_us - now_us) / 1000 + 1);
+}
+
+/* The relay is gone: start the next, wait for it, or for an operator's. 1: there is one; 0: not in time; -1: the dump ended. */
+static int await_successor(struct guardian *g, uint64_t until_us)
+{
+	while (!until_us || cl_now_us() < until_us) {
+		/* Not POLLIN: answers to the dead relay's requests may wait there for long. */
+		struct pollfd p[3] = {
+			{ .fd = g->upstream, .events = POLLRDHUP },
+			{ .fd = g->takeover, .events = POLLIN },
+			{ .fd = g->successor, .events = POLLIN },
+		};
+		uint64_t next_us = until_us;
+
+		if (g->resume && g->successor < 0) {
+			if (cl_now_us() >= g->start_at_us) {
+				start_successor(g);
+				continue;
+			}
+			if (!next_us || g->start_at_us < next_us)
+				next_us = g->start_at_us;
+		}
+		if (poll(p, 3, until(next_us)) < 0)
+			continue;
+		if (p[0].revents)
+			return -1;
+		if (p[2].revents)
+			reap_successor(g);
+		if (p[1].revents & POLLIN && answer_newcomer(g))
+			return 1;
+	}
+	return 0;
+}
+
+/* Until the relay's process is gone, however it went. */
+static void await_relays_end(struct guardian *g)
+{
+	uint64_t began_us = cl_now_us();
+
+	while (g->lifeline >= 0) {
+		struct pollfd p[3] = {
+			{ .fd = g->lifeline, .events = POLLIN },
+			{ .fd = g->takeover, .events = POLLIN },
+			{ .fd = g->successor, .events = POLLIN },
+		};
 		char byte;
-		ssize_t n = read(lifeline, &byte, 1);
+		ssize_t n = 1;
 
+		if (poll(p, 3, -1) < 0)
+			continue;
+		if (p[1].revents & POLLIN)
+			(void)answer_newcomer(g);
+		if (p[2].revents)
+			reap_successor(g);
+		if (p[0].revents)
+			n = read(g->lifeline, &byte, 1);
 		if (n > 0 || (n < 0 && errno == EINTR))
 			continue;
-		close(lifeline);
-		switch (atomic_load(&state->phase)) {
+		close(g->lifeline);
+		g->lifeline = -1;
+	}
+	if (cl_now_us() - began_us > MAX_WAIT_US) {
+		g->failures = 0;
+		g->start_at_us = 0;
+	}
+}
+
+/* Whether there is a relay again, which does it, and undoes what else was done to the source; otherwise it is done. */
+static bool roll_back(struct guardian *g)
+{
+	if (!g->raw_at_us)
+		g->raw_at_us = cl_now_us() + RAW_AFTER_US;
+	if (g->resume) {
+		int successor = await_successor(g, g->raw_at_us);
+
+		if (successor)
+			return successor > 0;
+	}
+	/* Nobody is to take over what is being given up. */
+	close(g->takeover);
+	cl_guard_roll_back(g->upstream);
+	return false;
+}
+
+/* Whether the commit is finished, without a relay. */
+static bool finish_commit(struct guardian *g)
+{
+	if (!close_was_sent(g->upstream, g->state))
+		return false;
+	/* Until it sees the end of file, the dump takes any other end for a failure. */
+	shutdown(g->upstream, SHUT_WR);
+	drain_until_hang_up(g->upstream, -1);
+	return true;
+}
+
+static void guard(struct guardian *g)
+{
+	bool relay_lives = g->state;
+
+	while (relay_lives) {
+		await_relays_end(g);
+		switch (atomic_load(&g->state->phase)) {
 		case CL_GUARD_ROLLBACK:
-			cl_guard_roll_back(upstream_fd);
-			return;
+			relay_lives = roll_back(g);
+			break;
 		case CL_GUARD_COMMIT:
-			if (close_was_sent(upstream_fd, state)) {
-				/* Until it sees the end of file, the dump takes any other end for a failure. */
-				shutdown(upstream_fd, SHUT_WR);
-				drain_until_hang_up(upstream_fd, -1);
-				return;
-			}
-			/* fall through */
+			relay_lives = !finish_commit(g) && await_successor(g, 0) > 0;
+			break;
 		case CL_GUARD_HOLD:
-			lifeline = hold(upstream_fd, memfd, takeover_fd);
-			if (lifeline < 0)
-				return;
+			relay_lives = await_successor(g, 0) > 0;
 			break;
 		default:
 			return;
@@ -228,7 +367,7 @@ static void guardian(int upstream_fd, int memfd, int takeover_fd, int lifeline)
 	}
 }
 
-int cl_guard_start(int upstream_fd, int memfd, int takeover_fd)
+int cl_guard_start(int upstream_fd, int memfd, int takeover_fd, char *const *resume)
 {
 	int pair[2];
 	pid_t child;
@@ -245,6 +384,8 @@ int cl_guard_start(int upstream_fd, int memfd, int takeover_fd)
 	}
 	if (child == 0) {
 		const int keep[] = { upstream_fd, memfd, takeover_fd, pair[1] };
+		struct guardian g = { .upstream = upstream_fd, .memfd = memfd, .takeover = takeover_fd,
+				      .lifeline = pair[1], .successor = -1, .resume = resume };
 
 		setsid();
 		signal(SIGINT, SIG_IGN);
@@ -256,7 +397,8 @@ int cl_guard_start(int upstream_fd, int memfd, int takeover_fd)
 		cl_fds_close_all_but(keep, sizeof(keep) / sizeof(keep[0]));
 		if (chdir("/") < 0)
 			_exit(1);
-		guardian(upstream_fd, memfd, takeover_fd, pair[1]);
+		g.state = cl_guard_state_map(memfd);
+		guard(&g);
 		_exit(0);
 	}
 	close(pair[1]);

@@ -6,7 +6,8 @@
  * tiny process, the guardian, holds the same connection. When the relay's lifeline (a unix socket) ends, the
  * guardian acts on the phase which the relay keeps in shared memory: rolls back (the source task runs on), holds on
  * (the restored task runs elsewhere: the source stays frozen, its memory intact, until another relay takes
- * over), or finishes a commit already sent.
+ * over), or finishes a commit already sent. It can start that other relay itself, and does so until one stays; a roll back,
+ * too, is left to another for some seconds, as there may be more to undo than the dump.
  *
  * What the next relay must know is exact at any moment, even after SIGKILL in mid-answer: how many bytes were
  * sent and consumed is the kernel's own count (TCP_INFO), and every byte that was consumed but not yet understood lies
@@ -65,12 +66,16 @@ void cl_guard_state_unmap(struct cl_guard_state *state);
 
 /*
  * Start the guardian: a child of the caller, in its own session, deaf to SIGINT, SIGTERM and SIGHUP. takeover_fd: a
- * listening unix socket on which the next relay is handed the connection, or -1. Returns the relay's end of the
- * lifeline, or a negative errno. To be called while the process has one thread.
+ * listening unix socket on which the next relay is handed the connection, or -1. resume: the command which starts that one
+ * (argv, with a path in [0], NULL at the end), or NULL. Returns the relay's end of the lifeline, or a negative errno.
+ * To be called while the process has one thread.
  */
-int cl_guard_start(int upstream_fd, int memfd, int takeover_fd);
+int cl_guard_start(int upstream_fd, int memfd, int takeover_fd, char *const *resume);
 
-/* Take a connection over from the guardian behind `lifeline_fd` (connected to its takeover socket). 0 or -errno. */
+/*
+ * Take a connection over from the guardian behind `lifeline_fd` (connected to its takeover socket). 0 or -errno; -EPIPE if
+ * another relay has it.
+ */
 int cl_guard_take_over(int lifeline_fd, int *upstream_fd_out, int *memfd_out);
 
 /* Bytes sent to and consumed from a TCP connection, counted from an arbitrary start. 0 or a negative errno. */

@@ -821,7 +821,7 @@ struct cl_relay *cl_relay_new(const struct cl_relay_config *config, char *error_
 	}
 	if (!error) {
 		step = "no guardian";
-		error = r->lifeline = cl_guard_start(r->upstream, memfd, config->takeover_fd);
+		error = r->lifeline = cl_guard_start(r->upstream, memfd, config->takeover_fd, config->resume);
 	}
 	if (memfd >= 0)
 		close(memfd);
@@ -876,8 +876,9 @@ struct cl_relay *cl_relay_resume(const struct cl_relay_config *config, int lifel
 		close(lifeline_fd);
 	} else {
 		r->lifeline = lifeline_fd;
-		step = "the guardian did not hand the connection over";
 		error = cl_guard_take_over(lifeline_fd, &r->upstream, &memfd);
+		step = error == -EPIPE ? "another page server has taken over, or the dump has ended"
+				       : "the guardian did not hand the connection over";
 	}
 	if (!error) {
 		r->shared = cl_guard_state_map(memfd);
@@ -894,7 +895,9 @@ struct cl_relay *cl_relay_resume(const struct cl_relay_config *config, int lifel
 		error = restore_progress(r, sent, consumed);
 	}
 	if (!error) {
-		set_phase(r, CL_GUARD_HOLD);
+		if (atomic_load(&r->shared->phase) == CL_GUARD_COMMIT)
+			atomic_store(&r->shared->running, 1); /* whoever told it or not */
+		set_phase(r, atomic_load(&r->shared->running) ? CL_GUARD_HOLD : CL_GUARD_ROLLBACK);
 		atomic_store(&r->state, atomic_load(&r->shared->drained) ? CL_RELAY_DRAINED : CL_RELAY_PAUSED);
 		return r;
 	}
@@ -917,9 +920,13 @@ void cl_relay_set_running(struct cl_relay *r, int running)
 {
 	const enum cl_guard_phase from = running ? CL_GUARD_ROLLBACK : CL_GUARD_HOLD;
 
-	atomic_store(&r->shared->running, running ? 1 : 0);
+	/* Should we die in between, the next relay finds that it doesn't run, and rolls back. */
+	if (!running)
+		atomic_store(&r->shared->running, 0);
 	if (atomic_load(&r->shared->phase) == from)
 		set_phase(r, running ? CL_GUARD_HOLD : CL_GUARD_ROLLBACK);
+	if (running)
+		atomic_store(&r->shared->running, 1);
 	cl_log(&r->log, CL_LOG_INFO, running ? "the restored task runs: this end holds until every page is there"
 					     : "the restored task does not run");
 }

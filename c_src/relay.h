@@ -40,6 +40,7 @@ enum cl_relay_state {
 struct cl_relay_config {
 	int upstream_fd;         /* TCP connection to the dump; owned by the relay */
 	int takeover_fd;         /* listening unix socket: the guardian hands the connection over there, or -1; borrowed */
+	char **resume;           /* the command that the guardian starts to take over (see guard.h), or NULL; borrowed */
 	int log_fd;              /* log lines go here, or -1; borrowed */
 	int log_level;           /* 1 errors, 2 warnings, 3 info, 4 debug: as criu -v */
 	int wire_version;        /* 1, 2, or 0: as the first client's first request tells */
@@ -68,7 +69,7 @@ struct cl_relay *cl_relay_new(const struct cl_relay_config *config, char *error_
 
 /*
  * A relay on the connection that the guardian of a dead relay holds, reached by lifeline_fd (a unix socket connected
- * to its takeover socket; owned). config->upstream_fd and wire_version are ignored.
+ * to its takeover socket; owned). config->upstream_fd, resume and wire_version are ignored.
  */
 struct cl_relay *cl_relay_resume(const struct cl_relay_config *config, int lifeline_fd, char *error_out,
 				 size_t error_bytes);
