@@ -113,6 +113,7 @@ int cl_push_server_new(const struct cl_push_server_config *config, struct cl_pus
 	}
 	server->config = *config;
 	server->client = config->client;
+	server->gone = config->gone;
 	server->restored = config->client != 0;
 	memset(server->fds, -1, sizeof(server->fds));
 	pthread_mutex_init(&server->lock, NULL);

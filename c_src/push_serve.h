@@ -48,6 +48,7 @@ struct cl_push_server_config {
 	const struct cl_hashes *stored; /* of the pages in the store `store_token`; NULL: there is none. Borrowed */
 	uint8_t store_token[CL_PUSH_TOKEN_BYTES];
 	struct cl_log log;
+	bool gone;              /* a task was killed: nobody is pushed to */
 	uint64_t client;        /* whose tasks run, by its hello; 0: nobody's yet */
 	void (*told)(void *context, enum cl_push_told what, const char *name, uint64_t client);
 	/* Whether the tasks are frozen still; asked after pages were read, before they are sent. Any thread. */

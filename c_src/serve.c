@@ -548,7 +548,8 @@ struct cl_serve *cl_serve_new(struct cl_relay *relay, const struct cl_serve_conf
 		struct cl_push_server_config push = { .images_fd = config->images_fd, .ids = config->ids,
 						      .pids = config->pids, .nr_tasks = config->nr_tasks,
 						      .log = serve->log, .told = told, .frozen = frozen, .context = relay,
-						      .client = cl_relay_restored_client(relay) };
+						      .client = cl_relay_restored_client(relay),
+						      .gone = config->gone };
 
 		if (config->precopy)
 			push.stored = cl_precopy_hashes(config->precopy, push.store_token);

@@ -34,6 +34,7 @@ struct cl_serve_config {
 	const int32_t *ids;      /* its tasks, as the images name them; copied */
 	const int32_t *pids;     /* the same, as we see them; copied */
 	size_t nr_tasks;
+	int gone;                /* some of them: nobody is pushed to any more, and who was is served by the relay */
 	const struct cl_tls_config *tls; /* NULL: in plain */
 	uint64_t rate;           /* bytes per second that pages may take; 0: no limit */
 	struct cl_precopy *precopy; /* with a relay: what its store has need not be pushed. NULL: none. Outlives it */

@@ -77,6 +77,12 @@ def is_held(pid: int) -> bool:
     return True
 
 
+def tracer(pid: int) -> int:
+    """Who traces the process; 0: nobody, or it has ended."""
+    status = _read(pid)
+    return 0 if status is None else status.tracer
+
+
 def _read(pid: int, thread: int | None = None) -> _Status | None:
     """None if it has ended, or is a zombie."""
     path = Path(f"/proc/{pid}/task/{thread or pid}/status")

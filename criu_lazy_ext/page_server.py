@@ -23,12 +23,13 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from criu_lazy_ext import fence, relay_control
+from criu_lazy_ext import frozen, relay_control
 from criu_lazy_ext.errors import CriuLazyError, UsageError
+from criu_lazy_ext.fence import FenceError
+from criu_lazy_ext.frozen import Frozen
 from criu_lazy_ext.images import Images, load_source_messages
 from criu_lazy_ext.network_lock import NetworkLock
 from criu_lazy_ext.precopy import Precopy
-from criu_lazy_ext.processes import is_alive, tree
 from criu_lazy_ext.relay import Network, Relay
 from criu_lazy_ext.relay_control import ControlServer, Reply, Request, refusal
 from criu_lazy_ext.sizes import rate_argument
@@ -60,16 +61,19 @@ class PageServer:
         control: ControlServer | None,
         wakeup: socket.socket,
         lifeline: int | None,
-        frozen: list[int],
+        source: Frozen,
+        control_path: Path | None,
         find_lock: Callable[[], NetworkLock] | None,
         holds: bool,
     ) -> None:
-        """`control`: on this selector; from now on it is this server's. `frozen`: the processes to be fenced.
+        """`control`: on this selector; from now on it is this server's. `source`: the task's processes.
 
         `find_lock`: of the task's connections. `holds`: nothing but a commit here has the source task killed.
         """
         self._relay = relay
-        self._frozen = frozen
+        self._source = source
+        self._control_path = control_path
+        self._save()
         self._find_lock = find_lock
         self._lock: NetworkLock | None = None
         self._holds = holds
@@ -87,8 +91,11 @@ class PageServer:
         if lifeline is not None:
             self._selector.register(lifeline, selectors.EVENT_READ, lambda: self._lifeline_moved(lifeline))
 
-    def run(self, awaited: Iterable[tuple[Request, Reply]] = ()) -> dict[str, Any]:
-        """Until the relay has ended; returns its last state. `awaited`: requests that came too early."""
+    def run(self, awaited: Iterable[tuple[Request, Reply]] = (), gives_up: bool = False) -> dict[str, Any]:
+        """Until the relay has ended; returns its last state. `awaited`: requests that came too early.
+
+        `gives_up`: roll back.
+        """
         self._relay.start()
         if self._relay.state()["task_running"]:  # as was told to the page server before this one
             answer = self._set_running()
@@ -100,6 +107,8 @@ class PageServer:
         if self._find_lock:
             self._lock = self._find_lock()
             self._wake()
+        if gives_up:
+            self._abort(force=False)
         while not self._over:
             self._serve_once()
         state = self._relay.state()
@@ -109,10 +118,12 @@ class PageServer:
             elif not state["task_running"]:  # also if the dump died
                 self._warn(self._lock.lift())
             self._lock.close()
+        alive = bool(self._source.alive())
         for op, reply in self._waiting:
             wanted = {"commit": "committed", "abort": "aborted"}[op]
             if state["state"] == wanted:
-                reply({"ok": True, **state, "port": self._port, "warnings": self._warnings})
+                told = {"warnings": self._warnings, "source_alive": alive}
+                reply({"ok": True, **state, "port": self._port, **told})
             else:
                 reply({"ok": False, "error": self._relay.error() or f"the dump was {state['state']} already"})
         if self._control:
@@ -163,7 +174,7 @@ class PageServer:
         if self._relay.state()["task_running"]:
             if not force:
                 return False
-            fence.lift(self._frozen)
+            self._source.lift()
         if self._lock:
             self._warn(self._lock.lift())
         return self._relay.abort(force)
@@ -177,17 +188,27 @@ class PageServer:
         self._wake()
         return False
 
+    def _save(self) -> None:
+        if self._control_path:
+            self._source.save(self._control_path)
+
     def _set_running(self) -> relay_control.Answer:
         """From now on no death lets the source task run on by itself: see fence.py."""
         was_running = self._relay.state()["task_running"]
         self._relay.set_running()
         try:
-            fence.fence(self._frozen)
-        except fence.FenceError as error:
+            fenced = self._source.fence()
+        except FenceError as error:
             self._relay.set_running(was_running)
             return refusal(str(error))
-        fenced = {"fenced": bool(self._frozen), "fenced_pids": self._frozen}
-        return {"ok": True, **self._relay.state(), **fenced, "port": self._port}
+        self._source.protect()
+        self._save()
+        return {**self._state(), "fenced": bool(fenced), "fenced_pids": fenced}
+
+    def _state(self) -> relay_control.Answer:
+        killed = self._source.killed()
+        tasks = {"alive": [pid for pid in self._source.began if pid not in killed], "killed": killed}
+        return {"ok": True, **self._relay.state(), "port": self._port, "source_tasks": tasks}
 
     def handle(self, request: Request, reply: Reply) -> None:
         """Do what somebody asks for at the control socket."""
@@ -197,6 +218,8 @@ class PageServer:
             return
         if op == "rate":
             self._relay.set_rate(request.rate)
+            self._source.rate = request.rate
+            self._save()
         elif op == "running":
             reply(self._set_running())
             return
@@ -215,7 +238,7 @@ class PageServer:
             else:
                 reply(refusal('the restored task runs; {"force": true} gives it up'))
             return
-        reply({"ok": True, **self._relay.state(), "port": self._port})
+        reply(self._state())
 
 
 def _host_port(text: str) -> tuple[str, int]:
@@ -234,12 +257,13 @@ def verbosity(text: str) -> int:
     return min(4, 3 + len(text))
 
 
-def open_log(path: Path | None) -> int:
-    """A descriptor of the file that -o names, or of standard error; raises UsageError."""
+def open_log(path: Path | None, *, append: bool = False) -> int:
+    """A descriptor of the file that -o names, or of standard error; raises UsageError. `append`: to what is there."""
     if path is None:
         return 2
     try:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        how = os.O_APPEND if append else os.O_APPEND | os.O_TRUNC
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | how, 0o600)
     except OSError as error:
         raise UsageError(f"log file {path}: {error.strerror}") from error
 
@@ -328,6 +352,7 @@ def _listen(args: argparse.Namespace) -> socket.socket:
 def _upstream(args: argparse.Namespace, wakeup: socket.socket) -> socket.socket:
     """The one connection to the dump."""
     if args.upstream_fd is not None:
+        os.set_inheritable(args.upstream_fd, False)
         return socket.socket(fileno=args.upstream_fd)
     connection = _connect(args.upstream, args.connect_timeout, wakeup)
     if not _peer_is_ours(connection):
@@ -412,22 +437,27 @@ def _wait_for_dump(args: argparse.Namespace, images_fd: int, before_dump: Callab
     return images.pids() if images else []
 
 
-def _tasks(args: argparse.Namespace, images_fd: int, pids: list[int]) -> dict[int, int]:
+def _tasks(args: argparse.Namespace, images_fd: int, pids: list[int], source: Frozen) -> dict[int, int]:
     """Pids here of the tasks in the images that have memory, by the pids that the images give them."""
-    found = tree(args.tree)
-    alive = [pid for pid in pids if os.access(f"pagemap-{pid}.img", os.F_OK, dir_fd=images_fd)]
-    missing = [pid for pid in alive if pid not in found]
-    if missing or not alive:
+    with_memory = [pid for pid in pids if os.access(f"pagemap-{pid}.img", os.F_OK, dir_fd=images_fd)]
+    alive = source.alive()
+    missing = [pid for pid in with_memory if source.ids.get(pid) not in alive]
+    if args.resume and missing:
+        return {}
+    if missing or not with_memory:
         raise PageServerError(f"--tree {args.tree}: tasks {missing or pids} of the images are not there")
-    return {pid: found[pid] for pid in alive}
+    return {pid: source.ids[pid] for pid in with_memory}
 
 
-def _to_be_fenced(args: argparse.Namespace, images_fd: int) -> list[int]:
-    """Pids here of the frozen processes, without those that, by the images, a signal had stopped before the dump."""
+def _find_source(args: argparse.Namespace, images_fd: int) -> Frozen:
+    """The source task's processes, and what a page server before this one knew of them."""
+    if args.resume and (source := Frozen.load(args.control)).began:
+        return source
     if not args.fence:
-        return []
-    stopped = Images(images_fd, str(args.images)).stopped() if args.images else []
-    return [pid for inner, pid in tree(args.fence).items() if inner not in stopped and is_alive(pid)]
+        return Frozen(rate=args.rate)
+    source = Frozen.of_tree(args.fence, Images(images_fd, str(args.images)) if args.images else None)
+    source.rate = args.rate
+    return source
 
 
 def _network(args: argparse.Namespace, rate: int) -> Network:
@@ -479,11 +509,39 @@ def _take_over(control: Path) -> socket.socket:
     return lifeline
 
 
-def _make_relay(args: argparse.Namespace, takeover: socket.socket | None, log_fd: int, wakeup: socket.socket) -> Relay:
+def _resume_command(args: argparse.Namespace, port: int) -> list[str]:
+    """The command by which another page server goes on where this one was."""
+    command = [sys.executable, "-m", "criu_lazy_ext.cli", "page-server", "--resume", f"-v{args.verbosity}"]
+    paths = {
+        "--control": args.control, "--images": args.images, "--log-file": args.log_file, "--tls-psk": args.tls_psk,
+        "--tls-cacert": args.tls_cacert, "--tls-cacrl": args.tls_cacrl, "--tls-cert": args.tls_cert,
+        "--tls-key": args.tls_key,
+    }  # fmt: skip
+    given = {
+        "--address": args.address, "--port": port, "--tree": args.tree, "--fence": args.fence, "--rate": args.rate,
+        "--max-request-pages": args.max_request_pages,
+    }  # fmt: skip
+    given |= {option: path and Path(path).absolute() for option, path in paths.items()}
+    for option, value in given.items():
+        command += [option, str(value)] if value is not None else []
+    for task in args.task:
+        command += ["--task", str(task)]
+    return command + [f"--{flag}" for flag in ("hold", "plain", "tls") if getattr(args, flag)]
+
+
+def _make_relay(
+    args: argparse.Namespace,
+    takeover: socket.socket | None,
+    log_fd: int,
+    wakeup: socket.socket,
+    resume: list[str],
+) -> Relay:
     """With --upstream-fd before the dump begins; in a process with one thread, as the guardian is forked."""
     from criu_lazy_ext._engine import ffi, lib
 
     text = ffi.new("char[]", 512)
+    words = [ffi.new("char[]", os.fsencode(word)) for word in resume]
+    argv = ffi.new("char *[]", [*words, ffi.NULL])
     # Last, as what comes after it must not fail: the dump accepts one connection, and its end kills the task.
     lifeline = _take_over(args.control) if args.resume else None
     upstream = None if lifeline else _upstream(args, wakeup)
@@ -492,6 +550,7 @@ def _make_relay(args: argparse.Namespace, takeover: socket.socket | None, log_fd
         {
             "upstream_fd": upstream.detach() if upstream else -1,
             "takeover_fd": takeover.fileno() if takeover else -1,
+            "resume": argv if words else ffi.NULL,
             "log_fd": log_fd,
             "log_level": args.verbosity,
             "wire_version": args.wire_version,
@@ -533,17 +592,21 @@ class _Serving:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
-        self.log_fd = open_log(args.log_file)
+        self.log_fd = open_log(args.log_file, append=args.resume)
+        if args.log_file and os.path.samestat(os.fstat(2), Path(os.devnull).stat()):
+            os.dup2(self.log_fd, 2)  # the guardian has started this one
         self.held = bool(args.resume)
         self.problem = ""
         self.listener = _listen(args)
         self.port = int(self.listener.getsockname()[1])
         control, self.takeover = _control_sockets(args)
+        self.control_inode = args.control.stat().st_ino if control else 0
         self.wakeup = _catch_signals()
         self.selector = selectors.DefaultSelector()
         self.answers = ControlServer(self.selector, control, lambda *_: None) if control else None
         self.precopy: Precopy | None = None
         self.relay: Relay | None = None
+        frozen.protect_from_oom(os.getpid())  # and so the guardian
 
     def run(self) -> dict[str, Any]:
         """From before the dump to its end: the relay's last state."""
@@ -553,37 +616,46 @@ class _Serving:
             if args.precopy:
                 rate = args.rate if args.precopy_rate is None else args.precopy_rate
                 self.precopy = Precopy(args.tree, rate, self.log_fd, args.verbosity)
-            if args.upstream_fd is not None:
-                self.relay = _make_relay(args, self.takeover, self.log_fd, self.wakeup)
-            pids = _wait_for_dump(args, images_fd, self._before_dump)
-            relay = self.relay = self.relay or _make_relay(args, self.takeover, self.log_fd, self.wakeup)
+            if args.upstream_fd is not None or args.resume:
+                self.relay = self._make_relay()
+            # A dead page server's dump, whose task did not run elsewhere, may not be complete.
+            gives_up = bool(self.relay and args.resume and not self.relay.is_running())
+            pids = [] if gives_up else _wait_for_dump(args, images_fd, self._before_dump)
+            relay = self.relay = self.relay or self._make_relay()
             relay.set_tasks([*args.task, *pids])
-            return self._serve(relay, images_fd, pids)
+            return self._serve(relay, images_fd, pids, gives_up)
         finally:
             self._close()
             if images_fd >= 0:
                 os.close(images_fd)
 
+    def _make_relay(self) -> Relay:
+        resume = _resume_command(self.args, self.port) if self.takeover else []
+        return _make_relay(self.args, self.takeover, self.log_fd, self.wakeup, resume)
+
     def _before_dump(self) -> None:
         if self.precopy and self.answers:
             _precopy(self.args, self.precopy, self.listener, self.port, self.selector, self.answers)
 
-    def _serve(self, relay: Relay, images_fd: int, pids: list[int]) -> dict[str, Any]:
+    def _serve(self, relay: Relay, images_fd: int, pids: list[int], gives_up: bool) -> dict[str, Any]:
         args, precopy = self.args, self.precopy
-        rate = precopy.new_rate if precopy and precopy.new_rate is not None else args.rate
-        network = _network(args, rate)
-        if args.tree:
-            network = replace(network, images_fd=images_fd, tasks=_tasks(args, images_fd, pids))
+        source = Frozen() if gives_up else _find_source(args, images_fd)
+        if precopy and precopy.new_rate is not None:
+            source.rate = precopy.new_rate
+        network = _network(args, source.rate)
+        if args.tree and not gives_up:
+            tasks = _tasks(args, images_fd, pids, source)
+            network = replace(network, images_fd=images_fd, tasks=tasks, gone=not tasks)
         relay.serve(self.listener, network, self.log_fd, args.verbosity, precopy.handle if precopy else None)
         self.wakeup.setblocking(False)
-        frozen = _to_be_fenced(args, images_fd)
         find_lock = (lambda: NetworkLock(args.fence, args.images)) if args.fence and args.images else None
         server = PageServer(
-            relay, self.port, self.selector, self.answers, self.wakeup, args.lifeline, frozen, find_lock, args.hold
-        )
+            relay, self.port, self.selector, self.answers, self.wakeup, args.lifeline, source, args.control, find_lock,
+            args.hold,
+        )  # fmt: skip
         if args.dump_status_fd is None:
             _tell_ready(args.status_fd)
-        end = server.run(precopy.awaited if precopy else ())
+        end = server.run(precopy.awaited if precopy else (), gives_up)
         self.held = end["held"]
         return end
 
@@ -594,9 +666,12 @@ class _Serving:
         if self.precopy:
             self.precopy.close()
         if self.args.control:
-            self.args.control.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # it may be another's, which was quicker
+                if self.args.control.stat().st_ino == self.control_inode:
+                    self.args.control.unlink()
             if not self.held:
                 relay_control.guard_path(self.args.control).unlink(missing_ok=True)
+                frozen.forget(self.args.control)
 
 
 def _serve(args: argparse.Namespace) -> int:

@@ -29,6 +29,7 @@ class Network:
     tasks: dict[int, int] = field(default_factory=dict)  # pid here, by the images' id
     speaks_tls: bool = False
     tls: dict[str, str] = field(default_factory=dict)
+    gone: bool = False  # what was pushed to is to be served from the dump: tasks were killed
     rate: int = 0  # bytes per second; 0: no limit
 
 
@@ -54,6 +55,7 @@ def new_serve(
         "ids": ids,
         "pids": pids,
         "nr_tasks": len(network.tasks),
+        "gone": network.gone,
         "tls": tls if network.speaks_tls else ffi.NULL,
         "rate": network.rate,
         "precopy": precopy,
@@ -136,6 +138,12 @@ class Relay:
     def error(self) -> str:
         """What went wrong, one line; to be read after the end."""
         return str(self._ffi.string(self._lib.cl_relay_error(self._handle)).decode())
+
+    def is_running(self) -> bool:
+        """Whether the restored task was said to run."""
+        info = self._ffi.new("struct cl_relay_info *")
+        self._lib.cl_relay_info(self._handle, info)
+        return bool(info.running)
 
     def set_running(self, running: bool = True) -> None:
         """The restored task runs at the destination, or is known not to, after all."""

@@ -189,7 +189,7 @@ class LazyDump:
             common.append("--plain")
         self.resume_command = ["criu-lazy", *common, "--resume"]  # --port is known when it serves
         command = [sys.executable, "-m", "criu_lazy_ext.cli", *common, "-vv"]
-        command += ["--port", str(self.profile.source.port)]
+        command += ["--port", str(self.profile.source.port), "--log-file", str(self.log)]
         if self.profile.predump is not None:
             command.append("--precopy")
             if self.profile.predump.bandwidth:
@@ -197,7 +197,7 @@ class LazyDump:
         for option, fd in given.items():
             command += [option, str(fd)]
         try:
-            with self.log.open("wb") as log:
+            with self.log.open("ab") as log:
                 self.relay = Child(command, log, tuple(given.values()))
         finally:
             for fd in given.values():

@@ -170,9 +170,9 @@ class LazySource:
             "--upstream", f"127.0.0.1:{self.dump_port}", "--hold", "--wire-version", str(version), *options
         )
 
-    def resume(self) -> subprocess.Popen[str]:
-        """Start a page server that takes over from a dead one."""
-        return self._start("--resume", "--hold")
+    def resume(self) -> None:
+        """Wait for the page server that the guardian starts to take over from a dead one."""
+        eventually(lambda: len(self.pids("page-server")) == 2 and self.op("state", check=False), "it goes on")
 
     def _start(self, *options: str) -> subprocess.Popen[str]:
         command = ["criu-lazy", "page-server", "--address", "127.0.0.1", "--control", self.control]

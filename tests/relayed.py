@@ -68,16 +68,16 @@ class Relayed:
     def daemon_log(self) -> str:
         return (self.tb.dst.root / IMAGES.lstrip("/") / "lazy-pages.log").read_text()[-4000:]
 
-    def kill_server(self) -> None:
-        """SIGKILL the page server's own process (its guardian lives)."""
-        pid = self.server.inner_pid()
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
-        self.server.wait(30)
+    def kill_server(self, *, guardian_too: bool = False) -> None:
+        """SIGKILL the page server's own process; its guardian starts another, unless it goes, too."""
+        killed = [pid for pid, is_guardian in servers(self.tb).items() if guardian_too or not is_guardian]
+        self.tb.src.run(["kill", "-KILL", *map(str, killed)])
+        eventually(lambda: not set(killed) & set(servers(self.tb)), "it is dead")
 
-    def resume_server(self, *options: str) -> None:
-        """Start another, which takes over from the killed one."""
-        self.server = _page_server(self.tb, "--resume", *self.server_options, *options)
+    def await_server(self) -> None:
+        """Wait for the one that the guardian starts."""
+        eventually(lambda: any(not is_guardian for is_guardian in servers(self.tb).values()), "another has started")
+        eventually(lambda: _answers(self.tb), "it answers")
 
     def kill_daemon(self) -> None:
         """SIGKILL the lazy-pages daemon (its holder lives)."""
@@ -98,7 +98,7 @@ class Relayed:
         self.last_state = self.op("state")
         assert self.last_state["state"] == "drained"
         assert self.op("commit")["state"] == "committed"
-        assert self.server.wait(60) == 0
+        eventually(lambda: not servers(self.tb), "the page server has ended")
         assert self.dump.wait(60) == 0
         verdict = self.task.verify(self.tb.dst)
         assert verdict["errors"] == 0 and verdict["children_bad"] == 0
@@ -109,6 +109,18 @@ def ask(tb: Testbed, op: str, *options: str) -> dict[str, Any]:
     """Ask the page server on tb.src."""
     done = tb.src.run(["criu-lazy", "page-server", "--control", CONTROL, "--op", op, *options])
     return dict(json.loads(done.stdout))
+
+
+def servers(tb: Testbed) -> dict[int, bool]:
+    """Pids on tb.src of the page server and its guardian; which of them is the guardian."""
+    listed = tb.src.run(["ps", "-eo", "pid=,comm=,args="]).stdout.splitlines()
+    ours = [line.split(None, 2) for line in listed if f"--control {CONTROL}" in line and "--op" not in line]
+    return {int(pid): comm == "criu-lazy-guard" for pid, comm, args in ours if not args.startswith(("sh ", "nsenter "))}
+
+
+def _answers(tb: Testbed) -> bool:
+    asked = ["criu-lazy", "page-server", "--control", CONTROL, "--op", "state"]
+    return tb.src.run(asked, check=False).returncode == 0
 
 
 def page_store(tb: Testbed, *options: str) -> HostProcess:
@@ -130,8 +142,7 @@ def _page_server(tb: Testbed, *options: str, before_dump: bool = False) -> HostP
 
     def answers() -> bool:
         assert server.poll() is None, (tb.src.root / DIRECTORY.lstrip("/") / "page-server.log").read_text()
-        asked = ["criu-lazy", "page-server", "--control", CONTROL, "--op", "state"]
-        return tb.src.run(asked, check=False).returncode == 0
+        return _answers(tb)
 
     eventually(answers, "the page server serves")
     return server

@@ -116,7 +116,7 @@ def test_a_successor_of_the_page_server_lifts_it_as_well(source: LazySource) -> 
     source.op("running")
     os.kill(source.relay(), signal.SIGKILL)
     server.wait(30)
-    source._start("--resume", "--hold", "--fence", str(source.task), "--images", f"{source.directory}/images")
+    source.resume()
     assert source.op("abort", "--force")["state"] == "aborted"
     assert_it_runs_on(source)
 

@@ -616,27 +616,22 @@ def test_a_page_server_killed_while_memory_follows_is_waited_for(worker: Worker)
     migration = running(worker)
     kill_page_server_but_its_guardian(testbed)
     testbed.link.set(rate_mbit=100, rtt_ms=0.2)
-    with testbed.src.popen(migration.journal()["resume"]) as server:
-        assert_moved(worker, migration)
-        server.wait(30)
+    assert_moved(worker, migration)
     (warning,) = migration.report["warnings"]
     assert "the page server ended by itself, with status -9; waiting for another" in warning
 
 
-def test_a_page_server_killed_with_the_driver_goes_on_by_the_command_that_status_prints(worker: Worker) -> None:
+def test_a_page_server_killed_with_the_driver_is_followed_by_another(worker: Worker) -> None:
     testbed = worker.testbed
     migration = running(worker)
     kill_page_server_but_its_guardian(testbed)
     kill(testbed.src, "python", "criu-lazy migrate")
     migration.process.wait(30)
-    said = migration.decide("--status")
-    assert said.returncode == UNDECIDED and "page server is dead" in said.stdout
+    assert migration.decide("--status").returncode == UNDECIDED
     testbed.link.set(rate_mbit=100, rtt_ms=0.2)
-    with testbed.src.popen(["sh", "-c", said.stdout.rpartition("To go on: ")[2].strip()]) as server:
-        eventually(lambda: "page server: drained" in migration.decide("--status").stdout, "every page arrived", 60)
-        assert "it listens on 10.77.0.1 port" in migration.decide("--status").stdout
-        assert migration.decide("--commit").returncode == 0
-        server.wait(30)
+    eventually(lambda: "page server: drained" in migration.decide("--status").stdout, "every page arrived", 60)
+    assert "it listens on 10.77.0.1 port" in migration.decide("--status").stdout
+    assert migration.decide("--commit").returncode == 0
     assert not worker.is_on(testbed.src)
     assert worker.answers(testbed.dst) == "right\n"
 

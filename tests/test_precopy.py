@@ -126,7 +126,7 @@ def test_a_page_server_that_was_killed_sends_pages_whole(hosts: Testbed, rounds)
     with relayed(hosts, idle, DAEMON, push=True, precopy=rounds(1, rate="4K")) as migration:
         begin_slowly(migration)
         migration.kill_server()
-        migration.resume_server()
+        migration.await_server()
         assert migration.complete()["reconnects"] > 0
         assert migration.last_state["push"]["same_pages"] == 0
         assert migration.last_state["push"]["sent_bytes"] > PAGES * 4096 / 2

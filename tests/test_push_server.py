@@ -56,13 +56,11 @@ def test_a_cut_link_pauses_the_transfer(hosts: Testbed) -> None:
         assert migration.complete()["reconnects"] > 0
 
 
-def test_a_page_server_that_is_killed_and_resumed_pushes_on(hosts: Testbed) -> None:
+def test_a_page_server_that_is_killed_is_followed_by_another_that_pushes(hosts: Testbed) -> None:
     with relayed(hosts, TASK, ("--push", *RECONNECT), push=True) as migration:
         for i in range(3):
             migration.until_share(0.25 * i + 0.1)
             migration.kill_server()
-            migration.until(lambda s: s["paused_us"] > 500_000, "the daemon has noticed")
-            migration.resume_server()
             migration.until(lambda s, i=i: s["reconnects"] > i, "the daemon is back")
         assert migration.complete()["reconnects"] >= 3
 

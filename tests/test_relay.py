@@ -49,8 +49,10 @@ def hang_up(client: Client) -> None:
 
 def kill(source: LazySource, server: Any) -> None:
     """SIGKILL the page server itself, not what wraps it."""
-    os.kill(source.relay(), signal.SIGKILL)
+    pid = source.relay()
+    os.kill(pid, signal.SIGKILL)
     server.wait(30)
+    eventually(lambda: not Path(f"/proc/{pid}").exists(), "it is dead")
 
 
 def ended(process: Any) -> int:
@@ -227,15 +229,32 @@ def test_a_page_server_killed_while_the_restored_task_runs_is_resumed(source: La
         client.receive(nr_bytes)
         kill(source, server)
         assert source.task_state() == "t", "frozen, its memory intact"
-        server = source.resume()
+        source.resume()
         assert source.op("state")["task_running"]
     client = source.client()
     source.read(client)
     client.close_properly()
     assert source.op("commit")["state"] == "committed"
-    assert ended(server) == 0
     assert ended(source.dump) == 0
     assert source.task_state() == ""
+    eventually(lambda: source.pids("page-server") == [], "nothing of it is left")
+
+
+def test_one_of_two_that_want_to_go_on_gives_up_in_words(source: LazySource) -> None:
+    server = source.serve()
+    source.op("running")
+    kill(source, server)
+    options = ["--hold", "--control", source.control, "--port", str(source.port)]
+    by_hand = source._popen("criu-lazy", "page-server", "--resume", *options)
+    source.resume()
+    client = source.client()
+    source.read(client)
+    client.close_properly()
+    assert source.op("commit")["state"] == "committed"
+    assert ended(source.dump) == 0
+    if ended(by_hand):
+        assert by_hand.stderr.read().count("\n") == 1
+    eventually(lambda: source.pids("page-server") == [], "nothing of it is left")
 
 
 def test_a_request_that_would_crash_the_dump_is_refused(source: LazySource) -> None:

@@ -1,0 +1,143 @@
+"""The frozen source task's processes, as the page server before it knows them.
+
+What was found out is kept in a file beside the control socket: a page server that follows a dead one can't find it out
+any more if a process, the root perhaps, was killed meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from criu_lazy_ext import fence
+from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.images import Images
+from criu_lazy_ext.processes import start_time, tree
+from criu_lazy_ext.source_task import identity
+
+KEPT = ("began", "ids", "stopped", "rate", "oom_scores")
+LEAST_OOM_SCORE = (-1000, 0)  # without CAP_SYS_RESOURCE the first is refused
+
+
+class FrozenError(CriuLazyError):
+    """What a dead page server left behind can't be read."""
+
+
+@dataclass
+class Frozen:
+    """`began`: start times by pid here; `ids`: pids here by the images' pids; `stopped`: those that a signal had
+    stopped before the dump; `rate`: what pages may take; `oom_scores`: what was changed, as it was."""
+
+    began: dict[int, int] = field(default_factory=dict)
+    ids: dict[int, int] = field(default_factory=dict)
+    stopped: list[int] = field(default_factory=list)
+    rate: int = 0
+    oom_scores: dict[int, int] = field(default_factory=dict)
+    _ends: select.poll = field(default_factory=select.poll, repr=False, compare=False)
+    _pids: dict[int, int] = field(default_factory=dict, repr=False)  # by pidfds, which the poll object watches
+
+    def __post_init__(self) -> None:
+        for pid, began in self.began.items():
+            with contextlib.suppress(OSError):
+                fd = os.pidfd_open(pid)
+                if start_time(pid) == began:
+                    self._pids[fd] = pid
+                    self._ends.register(fd, select.POLLIN)
+                else:
+                    os.close(fd)
+
+    @classmethod
+    def of_tree(cls, root: int, images: Images | None) -> Frozen:
+        """The process that was dumped and all below it. Raises ImageError."""
+        ids = tree(root)
+        processes = filter(None, map(identity, ids.values()))
+        stopped = [ids[inner] for inner in images.stopped() if inner in ids] if images else []
+        return cls(dict(processes), ids, stopped)
+
+    @classmethod
+    def load(cls, control: Path) -> Frozen:
+        """What the page server of this control socket has left. Raises FrozenError."""
+        path = _path(control)
+        try:
+            kept = json.loads(path.read_text())
+            began, ids, oom_scores = (
+                {int(key): int(value) for key, value in kept[name].items()} for name in ("began", "ids", "oom_scores")
+            )
+            return cls(began, ids, kept["stopped"], int(kept["rate"]), oom_scores)
+        except FileNotFoundError:
+            return cls()
+        except (OSError, ValueError, KeyError) as error:
+            raise FrozenError(f"{path}: {error}") from error
+
+    def save(self, control: Path) -> None:
+        """For the page server that may follow. Raises FrozenError."""
+        path = _path(control)
+        new = path.with_name(path.name + ".new")
+        try:
+            new.write_text(json.dumps({name: getattr(self, name) for name in KEPT}))
+            new.rename(path)
+        except OSError as error:
+            raise FrozenError(f"{new}: {error.strerror}") from error
+
+    def fence(self) -> list[int]:
+        """Put the fence around all that ran before the dump; returns those. Raises FenceError."""
+        fenced = [pid for pid in self.began if pid not in self.stopped]
+        fence.fence(fenced)
+        return fenced
+
+    def lift(self) -> None:
+        """Let run what is left and ran before; each with its old OOM score."""
+        alive = self.alive()
+        self._set_oom_scores({pid: score for pid, score in self.oom_scores.items() if pid in alive})
+        self.oom_scores.clear()
+        fence.lift(pid for pid in alive if pid not in self.stopped)
+
+    def alive(self) -> list[int]:
+        """Those that are there."""
+        ended = {self._pids[fd] for fd, _ in self._ends.poll(0)}
+        return [pid for pid in self._pids.values() if pid not in ended]
+
+    def killed(self) -> list[int]:
+        """Those that something has killed."""
+        alive = self.alive()
+        return [pid for pid in self.began if pid not in alive]
+
+    def protect(self) -> None:
+        """From the OOM killer, as far as it may be: the processes, and criu dump, which holds them."""
+        alive = self.alive()
+        tracers = {fence.tracer(pid) for pid in alive} - {0}
+        for pid in (*alive, *tracers):
+            before = protect_from_oom(pid)
+            if before is not None and pid in alive:
+                self.oom_scores.setdefault(pid, before)
+
+    @staticmethod
+    def _set_oom_scores(scores: dict[int, int]) -> None:
+        for pid, score in scores.items():
+            with contextlib.suppress(OSError):
+                Path(f"/proc/{pid}/oom_score_adj").write_text(str(score))
+
+
+def forget(control: Path) -> None:
+    """Nobody follows any more."""
+    _path(control).unlink(missing_ok=True)
+
+
+def protect_from_oom(pid: int) -> int | None:
+    """Let the OOM killer take this process last, as far as we may; what its score was if it was changed."""
+    path = Path(f"/proc/{pid}/oom_score_adj")
+    for score in LEAST_OOM_SCORE:
+        with contextlib.suppress(OSError, ValueError):
+            before = int(path.read_text())
+            if before > score:
+                path.write_text(str(score))
+                return before
+    return None
+
+
+def _path(control: Path) -> Path:
+    return control.with_name(control.name + ".tasks")
