@@ -162,3 +162,40 @@ def test_a_restored_task_that_ends_by_itself_is_committed(worker: Worker) -> Non
     assert "ended by itself, with status 0" in f"{migration.report['message']} {migration.report['warnings']}"
     assert not worker.is_on(testbed.src)
     assert_clean(testbed)
+
+
+REFUSED = """table inet refused {{
+  chain out {{
+    type filter hook output priority 0;
+    ip daddr 10.77.0.1 tcp dport {port} reject with tcp reset;
+  }}
+}}
+"""
+
+
+def test_a_successor_that_cannot_reach_the_page_server_is_followed_by_others(worker: Worker) -> None:
+    dst = worker.testbed.dst
+    migration = running(worker)
+    dst.run(["nft", REFUSED.format(port=migration.journal()["port"])])
+    try:
+        (daemon,) = daemons(dst)
+        dst.run(["kill", "-9", str(daemon)])
+        seen: set[int] = set()
+        eventually(lambda: len(seen.update(daemons(dst)) or seen) > 4, "one successor after the other fails", 60)
+    finally:
+        dst.run(["nft", "delete table inet refused"])
+    assert_moved(worker, migration)
+
+
+def test_a_path_that_drops_bulk_from_the_freeze_on_is_told_before_the_task_runs(worker: Worker) -> None:
+    testbed = worker.testbed
+    testbed.dst.write("/srv/hole.nft", BLACK_HOLE)
+    hook = "hooks: {before_restore: [{run: nft -f /srv/hole.nft, on: destination}]}\n"
+    try:
+        migration = Migration(testbed, BASE + hook)
+        assert migration.end() == ROLLED_BACK, migration.stderr
+    finally:
+        testbed.dst.run(["nft", "delete table inet hole"], check=False)
+    assert "page faults wait, and no page came" in migration.report["message"]
+    assert worker.answers(testbed.src) == "right\n"
+    assert_clean(testbed)
