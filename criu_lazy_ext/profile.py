@@ -131,14 +131,14 @@ def hook_environment(phase: str, pid: int, destination: str) -> dict[str, str]:
 @dataclass(frozen=True)
 class Timeouts:
     """Seconds. `dump`, `restore`: until it is ready, else roll back. `stall`: without a page, then a warning.
-    `silence`: a host that says nothing for so long is lost. `reconnect`: so long the daemon calls a lost page server
-    again, while the restored task waits for its pages."""
+    `silence`: a host that says nothing for so long is lost. `reconnect`: so long the daemon connects to a lost page
+    server again, while the restored task waits for its pages; 0: without limit."""
 
     dump: float = 120.0
     restore: float = 120.0
     stall: float = 60.0
     silence: float = 9.0
-    reconnect: float = 300.0
+    reconnect: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -265,7 +265,8 @@ class _Reader:
     def number(self, node: yaml.Node, key: str) -> float:
         is_float = isinstance(node, yaml.ScalarNode) and node.tag.endswith(":float")
         value = float(self.scalar(node, key, "float" if is_float else "int", "a number of seconds"))
-        if not 0 < value < 1e7:
+        no_limit = key == "timeouts.reconnect" and value == 0
+        if not no_limit and not 0 < value < 1e7:
             raise self.fail(node, key, f"expected a number of seconds above 0, found {value:g}")
         return value
 

@@ -80,6 +80,10 @@ def test_hooks_are_texts_or_lists() -> None:
         (LEAST + "daemon: other\n", "p:3:9: daemon: expected criu-lazy or stock, found 'other'"),
         (LEAST + "keep_files: 1\n", "p:3:13: keep_files: expected true or false, found '1'"),
         (LEAST + "timeouts: {dump: soon}\n", "p:3:18: timeouts.dump: expected a number of seconds, found 'soon'"),
+        (
+            LEAST + "timeouts: {reconnect: -1}\n",
+            "p:3:23: timeouts.reconnect: expected a number of seconds above 0, found -1",
+        ),
         (LEAST + "timeouts: {dump: 0}\n", "p:3:18: timeouts.dump: expected a number of seconds above 0, found 0"),
         (LEAST + "source: {port: 65536}\n", "p:3:16: source.port: expected a number from 0 to 65535, found 65536"),
         (LEAST + "source: {rate: 1T}\n", "p:3:16: source.rate: expected a number of bytes (K, M, G may follow), found"),
