@@ -12,7 +12,19 @@ from typing import Any
 
 import pytest
 from lazy_source import eventually
-from test_migrate import BASE, COMMITTED, FAILED, USAGE, Migration, Worker, assert_clean, compile_task, ours, pids_of
+from test_migrate import (
+    BASE,
+    COMMITTED,
+    FAILED,
+    UNDECIDED,
+    USAGE,
+    Migration,
+    Worker,
+    assert_clean,
+    compile_task,
+    ours,
+    pids_of,
+)
 
 from criu_lazy_ext import cgroup, preflight
 from criu_lazy_ext.channel import MAX_JSON_BYTES
@@ -69,8 +81,7 @@ def refused(migration: Migration, *says: str) -> str:
 
 def test_a_task_whose_memory_still_arrives_is_not_moved_on(worker: Worker) -> None:
     src, dst = worker.testbed.src, worker.testbed.dst
-    worker.testbed.link.set(rate_mbit=20, rtt_ms=0.2)
-    first = Migration(worker.testbed, BASE)
+    first = Migration(worker.testbed, BASE + "source: {rate: 100K}\n")
     eventually(lambda: first.is_in("running"), "the restored task runs")
     dst.write("/root/m-on.yaml", f"task: {{pid: {worker.pid}}}\ndestination: {{local: true}}\n")
     for options in ([], ["--dry-run"]):
@@ -81,13 +92,26 @@ def test_a_task_whose_memory_still_arrives_is_not_moved_on(worker: Worker) -> No
     assert check.returncode == 1
     assert f"FAIL task {worker.pid}: all of its memory is here: " in check.stdout
     assert first.is_in("running"), "that was tried in time"
-    worker.testbed.link.set(rate_mbit=None, rtt_ms=0.2)
+    assert first.decide("--rate", "0").returncode == 0
     assert first.end() == COMMITTED, first.stderr
     assert worker.answers(dst) == "right\n"
     check = dst.run(["criu-lazy", "check", "--source", "--task", str(worker.pid)], check=False)
     assert f"ok   task {worker.pid}: all of its memory is here" in check.stdout
     assert not worker.is_on(src)
     assert_clean(worker.testbed)
+
+
+def test_who_dumps_it_by_hand_then_is_told_on_by_the_first_migration_which_holds_its_source(worker: Worker) -> None:
+    src, dst = worker.testbed.src, worker.testbed.dst
+    first = Migration(worker.testbed, BASE + "source: {rate: 100K}\n")
+    eventually(lambda: first.is_in("running"), "the restored task runs")
+    dump = f"mkdir /root/m-images && exec criu dump -t {worker.pid} -D /root/m-images"
+    dst.run(["sh", "-c", dump])  # it takes zeroes for what is missing, and kills the task
+    assert first.end() == UNDECIDED, first.stderr
+    assert "was killed by SIGKILL" in first.report["message"]
+    assert worker.is_on(src) and not worker.is_on(dst)
+    assert first.decide("--abort", "--force").returncode == 0
+    assert worker.answers(src) == "right\n"
 
 
 def test_a_userfaultfd_that_comes_after_the_preflight_is_seen_before_the_freeze(worker: Worker) -> None:
