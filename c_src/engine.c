@@ -121,6 +121,7 @@ void cl_engine_free(struct cl_engine *engine)
 		close(engine->remote.fd);
 	cl_schedule_free(&engine->schedule);
 	cl_ended_free(engine);
+	cl_madvise_watch_stop(&engine->madvise);
 	if (engine->ledger.fd >= 0)
 		close(engine->ledger.fd);
 	cl_store_free(engine->store);
@@ -1093,6 +1094,8 @@ int cl_engine_run(struct cl_engine *engine, int restore_fd)
 	if (ret == 0 && !engine->resumed)
 		ret = send_byte_ahead(engine);
 	if (ret == 0) {
+		if (engine->stats.total_pages)
+			cl_engine_watch_madvise(engine);
 		start_holder(engine);
 		ret = start_workers(engine);
 	}

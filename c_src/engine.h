@@ -42,6 +42,7 @@
 #include "holder.h"
 #include "ledger.h"
 #include "log.h"
+#include "madvise_watch.h"
 #include "pages_push.h"
 #include "pages_remote.h"
 #include "schedule.h"
@@ -71,6 +72,9 @@ struct cl_engine {
 	struct cl_stats stats;
 	struct cl_restored *restored_tasks; /* ended.h; the events thread's */
 	bool look_at_ends;      /* at these, as one may have ended */
+	struct cl_madvise_watch madvise; /* the lock's, as all that advice.c does with it */
+	bool fork_advice_changed; /* by a restored task or its children, since the dump; or it isn't watched */
+	bool lost_madvise;      /* it was warned of */
 	struct cl_image *images;
 	int wire_version;       /* as the images tell */
 	pthread_t workers[CL_MAX_WORKERS];
@@ -168,6 +172,25 @@ bool cl_engine_read_events(struct cl_engine *engine, struct cl_space *space);
  * handed over; forked children found there are taken from it. 0 or -errno. Before there are threads.
  */
 int cl_engine_replay(struct cl_engine *engine, struct cl_space *space, struct cl_held *held, size_t nr_held);
+
+/*
+ * advice: follow what the tasks told the kernel by madvise(2) and no userfaultfd tells (madvise_watch.h). To be called
+ * before it is looked up which pages are missing. Lock held.
+ */
+void cl_engine_follow_madvise(struct cl_engine *engine);
+
+/* events: faults on pages that were just dropped are not waits for the page server any more. Lock held. */
+void cl_engine_forget_dropped_waiters(struct cl_space *space);
+
+/* advice: watch that from now on, if this host can. */
+void cl_engine_watch_madvise(struct cl_engine *engine);
+
+/*
+ * advice: look at what forks of the space's process leave out, if it is to be known: before its events are read, when a
+ * fork's may be among them (the forking thread waits till then), or too late, `forked`, when one came unawares.
+ * space->advice has it. Lock not held.
+ */
+void cl_engine_look_at_fork_advice(struct cl_engine *engine, struct cl_space *space, bool forked);
 
 /* takeover: enter a new space, which has its key, in the ledger; where that fails, it can't be taken over. */
 void cl_engine_enter(struct cl_engine *engine, struct cl_space *space);

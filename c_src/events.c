@@ -80,7 +80,7 @@ static void set_fork_key(struct uffd_msg *event, uint64_t generation)
 
 static void apply_fork(struct cl_engine *engine, struct cl_space *parent, int uffd, uint64_t key)
 {
-	struct cl_space *child = cl_space_fork(parent, uffd);
+	struct cl_space *child = cl_space_fork(parent, uffd, &parent->advice);
 	int ret = child ? cl_engine_watch(engine, child) : -ENOMEM;
 
 	engine->stats.events_fork++;
@@ -101,8 +101,7 @@ static void apply_fork(struct cl_engine *engine, struct cl_space *parent, int uf
 		cl_engine_wake(engine);
 }
 
-/* Faults on pages that were just dropped are not waits for the page server any more. */
-static void forget_dropped_waiters(struct cl_space *space)
+void cl_engine_forget_dropped_waiters(struct cl_space *space)
 {
 	size_t i = 0;
 
@@ -163,7 +162,7 @@ static bool apply(struct cl_engine *engine, struct cl_space *space, const struct
 	if (ret < 0)
 		cl_engine_fail(engine, ret, "task %d: following a change of its memory: %s", space->pid, strerror(-ret));
 	engine->stats.dropped_pages += missing - space->nr_missing;
-	forget_dropped_waiters(space);
+	cl_engine_forget_dropped_waiters(space);
 	if (!space->nr_missing)
 		cl_engine_wake(engine);
 	/* Whoever waits there must look again: the page will not come there. */
@@ -262,7 +261,7 @@ static bool settle(struct cl_engine *engine, struct cl_space *space)
 	pthread_mutex_lock(&engine->lock);
 	if (ret < 0)
 		cl_engine_fail(engine, ret, "task %d: following a change of its memory: %s", space->pid, strerror(-ret));
-	forget_dropped_waiters(space);
+	cl_engine_forget_dropped_waiters(space);
 	if (!space->nr_missing)
 		cl_engine_wake(engine);
 	pthread_mutex_unlock(&engine->lock);
@@ -287,6 +286,7 @@ static bool apply_batch(struct cl_engine *engine, struct cl_space *space, const 
 	uint64_t now_us = cl_now_us();
 
 	pthread_mutex_lock(&engine->lock);
+	cl_engine_follow_madvise(engine);
 	for (i = 0; i < nr_events; i++) {
 		if (apply(engine, space, &events[i], &answers[nr_answers], now_us))
 			nr_answers++;
@@ -326,8 +326,12 @@ static bool read_batch(struct cl_engine *engine, struct cl_space *space)
 {
 	uint64_t generation = engine->holder.generation;
 	struct uffd_msg own[EVENTS], *events = space->entry ? cl_ledger_begin(space->entry, generation) : own;
-	int nr_events = cl_uffd_read(space->uffd, events, EVENTS), i;
+	bool forked = false;
+	int nr_events, i;
 
+	cl_fork_advice_forget(&space->advice);
+	cl_engine_look_at_fork_advice(engine, space, false);
+	nr_events = cl_uffd_read(space->uffd, events, EVENTS);
 	if (nr_events == -EMFILE || nr_events == -ENFILE || nr_events == -ENOMEM) {
 		/* A child's userfaultfd found no place. The event stays, and the forking thread waits, until one is free. */
 		if (!engine->short_of_fds)
@@ -341,8 +345,11 @@ static bool read_batch(struct cl_engine *engine, struct cl_space *space)
 		if (events[i].event == UFFD_EVENT_FORK) {
 			set_fork_key(&events[i], generation);
 			cl_holder_add(&engine->holder, fork_key(&events[i]), (int)events[i].arg.fork.ufd);
+			forked = true;
 		}
 	}
+	if (forked && !space->advice.known)
+		cl_engine_look_at_fork_advice(engine, space, true);
 	return apply_batch(engine, space, events, nr_events);
 }
 

@@ -86,9 +86,18 @@ static void wait_for_memory(struct cl_engine *engine, struct cl_space *space)
 		ret = pthread_cond_timedwait(&engine->gate, &engine->lock, &until);
 }
 
-static void filled(struct cl_engine *engine, struct cl_space *space, uint64_t from, uint64_t to)
+/* guarded: space->guarded as it was before the copy. */
+static void filled(struct cl_engine *engine, struct cl_space *space, uint64_t from, uint64_t to, uint64_t guarded)
 {
-	engine->stats.copied_pages += cl_space_filled(space, from, to);
+	uint64_t changed;
+
+	cl_engine_follow_madvise(engine);
+	changed = cl_space_filled(space, from, to);
+	if (changed < to - from && space->guarded != guarded)
+		cl_log(&engine->log, CL_LOG_WARN, "task %d: guards came to memory in the very moment in which its %llu pages "
+		       "from 0x%llx on (at the dump) did: should they be taken off, old data may be left there", space->pid,
+		       (unsigned long long)(to - from), (unsigned long long)cl_image_vaddr(space->image, from));
+	engine->stats.copied_pages += changed;
 	end_waits(engine, space, from, to);
 }
 
@@ -102,7 +111,7 @@ static void drop(struct cl_engine *engine, struct cl_space *space, uint64_t from
 static uint64_t copy_run(struct cl_engine *engine, struct cl_space *space, const struct cl_run *run,
 			 const uint8_t *data, uint64_t max_bytes)
 {
-	uint64_t length = run->nr_pages * CL_PAGE_SIZE, done_bytes;
+	uint64_t length = run->nr_pages * CL_PAGE_SIZE, guarded = space->guarded, done_bytes;
 	int uffd = space->uffd, ret;
 	bool is_gone;
 
@@ -125,7 +134,7 @@ static uint64_t copy_run(struct cl_engine *engine, struct cl_space *space, const
 		done_bytes += CL_PAGE_SIZE;
 	if (done_bytes) {
 		cl_space_was_quiet(space);
-		filled(engine, space, run->index, run->index + done_bytes / CL_PAGE_SIZE);
+		filled(engine, space, run->index, run->index + done_bytes / CL_PAGE_SIZE, guarded);
 	}
 	if (ret == 0 && space->no_memory_us)
 		has_memory(engine, space);
@@ -169,6 +178,7 @@ static void fill_space(struct cl_engine *engine, struct cl_space *space, uint64_
 			pthread_cond_wait(&engine->gate, &engine->lock);
 			continue;
 		}
+		cl_engine_follow_madvise(engine);
 		if (!cl_space_next_run(space, index, end, &run))
 			return;
 		max_bytes = copy_run(engine, space, &run, data + (run.index - index) * CL_PAGE_SIZE, max_bytes);

@@ -132,6 +132,7 @@ static void space_free(struct cl_space *space)
 	free(space->by_dump);
 	free(space->limbo.at);
 	free(space->suspects.at);
+	cl_fork_advice_forget(&space->advice);
 	free(space->waiters);
 	free(space);
 }
@@ -484,7 +485,28 @@ static void drop_part(struct cl_space *space, const struct cl_region *region, ui
 		      index_from(space->image, part.at_dump + (part.end - part.start)));
 }
 
-struct cl_space *cl_space_fork(struct cl_space *parent, int uffd)
+/* Take from a forked child what the fork didn't give it. 0 or -ENOMEM. */
+static int follow_advice(struct cl_space *child, const struct cl_fork_advice *advice)
+{
+	const struct cl_image *image = child->image;
+	int ret = 0;
+	size_t i;
+
+	for (i = 0; i < advice->nr && ret == 0; i++) {
+		const struct cl_fork_range *range = &advice->ranges[i];
+
+		if (range->left_out)
+			ret = cl_space_unmap(child, range->start, range->end);
+		else
+			cl_space_remove(child, range->start, range->end);
+	}
+	for (i = 0; i < image->nr_vmas && !advice->known; i++)
+		if (image->vmas[i].wiped_on_fork)
+			cl_space_drop(child, index_from(image, image->vmas[i].start), index_from(image, image->vmas[i].end));
+	return ret;
+}
+
+struct cl_space *cl_space_fork(struct cl_space *parent, int uffd, const struct cl_fork_advice *advice)
 {
 	struct cl_image *image = parent->image;
 	struct cl_space *space = space_alloc(image, parent->pid, uffd);
@@ -506,11 +528,10 @@ struct cl_space *cl_space_fork(struct cl_space *parent, int uffd)
 	space->nr_missing = parent->nr_missing;
 	space->changes = space->quiet = parent->changes; /* a userfaultfd of its own, with no event on its way */
 	append_space(image, space);
-	for (i = 0; i < image->nr_vmas; i++)
-		if (image->vmas[i].wiped_on_fork)
-			cl_space_drop(space, index_from(image, image->vmas[i].start), index_from(image, image->vmas[i].end));
 	for (i = 0; i < parent->limbo.nr; i++)
 		drop_part(space, &parent->limbo.at[i], 0, UINT64_MAX);
+	/* What couldn't be taken from it isn't there: copying finds that. */
+	(void)follow_advice(space, advice);
 	return space;
 }
 
@@ -717,6 +738,7 @@ void cl_space_retire(struct cl_space *space)
 	free(space->by_dump);
 	free(space->limbo.at);
 	free(space->suspects.at);
+	cl_fork_advice_forget(&space->advice);
 	free(space->waiters);
 	space->missing = NULL;
 	space->regions = NULL;

@@ -50,6 +50,7 @@
 #include <stdint.h>
 
 #include "criu_lazy.h"
+#include "fork_advice.h"
 
 enum cl_source { CL_REMOTE, CL_LOCAL, CL_SOURCES };
 
@@ -123,8 +124,10 @@ struct cl_space {
 	uint32_t *by_dump;         /* indices into regions, by at_dump; NULL while both orders are the same */
 	bool unsorted;             /* to be sorted before use */
 	size_t nr_regions, max_regions, max_by_dump;
+	uint64_t guarded;          /* missing pages that guards were put on: advice.c's */
 	uint64_t changes, quiet;   /* remaps applied so far; and up to when the kernel was last seen quiet */
 	struct cl_regions limbo;   /* moved away: the event that tells where to is on its way */
+	struct cl_fork_advice advice; /* what its forks leave out, as it was last seen: advice.c's */
 	struct cl_regions suspects; /* ranges (at_dump unused) of which an unmap may have told something older */
 	struct cl_waiter *waiters;
 	size_t nr_waiters, max_waiters;
@@ -179,8 +182,8 @@ void cl_image_ask_again(struct cl_image *image, uint64_t from, uint64_t to);
 /* The restored task's space, appended to the image's list. uffd is owned by the space. NULL: -ENOMEM. */
 struct cl_space *cl_space_new(struct cl_image *image, int32_t pid, int uffd);
 
-/* A forked child of `parent`. NULL: -ENOMEM. */
-struct cl_space *cl_space_fork(struct cl_space *parent, int uffd);
+/* A forked child of `parent`. advice: what held at the fork; if it isn't known, what held at the dump. NULL: -ENOMEM. */
+struct cl_space *cl_space_fork(struct cl_space *parent, int uffd, const struct cl_fork_advice *advice);
 
 /* What makes up a space, as it was saved by its owner. */
 struct cl_space_memory {

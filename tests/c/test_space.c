@@ -149,7 +149,7 @@ static void run(uint64_t seed)
 			if (nr_models == SPACES)
 				break;
 			models[nr_models] = *model;
-			models[nr_models].space = cl_space_fork(model->space, -1);
+			models[nr_models].space = cl_space_fork(model->space, -1, &(struct cl_fork_advice){ 0 });
 			CHECK(models[nr_models].space);
 			/* What was to be wiped on fork, wherever it is now: zeroes in the child. */
 			for (i = WIPED; i < PAGES; i++)

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* advice: what the tasks told the kernel by madvise(2) and no userfaultfd tells, applied to their spaces (engine.h). */
+#include <errno.h>
+#include <string.h>
+
+#include "engine.h"
+#include "uffd.h"
+
+void cl_engine_watch_madvise(struct cl_engine *engine)
+{
+	int ret = cl_madvise_watch_start(&engine->madvise);
+
+	/* What was advised while no daemon watched is not known. */
+	engine->fork_advice_changed = ret < 0 || engine->resumed;
+	if (ret < 0)
+		cl_log(&engine->log, CL_LOG_INFO, "what the tasks do by madvise(2) can't be watched: %s; guard regions that "
+		       "they put on missing pages and take off again are not seen", strerror(-ret));
+}
+
+static const struct cl_restored *restored_as(const struct cl_engine *engine, pid_t process)
+{
+	const struct cl_restored *restored = engine->restored_tasks;
+
+	while (restored && restored->task.pid != process)
+		restored = restored->next;
+	return restored;
+}
+
+static bool is_restored(const void *engine, pid_t process)
+{
+	return restored_as(engine, process);
+}
+
+/* The restored task that the image is of; NULL if it is gone. */
+static const struct cl_restored *restored_of(const struct cl_engine *engine, const struct cl_image *image)
+{
+	const struct cl_restored *restored = engine->restored_tasks;
+
+	while (restored && (restored->pid != image->pid || !restored->task.pid))
+		restored = restored->next;
+	return restored;
+}
+
+/* The only forked child's space of this image that has pages to come; NULL if there are none, or several. */
+static struct cl_space *only_child(struct cl_image *image)
+{
+	struct cl_space *space, *found = NULL;
+
+	for (space = image->spaces; space; space = space->next) {
+		if (space->retired || space->restored || !space->nr_missing)
+			continue;
+		if (found)
+			return NULL;
+		found = space;
+	}
+	return found;
+}
+
+/* Guards come to [start, end): what is there is gone, and zeroes are what is left when they go. */
+static void follow_guards(struct cl_engine *engine, struct cl_space *space, const struct cl_madvise_call *call)
+{
+	uint64_t missing = space->nr_missing;
+
+	/* The kernel goes from mapping to mapping, and stops at a locked one. */
+	cl_space_remove(space, call->start, cl_process_locked_from(call->process, call->start, call->end));
+	if (space->nr_missing == missing)
+		return;
+	space->guarded += missing - space->nr_missing;
+	engine->stats.dropped_pages += missing - space->nr_missing;
+	cl_log(&engine->log, CL_LOG_DEBUG, "task %d: guards on %llu missing pages from 0x%llx on", space->pid,
+	       (unsigned long long)(missing - space->nr_missing), (unsigned long long)call->start);
+	cl_engine_forget_dropped_waiters(space);
+	(void)cl_uffd_wake(space->uffd, call->start, call->end - call->start);
+	if (!space->nr_missing)
+		cl_engine_wake(engine);
+}
+
+static void follow(struct cl_engine *engine, const struct cl_madvise_call *call)
+{
+	pid_t ancestor = cl_process_ancestor(call->process, is_restored, engine);
+	const struct cl_restored *restored = ancestor ? restored_as(engine, ancestor) : NULL;
+	struct cl_space *space;
+
+	if (!restored)
+		return;
+	if (!call->guards) {
+		engine->fork_advice_changed = true;
+		return;
+	}
+	space = ancestor == call->process ? restored->space :
+					    only_child(cl_image_find(engine->images, (uint64_t)restored->pid));
+	if (space && !space->retired)
+		follow_guards(engine, space, call);
+	else if (!space && ancestor != call->process)
+		cl_log(&engine->log, CL_LOG_WARN, "task %d: its child %d puts guards on memory: what is missing there comes all "
+		       "the same, should it take them off", restored->pid, call->process);
+}
+
+void cl_engine_follow_madvise(struct cl_engine *engine)
+{
+	struct cl_madvise_call call;
+	bool lost = false;
+
+	while (cl_madvise_watch_take(&engine->madvise, &call, &lost))
+		follow(engine, &call);
+	if (!lost)
+		return;
+	engine->fork_advice_changed = true;
+	if (!engine->lost_madvise)
+		cl_log(&engine->log, CL_LOG_WARN, "too many guard regions at once: of some it is not known where");
+	engine->lost_madvise = true;
+}
+
+void cl_engine_look_at_fork_advice(struct cl_engine *engine, struct cl_space *space, bool forked)
+{
+	const struct cl_restored *restored;
+	pid_t process = 0;
+	bool is_needed;
+
+	pthread_mutex_lock(&engine->lock);
+	cl_engine_follow_madvise(engine);
+	is_needed = engine->fork_advice_changed;
+	restored = restored_of(engine, space->image);
+	if (is_needed && restored)
+		process = restored->task.pid;
+	pthread_mutex_unlock(&engine->lock);
+	if (!process || (!forked && !cl_uffd_is_changing(space->uffd)))
+		return;
+	if (space->restored)
+		process = forked || cl_process_is_forking(process) ? process : 0;
+	else
+		process = cl_process_forking_below(process);
+	if (process && cl_fork_advice_read(&space->advice, process) < 0)
+		cl_log(&engine->log, CL_LOG_WARN, "task %d: what its fork leaves out is not known", space->pid);
+}
