@@ -80,7 +80,7 @@ static void set_fork_key(struct uffd_msg *event, uint64_t generation)
 
 static void apply_fork(struct cl_engine *engine, struct cl_space *parent, int uffd, uint64_t key)
 {
-	struct cl_space *child = cl_space_fork(parent, uffd, &parent->advice);
+	struct cl_space *child = cl_space_fork(parent, uffd);
 	int ret = child ? cl_engine_watch(engine, child) : -ENOMEM;
 
 	engine->stats.events_fork++;

@@ -33,6 +33,17 @@ static int add_range(struct cl_fork_advice *advice, struct cl_fork_range range)
 	return 0;
 }
 
+int cl_fork_advice_copy(struct cl_fork_advice *to, const struct cl_fork_advice *from)
+{
+	int ret = 0;
+	size_t i;
+
+	for (i = 0; i < from->nr && ret == 0; i++)
+		ret = add_range(to, from->ranges[i]);
+	to->known = from->known && ret == 0;
+	return ret;
+}
+
 static int parse_line(struct cl_fork_advice *advice, const char *line, struct cl_fork_range *mapping)
 {
 	uint64_t start, end;

@@ -28,6 +28,9 @@ struct cl_fork_advice {
  */
 int cl_fork_advice_read(struct cl_fork_advice *advice, pid_t process);
 
+/* A copy; to must be empty. 0 or -ENOMEM: then it isn't known. */
+int cl_fork_advice_copy(struct cl_fork_advice *to, const struct cl_fork_advice *from);
+
 /* It isn't known (any more). */
 void cl_fork_advice_forget(struct cl_fork_advice *advice);
 

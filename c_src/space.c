@@ -133,6 +133,7 @@ static void space_free(struct cl_space *space)
 	free(space->limbo.at);
 	free(space->suspects.at);
 	cl_fork_advice_forget(&space->advice);
+	cl_fork_advice_forget(&space->inherited);
 	free(space->waiters);
 	free(space);
 }
@@ -506,8 +507,9 @@ static int follow_advice(struct cl_space *child, const struct cl_fork_advice *ad
 	return ret;
 }
 
-struct cl_space *cl_space_fork(struct cl_space *parent, int uffd, const struct cl_fork_advice *advice)
+struct cl_space *cl_space_fork(struct cl_space *parent, int uffd)
 {
+	const struct cl_fork_advice *advice = parent->advice.known ? &parent->advice : &parent->inherited;
 	struct cl_image *image = parent->image;
 	struct cl_space *space = space_alloc(image, parent->pid, uffd);
 	size_t i;
@@ -532,6 +534,7 @@ struct cl_space *cl_space_fork(struct cl_space *parent, int uffd, const struct c
 		drop_part(space, &parent->limbo.at[i], 0, UINT64_MAX);
 	/* What couldn't be taken from it isn't there: copying finds that. */
 	(void)follow_advice(space, advice);
+	(void)cl_fork_advice_copy(&space->inherited, advice);
 	return space;
 }
 
@@ -739,6 +742,7 @@ void cl_space_retire(struct cl_space *space)
 	free(space->limbo.at);
 	free(space->suspects.at);
 	cl_fork_advice_forget(&space->advice);
+	cl_fork_advice_forget(&space->inherited);
 	free(space->waiters);
 	space->missing = NULL;
 	space->regions = NULL;

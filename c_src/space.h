@@ -127,7 +127,8 @@ struct cl_space {
 	uint64_t guarded;          /* missing pages that guards were put on: advice.c's */
 	uint64_t changes, quiet;   /* remaps applied so far; and up to when the kernel was last seen quiet */
 	struct cl_regions limbo;   /* moved away: the event that tells where to is on its way */
-	struct cl_fork_advice advice; /* what its forks leave out, as it was last seen: advice.c's */
+	struct cl_fork_advice advice; /* what its next fork leaves out; advice.c's */
+	struct cl_fork_advice inherited; /* what the fork left out that made it, and its forks do if no more is known */
 	struct cl_regions suspects; /* ranges (at_dump unused) of which an unmap may have told something older */
 	struct cl_waiter *waiters;
 	size_t nr_waiters, max_waiters;
@@ -182,8 +183,11 @@ void cl_image_ask_again(struct cl_image *image, uint64_t from, uint64_t to);
 /* The restored task's space, appended to the image's list. uffd is owned by the space. NULL: -ENOMEM. */
 struct cl_space *cl_space_new(struct cl_image *image, int32_t pid, int uffd);
 
-/* A forked child of `parent`. advice: what held at the fork; if it isn't known, what held at the dump. NULL: -ENOMEM. */
-struct cl_space *cl_space_fork(struct cl_space *parent, int uffd, const struct cl_fork_advice *advice);
+/*
+ * A forked child of `parent`. What parent->advice says isn't there; if that isn't known, what parent->inherited says, or
+ * else what was advised at the dump. NULL: -ENOMEM.
+ */
+struct cl_space *cl_space_fork(struct cl_space *parent, int uffd);
 
 /* What makes up a space, as it was saved by its owner. */
 struct cl_space_memory {

@@ -4,7 +4,7 @@
  *
  *   memtask --mib N [--threads N] [--mode verify|random|sequential|strided|zipf|idle] [--write-percent N]
  *           [--ops LIST] [--stride PAGES] [--seed N] [--hold] [--compressible] [--wipe-on-fork]
- *           [--guards] --status FILE
+ *           [--guards] [--advise-later] --status FILE
  *
  * Contents. Every word of a page is a function of (seed, page, version, word); a page never written, or given
  * back to the kernel, is zero. It looks random; with --compressible one word repeats in half of each page. What each page must hold stands in a table (also migrated) whose entries carry
@@ -19,6 +19,10 @@
  *
  * Guards. With --guards there is memory with guard regions (MADV_GUARD_INSTALL, Linux 6.13), looked at with all pages: no
  * guard's may be readable, and the others hold what they held.
+ *
+ * Advice. With --advise-later memory that nobody touches before the end gets advice when the pattern is first let go on
+ * (after the resume, with --hold): to be wiped on fork; not to be, any more; guards, that are taken off at once. It is
+ * looked at with all pages, and in forked children.
  *
  * Stalls. Each step of a thread is timed (of the patterns, each of its parts that touches one page of data or tables);
  * one of STALL_MIN_NS or more in which the thread slept is a stall: the
@@ -75,8 +79,11 @@
 #define WIPED_BYTE 0xa5
 #define GUARDED_PAGES 64UL /* of these, 16 to 31 and 40 are guards */
 #define GUARDED_BYTE 0x5a
+#define ADVISED_PAGES 256UL
+#define ADVISED_BYTE 0xc3
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
+#define MADV_GUARD_REMOVE 103
 #endif
 
 enum mode { MODE_VERIFY, MODE_RANDOM, MODE_SEQUENTIAL, MODE_STRIDED, MODE_ZIPF, MODE_IDLE, NR_MODES };
@@ -84,6 +91,9 @@ static const char *const mode_names[NR_MODES] = {"verify", "random", "sequential
 
 enum op { OP_FORK, OP_MREMAP, OP_MUNMAP, OP_DONTNEED, OP_MPROTECT, NR_OPS };
 static const char *const op_names[NR_OPS] = {"fork", "mremap", "munmap", "dontneed", "mprotect"};
+
+/* What is advised later of memory. */
+enum later { LATER_WIPED, LATER_KEPT, LATER_GUARDED, NR_LATER };
 
 /* Consecutive pages at consecutive addresses, all with one protection. */
 struct extent {
@@ -126,11 +136,12 @@ struct task {
 	size_t distinct_words; /* of a page; from there on one word repeats */
 	unsigned int nr_threads, write_percent, hot_percent; /* hot: of each thread's pages, the only ones it writes */
 	bool op_enabled[NR_OPS];
-	bool hold, wipe_on_fork, guards;
+	bool hold, wipe_on_fork, guards, advise_later, advised;
 	uint64_t seed;
 	const char *status_path;
 	char *status_tmp;
 	sigset_t signals; /* that control it */
+	uint8_t *later[NR_LATER]; /* ADVISED_PAGES of each; NULL: none */
 	uint8_t *guarded; /* GUARDED_PAGES; NULL: none */
 	uint8_t *wiped; /* WIPED_PAGES of WIPED_BYTE, which a forked child has zeroes of; NULL: none */
 
@@ -721,12 +732,50 @@ __attribute__((noreturn)) static void end_child(struct task *t)
 	_exit(1);
 }
 
+static void new_later_areas(struct task *t)
+{
+	for (int i = 0; i < NR_LATER; i++) {
+		t->later[i] = new_area(ADVISED_PAGES, false);
+		memset(t->later[i], ADVISED_BYTE, ADVISED_PAGES * PAGE);
+	}
+	if (madvise(t->later[LATER_KEPT], ADVISED_PAGES * PAGE, MADV_WIPEONFORK) != 0)
+		abort();
+}
+
+/* Now it is later. */
+static void advise(struct task *t)
+{
+	const size_t bytes = ADVISED_PAGES * PAGE;
+	if (madvise(t->later[LATER_WIPED], bytes, MADV_WIPEONFORK) != 0 ||
+	    madvise(t->later[LATER_KEPT], bytes, MADV_KEEPONFORK) != 0)
+		abort();
+	if (madvise(t->later[LATER_GUARDED], bytes, MADV_GUARD_INSTALL) != 0 ||
+	    madvise(t->later[LATER_GUARDED], bytes, MADV_GUARD_REMOVE) != 0)
+		memset(t->later[LATER_GUARDED], 0, bytes); /* this kernel has no guards */
+	t->advised = true;
+}
+
+static void check_later_areas(struct task *t, bool in_child)
+{
+	static const char *const names[NR_LATER] = {"wiped on fork", "not wiped on fork any more", "guarded once"};
+	for (int i = 0; i < NR_LATER && t->advised; i++) {
+		uint8_t byte = i == LATER_GUARDED || (i == LATER_WIPED && in_child) ? 0 : ADVISED_BYTE;
+		for (size_t at = 0; at < ADVISED_PAGES * PAGE; at++)
+			if (t->later[i][at] != byte) {
+				wrong(t, "pid %d: %#x instead of %#x in page %zu of what is %s", (int)getpid(),
+				      t->later[i][at], byte, at / PAGE, names[i]);
+				break;
+			}
+	}
+}
+
 static void check_in_grandchild(struct task *t)
 {
 	pid_t pid = fork();
 	if (pid == 0) {
 		uint64_t rng = t->seed ^ (uint64_t)getpid();
 		reset_errors(t);
+		check_later_areas(t, true);
 		check_all(t, &rng, NULL);
 		end_child(t);
 	}
@@ -797,6 +846,7 @@ static void fork_child(struct task *t)
 		uint64_t rng = t->seed ^ (uint64_t)getpid();
 		reset_errors(t);
 		check_wiped_area(t, 0);
+		check_later_areas(t, true);
 		check_all(t, &rng, check_in_grandchild);
 		end_child(t);
 	}
@@ -962,7 +1012,7 @@ static const char *parse(struct task *t, int argc, char **argv)
 		{"seed", required_argument, NULL, 's'},	   {"status", required_argument, NULL, 'f'},
 		{"hold", no_argument, NULL, 'h'},	   {"compressible", no_argument, NULL, 'c'},
 		{"hot-percent", required_argument, NULL, 'H'},  {"wipe-on-fork", no_argument, NULL, 'W'},
-		{"guards", no_argument, NULL, 'G'},
+		{"guards", no_argument, NULL, 'G'},		   {"advise-later", no_argument, NULL, 'A'},
 		{NULL, 0, NULL, 0}};
 	uint64_t n;
 	int c, name;
@@ -1018,6 +1068,9 @@ static const char *parse(struct task *t, int argc, char **argv)
 		case 'G':
 			t->guards = true;
 			break;
+		case 'A':
+			t->advise_later = true;
+			break;
 		case 'c':
 			t->distinct_words = PAGE / sizeof(uint64_t) / 2;
 			break;
@@ -1054,6 +1107,8 @@ static bool start_workers(struct task *t)
 		t->wiped = new_wiped_area();
 	if (t->guards)
 		t->guarded = new_guarded_area();
+	if (t->advise_later)
+		new_later_areas(t);
 	if (t->mode != MODE_VERIFY)
 		add_extent(&t->workers[0], new_area(t->nr_pages, false), t->nr_pages, 0, PROT_READ | PROT_WRITE, true);
 	for (unsigned int i = 0; i < t->nr_threads; i++) {
@@ -1086,6 +1141,8 @@ static void *control(void *arg)
 		reap(t, WNOHANG);
 		if (got == SIGTERM)
 			return NULL;
+		if (got == SIGUSR1 && t->advise_later && !t->advised)
+			advise(t);
 		if (got == SIGUSR1)
 			atomic_store(&t->running, !atomic_load(&t->running));
 		if (got == SIGUSR2)
@@ -1106,6 +1163,7 @@ static void *finish(void *arg)
 	check_all(t, &rng, NULL);
 	check_wiped_area(t, WIPED_BYTE);
 	check_guarded_area(t);
+	check_later_areas(t, false);
 	write_status(t, "verified");
 	atomic_store(&t->verified, true);
 	for (unsigned int i = 0; i < t->nr_threads; i++)

@@ -98,6 +98,33 @@ static void unmap(struct model *model, int from, int to)
 	}
 }
 
+/* A fork: of pages [from, from + length) it is perhaps known that they are wiped, or left out. */
+static void fork_space(struct model *child, const struct model *parent, int from, int length, uint64_t *seed)
+{
+	struct cl_fork_range range = { .start = AT(from), .end = AT(from + length), .left_out = next_random(seed) % 2 };
+	bool known = next_random(seed) % 2, inherits = parent->space->inherited.known;
+	int i;
+
+	*child = *parent;
+	if (known) {
+		parent->space->advice = (struct cl_fork_advice){ .known = true, .ranges = &range, .nr = 1 };
+	} else if (inherits) {
+		CHECK(parent->space->inherited.nr == 1);
+		range = parent->space->inherited.ranges[0];
+	}
+	child->space = cl_space_fork(parent->space, -1);
+	parent->space->advice = (struct cl_fork_advice){ 0 };
+	CHECK(child->space && child->space->inherited.known == (known || inherits));
+	if (!known && !inherits) /* as dumped, wherever it is now */
+		memset(&child->missing[WIPED], false, PAGES - WIPED);
+	else if (range.left_out)
+		unmap(child, (int)((range.start - BASE) / CL_PAGE_SIZE), (int)((range.end - BASE) / CL_PAGE_SIZE));
+	else
+		for (i = (int)((range.start - BASE) / CL_PAGE_SIZE); AT(i) < range.end; i++)
+			if (child->dump_page[i] >= 0)
+				child->missing[child->dump_page[i]] = false;
+}
+
 static void run(uint64_t seed)
 {
 	struct cl_image *image = make_image();
@@ -148,12 +175,7 @@ static void run(uint64_t seed)
 		case 3:
 			if (nr_models == SPACES)
 				break;
-			models[nr_models] = *model;
-			models[nr_models].space = cl_space_fork(model->space, -1, &(struct cl_fork_advice){ 0 });
-			CHECK(models[nr_models].space);
-			/* What was to be wiped on fork, wherever it is now: zeroes in the child. */
-			for (i = WIPED; i < PAGES; i++)
-				models[nr_models].missing[i] = false;
+			fork_space(&models[nr_models], model, from, length, &seed);
 			nr_models++;
 			break;
 		case 4:
