@@ -59,9 +59,7 @@ def test_advice_on_missing_memory_from_before_the_dump_and_from_after_the_resume
     """What a fork wipes, or doesn't any more, and zeroes where guard regions were put on and taken off."""
     before = ["--wipe-on-fork"] if hosts.src.criu != "4.1" else []  # which doesn't restore MADV_WIPEONFORK
     hosts.link.set(rate_mbit=100)
-    _, _, verdict = migrate(
-        hosts, "--mib", "32", "--ops", "fork", *before, "--advise-later", start_at_resume=True
-    )
+    _, _, verdict = migrate(hosts, "--mib", "32", "--ops", "fork", *before, "--advise-later", start_at_resume=True)
     assert verdict["errors"] == 0 and verdict["children_bad"] == 0 and verdict["children_ok"] > 0
 
 
