@@ -116,7 +116,7 @@ def test_a_task_never_reads_zeroes_from_an_engine_that_ends_early(build, sanitiz
 
 @needs_userfaultfd_events
 @pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan", "tsan"])
-@pytest.mark.parametrize("connections", ["steady", "cut", "same", "lying"])
+@pytest.mark.parametrize("connections", ["steady", "cut", "gone", "busy", "same", "lying"])
 def test_pages_are_pushed_under_a_task_that_never_holds_still(build, connections: str, sanitizer: str) -> None:
     run(build("test_push", sanitizer), connections, build("stress_task", "plain"), "1")
 
@@ -170,6 +170,12 @@ def test_a_hostile_server_that_pushes_writes_only_what_was_asked_for(build, sani
 @pytest.mark.parametrize("sanitizer", ["asan-ubsan", "tsan"])
 def test_a_stream_lost_before_the_task_runs_costs_no_restore(build, sanitizer: str) -> None:
     run(build("test_push", sanitizer), "early")
+
+
+@needs_userfaultfd_events
+@pytest.mark.parametrize("sanitizer", ["plain", "tsan"])
+def test_a_server_that_refuses_is_told_of_and_left_where_there_is_no_use_in_waiting(build, sanitizer: str) -> None:
+    run(build("test_push", sanitizer), "turned-away")
 
 
 @needs_userfaultfd_events

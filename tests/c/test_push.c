@@ -5,6 +5,9 @@
  *   cut TASK SEED      the same, and all connections are cut again and again
  *   same TASK SEED     the same without cuts; two pages of three came before, and lie in a store
  *   lying TASK SEED    the same, and once the server takes a page for stored that isn't
+ *   gone TASK SEED     the same with cuts; at the third one the server can't push any more, and is asked instead
+ *   busy TASK SEED     the same with cuts, after each of which the server refuses a few times
+ *   turned-away        a server that refuses from the start, and one that does for good once the task runs
  *   early              before the restore is done the first session loses a stream: another one is opened
  *   hasty              the server hangs up as soon as it has confirmed the end, and nobody calls again
  *   refused            messages that are not right in one thing each: the client sees it, and ends
@@ -58,6 +61,12 @@ struct server {
 	bool lied;
 	bool drops_a_stream;     /* of the first session */
 	uint64_t sessions, pushed, asked;
+	uint64_t client;         /* whose sessions these are */
+	/* Hellos that open a session: */
+	unsigned int hellos, pushes_until; /* so many, 0: always; then it only answers requests */
+	enum cl_push_reason refuses;       /* for this reason, */
+	unsigned int refused_from, refused_to; /* from this hello on to that one, or each that is no multiple of 3 */
+	uint64_t answered;       /* pages, by requests */
 };
 
 static bool read_fully(int fd, void *data, size_t size)
@@ -338,6 +347,44 @@ static void send_wrong(struct server *server, struct connection *connection)
 
 /* ---- sessions ---- */
 
+/* As a stock server answers requests, of which the first byte was read; until CLOSE. */
+static void answer_requests(struct server *server, struct connection *connection)
+{
+	uint8_t raw[CL_WIRE_V2_BYTES] = { CL_WIRE_GET }, first = 1;
+	struct cl_wire_header header;
+	uint64_t words[WORDS], page;
+	unsigned int word;
+
+	for (; read_fully(connection->fd, raw + first, sizeof(raw) - first); first = 0) {
+		CHECK(cl_wire_unpack(2, raw, &header) == 0);
+		if (header.cmd == CL_WIRE_CLOSE) {
+			pthread_mutex_lock(&server->lock);
+			server->done = send_fully(connection->fd, (uint8_t[4]){ 0 }, 4);
+			pthread_mutex_unlock(&server->lock);
+			return;
+		}
+		CHECK(header.cmd == CL_WIRE_GET && header.dst_id == PID);
+		page = (header.vaddr - server->base) / CL_PAGE_SIZE;
+		server->answered += header.nr_pages;
+		header.cmd = CL_WIRE_ADD_F;
+		header.flags = CL_WIRE_FLAG_PRESENT;
+		cl_wire_pack(2, &header, raw);
+		(void)send_fully(connection->fd, raw, sizeof(raw));
+		for (; header.nr_pages; header.nr_pages--, page++) {
+			for (word = 0; word < WORDS; word++)
+				words[word] = word_at_dump(page, word);
+			(void)send_fully(connection->fd, words, sizeof(words));
+		}
+	}
+}
+
+static bool is_refused(const struct server *server)
+{
+	if (!server->refuses || server->hellos < server->refused_from)
+		return false;
+	return server->refused_to ? server->hellos <= server->refused_to : server->hellos % 3;
+}
+
 /* The number of a new connection in its session: 0 demand. -1: it is one of a session that is over. */
 static int greet(struct server *server, int fd)
 {
@@ -367,7 +414,19 @@ static int greet(struct server *server, int fd)
 	if (!read_fully(fd, &byte_ahead, 1))
 		return -1;
 	CHECK(byte_ahead == CL_WIRE_GET);
+	CHECK(hello.client > CL_PUSH_UNNAMED && (!server->client || hello.client == server->client));
+	server->client = hello.client;
+	server->hellos++;
+	if (is_refused(server)) {
+		cl_push_pack_refusal(server->refuses, out);
+		(void)send_fully(fd, out, sizeof(out));
+		return -1;
+	}
 	cut(server);
+	if (server->pushes_until && server->hellos > server->pushes_until) {
+		server->sessions++;
+		return send_fully(fd, (uint8_t[4]){ CL_PUSH_PLAIN_GONE }, 4) ? 0 : -1;
+	}
 	memset(server->wanted, 0, sizeof(server->wanted));
 	server->told = server->told_store = false;
 	server->sessions++;
@@ -385,6 +444,8 @@ static void *serve_connection(void *argument)
 		send_wrong(server, connection);
 	else if (server->hostile)
 		send_damaged(server, connection);
+	else if (server->pushes_until && server->hellos > server->pushes_until)
+		answer_requests(server, connection);
 	else if (connection->number)
 		push_pages(server, connection);
 	else
@@ -539,9 +600,10 @@ static void under_a_task(const char *program, const char *seed, struct server se
 	fcntl(done[1], F_SETFD, FD_CLOEXEC);
 	CHECK(run_engine(&server, restore[0], &stats) == 0);
 	CHECK(server.done && stats.remaining_pages == 0);
-	CHECK(stats.push_streams == STREAMS && server.pushed > PAGES / 4 && server.asked > 0 && stats.demand_faults > 0);
+	CHECK(server.pushed > PAGES / 4 && server.asked > 0 && stats.demand_faults > 0);
+	CHECK(stats.push_streams == (server.pushes_until ? 0 : STREAMS) && (server.answered != 0) == (server.pushes_until != 0));
 	if (server.cuts)
-		CHECK(stats.reconnects >= 3 && server.sessions == stats.reconnects + 1);
+		CHECK(stats.reconnects >= 2 && server.sessions == stats.reconnects + 1);
 	else
 		CHECK(stats.reconnects == server.lies);
 	CHECK(server.lied == server.lies && (stats.same_pages > LIE_AFTER / 3) == server.stores);
@@ -682,6 +744,41 @@ static void hasty(void)
 	}
 }
 
+/* Before the task runs: an error at once. Once it runs: the end, where it is for good. */
+static void turned_away(void)
+{
+	static const struct {
+		enum cl_push_reason reason;
+		unsigned int from, sessions;
+		int result;
+		const char *error;
+	} cases[] = {
+		{ CL_PUSH_BUSY, 1, 0, -EBUSY, "page server: it refuses: it serves another lazy-pages daemon" },
+		{ CL_PUSH_OVER, 1, 0, -ESHUTDOWN, "committed or rolled back" },
+		{ CL_PUSH_OVER, 2, 1, -EIO, "committed or rolled back" },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct server server = { .lock = PTHREAD_MUTEX_INITIALIZER,
+					 .cuts = true,
+					 .refuses = cases[i].reason,
+					 .refused_from = cases[i].from,
+					 .refused_to = UINT32_MAX };
+		int restore[2];
+		uint8_t *memory = restore_own_memory(&server, restore);
+		struct cl_stats stats;
+
+		alarm(30);
+		finish_restore(restore[1]);
+		CHECK(run_engine(&server, restore[0], &stats) == cases[i].result);
+		CHECK(strstr(server.error, cases[i].error) && server.sessions == cases[i].sessions);
+		CHECK(!server.done);
+		close(restore[1]);
+		unmap(memory);
+	}
+}
+
 static void refused(void)
 {
 	/* vaddr: from the start of the memory, of which pages 0..6 are lazy and 7 is not. */
@@ -750,6 +847,10 @@ int main(int argc, char **argv)
 		refused();
 		return 0;
 	}
+	if (strcmp(argv[1], "turned-away") == 0) {
+		turned_away();
+		return 0;
+	}
 	CHECK(argc >= 3);
 	if (strcmp(argv[1], "hostile") == 0) {
 		for (seed = strtoull(argv[2], NULL, 10) * 1000; seed % 1000 < 50; seed++) {
@@ -765,7 +866,10 @@ int main(int argc, char **argv)
 		     (struct server){ .lock = PTHREAD_MUTEX_INITIALIZER,
 				      .base = (uintptr_t)BASE,
 				      .random = strtoull(argv[3], NULL, 10),
-				      .cuts = strcmp(argv[1], "cut") == 0,
+				      .cuts = strchr("cgb", argv[1][0]),
+				      .pushes_until = strcmp(argv[1], "gone") == 0 ? 2 : 0,
+				      .refuses = strcmp(argv[1], "busy") == 0 ? CL_PUSH_BUSY : 0,
+				      .refused_from = 2,
 				      .stores = strcmp(argv[1], "same") == 0 || strcmp(argv[1], "lying") == 0,
 				      .lies = strcmp(argv[1], "lying") == 0 });
 	return 0;
