@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import select
 import signal
@@ -22,7 +23,7 @@ from criu_lazy_ext import __version__, criu_options, page_client
 from criu_lazy_ext.collapse import Collapse
 from criu_lazy_ext.criu_log import INFO, Log
 from criu_lazy_ext.criu_options import Options
-from criu_lazy_ext.engine import IF_IT_PUSHES, VMA_FIELDS, Engine, EngineError
+from criu_lazy_ext.engine import IF_IT_PUSHES, VMA_FIELDS, WITHOUT_LIMIT, Engine, EngineError
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.getopt_long import OptionError
 from criu_lazy_ext.images import Images, load_messages
@@ -31,6 +32,8 @@ from criu_lazy_ext.stop_signals import Stopped, StopSignals
 SOCKET_NAME = "lazy-pages.socket"
 HOLDER_SOCKET_NAME = "lazy-pages-hold.socket"  # CL_HOLDER_SOCKET
 HOLDER_SECONDS = 2.0
+RESUME_PAUSE_S = (0.1, 5.0)  # between tries to connect: the first, doubling, the longest
+RESUME_CONNECT_MS = 2000
 STATS_INTERVAL_MS = 200
 PROGRESS_INTERVAL_S = 1.0
 
@@ -294,13 +297,40 @@ def _add_tasks(engine: Engine, images: Images, pids: list[int], log: Log) -> Non
 
 def _call(engine: Engine, options: Options, signals: StopSignals, log: Log) -> int:
     """Connect the engine to the page server; the engine's socket. Raises PageServerError, EngineError, Stopped."""
-    connected = page_client.connect(options, signals.wait, log)
+    connected = _connect_again(options, signals, log) if options.resume else _connect(options, signals, log)
     try:
         engine.set_remote(connected)
     except EngineError:
         signals.check()  # one ends a TLS handshake
         raise
     return connected
+
+
+def _connect(options: Options, signals: StopSignals, log: Log) -> int:
+    return page_client.connect(options, signals.wait, log)
+
+
+def _connect_again(options: Options, signals: StopSignals, log: Log) -> int:
+    """The same, for tasks that run and wait: as long as the killed daemon would have tried to connect again."""
+    limit = options.reconnect_seconds
+    if limit is None:
+        limit = WITHOUT_LIMIT if options.push_streams else 0
+    deadline = math.inf if limit == WITHOUT_LIMIT else time.monotonic() + limit
+    pause = RESUME_PAUSE_S[0]
+
+    def wait(fd: int, events: int) -> None:
+        signals.ready(fd, events, RESUME_CONNECT_MS)
+
+    while True:
+        try:
+            return page_client.connect(options, wait, log)
+        except page_client.PageServerError as error:
+            if time.monotonic() + pause > deadline:
+                raise
+            if pause == RESUME_PAUSE_S[0]:
+                log.warn(f"{error}; the tasks wait for it, and so does this daemon")
+        signals.pause(pause)
+        pause = min(2 * pause, RESUME_PAUSE_S[1])
 
 
 def _call_early(engine: Engine, options: Options, signals: StopSignals, log: Log) -> int:

@@ -67,9 +67,9 @@ def set_tls(engine: Engine, options: Options) -> None:
 def connect(options: Options, wait: Callable[[int, int], None], log: Log) -> int:
     """A connected socket to the page server, owned by the caller; raises PageServerError.
 
-    `wait(fd, events)` blocks until poll(2) reports the events; it may raise to give up. Every address of the
-    name is tried, once, in order. A page server serves one connection ever: call this only when its pages are
-    needed.
+    `wait(fd, events)` blocks until poll(2) reports the events; it may raise to give up, or return early. Every
+    address of the name is tried, once, in order. A page server serves one connection ever: call this only when its
+    pages are needed.
     """
     if options.ps_socket >= 0:
         log.info(f"page-xfer: Reusing ps socket {options.ps_socket}")
@@ -88,7 +88,7 @@ def connect(options: Options, wait: Callable[[int, int], None], log: Log) -> int
             result = connection.connect_ex(address)
             if result == errno.EINPROGRESS:
                 wait(connection.fileno(), select.POLLOUT)
-                result = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                result = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or _unconnected(connection)
             if result == 0:
                 connection.setblocking(True)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -96,6 +96,15 @@ def connect(options: Options, wait: Callable[[int, int], None], log: Log) -> int
         problem = os.strerror(result)
         log.info(f"Can't connect to server {shown}: {problem}")
     raise PageServerError(f"can't connect to the page server {options.address}:{options.port}: {problem}")
+
+
+def _unconnected(connection: socket.socket) -> int:
+    """0 if it is connected, else an errno: no answer came as long as it was waited for."""
+    try:
+        connection.getpeername()
+    except OSError:
+        return errno.ETIMEDOUT
+    return 0
 
 
 def _inherited(fd: int) -> int:

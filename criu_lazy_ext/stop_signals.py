@@ -58,6 +58,14 @@ class StopSignals:
         """Like ready(), for ever."""
         self.ready(fd, events, None)
 
+    def pause(self, seconds: float) -> None:
+        """Sleep; raises Stopped when a signal came."""
+        poll = select.poll()
+        if self._armed:
+            poll.register(self._came, select.POLLIN)
+        if poll.poll(seconds * 1000):
+            raise Stopped
+
     def check(self) -> None:
         """Raises Stopped when a signal came."""
         if self._armed and self.received:

@@ -110,6 +110,19 @@ def test_a_daemon_killed_three_times_and_resumed_loses_no_page(hosts: Testbed, o
         assert not holders(hosts)
 
 
+def test_a_successor_waits_for_a_page_server_that_is_away(hosts: Testbed) -> None:
+    with relayed(hosts, TASK, ("--push=2",), push=True) as migration:
+        migration.until_share(0.2)
+        migration.kill_daemon()
+        hosts.link.cut()
+        try:
+            migration.resume_daemon("--push=2")
+            eventually(lambda: "the tasks wait for it, and so does this daemon" in migration.daemon_log(), "it waits")
+        finally:
+            hosts.link.mend()
+        migration.complete()
+
+
 def test_what_does_not_fit_is_refused_and_the_tasks_wait_on(hosts: Testbed) -> None:
     with relayed(hosts, TASK) as migration:
         migration.until_share(0.2)

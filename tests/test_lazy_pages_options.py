@@ -13,6 +13,7 @@ from host_with_criu import IMAGES, HostWithCriu, host_with_criu
 from criu_lazy_ext import criu_options, lazy_pages
 from criu_lazy_ext.criu_config import line_words
 from criu_lazy_ext.criu_options import Options
+from criu_lazy_ext.engine import WITHOUT_LIMIT
 from criu_lazy_ext.getopt_long import OptionError
 
 # As criu 4.1.1 and 4.2.1 take them (test_stock_criu_agrees proves it); without "-D DIR", which is added.
@@ -237,7 +238,10 @@ def test_our_own_options_must_be_written_out() -> None:
     for line in ("--stats 5", "--worker 2", "--max 5", "--no-coll"):
         with pytest.raises(OptionError, match="unrecognized"):
             parse(line)
-    for line in ("--workers 0", "--workers -1", "--workers x", "--max-in-flight 1X", "--stats-fd x"):
+    assert parse("--reconnect-seconds none").reconnect_seconds == WITHOUT_LIMIT
+    assert parse("--reconnect-seconds 0").reconnect_seconds == 0
+    wrong = ("--workers 0", "--workers -1", "--workers x", "--max-in-flight 1X", "--stats-fd x")
+    for line in (*wrong, "--reconnect-seconds x"):
         with pytest.raises(OptionError):
             parse(line)
 
