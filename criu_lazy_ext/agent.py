@@ -173,17 +173,19 @@ class Agent:
         return {}
 
     async def write(self, request: Message, payload: bytes) -> Message:
-        """Append the payload to an image file: {"name"}; its first piece comes with {"first": true}."""
-        name = str(request["name"])
-        if "/" in name or name in ("", ".", ".."):
-            raise AgentError(f"not the name of an image: {name!r}")
-        path = self.images() / name
+        """Append the payload's parts to image files: {"parts": [[name, bytes, whether they are its first], ...]}."""
         self.touch()
-        try:
-            with path.open("wb" if request.get("first") else "ab") as file:
-                file.write(payload)
-        except OSError as error:
-            raise AgentError(f"{path}: {error.strerror}") from error
+        at = 0
+        for name, size, first in request["parts"]:
+            if "/" in name or name in ("", ".", ".."):
+                raise AgentError(f"not the name of an image: {name!r}")
+            path = self.images() / name
+            try:
+                with path.open("wb" if first else "ab") as file:
+                    file.write(payload[at : at + size])
+            except OSError as error:
+                raise AgentError(f"{path}: {error.strerror}") from error
+            at += size
         return {}
 
     async def hook(self, request: Message) -> Message:

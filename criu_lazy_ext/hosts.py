@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ END_WITHIN_S = 15.0
 HELLO_WITHIN_S = 30.0
 LAST_WORD_S = 2.0
 PINGS = 3  # in the time of silence that is allowed
+MAX_PARTS = 256  # of files in one message
 # Pieces of images sent and not answered yet, MAX_PAYLOAD_BYTES each: at first, and at the most, where it takes QUICK_S.
 # Little must be under way on a thin link, as everything else waits behind it.
 FIRST_WRITES, MAX_WRITES, QUICK_S = 8, 512, 0.5
@@ -148,20 +149,15 @@ class RemoteHost:
         return reply
 
     async def send_files(self, directory: Path) -> int:
-        """Send every image file of `directory`; returns the bytes sent. It takes one round trip, not one a file."""
+        """Send every image file of `directory`; returns the bytes sent. A task of a thousand processes has ten thousand
+        files: small ones go together, and none is waited for alone."""
         total = 0
         sending = _Pieces()
         try:
-            for path in sorted(directory.iterdir()):
-                if path.is_symlink() or not path.is_file() or path.suffix != ".img":
-                    continue
-                first = True
-                with path.open("rb") as file:
-                    while (piece := file.read(MAX_PAYLOAD_BYTES)) or first:
-                        # They are sent, and carried out, in order.
-                        await sending.add(self.request("write", payload=piece, name=path.name, first=first))
-                        total += len(piece)
-                        first = False
+            for parts, payload in pack_files(directory):
+                # They are sent, and carried out, in order.
+                await sending.add(self.request("write", payload=payload, parts=parts))
+                total += len(payload)
             await sending.end()
         finally:
             await sending.cancel()
@@ -201,6 +197,26 @@ class RemoteHost:
         await asyncio.wait({self._receiver}, timeout=LAST_WORD_S)
         self._receiver.cancel()
         await asyncio.gather(self._receiver, return_exceptions=True)
+
+
+def pack_files(directory: Path) -> Iterator[tuple[list[tuple[str, int, bool]], bytes]]:
+    """The images in `directory` as messages: name, bytes, whether they are its first, of each part; and the parts."""
+    parts: list[tuple[str, int, bool]] = []
+    payload = bytearray()
+    for path in sorted(directory.iterdir()):
+        if path.is_symlink() or not path.is_file() or path.suffix != ".img":
+            continue
+        first = True
+        with path.open("rb") as file:
+            while (piece := file.read(MAX_PAYLOAD_BYTES - len(payload))) or first:
+                parts.append((path.name, len(piece), first))
+                payload += piece
+                first = False
+                if len(payload) == MAX_PAYLOAD_BYTES or len(parts) == MAX_PARTS:
+                    yield parts, bytes(payload)
+                    parts, payload = [], bytearray()
+    if parts:
+        yield parts, bytes(payload)
 
 
 class _Pieces:

@@ -28,7 +28,7 @@ PAGE_BYTES = 4096
 # Seen with criu 4.2.1: a pipe for each 4 MiB of a task's lazy pages, and one for its others.
 PIPE_BYTES = 4 << 20
 PIPE_DESCRIPTORS = 2
-OTHER_DESCRIPTORS = 20
+OTHER_DESCRIPTORS = 30
 SERVED_DESCRIPTORS = 2  # of a process: what the daemon holds, and the page server
 _USERFAULTFD = re.compile(rb"^VmFlags:(?=.* u[mwi]\b).*$", re.MULTILINE)
 _SIZES = re.compile(rb"^(Size|Rss|Swap): +(\d+) kB$", re.MULTILINE)

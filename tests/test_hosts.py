@@ -17,7 +17,7 @@ import pytest
 from lazy_source import eventually
 
 from criu_lazy_ext.channel import MAX_JSON_BYTES, MAX_PAYLOAD_BYTES
-from criu_lazy_ext.hosts import HostError, HostInDoubt, HostLost, RemoteHost
+from criu_lazy_ext.hosts import HostError, HostInDoubt, HostLost, RemoteHost, pack_files
 from criu_lazy_ext.preflight import pack_ids
 from criu_lazy_ext.processes import is_alive
 from criu_lazy_ext.profile import Destination
@@ -70,6 +70,24 @@ def test_what_is_sent_has_an_end_when_the_other_side_takes_nothing(tmp_path: Pat
             await host.send_files(tmp_path)
 
     with_agent(HANGS, use=use)
+
+
+def test_files_go_together_in_order_and_whole(tmp_path: Path) -> None:
+    sizes = [0, 1, 5000, MAX_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES - 5001, 3 * MAX_PAYLOAD_BYTES + 7, 0, *[3] * 700]
+    files = {f"{number:03}.img": os.urandom(size) for number, size in enumerate(sizes)}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "dump.log").write_text("not an image")
+    came: dict[str, bytes] = {}
+    messages = list(pack_files(tmp_path))
+    for parts, payload in messages:
+        assert len(payload) == sum(size for _, size, _ in parts) <= MAX_PAYLOAD_BYTES
+        for name, size, first in parts:
+            assert first == (name not in came)
+            came[name] = came.get(name, b"") + payload[:size]
+            payload = payload[size:]
+    assert came == files and list(came) == sorted(files)
+    assert len(messages) < 10
 
 
 @pytest.mark.parametrize(
