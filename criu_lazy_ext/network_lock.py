@@ -199,11 +199,9 @@ def _for_each_connection(root_pid: int, action: Callable[[int, socket.socket], N
     problems: list[str] = []
     done: set[str] = set()
     for pid in tree(root_pid).values():
+        task = -1
         try:
             task = os.pidfd_open(pid)
-        except ProcessLookupError:
-            continue
-        try:
             for entry in Path(f"/proc/{pid}/fd").iterdir():
                 name = _target(entry)
                 if name.startswith("socket:[") and name not in done:
@@ -211,12 +209,13 @@ def _for_each_connection(root_pid: int, action: Callable[[int, socket.socket], N
                     with _take(task, int(entry.name)) as sock:
                         if _is_connection(sock):
                             action(int(name[8:-1]), sock)
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             pass  # it has ended
         except OSError as error:
             problems.append(f"connections of process {pid} may be dead (EPERM): {error.strerror}")
         finally:
-            os.close(task)
+            if task >= 0:
+                os.close(task)
     return problems
 
 
@@ -339,7 +338,10 @@ class _Nft:
         said = (self._library.nft_ctx_get_error_buffer(context) or b"").decode(errors="replace").split("\n")[0]
         if failed:
             raise LockError(f"nft {command}: {said or 'failed'}; do it by hand")
-        return list(json.loads(output)["nftables"]) if output.strip() else []
+        try:
+            return list(json.loads(output)["nftables"]) if output.strip() else []
+        except (ValueError, KeyError) as error:
+            raise LockError(f"nft {command}: {error!r} in what it lists") from error
 
 
 def _remove_rules(program: str, connections: set[frozenset[Endpoint]], own: bool) -> None:

@@ -6,6 +6,7 @@ that is not the next one, the connection is closed.
 
 from __future__ import annotations
 
+import os
 import selectors
 import socket
 import sys
@@ -41,7 +42,7 @@ def main() -> None:
     listener.bind((sys.argv[1], int(sys.argv[2])))
     listener.listen(64)
     selector.register(listener, selectors.EVENT_READ, None)
-    ballast = bytearray(b"memory that takes a while to follow" * 500_000)
+    ballast = bytearray(os.urandom(16 << 20))  # memory that takes a while to follow
     while ballast:
         for key, _ in selector.select():
             if key.data is None:

@@ -88,14 +88,21 @@ class Worker:
 class Migration:
     """One run of `criu-lazy migrate`, on src unless said otherwise."""
 
-    def __init__(self, testbed: Testbed, profile: str, *options: str, source: Host | None = None) -> None:
+    def __init__(
+        self,
+        testbed: Testbed,
+        profile: str,
+        *options: str,
+        source: Host | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
         self.testbed = testbed
         self.source = source or testbed.src
         self.name = f"m{next(_numbers)}"
         self.path = f"/root/{self.name}.yaml"
         self.source.write(self.path, profile)
         command = ["criu-lazy", "migrate", self.path, "--json", *options]
-        self.process = self.source.popen(command, stdout=-1, stderr=-1, text=True)
+        self.process = self.source.popen(command, environment, stdout=-1, stderr=-1, text=True)
         self.status = -1
         self.stderr = ""
         self.report: dict[str, Any] = {}

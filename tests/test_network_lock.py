@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lazy_source import eventually
-from test_migrate import COMMITTED, ROLLED_BACK, Migration, assert_clean, kill, pids_of
+from test_migrate import COMMITTED, ROLLED_BACK, UNDECIDED, Migration, assert_clean, kill, pids_of
 
 from criu_lazy_ext.testbed import Host, Testbed
+from criu_lazy_ext.testbed.host import ENVIRONMENT
 
 ADDRESS, PORT, CONNECTIONS = "10.78.0.100", 7000, 20
 HERE = Path(__file__).parent
@@ -21,14 +24,14 @@ PROFILE = """
 task: {pidfile: /run/connected.pid}
 destination: {ssh: TO}
 timeouts: {silence: 3}
-criu: {tcp_established: true, network_lock: nftables OPTIONS}
+criu: {tcp_established: true, network_lock: LOCK OPTIONS}
 hooks:
   after_dump:
     - run: ip address del 10.78.0.100/24 dev svc0
   before_restore:  # what comes before the connections are there is not to be answered by a reset
     - run: >
         nft 'add table inet moving; add chain inet moving out { type filter hook output priority 0; };
-        add rule inet moving out ip saddr 10.78.0.100 tcp flags & rst == rst drop'
+        add rule inet moving out ip saddr 10.78.0.100 SILENT drop'
         && ip address add 10.78.0.100/24 dev svc0 && arping -q -U -c 1 -I svc0 10.78.0.100
       on: destination
 HOLD
@@ -43,8 +46,12 @@ HOLD
 HOLD = "    - run: touch /run/held; while test -e /run/held; do sleep 0.05; done"
 
 
-def profile(to: str = "dst", hold: str = "", options: str = "") -> str:
-    return PROFILE.replace("TO", to).replace("HOLD\n", hold + "\n" if hold else "").replace(" OPTIONS", options)
+NO_RESET = "tcp flags & rst == rst"
+
+
+def profile(to: str = "dst", hold: str = "", options: str = "", lock: str = "nftables", silent: str = NO_RESET) -> str:
+    text = PROFILE.replace("TO", to).replace("HOLD\n", hold + "\n" if hold else "").replace(" OPTIONS", options)
+    return text.replace("LOCK", lock).replace("SILENT", silent)
 
 
 class Server:
@@ -115,19 +122,48 @@ def server(testbed: Testbed, servers: list[Server]) -> Iterator[Server]:
         servers.pop().end()
 
 
-def tables(host: Host) -> str:
-    return host.run(["nft", "list", "tables"]).stdout
+IPTABLES = ("iptables", "libip4tc2", "libip6tc2", "libmnl0", "libnetfilter-conntrack3", "libnfnetlink0", "libnftnl11",
+    "libxtables12")  # fmt: skip
+RUN_IPTABLES = """#!/bin/sh
+export LD_LIBRARY_PATH=$(echo /opt/iptables/usr/lib/*-linux-gnu)
+export XTABLES_LIBDIR=$LD_LIBRARY_PATH/xtables
+exec /opt/iptables/usr/sbin/{program} "$@"
+"""
 
 
-def assert_unlocked(testbed: Testbed) -> None:
+@pytest.fixture(scope="module")
+def iptables(testbed: Testbed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], dict[str, str]]]:
+    """The environment on src in which there are iptables, `nft` or `legacy`; the testbed's hosts have none."""
+    packages = tmp_path_factory.mktemp("iptables")
+    done = subprocess.run(["apt-get", "download", *IPTABLES], cwd=packages, capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip("iptables can't be downloaded")
+    for package in packages.iterdir():
+        subprocess.run(["dpkg-deb", "-x", package, testbed.src.root / "opt/iptables"], check=True)
+    tools = itertools.product(("nft", "legacy"), ("iptables", "ip6tables"), ("", "-save", "-restore"))
+    for variant, tool, end in tools:
+        script = RUN_IPTABLES.format(program=f"{tool}-{variant}{end}")
+        testbed.src.write(f"/opt/iptables/{variant}/{tool}{end}", script, 0o755)
+    yield lambda variant: {"PATH": f"/opt/iptables/{variant}:{ENVIRONMENT['PATH']}"}
+    testbed.src.run(["rm", "-rf", "/opt/iptables"])
+
+
+def rules(host: Host, environment: dict[str, str] | None = None) -> str:
+    """All that locks connections on the host: the names of nftables' tables, iptables' rules."""
+    found = host.run(["nft", "list", "tables"]).stdout
+    return found + (host.run(["iptables-save"], env=environment).stdout if environment else "")
+
+
+def assert_unlocked(testbed: Testbed, environment: dict[str, str] | None = None) -> None:
     for host in (testbed.src, testbed.dst):
-        assert "CRIU" not in tables(host)
+        found = rules(host, environment if host is testbed.src else None)
+        assert "CRIU" not in found and "0xc114" not in found
 
 
-def held(testbed: Testbed) -> Migration:
+def held(testbed: Testbed, lock: str = "nftables", environment: dict[str, str] | None = None) -> Migration:
     """A migration whose task is dumped, its address at the destination, nothing restored yet."""
     testbed.src.run(["rm", "-f", "/run/held"])
-    migration = Migration(testbed, profile(hold=HOLD))
+    migration = Migration(testbed, profile(hold=HOLD, lock=lock), environment=environment)
     eventually(lambda: (testbed.src.root / "run/held").exists(), "it is held")
     return migration
 
@@ -174,7 +210,7 @@ DEATHS: dict[str, Callable[[Testbed], object]] = {
 def test_connections_go_on_after_a_roll_back(server: Server, death: str) -> None:
     testbed = server.testbed
     migration = held(testbed)
-    assert "CRIU" in tables(testbed.src)
+    assert "CRIU" in rules(testbed.src)
     DEATHS[death](testbed)
     assert migration.end() == ROLLED_BACK, migration.stderr
     assert "the source task runs on" in migration.report["message"]
@@ -214,3 +250,50 @@ def test_connections_go_on_there_and_back_and_there_again(server: Server) -> Non
         server.assert_served(destination)
         assert_unlocked(testbed)
     assert_clean(testbed)
+
+
+@pytest.mark.parametrize(("variant", "death"), [("nft", "SIGINT"), ("legacy", "page server and guardian")])
+def test_connections_locked_by_iptables_go_on_after_a_roll_back(
+    server: Server, iptables: Callable[[str], dict[str, str]], variant: str, death: str
+) -> None:
+    testbed, environment = server.testbed, iptables(variant)
+    theirs = ["INPUT", "-s", "10.9.9.9", "-m", "mark", "!", "--mark", "0xbeef", "-j", "DROP"]
+    testbed.src.run(["iptables", "-A", *theirs], env=environment)
+    migration = held(testbed, "iptables", environment)
+    assert "0xc114" in rules(testbed.src, environment)
+    DEATHS[death](testbed)
+    assert migration.end() == ROLLED_BACK, migration.stderr
+    has_undone(testbed)
+    server.assert_served(testbed.src)
+    assert_unlocked(testbed, environment)
+    assert "0xbeef" in rules(testbed.src, environment), "somebody else's rules stay"
+    testbed.src.run(["iptables", "-D", *theirs], env=environment)
+
+
+def test_connections_locked_by_iptables_go_on_there_and_back(
+    server: Server, iptables: Callable[[str], dict[str, str]]
+) -> None:
+    testbed, environment = server.testbed, iptables("legacy")
+    for source, destination, lock in ((testbed.src, testbed.dst, "iptables"), (testbed.dst, testbed.src, "nftables")):
+        migration = Migration(testbed, profile(destination.name, lock=lock), source=source, environment=environment)
+        assert migration.end() == COMMITTED, migration.stderr
+        assert migration.report["warnings"] == []
+        server.assert_served(destination)
+        assert_unlocked(testbed, environment)
+
+
+def test_connections_go_on_where_the_restored_task_was_given_up(server: Server) -> None:
+    """As long as it has spoken with nobody: its address is silent."""
+    testbed = server.testbed
+    slow = profile(silent="").replace("nft delete table inet moving\n", "exit 0\n") + "source: {rate: 2M}\n"
+    migration = Migration(testbed, slow)
+    eventually(lambda: migration.is_in("running") or migration.process.poll() is not None, "the restored task runs")
+    stop_migrate(testbed)
+    assert migration.end() == UNDECIDED, (migration.stderr, migration.report)
+    testbed.dst.run(["pkill", "-9", "-f", "connected_server.py"])
+    testbed.dst.run(["ip", "address", "del", f"{ADDRESS}/24", "dev", "svc0"])
+    testbed.dst.run(["nft", "delete", "table", "inet", "moving"])
+    assert migration.decide("--abort", "--force").returncode == 0
+    has_undone(testbed)
+    server.assert_served(testbed.src)
+    assert_unlocked(testbed)
