@@ -104,20 +104,18 @@ class PageServer:
         for request, reply in awaited:
             self.handle(request, reply)
         self._serve_once(timeout=0)  # who waits for the dump is answered first
-        if self._find_lock:
-            self._lock = self._find_lock()
-            self._wake()
+        self._wake()
         if gives_up:
             self._abort(force=False)
         while not self._over:
             self._serve_once()
         state = self._relay.state()
-        if self._lock:
+        if lock := self._network_lock():
             if state["state"] == "committed":
-                self._warn(self._lock.remove())
+                self._warn(lock.remove())
             elif not state["task_running"]:  # also if the dump died
-                self._warn(self._lock.lift())
-            self._lock.close()
+                self._warn(lock.lift())
+            lock.close()
         alive = bool(self._source.alive())
         for op, reply in self._waiting:
             wanted = {"commit": "committed", "abort": "aborted"}[op]
@@ -155,10 +153,16 @@ class PageServer:
         self._selector.unregister(lifeline)
         self._abort(force=False)  # without effect once the restored task runs
 
+    def _network_lock(self) -> NetworkLock | None:
+        """That of the task's connections, looked for when it is needed first."""
+        if self._find_lock and not self._lock:
+            self._lock = self._find_lock()
+        return self._lock
+
     def _wake(self) -> None:
         """From now on only the packet filter locks the task's connections, whoever dies."""
-        if self._lock and self._holds:
-            self._warn(self._lock.wake())
+        if self._holds and (lock := self._network_lock()):
+            self._warn(lock.wake())
 
     def _warn(self, problems: list[str]) -> None:
         for problem in problems:
@@ -175,14 +179,14 @@ class PageServer:
             if not force:
                 return False
             self._source.lift()
-        if self._lock:
-            self._warn(self._lock.lift())
+        if lock := self._network_lock():
+            self._warn(lock.lift())
         return self._relay.abort(force)
 
     def _commit(self, force: bool) -> bool:
         """End the dump with success, if every page has arrived. The source's connections end without a word."""
-        if self._lock:
-            self._warn(self._lock.hush())
+        if lock := self._network_lock():
+            self._warn(lock.hush())
         if self._relay.commit(force):
             return True
         self._wake()
