@@ -109,6 +109,8 @@ def servers(testbed: Testbed) -> Iterator[list[Server]]:
     testbed.link.set()
     for server in running:
         server.end()
+    for host in (testbed.src, testbed.dst):
+        host.run(["sh", "-c", "rm -rf /var/lib/criu-lazy* /root/m*.yaml /run/held"])
 
 
 @pytest.fixture
