@@ -14,8 +14,7 @@ import json
 from typing import Any
 
 MAX_JSON_BYTES = 1 << 20
-# Small, so that on a thin link each piece that arrives is a sign of life within a second.
-MAX_PAYLOAD_BYTES = 64 << 10
+MAX_PAYLOAD_BYTES = 1 << 20
 
 Message = dict[str, Any]
 

@@ -18,9 +18,11 @@ HELLO_WITHIN_S = 30.0
 LAST_WORD_S = 2.0
 PINGS = 3  # in the time of silence that is allowed
 MAX_PARTS = 256  # of files in one message
-# Pieces of images sent and not answered yet, MAX_PAYLOAD_BYTES each: at first, and at the most, where it takes QUICK_S.
-# Little must be under way on a thin link, as everything else waits behind it.
-FIRST_WRITES, MAX_WRITES, QUICK_S = 8, 512, 0.5
+# Images are sent in pieces. Few bytes are under way at first, and remain so where answers take longer than QUICK_S: on
+# a thin link everything else waits behind them, and each answer is a sign of life.
+FIRST_WINDOW_BYTES, MAX_WINDOW_BYTES = 512 << 10, 32 << 20
+MIN_PIECE_BYTES, PIECES_IN_WINDOW = 64 << 10, 8
+QUICK_S, SLOW_S = 0.5, 2.0
 
 
 class HostError(CriuLazyError):
@@ -154,9 +156,9 @@ class RemoteHost:
         total = 0
         sending = _Pieces()
         try:
-            for parts, payload in pack_files(directory):
+            for parts, payload in pack_files(directory, lambda: sending.piece_bytes):
                 # They are sent, and carried out, in order.
-                await sending.add(self.request("write", payload=payload, parts=parts))
+                await sending.add(self.request("write", payload=payload, parts=parts), len(payload))
                 total += len(payload)
             await sending.end()
         finally:
@@ -199,43 +201,62 @@ class RemoteHost:
         await asyncio.gather(self._receiver, return_exceptions=True)
 
 
-def pack_files(directory: Path) -> Iterator[tuple[list[tuple[str, int, bool]], bytes]]:
-    """The images in `directory` as messages: name, bytes, whether they are its first, of each part; and the parts."""
+def pack_files(
+    directory: Path, piece_bytes: Callable[[], int] = lambda: MAX_PAYLOAD_BYTES
+) -> Iterator[tuple[list[tuple[str, int, bool]], bytes]]:
+    """The images in `directory` as messages: name, bytes, whether they are its first, of each part; and the parts.
+
+    `piece_bytes`: how long a message's are to be together.
+    """
     parts: list[tuple[str, int, bool]] = []
-    payload = bytearray()
+    payload, limit = bytearray(), piece_bytes()
     for path in sorted(directory.iterdir()):
         if path.is_symlink() or not path.is_file() or path.suffix != ".img":
             continue
         first = True
         with path.open("rb") as file:
-            while (piece := file.read(MAX_PAYLOAD_BYTES - len(payload))) or first:
+            while (piece := file.read(limit - len(payload))) or first:
                 parts.append((path.name, len(piece), first))
                 payload += piece
                 first = False
-                if len(payload) == MAX_PAYLOAD_BYTES or len(parts) == MAX_PARTS:
+                if len(payload) == limit or len(parts) == MAX_PARTS:
                     yield parts, bytes(payload)
-                    parts, payload = [], bytearray()
+                    parts, payload, limit = [], bytearray(), piece_bytes()
     if parts:
         yield parts, bytes(payload)
 
 
 class _Pieces:
-    """Requests under way, not too many of them: few until their answers turn out to come quickly."""
+    """Requests under way, with so many bytes as get quick answers."""
 
     def __init__(self) -> None:
-        self._under_way: dict[asyncio.Task[Message], float] = {}
-        self._most = FIRST_WRITES
+        self._under_way: dict[asyncio.Task[Message], tuple[float, int]] = {}  # when each began, its bytes
+        self._bytes = 0
+        self._window = FIRST_WINDOW_BYTES
 
-    async def add(self, request: Coroutine[Any, Any, Message]) -> None:
-        """Start one more when there is room. Raises what an earlier one raised."""
+    @property
+    def piece_bytes(self) -> int:
+        """How long a piece is to be."""
+        return min(max(self._window // PIECES_IN_WINDOW, MIN_PIECE_BYTES), MAX_PAYLOAD_BYTES)
+
+    async def add(self, request: Coroutine[Any, Any, Message], size: int) -> None:
+        """Start one more, and wait until there is room for another. Raises what an earlier one raised."""
         loop = asyncio.get_running_loop()
-        self._under_way[asyncio.ensure_future(request)] = loop.time()
-        while len(self._under_way) >= self._most:
+        self._under_way[asyncio.ensure_future(request)] = loop.time(), size
+        self._bytes += size
+        while self._bytes + self.piece_bytes > self._window:
             done, _ = await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                if loop.time() - self._under_way.pop(task) < QUICK_S:
-                    self._most = min(self._most + 1, MAX_WRITES)
+                began, size = self._under_way.pop(task)
+                self._bytes -= size
                 task.result()
+                self._adapt(loop.time() - began, size)
+
+    def _adapt(self, took_s: float, size: int) -> None:
+        if took_s < QUICK_S:
+            self._window = min(self._window + size, MAX_WINDOW_BYTES)
+        elif took_s > SLOW_S:
+            self._window = max(self._window - size, FIRST_WINDOW_BYTES)
 
     async def end(self) -> None:
         """Wait for all of them."""
