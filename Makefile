@@ -2,6 +2,8 @@
 #
 #   make demo    two hosts on this machine, Redis under load, one live migration, every key checked
 #   make test    all tests: lint, types, unit, C programs with sanitizers, real migrations between two hosts
+#   make crash-matrix   every fault in every state of a migration; the table goes into docs/reliability.md
+#   make soak N=200     so many migrations, each with a random fault (SEED=... repeats one)
 #   make bench   stock criu and criu-lazy side by side (CASES=... REPEATS=... OPTIONS='--push 2' are passed on)
 #   make bench-programs   the same with Redis, SQLite, Python and a JVM as the tasks
 
@@ -11,7 +13,7 @@ BIN := $(VENV)/bin
 # What a fresh machine lacks; the testbed fetches its own tools.
 PACKAGES := gcc libc6-dev python3-dev python3-venv libgnutls28-dev liblz4-dev libxxhash-dev pkg-config spin
 
-.PHONY: demo test lint system-test bench bench-programs setup clean
+.PHONY: demo test lint crash-matrix soak bench bench-programs setup clean
 
 demo: setup
 	$(BIN)/python -m criu_lazy_ext.demo
@@ -22,6 +24,14 @@ test: lint
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# TESTBEDS=... pairs of hosts work side by side.
+crash-matrix: setup
+	$(BIN)/python tests/crash_matrix.py --testbeds $(or $(TESTBEDS),2) $(if $(SEED),--seed $(SEED)) --into docs/reliability.md
+
+soak: setup
+	$(BIN)/python tests/crash_matrix.py --soak $(or $(N),200) --testbeds $(or $(TESTBEDS),2) $(if $(SEED),--seed $(SEED)) \
+		--into docs/reliability.md
 
 bench: setup
 	$(BIN)/criu-lazy bench $(if $(CASES),--cases '$(CASES)') $(if $(REPEATS),--repeats $(REPEATS)) $(if $(JSON),--json $(JSON)) $(OPTIONS)
