@@ -43,7 +43,7 @@ DIRECTORY = "/var/lib/criu-lazy"
 DISK_MIB = 48
 STOPPED_FOR_S = 5.0  # longer than the profile's silence
 CUT_UNTIL_MENDED_S = 8.0
-ENDS_WITHIN_S = 45.0
+ENDS_WITHIN_S = 36.0
 EXIT_STATUS = {"committed": 0, "failed": 1, "rolled-back": 3, "undecided": 4}
 ENDS = ("committed", "rolled-back", "failed")
 PAUSING = Path(__file__).with_name("pausing_migrate.py")
@@ -389,15 +389,16 @@ class Run:
         """Do what --status advises, until it tells an end."""
         row = self.row
         word, text, looks = "", "", 0
-        for _ in range(60):
+        for _ in range(40):
             status, text = self.decide("--status")
             first = text.splitlines()[0] if text else ""
             found = re.search(r": ([a-z-]+)(?: \(pid \d+\))?$", first)
             word = found[1] if found else ""
-            if "journal.json: No such file" in text:
-                word = row.said if row.said in ENDS else "nothing"  # it has cleaned up after itself
+            cleaned = "journal.json: No such file" in text  # migrate has cleaned up after itself, or did not begin
+            if cleaned:
+                word = row.said if row.said in ENDS else "nothing"
             row.status = row.status or word or text.strip()[:80]
-            if (status == 0 and word in ENDS) or word == "nothing":
+            if cleaned or (status == 0 and word in ENDS):
                 break
             looks = self.follow(text, looks)
         row.end = word
@@ -532,9 +533,7 @@ def run_all(cells: list[Cell], testbeds: int, until: float = float("inf")) -> li
                     return
                 row = Run(testbed, cell).run()
                 rows.append(row)
-                word = "; ".join(row.wrong) or ("ok" if row.present else "nothing to kill")
-                print(f"{len(rows)}/{len(cells)} {cell}: {row.said} / {row.status} / {row.did} / {row.where}: {word}"
-                    f" [{row.seconds:.0f} s]{' LEFT ' + str(row.left) if row.left else ''}", flush=True)  # fmt: skip
+                print(f"{len(rows)}/{len(cells)} {one_line(row)}", flush=True)
 
     workers = [threading.Thread(target=work, args=(number,)) for number in range(testbeds)]
     for worker in workers:
@@ -545,6 +544,13 @@ def run_all(cells: list[Cell], testbeds: int, until: float = float("inf")) -> li
 
 
 # ---- the tables ----
+
+
+def one_line(row: Row) -> str:
+    verdict = "; ".join(row.wrong) or ("ok" if row.present else "nothing to kill")
+    left = f" LEFT {row.left}" if row.left else ""
+    went = f"{row.said} / {row.status} / {row.did[:6]} / {row.where}"
+    return f"{row.cell}: {went}: {verdict} [{row.seconds:.0f} s]{left}"
 
 
 def summary(rows: list[Row]) -> dict[str, int]:
