@@ -246,9 +246,10 @@ class Run:
             self.start()
             if self.pause():
                 self.fault()
-            self.end()
-            self.settle()
-            self.look()
+            if self.row.present:
+                self.end()
+                self.settle()
+                self.look()
         except Exception as error:
             self.row.wrong.append(f"harness: {error!r}")
             print("".join(traceback.format_exception(error)[-3:]), file=sys.stderr)
