@@ -347,11 +347,12 @@ class Run:
 
     def runs(self, host: Host) -> bool:
         """Whether the task is there and gets on."""
-        before = turns_of(host, self.pid)
-        if state_of(host, self.pid) not in "RSD":
-            return False
-        time.sleep(0.15)
-        return turns_of(host, self.pid) > before + 1
+        before, deadline = turns_of(host, self.pid), time.monotonic() + 2
+        while state_of(host, self.pid) in "RSD" and time.monotonic() < deadline:
+            if turns_of(host, self.pid) > before + 1:
+                return True
+            time.sleep(0.05)
+        return False
 
     def judge(self, word: str, who: str, message: str = "") -> None:
         """Whether `word` is true now."""
