@@ -551,7 +551,7 @@ def run_all(cells: list[Cell], testbeds: int, until: float = float("inf")) -> li
 def one_line(row: Row) -> str:
     verdict = "; ".join(row.wrong) or ("ok" if row.present else "nothing to kill")
     left = f" LEFT {row.left}" if row.left else ""
-    went = f"{row.said} / {row.status} / {row.did[:6]} / {row.where}"
+    went = f"{row.said}{' (interrupted)' if row.interrupted else ''} / {row.status} / {row.did[:6]} / {row.where}"
     return f"{row.cell}: {went}: {verdict} [{row.seconds:.0f} s]{left}"
 
 
