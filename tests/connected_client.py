@@ -35,7 +35,7 @@ class Connection:
         self.received += data
         if self.received.endswith(b"\n"):
             number = self.answers + 1
-            if self.received != f"line {number} {number}\n".encode():
+            if self.received != f"line {number} {number} 1\n".encode():
                 raise OSError(f"{self.received!r} is no answer to line {number}")
             self.received, self.answers, self.due = b"", number, time.monotonic() + PAUSE_S
 

@@ -1,7 +1,7 @@
 """A server for tests, whose clients notice whatever happens to their connections: `connected_server.py ADDRESS PORT`.
 
-Each line of a client's is answered by it and by how many lines have come on this connection. After an error, or a line
-that is not the next one, the connection is closed.
+Each line of a client's is answered by it, by how many lines have come on this connection, and by its SO_REUSEADDR.
+After an error the connection is closed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class Client:
             while b"\n" in self.received:
                 line, _, self.received = self.received.partition(b"\n")
                 self.lines += 1
-                self.connection.send(line + f" {self.lines}\n".encode())
+                reuse = self.connection.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+                self.connection.send(line + f" {self.lines} {reuse}\n".encode())
         except OSError as error:
             print(error, flush=True)
             return False

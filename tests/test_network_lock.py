@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -120,7 +119,7 @@ def server(testbed: Testbed, servers: list[Server]) -> Iterator[Server]:
     yield servers[0]
     if testbed.link.is_cut:
         testbed.link.mend()
-    if not servers[0].is_well():
+    if servers and not servers[0].is_well():
         servers.pop().end()
 
 
@@ -195,7 +194,7 @@ def stop_migrate(testbed: Testbed) -> None:
 def has_undone(testbed: Testbed) -> None:
     """The destination's half; until then the address may be on both hosts, and its neighbours take either's word."""
     eventually(lambda: not pids_of(testbed.dst, "criu-lazy agent"), "the destination has undone its part")
-    testbed.src.run(["arping", "-q", "-U", "-c", "1", "-I", "svc0", ADDRESS])
+    testbed.src.run(["arping", "-q", "-U", "-c", "1", "-I", "svc0", ADDRESS], check=False)
 
 
 DEATHS: dict[str, Callable[[Testbed], object]] = {
@@ -231,14 +230,18 @@ def test_connections_go_on_after_a_failed_restore(server: Server) -> None:
     assert_unlocked(server.testbed)
 
 
-def test_connections_go_on_after_migrate_was_killed(server: Server) -> None:
+@pytest.mark.parametrize("also", ["nobody else", "page server and guardian"])
+def test_connections_go_on_after_migrate_was_killed(server: Server, also: str) -> None:
     testbed = server.testbed
     migration = held(testbed)
-    migration.process.send_signal(signal.SIGKILL)
+    victims = pids_of(testbed.src, "criu-lazy migrate")
+    victims += pids_of_page_server(testbed.src) if also == "page server and guardian" else []
+    testbed.src.run(["kill", "-9", *map(str, victims)])
     migration.end()
     eventually(lambda: not pids_of(testbed.src, "criu dump"), "the dump has given up")
-    migration.decide("--status")  # runs the hook that brings the address back
     has_undone(testbed)
+    assert "rolled-back" in migration.decide("--status").stdout
+    testbed.src.run(["arping", "-q", "-U", "-c", "1", "-I", "svc0", ADDRESS])  # status had the address brought back
     server.assert_served(testbed.src)
     assert_unlocked(testbed)
 
@@ -284,13 +287,38 @@ def test_connections_locked_by_iptables_go_on_there_and_back(
         assert_unlocked(testbed, environment)
 
 
-def test_connections_go_on_where_the_restored_task_was_given_up(server: Server) -> None:
+def test_a_lock_that_cant_be_removed_is_told(server: Server, iptables: Callable[[str], dict[str, str]]) -> None:
+    testbed, environment = server.testbed, iptables("legacy")
+    path = "/opt/iptables/legacy/iptables-restore"
+    script = testbed.src.read(path)
+    testbed.src.write(path, "#!/bin/sh\necho 'no such luck' >&2; exit 1\n", 0o755)
+    migration = held(testbed, "iptables", environment)
+    stop_migrate(testbed)
+    assert migration.end() == ROLLED_BACK, migration.stderr
+    for words in ("CRIU's network lock stays", "no such luck", "remove the rules with mark 0xc114"):
+        assert words in migration.report["message"]
+    testbed.src.write(path, script, 0o755)
+    testbed.src.run(["iptables", "-F"], env=environment)  # as the message has it
+    has_undone(testbed)
+    server.assert_served(testbed.src)
+
+
+@pytest.mark.parametrize("death", ["migrate's wait", "dump"])
+def test_connections_go_on_where_the_restored_task_was_given_up(
+    server: Server, servers: list[Server], death: str
+) -> None:
     """As long as it has spoken with nobody: its address is silent."""
     testbed = server.testbed
     slow = profile(silent="").replace("nft delete table inet moving\n", "exit 0\n") + "source: {rate: 2M}\n"
     migration = Migration(testbed, slow)
     eventually(lambda: migration.is_in("running") or migration.process.poll() is not None, "the restored task runs")
-    stop_migrate(testbed)
+    if migration.process.poll() is not None:
+        migration.end()
+    assert migration.status == -1, (migration.stderr, migration.report)
+    if death == "dump":
+        kill(testbed.src, "criu dump")
+    else:
+        stop_migrate(testbed)
     assert migration.end() == UNDECIDED, (migration.stderr, migration.report)
     testbed.dst.run(["pkill", "-9", "-f", "connected_server.py"])
     testbed.dst.run(["ip", "address", "del", f"{ADDRESS}/24", "dev", "svc0"])
@@ -299,3 +327,5 @@ def test_connections_go_on_where_the_restored_task_was_given_up(server: Server) 
     has_undone(testbed)
     server.assert_served(testbed.src)
     assert_unlocked(testbed)
+    # Those of the restored task still try to say good-bye to the same clients; they can't be restored there again.
+    servers.pop().end()
