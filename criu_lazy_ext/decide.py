@@ -38,10 +38,10 @@ ENDS_WITHIN_S = 10.0  # what was sent SIGKILL, or SIGCONT
 
 @dataclass(frozen=True)
 class PageServer:
-    """The page server as it was found: it answered, or it `hangs`, or it is dead and `guarded`; or there is none."""
+    """The page server as it was found: it answered, or it `hangs` (its pid), or it is dead and `guarded`; or none is."""
 
     answer: Answer | None = None
-    hangs: bool = False
+    hangs: int = 0
     guarded: bool = False
 
     @classmethod
@@ -50,12 +50,12 @@ class PageServer:
             return cls(answer=relay_control.request(control, "state", timeout=ANSWER_WITHIN_S))
         except ControlError as error:
             if isinstance(error.__cause__, TimeoutError):
-                return cls(hangs=True)
+                return cls(hangs=relay_control.listener_pid(control))
         return cls(guarded=relay_control.is_guarded(Path(control)))
 
     @property
     def is_there(self) -> bool:
-        return self.answer is not None or self.hangs or self.guarded
+        return self.answer is not None or bool(self.hangs) or self.guarded
 
 
 @dataclass(frozen=True)
@@ -118,10 +118,9 @@ class Found:
         if self.server.hangs and self.facts["state"] == State.DUMPING.value:
             return [f"criu dump is at work; when it is done, it is told to give up; {self.source.words()}"]
         if self.server.hangs:
-            pid = (self.facts.get("page_server") or [0])[0]
             return [
-                f"the page server (pid {pid}) does not answer; {self.source.words()}",
-                f"if it stays so: kill -KILL {pid}; its guardian starts another, which goes on",
+                f"the page server (pid {self.server.hangs}) does not answer; {self.source.words()}",
+                f"if it stays so: kill -KILL {self.server.hangs}; its guardian starts another, which goes on",
             ]
         if self.server.guarded:
             resume = shlex.join(self.facts.get("resume", []))

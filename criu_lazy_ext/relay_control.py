@@ -11,6 +11,7 @@ import json
 import os
 import selectors
 import socket
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,18 @@ def request(
     if not answer.get("ok"):
         raise Refused(f"page server at {path}: {op}: {answer.get('error')}")
     return answer
+
+
+def listener_pid(control: Path | str) -> int:
+    """The process that listens on the control socket, whether it answers or not; 0 if none does."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(GUARDIAN_WITHIN_S)
+        try:
+            probe.connect(str(control))
+            credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        except OSError:
+            return 0
+    return int(struct.unpack("3i", credentials)[0])
 
 
 def refusal(text: str) -> Answer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -86,15 +85,15 @@ def test_a_disk_that_is_full_while_memory_follows_changes_nothing(small_disk: Wo
 
 
 def test_a_dump_that_dies_just_before_go_lets_nothing_run_at_the_destination(worker: Worker) -> None:
-    """The driver hears of both at once: of the death, and that everything is restored."""
+    """While the driver waits for the page server's word that the source task is fenced."""
     testbed = worker.testbed
     migration = held(testbed, BASE + HOLD_RESTORE, at="post-restore", host=testbed.dst, seconds=1)
-    (driver,) = pids_of(testbed.src, "python", "criu-lazy migrate")
-    testbed.src.run(["kill", "-STOP", str(driver)])
+    server = str(min(pids_of(testbed.src, "page-server")))
+    testbed.src.run(["kill", "-STOP", server])
+    time.sleep(2)  # the restore asks meanwhile
     kill(testbed.src, "criu dump")
-    time.sleep(1.5)  # the restore asks meanwhile
-    testbed.src.run(["kill", "-CONT", str(driver)])
-    os.kill(migration.process.pid, signal.SIGCONT)  # nsenter stops itself with its child
+    time.sleep(0.5)
+    testbed.src.run(["kill", "-CONT", server])
     assert_stayed(worker, migration, "criu dump")
 
 
@@ -155,6 +154,48 @@ def test_a_dump_without_a_page_server_is_told_of_and_ended(worker: Worker) -> No
     assert_moved(worker, Migration(worker.testbed, BASE))
 
 
+# --- the page server ------------------------------------------------------------------------------------------------
+
+
+def test_a_page_server_that_hangs_is_killed_as_advised_and_followed_by_another(worker: Worker) -> None:
+    testbed = worker.testbed
+    migration = running(worker)
+    kill(testbed.src, "python", "criu-lazy migrate")
+    migration.process.wait(30)
+    server = min(pids_of(testbed.src, "page-server"))
+    testbed.src.run(["kill", "-STOP", str(server)])
+    told = migration.decide("--status")
+    assert told.returncode == UNDECIDED
+    assert f"the page server (pid {server}) does not answer; the source task (pid {worker.pid}) is frozen" in told.stdout
+    advice = f"kill -KILL {server}"
+    assert f"if it stays so: {advice};" in told.stdout
+    testbed.src.run(advice.split())
+    testbed.link.set(rate_mbit=1000, rtt_ms=0.2)
+    eventually(lambda: "every page arrived" in migration.decide("--status").stdout, "another goes on", 60)
+    assert migration.decide("--commit").returncode == 0
+    assert not worker.is_on(testbed.src)
+    assert worker.answers(testbed.dst) == "right\n"
+
+
+# --- the restored task ----------------------------------------------------------------------------------------------
+
+
+def test_a_restored_task_killed_with_pages_missing_can_be_given_up(worker: Worker) -> None:
+    testbed = worker.testbed
+    migration = running(worker)
+    testbed.dst.run(["kill", "-SEGV", str(worker.pid)])
+    assert migration.end() == UNDECIDED, migration.stderr
+    message = migration.report["message"]
+    assert f"the restored task {worker.pid} was killed by SIGSEGV with" in message
+    assert f"here the source task (pid {worker.pid}) is frozen, with all of its memory" in message
+    assert "--abort --force to let the source task run on, or --commit to give it up" in message
+    assert "the restored task was killed before all its pages came" in migration.decide("--status").stdout
+    frozen(worker)
+    assert migration.decide("--commit").returncode == 0
+    assert not worker.is_on(testbed.src)
+    assert "committed" in migration.decide("--status").stdout
+
+
 # --- the source task ------------------------------------------------------------------------------------------------
 
 
@@ -183,3 +224,31 @@ def test_a_source_task_killed_before_go_is_no_roll_back_either(worker: Worker) -
     assert (status, migration.report["outcome"]) == (FAILED, "failed"), message
     assert f"the source task (pid {worker.pid}) is gone" in message and "runs on" not in message
     eventually(lambda: ours(testbed.src) == [], "nothing of it runs", 15)
+
+
+# --- this program ---------------------------------------------------------------------------------------------------
+
+ODD_AGENT = """#!/usr/bin/python3
+import json, sys
+take, give = sys.stdin.buffer, sys.stdout.buffer
+while head := take.read(4):
+    request = json.loads(take.read(int.from_bytes(head, "big")))
+    text = json.dumps({"id": request["id"], "ok": True}).encode()
+    give.write(len(text).to_bytes(4, "big") + text)
+    give.flush()
+"""
+
+
+def test_an_exception_of_any_kind_is_one_line(worker: Worker) -> None:
+    """The agent's answer lacks what this version of criu-lazy looks for."""
+    dst = worker.testbed.dst
+    dst.write("/srv/odd-agent", ODD_AGENT)
+    dst.run(["chmod", "+x", "/srv/odd-agent"])
+    profile = BASE.replace("{ssh: dst}", "{ssh: dst, criu_lazy: /srv/odd-agent}")
+    migration = Migration(worker.testbed, profile)
+    assert migration.end() == FAILED, migration.stderr
+    message = migration.report["message"]
+    assert message.startswith("internal error: KeyError") and message.endswith("the source task runs on")
+    assert "Traceback" not in migration.stderr
+    assert worker.answers(worker.testbed.src) == "right\n"
+    assert ours(worker.testbed.src) == []
