@@ -38,7 +38,7 @@ ENDS_WITHIN_S = 10.0  # what was sent SIGKILL, or SIGCONT
 
 @dataclass(frozen=True)
 class PageServer:
-    """The page server as it was found: it answered, or it `hangs` (its pid), or it is dead and `guarded`; or none is."""
+    """The page server as it was found: it answered, or it `hangs` (its pid), or it is dead and `guarded`; or none."""
 
     answer: Answer | None = None
     hangs: int = 0

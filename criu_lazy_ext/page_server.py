@@ -26,7 +26,7 @@ from typing import Any
 from criu_lazy_ext import frozen, relay_control
 from criu_lazy_ext.errors import CriuLazyError, UsageError
 from criu_lazy_ext.fence import FenceError
-from criu_lazy_ext.frozen import Frozen
+from criu_lazy_ext.frozen import Frozen, FrozenError
 from criu_lazy_ext.images import Images, load_source_messages
 from criu_lazy_ext.network_lock import NetworkLock
 from criu_lazy_ext.precopy import Precopy
@@ -48,6 +48,12 @@ ROLL_BACK = b"\x55" * 32  # no page server understands it (c_src/guard.c)
 
 class PageServerError(CriuLazyError):
     """The page server could not start, or the dump behind it was lost."""
+
+
+def say(text: str) -> None:
+    """A line on standard error; should that be on a disk that is full, nobody hears it."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"criu-lazy page-server: {text}\n".encode())
 
 
 class PageServer:
@@ -73,7 +79,8 @@ class PageServer:
         self._relay = relay
         self._source = source
         self._control_path = control_path
-        self._save()
+        if control_path:
+            source.save(control_path)
         self._find_lock = find_lock
         self._lock: NetworkLock | None = None
         self._holds = holds
@@ -100,7 +107,7 @@ class PageServer:
         if self._relay.state()["task_running"]:  # as was told to the page server before this one
             answer = self._set_running()
             if not answer["ok"]:
-                print(f"criu-lazy page-server: {answer['error']}", file=sys.stderr, flush=True)
+                say(answer["error"])
         for request, reply in awaited:
             self.handle(request, reply)
         self._serve_once(timeout=0)  # who waits for the dump is answered first
@@ -140,11 +147,9 @@ class PageServer:
         numbers = self._wakeup.recv(64)
         if not set(numbers) & set(STOP_SIGNALS) or self._abort(force=False):
             return
-        print(
-            "criu-lazy page-server: not stopped: the restored task runs and needs this end; "
-            "to give it up and let the source task run on: --op abort --force",
-            file=sys.stderr,
-            flush=True,
+        say(
+            "not stopped: the restored task runs and needs this end; to give it up and let the source task run on: "
+            "--op abort --force"
         )
 
     def _lifeline_moved(self, lifeline: int) -> None:
@@ -168,7 +173,7 @@ class PageServer:
         for problem in problems:
             if problem not in self._warnings:
                 self._warnings.append(problem)
-                print(f"criu-lazy page-server: warning: {problem}", file=sys.stderr, flush=True)
+                say(f"warning: {problem}")
 
     def _abort(self, force: bool) -> bool:
         """Roll back, unless the restored task runs and nobody forces it: then False.
@@ -193,8 +198,12 @@ class PageServer:
         return False
 
     def _save(self) -> None:
+        """A disk that is full ends nobody: what was saved first is enough to go on."""
         if self._control_path:
-            self._source.save(self._control_path)
+            try:
+                self._source.save(self._control_path)
+            except FrozenError as error:
+                self._warn([str(error)])
 
     def _set_running(self) -> relay_control.Answer:
         """From now on no death lets the source task run on by itself: see fence.py."""
@@ -684,7 +693,7 @@ def _serve(args: argparse.Namespace) -> int:
     if end["state"] == "committed":
         return EXIT_COMMITTED
     if end["state"] == "aborted":
-        print("criu-lazy page-server: rolled back: the source task runs on", file=sys.stderr)
+        say("rolled back: the source task runs on")
         return EXIT_ROLLED_BACK
     problem = serving.problem
     if serving.held:
