@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import select
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from criu_lazy_ext import fence
@@ -19,7 +17,6 @@ from criu_lazy_ext.images import Images
 from criu_lazy_ext.processes import start_time, tree
 from criu_lazy_ext.source_task import identity
 
-KEPT = ("began", "ids", "stopped", "rate", "oom_scores")
 LEAST_OOM_SCORE = (-1000, 0)  # without CAP_SYS_RESOURCE the first is refused
 
 
@@ -37,18 +34,6 @@ class Frozen:
     stopped: list[int] = field(default_factory=list)
     rate: int = 0
     oom_scores: dict[int, int] = field(default_factory=dict)
-    _ends: select.poll = field(default_factory=select.poll, repr=False, compare=False)
-    _pids: dict[int, int] = field(default_factory=dict, repr=False)  # by pidfds, which the poll object watches
-
-    def __post_init__(self) -> None:
-        for pid, began in self.began.items():
-            with contextlib.suppress(OSError):
-                fd = os.pidfd_open(pid)
-                if start_time(pid) == began:
-                    self._pids[fd] = pid
-                    self._ends.register(fd, select.POLLIN)
-                else:
-                    os.close(fd)
 
     @classmethod
     def of_tree(cls, root: int, images: Images | None) -> Frozen:
@@ -78,7 +63,7 @@ class Frozen:
         path = _path(control)
         new = path.with_name(path.name + ".new")
         try:
-            new.write_text(json.dumps({name: getattr(self, name) for name in KEPT}))
+            new.write_text(json.dumps(asdict(self)))
             new.rename(path)
         except OSError as error:
             raise FrozenError(f"{new}: {error.strerror}") from error
@@ -98,8 +83,8 @@ class Frozen:
 
     def alive(self) -> list[int]:
         """Those that are there."""
-        ended = {self._pids[fd] for fd, _ in self._ends.poll(0)}
-        return [pid for pid in self._pids.values() if pid not in ended]
+        # No pidfd tells: the threads of a process that was killed are zombies until their tracer cares.
+        return [pid for pid, began in self.began.items() if start_time(pid) == began]
 
     def killed(self) -> list[int]:
         """Those that something has killed."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import struct
+import subprocess
 import time
 
 import pytest
@@ -13,6 +16,10 @@ from criu_lazy_ext import relay_control
 from criu_lazy_ext.testbed import Testbed
 
 TASK = ("--mib", "128", "--threads", "2", "--ops", "all")
+IDLE = ("--mib", "64", "--mode", "idle")
+# PARENT, one stream, "CLPUSH" of version 1, and another client's number (docs/protocol.md).
+HELLO = {1: (5, 1, 0x434C505553480001, 77 << 8 | 1), 2: (5, 0, 1, 0x434C505553480001, 77 << 8 | 1)}
+BUSY = 1
 RECONNECT = ("--reconnect-seconds", "60")
 pytestmark = pytest.mark.usefixtures("slow_link")
 KEY = "9f" * 32
@@ -116,3 +123,53 @@ def test_with_a_key_only_who_knows_it_is_served(hosts: Testbed) -> None:
         migration.op("drop")
         assert migration.complete()["reconnects"] == 1
 
+
+
+def test_a_frozen_task_that_is_killed_loses_no_page(hosts: Testbed) -> None:
+    """The dump has its pages still: the daemon asks for them, also after another page server has followed."""
+    with relayed(hosts, IDLE, ("--push", *RECONNECT), ("--rate", "4M"), push=True) as migration:
+        hosts.link.set(rate_mbit=100)
+        migration.until_share(0.05)
+        assert migration.op("state")["source_tasks"] == {"alive": [migration.task.pid], "killed": []}
+        hosts.src.run(["kill", "-KILL", str(migration.task.pid)])
+        migration.until(lambda s: s["reconnects"] > 0, "the daemon is back, for what is missing")
+        tasks = migration.op("state")["source_tasks"]
+        assert tasks == {"alive": [], "killed": [migration.task.pid]}, "told at once"
+        migration.kill_server()
+        migration.await_server()
+        migration.complete()
+        assert migration.last_state["source_tasks"] == tasks
+
+
+def test_a_second_daemon_is_refused_in_words_and_the_first_goes_on(hosts: Testbed) -> None:
+    version = 1 if hosts.src.criu.startswith("4.1") else 2
+    with relayed(hosts, IDLE, ("--push", *RECONNECT), ("--rate", "4M"), push=True) as migration:
+        migration.until_share(0.05)
+        hello = struct.pack("<IIQQQ" if version == 2 else "<IIQQ", *HELLO[version])
+        second = connect_inside(hosts.src, PORT, hosts.src.address)
+        second.sendall(hello + b"\x07")
+        assert second.recv(24, socket.MSG_WAITALL) == struct.pack("<4sHH16x", b"CLPR", 1, BUSY)
+        assert second.recv(1) == b"", "and it is closed"
+        stock = connect_inside(hosts.src, PORT, hosts.src.address)
+        stock.sendall(struct.pack("<IIQQQ", GET, 0, 1, 0x10000, migration.task.pid))
+        with contextlib.suppress(ConnectionResetError):
+            assert stock.recv(1) == b""
+        migration.op("rate", "--rate", "0")
+        migration.complete()
+
+
+def test_strangers_do_not_keep_the_daemon_from_coming_back(hosts: Testbed) -> None:
+    strangers = [f"s{i}=socket.create_connection(('{hosts.src.address}', {PORT}))" for i in range(100)]
+    program = "import socket, time; " + "; ".join(strangers) + "; print(1, flush=True); time.sleep(600)"
+    with relayed(hosts, IDLE, ("--push", *RECONNECT), ("--rate", "4M"), push=True) as migration:
+        migration.until_share(0.05)
+        crowd = hosts.src.popen(["python3", "-c", program], stdout=subprocess.PIPE)
+        try:
+            assert crowd.stdout.readline() == b"1\n"
+            migration.op("drop")
+            migration.until(lambda s: s["reconnects"] > 0, "the daemon is back")
+            migration.op("rate", "--rate", "0")
+            migration.complete()
+        finally:
+            crowd.kill_session()
+            crowd.wait(30)
