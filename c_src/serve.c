@@ -249,12 +249,14 @@ static void join_push(struct connection *connection, const struct cl_push_hello 
 /* In words, if it said a hello. */
 static void refuse(struct connection *connection, bool said_hello, enum cl_push_reason reason)
 {
-	uint8_t out[CL_PUSH_ANSWER_BYTES];
+	uint8_t out[CL_PUSH_ANSWER_BYTES], byte_ahead;
+	const char *why = NULL;
 
 	cl_log(&connection->serve->log, CL_LOG_WARN, "client %s is refused: %s", connection->name,
 	       reason == CL_PUSH_BUSY ? "another one's tasks are served" : "nobody gets pages of this dump any more");
 	cl_push_pack_refusal(reason, out);
-	if (said_hello)
+	/* What is left unread makes the end a reset, which may overtake the words. */
+	if (said_hello && cl_conn_receive_exactly(connection->conn, &byte_ahead, 1, REST_OF_HELLO_S, &why) == 0)
 		(void)cl_conn_send(connection->conn, out, sizeof(out));
 }
 
