@@ -59,11 +59,11 @@ def test_an_agent_that_hangs_while_images_are_sent(worker: Worker) -> None:
 
 def test_images_on_a_thin_link_are_not_taken_for_silence(worker: Worker) -> None:
     testbed = worker.testbed
-    worker = with_big_images(worker, 8)
-    testbed.link.set(rate_mbit=6, rtt_ms=20)
+    worker = with_big_images(worker, 4)
+    testbed.link.set(rate_mbit=2.5, rtt_ms=20)
     migration = Migration(testbed, BASE)
     assert_moved(worker, migration)
-    assert migration.report["image_bytes"] > 8 << 20
+    assert migration.report["image_bytes"] > 4 << 20
 
 
 @pytest.fixture
