@@ -337,7 +337,8 @@ class Migration:
         facts = {"address": self.address, "port": dump.port, "resume": dump.resume_command}
         self.enter(State.SERVING, **facts, dump=identity(dump.process.pid), tree=self.tree)
         await self.hooks("after_dump")
-        self.progress.phase(f"images are over ({sent / 1e6:.1f} MB); starting lazy-pages there")
+        plain = "" if dump.key else "; pages go in plain"
+        self.progress.phase(f"images are over ({sent / 1e6:.1f} MB); starting lazy-pages there{plain}")
         request = self.host.request(
             "daemon", daemon=self.profile.daemon, options=[*daemon_options(self.profile), *self.profile.daemon_options],
             address=self.address, port=dump.port, key=dump.key, within=60,
