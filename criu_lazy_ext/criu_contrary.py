@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from criu_lazy_ext.criu_config import config_files, line_words
 from criu_lazy_ext.criu_options import LONG_OPTIONS, OWN_OPTIONS, SHORT_OPTIONS
@@ -75,42 +76,46 @@ class _Words(Iterator[str]):
         return word
 
 
-def options_in(words: Sequence[str]) -> Iterator[tuple[int, str, str]]:
-    """(index, long name, as written) of each option; "" for a word that is no option's.
+class Given(NamedTuple):
+    """An option: where it stands, its long name ("": a word that is no option's), as written, its value."""
 
-    What criu may know, and this table doesn't, is left out, with what follows it.
-    """
+    at: int  # which of the words
+    name: str
+    shown: str
+    value: str | None
+
+
+def options_in(words: Sequence[str]) -> Iterator[Given]:
+    """All options. What criu may know, and this table doesn't, is left out, with what follows it."""
     rest = _Words(words)
     while rest.taken < len(words):
-        known = True
         begin = rest.taken
         try:
             for name, value, shown in parse_words(rest, _TABLE):
                 begin = min(begin, rest.taken - 1)  # several may share a word
-                if not isinstance(value, Positional):
-                    yield begin, name, shown
-                elif known:
-                    yield begin, "", shown
-                known, begin = True, rest.taken
+                yield Given(begin, name, shown, None if isinstance(value, Positional) else value)
+                begin = rest.taken
         except OptionError:
-            known = False
             if rest.taken < len(words) and not words[rest.taken].startswith("-"):
                 next(rest)  # its value, perhaps
 
 
 def contrary_in(words: Sequence[str], program: str) -> tuple[int, str] | None:
     """The first of a profile's options for `program` ("dump", ...) that can't be: its index, and what is wrong."""
-    for index, name, shown in options_in(words):
-        if not name:
-            return index, f"{shown!r} is no option, and criu {program} takes no other words"
-        reason = _OURS if name in GIVEN[program] else CONTRARY[program].get(name)
+    for given in options_in(words):
+        if not given.name:
+            return given.at, f"{given.shown!r} is no option, and criu {program} takes no other words"
+        reason = _OURS if given.name in GIVEN[program] else CONTRARY[program].get(given.name)
         if reason:
-            return index, f"{shown}: {reason}"
+            return given.at, f"{given.shown}: {reason}"
     return None
 
 
-def options_of_files(words: Sequence[str], environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """(FILE:LINE, long name) of what criu, run with `words`, reads in its configuration files. Raises OptionError."""
+def options_of_files(words: Sequence[str], environ: Mapping[str, str]) -> Iterator[tuple[str, Given]]:
+    """FILE:LINE, and what stands there, for all that criu, run with `words`, reads in its configuration files.
+
+    What is unknown comes with its name alone. Raises OptionError.
+    """
     for path in config_files(words, environ):
         try:
             lines = Path(path).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
@@ -118,9 +123,17 @@ def options_of_files(words: Sequence[str], environ: Mapping[str, str]) -> Iterat
             continue  # as criu does
         for number, line in enumerate(lines, 1):
             where = f"{path}:{number}"
-            words_there = line_words(line, where)
-            known = [name for _, name, _ in options_in(words_there) if name]
-            yield from ((where, name) for name in known or [word.lstrip("-") for word in words_there[:1]])
+            there = line_words(line, where)
+            known = [given for given in options_in(there) if given.name]
+            unknown = [Given(0, word.lstrip("-"), word, None) for word in there[:1]]
+            yield from ((where, given) for given in known or unknown)
+
+
+def value_of(name: str, words: Sequence[str]) -> str | None:
+    """The value that an option has for criu, run with `words`; None if it has none. Raises OptionError."""
+    read = [given for _, given in options_of_files(words, os.environ)]
+    values = [given.value for given in (*read, *options_in(words)) if given.name == name]
+    return values[-1] if values else None
 
 
 def contrary_in_files(program: str, words: Sequence[str], key: str) -> str | None:
@@ -129,11 +142,11 @@ def contrary_in_files(program: str, words: Sequence[str], key: str) -> str | Non
     `program`: what will be run here, and `words`: what it is given besides, by the profile's `key`.
     """
     try:
-        for where, name in options_of_files(words, os.environ):
-            if reason := CONTRARY[program].get(name):
+        for where, given in options_of_files(words, os.environ):
+            if reason := CONTRARY[program].get(given.name):
                 path = where.rpartition(":")[0]
                 way = "" if path == os.environ.get("CRIU_CONFIG_FILE") else f"; or {key}: [--no-default-config]"
-                return f"{where}: {name}: {reason}; remove it there{way}"
+                return f"{where}: {given.name}: {reason}; remove it there{way}"
     except OptionError as error:
         return str(error)
     return None
@@ -142,7 +155,7 @@ def contrary_in_files(program: str, words: Sequence[str], key: str) -> str | Non
 def said_in_files(words: Sequence[str] = ()) -> str:
     """For the message of a criu that failed: what it was told by its configuration files, "" if nothing."""
     try:
-        told = [f"{name} ({where})" for where, name in options_of_files(words, os.environ)]
+        told = [f"{given.name} ({where})" for where, given in options_of_files(words, os.environ)]
     except OptionError as error:
         return f"; {error}"
     return f"; criu's configuration says {', '.join(told)}" if told else ""

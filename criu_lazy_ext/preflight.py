@@ -19,7 +19,7 @@ from typing import Any
 
 from criu_lazy_ext import cgroup
 from criu_lazy_ext.criu import Requirement
-from criu_lazy_ext.criu_contrary import contrary_in_files
+from criu_lazy_ext.criu_contrary import contrary_in_files, value_of
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.processes import tree
 from criu_lazy_ext.profile import Profile
@@ -87,7 +87,7 @@ def look_at(profile: Profile, pid: int) -> Needs:
     if problem := contrary_in_files("dump", options, "criu.dump_options"):
         raise PreflightError(f"source: {problem}")
     check_arrived(pid)
-    needs = measure(pid, charged=profile.criu.manage_cgroups != "ignore")
+    needs = measure(pid, charged=value_of("manage-cgroups", options) != "ignore")
     if problem := lacking_descriptors(needs):
         raise PreflightError(f"source: {problem}")
     return needs
@@ -112,8 +112,8 @@ def of_task(pid: int) -> list[Requirement]:
 
 def configuration(*, source: bool, destination: bool) -> list[Requirement]:
     """For `criu-lazy check`: whether criu's configuration files on this host let a migration work."""
-    programs = [("dump", "dump_options")] if source else []
-    programs += [("restore", "restore_options"), ("lazy-pages", "daemon_options")] if destination else []
+    programs = [("dump", "criu.dump_options")] if source else []
+    programs += [("restore", "criu.restore_options"), ("lazy-pages", "daemon_options")] if destination else []
     found = (contrary_in_files(program, [], key) for program, key in programs)
     return [Requirement("criu's configuration files", next(filter(None, found), None))]
 

@@ -28,7 +28,7 @@ from test_migrate import (
 
 from criu_lazy_ext import cgroup, preflight
 from criu_lazy_ext.channel import MAX_JSON_BYTES
-from criu_lazy_ext.criu_contrary import contrary_in, options_of_files
+from criu_lazy_ext.criu_contrary import contrary_in, options_of_files, value_of
 from criu_lazy_ext.testbed import Host, Testbed
 
 HERE = Path(__file__).parent
@@ -326,7 +326,7 @@ def test_what_criu_takes_from_its_files_is_what_is_found_in_them(worker: Worker,
         if src.run(["kill", "-9", str(pid)], check=False).returncode == 0:
             survived.append(line)
         (tmp_path / "config").write_text(f"shell-job\n{line}\n")
-        names = [name for _, name in options_of_files([], {"CRIU_CONFIG_FILE": str(tmp_path / "config")})]
+        names = [given.name for _, given in options_of_files([], {"CRIU_CONFIG_FILE": str(tmp_path / "config")})]
         if {"leave-running", "leave-stopped"} & set(names):
             found.append(line)
     assert survived == found == LEAVING
@@ -364,3 +364,12 @@ def test_a_profile_with_leave_running_is_wrong_usage(worker: Worker) -> None:
     migration = Migration(worker.testbed, BASE + "criu: {dump_options: [-R]}\n")
     assert migration.end() == USAGE
     assert "the source task would run on beside the restored one" in migration.stderr
+
+
+def test_the_last_value_of_an_option_counts_files_before_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "config"
+    config.write_text("manage-cgroups=ignore\nno-such-thing 5\n")
+    monkeypatch.setenv("CRIU_CONFIG_FILE", str(config))
+    assert value_of("manage-cgroups", ["--no-default-config"]) == "ignore"
+    assert value_of("manage-cgroups", ["--no-default-config", "--manage-cgroups=soft", "-v4"]) == "soft"
+    assert value_of("ghost-limit", ["--no-default-config"]) is None
