@@ -78,11 +78,23 @@ static void set_fork_key(struct uffd_msg *event, uint64_t generation)
 	event->arg.reserved.reserved3 = cl_holder_key(generation, (int)event->arg.fork.ufd);
 }
 
+/* A page is missing in a child, though it was not wanted any more: asked for, as a server that pushes has perhaps done that. */
+static void ask_again(void *engine, struct cl_image *image, uint64_t index)
+{
+	struct cl_schedule *schedule = &((struct cl_engine *)engine)->schedule;
+	int ret = cl_schedule_fault_again(schedule, image, index);
+
+	if (ret < 0)
+		cl_engine_fail(engine, ret, "task %d: following its fork: %s", image->pid, strerror(-ret));
+}
+
 static void apply_fork(struct cl_engine *engine, struct cl_space *parent, int uffd, uint64_t key)
 {
 	struct cl_space *child = cl_space_fork(parent, uffd);
 	int ret = child ? cl_engine_watch(engine, child) : -ENOMEM;
 
+	if (ret == 0)
+		ret = cl_space_undo(child, parent, cl_uffd_has, ask_again, engine);
 	engine->stats.events_fork++;
 	if (ret < 0) {
 		if (!child) {

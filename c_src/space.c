@@ -8,6 +8,18 @@
 #include "bits.h"
 #include "wire.h"
 
+/* Older ones are forgotten: the fork must be older still, and its event on its way. The newest may be as large as it is. */
+enum { MAX_UNDO = 64, MAX_UNDO_WORDS = 1 << 20 };
+
+/* How to undo a remap or an unmap. */
+struct cl_undo {
+	struct cl_region was;    /* the region, where it was */
+	uint64_t now;            /* where it was moved to; 0: it was unmapped, or something was moved onto it */
+	bool onto;               /* something was where it was moved to, as earlier ones tell */
+	uint64_t first, last;    /* of an unmap: these pages were missing that are set in `missing`, the first bit being */
+	uint64_t *missing;       /* that of page first / 64 * 64; NULL: none */
+};
+
 /* Make room for one more element of `size` bytes; *array may move. 0 or -ENOMEM. */
 static int grow(void **array, size_t *max, size_t needed, size_t size)
 {
@@ -125,8 +137,16 @@ int cl_image_seal(struct cl_image *image)
 	return 0;
 }
 
+static void forget_undo(struct cl_space *space)
+{
+	while (space->nr_undo)
+		free(space->undo[--space->nr_undo].missing);
+}
+
 static void space_free(struct cl_space *space)
 {
+	forget_undo(space);
+	free(space->undo);
 	free(space->missing);
 	free(space->regions);
 	free(space->by_dump);
@@ -507,9 +527,13 @@ static int follow_advice(struct cl_space *child, const struct cl_fork_advice *ad
 	return ret;
 }
 
+static const struct cl_fork_advice *advice_of(const struct cl_space *parent)
+{
+	return parent->advice.known ? &parent->advice : &parent->inherited;
+}
+
 struct cl_space *cl_space_fork(struct cl_space *parent, int uffd)
 {
-	const struct cl_fork_advice *advice = parent->advice.known ? &parent->advice : &parent->inherited;
 	struct cl_image *image = parent->image;
 	struct cl_space *space = space_alloc(image, parent->pid, uffd);
 	size_t i;
@@ -533,9 +557,101 @@ struct cl_space *cl_space_fork(struct cl_space *parent, int uffd)
 	for (i = 0; i < parent->limbo.nr; i++)
 		drop_part(space, &parent->limbo.at[i], 0, UINT64_MAX);
 	/* What couldn't be taken from it isn't there: copying finds that. */
-	(void)follow_advice(space, advice);
-	(void)cl_fork_advice_copy(&space->inherited, advice);
+	(void)follow_advice(space, advice_of(parent));
+	(void)cl_fork_advice_copy(&space->inherited, advice_of(parent));
 	return space;
+}
+
+static bool is_free(const struct cl_space *space, uint64_t start, uint64_t end)
+{
+	size_t at = region_from(space, start);
+
+	return at == space->nr_regions || space->regions[at].start >= end;
+}
+
+struct undoing {
+	struct cl_space *child;
+	int (*has)(int uffd, uint64_t address, uint64_t length);
+	void (*again)(void *context, struct cl_image *image, uint64_t index);
+	void *context;
+};
+
+/* The region is the child's after all, and of its pages those are missing that the undo tells of. 0 or -ENOMEM. */
+static int put_back(const struct undoing *undoing, const struct cl_undo *undo, struct cl_region region)
+{
+	struct cl_space *child = undoing->child;
+	uint64_t index = index_from(child->image, region.at_dump), base = undo->first / 64 * 64;
+	uint64_t last = index_from(child->image, region.at_dump + (region.end - region.start));
+	int ret = insert_region(child, region_from(child, region.start), region);
+
+	if (ret == 0)
+		ret = sort_by_dump_later(child);
+	for (; ret == 0 && index < last; index++) {
+		if (!cl_bit_get(undo->missing, index - base) || cl_bit_get(child->missing, index))
+			continue;
+		child->nr_missing += cl_bits_assign(child->missing, index, index + 1, true);
+		cl_image_ask_again(child->image, index, index + 1);
+		undoing->again(undoing->context, child->image, index);
+	}
+	return ret;
+}
+
+/* Of the unmapped region, what the child has: all, or in pieces. */
+static int undo_unmap(const struct undoing *undoing, const struct cl_undo *undo, struct cl_region region)
+{
+	uint64_t pages = (region.end - region.start) / CL_PAGE_SIZE, middle = region.start + pages / 2 * CL_PAGE_SIZE;
+	int uffd = undoing->child->uffd, ret;
+
+	if (undoing->has(uffd, region.start, region.end - region.start) && is_free(undoing->child, region.start, region.end))
+		return put_back(undoing, undo, region);
+	/* In parts only if it has an end of it: to look for every page would take long. */
+	if (pages == 1 || (!undoing->has(uffd, region.start, CL_PAGE_SIZE) &&
+			   !undoing->has(uffd, region.end - CL_PAGE_SIZE, CL_PAGE_SIZE)))
+		return 0;
+	ret = undo_unmap(undoing, undo, part_of(&region, region.start, middle));
+	return ret < 0 ? ret : undo_unmap(undoing, undo, part_of(&region, middle, region.end));
+}
+
+/* If the child has the region where it was, and not where it went: it is there, wherever it went from there. */
+static int undo_move(const struct undoing *undoing, const struct cl_undo *undo)
+{
+	const struct cl_region *was = &undo->was;
+	uint64_t at = was->at_dump, end = at + (was->end - was->start), from, length;
+	struct cl_space *child = undoing->child;
+	const struct cl_region *region;
+	int ret = 0;
+
+	if (undoing->has(child->uffd, was->start, CL_PAGE_SIZE) <= 0 ||
+	    (undoing->has(child->uffd, undo->now, CL_PAGE_SIZE) && !undo->onto) || !is_free(child, was->start, was->end))
+		return 0;
+	for (; at < end && ret == 0; at += length) {
+		length = CL_PAGE_SIZE;
+		region = region_of_dump(child, at);
+		if (!region)
+			continue;
+		from = region->start + (at - region->at_dump);
+		length = region->end - from < end - at ? region->end - from : end - at;
+		ret = cl_space_remap(child, from, was->start + (at - was->at_dump), length);
+	}
+	return ret;
+}
+
+int cl_space_undo(struct cl_space *child, const struct cl_space *parent,
+		  int (*has)(int uffd, uint64_t address, uint64_t length),
+		  void (*again)(void *context, struct cl_image *image, uint64_t index), void *context)
+{
+	const struct undoing undoing = { .child = child, .has = has, .again = again, .context = context };
+	size_t i;
+	int ret = 0;
+
+	for (i = parent->nr_undo; i-- && ret == 0;)
+		ret = parent->undo[i].now ? undo_move(&undoing, &parent->undo[i]) :
+					    undo_unmap(&undoing, &parent->undo[i], parent->undo[i].was);
+	child->quiet = child->changes; /* none of these was an event */
+	if (parent->nr_undo && ret == 0)
+		ret = follow_advice(child, advice_of(parent));
+	forget_undo(child);
+	return ret;
 }
 
 /* Whether these regions are page aligned and, unless they may overlap, sorted. */
@@ -736,6 +852,8 @@ void cl_space_retire(struct cl_space *space)
 {
 	cl_space_drop(space, 0, space->image->nr_pages);
 	space->retired = true;
+	forget_undo(space);
+	free(space->undo);
 	free(space->missing);
 	free(space->regions);
 	free(space->by_dump);
@@ -745,6 +863,8 @@ void cl_space_retire(struct cl_space *space)
 	cl_fork_advice_forget(&space->inherited);
 	free(space->waiters);
 	space->missing = NULL;
+	space->undo = NULL;
+	space->max_undo = 0;
 	space->regions = NULL;
 	space->by_dump = NULL;
 	space->limbo = space->suspects = (struct cl_regions){ 0 };
@@ -782,6 +902,56 @@ static void remove_regions(struct cl_space *space, size_t first, size_t last)
 	space->nr_regions -= last - first;
 }
 
+static size_t undo_words(const struct cl_undo *undo)
+{
+	return undo->missing ? (undo->last - 1) / 64 - undo->first / 64 + 1 : 0;
+}
+
+/* Make room for one more, of so many words. 0 or -ENOMEM. */
+static int limit_undo(struct cl_space *space, size_t words)
+{
+	size_t i, old = space->nr_undo >= MAX_UNDO ? space->nr_undo - MAX_UNDO + 1 : 0;
+
+	for (i = space->nr_undo; i-- > old;) {
+		words += undo_words(&space->undo[i]);
+		if (words > MAX_UNDO_WORDS)
+			old = i + 1;
+	}
+	for (i = 0; i < old; i++)
+		free(space->undo[i].missing);
+	space->nr_undo -= old;
+	if (old)
+		memmove(&space->undo[0], &space->undo[old], space->nr_undo * sizeof(*space->undo));
+	return grow((void **)&space->undo, &space->max_undo, space->nr_undo + 1, sizeof(*space->undo));
+}
+
+/* A region is about to be unmapped, covered by what is moved there (now 0), or moved to `now`. 0 or -ENOMEM. */
+static int remember(struct cl_space *space, const struct cl_region *region, uint64_t now)
+{
+	const uint64_t length = region->end - region->start;
+	struct cl_undo undo = { .was = *region, .now = now,
+				.first = index_from(space->image, region->at_dump),
+				.last = index_from(space->image, region->at_dump + length) };
+	size_t words, i;
+	int ret;
+
+	for (i = 0; i < space->nr_undo && now; i++)
+		undo.onto |= overlaps(&space->undo[i].was, now, now + length);
+	/* Of what has no pages missing only the place matters: something else may come there. */
+	words = now || undo.first == undo.last ? 0 : (undo.last - 1) / 64 - undo.first / 64 + 1;
+	ret = limit_undo(space, words);
+	if (ret < 0)
+		return ret;
+	if (words) {
+		undo.missing = malloc(words * sizeof(*undo.missing));
+		if (!undo.missing)
+			return -ENOMEM;
+		memcpy(undo.missing, &space->missing[undo.first / 64], words * sizeof(*undo.missing));
+	}
+	space->undo[space->nr_undo++] = undo;
+	return 0;
+}
+
 int cl_space_unmap(struct cl_space *space, uint64_t start, uint64_t end)
 {
 	struct cl_regions gone = { 0 };
@@ -802,6 +972,7 @@ int cl_space_unmap(struct cl_space *space, uint64_t start, uint64_t end)
 			space->regions[first++] = region;
 			ret = cl_space_add_suspect(space, region.start, region.end);
 		} else {
+			ret = remember(space, &region, 0);
 			drop_part(space, &region, start, end);
 		}
 	}
@@ -849,15 +1020,20 @@ static int take_regions(struct cl_space *space, uint64_t start, uint64_t end, st
 
 int cl_space_remap(struct cl_space *space, uint64_t from, uint64_t to, uint64_t length)
 {
+	size_t i, nr_limbo;
 	struct cl_regions moved = { 0 };
-	size_t i;
 	int ret;
 
 	ret = take_from_limbo(space, from, from + length, &moved);
 	if (ret == 0)
 		ret = take_regions(space, from, from + length, &moved, moved.nr);
+	nr_limbo = space->limbo.nr;
 	if (ret == 0)
 		ret = take_regions(space, to, to + length, &space->limbo, 0);
+	for (i = nr_limbo; i < space->limbo.nr && ret == 0; i++)
+		ret = remember(space, &space->limbo.at[i], 0);
+	for (i = 0; i < moved.nr && ret == 0; i++)
+		ret = remember(space, &moved.at[i], moved.at[i].start - from + to);
 	if (moved.nr)
 		space->changes++;
 	for (i = 0; i < moved.nr && ret == 0; i++) {
@@ -879,6 +1055,7 @@ bool cl_space_unsettled(const struct cl_space *space)
 
 void cl_space_was_quiet(struct cl_space *space)
 {
+	forget_undo(space);
 	space->quiet = space->changes;
 	if (space->mirrored_quiet)
 		*space->mirrored_quiet = space->quiet;
@@ -886,6 +1063,7 @@ void cl_space_was_quiet(struct cl_space *space)
 
 void cl_space_quiet(struct cl_space *space)
 {
+	forget_undo(space);
 	space->quiet = space->changes;
 	while (space->limbo.nr)
 		drop_part(space, &space->limbo.at[--space->limbo.nr], 0, UINT64_MAX);

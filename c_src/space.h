@@ -22,9 +22,10 @@
  *                from the fork until its event is read, and the engine holds copies back while it reads
  *                events (the gate, engine.h), so "that moment" is exact as to copies: what was filled before is in
  *                the child by copy-on-write, what was not is in its bitmap. What the task itself declared to be wiped
- *                on fork is not missing there: it reads as zeroes. One gap is known: a remap or unmap by another
- *                thread, whose event the kernel queues between the fork and the fork's event, is applied to the
- *                child, too, whose memory is of before: it would read zeroes where that range was missing.
+ *                on fork is not missing there: it reads as zeroes. What another thread remaps or unmaps between the
+ *                fork and the fork's event was applied to the parent first: it is kept (`undo`) until the kernel is
+ *                quiet, and undone in a child whose memory is as it was before. One gap is known: a remap that was
+ *                made before the fork, and whose event is read after the fork's, is not applied to the child.
  *
  * Events in the wrong order. The kernel tells of a change after it was made, when the changing thread gets to it:
  * two threads' events may come the other way round. What one thread gives up (mremap away, munmap) another may get
@@ -105,6 +106,7 @@ struct cl_waiter {
 	uint64_t since_us;
 };
 
+struct cl_undo;
 struct cl_ledger_entry;
 struct cl_restored;
 
@@ -130,6 +132,8 @@ struct cl_space {
 	struct cl_fork_advice advice; /* what its next fork leaves out; advice.c's */
 	struct cl_fork_advice inherited; /* what the fork left out that made it, and its forks do if no more is known */
 	struct cl_regions suspects; /* ranges (at_dump unused) of which an unmap may have told something older */
+	struct cl_undo *undo;      /* how to undo the latest remaps and unmaps, oldest first */
+	size_t nr_undo, max_undo;
 	struct cl_waiter *waiters;
 	size_t nr_waiters, max_waiters;
 	uint64_t no_memory_us;     /* since then there is none for its pages; 0: there is */
@@ -188,6 +192,15 @@ struct cl_space *cl_space_new(struct cl_image *image, int32_t pid, int uffd);
  * else what was advised at the dump. NULL: -ENOMEM.
  */
 struct cl_space *cl_space_fork(struct cl_space *parent, int uffd);
+
+/*
+ * Undo in a child that was just forked what the parent did later. has: whether the child has all of this memory, as one
+ * VMA (1 or 0; negative: unknown). `again` is called for each page that the child misses after all; it is on the image's
+ * todo list again. 0 or -ENOMEM.
+ */
+int cl_space_undo(struct cl_space *child, const struct cl_space *parent,
+		  int (*has)(int uffd, uint64_t address, uint64_t length),
+		  void (*again)(void *context, struct cl_image *image, uint64_t index), void *context);
 
 /* What makes up a space, as it was saved by its owner. */
 struct cl_space_memory {

@@ -45,33 +45,37 @@ static struct cl_image *make_image(void)
 	return image;
 }
 
+static void compare_space(struct cl_image *image, const struct model *model)
+{
+	uint64_t nr_missing = 0;
+	int page;
+
+	for (page = 0; page < PAGES; page++) {
+		int dump = model->dump_page[page];
+		uint64_t expected = CL_NO_PAGE, got;
+		struct cl_run run;
+
+		if (dump >= 0 && model->missing[dump])
+			expected = cl_image_index(image, AT(dump));
+		got = cl_space_missing_at(model->space, AT(page) + 123);
+		CHECK(got == expected);
+		if (expected == CL_NO_PAGE)
+			continue;
+		nr_missing++;
+		CHECK(cl_space_next_run(model->space, expected, expected + 1, &run));
+		CHECK(run.index == expected && run.nr_pages == 1 && run.address == AT(page));
+		CHECK(cl_image_vaddr(image, expected) == AT(dump));
+	}
+	CHECK(model->space->nr_missing == nr_missing);
+}
+
 static void compare(struct cl_image *image, const struct model *models, int nr_models)
 {
 	uint64_t todo = 0;
 	int page, m;
 
-	for (m = 0; m < nr_models; m++) {
-		const struct model *model = &models[m];
-		uint64_t nr_missing = 0;
-
-		for (page = 0; page < PAGES; page++) {
-			int dump = model->dump_page[page];
-			uint64_t expected = CL_NO_PAGE, got;
-
-			if (dump >= 0 && model->missing[dump])
-				expected = cl_image_index(image, AT(dump));
-			got = cl_space_missing_at(model->space, AT(page) + 123);
-			CHECK(got == expected);
-			if (expected == CL_NO_PAGE)
-				continue;
-			nr_missing++;
-			struct cl_run run;
-			CHECK(cl_space_next_run(model->space, expected, expected + 1, &run));
-			CHECK(run.index == expected && run.nr_pages == 1 && run.address == AT(page));
-			CHECK(cl_image_vaddr(image, expected) == AT(dump));
-		}
-		CHECK(model->space->nr_missing == nr_missing);
-	}
+	for (m = 0; m < nr_models; m++)
+		compare_space(image, &models[m]);
 	/* Nothing that no space misses is todo. (What a space misses is todo or was taken.) */
 	for (page = 0; page < PAGES; page++) {
 		uint64_t index = cl_image_index(image, AT(page));
@@ -205,6 +209,84 @@ static void run(uint64_t seed)
 	cl_image_free(image);
 }
 
+/* ---- a fork between a change and its event ---- */
+
+static const struct model *truth; /* of the child's memory */
+static uint64_t nr_again;
+
+static int truth_has(int uffd, uint64_t address, uint64_t length)
+{
+	int page = (int)((address - BASE) / CL_PAGE_SIZE), last = page + (int)(length / CL_PAGE_SIZE);
+
+	(void)uffd;
+	for (; page < last; page++)
+		if (truth->dump_page[page] < 0)
+			return 0;
+	return 1;
+}
+
+static void count_again(void *context, struct cl_image *image, uint64_t index)
+{
+	(void)context;
+	CHECK((image->todo[CL_REMOTE][index / 64] | image->todo[CL_LOCAL][index / 64]) >> (index % 64) & 1);
+	nr_again++;
+}
+
+/* Some changes that are told before the fork; it came before the first or after the last of them. */
+static void fork_among_changes(uint64_t seed)
+{
+	struct cl_image *image = make_image();
+	struct model before = { 0 }, after, child;
+	int changes = 1 + (int)(next_random(&seed) % 3), page, i, moved[PAGES];
+	bool is_before = next_random(&seed) % 2, came[PAGES] = { false };
+
+	before.space = cl_space_new(image, 7, -1);
+	CHECK(before.space);
+	for (page = 0; page < PAGES; page++) {
+		before.dump_page[page] = in_vma(page) ? page : -1;
+		before.missing[page] = in_vma(page) && in_image(page);
+	}
+	after = before;
+	while (changes--) {
+		int length = 1 + (int)(next_random(&seed) % 24), from = (int)(next_random(&seed) % (uint64_t)(PAGES - length));
+		int to = (int)(next_random(&seed) % (uint64_t)(PAGES - length));
+
+		for (i = 0; i < length && after.dump_page[from + i] >= 0; i++)
+			;
+		if (i < length)
+			continue;
+		if (next_random(&seed) % 2) {
+			for (i = 0; i < length && !came[from + i]; i++)
+				;
+			if (i < length)
+				continue; /* the kernel would be asked whether that was meant */
+			CHECK(cl_space_unmap(after.space, AT(from), AT(from + length)) == 0);
+			unmap(&after, from, from + length);
+		} else if (to >= from + length || from >= to + length) {
+			bool free = true;
+
+			for (i = 0; i < length; i++)
+				free &= after.dump_page[to + i] < 0;
+			if (!free)
+				continue;
+			CHECK(cl_space_remap(after.space, AT(from), AT(to), (uint64_t)length * CL_PAGE_SIZE) == 0);
+			memcpy(moved, &after.dump_page[from], sizeof(int) * (size_t)length);
+			for (i = 0; i < length; i++)
+				after.dump_page[from + i] = -1;
+			memcpy(&after.dump_page[to], moved, sizeof(int) * (size_t)length);
+			memset(&came[to], true, (size_t)length);
+		}
+	}
+	child = is_before ? before : after;
+	child.space = cl_space_fork(after.space, -1);
+	CHECK(child.space);
+	memset(&child.missing[WIPED], false, PAGES - WIPED);
+	truth = &child;
+	CHECK(cl_space_undo(child.space, after.space, truth_has, count_again, NULL) == 0);
+	compare_space(image, &child);
+	cl_image_free(image);
+}
+
 /* ---- events in the wrong order ---- */
 
 enum { CALLS = 4 };
@@ -310,6 +392,7 @@ int main(void)
 	for (seed = 1; seed <= 200; seed++) {
 		run(seed);
 		run_out_of_order(seed);
+		fork_among_changes(seed);
 	}
 	return 0;
 }

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A task forks, and another thread of it moves or unmaps a missing page right after that, before the kernel tells of the
+ * fork: the event of what came later is read first. The child has the page where it was at the fork, and must find in it
+ * what was there at the dump. The order is brought about by a userfaultfd of the task's own: the kernel tells of a fork to
+ * one after the other, and waits for each.
+ */
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "criu_lazy.h"
+#include "fds.h"
+#include "stress_source.h"
+
+enum { ROUNDS = 40 };
+
+/* ---- the task ---- */
+
+/* From the top, as the background comes from the bottom; those that were dumped. */
+static uint8_t *page_of(int round)
+{
+	return BASE + (PAGES - 8 - 8 * (size_t)round) * CL_PAGE_SIZE;
+}
+
+static uint8_t *place_of(int round)
+{
+	return BASE + (2 * PAGES + 8 * (size_t)round) * CL_PAGE_SIZE;
+}
+
+/* The changing thread. own: a userfaultfd that hears of forks before the engine's does. */
+static void *change(void *own)
+{
+	struct pollfd forked = { .fd = *(int *)own, .events = POLLIN };
+	struct uffd_msg event;
+	int round;
+
+	for (round = 0; round < ROUNDS; round++) {
+		CHECK(poll(&forked, 1, -1) == 1);
+		if (round % 2)
+			CHECK(munmap(page_of(round), CL_PAGE_SIZE) == 0);
+		else
+			CHECK(mremap(page_of(round), CL_PAGE_SIZE, CL_PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED,
+				     place_of(round)) == place_of(round));
+		CHECK(read(forked.fd, &event, sizeof(event)) == sizeof(event) && event.event == UFFD_EVENT_FORK);
+		close((int)event.arg.fork.ufd);
+	}
+	return NULL;
+}
+
+/* 1: the page is there, and right; 0: it isn't there. */
+static int look(const uint8_t *page, uint64_t number)
+{
+	uint64_t word;
+	struct iovec local = { &word, sizeof(word) }, remote = { (void *)(uintptr_t)(page + 80), sizeof(word) };
+
+	if (process_vm_readv(getpid(), &local, 1, &remote, 1, 0) < 0)
+		return 0;
+	if (word != word_at_dump(number, 10)) {
+		fprintf(stderr, "page %llu is wrong in a child: 0x%llx\n", (unsigned long long)number,
+			(unsigned long long)word);
+		_exit(1);
+	}
+	return 1;
+}
+
+static void fork_in(int round)
+{
+	uint64_t number = (uint64_t)(page_of(round) - BASE) / CL_PAGE_SIZE;
+	pid_t child;
+	int status;
+
+	child = fork();
+	CHECK(child >= 0);
+	if (child == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		status = look(page_of(round), number) + look(place_of(round), number);
+		_exit(status == 1 ? 0 : 2);
+	}
+	CHECK(waitpid(child, &status, 0) == child);
+	if (status)
+		fprintf(stderr, "round %d: the child ended with status 0x%x\n", round, status);
+	CHECK(status == 0);
+}
+
+/* Missing memory at `base`, and its userfaultfd. */
+static int register_memory(uint8_t *base, size_t bytes, uint64_t features)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = features };
+	struct uffdio_register range = { .range = { (uintptr_t)base, bytes }, .mode = UFFDIO_REGISTER_MODE_MISSING };
+	int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	CHECK(uffd >= 0 && ioctl(uffd, UFFDIO_API, &api) == 0);
+	CHECK(mmap(base, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == base);
+	CHECK(ioctl(uffd, UFFDIO_REGISTER, &range) == 0);
+	return uffd;
+}
+
+static void be_task(int socket, int done)
+{
+	const uint64_t events = UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_EVENT_REMOVE;
+	/* The order is that of addresses. */
+	int own = register_memory(BASE - (1 << 20), CL_PAGE_SIZE, UFFD_FEATURE_EVENT_FORK);
+	int uffd = register_memory(BASE, (size_t)PAGES * CL_PAGE_SIZE, UFFD_FEATURE_EVENT_FORK | events), round;
+	int32_t pid = PID, finished = 0x52535446;
+	pthread_t thread;
+	char byte;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	CHECK(send(socket, &pid, sizeof(pid), 0) == sizeof(pid));
+	CHECK(cl_fds_send(socket, "", 1, &uffd, 1) == 0);
+	close(uffd);
+	CHECK(send(socket, &finished, sizeof(finished), 0) == sizeof(finished));
+	CHECK(pthread_create(&thread, NULL, change, &own) == 0);
+	for (round = 0; round < ROUNDS; round++)
+		fork_in(round);
+	pthread_join(thread, NULL);
+	close(own);
+	CHECK(read(done, &byte, 1) == 0);
+	_exit(0);
+}
+
+/* ---- the daemon ---- */
+
+int main(void)
+{
+	char directory[] = "/tmp/criu-lazy-race.XXXXXX", path[300];
+	struct cl_vma vma = { (uintptr_t)BASE, (uintptr_t)BASE + (uint64_t)PAGES * CL_PAGE_SIZE, 0 };
+	struct cl_config config = { .precopied_fd = -1, .remote_fd = -1, .log_fd = 2, .log_level = 2, .nr_workers = 2 };
+	struct server server = { .bytes_a_second = (uint64_t)PAGES * CL_PAGE_SIZE / 2 };
+	int restored[2], remote[2], done[2], status;
+	struct cl_engine *engine;
+	pthread_t server_thread;
+	const char *problem;
+	pid_t child;
+
+	CHECK(mkdtemp(directory));
+	write_images(directory, false);
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, restored) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, remote) == 0 &&
+	      pipe2(done, O_CLOEXEC) == 0);
+	child = fork();
+	CHECK(child >= 0);
+	if (child == 0) {
+		close(restored[0]);
+		close(done[1]);
+		be_task(restored[1], done[0]);
+	}
+	close(restored[1]);
+	config.images_fd = open(directory, O_RDONLY | O_DIRECTORY);
+	engine = cl_engine_new(&config, &problem);
+	CHECK(engine && cl_engine_add_task(engine, PID, &vma, 1) == 0);
+	server.socket = remote[1];
+	CHECK(pthread_create(&server_thread, NULL, serve, &server) == 0);
+	CHECK(cl_engine_set_remote(engine, remote[0]) == 0);
+	status = cl_engine_run(engine, restored[0]);
+	if (status)
+		fprintf(stderr, "engine: %s\n", cl_engine_error(engine));
+	CHECK(status == 0);
+	pthread_join(server_thread, NULL);
+	cl_engine_free(engine);
+	close(done[1]);
+	CHECK(waitpid(child, &status, 0) == child && status == 0);
+	snprintf(path, sizeof(path), "%s/pagemap-%d.img", directory, PID);
+	unlink(path);
+	rmdir(directory);
+	return 0;
+}
