@@ -204,11 +204,8 @@ def test_engine_under_a_task_that_never_holds_still(build, task: str, seed: int,
 
 
 @needs_userfaultfd_events
-@pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan"])
-def test_a_child_has_its_memory_as_of_the_fork_though_it_was_moved_or_unmapped_before_that_was_told(
-    build, sanitizer: str
-) -> None:
-    run(build("test_fork_race", sanitizer))
+def test_a_child_has_its_memory_as_of_the_fork_though_it_was_moved_or_unmapped_before_that_was_told(build) -> None:
+    run(build("test_fork_race", "plain"))  # sanitizers have their own at the addresses of the task in it
 
 
 @needs_userfaultfd_events
