@@ -16,7 +16,6 @@ import dataclasses
 import itertools
 import json
 import os
-import queue
 import random
 import re
 import signal
@@ -26,7 +25,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -413,7 +412,7 @@ class Run:
         """One step of what an operator does after reading that. `looks`: how often in a row nothing was done."""
         row = self.row
         comes = "pages are on their way" in text and state_of(self.dst, self.pid) != "-" and "PAUSED" not in text
-        if "every page arrived: --commit" in text or "every page had arrived" in text:
+        if "every page arrived: --commit" in text or "every page had arrived" in text or "page server: drained" in text:
             self.decide("--commit")
         elif "--abort closes" in text or ("not let run" in text and "--abort" in text):
             self.decide("--abort")
@@ -519,23 +518,23 @@ def prepare(testbed: Testbed) -> None:
     testbed.link.set(rate_mbit=RATE_MBIT, rtt_ms=0.2)
 
 
-def run_all(cells: list[Cell], testbeds: int, until: float = float("inf")) -> list[Row]:
-    """Run the cells side by side; no more are begun after `until` (time.monotonic())."""
-    todo: queue.SimpleQueue[Cell] = queue.SimpleQueue()
-    for cell in cells:
-        todo.put(cell)
+def run_all(
+    cells: Iterable[Cell], testbeds: int, until: float = float("inf"), enough: int | None = None
+) -> list[Row]:
+    """Run the cells side by side. No more are begun after `until` (time.monotonic()), or with `enough` faults done."""
+    todo, lock = iter(cells), threading.Lock()
     rows: list[Row] = []
+
+    def more() -> Cell | None:
+        with lock:
+            done = enough is not None and sum(row.present for row in rows) >= enough
+            return None if done or time.monotonic() > until else next(todo, None)
 
     def work(number: int) -> None:
         with ready(f"matrix{number}-{os.getpid()}") as testbed:
-            while time.monotonic() < until:
-                try:
-                    cell = todo.get_nowait()
-                except queue.Empty:
-                    return
-                row = Run(testbed, cell).run()
-                rows.append(row)
-                print(f"{len(rows)}/{len(cells)} {one_line(row)}", flush=True)
+            while cell := more():
+                rows.append(Run(testbed, cell).run())
+                print(f"{len(rows)} {one_line(rows[-1])}", flush=True)
 
     workers = [threading.Thread(target=work, args=(number,)) for number in range(testbeds)]
     for worker in workers:
@@ -621,12 +620,13 @@ def main() -> int:
     options = parser.parse_args()
     chance = random.Random(options.seed)
     cells = [cell for cell in all_cells() if options.only in str(cell)]
+    print(f"seed {options.seed}", flush=True)
     if options.soak:
-        cells = [chance.choice(cells) for _ in range(options.soak)]
+        endless = (chance.choice(cells) for _ in itertools.count())
+        rows = run_all(endless, options.testbeds, enough=options.soak)
+        rows = [row for row in rows if row.present or row.wrong]
     else:
-        cells = chance.sample(cells, round(len(cells) * options.share))
-    print(f"seed {options.seed}: {len(cells)} cells", flush=True)
-    rows = run_all(cells, options.testbeds)
+        rows = run_all(chance.sample(cells, round(len(cells) * options.share)), options.testbeds)
     if options.json:
         options.json.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
     if options.into:
