@@ -220,6 +220,7 @@ class Row:
     wrong: list[str] = dataclasses.field(default_factory=list)
     left: list[str] = dataclasses.field(default_factory=list)
     message: str = ""
+    logs: dict[str, str] = dataclasses.field(default_factory=dict)  # their last lines, if something is wrong
     seconds: float = 0.0
 
 
@@ -481,7 +482,15 @@ class Run:
             time.sleep(0.02)
         return "no answer"
 
+    def keep_logs(self) -> None:
+        for host, pattern in ((self.src, "*/*.log"), (self.src, "*/journal.json"), (self.dst, "*/work/*.log")):
+            for path in (host.root / DIRECTORY[1:]).glob(pattern):
+                with contextlib.suppress(OSError):
+                    self.row.logs[f"{host.name} {path.name}"] = path.read_text(errors="replace")[-3000:]
+
     def clean(self) -> None:
+        if self.row.wrong:
+            self.keep_logs()
         if self.watch is not None:
             self.watch.over.set()
         if self.process is not None and self.process.poll() is None:
