@@ -58,8 +58,13 @@ int cl_remote_send(struct cl_remote *remote, const uint8_t *data, size_t bytes, 
 	size_t skip = remote->byte_ahead && bytes;
 	int ret;
 
-	if (remote->tls)
-		return bytes ? cl_tls_send(remote->tls, data, bytes) : 0;
+	if (remote->tls) {
+		/* No stock source speaks TLS, and ours needs no byte ahead; but one came with the hello. */
+		ret = bytes > skip ? cl_tls_send(remote->tls, data + skip, bytes - skip) : 0;
+		if (ret == 0 && bytes)
+			remote->byte_ahead = false;
+		return ret;
+	}
 	if (!bytes && remote->byte_ahead)
 		return 0;
 	ret = send_all(remote->fd, data + skip, bytes - skip, byte_ahead ? MSG_MORE : 0);
