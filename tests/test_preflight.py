@@ -81,7 +81,7 @@ def refused(migration: Migration, *says: str) -> str:
 
 def test_a_task_whose_memory_still_arrives_is_not_moved_on(worker: Worker) -> None:
     src, dst = worker.testbed.src, worker.testbed.dst
-    first = Migration(worker.testbed, BASE + "source: {rate: 100K}\n")
+    first = Migration(worker.testbed, BASE + "source: {rate: 4K}\n")
     eventually(lambda: first.is_in("running"), "the restored task runs")
     dst.write("/root/m-on.yaml", f"task: {{pid: {worker.pid}}}\ndestination: {{local: true}}\n")
     for options in ([], ["--dry-run"]):
@@ -103,7 +103,7 @@ def test_a_task_whose_memory_still_arrives_is_not_moved_on(worker: Worker) -> No
 
 def test_who_dumps_it_by_hand_then_is_told_on_by_the_first_migration_which_holds_its_source(worker: Worker) -> None:
     src, dst = worker.testbed.src, worker.testbed.dst
-    first = Migration(worker.testbed, BASE + "source: {rate: 100K}\n")
+    first = Migration(worker.testbed, BASE + "source: {rate: 4K}\n")
     eventually(lambda: first.is_in("running"), "the restored task runs")
     dump = f"mkdir /root/m-images && exec criu dump -t {worker.pid} -D /root/m-images"
     dst.run(["sh", "-c", dump])  # it takes zeroes for what is missing, and kills the task
