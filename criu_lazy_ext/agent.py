@@ -343,28 +343,33 @@ class Agent:
             if not asked.is_set():
                 raise await self.restore_failed(work)
             loop.remove_reader(ask)
-            self.restored = {process.inner_pid: process.pid for process in below(self.restore.pid)}
-            await self.channel.send({"event": "ask"})
-            either = {ended, self.gate}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if not self.gate.done():
-                raise await self.restore_failed(work)
-            self.made.running = True
-            self.tell_keeper()
-            os.write(answer, b"go\n")
-            if self.daemon is not None:
-                protect(self.daemon.pid)
-            status = await ended
-            if status < 0:
-                # The restored tasks are its ptracees by now: its death lets them go.
-                raise AgentError(f"criu restore {describe_status(status)} while it let the restored task run")
-            if status > 0:
-                raise await self.restore_failed(work)
+            await self.pass_gate(answer, ended, work)
         finally:
             loop.remove_reader(ask)
             os.close(ask)
             os.close(answer)
         return {}
+
+    async def pass_gate(self, answer: int, ended: asyncio.Future[int], work: Path) -> None:
+        """Everything is restored, nothing runs: ask, wait for "go", pass it on, and wait for the end of the restore."""
+        assert self.restore is not None and self.gate is not None
+        self.restored = {process.inner_pid: process.pid for process in below(self.restore.pid)}
+        await self.channel.send({"event": "ask"})
+        either: set[asyncio.Future[Any]] = {ended, self.gate}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not self.gate.done():
+            raise await self.restore_failed(work)
+        self.made.running = True
+        self.tell_keeper()
+        os.write(answer, b"go\n")
+        if self.daemon is not None:
+            protect(self.daemon.pid)
+        status = await ended
+        if status < 0:
+            # The restored tasks are its ptracees by now: its death lets them go.
+            raise AgentError(f"criu restore {describe_status(status)} while it let the restored task run")
+        if status > 0:
+            raise await self.restore_failed(work)
 
     async def restore_failed(self, work: Path) -> AgentError:
         """Nothing of it is left when the source hears of it: the source task may run on."""
