@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import shutil
 import signal
 import sys
@@ -22,16 +21,18 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from criu_lazy_ext import __version__, criu, decide, journal, network_lock, preflight
+from criu_lazy_ext import decide, preflight
 from criu_lazy_ext.channel import Message
-from criu_lazy_ext.errors import CriuLazyError, UsageError
-from criu_lazy_ext.hosts import END_WITHIN_S, HostError, HostInDoubt, RemoteHost
+from criu_lazy_ext.ending import Ending
+from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.hosts import HostError, HostInDoubt, RemoteHost
 from criu_lazy_ext.journal import Journal, JournalError
 from criu_lazy_ext.lock import Lock, lock_path
-from criu_lazy_ext.processes import is_alive, signal_tree, start_time
+from criu_lazy_ext.preparation import Preparation
+from criu_lazy_ext.processes import is_alive, start_time
 from criu_lazy_ext.profile import Profile, hook_environment, load
 from criu_lazy_ext.progress import Progress
-from criu_lazy_ext.relay_control import Answer, ControlError, Refused
+from criu_lazy_ext.relay_control import Answer, ControlError
 from criu_lazy_ext.report import Report
 from criu_lazy_ext.rounds import Rounds
 from criu_lazy_ext.sizes import rate_argument
@@ -42,9 +43,8 @@ from criu_lazy_ext.source import (
     await_lazy_stacks,
     daemon_options,
     find_task,
-    memory_of_tree,
 )
-from criu_lazy_ext.source_task import OVER, Identity, Seen, Source, boot_id, identities, identity
+from criu_lazy_ext.source_task import OVER, Identity, Seen, Source, identities, identity
 from criu_lazy_ext.state import EXIT_STATUS, TRANSITIONS, State
 from criu_lazy_ext.undo import run_hook
 
@@ -52,13 +52,9 @@ T = TypeVar("T")
 
 POLL_S = 0.2
 WORD_WITHIN_S = 2.0
-PROBE_BYTES = 256 << 10  # more than a path passes that only passes small packets
 DRAINED_S = 5.0
 ANSWER_WITHIN_S = 5.0  # of a page server that works
 LOOK_S = 0.5  # how often the frozen source task is looked at
-ENDS_WITHIN_S = 10.0  # criu dump, once it was told that it may end
-RUNS_WITHIN_S = 2.0  # the source task, once criu dump has let it go
-MAX_ENDED_TOLD = 8  # of the restored tree's processes that ended early
 LONG_WAIT_S = 10.0  # a fault that waits longer is worth a warning
 
 
@@ -214,7 +210,7 @@ class Migration:
         for watcher in self.watchers:
             watcher.cancel()
 
-    async def _watch_host(self, host: RemoteHost) -> None:
+    async def watch_host(self, host: RemoteHost) -> None:
         reason = await asyncio.shield(host.lost)
         if self.state in (State.RUNNING, State.DRAINED):
             self.warn(f"{host.name}: {reason}; waiting for the last page all the same")
@@ -222,98 +218,6 @@ class Migration:
             self.fail(f"{host.name}: {reason}")
 
     # ---- the steps ----
-
-    async def preflight(self) -> None:
-        """Both ends can do it; nothing is touched but directories made and pipe limits raised."""
-        self.progress.phase(f"preflight: task {self.pid}, destination {self.report.destination}")
-        problems = [
-            f"{item.name}: {item.problem}"
-            for item in await asyncio.to_thread(lambda: criu.requirements(source=False, destination=False))
-            if item.problem
-        ]
-        if problems:
-            raise SourceError("source: " + "; ".join(problems))
-        needs = await asyncio.to_thread(preflight.look_at, self.profile, self.pid)
-        silence = self.profile.timeouts.silence
-        self.host = await RemoteHost.connect(self.profile.destination, silence, self.on_event)
-        self.watch(self._watch_host(self.host))
-        hello = await self.host.hello(silence)
-        if hello["version"] != __version__:
-            raise SourceError(f"criu-lazy {__version__} here, {hello['version']} at {self.host.name}: install the same")
-        mine = await asyncio.to_thread(criu.version)
-        theirs = tuple(hello["criu"])
-        if theirs[:2] < mine[:2]:
-            versions = f"{'.'.join(map(str, mine))} at the source, {'.'.join(map(str, theirs))} at the destination"
-            raise SourceError(f"criu {versions}: an older criu can't restore a newer one's images")
-        if self.profile.daemon == "stock" and criu.wire_version(theirs) != criu.wire_version(mine):
-            raise SourceError("criu's own lazy-pages there doesn't speak this criu's protocol: use daemon: criu-lazy")
-        local = "127.0.0.1" if self.profile.destination.local else hello["peer"]
-        self.address = self.profile.source.address or local
-        await self.check_reachable()
-        self.prepare_directory()
-        destination_directory = self.profile.directories.destination / f"{self.name}-{os.getpid()}-{int(time.time())}"
-        rounds = self.profile.predump
-        store = destination_directory / "store"
-        if rounds is not None and rounds.directory is not None:
-            store = rounds.directory / f"{destination_directory.name}.store"  # may be that same directory
-        store_name = str(store) if rounds is not None else ""
-        prepared = await self.host.request(
-            "prepare", directory=str(destination_directory), keep=self.profile.keep_files,
-            undo_hooks=self.undo_hooks(), store=store_name, daemon=self.profile.daemon,
-            needs=preflight.as_message(needs, self.profile, store_name), within=60,
-        )  # fmt: skip
-        memory, free = memory_of_tree(self.pid), int(prepared["free_bytes"])
-        if rounds is not None and memory > free:
-            raise SourceError(
-                f"{self.host.name}: {free / 1e6:.0f} MB are free at {store.parent}, and the task has "
-                f"{memory / 1e6:.0f} MB of memory: let predump.directory be where there is room, or leave predump out"
-            )
-        self.limits.raise_()
-        if self.journal is not None:
-            self.journal.record(limits=self.limits.before())
-        self.dump = LazyDump(self.profile, self.pid, self.directory)
-        await self.dump.prepare(self.address, criu.wire_version(mine))
-
-    async def check_reachable(self) -> None:
-        """The destination can connect to the page server's address, and gets what is sent from there in bulk."""
-        assert self.host is not None
-
-        def send(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(os.urandom(PROBE_BYTES))
-            writer.close()  # once it is sent
-
-        try:
-            probe = await asyncio.start_server(send, self.address, self.profile.source.port)
-        except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else error
-            raise SourceError(f"can't listen on {self.address}: {reason}; see source.address") from error
-        try:
-            port = probe.sockets[0].getsockname()[1]
-            await self.host.request("reach", address=self.address, port=port, bytes=PROBE_BYTES, within=60)
-        finally:
-            probe.close()
-
-    def prepare_directory(self) -> None:
-        """The migration's directory at the source; an earlier one's that came to its end is replaced."""
-        earlier = journal.read(self.directory) if (self.directory / "journal.json").exists() else None
-        if earlier and (why := decide.why_not_replaced(earlier)):
-            raise UsageError(f"{self.directory}: {why}; see criu-lazy migrate --status")
-        try:
-            shutil.rmtree(self.directory, ignore_errors=True)
-            (self.directory / "images").mkdir(parents=True, mode=0o700)
-            journal.sync_directory(self.directory.parent)
-        except OSError as error:
-            raise SourceError(f"{self.directory}: {error.strerror}") from error
-        self.journal = Journal(self.directory)
-        self.journal.record(
-            state=self.state.value,
-            boot_id=boot_id(),
-            pid=self.pid,
-            task_began=self.began,
-            destination=self.report.destination,
-            owner=[os.getpid(), start_time(os.getpid())],
-            control=str(self.directory / "page-server.sock"),
-        )
 
     async def freeze(self) -> None:
         """Lazy dump, images at the destination, daemon ready there."""
@@ -455,69 +359,6 @@ class Migration:
             return False
         return True
 
-    async def commit(self) -> None:
-        """Every page is there: let the source task go, and look that it went."""
-        assert self.dump is not None and self.dump.process is not None
-        self.stop_watching()
-        ended = self.daemon_ended.result().get("ended", []) if self.daemon_ended.done() else []
-        for process in ended[:MAX_ENDED_TOLD]:
-            status = str(process["how"]).removeprefix("exit ")
-            pid = process["pid"]
-            self.warn(f"the restored task {pid} ended by itself, with status {status}, before all its pages came")
-        self.enter(State.COMMITTING, committing=True)
-        await self.say_commit()
-        source = await self.source_ends()
-        if not source.is_over:
-            words = source.words()
-            signal_tree(self.pid, signal.SIGSTOP)
-            raise SourceError(f"criu dump was told that it may end, and yet {words}; it was stopped now, by SIGSTOP")
-        await self.end_dump()
-        # The page server has removed it already, if it lives.
-        for problem in await asyncio.to_thread(network_lock.remove, self.pid, self.dump.images):
-            self.warn(problem)
-        self.enter(State.COMMITTED)
-        self.report.outcome = "committed"
-        self.progress.phase("every page arrived; the source task is gone")
-        await self.hooks("after_commit", fatal=False)
-
-    async def say_commit(self) -> None:
-        """CLOSE to criu dump. A page server that was lost is waited for; what counts is what criu dump then does."""
-        assert self.dump is not None
-        while self.look().dump_lives:
-            try:
-                answer = await self.dump.ask("commit", self.by_itself)
-                for warning in answer.get("warnings", ()):
-                    self.warn(warning)
-                return
-            except Refused:
-                raise
-            except ControlError as error:
-                if self.trouble.done():
-                    self.trouble.result()
-                self.progress.phase(f"waiting for the page server: {error}")
-            await asyncio.sleep(LOOK_S)
-
-    async def source_ends(self) -> Source:
-        """What is there of the source task after the commit; it may take a moment until it is seen to be killed."""
-        deadline = time.monotonic() + ENDS_WITHIN_S
-        while not (source := self.look()).is_over and time.monotonic() < deadline:
-            if not source.dump_lives:
-                deadline = min(deadline, time.monotonic() + RUNS_WITHIN_S)
-            await asyncio.sleep(0.02)
-        return source
-
-    async def end_dump(self) -> None:
-        """criu dump has nothing to do any more: the source task is gone, or nothing is left of it to let go."""
-        assert self.dump is not None and self.dump.process is not None
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.dump.process.wait(), ENDS_WITHIN_S)
-        if self.dump.process.returncode is None:
-            os.kill(self.dump.process.pid, signal.SIGKILL)
-            await self.dump.process.wait()
-        if self.dump.relay is not None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.dump.relay.wait(), ENDS_WITHIN_S)
-
     def undo_hooks(self) -> list[dict[str, Any]]:
         """The destination's hooks for a roll back: it runs them itself, also when nobody can tell it any more."""
         environment = hook_environment("after_rollback", self.pid, self.report.destination)
@@ -551,87 +392,13 @@ class Migration:
         self.report.warnings.append(text)
         self.progress.phase(f"warning: {text}")
 
-    # ---- the end ----
-
-    async def roll_back(self, reason: str, force: bool) -> None:
-        """Before the point of no return (or the restore is known to have failed): the source task runs on."""
-        self.stop_watching()
-        frozen = self.state not in (State.PREFLIGHT, State.PRE_DUMPING)
-        self.progress.phase(f"{'rolling back' if frozen else 'stopped'}: {reason}")
-        source = self.look()
-        try:
-            if source.is_over and self.dump is not None and self.dump.process is not None:
-                await self.end_dump()  # there is nothing that it could let run on
-            if self.dump is not None:
-                await self.let_go(force)
-        except CriuLazyError as error:
-            self.report.outcome = "undecided"
-            self.report.message = f"{reason}; rolling back failed: {error}; {self.look().words()}"
-            self.enter(State.UNDECIDED)
-            return
-        locked: list[str] = []
-        if frozen and self.dump is not None:  # the page server has done it already, unless it or the dump was killed
-            locked = await asyncio.to_thread(network_lock.unlock, self.pid, self.dump.images)
-        source = await self.source_runs()
-        end = State.ROLLED_BACK if frozen and not source.is_over else State.FAILED
-        self.report.outcome = end.value
-        runs = "the source task runs on" if self.is_free(source) else source.words()
-        if gone := [pid for pid, seen in source.processes.items() if seen in OVER and not source.is_over]:
-            runs += f", but for its processes {gone}, which were killed"
-        self.report.message = "; but ".join([f"{reason}; {runs}", *locked])
-        self.enter(end)
-        if self.host is not None:
-            await self.host.close(END_WITHIN_S + sum(hook["timeout"] for hook in self.undo_hooks()))
-        if frozen or self.hooked:
-            await self.hooks("after_rollback", fatal=False)
-
-    async def let_go(self, force: bool) -> None:
-        """Make criu dump let the source task run on; once it has dumped, by killing it if nothing else helps."""
-        assert self.dump is not None
-        try:
-            await self.dump.roll_back(force)
-        except CriuLazyError as error:
-            if not self.tree or self.dump.process is None:
-                raise
-            self.warn(f"{error}: killed")
-            for problem in await asyncio.to_thread(network_lock.unlock, self.pid, self.dump.images):
-                self.warn(problem)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.dump.process.pid, signal.SIGKILL)
-            await self.dump.process.wait()
-
-    async def source_runs(self) -> Source:
-        """What is there of the source task, which should run on; the fence around it is lifted, if it still stands."""
-        deadline = time.monotonic() + RUNS_WITHIN_S
-        while not self.is_free(source := self.look()) and not source.is_over and time.monotonic() < deadline:
-            for pid in set(source.some(Seen.STOPPED)) - set(self.stopped) if self.tree else ():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGCONT)
-            await asyncio.sleep(0.02)
-        return source
-
-    def stop_undecided(self, reason: str) -> None:
-        """After the point of no return: nothing is killed, nothing resumed; say what is there, and how to go on."""
-        self.stop_watching()
-        facts = {"restored_ended": self.restored_ended} if self.restored_ended else {}
-        self.enter(State.UNDECIDED, **facts)
-        self.report.outcome = "undecided"
-        ways = "--commit if the restored task is complete, or --abort --force (after killing the restored task) to let "
-        ways += "the source task run on"
-        if self.restored_ended:
-            ways = "--abort --force to let the source task run on, or --commit to give it up"
-        self.report.message = (
-            f"{reason}; the restored task was let run; here {self.look().words()}. Look at the destination, then: "
-            f"criu-lazy migrate --status PROFILE, and {ways}"
-        )
-
     async def run(self) -> Report:
         """All of it. Never raises for what goes wrong in a migration: the report tells."""
         force = False
         if self.profile.predump is not None:
             self.rounds.start_sampling()
         try:
-            await self.guarded(self.preflight())
+            await self.guarded(Preparation(self).run())
             if self.profile.predump is not None:
                 self.enter(State.PRE_DUMPING)
                 await self.rounds.run()
@@ -647,7 +414,7 @@ class Migration:
                 raise
             await self.hooks("after_restore", fatal=False)
             await self.drain()
-            await self.commit()
+            await Ending(self).commit()
         except Exception as error:
             await self.stop(self.in_a_line(error), force)
         try:
@@ -665,9 +432,9 @@ class Migration:
             return
         try:
             if self.state in (State.RUNNING, State.DRAINED, State.COMMITTING) or (self.said_go and not force):
-                self.stop_undecided(reason)
+                Ending(self).stop_undecided(reason)
             else:
-                await self.roll_back(reason, force or self.told_running)
+                await Ending(self).roll_back(reason, force or self.told_running)
         except Exception as error:
             self.report.outcome = "undecided"
             self.report.message = f"{reason}; then {self.in_a_line(error)}; {self.look().words()}"
@@ -723,7 +490,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
 async def _dry_run(migration: Migration, profile: Path) -> int:
     """Preflight, and nothing else; nothing is left behind."""
     try:
-        await migration.guarded(migration.preflight())
+        await migration.guarded(Preparation(migration).run())
     finally:
         migration.stop_watching()
         if migration.dump is not None:

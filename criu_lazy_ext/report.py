@@ -26,6 +26,8 @@ class Report:
     demand_faults: int = 0
     merged_faults: int = 0
     same_pages: int = 0  # of those that came: were there already, by the rounds before
+    dropped_pages: int = 0  # no longer wanted when they would have come
+    lost_pages: int = 0  # missing when a restored task was killed: the source has them
     predump: dict[str, Any] | None = None  # "rounds": figures of each, "stopped": why, "bytes", "seconds", "used"
     fault_wait_us: dict[str, float] = field(default_factory=dict)
     phases_s: dict[str, float] = field(default_factory=dict)  # when each state was entered
@@ -38,6 +40,8 @@ class Report:
         self.demand_faults = int(stats["demand_faults"])
         self.merged_faults = int(stats["merged_faults"])
         self.same_pages = int(stats["same_pages"])
+        self.dropped_pages = int(stats["dropped_pages"])
+        self.lost_pages = int(stats["lost_pages"])
         histogram = [int(count) for count in stats["fault_wait_us"]]
         if sum(histogram):
             longest = float(stats["fault_wait_max_us"])

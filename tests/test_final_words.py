@@ -177,6 +177,32 @@ def test_a_page_server_that_hangs_is_killed_as_advised_and_followed_by_another(w
     assert worker.answers(testbed.dst) == "right\n"
 
 
+# --- the link -------------------------------------------------------------------------------------------------------
+
+DROP_BULK = """
+table inet bulk {
+    chain input {
+        type filter hook input priority 0;
+        tcp sport != 22 ip saddr 10.77.0.1 meta length gt 900 drop
+    }
+}
+"""
+
+
+def test_faults_that_wait_for_a_path_that_drops_bulk_are_counted_in_the_warning(worker: Worker) -> None:
+    testbed = worker.testbed
+    dst = testbed.dst
+    migration = running(worker, BASE.replace("{silence: 3}", "{silence: 9, stall: 3}"))
+    dst.write("/run/drop.nft", DROP_BULK)
+    dst.run(["nft", "-f", "/run/drop.nft"])
+    (dst.root / worker.directory[1:] / "ask").touch()  # it looks at all of its memory, and so waits
+    time.sleep(6)
+    dst.run(["nft", "delete", "table", "inet", "bulk"])
+    testbed.link.set(rate_mbit=1000, rtt_ms=0.2)
+    assert_moved(worker, migration)
+    assert "1 fault waits since" in migration.report["warnings"][0], migration.report["warnings"]
+
+
 # --- the restored task ----------------------------------------------------------------------------------------------
 
 

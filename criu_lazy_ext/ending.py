@@ -1,0 +1,180 @@
+"""The ends of a migration: commit, roll back, undecided. What became of the source task is looked at, then said."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from criu_lazy_ext import network_lock
+from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.hosts import END_WITHIN_S
+from criu_lazy_ext.processes import signal_tree
+from criu_lazy_ext.relay_control import ControlError, Refused
+from criu_lazy_ext.source import SourceError
+from criu_lazy_ext.source_task import OVER, Seen, Source
+from criu_lazy_ext.state import State
+
+if TYPE_CHECKING:
+    from criu_lazy_ext.migrate import Migration
+
+RETRY_S = 0.5
+ENDS_WITHIN_S = 10.0  # criu dump, once it was told that it may end
+RUNS_WITHIN_S = 2.0  # the source task, once criu dump has let it go
+MAX_ENDED_TOLD = 8  # of the restored tree's processes that ended early
+
+
+class Ending:
+    """How one migration ends."""
+
+    def __init__(self, migration: Migration) -> None:
+        self.migration = migration
+
+    async def commit(self) -> None:
+        """Every page is there: let the source task go, and look that it went."""
+        migration = self.migration
+        assert migration.dump is not None and migration.dump.process is not None
+        migration.stop_watching()
+        ended = migration.daemon_ended.result().get("ended", []) if migration.daemon_ended.done() else []
+        for process in ended[:MAX_ENDED_TOLD]:
+            status = str(process["how"]).removeprefix("exit ")
+            pid = process["pid"]
+            migration.warn(f"the restored task {pid} ended by itself, with status {status}, before all its pages came")
+        migration.enter(State.COMMITTING, committing=True)
+        await self.say_commit()
+        source = await self.source_ends()
+        if not source.is_over:
+            words = source.words()
+            signal_tree(migration.pid, signal.SIGSTOP)
+            raise SourceError(f"criu dump was told that it may end, and yet {words}; it was stopped now, by SIGSTOP")
+        await self.end_dump()
+        # The page server has removed it already, if it lives.
+        for problem in await asyncio.to_thread(network_lock.remove, migration.pid, migration.dump.images):
+            migration.warn(problem)
+        migration.enter(State.COMMITTED)
+        migration.report.outcome = "committed"
+        migration.progress.phase("every page arrived; the source task is gone")
+        await migration.hooks("after_commit", fatal=False)
+
+    async def say_commit(self) -> None:
+        """CLOSE to criu dump. A page server that was lost is waited for; what counts is what criu dump then does."""
+        migration = self.migration
+        assert migration.dump is not None
+        told = False
+        while migration.look().dump_lives:
+            try:
+                answer = await migration.dump.ask("commit", migration.by_itself)
+                for warning in answer.get("warnings", ()):
+                    migration.warn(warning)
+                return
+            except Refused:
+                raise
+            except ControlError as error:
+                if migration.trouble.done():
+                    migration.trouble.result()
+                if not told:
+                    migration.progress.phase(f"waiting for the page server: {error}")
+                told = True
+            await asyncio.sleep(RETRY_S)
+
+    async def source_ends(self) -> Source:
+        """What is there of the source task after the commit; it may take a moment until it is seen to be killed."""
+        migration = self.migration
+        deadline = time.monotonic() + ENDS_WITHIN_S
+        while not (source := migration.look()).is_over and time.monotonic() < deadline:
+            if not source.dump_lives:
+                deadline = min(deadline, time.monotonic() + RUNS_WITHIN_S)
+            await asyncio.sleep(0.02)
+        return source
+
+    async def end_dump(self) -> None:
+        """criu dump has nothing to do any more: the source task is gone, or nothing is left of it to let go."""
+        migration = self.migration
+        assert migration.dump is not None and migration.dump.process is not None
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(migration.dump.process.wait(), ENDS_WITHIN_S)
+        if migration.dump.process.returncode is None:
+            os.kill(migration.dump.process.pid, signal.SIGKILL)
+            await migration.dump.process.wait()
+        if migration.dump.relay is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(migration.dump.relay.wait(), ENDS_WITHIN_S)
+
+    async def roll_back(self, reason: str, force: bool) -> None:
+        """Before the point of no return (or the restore is known to have failed): the source task runs on."""
+        migration = self.migration
+        migration.stop_watching()
+        frozen = migration.state not in (State.PREFLIGHT, State.PRE_DUMPING)
+        migration.progress.phase(f"{'rolling back' if frozen else 'stopped'}: {reason}")
+        source = migration.look()
+        try:
+            if source.is_over and migration.dump is not None and migration.dump.process is not None:
+                await self.end_dump()  # there is nothing that it could let run on
+            if migration.dump is not None:
+                await self.let_go(force)
+        except CriuLazyError as error:
+            migration.report.outcome = "undecided"
+            migration.report.message = f"{reason}; rolling back failed: {error}; {migration.look().words()}"
+            migration.enter(State.UNDECIDED)
+            return
+        locked: list[str] = []
+        if frozen and migration.dump is not None:  # the page server has done it, unless it or the dump was killed
+            locked = await asyncio.to_thread(network_lock.unlock, migration.pid, migration.dump.images)
+        source = await self.source_runs()
+        end = State.ROLLED_BACK if frozen and not source.is_over else State.FAILED
+        migration.report.outcome = end.value
+        runs = "the source task runs on" if migration.is_free(source) else source.words()
+        if gone := [pid for pid, seen in source.processes.items() if seen in OVER and not source.is_over]:
+            runs += f", but for its processes {gone}, which were killed"
+        migration.report.message = "; but ".join([f"{reason}; {runs}", *locked])
+        migration.enter(end)
+        if migration.host is not None:
+            await migration.host.close(END_WITHIN_S + sum(hook["timeout"] for hook in migration.undo_hooks()))
+        if frozen or migration.hooked:
+            await migration.hooks("after_rollback", fatal=False)
+
+    async def let_go(self, force: bool) -> None:
+        """Make criu dump let the source task run on; once it has dumped, by killing it if nothing else helps."""
+        migration = self.migration
+        assert migration.dump is not None
+        try:
+            await migration.dump.roll_back(force)
+        except CriuLazyError as error:
+            if not migration.tree or migration.dump.process is None:
+                raise
+            migration.warn(f"{error}: killed")
+            for problem in await asyncio.to_thread(network_lock.unlock, migration.pid, migration.dump.images):
+                migration.warn(problem)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(migration.dump.process.pid, signal.SIGKILL)
+            await migration.dump.process.wait()
+
+    async def source_runs(self) -> Source:
+        """What is there of the source task, which should run on; the fence around it is lifted, if it still stands."""
+        migration = self.migration
+        deadline = time.monotonic() + RUNS_WITHIN_S
+        while not migration.is_free(source := migration.look()) and not source.is_over and time.monotonic() < deadline:
+            for pid in set(source.some(Seen.STOPPED)) - set(migration.stopped) if migration.tree else ():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+            await asyncio.sleep(0.02)
+        return source
+
+    def stop_undecided(self, reason: str) -> None:
+        """After the point of no return: nothing is killed, nothing resumed; say what is there, and how to go on."""
+        migration = self.migration
+        migration.stop_watching()
+        facts = {"restored_ended": migration.restored_ended} if migration.restored_ended else {}
+        migration.enter(State.UNDECIDED, **facts)
+        migration.report.outcome = "undecided"
+        ways = "--commit if the restored task is complete, or --abort --force (after killing the restored task) to let "
+        ways += "the source task run on"
+        if migration.restored_ended:
+            ways = "--abort --force to let the source task run on, or --commit to give it up"
+        migration.report.message = (
+            f"{reason}; the restored task was let run; here {migration.look().words()}. Look at the destination, then: "
+            f"criu-lazy migrate --status PROFILE, and {ways}"
+        )
