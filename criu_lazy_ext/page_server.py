@@ -79,12 +79,14 @@ class PageServer:
         self._relay = relay
         self._source = source
         self._control_path = control_path
-        if control_path:
-            source.save(control_path)
         self._find_lock = find_lock
         self._lock: NetworkLock | None = None
         self._holds = holds
         self._warnings: list[str] = []
+        if relay.is_running():
+            self._save()
+        elif control_path:
+            source.save(control_path)
         self._port = port
         self._waiting: list[tuple[str, Reply]] = []
         self._over = False
