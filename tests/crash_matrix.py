@@ -21,6 +21,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -238,6 +239,8 @@ class Run:
         self.pid = 0
         self.killed: set[str] = set()
         self.process: Any = None
+        self.stdout = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by clean())
+        self.stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.watch: Watch | None = None
 
     def run(self) -> Row:
@@ -270,7 +273,8 @@ class Run:
         self.watch.start()
         cell = self.row.cell
         command = ["python3", "/root/pausing_migrate.py", cell.state, cell.when, self.path, "--json"]
-        self.process = self.src.popen(command, stdout=-1, stderr=-1, text=True)
+        # Files: what outlives the driver has its standard error.
+        self.process = self.src.popen(command, stdout=self.stdout, stderr=self.stderr)
 
     def pause(self) -> bool:
         """Wait until the driver has stopped itself; False if it ended."""
@@ -331,7 +335,10 @@ class Run:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(ENDS_WITHIN_S / 2)
                 break
-        stdout, stderr = self.process.communicate(timeout=30)
+        self.process.wait(30)
+        for file in (self.stdout, self.stderr):
+            file.seek(0)
+        stdout, stderr = self.stdout.read(), self.stderr.read()
         with contextlib.suppress(ValueError):
             report = json.loads(stdout)
             row.said, row.message = report["outcome"], report["message"]
@@ -489,6 +496,8 @@ class Run:
                     self.row.logs[f"{host.name} {path.name}"] = path.read_text(errors="replace")[-3000:]
 
     def clean(self) -> None:
+        self.stdout.close()
+        self.stderr.close()
         if self.row.wrong:
             self.keep_logs()
         if self.watch is not None:
