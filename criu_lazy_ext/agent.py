@@ -70,11 +70,13 @@ class Daemon:
 
 
 class Agent:
-    """One migration's destination. `run` serves requests until the end; `keeper` is a pipe to the keeper."""
+    """One migration's destination. `run` serves requests until the end; `keeper` is a pipe to the keeper,
+    whose pid is `keeper_pid`."""
 
-    def __init__(self, channel: Channel, keeper: int) -> None:
+    def __init__(self, channel: Channel, keeper: int, keeper_pid: int) -> None:
         self.channel = channel
         self.keeper = keeper
+        self.keeper_pid = keeper_pid
         self.made = Made()
         self.silence_s = HELLO_WITHIN_S  # for so long the source may say nothing
         self.standby: Daemon | None = None  # it waits for its command line
@@ -132,7 +134,7 @@ class Agent:
         if problems:
             raise AgentError("; ".join(problems))
         keep, hooks, ids = bool(request["keep"]), request["undo_hooks"], str(request["needs"]["ids"])
-        self.made = Made(str(directory), os.getppid(), ids, store, keep_files=keep, undo_hooks=hooks)
+        self.made = Made(str(directory), self.keeper_pid, ids, store, keep_files=keep, undo_hooks=hooks)
         self.tell_keeper()
         try:
             (directory / "images").mkdir(parents=True, mode=0o700)
@@ -621,7 +623,7 @@ async def read_all(fd: int) -> bytes:
     return await (await pipe_reader(fd)).read()
 
 
-async def _serve(keeper: int, reports: int) -> int:
+async def _serve(keeper: int, keeper_pid: int, reports: int) -> int:
     loop = asyncio.get_running_loop()
     reader = await pipe_reader(os.dup(0))
     # Whatever else prints must not come between messages.
@@ -629,7 +631,7 @@ async def _serve(keeper: int, reports: int) -> int:
     os.dup2(2, 1)
     transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, out)
     channel = Channel(reader, asyncio.StreamWriter(transport, protocol, None, loop))
-    agent = Agent(channel, keeper)
+    agent = Agent(channel, keeper, keeper_pid)
     hearing = asyncio.ensure_future(agent.hear_keeper(reports))
     try:
         return await agent.run()
@@ -648,13 +650,14 @@ def _close_terminal() -> None:
 def _keep(agent_ended: int) -> int:
     """The keeper, and the agent below it."""
     become_reaper()
+    keeper = os.getpid()
     facts_read, facts_write = os.pipe()
     reports_read, reports_write = os.pipe()
     agent = os.fork()
     if agent == 0:
         for fd in (facts_read, reports_write, agent_ended):
             os.close(fd)
-        return asyncio.run(_serve(facts_write, reports_read))
+        return asyncio.run(_serve(facts_write, keeper, reports_read))
     os.close(facts_write)
     os.close(reports_read)
     _close_terminal()

@@ -17,7 +17,7 @@ from typing import Any
 
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.preflight import unpack_ids
-from criu_lazy_ext.processes import Process, below, is_alive
+from criu_lazy_ext.processes import Process, below
 
 GONE_WITHIN_S = 10.0
 
@@ -68,7 +68,8 @@ class Made:
 
     def ours(self) -> list[Process]:
         """All below the keeper: what lost its parent as well. If the keeper is dead, all below this process."""
-        return below(self.reaper if self.reaper and is_alive(self.reaper) else os.getpid())
+        me = os.getpid()
+        return below(self.reaper if self.reaper in (me, os.getppid()) else me)
 
     def kill_group(self, group: int) -> None:
         """Kill what is ours of a process group; wait until it is gone."""

@@ -42,7 +42,7 @@ def outcome(counters: dict[str, Any], reaped: dict[int, int]) -> dict[str, Any]:
 
     async def run() -> dict[str, Any]:
         reports, keeper = os.pipe()
-        agent = Agent(Channel(asyncio.StreamReader(), Any), -1)  # type: ignore[arg-type]
+        agent = Agent(Channel(asyncio.StreamReader(), Any), -1, 0)  # type: ignore[arg-type]
         agent.stats = counters
         agent.restored = {101: 7}
         hearing = asyncio.ensure_future(agent.hear_keeper(reports))

@@ -114,7 +114,8 @@ def test_a_message_that_is_too_long_is_refused_before_it_is_sent() -> None:
 # --- undoing --------------------------------------------------------------------------------------------------------
 
 
-def test_whoever_has_a_pid_of_the_restored_tasks_but_is_not_ours_is_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reaper", [os.getpid(), 1], ids=["keeper", "no keeper any more"])
+def test_whoever_has_a_pid_of_the_restored_tasks_but_is_not_ours_is_left_alone(tmp_path: Path, reaper: int) -> None:
     """It began after the restore, with a pid that the source named: another's all the same, as it isn't below us."""
     (tmp_path / "images").mkdir()
     script = "sleep 1000 >/dev/null & echo $!"
@@ -122,7 +123,7 @@ def test_whoever_has_a_pid_of_the_restored_tasks_but_is_not_ours_is_left_alone(t
     ours = subprocess.Popen(["sleep", "1000"])
     (tmp_path / "images" / f"core-{ours.pid}.img").touch()
     try:
-        made = Made(str(tmp_path), os.getpid(), pack_ids([stranger]), restore=2**22, restore_began=1)
+        made = Made(str(tmp_path), reaper, pack_ids([stranger]), restore=2**22, restore_began=1)
         made.kill_restored()
         assert ours.wait(5) == -signal.SIGKILL
         assert is_alive(stranger)
