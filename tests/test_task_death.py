@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from lazy_source import eventually
-from relayed import DIRECTORY, IMAGES, Relayed, relayed
+from relayed import DIRECTORY, IMAGES, PORT, Relayed, relayed
 
 from criu_lazy_ext.bench.handmade import MemTask
 from criu_lazy_ext.testbed import HostProcess, Testbed
@@ -197,3 +197,41 @@ def test_a_stock_source_is_told_to_end_where_another_restored_task_lives(hosts: 
         hosts.dst.run(["kill", "-HUP", str(migration.task.pid)])
         told = hosts.dst.root / FILE.lstrip("/")
         eventually(lambda: told.exists() and "unmapped" in told.read_text(), "it runs")
+
+
+# ---- the source's side ----
+
+
+def test_pages_of_a_killed_source_task_come_from_its_dump(hosts: Testbed) -> None:
+    options = ("--mib", "48", "--threads", "2", "--ops", "all")
+    with relayed(hosts, options, PUSH, push=True) as migration:
+        migration.until_share(0.1)
+        hosts.src.run(["kill", "-KILL", str(migration.task.pid)])
+        assert migration.daemon.wait(60) == 0, migration.daemon_log()
+        stats = migration.stats()
+        assert "it can't push, as the source's task is gone" in migration.daemon_log()
+        assert not stats["lost_pages"] and stats["push_streams"] == 0
+        verdict = migration.task.verify(hosts.dst)
+        assert verdict["errors"] == 0 and verdict["children_bad"] == 0
+        assert migration.op("state")["state"] == "drained"
+
+
+def test_a_second_daemon_is_refused_in_words_and_the_first_one_goes_on(hosts: Testbed) -> None:
+    with relayed(hosts, ("--mib", "48"), PUSH, push=True) as migration:
+        migration.until_share(0.1)
+        second = Path(hosts.dst.root / DIRECTORY.lstrip("/") / "second")
+        shutil.copytree(hosts.dst.root / IMAGES.lstrip("/"), second, ignore=shutil.ignore_patterns("*.socket"))
+        command = ["criu-lazy", "lazy-pages", "--push", "--page-server", "--address", hosts.src.address]
+        command += ["--port", str(PORT), "-D", f"{DIRECTORY}/second", "-v2"]
+        daemon = hosts.dst.popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        eventually((second / "lazy-pages.socket").exists, "the second one listens")
+        # The pid is taken, so its restore would fail by itself: one that only says which task it has.
+        say = "import os, socket, time; os.chdir('{}'); s = socket.socket(socket.AF_UNIX); "
+        say += "s.connect('lazy-pages.socket'); s.send(({}).to_bytes(4, 'little')); time.sleep(20)"
+        restore = hosts.dst.popen(["python3", "-c", say.format(f"{DIRECTORY}/second", migration.task.pid)])
+        assert daemon.wait(20) == 1
+        restore.kill_session()
+        assert daemon.stderr is not None
+        said = daemon.stderr.read()
+        assert "page server: it refuses: it serves another lazy-pages daemon" in said
+        migration.complete()
