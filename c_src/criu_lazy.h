@@ -134,6 +134,13 @@ int cl_engine_set_remote(struct cl_engine *engine, int remote_fd);
 int cl_engine_check_remote(struct cl_engine *engine);
 
 /*
+ * Between these, after cl_engine_add_task: ask the page server now, and not in cl_engine_run, whether it pushes, which
+ * tells whether it serves us at all: 0, -EBUSY or -ESHUTDOWN if it refuses, or another -errno. Waits up to 10 s. A server
+ * that doesn't push is left in the middle of a request from then on: one of CRIU's that loses us rolls back.
+ */
+int cl_engine_greet(struct cl_engine *engine);
+
+/*
  * Instead of a restore: go on where a daemon was that was killed once the restored tasks ran. holder_fd is connected to
  * the holder's socket (CL_HOLDER_SOCKET, seqpacket, in that daemon's working directory), owned by the engine from then
  * on. After cl_engine_add_task of the same images, before cl_engine_set_remote. On failure the tasks go on waiting for

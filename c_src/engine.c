@@ -309,11 +309,18 @@ int cl_engine_check_remote(struct cl_engine *engine)
 	return check_remote(engine, 0);
 }
 
+static void know_version(struct cl_engine *engine)
+{
+	int version = engine->config.wire_version ? engine->config.wire_version : engine->wire_version;
+
+	/* Without any entry nothing is asked, and CLOSE is understood in either version's first word. */
+	engine->remote.version = version ? version : 1;
+}
+
 /* Settle what add_task and set_remote left open. */
 static int prepare(struct cl_engine *engine)
 {
 	uint64_t max_in_flight = engine->config.max_in_flight_bytes;
-	int version = engine->config.wire_version ? engine->config.wire_version : engine->wire_version;
 	struct cl_image *image;
 
 	for (image = engine->images; image; image = image->next) {
@@ -324,8 +331,7 @@ static int prepare(struct cl_engine *engine)
 			return -ENOTCONN;
 		}
 	}
-	/* Without any entry nothing is asked, and CLOSE is understood in either version's first word. */
-	engine->remote.version = version ? version : 1;
+	know_version(engine);
 	cl_flow_init(&engine->flow, max_in_flight ? max_in_flight : DEFAULT_IN_FLIGHT, cl_now_us());
 	if (engine->has_remote)
 		cl_flow_round_trip(&engine->flow, cl_remote_min_rtt_us(&engine->remote));
@@ -973,11 +979,12 @@ static void say_close(struct cl_engine *engine)
  */
 static void end_with_losses(struct cl_engine *engine)
 {
-	bool is_stock = engine->has_remote && !cl_engine_is_held(engine);
-	bool must_close = is_stock && cl_ended_any_lives(engine);
 	char what[sizeof(engine->error) - 100] = "";
+	bool is_stock, must_close;
 
 	pthread_mutex_lock(&engine->lock);
+	is_stock = engine->has_remote && !cl_engine_is_held(engine);
+	must_close = is_stock && cl_ended_any_lives(engine);
 	cl_ended_describe(engine, what, sizeof(what));
 	if (!is_stock) {
 		cl_engine_fail(engine, -ESRCH, "%s; the %s", what,
@@ -1042,9 +1049,10 @@ static int agree_to_push(struct cl_engine *engine)
 	const char *why = NULL;
 	int ret;
 
-	if (!engine->has_remote || !engine->config.push_streams || !engine->remote_address_bytes ||
+	if (engine->was_asked || !engine->has_remote || !engine->config.push_streams || !engine->remote_address_bytes ||
 	    !first_remote_image(engine))
 		return 0;
+	engine->was_asked = true;
 	take_store(engine);
 	pthread_mutex_lock(&engine->lock);
 	ret = cl_push_agree(engine, &why);
@@ -1055,6 +1063,12 @@ static int agree_to_push(struct cl_engine *engine)
 	if (ret >= 0)
 		cl_log(&engine->log, CL_LOG_INFO, "page server: %s", ret ? "it pushes" : "it answers requests only");
 	return ret < 0 ? ret : 0;
+}
+
+int cl_engine_greet(struct cl_engine *engine)
+{
+	know_version(engine);
+	return agree_to_push(engine);
 }
 
 /*

@@ -81,6 +81,7 @@ struct cl_engine {
 	unsigned int nr_workers;
 	int epoll_fd, wake_fd, restore_fd;
 	bool has_remote;
+	bool was_asked;         /* the page server, whether it pushes */
 	bool is_refused;        /* by the page server, from the start: it is another daemon's */
 	bool remote_hung_up;    /* before any task runs: a worker is to find out why */
 	bool receiving, sending;

@@ -118,6 +118,10 @@ class Engine:
         """Between set_remote and run: raises EngineError if the page server, called with TLS, has hung up."""
         self._check(self._lib.cl_engine_check_remote(self._engine), "page server connection")
 
+    def greet(self) -> None:
+        """Ask the page server, before there is a restore, whether it pushes; raises EngineError if it refuses us."""
+        self._check(self._lib.cl_engine_greet(self._engine), "page server connection")
+
     def take_over(self, holder_fd: int) -> None:
         """Go on where a killed daemon was, whose holder is connected at `holder_fd`, which is handed over.
 

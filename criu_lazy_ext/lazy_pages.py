@@ -34,6 +34,7 @@ HOLDER_SOCKET_NAME = "lazy-pages-hold.socket"  # CL_HOLDER_SOCKET
 HOLDER_SECONDS = 2.0
 RESUME_PAUSE_S = (0.1, 5.0)  # between tries to connect: the first, doubling, the longest
 RESUME_CONNECT_MS = 2000
+GREET_CONNECT_MS = 1000
 STATS_INTERVAL_MS = 200
 PROGRESS_INTERVAL_S = 1.0
 
@@ -154,8 +155,11 @@ def serve(options: Options, log: Log, signals: StopSignals) -> int:
             engine.take_over(listener.detach())
             restore_fd = -1
         else:
+            watched = connected
+            if options.page_server and options.push_streams and options.precopied is None:
+                connected = _greet(engine, options, signals, log)
             told = options.page_server and connected < 0
-            restore_fd = _restore(listener, engine, connected, signals, stats, told=told)
+            restore_fd = _restore(listener, engine, watched, signals, stats, told=told)
         if options.page_server and connected < 0:
             _call(engine, options, signals, log)
         _run(engine, restore_fd, signals, stats, log, collapse)
@@ -331,6 +335,29 @@ def _connect_again(options: Options, signals: StopSignals, log: Log) -> int:
                 log.warn(f"{error}; the tasks wait for it, and so does this daemon")
         signals.pause(pause)
         pause = min(2 * pause, RESUME_PAUSE_S[1])
+
+
+def _greet(engine: Engine, options: Options, signals: StopSignals, log: Log) -> int:
+    """Connect already now to a page server that may push: it may refuse us, better before a task is restored.
+
+    The engine's socket, or -1: it is called when the restore is there. Raises EngineError if it refuses, Stopped.
+    """
+
+    def wait(fd: int, events: int) -> None:
+        signals.ready(fd, events, GREET_CONNECT_MS)
+
+    try:
+        connected = page_client.connect(options, wait, log)
+    except page_client.PageServerError as error:
+        log.info(f"{error}: not yet, perhaps")
+        return -1
+    try:
+        engine.set_remote(connected)
+        engine.greet()
+    except EngineError:
+        signals.check()
+        raise
+    return connected
 
 
 def _call_early(engine: Engine, options: Options, signals: StopSignals, log: Log) -> int:

@@ -224,13 +224,7 @@ def test_a_second_daemon_is_refused_in_words_and_the_first_one_goes_on(hosts: Te
         command = ["criu-lazy", "lazy-pages", "--push", "--page-server", "--address", hosts.src.address]
         command += ["--port", str(PORT), "-D", f"{DIRECTORY}/second", "-v2"]
         daemon = hosts.dst.popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        eventually((second / "lazy-pages.socket").exists, "the second one listens")
-        # The pid is taken, so its restore would fail by itself: one that only says which task it has.
-        say = "import os, socket, time; os.chdir('{}'); s = socket.socket(socket.AF_UNIX); "
-        say += "s.connect('lazy-pages.socket'); s.send(({}).to_bytes(4, 'little')); time.sleep(20)"
-        restore = hosts.dst.popen(["python3", "-c", say.format(f"{DIRECTORY}/second", migration.task.pid)])
-        assert daemon.wait(20) == 1
-        restore.kill_session()
+        assert daemon.wait(20) == 1  # before there is any restore
         assert daemon.stderr is not None
         said = daemon.stderr.read()
         assert "page server: it refuses: it serves another lazy-pages daemon" in said
