@@ -127,6 +127,7 @@ def test_a_page_server_that_was_killed_sends_pages_whole(hosts: Testbed, rounds)
         begin_slowly(migration)
         migration.kill_server()
         migration.await_server()
+        migration.op("rate", "--rate", "0")  # its successor keeps the options of the killed one
         assert migration.complete()["reconnects"] > 0
         assert migration.last_state["push"]["same_pages"] == 0
         assert migration.last_state["push"]["sent_bytes"] > PAGES * 4096 / 2
