@@ -687,8 +687,8 @@ def test_an_operators_abort_is_refused_once_the_task_runs(worker: Worker) -> Non
 
 
 def test_its_rate_is_the_profiles_until_it_is_changed(worker: Worker) -> None:
-    migration = running(worker, BASE + "source: {rate: 1M}\n")
-    assert "pages may take 1048576 bytes per second" in migration.decide("--status").stdout
+    migration = running(worker, BASE + "source: {rate: 40K}\n")
+    assert "pages may take 40960 bytes per second" in migration.decide("--status").stdout
     assert migration.decide("--rate", "0").returncode == 0
     assert_moved(worker, migration)
 
