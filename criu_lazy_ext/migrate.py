@@ -55,6 +55,7 @@ WORD_WITHIN_S = 2.0
 DRAINED_S = 5.0
 ANSWER_WITHIN_S = 5.0  # of a page server that works
 LOOK_S = 0.5  # how often the frozen source task is looked at
+LOOK_SHARE = 20  # of the time that passes, one part in so many at most
 LONG_WAIT_S = 10.0  # a fault that waits longer is worth a warning
 
 
@@ -195,8 +196,10 @@ class Migration:
     async def _watch_source(self) -> None:
         """A process of the frozen source task that is killed is told of; criu dump has what it dumped of it."""
         told: set[int] = set()
+        took_s = 0.0
         while True:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(max(LOOK_S, LOOK_SHARE * took_s))
+            began = time.monotonic()
             over = {pid for pid, seen in self.look().processes.items() if seen in OVER}
             if over - told:
                 which = ", ".join(map(str, sorted(over - told)))
@@ -205,6 +208,7 @@ class Migration:
                     "more; its pages that are still to come are asked of criu dump"
                 )
             told |= over
+            took_s = time.monotonic() - began
 
     def stop_watching(self) -> None:
         for watcher in self.watchers:
@@ -234,10 +238,12 @@ class Migration:
         await self.guarded(dump.start())
         self.report.freeze_s = time.monotonic() - self.dump_started
         assert dump.process is not None
-        self.tree = identities(self.pid)
-        for watcher in (self._watch_dump, self._watch_relay, self._watch_source):
-            self.watch(watcher())
+        self.watch(self._watch_dump())
+        self.watch(self._watch_relay())
+        looking = asyncio.ensure_future(asyncio.to_thread(identities, self.pid))
         sent = self.report.image_bytes = await self.guarded(self.host.send_files(dump.images))
+        self.tree = await looking
+        self.watch(self._watch_source())
         facts = {"address": self.address, "port": dump.port, "resume": dump.resume_command}
         self.enter(State.SERVING, **facts, dump=identity(dump.process.pid), tree=self.tree)
         await self.hooks("after_dump")
@@ -306,9 +312,8 @@ class Migration:
         """Raises what has gone wrong."""
         if self.trouble.done():
             self.trouble.result()
-        source = self.look()
-        if not source.dump_lives:
-            raise SourceError(f"{source.words()}")
+        if self.dump is None or self.dump.process is None or not is_alive(self.dump.process.pid):
+            raise SourceError(self.look().words())
 
     async def page_server_state(self) -> Answer | None:
         """None while it doesn't answer: its guardian starts another."""

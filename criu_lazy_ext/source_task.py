@@ -53,21 +53,17 @@ def identities(pid: int) -> list[Identity]:
 def look(process: Identity) -> Seen:
     """What the process does now."""
     pid, began = process
-    if start_time(pid) != began:
-        return Seen.GONE
     try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
         lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
-        flags = int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[6])
     except OSError:
         return Seen.GONE
-    fields = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    state = fields["State"][0]
-    pending = int(fields["SigPnd"], 16) | int(fields["ShdPnd"], 16)
-    if state in "ZX":
+    if stat[0] in "ZX" or int(stat[19]) != began:
         return Seen.GONE
-    if flags & PF_EXITING or pending & KILL_BIT:
+    pending = (int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd:", "ShdPnd:")))
+    if int(stat[6]) & PF_EXITING or any(signals & KILL_BIT for signals in pending):
         return Seen.DYING
-    return {"t": Seen.FROZEN, "T": Seen.STOPPED}.get(state, Seen.RUNS)
+    return {"t": Seen.FROZEN, "T": Seen.STOPPED}.get(stat[0], Seen.RUNS)
 
 
 def criu_that_traces(pid: int) -> Identity | None:

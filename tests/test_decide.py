@@ -196,6 +196,23 @@ def test_an_abort_with_no_source_task_is_no_roll_back(
     assert not stopped.hooks()
 
 
+def test_a_source_task_one_of_whose_processes_was_killed_is_told_of_as_it_is(
+    tmp_path: Path, task: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with subprocess.Popen(["sleep", "1000"]) as other:
+        tree = [identity(task.pid), identity(other.pid)]
+        stopped = Stopped(tmp_path, task, state="undecided", went=True, tree=tree, dump=[task.pid, 1])
+        task.send_signal(signal.SIGSTOP)
+        end(other)
+        eventually(lambda: look(identity(task.pid) or (0, 0)) is Seen.STOPPED, "it is stopped")
+        assert stopped.decide("--status") == UNDECIDED
+        told = f"of the source task's 2 processes 1 is stopped (pid {task.pid}); 1 is gone (pid {other.pid})"
+        assert told in capsys.readouterr().out
+        assert stopped.decide("--abort", "--force") == 0
+        told = f"of the source task's 2 processes 1 runs (pid {task.pid}); 1 is gone (pid {other.pid})"
+        assert f"now rolled-back: {told}" in capsys.readouterr().out
+
+
 def test_a_page_server_that_hangs_is_named(
     tmp_path: Path, task: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -241,6 +241,16 @@ def test_a_source_task_killed_while_frozen_is_told_of_and_is_no_roll_back(worker
     testbed.dst.run(["kill", "-9", str(worker.pid)], check=False)
 
 
+def test_a_source_task_killed_while_memory_follows_costs_no_page(worker: Worker) -> None:
+    """What criu dump holds of it is served."""
+    testbed = worker.testbed
+    migration = running(worker)
+    testbed.src.run(["kill", "-9", str(worker.pid)])
+    testbed.link.set(rate_mbit=100, rtt_ms=0.2)
+    assert_moved(worker, migration)
+    assert any("was killed at the source" in warning for warning in migration.report["warnings"])
+
+
 def test_a_source_task_killed_before_go_is_no_roll_back_either(worker: Worker) -> None:
     testbed = worker.testbed
     migration = held(testbed, BASE + HOLD_RESTORE, at="post-restore", host=testbed.dst)
