@@ -10,6 +10,11 @@ void cl_engine_watch_madvise(struct cl_engine *engine)
 {
 	int ret = cl_madvise_watch_start(&engine->madvise);
 
+	if (ret == 0)
+		ret = cl_madvise_watch_poll(&engine->madvise, engine->epoll_fd, &engine->madvise);
+	if (ret < 0)
+		cl_madvise_watch_stop(&engine->madvise);
+
 	/* What was advised while no daemon watched is not known. */
 	engine->fork_advice_changed = ret < 0 || engine->resumed;
 	if (ret < 0)
@@ -41,13 +46,28 @@ static const struct cl_restored *restored_of(const struct cl_engine *engine, con
 	return restored;
 }
 
+/* A forked child put guards on memory, it isn't known which: what each of them misses there is neither old data nor zero. */
+static void doubt_guards(struct cl_engine *engine, struct cl_image *image, const struct cl_madvise_call *call)
+{
+	struct cl_space *space;
+	uint64_t pages = 0;
+
+	for (space = image->spaces; space; space = space->next)
+		if (!space->retired && !space->restored && space->nr_missing && cl_uffd_is_alive(space->uffd))
+			pages += cl_space_doubt(space, call->start, call->end);
+	if (pages)
+		cl_log(&engine->log, CL_LOG_WARN, "task %d: one of its children (process %d) put guards on memory, and it can't be "
+		       "told which: %llu pages that several of them miss raise SIGBUS when they are touched", image->pid,
+		       call->process, (unsigned long long)pages);
+}
+
 /* The only forked child's space of this image that has pages to come; NULL if there are none, or several. */
 static struct cl_space *only_child(struct cl_image *image)
 {
 	struct cl_space *space, *found = NULL;
 
 	for (space = image->spaces; space; space = space->next) {
-		if (space->retired || space->restored || !space->nr_missing)
+		if (space->retired || space->restored || !space->nr_missing || !cl_uffd_is_alive(space->uffd))
 			continue;
 		if (found)
 			return NULL;
@@ -79,6 +99,7 @@ static void follow(struct cl_engine *engine, const struct cl_madvise_call *call)
 {
 	pid_t ancestor = cl_process_ancestor(call->process, is_restored, engine);
 	const struct cl_restored *restored = ancestor ? restored_as(engine, ancestor) : NULL;
+	struct cl_image *image;
 	struct cl_space *space;
 
 	if (!restored)
@@ -87,13 +108,12 @@ static void follow(struct cl_engine *engine, const struct cl_madvise_call *call)
 		engine->fork_advice_changed = true;
 		return;
 	}
-	space = ancestor == call->process ? restored->space :
-					    only_child(cl_image_find(engine->images, (uint64_t)restored->pid));
+	image = cl_image_find(engine->images, (uint64_t)restored->pid);
+	space = ancestor == call->process ? restored->space : only_child(image);
 	if (space && !space->retired)
 		follow_guards(engine, space, call);
 	else if (!space && ancestor != call->process)
-		cl_log(&engine->log, CL_LOG_WARN, "task %d: its child %d puts guards on memory: what is missing there comes all "
-		       "the same, should it take them off", restored->pid, call->process);
+		doubt_guards(engine, image, call);
 }
 
 void cl_engine_follow_madvise(struct cl_engine *engine)

@@ -663,6 +663,14 @@ static void handle_end(struct cl_engine *engine)
 	pthread_mutex_unlock(&engine->lock);
 }
 
+/* The tasks have said a lot. */
+static void handle_madvise(struct cl_engine *engine)
+{
+	pthread_mutex_lock(&engine->lock);
+	cl_engine_follow_madvise(engine);
+	pthread_mutex_unlock(&engine->lock);
+}
+
 /* All tasks are restored: what no task asked for is not needed; background transfer may run. */
 static void restore_finished(struct cl_engine *engine)
 {
@@ -906,6 +914,8 @@ static void event_loop(struct cl_engine *engine)
 				handle_hang_up(engine);
 			else if (events[i].data.ptr == &engine->restored_tasks)
 				handle_end(engine);
+			else if (events[i].data.ptr == &engine->madvise)
+				handle_madvise(engine);
 			else if (events[i].data.ptr == &engine->restore_fd)
 				(void)handle_restore(engine);
 			else if (((struct cl_space *)events[i].data.ptr)->uffd >= 0)

@@ -87,9 +87,10 @@ static void wait_for_memory(struct cl_engine *engine, struct cl_space *space)
 }
 
 /* guarded: space->guarded as it was before the copy. */
-static void filled(struct cl_engine *engine, struct cl_space *space, uint64_t from, uint64_t to, uint64_t guarded)
+static void filled(struct cl_engine *engine, struct cl_space *space, const struct cl_run *run, uint64_t nr_pages,
+		   uint64_t guarded)
 {
-	uint64_t changed;
+	uint64_t from = run->index, to = run->index + nr_pages, changed;
 
 	cl_engine_follow_madvise(engine);
 	changed = cl_space_filled(space, from, to);
@@ -97,7 +98,10 @@ static void filled(struct cl_engine *engine, struct cl_space *space, uint64_t fr
 		cl_log(&engine->log, CL_LOG_WARN, "task %d: guards came to memory in the very moment in which its %llu pages "
 		       "from 0x%llx on (at the dump) did: should they be taken off, old data may be left there", space->pid,
 		       (unsigned long long)(to - from), (unsigned long long)cl_image_vaddr(space->image, from));
-	engine->stats.copied_pages += changed;
+	if (run->doubtful)
+		engine->stats.dropped_pages += changed;
+	else
+		engine->stats.copied_pages += changed;
 	end_waits(engine, space, from, to);
 }
 
@@ -119,7 +123,8 @@ static uint64_t copy_run(struct cl_engine *engine, struct cl_space *space, const
 		length = max_bytes;
 	space->copying++;
 	pthread_mutex_unlock(&engine->lock);
-	ret = cl_uffd_copy(uffd, run->address, data, length, &done_bytes);
+	ret = run->doubtful ? cl_uffd_poison(uffd, run->address, length, &done_bytes) :
+			      cl_uffd_copy(uffd, run->address, data, length, &done_bytes);
 	if (ret == -EEXIST) /* nobody else wakes those who wait for a page that is there */
 		(void)cl_uffd_wake(uffd, run->address + done_bytes, CL_PAGE_SIZE);
 	/*
@@ -134,7 +139,7 @@ static uint64_t copy_run(struct cl_engine *engine, struct cl_space *space, const
 		done_bytes += CL_PAGE_SIZE;
 	if (done_bytes) {
 		cl_space_was_quiet(space);
-		filled(engine, space, run->index, run->index + done_bytes / CL_PAGE_SIZE, guarded);
+		filled(engine, space, run, done_bytes / CL_PAGE_SIZE, guarded);
 	}
 	if (ret == 0 && space->no_memory_us)
 		has_memory(engine, space);

@@ -6,6 +6,7 @@
 #include <linux/perf_event.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -13,7 +14,7 @@
 
 #include "wire.h"
 
-enum { RING_PAGES = 8, ADVICE_GUARD_INSTALL = 102 };
+enum { RING_PAGES = 16, ADVICE_GUARD_INSTALL = 102 };
 
 /* By name, as the advice of newer kernels isn't in older headers; DONTFORK, DOFORK, WIPEONFORK, KEEPONFORK. */
 #define FILTER "behavior == 102 || behavior == 10 || behavior == 11 || behavior == 18 || behavior == 19"
@@ -76,7 +77,8 @@ static int open_ring(struct cl_madvise_ring *ring, int cpu, uint64_t id)
 {
 	struct perf_event_attr what = { .type = PERF_TYPE_TRACEPOINT, .size = sizeof(what), .config = id,
 					.sample_period = 1, .sample_type = PERF_SAMPLE_TID | PERF_SAMPLE_RAW,
-					.disabled = 1 };
+					.disabled = 1, .watermark = 1,
+					.wakeup_watermark = RING_PAGES * CL_PAGE_SIZE / 4 };
 	void *map;
 	int error;
 
@@ -117,6 +119,17 @@ int cl_madvise_watch_start(struct cl_madvise_watch *watch)
 	if (ret < 0)
 		cl_madvise_watch_stop(watch);
 	return ret;
+}
+
+int cl_madvise_watch_poll(const struct cl_madvise_watch *watch, int epoll_fd, void *tag)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.ptr = tag };
+	unsigned int i;
+
+	for (i = 0; i < watch->nr_rings; i++)
+		if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, watch->rings[i].fd, &event) < 0)
+			return -errno;
+	return 0;
 }
 
 void cl_madvise_watch_stop(struct cl_madvise_watch *watch)

@@ -154,6 +154,7 @@ static void space_free(struct cl_space *space)
 	free(space->suspects.at);
 	cl_fork_advice_forget(&space->advice);
 	cl_fork_advice_forget(&space->inherited);
+	free(space->doubtful);
 	free(space->waiters);
 	free(space);
 }
@@ -552,6 +553,14 @@ struct cl_space *cl_space_fork(struct cl_space *parent, int uffd)
 	}
 	memcpy(space->missing, parent->missing, cl_bits_words(image->nr_pages) * sizeof(*space->missing));
 	space->nr_missing = parent->nr_missing;
+	if (parent->doubtful) {
+		space->doubtful = calloc(cl_bits_words(image->nr_pages), sizeof(*space->doubtful));
+		if (!space->doubtful) {
+			space_free(space);
+			return NULL;
+		}
+		memcpy(space->doubtful, parent->doubtful, cl_bits_words(image->nr_pages) * sizeof(*space->doubtful));
+	}
 	space->changes = space->quiet = parent->changes; /* a userfaultfd of its own, with no event on its way */
 	append_space(image, space);
 	for (i = 0; i < parent->limbo.nr; i++)
@@ -794,7 +803,11 @@ bool cl_space_next_run(struct cl_space *space, uint64_t from, uint64_t to, struc
 	if (to - from > room)
 		to = from + room;
 	run->index = from;
-	run->nr_pages = cl_bits_find(space->missing, from, to, false) - from;
+	to = cl_bits_find(space->missing, from, to, false);
+	run->doubtful = space->doubtful && cl_bit_get(space->doubtful, from);
+	if (space->doubtful)
+		to = cl_bits_find(space->doubtful, from, to, !run->doubtful);
+	run->nr_pages = to - from;
 	run->address = region->start + (vaddr - region->at_dump);
 	return true;
 }
@@ -861,8 +874,9 @@ void cl_space_retire(struct cl_space *space)
 	free(space->suspects.at);
 	cl_fork_advice_forget(&space->advice);
 	cl_fork_advice_forget(&space->inherited);
+	free(space->doubtful);
 	free(space->waiters);
-	space->missing = NULL;
+	space->missing = space->doubtful = NULL;
 	space->undo = NULL;
 	space->max_undo = 0;
 	space->regions = NULL;
@@ -986,6 +1000,25 @@ void cl_space_remove(struct cl_space *space, uint64_t start, uint64_t end)
 
 	for (at = region_from(space, start); at < space->nr_regions && space->regions[at].start < end; at++)
 		drop_part(space, &space->regions[at], start, end);
+}
+
+uint64_t cl_space_doubt(struct cl_space *space, uint64_t start, uint64_t end)
+{
+	uint64_t index, last, pages = 0;
+	size_t at;
+
+	if (!space->doubtful)
+		space->doubtful = calloc(cl_bits_words(space->image->nr_pages), sizeof(*space->doubtful));
+	for (at = region_from(space, start);
+	     space->doubtful && at < space->nr_regions && space->regions[at].start < end; at++) {
+		const struct cl_region part = part_of(&space->regions[at], start, end);
+
+		index = index_from(space->image, part.at_dump);
+		last = index_from(space->image, part.at_dump + (part.end - part.start));
+		for (; (index = cl_bits_find(space->missing, index, last, true)) < last; index++)
+			pages += cl_bits_assign(space->doubtful, index, index + 1, true);
+	}
+	return pages;
 }
 
 /* Take out what lies in [start, end), but not where one of the first `nr_older` of `taken` did: that came later. */

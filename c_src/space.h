@@ -126,6 +126,7 @@ struct cl_space {
 	uint32_t *by_dump;         /* indices into regions, by at_dump; NULL while both orders are the same */
 	bool unsorted;             /* to be sorted before use */
 	size_t nr_regions, max_regions, max_by_dump;
+	uint64_t *doubtful;        /* a bitmap like `missing`: of these pages it can't be known what they are. NULL: none */
 	uint64_t guarded;          /* missing pages that guards were put on: advice.c's */
 	uint64_t changes, quiet;   /* remaps applied so far; and up to when the kernel was last seen quiet */
 	struct cl_regions limbo;   /* moved away: the event that tells where to is on its way */
@@ -231,6 +232,7 @@ struct cl_run {
 	uint64_t index;
 	uint64_t nr_pages;
 	uint64_t address; /* now */
+	bool doubtful;    /* see cl_space_doubt() */
 };
 
 /* The first run within pages [from, to) of one extent; false if none of them is missing. */
@@ -241,6 +243,12 @@ uint64_t cl_space_filled(struct cl_space *space, uint64_t from, uint64_t to);
 
 /* Pages [from, to) are not needed any more. Returns how many had been missing. */
 uint64_t cl_space_drop(struct cl_space *space, uint64_t from, uint64_t to);
+
+/*
+ * What is missing in [start, end), by current addresses, is neither what it was at the dump nor zero, as far as can be known:
+ * it is to be poisoned instead of filled, in this space, and in what it forks. How many pages that are; 0 without memory.
+ */
+uint64_t cl_space_doubt(struct cl_space *space, uint64_t start, uint64_t end);
 
 /* The kernel's events, by current addresses. unmap, remap: 0 or -ENOMEM. */
 int cl_space_unmap(struct cl_space *space, uint64_t start, uint64_t end);

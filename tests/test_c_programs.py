@@ -204,8 +204,9 @@ def test_engine_under_a_task_that_never_holds_still(build, task: str, seed: int,
 
 
 @needs_userfaultfd_events
-def test_a_child_has_its_memory_as_of_the_fork_though_it_was_moved_or_unmapped_before_that_was_told(build) -> None:
-    run(build("test_fork_race", "plain"))  # sanitizers have their own at the addresses of the task in it
+@pytest.mark.parametrize("what", ["races", "guards"])
+def test_children_find_in_missing_memory_what_was_there_at_the_fork_or_what_their_guards_left(build, what: str) -> None:
+    run(build("test_forks", "plain"), what)  # sanitizers have their own at the addresses of the task in it
 
 
 @needs_userfaultfd_events

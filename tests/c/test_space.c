@@ -102,6 +102,19 @@ static void unmap(struct model *model, int from, int to)
 	}
 }
 
+static void restore_space(struct model *model, struct cl_image *image)
+{
+	int page;
+
+	memset(model, 0, sizeof(*model));
+	model->space = cl_space_new(image, 7, -1);
+	CHECK(model->space);
+	for (page = 0; page < PAGES; page++) {
+		model->dump_page[page] = in_vma(page) ? page : -1;
+		model->missing[page] = in_vma(page) && in_image(page);
+	}
+}
+
 /* A fork: of pages [from, from + length) it is perhaps known that they are wiped, or left out. */
 static void fork_space(struct model *child, const struct model *parent, int from, int length, uint64_t *seed)
 {
@@ -133,15 +146,9 @@ static void run(uint64_t seed)
 {
 	struct cl_image *image = make_image();
 	struct model models[SPACES];
-	int nr_models = 1, step, page;
+	int nr_models = 1, step;
 
-	memset(models, 0, sizeof(models));
-	models[0].space = cl_space_new(image, 7, -1);
-	CHECK(models[0].space);
-	for (page = 0; page < PAGES; page++) {
-		models[0].dump_page[page] = in_vma(page) ? page : -1;
-		models[0].missing[page] = in_vma(page) && in_image(page);
-	}
+	restore_space(&models[0], image);
 	compare(image, models, nr_models);
 	for (step = 0; step < 400; step++) {
 		struct model *model = &models[next_random(&seed) % (uint64_t)nr_models];
@@ -236,16 +243,11 @@ static void count_again(void *context, struct cl_image *image, uint64_t index)
 static void fork_among_changes(uint64_t seed)
 {
 	struct cl_image *image = make_image();
-	struct model before = { 0 }, after, child;
-	int changes = 1 + (int)(next_random(&seed) % 3), page, i, moved[PAGES];
+	struct model before, after, child;
+	int changes = 1 + (int)(next_random(&seed) % 3), i, moved[PAGES];
 	bool is_before = next_random(&seed) % 2, came[PAGES] = { false };
 
-	before.space = cl_space_new(image, 7, -1);
-	CHECK(before.space);
-	for (page = 0; page < PAGES; page++) {
-		before.dump_page[page] = in_vma(page) ? page : -1;
-		before.missing[page] = in_vma(page) && in_image(page);
-	}
+	restore_space(&before, image);
 	after = before;
 	while (changes--) {
 		int length = 1 + (int)(next_random(&seed) % 24), from = (int)(next_random(&seed) % (uint64_t)(PAGES - length));

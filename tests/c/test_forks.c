@@ -1,10 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A task forks, and another thread of it moves or unmaps a missing page right after that, before the kernel tells of the
+ * What forked children find in memory that is missing.
+ *
+ *   test_forks races | guards
+ *
+ * races: a task forks, and another thread of it moves or unmaps a missing page right after that, before the kernel tells of the
  * fork: the event of what came later is read first. The child has the page where it was at the fork, and must find in it
  * what was there at the dump. The order is brought about by a userfaultfd of the task's own: the kernel tells of a fork to
  * one after the other, and waits for each.
+ *
+ * guards: memory reads as zeroes where a task, or its only child, put guard regions on and took them off. Where it can't be
+ * told which child did, it reads neither as zeroes nor as it was.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
@@ -107,7 +115,58 @@ static int register_memory(uint8_t *base, size_t bytes, uint64_t features)
 	return uffd;
 }
 
-static void be_task(int socket, int done)
+enum { UNREADABLE = 3 };
+
+/* Guards on and off; what the page is then: 0 zeroes, 1 as it was, UNREADABLE. */
+static int guard(int which)
+{
+	uint8_t *page = page_of(which);
+	uint64_t word = 1;
+	struct iovec local = { &word, sizeof(word) }, remote = { page, sizeof(word) };
+
+	if (madvise(page, CL_PAGE_SIZE, 102) < 0) /* MADV_GUARD_INSTALL; a kernel that doesn't know it is no matter */
+		return errno == EINVAL ? -1 : 2;
+	CHECK(madvise(page, CL_PAGE_SIZE, 103) == 0);
+	if (process_vm_readv(getpid(), &local, 1, &remote, 1, 0) < 0)
+		return UNREADABLE;
+	return word != 0;
+}
+
+/* A child that does that, and ends; or one that waits, to be killed (which < 0). */
+static pid_t fork_to_guard(int which)
+{
+	pid_t child = fork();
+
+	CHECK(child >= 0);
+	if (child == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (which < 0)
+			pause();
+		_exit(guard(which));
+	}
+	return child;
+}
+
+static void put_guards(void)
+{
+	pid_t waiting;
+	int status;
+
+	CHECK(look(page_of(ROUNDS), (uint64_t)(page_of(ROUNDS) - BASE) / CL_PAGE_SIZE)); /* the daemon is there */
+	status = guard(0);
+	if (status == -1)
+		return;
+	CHECK(status == 0);
+	CHECK(waitpid(fork_to_guard(1), &status, 0) > 0 && status == 0);
+	waiting = fork_to_guard(-1);
+	CHECK(waitpid(fork_to_guard(2), &status, 0) > 0);
+	CHECK(status == UNREADABLE << 8);
+	kill(waiting, SIGKILL);
+	CHECK(waitpid(waiting, &status, 0) == waiting);
+	CHECK(guard(3) == 0);
+}
+
+static void be_task(int socket, int done, bool races)
 {
 	const uint64_t events = UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_EVENT_REMOVE;
 	/* The order is that of addresses. */
@@ -122,18 +181,23 @@ static void be_task(int socket, int done)
 	CHECK(cl_fds_send(socket, "", 1, &uffd, 1) == 0);
 	close(uffd);
 	CHECK(send(socket, &finished, sizeof(finished), 0) == sizeof(finished));
-	CHECK(pthread_create(&thread, NULL, change, &own) == 0);
-	for (round = 0; round < ROUNDS; round++)
-		fork_in(round);
-	pthread_join(thread, NULL);
-	close(own);
+	if (races) {
+		CHECK(pthread_create(&thread, NULL, change, &own) == 0);
+		for (round = 0; round < ROUNDS; round++)
+			fork_in(round);
+		pthread_join(thread, NULL);
+		close(own);
+	} else {
+		close(own);
+		put_guards();
+	}
 	CHECK(read(done, &byte, 1) == 0);
 	_exit(0);
 }
 
 /* ---- the daemon ---- */
 
-int main(void)
+int main(int argc, char **argv)
 {
 	char directory[] = "/tmp/criu-lazy-race.XXXXXX", path[300];
 	struct cl_vma vma = { (uintptr_t)BASE, (uintptr_t)BASE + (uint64_t)PAGES * CL_PAGE_SIZE, 0 };
@@ -145,16 +209,19 @@ int main(void)
 	const char *problem;
 	pid_t child;
 
+	CHECK(argc == 2);
 	CHECK(mkdtemp(directory));
 	write_images(directory, false);
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, restored) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, remote) == 0 &&
 	      pipe2(done, O_CLOEXEC) == 0);
+	/* Before anything is sent: who sent it is to be told. */
+	CHECK(setsockopt(restored[0], SOL_SOCKET, SO_PASSCRED, &(int){ 1 }, sizeof(int)) == 0);
 	child = fork();
 	CHECK(child >= 0);
 	if (child == 0) {
 		close(restored[0]);
 		close(done[1]);
-		be_task(restored[1], done[0]);
+		be_task(restored[1], done[0], strcmp(argv[1], "races") == 0);
 	}
 	close(restored[1]);
 	config.images_fd = open(directory, O_RDONLY | O_DIRECTORY);
