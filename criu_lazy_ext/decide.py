@@ -31,7 +31,7 @@ from criu_lazy_ext.state import ENDED, EXIT_STATUS, State
 from criu_lazy_ext.undo import run_hook
 
 ANSWER_WITHIN_S = 3.0
-RESTARTED_WITHIN_S = 20.0  # a page server, by its guardian
+RESTARTED_WITHIN_S = 10.0  # a page server, by its guardian
 GIVES_UP_WITHIN_S = 30.0  # criu dump, once it is told to
 ENDS_WITHIN_S = 10.0  # what was sent SIGKILL, or SIGCONT
 
@@ -237,7 +237,7 @@ class Decision:
             with contextlib.suppress(ControlError):  # what counts is what is seen then
                 relay_control.request(self.found.facts["control"], "abort", force, timeout=self.patience())
                 asked = True
-        else:
+        if not asked:
             self.unlock(network_lock.unlock)
         self.look_again(lambda: not self.found.source.dump_lives, ENDS_WITHIN_S if asked else 0)
         if self.found.source.dump_lives:
@@ -283,7 +283,7 @@ class Decision:
         while self.found.server.guarded and time.monotonic() < deadline:
             time.sleep(0.5)
             self.found = Found.look(facts)
-        if self.found.server.guarded or self.found.server.hangs:
+        if self.found.server.hangs:
             raise CriuLazyError("; ".join(self.found.words()))
         return allowed
 

@@ -253,8 +253,8 @@ class LazyDump:
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1
-        if force:
-            await self._force_abort()
+        if force and not await self._force_abort():
+            raise SourceError("no page server is there that could have criu dump give up")
         try:
             await asyncio.wait_for(self._end(), END_TIMEOUT_S)
         except TimeoutError:
@@ -265,18 +265,19 @@ class LazyDump:
                 return
             raise SourceError(f"criu dump (pid {self.process.pid if self.process else 0}) does not end") from None
 
-    async def _force_abort(self) -> None:
-        """Until a page server hears it: this one, or another that its guardian starts."""
+    async def _force_abort(self) -> bool:
+        """Until a page server hears it: this one, or another that its guardian starts. False: none does, for long."""
         deadline = time.monotonic() + RESTARTED_WITHIN_S
         while self.process is not None and self.process.returncode is None and time.monotonic() < deadline:
             try:
                 await self.ask("abort", force=True)
             except relay_control.Refused:  # it is over already
-                return
+                return True
             except relay_control.ControlError:
                 await asyncio.sleep(ABORT_RETRY_S)
             else:
-                return
+                return True
+        return self.process is None or self.process.returncode is not None
 
     async def _end(self) -> None:
         if self.process is not None:

@@ -177,6 +177,24 @@ def test_a_page_server_that_hangs_is_killed_as_advised_and_followed_by_another(w
     assert worker.answers(testbed.dst) == "right\n"
 
 
+def test_an_abort_needs_no_page_server(worker: Worker) -> None:
+    """Its guardian can't start another: the images are away."""
+    testbed = worker.testbed
+    migration = running(worker)
+    kill(testbed.src, "python", "criu-lazy migrate")
+    migration.process.wait(30)
+    directory = f"/var/lib/criu-lazy/{migration.name}"
+    testbed.src.run(["mv", f"{directory}/images", f"{directory}/away"])
+    testbed.src.run(["kill", "-KILL", str(min(pids_of(testbed.src, "page-server")))])
+    told = migration.decide("--status").stdout
+    assert "the page server is dead; its guardian holds criu dump's connection; the source task" in told
+    testbed.dst.run(["kill", "-9", str(worker.pid)])
+    said = migration.decide("--abort", "--force")
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert worker.answers(testbed.src) == "right\n"
+    eventually(lambda: ours(testbed.src) == [], "nothing of it runs", 15)
+
+
 # --- the link -------------------------------------------------------------------------------------------------------
 
 DROP_BULK = """
