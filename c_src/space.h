@@ -17,6 +17,8 @@
  *   filled       UFFDIO_COPY installed it, or said EEXIST: no longer missing.
  *   unmapped     no longer missing; the region is gone.
  *   removed      (MADV_DONTNEED, MADV_FREE...) no longer missing: it reads as zeroes from now on; the region stays.
+ *   guarded      (MADV_GUARD_INSTALL) the same: zeroes are left when the guards go. Not an event: madvise_watch.h tells.
+ *   doubted      still missing, but poisoned instead of filled: it can't be known what it must be.
  *   remapped     still missing, at its new address.
  *   forked       the child misses what the parent misses at that moment. The kernel refuses copies (EAGAIN)
  *                from the fork until its event is read, and the engine holds copies back while it reads
