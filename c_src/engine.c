@@ -1096,8 +1096,11 @@ static bool is_left_to_an_heir(const struct cl_engine *engine)
 
 int cl_engine_run(struct cl_engine *engine, int restore_fd)
 {
-	int ret = prepare(engine);
+	int ret;
 
+	pthread_mutex_lock(&engine->lock); /* its counters may be asked for already */
+	ret = prepare(engine);
+	pthread_mutex_unlock(&engine->lock);
 	if (ret < 0) {
 		if (restore_fd >= 0)
 			close(restore_fd);
