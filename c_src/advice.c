@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* advice: what the tasks told the kernel by madvise(2) and no userfaultfd tells, applied to their spaces (engine.h). */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "engine.h"
@@ -95,6 +96,23 @@ static void follow_guards(struct cl_engine *engine, struct cl_space *space, cons
 		cl_engine_wake(engine);
 }
 
+/* When all forks that were read are applied. */
+static void follow_later(struct cl_engine *engine, const struct cl_madvise_call *call)
+{
+	if (engine->nr_later == engine->max_later) {
+		size_t max = engine->max_later ? engine->max_later * 2 : 16;
+		struct cl_madvise_call *more = reallocarray(engine->later, max, sizeof(*more));
+
+		if (!more) {
+			cl_engine_fail(engine, -ENOMEM, "following guard regions: %s", strerror(ENOMEM));
+			return;
+		}
+		engine->later = more;
+		engine->max_later = max;
+	}
+	engine->later[engine->nr_later++] = *call;
+}
+
 static void follow(struct cl_engine *engine, const struct cl_madvise_call *call)
 {
 	pid_t ancestor = cl_process_ancestor(call->process, is_restored, engine);
@@ -106,6 +124,10 @@ static void follow(struct cl_engine *engine, const struct cl_madvise_call *call)
 		return;
 	if (!call->guards) {
 		engine->fork_advice_changed = true;
+		return;
+	}
+	if (ancestor != call->process && engine->reading_forks) {
+		follow_later(engine, call);
 		return;
 	}
 	image = cl_image_find(engine->images, (uint64_t)restored->pid);
@@ -120,7 +142,12 @@ void cl_engine_follow_madvise(struct cl_engine *engine)
 {
 	struct cl_madvise_call call;
 	bool lost = false;
+	size_t i;
 
+	for (i = 0; i < engine->nr_later && !engine->reading_forks; i++)
+		follow(engine, &engine->later[i]);
+	if (!engine->reading_forks)
+		engine->nr_later = 0;
 	while (cl_madvise_watch_take(&engine->madvise, &call, &lost))
 		follow(engine, &call);
 	if (!lost)
@@ -139,6 +166,7 @@ void cl_engine_look_at_fork_advice(struct cl_engine *engine, struct cl_space *sp
 
 	pthread_mutex_lock(&engine->lock);
 	cl_engine_follow_madvise(engine);
+	engine->reading_forks = true;
 	is_needed = engine->fork_advice_changed;
 	restored = restored_of(engine, space->image);
 	if (is_needed && restored)

@@ -122,6 +122,7 @@ void cl_engine_free(struct cl_engine *engine)
 	cl_schedule_free(&engine->schedule);
 	cl_ended_free(engine);
 	cl_madvise_watch_stop(&engine->madvise);
+	free(engine->later);
 	if (engine->ledger.fd >= 0)
 		close(engine->ledger.fd);
 	cl_store_free(engine->store);

@@ -304,6 +304,10 @@ static bool apply_batch(struct cl_engine *engine, struct cl_space *space, const 
 			nr_answers++;
 		changed |= moves_regions(&events[i]);
 	}
+	if (engine->nr_later)
+		pthread_cond_broadcast(&engine->gate);
+	engine->reading_forks = false;
+	cl_engine_follow_madvise(engine);
 	if (nr_events < 0)
 		cl_engine_fail(engine, nr_events, "task %d: reading its userfaultfd: %s", space->pid,
 			       strerror(-nr_events));

@@ -179,11 +179,11 @@ static void fill_space(struct cl_engine *engine, struct cl_space *space, uint64_
 	struct cl_run run;
 
 	while (!engine->stopping && space->nr_missing) {
-		if (space->reading) {
+		cl_engine_follow_madvise(engine);
+		if (space->reading || (engine->nr_later && !space->restored)) {
 			pthread_cond_wait(&engine->gate, &engine->lock);
 			continue;
 		}
-		cl_engine_follow_madvise(engine);
 		if (!cl_space_next_run(space, index, end, &run))
 			return;
 		max_bytes = copy_run(engine, space, &run, data + (run.index - index) * CL_PAGE_SIZE, max_bytes);
