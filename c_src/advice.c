@@ -113,7 +113,8 @@ static void follow_later(struct cl_engine *engine, const struct cl_madvise_call 
 	engine->later[engine->nr_later++] = *call;
 }
 
-static void follow(struct cl_engine *engine, const struct cl_madvise_call *call)
+/* False: it is none of our tasks'. */
+static bool follow(struct cl_engine *engine, const struct cl_madvise_call *call)
 {
 	pid_t ancestor = cl_process_ancestor(call->process, is_restored, engine);
 	const struct cl_restored *restored = ancestor ? restored_as(engine, ancestor) : NULL;
@@ -121,14 +122,14 @@ static void follow(struct cl_engine *engine, const struct cl_madvise_call *call)
 	struct cl_space *space;
 
 	if (!restored)
-		return;
+		return false;
 	if (!call->guards) {
 		engine->fork_advice_changed = true;
-		return;
+		return true;
 	}
 	if (ancestor != call->process && engine->reading_forks) {
 		follow_later(engine, call);
-		return;
+		return true;
 	}
 	image = cl_image_find(engine->images, (uint64_t)restored->pid);
 	space = ancestor == call->process ? restored->space : only_child(image);
@@ -136,20 +137,24 @@ static void follow(struct cl_engine *engine, const struct cl_madvise_call *call)
 		follow_guards(engine, space, call);
 	else if (!space && ancestor != call->process)
 		doubt_guards(engine, image, call);
+	return true;
 }
 
 void cl_engine_follow_madvise(struct cl_engine *engine)
 {
 	struct cl_madvise_call call;
 	bool lost = false;
+	pid_t stranger = 0; /* looked up once, as it may call a lot: any user of this host may */
 	size_t i;
 
 	for (i = 0; i < engine->nr_later && !engine->reading_forks; i++)
-		follow(engine, &engine->later[i]);
+		(void)follow(engine, &engine->later[i]);
 	if (!engine->reading_forks)
 		engine->nr_later = 0;
+	cl_madvise_watch_begin(&engine->madvise);
 	while (cl_madvise_watch_take(&engine->madvise, &call, &lost))
-		follow(engine, &call);
+		if (call.process != stranger && !follow(engine, &call))
+			stranger = call.process;
 	if (!lost)
 		return;
 	engine->fork_advice_changed = true;

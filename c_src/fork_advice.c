@@ -10,7 +10,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { MAX_DEPTH = 64 /* generations of processes */ };
+enum {
+	MAX_DEPTH = 64,              /* generations of processes */
+	FORKED_AND_NO_EXECVE = 0x40, /* PF_FORKNOEXEC, of a process's flags */
+};
 
 void cl_fork_advice_forget(struct cl_fork_advice *advice)
 {
@@ -124,6 +127,21 @@ bool cl_process_is_forking(pid_t process)
 	return is_forking;
 }
 
+/* Whose memory the process's was made of by a fork; 0: of nobody's, as it called execve since, or it can't be told. */
+static pid_t parent_of(pid_t process)
+{
+	char path[32], text[512], *end;
+	unsigned int flags;
+	int parent;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", process);
+	/* "PID (NAME) STATE PARENT GROUP SESSION TERMINAL ITS-GROUP FLAGS ...", and a name may hold anything. */
+	if (!read_line(path, text, sizeof(text)) || !(end = strrchr(text, ')')) ||
+	    sscanf(end + 1, " %*c %d %*d %*d %*d %*d %u", &parent, &flags) != 2)
+		return 0;
+	return flags & FORKED_AND_NO_EXECVE ? parent : 0;
+}
+
 /* Those below `process` that fork: how many, and one of them. */
 static unsigned int forking_below(pid_t process, pid_t *one, int generations)
 {
@@ -143,6 +161,8 @@ static unsigned int forking_below(pid_t process, pid_t *one, int generations)
 		snprintf(path, sizeof(path), "/proc/%d/task/%.16s/children", process, entry->d_name);
 		children = fopen(path, "re");
 		while (children && fscanf(children, "%d", &child) == 1) {
+			if (!parent_of(child))
+				continue;
 			if (cl_process_is_forking(child)) {
 				*one = child;
 				nr++;
@@ -202,18 +222,6 @@ uint64_t cl_process_locked_from(pid_t process, uint64_t start, uint64_t end)
 	if (smaps)
 		fclose(smaps);
 	return locked;
-}
-
-static pid_t parent_of(pid_t process)
-{
-	char path[32], text[512], *end;
-	int parent;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", process);
-	/* "PID (NAME) STATE PARENT ...", and a name may hold anything. */
-	if (!read_line(path, text, sizeof(text)) || !(end = strrchr(text, ')')) || sscanf(end + 1, " %*c %d", &parent) != 1)
-		return 0;
-	return parent;
 }
 
 pid_t cl_process_ancestor(pid_t process, bool (*is_one)(const void *context, pid_t process), const void *context)

@@ -37,13 +37,13 @@ void cl_fork_advice_forget(struct cl_fork_advice *advice);
 /* Whether a thread of the process is in a system call that may make a child. False if that can't be told. */
 bool cl_process_is_forking(pid_t process);
 
-/* The one process that descends from `process` and is in such a call; 0: there is none, or more than one. */
+/* The one process that descends from `process`, with no execve since, and is in such a call; 0: none, or more than one. */
 pid_t cl_process_forking_below(pid_t process);
 
 /* Where in [start, end) the process's first mapping starts that is locked (mlock); `end` if there is none. */
 uint64_t cl_process_locked_from(pid_t process, uint64_t start, uint64_t end);
 
-/* The process that `process` descends from, itself included, which is one of these; 0: none. */
+/* The process that `process` descends from, with no execve since, itself included, which is one of these; 0: none. */
 pid_t cl_process_ancestor(pid_t process, bool (*is_one)(const void *context, pid_t process), const void *context);
 
 #endif

@@ -17,11 +17,13 @@
 enum { RING_PAGES = 16, ADVICE_GUARD_INSTALL = 102 };
 
 /* By name, as the advice of newer kernels isn't in older headers; DONTFORK, DOFORK, WIPEONFORK, KEEPONFORK. */
-#define FILTER "behavior == 102 || behavior == 10 || behavior == 11 || behavior == 18 || behavior == 19"
+#define FILTER "behavior == 10 || behavior == 11 || behavior == 18 || behavior == 19"
+#define FILTER_WITH_GUARDS FILTER " || behavior == 102"
 
 struct cl_madvise_ring {
 	int fd;
 	struct perf_event_mmap_page *head; /* the data follow, a page further on */
+	uint64_t until;                    /* so far it is to be taken */
 };
 
 /* What the tracepoint records, the same since Linux 3.x on all 64-bit machines: unsigned long arguments. */
@@ -72,8 +74,19 @@ static long tracepoint(void)
 	return got > 0 ? strtol(text, NULL, 10) : -EIO;
 }
 
+/* Where the kernel has no guards, a call for them changes nothing. */
+static bool has_guards(void)
+{
+	void *page = mmap(NULL, CL_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	bool has = page == MAP_FAILED || madvise(page, CL_PAGE_SIZE, ADVICE_GUARD_INSTALL) == 0;
+
+	if (page != MAP_FAILED)
+		munmap(page, CL_PAGE_SIZE);
+	return has;
+}
+
 /* 0 or -errno; -ENODEV: there is no such CPU now. */
-static int open_ring(struct cl_madvise_ring *ring, int cpu, uint64_t id)
+static int open_ring(struct cl_madvise_ring *ring, int cpu, uint64_t id, const char *filter)
 {
 	struct perf_event_attr what = { .type = PERF_TYPE_TRACEPOINT, .size = sizeof(what), .config = id,
 					.sample_period = 1, .sample_type = PERF_SAMPLE_TID | PERF_SAMPLE_RAW,
@@ -86,7 +99,7 @@ static int open_ring(struct cl_madvise_ring *ring, int cpu, uint64_t id)
 	if (ring->fd < 0)
 		return -errno;
 	map = mmap(NULL, (1 + RING_PAGES) * CL_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, ring->fd, 0);
-	if (map != MAP_FAILED && ioctl(ring->fd, PERF_EVENT_IOC_SET_FILTER, FILTER) == 0 &&
+	if (map != MAP_FAILED && ioctl(ring->fd, PERF_EVENT_IOC_SET_FILTER, filter) == 0 &&
 	    ioctl(ring->fd, PERF_EVENT_IOC_ENABLE, 0) == 0) {
 		ring->head = map;
 		return 0;
@@ -101,6 +114,7 @@ static int open_ring(struct cl_madvise_ring *ring, int cpu, uint64_t id)
 int cl_madvise_watch_start(struct cl_madvise_watch *watch)
 {
 	long id = sysconf(_SC_PAGESIZE) == CL_PAGE_SIZE ? tracepoint() : -EOPNOTSUPP, cpus = sysconf(_SC_NPROCESSORS_CONF);
+	const char *filter = has_guards() ? FILTER_WITH_GUARDS : FILTER;
 	int ret = 0, cpu;
 
 	*watch = (struct cl_madvise_watch){ 0 };
@@ -110,7 +124,7 @@ int cl_madvise_watch_start(struct cl_madvise_watch *watch)
 	if (!watch->rings)
 		return -ENOMEM;
 	for (cpu = 0; cpu < cpus && (ret == 0 || ret == -ENODEV); cpu++) {
-		ret = open_ring(&watch->rings[watch->nr_rings], cpu, (uint64_t)id);
+		ret = open_ring(&watch->rings[watch->nr_rings], cpu, (uint64_t)id, filter);
 		if (ret == 0)
 			watch->nr_rings++;
 	}
@@ -144,21 +158,19 @@ void cl_madvise_watch_stop(struct cl_madvise_watch *watch)
 	watch->rings = NULL;
 }
 
-static bool has_news(const struct cl_madvise_ring *ring)
-{
-	/* Acquire: the record was written before the head that tells of it. The tail is our own. */
-	return __atomic_load_n(&ring->head->data_head, __ATOMIC_ACQUIRE) !=
-	       __atomic_load_n(&ring->head->data_tail, __ATOMIC_RELAXED);
-}
-
-bool cl_madvise_watch_has_news(const struct cl_madvise_watch *watch)
+void cl_madvise_watch_begin(struct cl_madvise_watch *watch)
 {
 	unsigned int i;
 
+	/* Acquire: the records were written before the head that tells of them. */
 	for (i = 0; i < watch->nr_rings; i++)
-		if (has_news(&watch->rings[i]))
-			return true;
-	return false;
+		watch->rings[i].until = __atomic_load_n(&watch->rings[i].head->data_head, __ATOMIC_ACQUIRE);
+}
+
+/* The tail is our own. */
+static bool has_more(const struct cl_madvise_ring *ring)
+{
+	return __atomic_load_n(&ring->head->data_tail, __ATOMIC_RELAXED) != ring->until;
 }
 
 /* Bytes from the ring, which may wrap. */
@@ -205,7 +217,7 @@ bool cl_madvise_watch_take(struct cl_madvise_watch *watch, struct cl_madvise_cal
 	unsigned int i;
 
 	for (i = 0; i < watch->nr_rings; i++)
-		while (has_news(&watch->rings[i]))
+		while (has_more(&watch->rings[i]))
 			if (take(&watch->rings[i], call, lost))
 				return true;
 	return false;

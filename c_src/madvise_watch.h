@@ -8,7 +8,7 @@
  * it changes anything, so whoever looks when a page of that memory is asked for knows of all calls that came first. It
  * takes CAP_PERFMON and tracefs (which is not mounted anywhere for this). Not seen: process_madvise(2), io_uring.
  *
- * No locks: one caller at a time, but for cl_madvise_watch_has_news().
+ * No locks: one caller at a time.
  */
 #ifndef CL_MADVISE_WATCH_H
 #define CL_MADVISE_WATCH_H
@@ -38,10 +38,10 @@ int cl_madvise_watch_poll(const struct cl_madvise_watch *watch, int epoll_fd, vo
 
 void cl_madvise_watch_stop(struct cl_madvise_watch *watch);
 
-/* Whether cl_madvise_watch_take() has something. Some memory is looked at, no more. */
-bool cl_madvise_watch_has_news(const struct cl_madvise_watch *watch);
+/* What was called up to now is to be taken; not what comes meanwhile, or whoever calls without end would never let us go. */
+void cl_madvise_watch_begin(struct cl_madvise_watch *watch);
 
-/* The next call; false: there is none (left). *lost: set if others were, as too many came at once. */
+/* The next call of these; false: there is none (left). *lost: set if others were, as too many came at once. */
 bool cl_madvise_watch_take(struct cl_madvise_watch *watch, struct cl_madvise_call *call, bool *lost);
 
 #endif

@@ -77,6 +77,14 @@ def test_whoever_kills_the_daemon_the_tasks_wait_or_the_restore_fails(build, san
     run(build("test_holder", sanitizer))
 
 
+@pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan"])
+def test_only_forked_memory_is_followed_and_nobody_holds_up_who_follows_it(build, sanitizer: str) -> None:
+    done = subprocess.run([build("test_advice", sanitizer)], capture_output=True, text=True, timeout=60)
+    if done.returncode == 77:
+        pytest.skip("perf_event_open or tracefs isn't there")
+    assert done.returncode == 0, done.stderr
+
+
 @needs_userfaultfd_events
 @pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan", "tsan"])
 def test_a_task_that_is_killed_with_pages_missing_is_never_taken_for_served(build, sanitizer: str) -> None:
