@@ -301,8 +301,10 @@ int cl_push_say_hello(struct cl_conn conn, int version, const struct cl_push_hel
 		return ret;
 	if (cl_push_is_refusal(in))
 		return refused(in, why);
+	if (cl_push_unpack_answer(in, answer) == 0)
+		return 1;
 	*why = "it speaks another version of the push protocol";
-	return cl_push_unpack_answer(in, answer) < 0 ? -EPROTO : 1;
+	return -EPROTO;
 }
 
 /* Say which store there is, so that what is in it needn't come. 0 or -errno. Lock not held. */

@@ -153,8 +153,13 @@ int cl_remote_parse(struct cl_remote *remote, const uint8_t *buffer, size_t fill
 			if (filled - at < header_bytes)
 				break;
 			ret = begin_answer(remote, buffer + at, cancelled_bytes);
-			if (ret < 0)
+			if (ret < 0) {
+				/* Nobody installs what came before it: it is to come again. */
+				while (nr_segments--)
+					cl_image_ask_again(segments[nr_segments].image, segments[nr_segments].index,
+							   segments[nr_segments].index + segments[nr_segments].nr_pages);
 				return ret;
+			}
 			at += header_bytes;
 		} else {
 			size_t pages = (filled - at) / CL_PAGE_SIZE;

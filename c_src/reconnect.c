@@ -165,6 +165,7 @@ static int call_again(struct cl_engine *engine, const char **why)
 	int version = engine->remote.version, ret;
 	struct cl_tls *tls = NULL;
 
+	*why = NULL;
 	cl_tls_free(engine->remote.tls);
 	engine->remote.tls = NULL;
 	if (engine->remote.fd >= 0)
@@ -173,7 +174,6 @@ static int call_again(struct cl_engine *engine, const char **why)
 	if (ret < 0)
 		return ret;
 	cl_remote_init(&engine->remote, engine->remote.fd, tls, version);
-	*why = NULL;
 	return engine->push.agreed ? cl_push_agree_again(engine, why) : 0;
 }
 

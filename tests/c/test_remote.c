@@ -168,6 +168,33 @@ static void hostile(int version, uint64_t seed)
 	cl_image_free(image);
 }
 
+/* A right answer and a damaged one come at once: what is not installed then is to be asked for again, all of it. */
+static void damaged_behind_a_right_one(int version)
+{
+	struct cl_segment segments[BUFFER / CL_PAGE_SIZE];
+	struct cl_image *image = make_image();
+	uint8_t stream[BUFFER], buffer[BUFFER];
+	struct cl_remote remote;
+	size_t size, filled;
+	uint64_t cancelled;
+	int pair[2];
+
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+	cl_remote_init(&remote, pair[0], NULL, version);
+	ask(&remote, image, 0, 2);
+	ask(&remote, image, 5, 4);
+	size = answer(stream, version, 0, 2);
+	size += answer(stream + size, version, 6, 1);
+	CHECK(send(pair[1], stream, size, 0) == (ssize_t)size);
+	CHECK(cl_remote_receive(&remote, buffer, sizeof(buffer), &filled) == (int64_t)size);
+	CHECK(cl_remote_parse(&remote, buffer, filled, segments, &cancelled) == -EPROTO);
+	cl_remote_forget(&remote);
+	CHECK(image->nr_todo[CL_REMOTE] == PAGES);
+	close(pair[0]);
+	close(pair[1]);
+	cl_image_free(image);
+}
+
 int main(void)
 {
 	uint64_t seed;
@@ -175,6 +202,7 @@ int main(void)
 
 	for (version = 1; version <= 2; version++) {
 		cut_everywhere(version);
+		damaged_behind_a_right_one(version);
 		for (seed = 0; seed < 3000; seed++)
 			hostile(version, seed);
 	}
