@@ -376,13 +376,21 @@ class Agent:
     async def restore_failed(self, work: Path) -> AgentError:
         """Nothing of it is left when the source hears of it: the source task may run on."""
         status = self.restore.returncode if self.restore else None
+        daemon = self.why_daemon_failed(work)  # later it fails as the restore has
         await asyncio.to_thread(self.made.kill_restored)
         self.made.running = False
         self.tell_keeper()
         if status is None and self.starving.done():
             return AgentError(str(self.starving.result()))
         how = "did not get ready in time" if status is None else describe_status(status)
-        return AgentError(f"criu restore {how}: {criu.last_error(work / 'restore.log')}{said_in_files()}")
+        return AgentError(f"criu restore {how}: {criu.last_error(work / 'restore.log')}{daemon}{said_in_files()}")
+
+    def why_daemon_failed(self, work: Path) -> str:
+        """What a daemon that has failed already said last, as the end of a sentence; "" if none has."""
+        status = self.daemon.returncode if self.daemon is not None else None
+        if not status:
+            return ""
+        return f"; lazy-pages {describe_status(status)}: {criu.last_error(work / 'lazy-pages.log')}"
 
     async def go(self, request: Message) -> Message:
         """The restored task may run."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 from criu_lazy_ext.agent import COUNTED, Agent, add_stats
@@ -74,3 +75,17 @@ def test_a_task_whose_end_nobody_saw_is_a_loss() -> None:
     told = outcome(ended("unknown"), {})
     assert told["status"] == 4
     assert "the restored task 100 ended, nobody knows how, with 5 pages missing" in told["error"]
+
+
+def test_a_failed_restore_is_told_with_what_the_daemon_said_last(tmp_path: Path) -> None:
+    (tmp_path / "lazy-pages.log").write_text("(00.1) Error (criu-lazy): the VMAs are not in order\n")
+
+    async def why() -> str:
+        agent = Agent(Channel(asyncio.StreamReader(), Any), -1, 0)  # type: ignore[arg-type]
+        before = agent.why_daemon_failed(tmp_path)
+        agent.daemon = await asyncio.create_subprocess_exec("false")
+        await agent.daemon.wait()
+        return before + agent.why_daemon_failed(tmp_path)
+
+    said = asyncio.run(why())
+    assert said == "; lazy-pages ended with status 1: (00.1) Error (criu-lazy): the VMAs are not in order"
