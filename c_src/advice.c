@@ -96,6 +96,28 @@ static void follow_guards(struct cl_engine *engine, struct cl_space *space, cons
 		cl_engine_wake(engine);
 }
 
+/* Whether one of the image's spaces has to do with the call: the restored task's, or its forked children's. */
+static bool is_of_interest(const struct cl_image *image, const struct cl_madvise_call *call, bool of_children)
+{
+	const struct cl_space *space;
+
+	for (space = image->spaces; space; space = space->next)
+		if (!space->retired && !space->restored == of_children && cl_space_misses(space, call->start, call->end))
+			return true;
+	return false;
+}
+
+/*
+ * Whether the caller's guards are on memory that it had at the dump, not on something that it has there since: it may have
+ * unmapped that, or moved it away, which its events are going to tell.
+ */
+static bool is_on_old_memory(const struct cl_madvise_call *call, const struct cl_space *space)
+{
+	if (space && cl_uffd_has(space->uffd, call->start, CL_PAGE_SIZE) > 0)
+		return true;
+	return cl_process_has_registered(call->process, call->start, call->end);
+}
+
 /* When all forks that were read are applied. */
 static void follow_later(struct cl_engine *engine, const struct cl_madvise_call *call)
 {
@@ -132,7 +154,11 @@ static bool follow(struct cl_engine *engine, const struct cl_madvise_call *call)
 		return true;
 	}
 	image = cl_image_find(engine->images, (uint64_t)restored->pid);
-	space = ancestor == call->process ? restored->space : only_child(image);
+	space = ancestor == call->process ? restored->space : NULL;
+	if (!is_of_interest(image, call, ancestor != call->process) || !is_on_old_memory(call, space))
+		return true;
+	if (ancestor != call->process)
+		space = only_child(image);
 	if (space && !space->retired)
 		follow_guards(engine, space, call);
 	else if (!space && ancestor != call->process)

@@ -127,6 +127,26 @@ bool cl_process_is_forking(pid_t process)
 	return is_forking;
 }
 
+bool cl_process_has_registered(pid_t process, uint64_t start, uint64_t end)
+{
+	uint64_t from = 0, to = 0;
+	bool is_there = false, is_registered = false;
+	char path[32], line[1024];
+	FILE *smaps;
+
+	snprintf(path, sizeof(path), "/proc/%d/smaps", process);
+	smaps = fopen(path, "re");
+	while (smaps && !is_registered && from < end && fgets(line, sizeof(line), smaps)) {
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " ", &from, &to) == 2 || from >= end || to <= start)
+			continue;
+		is_there = true;
+		is_registered = !strncmp(line, "VmFlags:", strlen("VmFlags:")) && strstr(line, " um ");
+	}
+	if (smaps)
+		fclose(smaps);
+	return is_registered || !is_there;
+}
+
 /* Whose memory the process's was made of by a fork; 0: of nobody's, as it called execve since, or it can't be told. */
 static pid_t parent_of(pid_t process)
 {

@@ -43,6 +43,12 @@ pid_t cl_process_forking_below(pid_t process);
 /* Where in [start, end) the process's first mapping starts that is locked (mlock); `end` if there is none. */
 uint64_t cl_process_locked_from(pid_t process, uint64_t start, uint64_t end);
 
+/*
+ * Whether the process has memory in [start, end) that is registered with a userfaultfd; true if it has none at all there,
+ * or that can't be told. It takes as long as cl_fork_advice_read().
+ */
+bool cl_process_has_registered(pid_t process, uint64_t start, uint64_t end);
+
 /* The process that `process` descends from, with no execve since, itself included, which is one of these; 0: none. */
 pid_t cl_process_ancestor(pid_t process, bool (*is_one)(const void *context, pid_t process), const void *context);
 

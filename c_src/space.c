@@ -1002,6 +1002,22 @@ void cl_space_remove(struct cl_space *space, uint64_t start, uint64_t end)
 		drop_part(space, &space->regions[at], start, end);
 }
 
+bool cl_space_misses(const struct cl_space *space, uint64_t start, uint64_t end)
+{
+	uint64_t index, last;
+	size_t at;
+
+	for (at = region_from(space, start); at < space->nr_regions && space->regions[at].start < end; at++) {
+		const struct cl_region part = part_of(&space->regions[at], start, end);
+
+		index = index_from(space->image, part.at_dump);
+		last = index_from(space->image, part.at_dump + (part.end - part.start));
+		if (cl_bits_find(space->missing, index, last, true) < last)
+			return true;
+	}
+	return false;
+}
+
 uint64_t cl_space_doubt(struct cl_space *space, uint64_t start, uint64_t end)
 {
 	uint64_t index, last, pages = 0;

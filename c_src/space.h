@@ -246,6 +246,9 @@ uint64_t cl_space_filled(struct cl_space *space, uint64_t from, uint64_t to);
 /* Pages [from, to) are not needed any more. Returns how many had been missing. */
 uint64_t cl_space_drop(struct cl_space *space, uint64_t from, uint64_t to);
 
+/* Whether a page is missing in [start, end). */
+bool cl_space_misses(const struct cl_space *space, uint64_t start, uint64_t end);
+
 /*
  * What is missing in [start, end), by current addresses, is neither what it was at the dump nor zero, as far as can be known:
  * it is to be poisoned instead of filled, in this space, and in what it forks. How many pages that are; 0 without memory.

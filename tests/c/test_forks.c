@@ -10,7 +10,8 @@
  * one after the other, and waits for each.
  *
  * guards: memory reads as zeroes where a task, or its only child, put guard regions on and took them off. Where it can't be
- * told which child did, it reads neither as zeroes nor as it was.
+ * told which child did, it reads neither as zeroes nor as it was; but guards on other memory that a child has at the same
+ * place do nothing to its siblings'.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -147,6 +148,41 @@ static pid_t fork_to_guard(int which)
 	return child;
 }
 
+/* One child looks at a page, after another has had guards on what it had put there instead. */
+static void guard_new_memory(int which)
+{
+	int put[2], looked[2], status;
+	uint8_t *page = page_of(which);
+	pid_t looks, guards;
+	char byte;
+
+	CHECK(pipe(put) == 0 && pipe(looked) == 0);
+	looks = fork();
+	CHECK(looks >= 0);
+	if (looks == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		CHECK(read(put[0], &byte, 1) == 1);
+		_exit(look(page, (uint64_t)(page - BASE) / CL_PAGE_SIZE) ? 0 : UNREADABLE);
+	}
+	guards = fork();
+	CHECK(guards >= 0);
+	if (guards == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		CHECK(munmap(page, CL_PAGE_SIZE) == 0);
+		CHECK(mmap(page, CL_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == page);
+		CHECK(guard(which) == 0);
+		CHECK(write(put[1], "", 1) == 1);
+		close(looked[1]);
+		_exit(read(looked[0], &byte, 1) != 0);
+	}
+	CHECK(waitpid(looks, &status, 0) == looks && status == 0);
+	close(looked[1]);
+	CHECK(waitpid(guards, &status, 0) == guards && status == 0);
+	close(looked[0]);
+	close(put[0]);
+	close(put[1]);
+}
+
 static void put_guards(void)
 {
 	pid_t waiting;
@@ -158,6 +194,7 @@ static void put_guards(void)
 		return;
 	CHECK(status == 0);
 	CHECK(waitpid(fork_to_guard(1), &status, 0) > 0 && status == 0);
+	guard_new_memory(4);
 	waiting = fork_to_guard(-1);
 	CHECK(waitpid(fork_to_guard(2), &status, 0) > 0);
 	CHECK(status == UNREADABLE << 8);
