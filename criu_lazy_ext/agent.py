@@ -34,7 +34,8 @@ from criu_lazy_ext.channel import Channel, ChannelError, Message, MessageTooLong
 from criu_lazy_ext.criu_contrary import said_in_files
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.keeper import MOST_ENDED, Keeper, become_reaper
-from criu_lazy_ext.processes import below
+from criu_lazy_ext.processes import Process as Restored
+from criu_lazy_ext.processes import below, is_alive, start_time
 from criu_lazy_ext.succession import Succession
 from criu_lazy_ext.undo import AgentError, Made, describe_status, run_hook
 
@@ -90,6 +91,7 @@ class Agent:
         self.reaped: dict[int, int] = {}  # by the keeper: exit statuses by pid
         self.reaped_more = asyncio.Event()
         self.restored: dict[int, int] = {}  # pids here of the tasks restored, by their pids in the images
+        self.waiting: list[Restored] = []  # all of them, and the restore's own, at the gate
         self.background: set[asyncio.Task[None]] = set()
         self.gate: asyncio.Future[bool] | None = None
         self.starving = asyncio.get_running_loop().create_future()  # why no page comes
@@ -355,7 +357,8 @@ class Agent:
     async def pass_gate(self, answer: int, ended: asyncio.Future[int], work: Path) -> None:
         """Everything is restored, nothing runs: ask, wait for "go", pass it on, and wait for the end of the restore."""
         assert self.restore is not None and self.gate is not None
-        self.restored = {process.inner_pid: process.pid for process in below(self.restore.pid)}
+        self.waiting = below(self.restore.pid)
+        self.restored = {process.inner_pid: process.pid for process in self.waiting}
         await self.channel.send({"event": "ask"})
         either: set[asyncio.Future[Any]] = {ended, self.gate}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -396,8 +399,20 @@ class Agent:
         """The restored task may run."""
         if self.gate is None or self.gate.done():
             raise AgentError("no restore waits for a go")
+        if missing := self.who_is_missing():
+            raise AgentError(f"{missing} has ended; nothing was let run")
         self.gate.set_result(True)
         return {}
+
+    def who_is_missing(self) -> str:
+        """Of those without whom the restored task would be none; "" if all are there."""
+        if self.daemon is None or self.daemon.returncode is not None or not is_alive(self.daemon.pid):
+            return "lazy-pages"
+        tasks = self.made.restored_ids()
+        for process in self.waiting:
+            if process.inner_pid in tasks and start_time(process.pid) != process.began:
+                return f"the waiting process {process.inner_pid}"
+        return ""
 
     async def finish(self, request: Message) -> Message:
         """The migration is over: remove its files, unless they are to be kept."""

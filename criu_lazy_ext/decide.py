@@ -13,6 +13,7 @@ import os
 import shlex
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from criu_lazy_ext.errors import CriuLazyError, UsageError
 from criu_lazy_ext.journal import Journal, JournalError
 from criu_lazy_ext.lock import Lock, Locked, lock_path
 from criu_lazy_ext.profile import Profile, hook_environment
-from criu_lazy_ext.relay_control import Answer, ControlError
+from criu_lazy_ext.relay_control import COMMIT_UNDER_WAY, Answer, ControlError
 from criu_lazy_ext.source import PipeLimits
 from criu_lazy_ext.source_task import OVER, Seen, Source, boot_id
 from criu_lazy_ext.state import ENDED, EXIT_STATUS, State
@@ -49,7 +50,8 @@ class PageServer:
         try:
             return cls(answer=relay_control.request(control, "state", timeout=ANSWER_WITHIN_S))
         except ControlError as error:
-            if isinstance(error.__cause__, TimeoutError):
+            # BlockingIOError: too many have asked one that hangs already.
+            if isinstance(error.__cause__, TimeoutError | BlockingIOError):
                 return cls(hangs=relay_control.listener_pid(control))
         return cls(guarded=relay_control.is_guarded(Path(control)))
 
@@ -88,7 +90,8 @@ class Found:
     @property
     def may_commit(self) -> bool:
         """Whether giving the source task up needs no force: nothing is missing, or the restored task is dead anyway."""
-        return self.went and (self.complete or bool(self.facts.get("restored_ended")))
+        given_up = self.facts.get("restored_ended") or self.facts.get("committing")
+        return self.went and (self.complete or bool(given_up))
 
     @property
     def runs(self) -> bool:
@@ -106,7 +109,14 @@ class Found:
             return None
         if self.facts.get("committing") and self.source.is_over:
             return State.COMMITTED
-        return State.ROLLED_BACK if not self.went and self.runs else None
+        if not self.went and self.runs:
+            return State.ROLLED_BACK if self.was_frozen else State.FAILED
+        return None
+
+    @property
+    def was_frozen(self) -> bool:
+        """Whether the source task may have been."""
+        return self.facts["state"] not in (State.PREFLIGHT.value, State.PRE_DUMPING.value)
 
     def words(self) -> list[str]:
         """What there is, and the way out, for people."""
@@ -144,6 +154,8 @@ class Found:
     def _with_page_server(self) -> str:
         if not self.went:
             return "the restored task was not let run: --abort lets the source task run on"
+        if self.facts.get("committing") and not self.complete:
+            return BEGUN
         if self.facts.get("restored_ended"):
             return RESTORED_ENDED
         if self.complete:
@@ -164,6 +176,8 @@ class Found:
             return "the restored task was not let run: --abort lets the source task run on"
         if self.complete:
             return "every page arrived: --commit ends it"
+        if self.facts.get("committing"):
+            return BEGUN
         if self.facts.get("restored_ended"):
             return RESTORED_ENDED
         both = "the task may be at both hosts: kill one of them. " if source.some(Seen.RUNS) else ""
@@ -174,6 +188,7 @@ class Found:
 
 
 GIVE_UP = "or kill the restored task, and --abort --force lets the source task run on"
+BEGUN = "it was begun to give the source task up, which may happen any time: --commit ends it"
 RESTORED_ENDED = (
     "the restored task was killed before all its pages came: --abort --force lets the source task run on, --commit "
     "gives it up"
@@ -185,7 +200,7 @@ def page_server_lines(answer: Answer, facts: dict[str, Any]) -> list[str]:
     if answer["state"] == "pre-copy":
         lines = [f"page server: pre-copy; store: {answer['store']}; the task was not frozen"]
     else:
-        let_run = "was" if answer["task_running"] else "was not"
+        let_run = "was" if answer["task_running"] and facts.get("went") else "was not"
         lines = [f"page server: {answer['state']}, {answer['bytes']} bytes sent; the restored task {let_run} let run"]
         if "port" in facts:
             lines.append(f"it listens on {facts['address']} port {facts['port']}")
@@ -225,21 +240,27 @@ class Decision:
             return EXIT_STATUS[State.UNDECIDED]
         if found.facts["state"] not in ENDED:
             self.settle(ended)
-        return EXIT_STATUS[State.FAILED] if ended is State.FAILED and options.abort else 0
+        lost = ended is State.FAILED and self.found.source.is_over
+        return EXIT_STATUS[State.FAILED] if lost and options.abort else 0
 
     # ---- what is done ----
 
     def abort(self, force: bool) -> State:
         """Let the source task run on."""
         force = self.may_end(force or not self.found.went, "abort")
-        asked = False
+        asked, refusal = False, ""
         if self.found.server.is_there:
-            with contextlib.suppress(ControlError):  # what counts is what is seen then
+            try:  # what counts is what is seen then
                 relay_control.request(self.found.facts["control"], "abort", force, timeout=self.patience())
                 asked = True
+            except ControlError as error:
+                if COMMIT_UNDER_WAY in str(error):
+                    asked, refusal = True, str(error)
         if not asked:
             self.unlock(network_lock.unlock)
         self.look_again(lambda: not self.found.source.dump_lives, ENDS_WITHIN_S if asked else 0)
+        if refusal and self.found.source.dump_lives:
+            raise CriuLazyError(f"not done: {refusal}; {self.found.source.words()}")
         if self.found.source.dump_lives:
             self.kill_dump()
         self.look_again(lambda: self.found.runs or self.found.source.is_over, 1.0 if asked else 0)
@@ -247,17 +268,18 @@ class Decision:
             self.signal_source(signal.SIGCONT)
         self.look_again(lambda: self.found.runs or self.found.source.is_over)
         if self.found.source.is_over:
-            return State.FAILED
+            return State.COMMITTED if self.found.facts.get("committing") else State.FAILED
         if not self.found.runs:
             raise CriuLazyError(f"not done: {self.found.source.words()}")
-        return State.ROLLED_BACK
+        return State.ROLLED_BACK if self.found.was_frozen else State.FAILED
 
     def commit(self, force: bool) -> State:
         """Let the source task go."""
         if not self.found.went:
             raise CriuLazyError("--commit: the restored task was not let run; " + "; ".join(self.found.words()))
         force = self.may_end(force or self.found.may_commit, "commit")
-        self.record(State.COMMITTING, committing=True)
+        self.journal.record(state=State.COMMITTING.value, committing=True)  # or nothing is done
+        self.found = replace(self.found, facts={**self.found.facts, "committing": True})
         if self.found.server.is_there:
             with contextlib.suppress(ControlError):
                 relay_control.request(self.found.facts["control"], "commit", force, timeout=GIVES_UP_WITHIN_S)
@@ -315,26 +337,30 @@ class Decision:
             time.sleep(0.02)
 
     def unlock(self, action: Callable[[int, Path], list[str]]) -> None:
-        """Undo CRIU's network lock, or a part of that."""
+        """Undo CRIU's network lock, or a part of that, if this boot has it."""
+        if self.found.rebooted:
+            return
         for problem in action(int(self.found.facts["pid"]), self.directory / "images"):
             print(f"warning: {problem}")
-
-    def record(self, state: State, **facts: Any) -> None:
-        try:
-            self.journal.record(state=state.value, **facts)
-        except JournalError as error:
-            print(f"warning: {error}")
 
     def settle(self, ended: State) -> None:
         """It has ended: what migrate does then."""
         if not self.found.rebooted:
             PipeLimits(self.found.facts.get("limits")).restore()
-            self.unlock(network_lock.unlock if ended is State.ROLLED_BACK else network_lock.remove)
-        self.record(ended)
-        if ended is State.FAILED:
+            if self.found.was_frozen:
+                self.unlock(network_lock.unlock if ended is State.ROLLED_BACK else network_lock.remove)
+        try:
+            self.journal.record(state=ended.value)
+        except JournalError as error:  # hooks are run once, so after the record
+            print(f"warning: {error}; once that can be written, --status ends it, and runs its hooks")
+            return
+        if ended is State.FAILED and self.found.was_frozen:
             return
         shutil.rmtree(self.directory / "images", ignore_errors=True)
-        self.run_hooks("after_commit" if ended is State.COMMITTED else "after_rollback")
+        if ended is State.COMMITTED:
+            self.run_hooks("after_commit")
+        elif ended is State.ROLLED_BACK or self.found.facts.get("hooked"):
+            self.run_hooks("after_rollback")
 
     def run_hooks(self, phase: str) -> None:
         """Run the source's hooks of a phase that nobody drives any more; name the destination's."""
@@ -354,11 +380,14 @@ def title(facts: dict[str, Any]) -> str:
     return f"task {facts['pid']} -> {facts['destination']}"
 
 
-def under_way(name: str, facts: dict[str, Any], driver: int, options: argparse.Namespace) -> int:
-    """--status and --rate of a migration that somebody drives."""
-    print(f"{name}: {title(facts)}: {facts['state']} (pid {driver})")
+def under_way(name: str, facts: dict[str, Any] | None, driver: int, options: argparse.Namespace) -> int:
+    """--status and --rate of a migration that somebody drives. `facts` None: they are not there yet, or any more."""
+    state = f"{title(facts)}: {facts['state']}" if facts else "at its beginning, or its end: nothing is on record"
+    print(f"{name}: {state} (pid {driver})")
     if options.abort or options.commit:
         raise UsageError(f"already being migrated (pid {driver}): stop it first (SIGINT)")
+    if facts is None:
+        return 0
     if options.rate is not None:
         relay_control.request(facts["control"], "rate", rate=options.rate, timeout=ANSWER_WITHIN_S)
     try:
@@ -370,15 +399,30 @@ def under_way(name: str, facts: dict[str, Any], driver: int, options: argparse.N
     return 0
 
 
+def close_earlier(profile: Profile, name: str) -> None:
+    """An earlier migration that has ended, with nobody there to do what is done then: do it. Its lock is ours."""
+    directory = profile.directories.source / name
+    facts = journal.read(directory) if journal.exists(directory) else None
+    if facts is None or facts["state"] in ENDED:
+        return
+    decision = Decision(profile, directory, facts)
+    if ended := decision.found.ended():
+        with contextlib.redirect_stdout(sys.stderr):
+            print(f"{name}: an earlier migration: {title(facts)}: {ended.value}")
+            decision.settle(ended)
+
+
 def decide(profile: Profile, name: str, options: argparse.Namespace) -> int:
     """--status, --abort, --commit of a migration that stopped; --rate of any that goes on."""
     directory = profile.directories.source / name
-    facts = journal.read(directory)
     try:
         lock = Lock(lock_path(directory))
     except Locked as locked:
-        return under_way(name, facts, locked.pid, options)
+        known = journal.read(directory) if journal.exists(directory) else None
+        return under_way(name, known, locked.pid, options)
     try:
+        if not journal.exists(directory):
+            raise CriuLazyError(f"{name}: no migration of this profile is on record here (a committed one leaves none)")
         return Decision(profile, directory, journal.read(directory)).run(options)
     finally:
         lock.release()

@@ -48,7 +48,9 @@ class Ending:
         source = await self.source_ends()
         if not source.is_over:
             words = source.words()
-            signal_tree(migration.pid, signal.SIGSTOP)
+            for pid, seen in source.processes.items():
+                if seen not in OVER:
+                    signal_tree(pid, signal.SIGSTOP)
             raise SourceError(f"criu dump was told that it may end, and yet {words}; it was stopped now, by SIGSTOP")
         await self.end_dump()
         # The page server has removed it already, if it lives.
@@ -118,7 +120,7 @@ class Ending:
         except CriuLazyError as error:
             migration.report.outcome = "undecided"
             migration.report.message = f"{reason}; rolling back failed: {error}; {migration.look().words()}"
-            migration.enter(State.UNDECIDED)
+            migration.enter(State.UNDECIDED, **({} if migration.said_go else {"went": False}))
             return
         locked: list[str] = []
         if frozen and migration.dump is not None:  # the page server has done it, unless it or the dump was killed
@@ -148,7 +150,7 @@ class Ending:
             migration.warn(f"{error}: killed")
             for problem in await asyncio.to_thread(network_lock.unlock, migration.pid, migration.dump.images):
                 migration.warn(problem)
-            with contextlib.suppress(ProcessLookupError):
+            if migration.dump_lives():
                 os.kill(migration.dump.process.pid, signal.SIGKILL)
             await migration.dump.process.wait()
 

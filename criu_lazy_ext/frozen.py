@@ -71,6 +71,8 @@ class Frozen:
     def fence(self) -> list[int]:
         """Put the fence around all that ran before the dump; returns those. Raises FenceError."""
         fenced = [pid for pid in self.began if pid not in self.stopped]
+        if killed := self.killed():
+            raise fence.FenceError(f"process {killed[0]} of the source task was killed")
         fence.fence(fenced)
         return fenced
 

@@ -18,6 +18,7 @@ from typing import Any
 from criu_lazy_ext.errors import CriuLazyError
 
 ROOM_BYTES = 64 << 10
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class JournalError(CriuLazyError):
@@ -40,7 +41,7 @@ class Journal:
             try:
                 self._write(text, durable)
             except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._room.exists():
+                if error.errno not in FULL or not self._room.exists():
                     raise
                 self._room.unlink()
                 self._write(text, durable)
@@ -54,7 +55,12 @@ class Journal:
         try:
             fd = os.open(self._room, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                os.posix_fallocate(fd, 0, max(ROOM_BYTES, 2 * self.path.stat().st_size))
+                least = 2 * self.path.stat().st_size
+                size = max(ROOM_BYTES, least)
+                while not _allocate(fd, size):  # somebody else has taken some of what was free for a moment
+                    if size == least:
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    size = max(size // 2, least)
             finally:
                 os.close(fd)
         except OSError as error:
@@ -78,6 +84,17 @@ class Journal:
             sync_directory(self.path.parent)
 
 
+def _allocate(fd: int, size: int) -> bool:
+    """False if the disk is full. Raises OSError."""
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError as error:
+        if error.errno in FULL:
+            return False
+        raise
+    return True
+
+
 def sync_directory(path: Path) -> None:
     """Make the entries of a directory outlive a crash of this host. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -85,6 +102,11 @@ def sync_directory(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def exists(directory: Path) -> bool:
+    """Whether there is a journal in `directory`."""
+    return (directory / "journal.json").exists()
 
 
 def read(directory: Path) -> dict[str, Any]:

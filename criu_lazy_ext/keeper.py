@@ -46,6 +46,7 @@ class Keeper:
         self.made = Made()
         self.told = b""
         self.ended: dict[int, int] = {}  # statuses of what was reaped, by pid
+        self.agents_status: int | None = None  # once it has ended
 
     def run(self, agent_ended: int) -> None:
         """Until nothing is left to do; the agent's exit status goes to the descriptor `agent_ended`, at once."""
@@ -56,13 +57,12 @@ class Keeper:
         poll.register(wake, select.POLLIN)
         poll.register(self.facts, select.POLLIN)
         self.reap()
-        while self.agent not in self.ended:
+        while (status := self.agents_status) is None:
             self.wait(poll, wake)
         while self.hear():
             pass
         with contextlib.suppress(KeyError):
             poll.unregister(self.facts)
-        status = self.ended[self.agent]
         if not self.made.running:
             self.made.undo()
         with contextlib.suppress(OSError):  # who was to hear it is dead
@@ -100,6 +100,8 @@ class Keeper:
             if pid == 0:
                 return
             self.ended[pid] = os.waitstatus_to_exitcode(status)
+            if pid == self.agent and self.agents_status is None:
+                self.agents_status = self.ended[pid]
             if len(self.ended) > MOST_ENDED:
                 del self.ended[next(iter(self.ended))]
             with contextlib.suppress(OSError):

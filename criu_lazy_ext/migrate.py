@@ -101,7 +101,7 @@ class Migration:
     def enter(self, state: State, **facts: Any) -> None:
         """Go to `state`, note `facts`, durably; no disk is waited for if nothing hangs on it and the task is frozen.
 
-        What can't be recorded is a failure before "go", and only a warning after it, or when the end is known.
+        What can't be recorded is a failure before "go" and before a commit; else, or when the end is known, a warning.
         """
         assert state in TRANSITIONS[self.state], f"{self.state} -> {state}"
         self.state = state
@@ -111,7 +111,7 @@ class Migration:
                 durable = state not in (State.SERVING, State.RESTORING)
                 self.journal.record(state=state.value, durable=durable, **facts)
             except JournalError as error:
-                if not self.said_go and TRANSITIONS[state]:
+                if (not self.said_go and TRANSITIONS[state]) or state is State.COMMITTING:
                     raise
                 self.warn(str(error))
 
@@ -119,7 +119,12 @@ class Migration:
         """At the source task and criu dump."""
         dump = self.dump.process if self.dump is not None else None
         source = Source.look(self.tree or identities(self.pid) or [(self.pid, self.began or 0)], None)
-        return Source(source.processes, dump.pid if dump else 0, dump is not None and is_alive(dump.pid))
+        return Source(source.processes, dump.pid if dump else 0, self.dump_lives())
+
+    def dump_lives(self) -> bool:
+        """Whether criu dump does; once it was reaped, its pid may be another's."""
+        dump = self.dump.process if self.dump is not None else None
+        return dump is not None and dump.returncode is None and is_alive(dump.pid)
 
     def is_free(self, source: Source) -> bool:
         """Whether what is left of the source task does what it did before the dump."""
@@ -228,7 +233,9 @@ class Migration:
         assert self.host is not None and self.dump is not None
         if not_lazy := await self.guarded(await_lazy_stacks(self.pid)):
             self.warn(not_lazy)
-        await self.guarded(asyncio.to_thread(preflight.check_arrived, self.pid))
+        await self.guarded(asyncio.to_thread(preflight.check_movable, self.pid))
+        if self.began is None or start_time(self.pid) != self.began:
+            raise SourceError(f"task {self.pid} has ended")  # who has that pid now is another
         self.progress.phase("lazy dump: the task is frozen")
         assert self.dump.relay is not None
         self.stopped = self.look().some(Seen.STOPPED)
@@ -312,7 +319,7 @@ class Migration:
         """Raises what has gone wrong."""
         if self.trouble.done():
             self.trouble.result()
-        if self.dump is None or self.dump.process is None or not is_alive(self.dump.process.pid):
+        if not self.dump_lives():
             raise SourceError(self.look().words())
 
     async def page_server_state(self) -> Answer | None:
@@ -408,6 +415,8 @@ class Migration:
                 self.enter(State.PRE_DUMPING)
                 await self.rounds.run()
             self.rounds.stop_sampling()
+            if self.profile.hooks.get("before_dump") and self.journal is not None:
+                self.journal.record(hooked=True)
             await self.hooks("before_dump")
             await self.freeze()
             try:
@@ -538,6 +547,7 @@ def main(argv: list[str]) -> int:
         return decide.decide(profile, name, options)
     lock = Lock(lock_path(profile.directories.source / name))
     try:
+        decide.close_earlier(profile, name)
         return asyncio.run(_migrate(profile, name, options))
     finally:
         lock.release()

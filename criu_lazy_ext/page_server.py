@@ -82,6 +82,7 @@ class PageServer:
         self._find_lock = find_lock
         self._lock: NetworkLock | None = None
         self._holds = holds
+        self._commits = False
         self._warnings: list[str] = []
         if relay.is_running():
             self._save()
@@ -178,10 +179,12 @@ class PageServer:
                 say(f"warning: {problem}")
 
     def _abort(self, force: bool) -> bool:
-        """Roll back, unless the restored task runs and nobody forces it: then False.
+        """Roll back, unless a commit is under way, or the restored task runs and nobody forces it: then False.
 
         The source's connections go on before the task does.
         """
+        if self._commits:
+            return False
         if self._relay.state()["task_running"]:
             if not force:
                 return False
@@ -195,6 +198,7 @@ class PageServer:
         if lock := self._network_lock():
             self._warn(lock.hush())
         if self._relay.commit(force):
+            self._commits = True
             return True
         self._wake()
         return False
@@ -250,6 +254,8 @@ class PageServer:
         elif op == "abort":
             if self._abort(force):
                 self._waiting.append((op, reply))
+            elif self._commits:
+                reply(refusal(relay_control.COMMIT_UNDER_WAY))
             else:
                 reply(refusal('the restored task runs; {"force": true} gives it up'))
             return

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from criu_lazy_ext import cgroup
+from criu_lazy_ext import cgroup, fence
 from criu_lazy_ext.criu import Requirement
 from criu_lazy_ext.criu_contrary import contrary_in_files, value_of
 from criu_lazy_ext.errors import CriuLazyError
@@ -86,7 +86,7 @@ def look_at(profile: Profile, pid: int) -> Needs:
     options = [*profile.criu.options(), *profile.criu.dump_options]
     if problem := contrary_in_files("dump", options, "criu.dump_options"):
         raise PreflightError(f"source: {problem}")
-    check_arrived(pid)
+    check_movable(pid)
     needs = measure(pid, charged=value_of("manage-cgroups", options) != "ignore")
     if problem := lacking_descriptors(needs):
         raise PreflightError(f"source: {problem}")
@@ -116,6 +116,14 @@ def configuration(*, source: bool, destination: bool) -> list[Requirement]:
     programs += [("restore", "criu.restore_options"), ("lazy-pages", "daemon_options")] if destination else []
     found = (contrary_in_files(program, [], key) for program, key in programs)
     return [Requirement("criu's configuration files", next(filter(None, found), None))]
+
+
+def check_movable(pid: int) -> None:
+    """Raises PreflightError if what the task, or one below it, is in just now keeps criu dump from it."""
+    for process in tree(pid).values():
+        if tracer := fence.tracer(process):
+            raise PreflightError(f"task {process} is being traced, by process {tracer}: criu can't dump it")
+    check_arrived(pid)
 
 
 def check_arrived(pid: int) -> None:

@@ -114,7 +114,7 @@ class Preparation:
     def prepare_directory(self) -> None:
         """The migration's directory at the source; an earlier one's that came to its end is replaced."""
         migration = self.migration
-        earlier = journal.read(migration.directory) if (migration.directory / "journal.json").exists() else None
+        earlier = journal.read(migration.directory) if journal.exists(migration.directory) else None
         if earlier and (why := decide.why_not_replaced(earlier)):
             raise UsageError(f"{migration.directory}: {why}; see criu-lazy migrate --status")
         try:

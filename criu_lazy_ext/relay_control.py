@@ -22,6 +22,8 @@ from criu_lazy_ext.errors import CriuLazyError, UsageError
 OPS = ("state", "running", "commit", "abort", "drop", "rate", "round", "cut", "precopied", "served")
 MAX_REQUEST_BYTES = 4096
 GUARDIAN_WITHIN_S = 2.0
+COMMIT_UNDER_WAY = "a commit is under way: the source task is being given up"  # who wants to abort is told
+LISTENS = "00010000"  # flags in /proc/net/unix
 
 Answer = dict[str, Any]
 Reply = Callable[[Answer], None]
@@ -76,9 +78,22 @@ def listener_pid(control: Path | str) -> int:
         try:
             probe.connect(str(control))
             credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        except BlockingIOError:  # its queue is full of those who gave up
+            return _who_listens(str(control))
         except OSError:
             return 0
     return int(struct.unpack("3i", credentials)[0])
+
+
+def _who_listens(path: str) -> int:
+    """As /proc has it; 0: nobody."""
+    lines = [line.split() for line in Path("/proc/net/unix").read_text(errors="replace").splitlines()]
+    sockets = {f"socket:[{words[6]}]" for words in lines if words[3] == LISTENS and words[7:] == [path]}
+    for entry in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if str(entry.readlink()) in sockets:
+                return int(entry.parts[2])
+    return 0
 
 
 def refusal(text: str) -> Answer:

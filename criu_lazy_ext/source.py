@@ -258,7 +258,8 @@ class LazyDump:
         try:
             await asyncio.wait_for(self._end(), END_TIMEOUT_S)
         except TimeoutError:
-            if self.process is None and self.relay is not None:  # it holds nothing yet
+            if (self.process is None or self.process.returncode is not None) and self.relay is not None:
+                # It hangs, and holds nothing: not yet, or not any more.
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self.relay.pid, signal.SIGKILL)
                 await self.relay.wait()

@@ -403,7 +403,7 @@ class Run:
             first = text.splitlines()[0] if text else ""
             found = re.search(r": ([a-z-]+)(?: \(pid \d+\))?$", first)
             word = found[1] if found else ""
-            cleaned = "journal.json: No such file" in text  # migrate has cleaned up after itself, or did not begin
+            cleaned = "is on record here" in text  # migrate has cleaned up after itself, or did not begin
             if cleaned:
                 word = row.said if row.said in ENDS else "nothing"
             row.status = row.status or word or text.strip()[:80]
@@ -420,7 +420,7 @@ class Run:
         """One step of what an operator does after reading that. `looks`: how often in a row nothing was done."""
         row = self.row
         comes = "pages are on their way" in text and state_of(self.dst, self.pid) != "-" and "PAUSED" not in text
-        if "every page arrived: --commit" in text or "every page had arrived" in text or "page server: drained" in text:
+        if "--commit ends it" in text or "every page had arrived" in text or "page server: drained" in text:
             self.decide("--commit")
         elif "--abort closes" in text or ("not let run" in text and "--abort" in text):
             self.decide("--abort")

@@ -5,11 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from criu_lazy_ext.agent import COUNTED, Agent, add_stats
 from criu_lazy_ext.channel import Channel
+from criu_lazy_ext.processes import below, is_alive
+from criu_lazy_ext.undo import AgentError, Made
 
 
 def counters(count: int, longest: int) -> dict[str, object]:
@@ -89,3 +96,60 @@ def test_a_failed_restore_is_told_with_what_the_daemon_said_last(tmp_path: Path)
 
     said = asyncio.run(why())
     assert said == "; lazy-pages ended with status 1: (00.1) Error (criu-lazy): the VMAs are not in order"
+
+
+# --- "go" -----------------------------------------------------------------------------------------------------------
+
+
+async def say_go(victim: str) -> bool:
+    """Whether the agent lets a waiting process run, after its daemon or that process was killed."""
+    sleeps = [await asyncio.create_subprocess_exec("sleep", "1000") for _ in range(2)]
+    daemon, task = sleeps
+    agent = Agent(Channel(asyncio.StreamReader(), Any), -1, 0)  # type: ignore[arg-type]
+    agent.made = Made(directory="/nonexistent")
+    agent.made.restored_ids = lambda: {task.pid}  # type: ignore[method-assign]
+    agent.daemon = daemon
+    agent.waiting = [process for process in below(os.getpid()) if process.pid == task.pid]
+    agent.gate = asyncio.get_running_loop().create_future()
+    for name, process in (("daemon", daemon), ("task", task)):
+        if name == victim:
+            process.kill()
+            while is_alive(process.pid):  # nor does the event loop hear of it
+                time.sleep(0.001)
+    try:
+        await agent.go({})
+        return agent.gate.done()
+    finally:
+        for process in sleeps:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+def test_nothing_is_let_run_whose_pages_or_processes_are_gone_already() -> None:
+    assert asyncio.run(say_go("nobody"))
+    with pytest.raises(AgentError, match="lazy-pages has ended; nothing was let run"):
+        asyncio.run(say_go("daemon"))
+    with pytest.raises(AgentError, match=r"process \d+ has ended; nothing was let run"):
+        asyncio.run(say_go("task"))
+
+
+MANY_END = """
+import os
+from criu_lazy_ext import keeper
+keeper.MOST_ENDED = 2
+children = []
+for status in range(6):
+    child = os.fork()
+    if child == 0:
+        os._exit(status)
+    children.append(child)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+kept = keeper.Keeper(children[1], -1, os.open(os.devnull, os.O_WRONLY))
+kept.reap()
+print(kept.agents_status, len(kept.ended))
+"""
+
+
+def test_the_agents_end_is_seen_among_that_of_a_thousand_tasks() -> None:
+    assert subprocess.run([sys.executable, "-c", MANY_END], capture_output=True, text=True).stdout == "1 2\n"

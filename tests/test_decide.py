@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 from lazy_source import eventually
 
-from criu_lazy_ext import journal, migrate
-from criu_lazy_ext.errors import UsageError
+from criu_lazy_ext import decide, journal, migrate
+from criu_lazy_ext.errors import CriuLazyError, UsageError
 from criu_lazy_ext.journal import Journal, JournalError
 from criu_lazy_ext.lock import Lock, Locked, lock_path
+from criu_lazy_ext.profile import load
 from criu_lazy_ext.source_task import Seen, Source, boot_id, identity, look
 
 UNDECIDED = 4
@@ -225,6 +226,69 @@ def test_a_page_server_that_hangs_is_named(
     assert stopped.is_untouched()
 
 
+def test_a_page_server_that_hangs_is_named_however_many_have_asked_it(
+    tmp_path: Path, task: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who gave up stays in the queue of its socket, which then takes nobody any more."""
+    stopped = Stopped(tmp_path, task, state="running", went=True)
+    path = str(stopped.directory / "page-server.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(1)
+        with pytest.raises(BlockingIOError):
+            while True:
+                with socket.socket(socket.AF_UNIX) as asks:
+                    asks.settimeout(1)
+                    asks.connect(path)
+        assert stopped.decide("--status") == UNDECIDED
+    assert f"the page server (pid {os.getpid()}) does not answer" in capsys.readouterr().out
+
+
+def test_a_profile_without_a_migration_on_record_says_so(tmp_path: Path, task: subprocess.Popen[bytes]) -> None:
+    stopped = Stopped(tmp_path, task, state="committed")
+    (stopped.directory / "journal.json").unlink()
+    with pytest.raises(CriuLazyError, match="no migration of this profile is on record here") as refused:
+        stopped.decide("--status")
+    assert refused.value.exit_code == 1
+    lock = Lock(lock_path(stopped.directory))
+    assert stopped.decide("--status") == 0, "it is at its beginning, or its end"
+    lock.release()
+
+
+@pytest.mark.parametrize("hooked", [False, True])
+def test_a_migration_that_ended_before_the_freeze_has_failed(
+    tmp_path: Path, task: subprocess.Popen[bytes], hooked: bool
+) -> None:
+    stopped = Stopped(tmp_path, task, state="preflight", **({"hooked": True} if hooked else {}))
+    assert stopped.decide("--status") == 0
+    assert stopped.state() == "failed"
+    assert stopped.hooks() == ("after_rollback\n" if hooked else "")
+
+
+def test_a_commit_that_was_begun_is_to_be_ended(
+    tmp_path: Path, task: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What criu dump was told last may be read by it any time: to kill the restored task would be the wrong advice."""
+    stopped = Stopped(tmp_path, task, state="committing", went=True, committing=True)
+    assert stopped.decide("--status") == UNDECIDED
+    said = capsys.readouterr().out
+    assert "--commit ends it" in said and "kill" not in said
+    end(task)
+    assert stopped.decide("--abort", "--force") == 0
+    assert stopped.state() == "committed"
+
+
+def test_what_an_ended_migration_leaves_is_done_before_another_has_its_place(
+    tmp_path: Path, task: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopped = Stopped(tmp_path, task, state="serving")
+    decide.close_earlier(load(stopped.profile), "moved")
+    assert stopped.hooks() == "after_rollback\n" and stopped.state() == "rolled-back"
+    assert not capsys.readouterr().out, "that is for the report"
+    decide.close_earlier(load(stopped.profile), "moved")
+    assert stopped.hooks() == "after_rollback\n"
+
+
 def test_a_task_that_is_being_killed_is_dying(task: subprocess.Popen[bytes]) -> None:
     """It takes seconds to free much memory; its state is R or D then."""
     with contextlib.ExitStack() as stack:
@@ -306,3 +370,32 @@ def test_a_full_disk_keeps_the_last_record(small_disk: Path) -> None:
         kept.record(state="allowed")
     assert journal.read(small_disk)["state"] == "restoring"
     assert time.time() >= journal.read(small_disk)["at"]
+
+
+def test_less_room_is_set_aside_where_there_is_less(small_disk: Path) -> None:
+    kept = Journal(small_disk)
+    kept.record(state="restoring")
+    fill(small_disk)
+    os.truncate(small_disk / "filler", (small_disk / "filler").stat().st_size - 5 * 4096)
+    kept.reserve()
+    fill(small_disk)
+    kept.record(state="allowed")
+
+
+def test_with_a_full_disk_nothing_is_committed_and_no_hook_runs_twice(
+    small_disk: Path, task: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopped = Stopped(small_disk, task, state="running", went=True, complete=True)
+    fill(small_disk)
+    with pytest.raises(JournalError, match="No space left on device"):
+        stopped.decide("--commit")
+    assert task.poll() is None
+    (small_disk / "filler").unlink()
+    Journal(stopped.directory, journal.read(stopped.directory)).record(state="serving", went=False)
+    fill(small_disk)
+    assert stopped.decide("--status") == 0
+    assert "--status ends it, and runs its hooks" in capsys.readouterr().out
+    (small_disk / "filler").unlink()
+    assert not stopped.hooks()
+    assert stopped.decide("--status") == 0
+    assert stopped.hooks() == "after_rollback\n"

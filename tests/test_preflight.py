@@ -6,6 +6,8 @@ import contextlib
 import mmap
 import os
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -123,6 +125,20 @@ def test_a_userfaultfd_that_comes_after_the_preflight_is_seen_before_the_freeze(
     profile = BASE.replace("{pidfile: /run/worker.pid}", f"{{pid: {pid}}}")
     migration = Migration(worker.testbed, f"{profile}hooks:\n  before_dump:\n    - run: {hook!r}\n")
     refused(migration, f"task {pid} uses a userfaultfd of its own")
+
+
+TRACED = "import ctypes; ctypes.CDLL(None).ptrace(0, 0, 0, 0); print(flush=True); input()"
+
+
+def test_a_task_that_somebody_traces_is_not_moved() -> None:
+    """A debugger, or criu dump, for another migration of it."""
+    with subprocess.Popen([sys.executable, "-c", TRACED], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as task:
+        assert task.stdout is not None
+        task.stdout.readline()
+        said = f"task {task.pid} is being traced, by process {os.getpid()}"
+        with pytest.raises(preflight.PreflightError, match=said):
+            preflight.check_movable(task.pid)
+        task.kill()
 
 
 # --- room at the destination --------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,34 @@ def test_once_the_restored_task_runs_nothing_but_force_rolls_back(source: LazySo
     assert ended(server) == ROLLED_BACK
     assert ended(source.dump) == 1
     assert source.task_is_alive()
+
+
+COMMIT_THEN_ABORT = """
+import json, socket, sys
+control = socket.socket(socket.AF_UNIX)
+control.connect(sys.argv[1])
+answers = control.makefile()
+for op in ("commit", "abort"):
+    control.sendall(json.dumps({"op": op, "force": True}).encode() + b"\\n")
+for _ in range(2):
+    print(answers.readline(), end="", flush=True)
+"""
+
+
+def test_an_abort_while_a_commit_is_under_way_is_refused(source: LazySource) -> None:
+    """The dump may read any time that it may end: the restored task must not be given up."""
+    source.serve()
+    source.op("running")
+    client = source.client()
+    client.get(source.start, source.nr_pages)  # the commit waits until that is answered
+    client.receive(1)
+    asks = source.host.popen(["python3", "-c", COMMIT_THEN_ABORT, source.control], stdout=subprocess.PIPE, text=True)
+    assert asks.stdout is not None
+    assert "a commit is under way" in asks.stdout.readline()
+    hang_up(client)
+    assert '"state": "committed"' in asks.communicate(timeout=60)[0]
+    assert ended(source.dump) == 0
+    assert not source.task_state()
 
 
 def test_without_hold_a_close_reaches_the_dump(source: LazySource) -> None:
