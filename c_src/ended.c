@@ -168,12 +168,20 @@ int cl_ended_look(struct cl_engine *engine)
 	return again_ms;
 }
 
+/* Of one that isn't watched only the end of its address space tells. */
+static bool may_live(const struct cl_restored *restored)
+{
+	if (restored->task.pidfd >= 0)
+		return !cl_task_has_ended(&restored->task);
+	return !restored->gone_us && !restored->ended;
+}
+
 bool cl_ended_any_lives(const struct cl_engine *engine)
 {
 	const struct cl_restored *restored;
 
 	for (restored = engine->restored_tasks; restored; restored = restored->next)
-		if (restored->task.pidfd >= 0 && !cl_task_has_ended(&restored->task))
+		if (may_live(restored))
 			return true;
 	return false;
 }

@@ -56,7 +56,7 @@ void cl_ended_let_go(struct cl_space *space);
 /* Find out about tasks that may have ended. In how many ms to look again, -1: when there is news. Lock not held. */
 int cl_ended_look(struct cl_engine *engine);
 
-/* Whether one of the restored tasks still runs. Lock not held. */
+/* Whether one of the restored tasks still runs, as far as is known. */
 bool cl_ended_any_lives(const struct cl_engine *engine);
 
 /* One line for who lost what: of the first task that did, and how many others. Lock held. */

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 
 #include "criu_lazy.h"
+#include "engine.h"
 #include "push_images.h"
 #include "restored_task.h"
 #include "task_end.h"
@@ -250,6 +251,24 @@ static void check_how(int signal_number, const char *expected)
 	CHECK(again.pidfd < 0);
 }
 
+/* Of a process that isn't known it is taken that it lives, as its source task would be a second one. */
+static void who_lives(void)
+{
+	static struct cl_engine engine;
+	struct cl_restored complete = { .task = CL_NO_TASK, .settled = true };
+	struct cl_restored killed = { .task = CL_NO_TASK, .settled = true, .gone_us = 1, .ended = true };
+
+	engine.restored_tasks = &killed;
+	CHECK(!cl_ended_any_lives(&engine));
+	killed.next = &complete;
+	CHECK(cl_ended_any_lives(&engine));
+	complete.gone_us = 1;
+	CHECK(!cl_ended_any_lives(&engine));
+	cl_task_open(&complete.task, getpid());
+	CHECK(cl_ended_any_lives(&engine));
+	cl_task_close(&complete.task);
+}
+
 int main(void)
 {
 	static const struct run runs[] = {
@@ -265,6 +284,7 @@ int main(void)
 	};
 	size_t i;
 
+	who_lives();
 	memory = find_room(PAGES);
 	check_how(0, "exit 3");
 	check_how(SIGKILL, "killed by SIGKILL");
