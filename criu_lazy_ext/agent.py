@@ -491,6 +491,11 @@ class Agent:
     async def daemon_outcome(self, status: int, why: str) -> Message:
         """The event of its end. `why`: what became of the one before it."""
         message: Message = {"event": "daemon", "status": status}
+        if status == 0 and self.made.running and self.made.successor is None and (killed := await self.killed_unseen()):
+            which = " and ".join(f"the restored task {task['pid']} was {task['how']}" for task in killed[:3])
+            error = f"{which} while criu's own lazy-pages served it, which can't tell what was missing"
+            facts = {"ended": killed, "lost_pages": None, "error": f"{error}; the source still has it"}
+            return message | {"status": DAEMON_LOST_TASKS} | facts
         if status == DAEMON_LOST_TASKS and self.forwarding is not None:
             await asyncio.wait({self.forwarding}, timeout=REAPED_WITHIN_S)  # its last words
         ended = self.stats.get("ended") or []
@@ -507,6 +512,19 @@ class Agent:
                 how = f"{why}, and its successor {describe_status(status)}"
             message["error"] = f"{how}: {criu.last_error(self.work() / 'lazy-pages.log')}"
         return message
+
+    async def killed_unseen(self) -> list[dict[str, Any]]:
+        """The restored tasks that a signal has killed, as the keeper knows: to criu's own daemon, who is gone misses
+        nothing."""
+        tasks = self.made.restored_ids()
+        gone = [p for p in self.waiting if p.inner_pid in tasks and start_time(p.pid) != p.began]
+        if gone:
+            await self.status_of_restored(gone[0].inner_pid)
+        return [
+            {"pid": process.inner_pid, "how": describe_status(status)[len("was ") :], "missing_pages": None}
+            for process in gone
+            if (status := self.reaped.get(process.pid, 0)) < 0
+        ]
 
     async def refine(self, ended: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """What the daemon says of tasks that ended, and how they did where the keeper has reaped them and it hasn't."""

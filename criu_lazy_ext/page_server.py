@@ -222,7 +222,7 @@ class PageServer:
             return refusal(str(error))
         self._source.protect()
         self._save()
-        return {**self._state(), "fenced": bool(fenced), "fenced_pids": fenced}
+        return {**self._state(), "fenced": bool(self._source.began), "fenced_pids": fenced}
 
     def _state(self) -> relay_control.Answer:
         killed = self._source.killed()

@@ -306,3 +306,33 @@ def test_an_exception_of_any_kind_is_one_line(worker: Worker) -> None:
     assert "Traceback" not in migration.stderr
     assert worker.answers(worker.testbed.src) == "right\n"
     assert ours(worker.testbed.src) == []
+
+
+# --- what the destination's daemon can't tell -----------------------------------------------------------------------
+
+
+def test_a_restored_task_that_is_killed_while_criu_serves_it_is_no_commit(worker: Worker) -> None:
+    """criu's own lazy-pages takes a task that is gone for one that misses nothing."""
+    src, dst = worker.testbed.src, worker.testbed.dst
+    migration = running(worker, BASE + "daemon: stock\n")
+    dst.run(["kill", "-KILL", str(worker.pid)])
+    assert migration.end() == UNDECIDED, migration.report
+    assert f"the restored task {worker.pid} was killed by SIGKILL" in migration.report["message"]
+    frozen(worker)
+    assert "was killed before all its pages came" in migration.decide("--status").stdout
+    assert migration.decide("--abort", "--force").returncode == 0
+    assert worker.answers(src) == "right\n"
+
+
+def test_a_task_that_criu_serves_to_the_end_moves(worker: Worker) -> None:
+    assert_moved(worker, Migration(worker.testbed, BASE + "daemon: stock\n"))
+
+
+def test_a_task_that_was_stopped_moves_stopped(worker: Worker) -> None:
+    src, dst = worker.testbed.src, worker.testbed.dst
+    src.run(["kill", "-STOP", str(worker.pid)])
+    migration = Migration(worker.testbed, BASE)
+    assert migration.end() == COMMITTED, migration.report
+    assert state(dst, worker.pid) == "T"
+    dst.run(["kill", "-CONT", str(worker.pid)])
+    assert_moved(worker, migration)
