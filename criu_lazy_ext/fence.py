@@ -19,6 +19,7 @@ from criu_lazy_ext.errors import CriuLazyError
 
 STOP_BIT = 1 << (signal.SIGSTOP - 1)
 TRACED, STOPPED, GONE = "t", "T", "ZX"
+NOT_KEPT = "the source task can't be kept from running on by itself"
 
 
 class FenceError(CriuLazyError):
@@ -51,7 +52,7 @@ def fence(pids: Iterable[int]) -> list[int]:
             _check(pid)
     except (OSError, FenceError) as error:
         lift(fenced)
-        raise FenceError(f"the source task can't be kept from running on by itself: {error}") from error
+        raise FenceError(f"{NOT_KEPT}: {error}") from error
     return fenced
 
 

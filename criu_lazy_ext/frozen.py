@@ -72,7 +72,7 @@ class Frozen:
         """Put the fence around all that ran before the dump; returns those. Raises FenceError."""
         fenced = [pid for pid in self.began if pid not in self.stopped]
         if killed := self.killed():
-            raise fence.FenceError(f"process {killed[0]} of the source task was killed")
+            raise fence.FenceError(f"{fence.NOT_KEPT}: process {killed[0]} was killed")
         fence.fence(fenced)
         return fenced
 
