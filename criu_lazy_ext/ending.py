@@ -110,6 +110,8 @@ class Ending:
         migration = self.migration
         migration.stop_watching()
         frozen = migration.state not in (State.PREFLIGHT, State.PRE_DUMPING)
+        if migration.state is State.DUMPING and migration.dump is not None and migration.dump.process is None:
+            frozen = False  # it did not come to that
         migration.progress.phase(f"{'rolling back' if frozen else 'stopped'}: {reason}")
         source = migration.look()
         try:
