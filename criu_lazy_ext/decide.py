@@ -295,11 +295,9 @@ class Decision:
         return State.COMMITTED
 
     def may_end(self, allowed: bool, op: str) -> bool:
-        """Whether it is allowed; else the page server's refusal, or ours, is raised. A dead page server is awaited."""
+        """Whether it is allowed, else that is raised. A dead page server is awaited."""
         facts = self.found.facts
-        if not allowed:
-            if self.found.server.answer is not None:
-                relay_control.request(facts["control"], op, timeout=GIVES_UP_WITHIN_S)  # it refuses, in its own words
+        if not allowed:  # the page server isn't asked: by now it might do it, with nothing on record
             raise CriuLazyError(f"--{op} needs --force: " + "; ".join(self.found.words()))
         deadline = time.monotonic() + RESTARTED_WITHIN_S
         while self.found.server.guarded and time.monotonic() < deadline:
