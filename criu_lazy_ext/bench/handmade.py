@@ -31,7 +31,7 @@ PORT = 27000
 PUSH_PORT = 27001
 DIRECTORY = "/var/tmp/handmade"
 READY_SECONDS = 60.0
-SIMULATED = ("flow", "readahead", "schedule", "space")  # the parts of c_src that simulate.c runs
+SIMULATED = ("flow", "fork_advice", "readahead", "schedule", "space")  # the parts of c_src that simulate.c runs
 SAMPLE_SECONDS = 0.003
 PEAK_EVERY = 16  # samples
 # The kernel counts resident pages per CPU and sums them up later; libraries' data pages come only when used.

@@ -449,6 +449,7 @@ static void ignore(void *context, enum cl_push_told what, const char *name, uint
 	(void)context;
 	(void)what;
 	(void)name;
+	(void)client;
 }
 
 static bool always(void *context)
