@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import itertools
 import json
 import os
@@ -206,7 +207,10 @@ def _for_each_connection(root_pid: int, action: Callable[[int, socket.socket], N
                 name = _target(entry)
                 if name.startswith("socket:[") and name not in done:
                     done.add(name)
-                    with _take(task, int(entry.name)) as sock:
+                    sock = _take(task, int(entry.name))
+                    if sock is None:
+                        continue
+                    with sock:
                         if _is_connection(sock):
                             action(int(name[8:-1]), sock)
         except (FileNotFoundError, ProcessLookupError):
@@ -219,10 +223,12 @@ def _for_each_connection(root_pid: int, action: Callable[[int, socket.socket], N
     return problems
 
 
-def _take(task: int, fd: int) -> socket.socket:
-    """Another process's socket. Raises OSError."""
+def _take(task: int, fd: int) -> socket.socket | None:
+    """Another process's socket; None: it is closed meanwhile. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     taken = libc.syscall(SYS_PIDFD_GETFD, task, fd, 0)
+    if taken < 0 and ctypes.get_errno() == errno.EBADF:
+        return None
     if taken < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return socket.socket(fileno=taken)
@@ -361,7 +367,10 @@ def _remove_rules(program: str, connections: set[frozenset[Endpoint]], own: bool
 
 def _is_rule_of_dump(rule: str, connections: Iterable[frozenset[Endpoint]]) -> bool:
     """Whether a line of iptables-save drops the packets of one of the connections, as criu has it."""
-    words = shlex.split(rule)
+    try:
+        words = shlex.split(rule)
+    except ValueError:  # somebody else's, with a quote in a comment
+        return False
     if words[:1] != ["-A"] or MARK not in words or words[-2:] != ["-j", "DROP"]:
         return False
     value = dict(itertools.pairwise(words))

@@ -320,7 +320,8 @@ def test_connections_go_on_where_the_restored_task_was_given_up(
     else:
         stop_migrate(testbed)
     assert migration.end() == UNDECIDED, (migration.stderr, migration.report)
-    testbed.dst.run(["pkill", "-9", "-f", "connected_server.py"], check=False)  # it may have met a page that is lost
+    # It may have met a page that is lost. (Not by its name: its command line may not be there.)
+    testbed.dst.run(["kill", "-9", str(server.pid)], check=False)
     testbed.dst.run(["ip", "address", "del", f"{ADDRESS}/24", "dev", "svc0"])
     testbed.dst.run(["nft", "delete", "table", "inet", "moving"])
     assert migration.decide("--abort", "--force").returncode == 0
