@@ -3,7 +3,7 @@
  * patterned_task MEGABYTES [at-page-start|counting]: keeps a known pattern in its memory (see page() in lazy_source.py),
  * writes its address to the file info, and whenever the file ask exists, checks every page and writes the verdict to the
  * file answer. It ends when the file exit exists. counting: it has more threads, and children of which one is stopped,
- * and each thread but that for the answers counts without a pause, in a word of its own of the file counters, which is
+ * and each thread but that for the answers counts, in a word of its own of the file counters, which is
  * mapped shared.
  */
 #define _GNU_SOURCE
@@ -52,14 +52,16 @@ static void doze(int at_page_start)
 
 static void *count(void *counter)
 {
-	/* Half of them sleep in between, so that the machine is left to others, too. */
-	const struct timespec pause = { .tv_nsec = 100000 };
+	/* Half of them sleep at each step, the others now and then: criu dump must get at them on a busy machine, too. */
+	const struct timespec pause = { .tv_nsec = 100000 }, rest = { .tv_nsec = 1000000 };
 	volatile uint64_t *word = counter;
 
 	for (;;) {
 		++*word;
 		if ((uintptr_t)counter / sizeof(*word) % 2)
 			nanosleep(&pause, NULL);
+		else if (*word % 65536 == 0)
+			nanosleep(&rest, NULL);
 	}
 	return NULL;
 }

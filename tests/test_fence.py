@@ -27,10 +27,13 @@ def hosts() -> Iterator[dict[int, Any]]:
 
 @pytest.fixture(params=[1, 2], ids=["criu-4.1", "criu-4.2"])
 def source(request: pytest.FixtureRequest, hosts: dict[int, Any]) -> Iterator[LazySource]:
-    made = LazySource(hosts[request.param], request.param, 16, "counting")
-    yield made
-    made.close()
-    made.host.run(["sh", "-c", "pkill -KILL -x task; true"])
+    host = hosts[request.param]
+    try:
+        made = LazySource(host, request.param, 16, "counting")
+        yield made
+        made.close()
+    finally:  # also after a set-up that failed: the next test looks at all that is called so
+        host.run(["sh", "-c", "pkill -KILL -x task; true"])
 
 
 def serve(source: LazySource) -> Any:
