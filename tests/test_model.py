@@ -15,7 +15,7 @@ FAULTS = int(os.environ.get("CRIU_LAZY_MODEL_FAULTS", "2"))  # 3: two minutes an
 # What each order of steps that we had, or could have had, does wrong: with a single fault.
 FAULTY = {
     "OLD_CHECK_BEFORE_AWAIT": "two_run",
-    "OLD_JOURNAL_AFTER_HOLD": "untrue_word",
+    "OLD_FULL_DISK_IS_UNDECIDED": "untrue_word",
     "OLD_DEATH_IS_DRAINED": "lost_by_us",
     "OLD_STATUS_BY_ABSENCE": "untrue_status",
     "NO_DURABLE_ALLOWED": "untrue_status",

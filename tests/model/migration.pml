@@ -12,7 +12,7 @@
  *
  * Faulty orders of steps, each of which must violate a property (test_model.py):
  *   OLD_CHECK_BEFORE_AWAIT     the driver looks whether the dump lives, then waits for the page server, then says "go"
- *   OLD_JOURNAL_AFTER_HOLD     the page server holds before ALLOWED is on disk
+ *   OLD_FULL_DISK_IS_UNDECIDED what fails once the page server holds, as ALLOWED's record does on a full disk, rolls nothing back
  *   NO_DURABLE_ALLOWED         ALLOWED need not be on disk before "go"
  *   NO_FENCE                   the source task runs when criu dump dies
  *   NO_BYTE_AHEAD              the dump hears a clean end when page server and guardian die
@@ -249,30 +249,12 @@ active proctype Driver()
 	:: asked
 	:: !dump || !server || NO_HOST || sigint || failed_said || daemon_end != NOT_ENDED -> goto roll_back
 	fi;
-#ifdef OLD_JOURNAL_AFTER_HOLD
-	/* Today's: what fails from "running" on is undecided. */
-	atomic { ask(OP_RUNNING) };
-	atomic { answer != UNANSWERED -> op = NONE };
-	if
-	:: !disk_full -> record(ALLOWED)
-	:: disk_full -> goto undecided
-	fi;
-#else
 #ifdef OLD_CHECK_BEFORE_AWAIT
 	if
 	:: dump
 	:: !dump -> goto roll_back
 	fi;
 #endif
-	if
-	:: disk_full -> goto roll_back
-	:: !disk_full ->
-#ifdef NO_DURABLE_ALLOWED
-		note(ALLOWED)
-#else
-		record(ALLOWED)
-#endif
-	fi;
 	if
 	:: ask(OP_RUNNING)
 	:: !dump || (!server && !guardian) || sigint -> goto roll_back
@@ -286,12 +268,24 @@ active proctype Driver()
 	:: atomic { !server && answer == UNANSWERED -> op = NONE; goto roll_back }
 #endif
 	fi;
+	if
+#ifdef OLD_FULL_DISK_IS_UNDECIDED
+	:: disk_full -> goto undecided
+#else
+	:: disk_full -> goto roll_back
+#endif
+	:: !disk_full ->
+#ifdef NO_DURABLE_ALLOWED
+		note(ALLOWED)
+#else
+		record(ALLOWED)
+#endif
+	fi;
 #ifndef OLD_CHECK_BEFORE_AWAIT
 	if
 	:: dump && !sigint
 	:: !dump || NO_HOST || sigint -> goto roll_back
 	fi;
-#endif
 #endif
 	went = true;
 	if
