@@ -64,6 +64,7 @@ struct cl_push_server {
 	bool client_stores;     /* it has the store whose pages' hashes we have */
 	bool going;             /* it said GO: push */
 	bool closed;            /* for ever */
+	bool over; /* committed or rolled back: told to who still asks */
 	bool gone;              /* a task: nobody is pushed to any more */
 	uint64_t client;        /* whose session it is, or the last one was; 0: nobody's */
 	bool restored;          /* it said GO, ever */
@@ -182,7 +183,7 @@ static enum cl_push_admission admission(const struct cl_push_server *server, uin
 	bool taken = server->fds[0] >= 0 || server->restored;
 
 	if (server->closed)
-		return CL_PUSH_REFUSED_OVER;
+		return server->over ? CL_PUSH_REFUSED_OVER : CL_PUSH_NOT_NOW;
 	/* Among those without a name it can't be told who is who. */
 	if (taken && client != server->client && !(client == 0 && server->client == CL_PUSH_UNNAMED))
 		return CL_PUSH_REFUSED_BUSY;
@@ -303,7 +304,7 @@ static void stop_pushing(struct cl_push_server *server, const struct task *task)
 		return;
 	cl_log(&server->config.log, CL_LOG_ERROR, "the frozen task %d was killed: its pages are served from the dump, and "
 	       "nothing is pushed any more", task->image->pid);
-	cl_push_server_end(server, 0);
+	cl_push_server_end(server, CL_PUSH_END_SESSION);
 }
 
 /* shared: other tasks may have these pages, too, and are to keep them. */
@@ -330,7 +331,7 @@ static int still_frozen(struct cl_push_server *server)
 	if (server->config.frozen(server->config.context))
 		return 0;
 	cl_log(&server->config.log, CL_LOG_WARN, "the dump has ended, and holds its tasks no more: no page is sent any more");
-	cl_push_server_end(server, 1);
+	cl_push_server_end(server, CL_PUSH_END_LOST);
 	return -EOWNERDEAD;
 }
 
@@ -800,10 +801,11 @@ void cl_push_server_serve(struct cl_push_server *server, struct cl_conn conn, co
 	free(buffer);
 }
 
-void cl_push_server_end(struct cl_push_server *server, int for_ever)
+void cl_push_server_end(struct cl_push_server *server, enum cl_push_end end)
 {
 	pthread_mutex_lock(&server->lock);
-	server->closed = server->closed || for_ever;
+	server->closed = server->closed || end != CL_PUSH_END_SESSION;
+	server->over = server->over || end == CL_PUSH_END_OVER;
 	if (server->fds[0] >= 0) {
 		end_session(server);
 		server->config.told(server->config.context, CL_PUSH_TOLD_ENDED, NULL, server->client);

@@ -74,6 +74,14 @@ enum cl_push_admission {
 	CL_PUSH_REFUSED_BUSY,
 	CL_PUSH_REFUSED_OVER,
 	CL_PUSH_PLAIN, /* it is served, but not pushed to */
+	CL_PUSH_NOT_NOW, /* nobody is served here any more, and it can't be said that nothing will come: close without a word */
+};
+
+/* What ends. */
+enum cl_push_end {
+	CL_PUSH_END_SESSION, /* the session, as if it had been lost */
+	CL_PUSH_END_OVER, /* all: committed or rolled back, so that no page comes any more */
+	CL_PUSH_END_LOST, /* all that this server can give; another may come, or an operator decides */
 };
 
 /* How a client is served that would open a session, by its hello; 0: one that does not want to be pushed to. Any thread. */
@@ -89,8 +97,8 @@ void cl_push_server_free(struct cl_push_server *server);
 void cl_push_server_serve(struct cl_push_server *server, struct cl_conn conn, const struct cl_push_hello *hello,
 			  const char *name);
 
-/* End the session, if there is one: its threads return soon. No other can begin if `for_ever`. Any thread. */
-void cl_push_server_end(struct cl_push_server *server, int for_ever);
+/* End the session, if there is one: its threads return soon. No other can begin but after END_SESSION. Any thread. */
+void cl_push_server_end(struct cl_push_server *server, enum cl_push_end end);
 
 /* Bytes per second that all pages together may take from now on; 0: no limit. Demand pages are never held back. */
 void cl_push_server_set_rate(struct cl_push_server *server, uint64_t bytes_per_s);

@@ -274,6 +274,8 @@ static void serve_pages(struct connection *connection, const uint8_t *first, con
 	case CL_PUSH_REFUSED_OVER:
 		refuse(connection, hello, CL_PUSH_OVER);
 		return;
+	case CL_PUSH_NOT_NOW:
+		return;
 	case CL_PUSH_ADMITTED:
 		if (hello) {
 			if (cl_conn_receive_exactly(connection->conn, &byte_ahead, 1, REST_OF_HELLO_S, &why) == 0)
@@ -569,6 +571,15 @@ struct cl_serve *cl_serve_new(struct cl_relay *relay, const struct cl_serve_conf
 	return NULL;
 }
 
+/* A client that hears "over" gives up its missing pages, so it must be so. */
+static enum cl_push_end how_it_ends(struct cl_serve *serve)
+{
+	struct cl_relay_info info;
+
+	cl_relay_info(serve->relay, &info);
+	return info.state == CL_RELAY_COMMITTED || info.state == CL_RELAY_ABORTED ? CL_PUSH_END_OVER : CL_PUSH_END_LOST;
+}
+
 void cl_serve_free(struct cl_serve *serve)
 {
 	const uint64_t one = 1;
@@ -585,7 +596,7 @@ void cl_serve_free(struct cl_serve *serve)
 			;
 		pthread_join(serve->acceptor, NULL);
 		if (serve->push)
-			cl_push_server_end(serve->push, 1);
+			cl_push_server_end(serve->push, how_it_ends(serve));
 		pthread_mutex_lock(&serve->lock);
 		for (connection = serve->connections; connection; connection = connection->next)
 			shut_down(connection);
@@ -615,7 +626,7 @@ void cl_serve_set_rate(struct cl_serve *serve, uint64_t bytes_per_s)
 void cl_serve_drop_client(struct cl_serve *serve)
 {
 	if (serve->push)
-		cl_push_server_end(serve->push, 0);
+		cl_push_server_end(serve->push, CL_PUSH_END_SESSION);
 }
 
 void cl_serve_info(struct cl_serve *serve, struct cl_serve_info *out)

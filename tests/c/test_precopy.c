@@ -499,7 +499,7 @@ static void pages_are_the_same_only_if_they_are(struct cl_precopy *precopy, cons
 		for (int page = 0; page < PAGES; page++)
 			CHECK(page % 8 == 7 || (as[page] != CL_PUSH_SAME && demanded[page] != CL_PUSH_SAME));
 	}
-	cl_push_server_end(server, 1);
+	cl_push_server_end(server, CL_PUSH_END_OVER);
 	cl_push_server_free(server);
 	remove_images(directory, ID, config.images_fd);
 }
