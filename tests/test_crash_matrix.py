@@ -12,7 +12,7 @@ import time
 import pytest
 from crash_matrix import FAULTS, all_cells, run_all
 
-SECONDS = 150.0
+SECONDS = 100.0
 TESTBEDS = 2
 
 
