@@ -34,7 +34,7 @@ class Ending:
         self.migration = migration
 
     async def commit(self) -> None:
-        """Every page is there: let the source task go, and look that it went."""
+        """Nobody misses a page any more: let the source task go, and look that it went."""
         migration = self.migration
         assert migration.dump is not None and migration.dump.process is not None
         migration.stop_watching()
@@ -58,7 +58,8 @@ class Ending:
             migration.warn(problem)
         migration.enter(State.COMMITTED)
         migration.report.outcome = "committed"
-        migration.progress.phase("every page arrived; the source task is gone")
+        but = ", but for those of processes that ended by themselves" if ended else ""
+        migration.progress.phase(f"every page arrived{but}; the source task is gone")
         await migration.hooks("after_commit", fatal=False)
 
     async def say_commit(self) -> None:

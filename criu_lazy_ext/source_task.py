@@ -111,7 +111,7 @@ class Source:
     @property
     def is_over(self) -> bool:
         """Whether no process of it will ever execute anything again."""
-        return self.all_are(Seen.DYING, Seen.GONE)
+        return self.all_are(*OVER)
 
     def words(self) -> str:
         """One clause for people: what there is, and who holds it."""
