@@ -14,14 +14,15 @@
 #include "wire.h"
 
 /*
- * The file is sparse: its own head at 0, area i at (i + 1) * AREA_BYTES. In an area: its head, from MIRROR_AT the bitmap,
- * from SLOT_BYTES and 2 * SLOT_BYTES the slots: regions, limbo, suspects, one after the other.
+ * The file is sparse: its own head at 0, area i at (i + 1) * AREA_BYTES. In an area: its head, from MIRROR_AT the bitmaps
+ * of what is missing and of what is doubtful, from SLOT_BYTES and 2 * SLOT_BYTES the slots: regions, limbo, suspects, one
+ * after the other.
  */
 #define AREA_BYTES (1ULL << 36)
 #define SLOT_BYTES (1ULL << 34)
 #define MIRROR_AT 4096ULL
 
-#define HEAD_MAGIC 0x31474c4c43ULL /* "CLLG1": to change with what lies in the file */
+#define HEAD_MAGIC 0x32474c4c43ULL /* "CLLG2": to change with what lies in the file */
 
 struct head {
 	uint64_t magic, client;
@@ -59,7 +60,7 @@ static uint64_t area_at(uint64_t area)
 
 static uint64_t mapped_bytes(uint64_t nr_pages)
 {
-	uint64_t bytes = MIRROR_AT + cl_bits_words(nr_pages) * sizeof(uint64_t);
+	uint64_t bytes = MIRROR_AT + 2 * cl_bits_words(nr_pages) * sizeof(uint64_t);
 
 	return (bytes + CL_PAGE_SIZE - 1) / CL_PAGE_SIZE * CL_PAGE_SIZE;
 }
@@ -70,11 +71,22 @@ static struct cl_ledger_entry *map(const struct cl_ledger *ledger, uint64_t area
 		    (off_t)area_at(area));
 }
 
+static uint64_t *missing_of(struct cl_ledger_entry *entry)
+{
+	return (uint64_t *)(void *)((uint8_t *)entry + MIRROR_AT);
+}
+
+static uint64_t *doubtful_of(struct cl_ledger_entry *entry)
+{
+	return missing_of(entry) + cl_bits_words(entry->nr_pages);
+}
+
 static void attach(struct cl_space *space, struct cl_ledger_entry *entry)
 {
 	space->entry = entry;
 	space->mirrored_quiet = &entry->quiet;
-	space->mirror = (uint64_t *)(void *)((uint8_t *)entry + MIRROR_AT);
+	space->mirror = missing_of(entry);
+	space->mirrored_doubtful = doubtful_of(entry);
 }
 
 static off_t slot_at(uint64_t area, unsigned int slot)
@@ -203,6 +215,8 @@ int cl_ledger_enter(struct cl_ledger *ledger, struct cl_space *space, const stru
 	attach(space, entry);
 	entry->quiet = space->quiet;
 	memcpy(space->mirror, space->missing, cl_bits_words(image->nr_pages) * sizeof(*space->mirror));
+	if (space->doubtful)
+		memcpy(space->mirrored_doubtful, space->doubtful, cl_bits_words(image->nr_pages) * sizeof(*space->doubtful));
 	ret = write_slot(ledger, space, 0);
 	if (ret < 0)
 		cl_ledger_forget(ledger, space);
@@ -240,7 +254,7 @@ void cl_ledger_forget(struct cl_ledger *ledger, struct cl_space *space)
 	munmap(space->entry, mapped_bytes(space->image->nr_pages));
 	space->entry = NULL;
 	space->mirrored_quiet = NULL;
-	space->mirror = NULL;
+	space->mirror = space->mirrored_doubtful = NULL;
 	if (keep)
 		return;
 	(void)fallocate(ledger->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)area_at(area),
@@ -317,7 +331,7 @@ int cl_ledger_task(const struct cl_ledger *ledger, uint64_t area, const struct c
 					 .ended = ended };
 	if (ended)
 		task->end = (struct cl_end){ (enum cl_end_how)((ended & 0xff) - 1), (int)(ended >> 8) };
-	mirror = (uint64_t *)(void *)((uint8_t *)entry + MIRROR_AT);
+	mirror = missing_of(entry);
 	*missing = 0;
 	for (i = 0; i < cl_bits_words(image->nr_pages); i++)
 		*missing += (uint64_t)__builtin_popcountll(mirror[i]);
@@ -372,7 +386,8 @@ int cl_ledger_load(struct cl_ledger *ledger, uint64_t area, struct cl_image *ima
 		ret = read_slot(ledger, area, slot, &entry->slots[slot], &memory);
 	if (ret == 0) {
 		memory.quiet = entry->quiet;
-		memory.missing = (uint64_t *)(void *)((uint8_t *)entry + MIRROR_AT);
+		memory.missing = missing_of(entry);
+		memory.doubtful = doubtful_of(entry);
 		ret = cl_space_again(image, entry->pid, uffd, &memory, &space);
 	}
 	free(memory.regions.at);

@@ -5,6 +5,7 @@
  *
  *   missing pages  a bitmap, a mirror of the space's own. Bits are only ever cleared, after the page was installed or
  *                  dropped. One that is set too long is harmless: the kernel says that the page is there.
+ *   doubtful pages another, likewise: bits are only ever set, when it is found that a page can't be known.
  *   events         read by the kernel's hand straight into the ledger, as a batch with a number. Reading takes an event
  *                  from the kernel, and the thread that caused it goes on, so none may be lost.
  *   regions        (and limbo, suspects) as of the last batch applied, in one of two slots. A batch that changes them
@@ -14,7 +15,7 @@
  * Faults in it need nothing: whoever takes over wakes all threads, and they fault again. A forked child's userfaultfd
  * is known to the holder by its key.
  *
- * No locks: the events thread's, but for the bitmap, which is the engine's lock's, as the space itself is.
+ * No locks: the events thread's, but for the bitmaps, which are the engine's lock's, as the space itself is.
  */
 #ifndef CL_LEDGER_H
 #define CL_LEDGER_H

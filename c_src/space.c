@@ -533,6 +533,18 @@ static const struct cl_fork_advice *advice_of(const struct cl_space *parent)
 	return parent->advice.known ? &parent->advice : &parent->inherited;
 }
 
+/* 0 or -ENOMEM. */
+static int doubt_as(struct cl_space *space, const uint64_t *doubtful)
+{
+	size_t words = cl_bits_words(space->image->nr_pages);
+
+	space->doubtful = calloc(words, sizeof(*space->doubtful));
+	if (!space->doubtful)
+		return -ENOMEM;
+	memcpy(space->doubtful, doubtful, words * sizeof(*space->doubtful));
+	return 0;
+}
+
 struct cl_space *cl_space_fork(struct cl_space *parent, int uffd)
 {
 	struct cl_image *image = parent->image;
@@ -553,13 +565,9 @@ struct cl_space *cl_space_fork(struct cl_space *parent, int uffd)
 	}
 	memcpy(space->missing, parent->missing, cl_bits_words(image->nr_pages) * sizeof(*space->missing));
 	space->nr_missing = parent->nr_missing;
-	if (parent->doubtful) {
-		space->doubtful = calloc(cl_bits_words(image->nr_pages), sizeof(*space->doubtful));
-		if (!space->doubtful) {
-			space_free(space);
-			return NULL;
-		}
-		memcpy(space->doubtful, parent->doubtful, cl_bits_words(image->nr_pages) * sizeof(*space->doubtful));
+	if (parent->doubtful && doubt_as(space, parent->doubtful) < 0) {
+		space_free(space);
+		return NULL;
 	}
 	space->changes = space->quiet = parent->changes; /* a userfaultfd of its own, with no event on its way */
 	append_space(image, space);
@@ -734,6 +742,8 @@ int cl_space_again(struct cl_image *image, int32_t pid, int uffd, const struct c
 	space->regions = regions.at;
 	space->nr_regions = regions.nr;
 	space->max_regions = regions.max;
+	if (ret == 0 && cl_bits_find(memory->doubtful, 0, image->nr_pages, true) < image->nr_pages)
+		ret = doubt_as(space, memory->doubtful);
 	if (ret == 0)
 		ret = copy_regions(&space->limbo, &memory->limbo);
 	if (ret == 0)
@@ -1031,8 +1041,11 @@ uint64_t cl_space_doubt(struct cl_space *space, uint64_t start, uint64_t end)
 
 		index = index_from(space->image, part.at_dump);
 		last = index_from(space->image, part.at_dump + (part.end - part.start));
-		for (; (index = cl_bits_find(space->missing, index, last, true)) < last; index++)
+		for (; (index = cl_bits_find(space->missing, index, last, true)) < last; index++) {
 			pages += cl_bits_assign(space->doubtful, index, index + 1, true);
+			if (space->mirrored_doubtful)
+				cl_bits_assign(space->mirrored_doubtful, index, index + 1, true);
+		}
 	}
 	return pages;
 }

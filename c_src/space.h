@@ -120,6 +120,7 @@ struct cl_space {
 	uint64_t *missing;         /* bitmap over the image's pages */
 	uint64_t nr_missing;
 	uint64_t *mirror;          /* a copy of `missing` that outlives the process; the ledger's; or NULL */
+	uint64_t *mirrored_doubtful; /* likewise, of `doubtful`; or NULL */
 	struct cl_ledger_entry *entry;
 	_Atomic uint64_t *mirrored_quiet; /* likewise, of `quiet`; or NULL */
 	uint64_t key;              /* by which holder and ledger know it */
@@ -209,7 +210,7 @@ int cl_space_undo(struct cl_space *child, const struct cl_space *parent,
 struct cl_space_memory {
 	struct cl_regions regions, limbo, suspects;
 	uint64_t changes, quiet;
-	const uint64_t *missing;
+	const uint64_t *missing, *doubtful;
 };
 
 /*

@@ -2,7 +2,7 @@
 /*
  * What forked children find in memory that is missing.
  *
- *   test_forks races | guards
+ *   test_forks races | guards | killed
  *
  * races: a task forks, and another thread of it moves or unmaps a missing page right after that, before the kernel tells of the
  * fork: the event of what came later is read first. The child has the page where it was at the fork, and must find in it
@@ -12,6 +12,8 @@
  * guards: memory reads as zeroes where a task, or its only child, put guard regions on and took them off. Where it can't be
  * told which child did, it reads neither as zeroes nor as it was; but guards on other memory that a child has at the same
  * place do nothing to its siblings'.
+ *
+ * killed: nor does it for the successor of the daemon that found that it can't be told, and was killed.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,14 +28,16 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "criu_lazy.h"
 #include "fds.h"
+#include "holder.h"
 #include "stress_source.h"
 
-enum { ROUNDS = 40 };
+enum { ROUNDS = 40, NOT_WATCHED = 77, TRIES = 500, TRY_US = 10000 };
 
 /* ---- the task ---- */
 
@@ -118,19 +122,32 @@ static int register_memory(uint8_t *base, size_t bytes, uint64_t features)
 
 enum { UNREADABLE = 3 };
 
-/* Guards on and off; what the page is then: 0 zeroes, 1 as it was, UNREADABLE. */
-static int guard(int which)
+/* What a page is: 0 zeroes, 1 as it was, UNREADABLE. */
+static int what_is(const uint8_t *page)
 {
-	uint8_t *page = page_of(which);
 	uint64_t word = 1;
-	struct iovec local = { &word, sizeof(word) }, remote = { page, sizeof(word) };
+	struct iovec local = { &word, sizeof(word) }, remote = { (void *)(uintptr_t)page, sizeof(word) };
 
-	if (madvise(page, CL_PAGE_SIZE, 102) < 0) /* MADV_GUARD_INSTALL; a kernel that doesn't know it is no matter */
-		return errno == EINVAL ? -1 : 2;
-	CHECK(madvise(page, CL_PAGE_SIZE, 103) == 0);
 	if (process_vm_readv(getpid(), &local, 1, &remote, 1, 0) < 0)
 		return UNREADABLE;
 	return word != 0;
+}
+
+/* MADV_GUARD_INSTALL and MADV_GUARD_REMOVE; a kernel that doesn't know them is no matter: -1. Else 0, or 2. */
+static int guard_and_not(uint8_t *page)
+{
+	if (madvise(page, CL_PAGE_SIZE, 102) < 0)
+		return errno == EINVAL ? -1 : 2;
+	CHECK(madvise(page, CL_PAGE_SIZE, 103) == 0);
+	return 0;
+}
+
+/* Guards on and off; what the page is then. */
+static int guard(int which)
+{
+	int ret = guard_and_not(page_of(which));
+
+	return ret ? ret : what_is(page_of(which));
 }
 
 /* A child that does that, and ends; or one that waits, to be killed (which < 0). */
@@ -203,7 +220,36 @@ static void put_guards(void)
 	CHECK(guard(3) == 0);
 }
 
-static void be_task(int socket, int done, bool races)
+/* One of two children has guards on a page; both look at it when `go` ends, after the daemon's death. */
+static void put_guards_under_two_daemons(int go)
+{
+	pid_t children[2];
+	int status, i;
+	char byte;
+
+	CHECK(look(page_of(ROUNDS), (uint64_t)(page_of(ROUNDS) - BASE) / CL_PAGE_SIZE));
+	for (i = 0; i < 2; i++) {
+		children[i] = fork();
+		CHECK(children[i] >= 0);
+		if (children[i])
+			continue;
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (i && guard_and_not(page_of(1)) < 0)
+			_exit(NOT_WATCHED);
+		CHECK(read(go, &byte, 1) == 0);
+		_exit(what_is(page_of(1)));
+	}
+	for (i = 0; i < 2; i++) {
+		CHECK(waitpid(children[i], &status, 0) == children[i]);
+		if (status == NOT_WATCHED << 8)
+			_exit(NOT_WATCHED);
+		if (status != UNREADABLE << 8)
+			fprintf(stderr, "child %d found the page: 0x%x\n", i, status);
+		CHECK(status == UNREADABLE << 8);
+	}
+}
+
+static void be_task(int socket, int done, int go, const char *what)
 {
 	const uint64_t events = UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_EVENT_REMOVE;
 	/* The order is that of addresses. */
@@ -218,7 +264,7 @@ static void be_task(int socket, int done, bool races)
 	CHECK(cl_fds_send(socket, "", 1, &uffd, 1) == 0);
 	close(uffd);
 	CHECK(send(socket, &finished, sizeof(finished), 0) == sizeof(finished));
-	if (races) {
+	if (strcmp(what, "races") == 0) {
 		CHECK(pthread_create(&thread, NULL, change, &own) == 0);
 		for (round = 0; round < ROUNDS; round++)
 			fork_in(round);
@@ -226,31 +272,94 @@ static void be_task(int socket, int done, bool races)
 		close(own);
 	} else {
 		close(own);
-		put_guards();
+		if (go >= 0)
+			put_guards_under_two_daemons(go);
+		else
+			put_guards();
 	}
 	CHECK(read(done, &byte, 1) == 0);
 	_exit(0);
 }
 
-/* ---- the daemon ---- */
+/* ---- the daemons ---- */
+
+struct daemon {
+	struct server server;
+	pthread_t server_thread;
+	struct cl_engine *engine;
+};
+
+/* In the images' directory. */
+static void be_daemon(struct daemon *daemon, int log_fd)
+{
+	struct cl_vma vma = { (uintptr_t)BASE, (uintptr_t)BASE + (uint64_t)PAGES * CL_PAGE_SIZE, 0 };
+	struct cl_config config = { .precopied_fd = -1, .remote_fd = -1, .log_level = 2, .nr_workers = 2 };
+	int remote[2];
+	const char *problem;
+
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, remote) == 0);
+	config.log_fd = log_fd;
+	config.images_fd = open(".", O_RDONLY | O_DIRECTORY);
+	daemon->engine = cl_engine_new(&config, &problem);
+	CHECK(daemon->engine && cl_engine_add_task(daemon->engine, PID, &vma, 1) == 0);
+	daemon->server.socket = remote[1];
+	CHECK(pthread_create(&daemon->server_thread, NULL, serve, &daemon->server) == 0);
+	CHECK(cl_engine_set_remote(daemon->engine, remote[0]) == 0);
+}
+
+/* It finds that it can't be told which child had guards, and is killed. False: this host can't watch madvise(2). */
+static bool kill_a_daemon(int restored)
+{
+	struct daemon daemon = { .server = { .client_may_die = true, .bytes_a_second = 1 << 20 } };
+	int log_fd = open("log", O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0600), try, status;
+	char log[4096] = "";
+	pid_t child = fork();
+
+	CHECK(log_fd >= 0 && child >= 0);
+	if (child == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		be_daemon(&daemon, log_fd);
+		_exit(cl_engine_run(daemon.engine, restored) != 0);
+	}
+	close(restored);
+	for (try = 0; try < TRIES && !strstr(log, "can't be told which") && !strstr(log, "can't be watched"); try++) {
+		usleep(TRY_US);
+		CHECK(pread(log_fd, log, sizeof(log) - 1, 0) >= 0);
+	}
+	CHECK(kill(child, SIGKILL) == 0 && waitpid(child, &status, 0) == child && WIFSIGNALED(status));
+	close(log_fd);
+	unlink("log");
+	fputs(log, stderr);
+	CHECK(try < TRIES);
+	return !strstr(log, "can't be watched");
+}
+
+static void take_over(struct cl_engine *engine)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = CL_HOLDER_SOCKET };
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), try;
+
+	for (try = 0; connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0; try++) {
+		CHECK(try < TRIES);
+		usleep(TRY_US);
+	}
+	CHECK(cl_engine_take_over(engine, fd) == 0);
+}
 
 int main(int argc, char **argv)
 {
 	char directory[] = "/tmp/criu-lazy-race.XXXXXX", path[300];
-	struct cl_vma vma = { (uintptr_t)BASE, (uintptr_t)BASE + (uint64_t)PAGES * CL_PAGE_SIZE, 0 };
-	struct cl_config config = { .precopied_fd = -1, .remote_fd = -1, .log_fd = 2, .log_level = 2, .nr_workers = 2 };
-	struct server server = { .bytes_a_second = (uint64_t)PAGES * CL_PAGE_SIZE / 2 };
-	int restored[2], remote[2], done[2], status;
-	struct cl_engine *engine;
-	pthread_t server_thread;
-	const char *problem;
+	struct daemon daemon = { .server = { .bytes_a_second = (uint64_t)PAGES * CL_PAGE_SIZE / 2 } };
+	bool is_killed = argc == 2 && strcmp(argv[1], "killed") == 0;
+	int restored[2], done[2], go[2] = { -1, -1 }, status;
 	pid_t child;
 
 	CHECK(argc == 2);
 	CHECK(mkdtemp(directory));
 	write_images(directory, false);
-	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, restored) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, remote) == 0 &&
-	      pipe2(done, O_CLOEXEC) == 0);
+	CHECK(chdir(directory) == 0);
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, restored) == 0 && pipe2(done, O_CLOEXEC) == 0);
+	CHECK(!is_killed || pipe2(go, O_CLOEXEC) == 0);
 	/* Before anything is sent: who sent it is to be told. */
 	CHECK(setsockopt(restored[0], SOL_SOCKET, SO_PASSCRED, &(int){ 1 }, sizeof(int)) == 0);
 	child = fork();
@@ -258,25 +367,27 @@ int main(int argc, char **argv)
 	if (child == 0) {
 		close(restored[0]);
 		close(done[1]);
-		be_task(restored[1], done[0], strcmp(argv[1], "races") == 0);
+		close(go[1]);
+		be_task(restored[1], done[0], go[0], argv[1]);
 	}
 	close(restored[1]);
-	config.images_fd = open(directory, O_RDONLY | O_DIRECTORY);
-	engine = cl_engine_new(&config, &problem);
-	CHECK(engine && cl_engine_add_task(engine, PID, &vma, 1) == 0);
-	server.socket = remote[1];
-	CHECK(pthread_create(&server_thread, NULL, serve, &server) == 0);
-	CHECK(cl_engine_set_remote(engine, remote[0]) == 0);
-	status = cl_engine_run(engine, restored[0]);
+	if (is_killed && !kill_a_daemon(restored[0]))
+		return NOT_WATCHED;
+	be_daemon(&daemon, 2);
+	if (is_killed) {
+		take_over(daemon.engine);
+		close(go[1]);
+	}
+	status = cl_engine_run(daemon.engine, is_killed ? -1 : restored[0]);
 	if (status)
-		fprintf(stderr, "engine: %s\n", cl_engine_error(engine));
+		fprintf(stderr, "engine: %s\n", cl_engine_error(daemon.engine));
 	CHECK(status == 0);
-	pthread_join(server_thread, NULL);
-	cl_engine_free(engine);
+	pthread_join(daemon.server_thread, NULL);
+	cl_engine_free(daemon.engine);
 	close(done[1]);
 	CHECK(waitpid(child, &status, 0) == child && status == 0);
-	snprintf(path, sizeof(path), "%s/pagemap-%d.img", directory, PID);
+	snprintf(path, sizeof(path), "pagemap-%d.img", PID);
 	unlink(path);
-	rmdir(directory);
+	CHECK(rmdir(directory) == 0);
 	return 0;
 }
