@@ -1,0 +1,1 @@
+"""What each subcommand does with its arguments; one module a subcommand."""

@@ -1,0 +1,1 @@
+"""What runs at the destination host: the agent and what it starts there."""

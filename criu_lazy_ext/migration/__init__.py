@@ -1,0 +1,1 @@
+"""One migration, as `criu-lazy migrate` drives it from the source host."""

@@ -1,0 +1,1 @@
+"""The other host: messages to it, and its agent."""

@@ -1,0 +1,1 @@
+"""What runs at the source host: the lazy dump, the page server's control, the fence around the frozen task."""
