@@ -16,7 +16,7 @@ PACKAGES := gcc libc6-dev python3-dev python3-venv libgnutls28-dev liblz4-dev li
 .PHONY: demo test lint crash-matrix soak bench bench-programs setup clean
 
 demo: setup
-	$(BIN)/python -m criu_lazy_ext.demo
+	$(BIN)/python -m demo
 
 test: lint
 	$(BIN)/python -m pytest
@@ -42,7 +42,7 @@ bench-programs:
 setup: $(VENV)/.done
 
 # The C engine is built into the checkout (an editable install), so that tests see the sources as they are.
-$(VENV)/.done: setup.py pyproject.toml criu_lazy_ext/_engine_build.py $(wildcard c_src/*.[ch])
+$(VENV)/.done: setup.py pyproject.toml criu_lazy_ext/_engine_build.py $(wildcard c_src/*.h c_src/*/*.[ch])
 	@missing=$$(dpkg-query -W -f '$${Package} $${Status}\n' $(PACKAGES) 2>/dev/null | awk '/install ok installed/{print $$1}' \
 		| sort > /tmp/criu-lazy-have.$$$$; printf '%s\n' $(PACKAGES) | sort | comm -13 /tmp/criu-lazy-have.$$$$ -; \
 		rm -f /tmp/criu-lazy-have.$$$$); \

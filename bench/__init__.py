@@ -1,5 +1,5 @@
 """`criu-lazy bench`: lazy migration with stock criu's daemon and with ours, side by side; see docs/bench.md."""
 
-from criu_lazy_ext.bench.command import main
+from bench.command import main
 
 __all__ = ["main"]

@@ -14,16 +14,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from bench import cases, table, timeline
+from bench.handmade import MigrationError
+from bench.measure import DAEMONS, Run, machine_limit, measure
+from bench.migrations import MigrateRun, measure_migration
+from bench.programs import ProgramRun, measure_program
+from bench.startup import Startup, measure_startup
 from criu_lazy_ext import __version__
-from criu_lazy_ext.bench import cases, table, timeline
-from criu_lazy_ext.bench.handmade import MigrationError
-from criu_lazy_ext.bench.measure import DAEMONS, Run, machine_limit, measure
-from criu_lazy_ext.bench.migrations import MigrateRun, measure_migration
-from criu_lazy_ext.bench.programs import ProgramRun, measure_program
-from criu_lazy_ext.bench.startup import Startup, measure_startup
-from criu_lazy_ext.criu_options import MAX_PUSH_STREAMS
+from criu_lazy_ext.criu.options import MAX_PUSH_STREAMS
 from criu_lazy_ext.errors import UsageError
-from criu_lazy_ext.testbed import Testbed, TestbedError
+from testbed import Testbed, TestbedError
 
 DEFAULT_REPEATS = 3
 DEFAULT_WINDOW_SECONDS = 6.0

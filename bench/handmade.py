@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.testbed import Host, HostProcess, Testbed
+from testbed import Host, HostProcess, Testbed
 
 STOCK = ("criu", "lazy-pages")
 OURS = ("criu-lazy", "lazy-pages")
@@ -31,7 +31,7 @@ PORT = 27000
 PUSH_PORT = 27001
 DIRECTORY = "/var/tmp/handmade"
 READY_SECONDS = 60.0
-SIMULATED = ("flow", "fork_advice", "readahead", "schedule", "space")  # the parts of c_src that simulate.c runs
+SIMULATED = ("flow", "fork_advice", "readahead", "schedule", "address_space")  # the parts of c_src that simulate.c runs
 SAMPLE_SECONDS = 0.003
 PEAK_EVERY = 16  # samples
 # The kernel counts resident pages per CPU and sums them up later; libraries' data pages come only when used.
@@ -114,13 +114,15 @@ def install_simulator(tb: Testbed) -> None:
     if (tb.src.root / "usr/local/bin/simulate").exists():
         return
     here = Path(__file__).resolve().parent
-    engine = here.parent.parent / "c_src"
+    engine = here.parent / "c_src"
     where = "/usr/local/src/simulate"
-    parts = [here / "simulate.c", *engine.glob("*.h"), *(engine / f"{part}.c" for part in SIMULATED)]
-    for part in parts:
-        tb.src.write(f"{where}/{part.name}", part.read_text())
-    sources = [f"{where}/{part.name}" for part in parts if part.suffix == ".c"]
-    build = ["cc", "-std=c11", "-D_GNU_SOURCE", "-O2", "-o", "/usr/local/bin/simulate", *sources, "-lm"]
+    parts = [*engine.glob("**/*.h"), *(engine / f"destination/{part}.c" for part in SIMULATED)]
+    files = {"simulate.c": here / "simulate.c"} | {str(part.relative_to(engine)): part for part in parts}
+    for name, part in files.items():
+        tb.src.write(f"{where}/{name}", part.read_text())
+    sources = [f"{where}/{name}" for name in files if name.endswith(".c")]
+    flags = ["-std=c11", "-D_GNU_SOURCE", "-O2", f"-I{where}"]
+    build = ["cc", *flags, "-o", "/usr/local/bin/simulate", *sources, "-lm"]
     tb.src.run(build)
 
 

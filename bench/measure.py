@@ -8,8 +8,8 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from criu_lazy_ext.bench.cases import Case
-from criu_lazy_ext.bench.handmade import (
+from bench.cases import Case
+from bench.handmade import (
     OURS,
     STOCK,
     MigrationError,
@@ -18,7 +18,7 @@ from criu_lazy_ext.bench.handmade import (
     lazy_migrate_by_hand,
     migrated_memtask,
 )
-from criu_lazy_ext.testbed import Testbed
+from testbed import Testbed
 
 DAEMONS = {"stock": STOCK, "ours": OURS}
 # Long enough for the threads to have used CPU time before the dump, by which they notice that they were restored.

@@ -10,12 +10,12 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from criu_lazy_ext.bench import timeline
-from criu_lazy_ext.bench.cases import MigrateCase
-from criu_lazy_ext.bench.handmade import MemTask, MigrationError, migrated_memtask
-from criu_lazy_ext.bench.measure import warm_memory
-from criu_lazy_ext.bench.timeline import ProcessEvents, Span
-from criu_lazy_ext.testbed import Testbed
+from bench import timeline
+from bench.cases import MigrateCase
+from bench.handmade import MemTask, MigrationError, migrated_memtask
+from bench.measure import warm_memory
+from bench.timeline import ProcessEvents, Span
+from testbed import Testbed
 
 PROFILE = "task: {pidfile: /run/bench.pid}\ndestination: {ssh: dst}\n"
 WAYS = {

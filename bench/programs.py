@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from criu_lazy_ext.bench.cases import ProgramCase
-from criu_lazy_ext.bench.handmade import DIRECTORY, Migration, MigrationError, kill_session, lazy_migrate_by_hand
-from criu_lazy_ext.bench.measure import DAEMONS
-from criu_lazy_ext.testbed import Host, Testbed, TestbedError, prepare
+from bench.cases import ProgramCase
+from bench.handmade import DIRECTORY, Migration, MigrationError, kill_session, lazy_migrate_by_hand
+from bench.measure import DAEMONS
+from testbed import Host, Testbed, TestbedError, prepare
 
-MODULE = "criu_lazy_ext.bench.workload"
+MODULE = "bench.workload"
 RESULT = f"{DIRECTORY}/workload.json"
 REDIS = ("redis-server", "--save", "", "--bind", "0.0.0.0", "--protected-mode", "no", "--appendonly", "no")
 JAVA_PACKAGE = "openjdk-21-jdk-headless"

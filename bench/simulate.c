@@ -31,10 +31,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "flow.h"
-#include "schedule.h"
-#include "space.h"
-#include "wire.h"
+#include "destination/flow.h"
+#include "destination/schedule.h"
+#include "destination/address_space.h"
+#include "wire/page_protocol.h"
 
 #define CHECK(condition)                                                                          \
 	do {                                                                                      \

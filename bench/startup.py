@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from criu_lazy_ext.bench.handmade import DIRECTORY, OURS, PORT, MigrationError
-from criu_lazy_ext.testbed import Testbed
+from bench.handmade import DIRECTORY, OURS, PORT, MigrationError
+from testbed import Testbed
 
 PAGES = 20 << 30 >> 12
 ENTRIES = 1_000_000

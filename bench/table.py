@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from criu_lazy_ext.bench.measure import Run
-from criu_lazy_ext.bench.migrations import MigrateRun
-from criu_lazy_ext.bench.programs import ProgramRun
-from criu_lazy_ext.bench.startup import Startup
+from bench.measure import Run
+from bench.migrations import MigrateRun
+from bench.programs import ProgramRun
+from bench.startup import Startup
 
 AnyRun = Run | ProgramRun | MigrateRun
 

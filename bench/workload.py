@@ -1,7 +1,7 @@
 """Real programs under load for the benchmark; runs inside the testbed's hosts, where nothing else of it does.
 
-    python3 -m criu_lazy_ext.bench.workload python|sqlite --mib N --result FILE
-    python3 -m criu_lazy_ext.bench.workload redis HOST --mib N
+    python3 -m bench.workload python|sqlite --mib N --result FILE
+    python3 -m bench.workload redis HOST --mib N
 
 `python` keeps a dict of objects, `sqlite` an in-memory database; both fill N MiB, replace FILE by {"state": "filled"},
 and work on random records until SIGTERM; then they check all of them, and replace FILE by the outcome. `redis` is a

@@ -44,7 +44,7 @@ struct cl_config {
 	unsigned int nr_workers;    /* receiving and copying threads; 0: by the number of CPUs */
 	uint64_t max_in_flight_bytes; /* cap on what is asked of the page server at once; 0: the default */
 	unsigned int push_streams;  /* ask the page server to push, by 1..16 background connections; 0: don't */
-	int precopied_fd;           /* directory of the store that pre-copy left (page_store.h), or -1; borrowed */
+	int precopied_fd;           /* directory of the store that pre-copy left (precopy_receiver.h), or -1; borrowed */
 	int64_t reconnect_us;       /* once the restored task runs: how long to connect to a lost page server again; 0: not;
 	                             * CL_WITHOUT_LIMIT; CL_IF_IT_PUSHES: without limit if it pushes, else not */
 };

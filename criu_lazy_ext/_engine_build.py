@@ -20,7 +20,14 @@ from pathlib import Path
 from cffi import FFI
 
 C_SRC = Path(__file__).resolve().parent.parent / "c_src"
-PUBLIC_HEADERS = ("criu_lazy.h", "relay.h", "precopy.h", "page_store.h", "serve.h", "collapse.h")
+PUBLIC_HEADERS = (
+    "criu_lazy.h",
+    "source/dump_proxy.h",
+    "source/precopy_sender.h",
+    "destination/precopy_receiver.h",
+    "source/listener.h",
+    "task/collapse.h",
+)
 
 
 def declarations(header: str) -> str:
@@ -88,9 +95,9 @@ for public_header in PUBLIC_HEADERS:
 ffibuilder.set_source(
     "criu_lazy_ext._engine",
     "\n".join(f'#include "{public_header}"' for public_header in PUBLIC_HEADERS),
-    sources=[os.path.relpath(source, C_SRC.parent) for source in sorted(C_SRC.glob("*.c"))],
+    sources=[os.path.relpath(source, C_SRC.parent) for source in sorted(C_SRC.glob("*/*.c"))],
     include_dirs=[os.path.relpath(C_SRC, C_SRC.parent)],
-    depends=[os.path.relpath(header, C_SRC.parent) for header in sorted(C_SRC.glob("*.h"))],
+    depends=[os.path.relpath(header, C_SRC.parent) for header in sorted(C_SRC.glob("**/*.h"))],
     define_macros=[(macro, "1") for macro, _ in found],
     libraries=[library for _, library in found if library],
     extra_compile_args=compile_args,

@@ -4,30 +4,44 @@ from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 
 from criu_lazy_ext import __version__
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.limits import raise_descriptors
+from criu_lazy_ext.system.limits import raise_descriptors
 
-# name -> (module whose main(argv) -> exit status runs it, one line for --help)
+# name -> (module, of this package if it begins with a dot, whose main(argv) -> exit status runs it; a line for --help)
 SUBCOMMANDS: dict[str, tuple[str, str]] = {
-    "lazy-pages": ("criu_lazy_ext.lazy_pages", "serve a restored task's page faults (drop-in for criu lazy-pages)"),
-    "page-server": ("criu_lazy_ext.page_server", "stand between a lazy dump and the network, and never lose a task"),
-    "page-store": ("criu_lazy_ext.page_store", "keep the pages that a page server brings before the dump (pre-copy)"),
-    "migrate": ("criu_lazy_ext.migrate", "move a running task to another host, as a YAML profile says"),
-    "check": ("criu_lazy_ext.check", "say whether this host can take part in a lazy migration"),
-    "testbed": ("criu_lazy_ext.testbed", "two hosts on this machine, for trying and testing migrations"),
-    "bench": ("criu_lazy_ext.bench", "measure lazy migration beside stock criu"),
+    "lazy-pages": (".commands.lazy_pages", "serve a restored task's page faults (drop-in for criu lazy-pages)"),
+    "page-server": (".commands.page_server", "stand between a lazy dump and the network, and never lose a task"),
+    "page-store": (".commands.page_store", "keep the pages that a page server brings before the dump (pre-copy)"),
+    "migrate": (".migration.driver", "move a running task to another host, as a YAML profile says"),
+    "check": (".commands.check", "say whether this host can take part in a lazy migration"),
+}
+# Beside the package in a checkout, and nowhere else: no host that takes part in a migration has them installed.
+LABORATORY: dict[str, tuple[str, str]] = {
+    "testbed": ("testbed", "two hosts on this machine, for trying and testing migrations"),
+    "bench": ("bench", "measure lazy migration beside stock criu"),
 }
 # Run by criu-lazy itself on the other host; not listed.
-INTERNAL: dict[str, str] = {"agent": "criu_lazy_ext.agent", "standby": "criu_lazy_ext.standby"}
+INTERNAL: dict[str, str] = {"agent": ".destination.agent", "standby": ".commands.standby"}
 # They, and the criu that they start, hold descriptors for each process that moves, and for each few MiB of its memory.
 HOLDS_MANY = {"lazy-pages", "page-server", "page-store", "migrate", *INTERNAL}
 
 
+def listed() -> dict[str, tuple[str, str]]:
+    """The subcommands that there are here; in a checkout, its laboratory too, made importable."""
+    checkout = Path(__file__).resolve().parent.parent
+    if not (checkout / "setup.py").is_file():
+        return SUBCOMMANDS
+    if str(checkout) not in sys.path:
+        sys.path.append(str(checkout))
+    return SUBCOMMANDS | LABORATORY
+
+
 def usage() -> str:
     lines = ["usage: criu-lazy SUBCOMMAND [ARGUMENTS]", "", "subcommands:"]
-    lines += [f"  {name:<12} {text}" for name, (_, text) in SUBCOMMANDS.items()]
+    lines += [f"  {name:<12} {text}" for name, (_, text) in listed().items()]
     return "\n".join([*lines, "", "criu-lazy SUBCOMMAND --help tells more; criu-lazy --version prints the version."])
 
 
@@ -43,15 +57,15 @@ def main(argv: list[str] | None = None) -> int:
     if args and args[0].startswith("-") and "lazy-pages" in args:
         # As with criu itself, options may stand before the action.
         args = ["lazy-pages", *args[: args.index("lazy-pages")], *args[args.index("lazy-pages") + 1 :]]
-    if not args or args[0] not in SUBCOMMANDS | INTERNAL:
+    if not args or args[0] not in listed() | INTERNAL:
         problem = f"criu-lazy: unknown subcommand {args[0]!r}" if args else "criu-lazy: a subcommand is needed"
         print(f"{problem}\n\n{usage()}", file=sys.stderr)
         return 2
     if args[0] in HOLDS_MANY:
         raise_descriptors()
-    module = INTERNAL.get(args[0]) or SUBCOMMANDS[args[0]][0]
+    module = INTERNAL.get(args[0]) or listed()[args[0]][0]
     try:
-        return int(importlib.import_module(module).main(args[1:]))
+        return int(importlib.import_module(module, __package__).main(args[1:]))
     except CriuLazyError as error:
         print(f"criu-lazy {args[0]}: error: {error}", file=sys.stderr)
         return error.exit_code

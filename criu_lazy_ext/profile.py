@@ -10,7 +10,7 @@ from typing import Any, NewType, get_type_hints
 
 import yaml
 
-from criu_lazy_ext.criu_contrary import contrary_in
+from criu_lazy_ext.criu.contrary import contrary_in
 from criu_lazy_ext.errors import UsageError
 from criu_lazy_ext.sizes import parse_size
 

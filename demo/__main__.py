@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.testbed import Testbed, TestbedError
+from testbed import Testbed, TestbedError
 
 VALUE_BYTES = 4096
 SERVICE = "10.78.0.100"
@@ -27,12 +27,12 @@ def say(text: str) -> None:
 
 
 class LoadClient:
-    """criu_lazy_ext.demo_client on the client host; `latest` is what it said last."""
+    """demo.client on the client host; `latest` is what it said last."""
 
     def __init__(self, testbed: Testbed, keys: int) -> None:
         self.filled = threading.Event()
         self.latest: dict[str, Any] = {}
-        command = ["python3", "-m", "criu_lazy_ext.demo_client", SERVICE, str(keys), str(VALUE_BYTES)]
+        command = ["python3", "-m", "demo.client", SERVICE, str(keys), str(VALUE_BYTES)]
         self.process = testbed.client.popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -84,7 +84,7 @@ def run(testbed: Testbed, mib: int, rate_mbit: float, rtt_ms: float) -> bool:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status 0 if the migration was committed and every value right."""
-    parser = argparse.ArgumentParser(prog="python -m criu_lazy_ext.demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("--mib", type=int, default=320, help="values in Redis (default 320 MiB)")
     parser.add_argument("--rate-mbit", type=float, default=1000)
     parser.add_argument("--rtt-ms", type=float, default=0.2)

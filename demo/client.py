@@ -1,6 +1,6 @@
 """The demo's Redis client: fills a server, then writes and reads at random and checks every value it gets.
 
-Run on the client host: `python3 -m criu_lazy_ext.demo_client HOST KEYS VALUE_BYTES`. It prints JSON lines:
+Run on the client host: `python3 -m demo.client HOST KEYS VALUE_BYTES`. It prints JSON lines:
 {"filled": keys}, then every second {"operations", "longest_gap_ms"}, and at the end of its standard input, after a last
 look at every key, {"checked", "wrong", "errors", "operations", "longest_gap_ms"}.
 """

@@ -8,12 +8,12 @@ import subprocess
 import sys
 
 from criu_lazy_ext.errors import UsageError
-from criu_lazy_ext.testbed import instances
-from criu_lazy_ext.testbed.errors import TestbedError
-from criu_lazy_ext.testbed.host import ENVIRONMENT
-from criu_lazy_ext.testbed.prepare import prepare
-from criu_lazy_ext.testbed.recipe import CRIU_SERIES
-from criu_lazy_ext.testbed.testbed import DEFAULT_CRIU, DEFAULT_NAME, HOSTS, NAME_VARIABLE, Testbed, layers_in_use
+from testbed import instances
+from testbed.errors import TestbedError
+from testbed.host import ENVIRONMENT
+from testbed.prepare import prepare
+from testbed.recipe import CRIU_SERIES
+from testbed.testbed import DEFAULT_CRIU, DEFAULT_NAME, HOSTS, NAME_VARIABLE, Testbed, layers_in_use
 
 CRIU_HELP = "criu series of src and dst, as 4.2 or 4.1,4.2 (default 4.2)"
 

@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from criu_lazy_ext.testbed.errors import TestbedError
-from criu_lazy_ext.testbed.prepare import TOOLS, locked
+from testbed.errors import TestbedError
+from testbed.prepare import TOOLS, locked
 
 RUN = Path("/run/criu-lazy-testbed")
 SYSCTLS_FILE = RUN / "sysctls.json"

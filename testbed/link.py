@@ -10,9 +10,9 @@ import json
 import socket
 from pathlib import Path
 
-from criu_lazy_ext.testbed import instances
-from criu_lazy_ext.testbed.errors import TestbedError
-from criu_lazy_ext.testbed.host import Host
+from testbed import instances
+from testbed.errors import TestbedError
+from testbed.host import Host
 
 BARE_DEVICE = "mig0"
 DELAYED_DEVICE = "mig0far"

@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from criu_lazy_ext.testbed.errors import TestbedError
-from criu_lazy_ext.testbed.recipe import (
+from testbed.errors import TestbedError
+from testbed.recipe import (
     CRIU_PACKAGES,
     CRIU_SERIES,
     NOT_INSTALLED,
@@ -258,6 +258,10 @@ def make_tools(base: Path, target: Path) -> None:
         (upper / "build" / tool).rename(target / tool)
 
 
+# What the hosts of a testbed get of a checkout; the last three stand in for what an operator would bring.
+PACKAGES = ("criu_lazy_ext", "testbed", "bench", "demo")
+
+
 @dataclass(frozen=True)
 class Sources:
     """The package's sources in a checkout, read at one moment: path relative to the checkout -> contents."""
@@ -267,7 +271,7 @@ class Sources:
     @classmethod
     def of_checkout(cls) -> Sources:
         """Raises TestbedError if this module does not run from a checkout."""
-        checkout = Path(__file__).resolve().parent.parent.parent
+        checkout = Path(__file__).resolve().parent.parent
         if not (checkout / "setup.py").is_file() or not (checkout / "c_src").is_dir():
             raise TestbedError(
                 f"the testbed installs criu-lazy from a checkout, and {checkout} is none: run it from one"
@@ -275,8 +279,9 @@ class Sources:
             )
         paths = [checkout / name for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE")]
         paths += sorted((checkout / "c_src").glob("**/*.[ch]"))
-        for pattern in ("*.py", "*.pyi", "*.c", "*.h", "py.typed"):
-            paths += sorted((checkout / "criu_lazy_ext").glob(f"**/{pattern}"))
+        for package in PACKAGES:
+            for pattern in ("*.py", "*.pyi", "*.c", "*.h", "py.typed"):
+                paths += sorted((checkout / package).glob(f"**/{pattern}"))
         generated = checkout / "criu_lazy_ext/_engine.c"
         files = {
             str(path.relative_to(checkout)): path.read_bytes() for path in paths if path.is_file() and path != generated
@@ -334,12 +339,12 @@ def refresh_python(base: Path, engine: Path, sources: Sources, target: Path) -> 
         extension.rename(site / extension.name)
     shutil.rmtree(site / "criu_lazy_ext")
     for path, contents in sources.files.items():
-        if path.startswith("criu_lazy_ext/"):
+        if path.partition("/")[0] in PACKAGES:
             (site / path).parent.mkdir(parents=True, exist_ok=True)
             (site / path).write_bytes(contents)
     for extension in site.glob("_engine*.so"):
         extension.rename(site / "criu_lazy_ext" / extension.name)
-    inside = "/" + str((site / "criu_lazy_ext").relative_to(target))
+    inside = " ".join("/" + str((site / package).relative_to(target)) for package in PACKAGES)
     compiled = target.with_name("compiled")
     # Byte code checked by hash, as overlays may change time stamps. A file with an error in it is not our affair.
     build_over(

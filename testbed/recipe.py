@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from criu_lazy_ext.testbed.errors import TestbedError
+from testbed.errors import TestbedError
 
 SUITE = "trixie"
 TESTING_SUITE = "forky"

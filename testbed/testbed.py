@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from criu_lazy_ext.testbed import instances
-from criu_lazy_ext.testbed.errors import TestbedError
-from criu_lazy_ext.testbed.host import Host
-from criu_lazy_ext.testbed.link import BARE_DEVICE, DELAYED_DEVICE, Link, address6, control_socket
-from criu_lazy_ext.testbed.prepare import Layers, prepare
-from criu_lazy_ext.testbed.recipe import CRIU_SERIES
+from testbed import instances
+from testbed.errors import TestbedError
+from testbed.host import Host
+from testbed.link import BARE_DEVICE, DELAYED_DEVICE, Link, address6, control_socket
+from testbed.prepare import Layers, prepare
+from testbed.recipe import CRIU_SERIES
 
 NAME_VARIABLE = "CRIU_LAZY_TESTBED"
 DEFAULT_NAME = "default"

@@ -25,7 +25,7 @@ def build(tmp_path_factory: pytest.TempPathFactory):
     def compile_all(sanitizer: str) -> list[str]:
         where = directory / sanitizer
         where.mkdir()
-        sources = sorted(map(str, C_SRC.glob("*.c")))
+        sources = sorted(map(str, C_SRC.glob("*/*.c")))
         subprocess.run(["gcc", *FLAGS, *SANITIZERS[sanitizer], "-c", *sources], cwd=where, check=True)
         return sorted(map(str, where.glob("*.o")))
 
@@ -34,7 +34,7 @@ def build(tmp_path_factory: pytest.TempPathFactory):
             engine_objects[sanitizer] = compile_all(sanitizer)
         program = directory / f"{name}-{sanitizer}"
         if not program.exists():
-            directories = (TESTS / "c", TESTS.parent / "criu_lazy_ext/bench")
+            directories = (TESTS / "c", TESTS.parent / "bench")
             source = next(path for where in directories if (path := where / f"{name}.c").exists())
             flags = [*FLAGS, *SANITIZERS[sanitizer], f"-I{C_SRC}"]
             flags += [f"-Wl,--wrap={wrapped}" for wrapped in set(re.findall(r"__wrap_(\w+)", source.read_text()))]

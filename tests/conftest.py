@@ -11,7 +11,7 @@ import pytest
 from c_build import build
 from vm import Machine, machine
 
-from criu_lazy_ext.testbed import Testbed
+from testbed import Testbed
 
 __all__ = ["build"]
 

@@ -32,7 +32,7 @@ from typing import Any
 
 from lazy_source import TASK_C, eventually
 
-from criu_lazy_ext.testbed import Host, Testbed
+from testbed import Host, Testbed
 
 STATES = ("preflight", "dumping", "serving", "restoring", "allowed", "running", "drained", "committing", "committed")
 WHEN = ("before", "after")

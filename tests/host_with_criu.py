@@ -48,7 +48,7 @@ def host_with_criu() -> Iterator[HostWithCriu]:
         return
     if os.geteuid() != 0:
         pytest.skip("criu and the testbed need root")
-    from criu_lazy_ext.testbed import Testbed
+    from testbed import Testbed
 
     with Testbed.start() as testbed:
         yield HostWithCriu(lambda argv, **options: testbed.dst.run(argv, check=False, **options))

@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 
-from criu_lazy_ext import cli, journal
+from criu_lazy_ext import cli
+from criu_lazy_ext.migration import journal
 
 state, when, *arguments = sys.argv[1:]
 record = journal.Journal.record

@@ -16,8 +16,8 @@ from typing import Any
 
 from lazy_source import eventually
 
-from criu_lazy_ext.bench.handmade import MemTask, start_memtask
-from criu_lazy_ext.testbed import HostProcess, Testbed
+from bench.handmade import MemTask, start_memtask
+from testbed import HostProcess, Testbed
 
 DIRECTORY = "/var/tmp/relayed"
 IMAGES = f"{DIRECTORY}/images"

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from criu_lazy_ext.agent import COUNTED, Agent, add_stats
-from criu_lazy_ext.channel import Channel
-from criu_lazy_ext.processes import below, is_alive
-from criu_lazy_ext.undo import AgentError, Made
+from criu_lazy_ext.destination.agent import COUNTED, Agent, add_stats
+from criu_lazy_ext.destination.undo import AgentError, Made
+from criu_lazy_ext.remote.channel import Channel
+from criu_lazy_ext.system.processes import below, is_alive
 
 
 def counters(count: int, longest: int) -> dict[str, object]:
@@ -136,7 +136,7 @@ def test_nothing_is_let_run_whose_pages_or_processes_are_gone_already() -> None:
 
 MANY_END = """
 import os
-from criu_lazy_ext import keeper
+from criu_lazy_ext.destination import keeper
 keeper.MOST_ENDED = 2
 children = []
 for status in range(6):

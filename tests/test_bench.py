@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from criu_lazy_ext.bench import main
-from criu_lazy_ext.bench.cases import ALL, DEFAULT, PROGRAMS, QUICK, select
-from criu_lazy_ext.bench.handmade import Migration
-from criu_lazy_ext.bench.measure import Run
-from criu_lazy_ext.bench.programs import Timeline, figures
-from criu_lazy_ext.bench.startup import measure_startup
-from criu_lazy_ext.bench.table import (
+from bench import main
+from bench.cases import ALL, DEFAULT, PROGRAMS, QUICK, select
+from bench.handmade import Migration
+from bench.measure import Run
+from bench.programs import Timeline, figures
+from bench.startup import measure_startup
+from bench.table import (
     PROGRAM_COLUMNS,
     as_markdown,
     as_text,
@@ -23,10 +23,10 @@ from criu_lazy_ext.bench.table import (
     startup_medians,
     summarise,
 )
-from criu_lazy_ext.bench.timeline import command_name
-from criu_lazy_ext.bench.workload import Database, Dictionary, Tally, record
+from bench.timeline import command_name
+from bench.workload import Database, Dictionary, Tally, record
 from criu_lazy_ext.errors import UsageError
-from criu_lazy_ext.testbed import Testbed
+from testbed import Testbed
 
 
 def a_run(daemon: str, repeat: int, mb_per_s: float, stall_s: float, finished: bool = True) -> Run:

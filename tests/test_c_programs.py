@@ -150,7 +150,7 @@ def test_a_build_without_xxhash_refuses_pre_copy_in_one_line(tmp_path: Path) -> 
     program = tmp_path / "refused.c"
     program.write_text("""
         #include <stdio.h>
-        #include "precopy.h"
+        #include "source/precopy_sender.h"
         int main(void)
         {
             const struct cl_precopy_config config = { .log_fd = -1, .nr_threads = 1 };
@@ -160,8 +160,9 @@ def test_a_build_without_xxhash_refuses_pre_copy_in_one_line(tmp_path: Path) -> 
         }
     """)
     flags = [flag for flag in FLAGS if not flag.startswith("-DCL_WITH_")]
-    parts = ["codec", "conn", "dirty", "hashes", "log", "precopy", "push_out", "push_wire", "resident", "taskmem"]
-    parts += ["tls", "wire"]
+    parts = ["base/log", "source/precopy_sender", "source/push_batch"]
+    parts += [f"task/{part}" for part in ("page_hashes", "proc_pagemap", "soft_dirty", "task_memory")]
+    parts += [f"wire/{part}" for part in ("compression", "conn", "page_protocol", "push_protocol", "tls")]
     command = ["gcc", *flags, f"-I{C_SRC}", "-o", str(tmp_path / "refused"), str(program)]
     subprocess.run([*command, *(str(C_SRC / f"{part}.c") for part in parts)], check=True)
     said = subprocess.run([tmp_path / "refused"], capture_output=True, text=True, check=True).stdout

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from criu_lazy_ext.bench.handmade import lazy_migrate_by_hand
-from criu_lazy_ext.collapse import _huge_page_bytes, _is_complete, _is_registered, _policy
-from criu_lazy_ext.testbed import Testbed
-from criu_lazy_ext.testbed.host import Host
+from bench.handmade import lazy_migrate_by_hand
+from criu_lazy_ext.destination.collapse import _huge_page_bytes, _is_complete, _is_registered, _policy
+from testbed import Testbed
+from testbed.host import Host
 
 TASK_C = Path(__file__).with_name("huge_task.c")
 HERE = "/tmp/huge"

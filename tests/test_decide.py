@@ -16,18 +16,19 @@ from typing import Any
 import pytest
 from lazy_source import eventually
 
-from criu_lazy_ext import decide, journal, migrate
 from criu_lazy_ext.errors import CriuLazyError, UsageError
-from criu_lazy_ext.journal import Journal, JournalError
-from criu_lazy_ext.lock import Lock, Locked, lock_path
+from criu_lazy_ext.migration import decide, journal
+from criu_lazy_ext.migration import driver as migrate
+from criu_lazy_ext.migration.journal import Journal, JournalError
+from criu_lazy_ext.migration.lock import Lock, Locked, lock_path
 from criu_lazy_ext.profile import load
-from criu_lazy_ext.source_task import Seen, Source, boot_id, identity, look
+from criu_lazy_ext.source.task import Seen, Source, boot_id, identity, look
 
 UNDECIDED = 4
 HOG = "x = bytearray(300 << 20)\nfor i in range(0, len(x), 4096): x[i] = 1\nprint(flush=True); input()"
 DRIVER = """
 import pathlib, sys
-from criu_lazy_ext.lock import Lock
+from criu_lazy_ext.migration.lock import Lock
 lock = Lock(pathlib.Path(sys.argv[1]))
 print(flush=True)
 input()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from criu_lazy_ext.dirty_sample import FEWEST_PAGES, SAMPLED_PAGES, DirtySample
+from criu_lazy_ext.migration.dirty_sample import FEWEST_PAGES, SAMPLED_PAGES, DirtySample
 
 # Fills its memory; then, for each number N read, writes the first N pages again.
 TASK = """

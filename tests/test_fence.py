@@ -19,7 +19,7 @@ pytestmark = pytest.mark.flaky(reruns=2, only_rerun=["StockDumpHung"])
 def hosts() -> Iterator[dict[int, Any]]:
     if os.geteuid() != 0:
         pytest.skip("criu and the testbed need root")
-    from criu_lazy_ext.testbed import Testbed
+    from testbed import Testbed
 
     with Testbed.start(criu=("4.2", "4.1"), name=f"fence-{os.getpid()}") as testbed:
         yield {1: testbed.dst, 2: testbed.src}

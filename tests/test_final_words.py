@@ -29,8 +29,8 @@ from test_migrate import (
     worker,
 )
 
-from criu_lazy_ext.source_task import boot_id
-from criu_lazy_ext.testbed import Host
+from criu_lazy_ext.source.task import boot_id
+from testbed import Host
 
 __all__ = ["hosts", "worker"]
 

@@ -12,7 +12,7 @@ import pytest
 from lazy_source import eventually
 from relayed import DIRECTORY, IMAGES, PORT, Relayed, relayed
 
-from criu_lazy_ext.testbed import Testbed
+from testbed import Testbed
 
 TASK = ("--mib", "128", "--threads", "2", "--ops", "all")
 HOLDER = "criu-lazy-hold"

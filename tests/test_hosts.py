@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 from lazy_source import eventually
 
-from criu_lazy_ext.channel import MAX_JSON_BYTES, MAX_PAYLOAD_BYTES
-from criu_lazy_ext.hosts import HostError, HostInDoubt, HostLost, RemoteHost, pack_files
-from criu_lazy_ext.preflight import pack_ids
-from criu_lazy_ext.processes import is_alive
+from criu_lazy_ext.destination.succession import Succession
+from criu_lazy_ext.destination.undo import Made
+from criu_lazy_ext.migration.preflight import pack_ids
 from criu_lazy_ext.profile import Destination
-from criu_lazy_ext.succession import Succession
-from criu_lazy_ext.undo import Made
+from criu_lazy_ext.remote.channel import MAX_JSON_BYTES, MAX_PAYLOAD_BYTES
+from criu_lazy_ext.remote.hosts import HostError, HostInDoubt, HostLost, RemoteHost, pack_files
+from criu_lazy_ext.system.processes import is_alive
 
 # Programs in the agent's place.
 HANGS = "import time; time.sleep(1000)"

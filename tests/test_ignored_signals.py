@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from criu_lazy_ext.testbed import Testbed
+from testbed import Testbed
 
 SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 

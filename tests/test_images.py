@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from host_with_criu import IMAGES, SETS, HostWithCriu, host_with_criu
 
-from criu_lazy_ext.images import how_to_get_pycriu
+from criu_lazy_ext.criu.images import how_to_get_pycriu
 
 READ = """
 import base64, os, tempfile
-from criu_lazy_ext.images import Images
+from criu_lazy_ext.criu.images import Images
 from criu_lazy_ext.errors import CriuLazyError
 result = []
 for files in given:
@@ -105,7 +105,7 @@ def test_damage_is_told_with_the_file(host: HostWithCriu) -> None:
 def test_vmas_tell_what_is_wiped_on_fork_without_guard_regions_and_out_of_order_are_refused(host: HostWithCriu) -> None:
     script = """
 import importlib, os, struct, tempfile
-from criu_lazy_ext.images import Images, ImageError
+from criu_lazy_ext.criu.images import Images, ImageError
 with tempfile.TemporaryDirectory() as directory:
     images = Images(os.open(directory, os.O_RDONLY), "DIR")
     mm = images._mm_entry()
@@ -134,7 +134,7 @@ with tempfile.TemporaryDirectory() as directory:
 
 def test_without_pycriu_one_line_says_how_to_get_it(tmp_path: Path) -> None:
     script = (
-        "import os\nfrom criu_lazy_ext.images import Images\nfrom criu_lazy_ext.errors import CriuLazyError\n"
+        "import os\nfrom criu_lazy_ext.criu.images import Images\nfrom criu_lazy_ext.errors import CriuLazyError\n"
         "try:\n    Images(os.open('.', os.O_RDONLY), '.')\nexcept CriuLazyError as error:\n    print(error)\n"
     )
     # -S: no site-packages, so no pycriu, whatever this machine has.

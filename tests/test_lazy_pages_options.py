@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from host_with_criu import IMAGES, HostWithCriu, host_with_criu
 
-from criu_lazy_ext import criu_options, lazy_pages
-from criu_lazy_ext.criu_config import line_words
-from criu_lazy_ext.criu_options import Options
-from criu_lazy_ext.engine import WITHOUT_LIMIT
-from criu_lazy_ext.getopt_long import OptionError
+from criu_lazy_ext.commands import lazy_pages
+from criu_lazy_ext.criu import options as criu_options
+from criu_lazy_ext.criu.config import line_words
+from criu_lazy_ext.criu.getopt_long import OptionError
+from criu_lazy_ext.criu.options import Options
+from criu_lazy_ext.native.engine import WITHOUT_LIMIT
 
 # As criu 4.1.1 and 4.2.1 take them (test_stock_criu_agrees proves it); without "-D DIR", which is added.
 TAKEN = """
@@ -398,7 +399,7 @@ def test_stock_criu_agrees(host: HostWithCriu) -> None:
 
 
 def test_a_page_server_needs_an_address_or_a_socket() -> None:
-    from criu_lazy_ext import page_client
+    from criu_lazy_ext.destination import page_client
 
     with pytest.raises(page_client.PageServerError, match="--address"):
         page_client.check(parse("--page-server --port 1"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from criu_lazy_ext.bench.handmade import (
+from bench.handmade import (
     OURS,
     STOCK,
     Migration,
@@ -15,7 +15,7 @@ from criu_lazy_ext.bench.handmade import (
     lazy_migrate_by_hand,
     start_memtask,
 )
-from criu_lazy_ext.testbed import Testbed
+from testbed import Testbed
 
 # mprotect splits mappings without an event: stock's daemon then loses pages, and the task waits for ever.
 OPS_STOCK_CAN = "fork,mremap,munmap,dontneed"

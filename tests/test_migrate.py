@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from lazy_source import TASK_C, eventually
 
-from criu_lazy_ext.testbed import Host, Testbed
+from testbed import Host, Testbed
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 COMMITTED, FAILED, USAGE, ROLLED_BACK, UNDECIDED = 0, 1, 2, 3, 4
@@ -244,7 +244,7 @@ def test_a_task_moves_into_a_container_on_the_same_machine(worker: Worker) -> No
 
 def run_load(testbed: Testbed, keys: int) -> Any:
     """The demo's client: it writes and reads through the service address, and checks every value."""
-    command = ["python3", "-m", "criu_lazy_ext.demo_client", "10.78.0.100", str(keys), "4096"]
+    command = ["python3", "-m", "demo.client", "10.78.0.100", str(keys), "4096"]
     return testbed.client.popen(command, stdin=-1, stdout=-1, text=True)
 
 

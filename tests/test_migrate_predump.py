@@ -20,8 +20,8 @@ from test_migrate import (
 )
 from vm import TRACKED
 
-from criu_lazy_ext.bench.handmade import MemTask, start_memtask
-from criu_lazy_ext.testbed import Testbed
+from bench.handmade import MemTask, start_memtask
+from testbed import Testbed
 
 MIB = 96
 PAGES = MIB * 256

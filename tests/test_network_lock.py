@@ -13,8 +13,8 @@ import pytest
 from lazy_source import eventually
 from test_migrate import COMMITTED, ROLLED_BACK, UNDECIDED, Migration, assert_clean, kill, pids_of
 
-from criu_lazy_ext.testbed import Host, Testbed
-from criu_lazy_ext.testbed.host import ENVIRONMENT
+from testbed import Host, Testbed
+from testbed.host import ENVIRONMENT
 
 ADDRESS, PORT, CONNECTIONS = "10.78.0.100", 7000, 20
 HERE = Path(__file__).parent

@@ -9,7 +9,7 @@ import pytest
 from relayed import STORE, Relayed, ask, page_store, relayed
 from vm import TRACKED
 
-from criu_lazy_ext.testbed import Testbed
+from testbed import Testbed
 
 MIB = 64
 PAGES = MIB * 256

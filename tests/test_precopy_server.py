@@ -13,8 +13,8 @@ import pytest
 from lazy_source import connect_inside, eventually
 from push_client import GO, MISSING, PAGE_BYTES, SAME, STORE, Connection, Store, lazy_ranges, message
 
-from criu_lazy_ext.bench.handmade import MemTask, start_memtask
-from criu_lazy_ext.testbed import HostProcess, Testbed
+from bench.handmade import MemTask, start_memtask
+from testbed import HostProcess, Testbed
 
 DIRECTORY = "/var/tmp/precopy"
 IMAGES, CONTROL, READY = (f"{DIRECTORY}/{name}" for name in ("images", "control", "ready"))

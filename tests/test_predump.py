@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from criu_lazy_ext.predump import Round, why_hopeless, why_stop
+from criu_lazy_ext.migration.precopy_policy import Round, why_hopeless, why_stop
 from criu_lazy_ext.profile import Predump, Rounds, Size, StopWhen
 
 MIB = 1 << 20

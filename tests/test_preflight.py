@@ -28,10 +28,11 @@ from test_migrate import (
     pids_of,
 )
 
-from criu_lazy_ext import cgroup, preflight
-from criu_lazy_ext.channel import MAX_JSON_BYTES
-from criu_lazy_ext.criu_contrary import contrary_in, options_of_files, value_of
-from criu_lazy_ext.testbed import Host, Testbed
+from criu_lazy_ext.criu.contrary import contrary_in, options_of_files, value_of
+from criu_lazy_ext.migration import preflight
+from criu_lazy_ext.remote.channel import MAX_JSON_BYTES
+from criu_lazy_ext.system import cgroup
+from testbed import Host, Testbed
 
 HERE = Path(__file__).parent
 # Root without CAP_SYS_RESOURCE can't raise a hard limit.

@@ -7,8 +7,8 @@ import os
 import subprocess
 import sys
 
-from criu_lazy_ext.processes import start_time, tree
-from criu_lazy_ext.progress import Progress
+from criu_lazy_ext.migration.progress import Progress
+from criu_lazy_ext.system.processes import start_time, tree
 
 
 def test_nobody_reads_the_progress_any_more() -> None:

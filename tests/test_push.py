@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from criu_lazy_ext.bench.handmade import lazy_migrate_by_hand, start_memtask
-from criu_lazy_ext.testbed import Testbed
+from bench.handmade import lazy_migrate_by_hand, start_memtask
+from testbed import Testbed
 
 
 def test_a_stock_source_answers_the_hello_harmlessly_and_serves_all_pages(hosts: Testbed) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from relayed import relayed
 
-from criu_lazy_ext.bench.handmade import MemTask
-from criu_lazy_ext.testbed import Testbed
+from bench.handmade import MemTask
+from testbed import Testbed
 
 MIB = 32
 PAGES = MIB * 256

@@ -12,8 +12,8 @@ import pytest
 from lazy_source import GET, connect_inside
 from relayed import CONTROL, PORT, relayed
 
-from criu_lazy_ext import relay_control
-from criu_lazy_ext.testbed import Testbed
+from criu_lazy_ext.source import control as relay_control
+from testbed import Testbed
 
 TASK = ("--mib", "128", "--threads", "2", "--ops", "all")
 IDLE = ("--mib", "64", "--mode", "idle")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from relayed import relayed
 
-from criu_lazy_ext.testbed import Testbed
+from testbed import Testbed
 
 TASK = ("--mib", "128", "--threads", "2", "--ops", "all")
 RECONNECT = ("--reconnect-seconds", "60")

@@ -24,7 +24,7 @@ def hosts() -> Iterator[dict[int, Any]]:
     """A host for each version of the protocol."""
     if os.geteuid() != 0:
         pytest.skip("criu and the testbed need root")
-    from criu_lazy_ext.testbed import Testbed
+    from testbed import Testbed
 
     with Testbed.start(criu=("4.2", "4.1"), name="relay") as testbed:
         yield {1: testbed.dst, 2: testbed.src}
@@ -335,7 +335,7 @@ def test_a_dump_that_dies_is_reported(source: LazySource) -> None:
 def test_a_stock_lazy_pages_daemon_is_served_to_the_last_page(series: str) -> None:
     if os.geteuid() != 0:
         pytest.skip("criu and the testbed need root")
-    from criu_lazy_ext.testbed import Testbed
+    from testbed import Testbed
 
     with Testbed.start(criu=(series, series), name="relay-stock") as testbed:
         source = LazySource(testbed.src, 1 if series == "4.1" else 2)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from criu_lazy_ext.testbed import Testbed
-from criu_lazy_ext.testbed.host import Host, HostProcess
+from testbed import Testbed
+from testbed.host import Host, HostProcess
 
 TASK_C = Path(__file__).with_name("patterned_task.c")
 HERE = "/tmp/runc-lazy"  # on both hosts

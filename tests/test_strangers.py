@@ -10,7 +10,7 @@ import pytest
 from lazy_source import LazySource, eventually
 from test_migrate import BASE, Migration, Worker, assert_moved, hosts, worker
 
-from criu_lazy_ext.testbed import Testbed
+from testbed import Testbed
 
 __all__ = ["hosts", "worker"]
 
@@ -37,7 +37,7 @@ print(connected, flush=True)
 # A page server on one end of a pair is killed before the dump begins to serve on the other.
 DIES_BEFORE_THE_DUMP = r"""
 import os, signal, subprocess, sys
-from criu_lazy_ext.source import connected_pair
+from criu_lazy_ext.source.dump import connected_pair
 which, version, task, directory = sys.argv[1:]
 ours, theirs = connected_pair()
 status_read, status_write = os.pipe()

@@ -14,8 +14,8 @@ import pytest
 from lazy_source import eventually
 from relayed import DIRECTORY, IMAGES, PORT, Relayed, relayed
 
-from criu_lazy_ext.bench.handmade import MemTask
-from criu_lazy_ext.testbed import HostProcess, Testbed
+from bench.handmade import MemTask
+from testbed import HostProcess, Testbed
 
 MIB = 48
 PAGES = MIB * 256

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from criu_lazy_ext.testbed import Host, Testbed, TestbedError, instances
-from criu_lazy_ext.testbed.command import main
-from criu_lazy_ext.testbed.prepare import Sources, remove_unfinished, telling_lines
-from criu_lazy_ext.testbed.recipe import Recipe
+from testbed import Host, Testbed, TestbedError, instances
+from testbed.command import main
+from testbed.prepare import Sources, remove_unfinished, telling_lines
+from testbed.recipe import Recipe
 
 CHECKOUT = Path(__file__).parent.parent
 NAMESPACES = ("mnt", "pid", "net", "ipc", "uts")
@@ -314,7 +314,7 @@ def test_stock_criu_migrates_redis_lazily(series: str) -> None:
 
 DRIVER = """
 import sys, time
-from criu_lazy_ext.testbed import Testbed
+from testbed import Testbed
 testbed = Testbed.start(name=sys.argv[1])
 testbed.link.set(rate_mbit=1000, rtt_ms=1)
 for host in testbed.hosts.values():
@@ -401,7 +401,7 @@ def test_sysctls_are_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 BUILDER = """
 import sys
 from pathlib import Path
-from criu_lazy_ext.testbed.prepare import build_over, make
+from testbed.prepare import build_over, make
 base, layer = map(Path, sys.argv[1:])
 script = "echo begun >/begun; sleep 1000"
 make(layer, lambda target: build_over([base], target, script, "never"))

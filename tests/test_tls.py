@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from lazy_source import PAGE_BYTES, LazySource, eventually, page
 
-from criu_lazy_ext.bench.handmade import (
+from bench.handmade import (
     DIRECTORY,
     OURS,
     PORT,
@@ -28,7 +28,7 @@ from criu_lazy_ext.bench.handmade import (
     lazy_migrate_by_hand,
     start_memtask,
 )
-from criu_lazy_ext.testbed import Host, HostProcess, Testbed
+from testbed import Host, HostProcess, Testbed
 
 IMAGES = f"{DIRECTORY}/images"
 PKI = "/etc/criu-lazy-test-pki"

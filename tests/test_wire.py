@@ -1,4 +1,4 @@
-"""c_src/wire.c against headers packed by Python's struct, as CRIU's sources lay them out."""
+"""c_src/wire/page_protocol.c against headers packed by Python's struct, as CRIU's sources lay them out."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def wire(tmp_path_factory: pytest.TempPathFactory):
     warnings = ["-std=c11", "-Wall", "-Wextra", "-Wshadow", "-Werror"]
     sanitizers = ["-fsanitize=undefined", "-fsanitize-undefined-trap-on-error"]
     output = ["-O1", "-fPIC", "-shared", "-o", library]
-    subprocess.run(["cc", *warnings, *sanitizers, *output, C_SRC / "wire.c"], check=True)
+    subprocess.run(["cc", *warnings, *sanitizers, *output, f"-I{C_SRC}", C_SRC / "wire/page_protocol.c"], check=True)
     ffi = cffi.FFI()
     ffi.cdef(
         """

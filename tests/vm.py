@@ -19,8 +19,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from criu_lazy_ext.testbed import prepare
-from criu_lazy_ext.testbed.recipe import Recipe, machine_recipe
+from testbed import prepare
+from testbed.recipe import Recipe, machine_recipe
 
 HERE = Path(__file__).parent / "vm"
 CHECKOUT = HERE.parent.parent

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "fds.h"
+#include "base/fd_passing.h"
 
 #include <errno.h>
 #include <string.h>

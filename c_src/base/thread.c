@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "precedence.h"
+#include "base/thread.h"
 
 #include <stdint.h>
 #include <sys/syscall.h>

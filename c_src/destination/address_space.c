@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "space.h"
+#include "destination/address_space.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "bits.h"
-#include "wire.h"
+#include "base/bits.h"
+#include "wire/page_protocol.h"
 
 /* Older ones are forgotten: the fork must be older still, and its event on its way. The newest may be as large as it is. */
 enum { MAX_UNDO = 64, MAX_UNDO_WORDS = 1 << 20 };

@@ -19,8 +19,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "space.h"
-#include "task_end.h"
+#include "destination/address_space.h"
+#include "task/task_end.h"
 
 struct cl_engine;
 

@@ -13,13 +13,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "bits.h"
-#include "fds.h"
-#include "pages_local.h"
-#include "precedence.h"
-#include "store.h"
+#include "base/bits.h"
+#include "base/fd_passing.h"
+#include "images/pages_local.h"
+#include "base/thread.h"
+#include "destination/precopy_store.h"
 #include "uffd.h"
-#include "wire.h"
+#include "wire/page_protocol.h"
 
 enum {
 	DEFAULT_IN_FLIGHT = 16 << 20,
@@ -405,7 +405,7 @@ void cl_engine_ask(struct cl_engine *engine)
 		pthread_cond_broadcast(&engine->gate);
 }
 
-/* Before anything is asked: protect the source's tasks (pages_remote.h). 0 or -errno. */
+/* Before anything is asked: protect the source's tasks (source_stock.h). 0 or -errno. */
 static int send_byte_ahead(struct cl_engine *engine)
 {
 	if (!engine->has_remote || !first_remote_image(engine) || engine->push.on)

@@ -23,7 +23,7 @@
  *   - a copy starts only while !reading, with copying + 1; its addresses were looked up in the same critical
  *     section; it ends with copying - 1 and its pages marked, in one critical section;
  *   - the events thread sets reading, waits for copying == 0, reads and applies all that it read, resolves what
- *     came in a doubtful order (space.h), and ends with !reading.
+ *     came in a doubtful order (address_space.h), and ends with !reading.
  * Zero pages are given by the events thread alone, which therefore needs no gate.
  * A copy is at most CL_COPY_BYTES, so neither waits long. Waiting is on the condition `gate`. No deadlock: a copy
  * never waits for the events thread while it counts in `copying` (on EAGAIN it leaves the gate first).
@@ -39,14 +39,14 @@
 #include "criu_lazy.h"
 #include "ended.h"
 #include "flow.h"
-#include "holder.h"
-#include "ledger.h"
-#include "log.h"
+#include "destination/uffd_guardian.h"
+#include "destination/resume_state.h"
+#include "base/log.h"
 #include "madvise_watch.h"
-#include "pages_push.h"
-#include "pages_remote.h"
+#include "destination/source_push.h"
+#include "destination/source_stock.h"
 #include "schedule.h"
-#include "space.h"
+#include "destination/address_space.h"
 
 #define CL_COPY_BYTES (256U << 10)
 #define CL_RECEIVE_BYTES (256U << 10)
@@ -93,7 +93,7 @@ struct cl_engine {
 	bool lost;              /* the connection broke: nobody sends or receives until there is a new one */
 	uint64_t lost_us;       /* when; 0: something came since */
 	unsigned int calls;     /* made since then */
-	uint64_t client;        /* as which the page server knows this daemon (push_wire.h) */
+	uint64_t client;        /* as which the page server knows this daemon (push_protocol.h) */
 	bool source_is_gone;    /* for good, as far as this engine is concerned: what is missing will never come */
 	unsigned int busy_workers; /* not waiting for work */
 	unsigned int filling;   /* threads inside cl_engine_fill() */
@@ -167,7 +167,7 @@ void cl_engine_no_memory(struct cl_engine *engine, struct cl_space *space);
 
 /*
  * events: read and apply what the kernel says of this space. False if events are on their way without which it is not
- * known where its pages belong (space.h): the gate stays closed; call again soon. Lock not held.
+ * known where its pages belong (address_space.h): the gate stays closed; call again soon. Lock not held.
  */
 bool cl_engine_read_events(struct cl_engine *engine, struct cl_space *space);
 

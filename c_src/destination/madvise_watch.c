@@ -12,7 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "wire.h"
+#include "wire/page_protocol.h"
 
 enum { RING_PAGES = 16, ADVICE_GUARD_INSTALL = 102 };
 

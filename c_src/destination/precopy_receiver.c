@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "page_store.h"
+#include "destination/precopy_receiver.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -9,12 +9,12 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "codec.h"
-#include "conn.h"
-#include "log.h"
-#include "pages_push.h"
-#include "store.h"
-#include "wire.h"
+#include "wire/compression.h"
+#include "wire/conn.h"
+#include "base/log.h"
+#include "destination/source_push.h"
+#include "destination/precopy_store.h"
+#include "wire/page_protocol.h"
 
 enum { MAX_BYTES = CL_PUSH_MAX_PAGES * CL_PAGE_SIZE }; /* of one message */
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "store.h"
+#include "destination/precopy_store.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,8 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "bits.h"
-#include "wire.h"
+#include "base/bits.h"
+#include "wire/page_protocol.h"
 
 enum {
 	CHUNK_BYTES = CL_STORE_CHUNK_PAGES * CL_PAGE_SIZE,

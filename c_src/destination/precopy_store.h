@@ -4,7 +4,7 @@
  * the destination's own: `pages`, sparse, in chunks of 2 MiB handed out in the order of first use, and `index`, written
  * when all is there. A zero page is a hole that the index says is held.
  *
- * Written by one process (page_store.h), then taken by another, the daemon, which unlinks both files at once: whatever
+ * Written by one process (precopy_receiver.h), then taken by another, the daemon, which unlinks both files at once: whatever
  * becomes of it, nothing stays. What it has read and installed it drops: the file gives the memory back, so that a task
  * never needs twice its memory here.
  *
@@ -16,7 +16,7 @@
 #include <stdint.h>
 #include <stddef.h>
 
-#include "push_wire.h"
+#include "wire/push_protocol.h"
 
 enum {
 	CL_STORE_CHUNK_PAGES = 512,

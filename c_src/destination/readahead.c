@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "readahead.h"
 
-#include "bits.h"
-#include "wire.h"
+#include "base/bits.h"
+#include "wire/page_protocol.h"
 
 enum {
 	REACH_PAGES = 16,      /* a fault so near to a stream's edge belongs to it */

@@ -13,7 +13,7 @@
  * else in the background, by the stream that is the least ahead of its last fault. Pages that arrive in time cause
  * no fault: a stream that goes well falls silent. Where the last fault was, background goes on without credit.
  *
- * Pure logic, bounded memory, no clock; under the engine's mutex. Pages are indices of an image (space.h).
+ * Pure logic, bounded memory, no clock; under the engine's mutex. Pages are indices of an image (address_space.h).
  */
 #ifndef CL_READAHEAD_H
 #define CL_READAHEAD_H
@@ -22,7 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "space.h"
+#include "destination/address_space.h"
 
 #define CL_STREAMS 32
 #define CL_LONE_FAULTS 32

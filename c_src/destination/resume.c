@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * takeover: an engine goes on where a killed daemon was, with what its holder kept (holder.h, ledger.h). Whatever is
+ * takeover: an engine goes on where a killed daemon was, with what its holder kept (uffd_guardian.h, resume_state.h). Whatever is
  * doubtful is refused before anything is touched that another heir would need.
  */
 #include <errno.h>

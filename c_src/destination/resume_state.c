@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "ledger.h"
+#include "destination/resume_state.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,8 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "bits.h"
-#include "wire.h"
+#include "base/bits.h"
+#include "wire/page_protocol.h"
 
 /*
  * The file is sparse: its own head at 0, area i at (i + 1) * AREA_BYTES. In an area: its head, from MIRROR_AT the bitmaps

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * ledger: what must be known of every address space to go on after the daemon is killed, in shared memory that outlives
- * it (the holder has it open: holder.h). It is right at any moment, even in the middle of anything:
+ * it (the holder has it open: uffd_guardian.h). It is right at any moment, even in the middle of anything:
  *
  *   missing pages  a bitmap, a mirror of the space's own. Bits are only ever cleared, after the page was installed or
  *                  dropped. One that is set too long is harmless: the kernel says that the page is there.
@@ -24,8 +24,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "space.h"
-#include "task_end.h"
+#include "destination/address_space.h"
+#include "task/task_end.h"
 
 enum { CL_LEDGER_EVENTS = 64 }; /* in a batch */
 

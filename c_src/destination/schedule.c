@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "bits.h"
+#include "base/bits.h"
 
 void cl_schedule_free(struct cl_schedule *schedule)
 {

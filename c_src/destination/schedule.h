@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #include "readahead.h"
-#include "space.h"
+#include "destination/address_space.h"
 
 struct cl_demand {
 	struct cl_image *image;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "pages_push.h"
+#include "destination/source_push.h"
 
 #include <errno.h>
 #include <linux/tcp.h>
@@ -13,11 +13,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "bits.h"
-#include "codec.h"
+#include "base/bits.h"
+#include "wire/compression.h"
 #include "engine.h"
-#include "precedence.h"
-#include "store.h"
+#include "base/thread.h"
+#include "destination/precopy_store.h"
 
 enum {
 	AGREE_TIMEOUT_S = 10,

@@ -22,9 +22,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "conn.h"
-#include "push_wire.h"
-#include "space.h"
+#include "wire/conn.h"
+#include "wire/push_protocol.h"
+#include "destination/address_space.h"
 
 struct cl_engine;
 

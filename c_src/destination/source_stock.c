@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "pages_remote.h"
+#include "destination/source_stock.h"
 
 #include <errno.h>
 #include <linux/tcp.h>

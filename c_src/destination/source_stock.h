@@ -17,9 +17,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "space.h"
-#include "tls.h"
-#include "wire.h"
+#include "destination/address_space.h"
+#include "wire/tls.h"
+#include "wire/page_protocol.h"
 
 #define CL_REMOTE_REQUESTS 4096 /* in flight at most; a power of two */
 

@@ -7,10 +7,10 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#include "bits.h"
+#include "base/bits.h"
 #include "engine.h"
 #include "uffd.h"
-#include "wire.h"
+#include "wire/page_protocol.h"
 
 enum { EVENTS = CL_LEDGER_EVENTS, ZERO_SPAN_PAGES = 16, UNSETTLED_WAIT_US = 20, UNSETTLED_MAX_US = 2000,
        SHORT_OF_FDS_WAIT_US = 10000, NO_MEMORY_WAIT_US = 10000 };
@@ -251,7 +251,7 @@ static int unmap_gone(struct cl_engine *engine, struct cl_space *space, uint64_t
 	return ret < 0 ? ret : 0;
 }
 
-/* Resolve what the order of events left open (space.h). True if nothing is left. Inside the gate, lock not held. */
+/* Resolve what the order of events left open (address_space.h). True if nothing is left. Inside the gate, lock not held. */
 static bool settle(struct cl_engine *engine, struct cl_space *space)
 {
 	uint64_t start, end;

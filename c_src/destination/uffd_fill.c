@@ -7,7 +7,7 @@
 #include "engine.h"
 #include "stats.h"
 #include "uffd.h"
-#include "wire.h"
+#include "wire/page_protocol.h"
 
 enum {
 	AGAIN_WAIT_US = 200,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "holder.h"
+#include "destination/uffd_guardian.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,9 +22,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "fds.h"
+#include "base/fd_passing.h"
 #include "uffd.h"
-#include "wire.h"
+#include "wire/page_protocol.h"
 
 enum op { ADD = 1, FOUND, RELEASE, RESTORED, END, LEDGER, HELD, ALL_HELD, TAKEN, LEAVE };
 

@@ -10,7 +10,7 @@
  *     not read yet of the restore's connection tells, once that is shut down: nobody can finish unseen;
  *   - else keeps the descriptors, says so in the daemon's log, and ends when the tasks are gone. Meanwhile it listens on
  *     CL_HOLDER_SOCKET in the daemon's working directory, for root and its own user, and hands all that it has, and the
- *     ledger (ledger.h), to another daemon, its heir, which goes on; and holds on for that one.
+ *     ledger (resume_state.h), to another daemon, its heir, which goes on; and holds on for that one.
  * A forked child's userfaultfd comes from the kernel, and the holder knows it one system call later. For what lies
  * between, a third process, the keeper, shares the engine's descriptor table: whatever is in there when the engine is
  * dead it gives to the holder, and ends.
@@ -25,7 +25,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "log.h"
+#include "base/log.h"
 
 #define CL_HOLDER_SOCKET "lazy-pages-hold.socket"
 

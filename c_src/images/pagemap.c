@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "wire.h"
+#include "wire/page_protocol.h"
 
 enum {
 	IMG_COMMON_MAGIC = 0x54564319, /* first word of an image since criu 2.0 */

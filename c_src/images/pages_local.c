@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "pagemap.h"
-#include "wire.h"
+#include "wire/page_protocol.h"
 
 /* One pagemap of the chain, with where its present pages begin in its pages image. */
 struct layer {

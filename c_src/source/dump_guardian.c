@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "guard.h"
+#include "source/dump_guardian.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,9 +19,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "fds.h"
-#include "log.h"
-#include "wire.h"
+#include "base/fd_passing.h"
+#include "base/log.h"
+#include "wire/page_protocol.h"
 
 #define HANG_UP_TIMEOUT_MS 30000
 
@@ -134,7 +134,7 @@ int cl_guard_roll_back(int upstream_fd)
 {
 	/*
 	 * Whatever header has begun, 32 bytes finish it and make its command unknown, in either version: a first
-	 * byte sent ahead (see relay.c) becomes the low byte of 0x55xx.
+	 * byte sent ahead (see dump_proxy.c) becomes the low byte of 0x55xx.
 	 */
 	uint8_t nonsense[CL_WIRE_MAX_BYTES];
 	ssize_t n;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * guard.h: keeps the connection to a lazy dump alive, or ends it rightly, when the relay that uses it dies.
+ * dump_guardian.h: keeps the connection to a lazy dump alive, or ends it rightly, when the relay that uses it dies.
  *
  * To `criu dump --lazy-pages` the end of its connection means success, and it kills the source task. So a second,
  * tiny process, the guardian, holds the same connection. When the relay's lifeline (a unix socket) ends, the
@@ -44,7 +44,7 @@ struct cl_guard_state {
 	_Atomic uint32_t running; /* the restored task was seen to run */
 	_Atomic uint32_t drained; /* the last client said CLOSE */
 	_Atomic uint32_t wire_version; /* 0 until known */
-	_Atomic uint32_t parent_first; /* the first request is PARENT (see relay.h), not a GET */
+	_Atomic uint32_t parent_first; /* the first request is PARENT (see dump_proxy.h), not a GET */
 	_Atomic uint64_t restored_client; /* who was pushed to, and has restored everything; 0: nobody */
 	uint64_t sent_base_bytes; /* what cl_guard_counts gave on the fresh connection */
 	uint64_t consumed_base_bytes;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "relay.h"
+#include "source/dump_proxy.h"
 
 #include <errno.h>
 #include <linux/tcp.h>
@@ -16,9 +16,9 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "guard.h"
-#include "log.h"
-#include "wire.h"
+#include "source/dump_guardian.h"
+#include "base/log.h"
+#include "wire/page_protocol.h"
 
 /*
  * Requests not answered yet. Their headers (32 KiB) fit any socket's send buffer, so that sending one to the dump
@@ -837,7 +837,7 @@ struct cl_relay *cl_relay_new(const struct cl_relay_config *config, char *error_
 	return NULL;
 }
 
-/* Go on where the dead relay was: see guard.h. */
+/* Go on where the dead relay was: see dump_guardian.h. */
 static int restore_progress(struct cl_relay *r, uint64_t sent, uint64_t consumed)
 {
 	int parent_first = (int)atomic_load(&r->shared->parent_first);

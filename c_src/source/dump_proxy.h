@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * relay.h: stands between a stock `criu dump --lazy-pages` and its clients. It holds the dump's one connection for
+ * dump_proxy.h: stands between a stock `criu dump --lazy-pages` and its clients. It holds the dump's one connection for
  * the whole life, lets clients of the page-server protocol come and go, and alone decides what the dump hears at the
- * end: CLOSE (the source task is killed) or nonsense (the source task runs on). Clients are brought by serve.h, which
+ * end: CLOSE (the source task is killed) or nonsense (the source task runs on). Clients are brought by listener.h, which
  * also serves those that are pushed to, past the relay: it is only told of them.
  *
  * The byte sent ahead: a dump that reads the end of its connection *between* two headers kills the task, but in the
@@ -10,7 +10,7 @@
  * should every process of ours die at once, the kernel itself closes the connection in the middle of a header. The
  * byte is GET's: each request is sent less its first byte, plus that of the next. Before the first GET it is
  * PARENT's (a question without effect); to commit, the last GET is repeated for one page, and then CLOSE fits.
- * It needs the protocol version; until that is known, only the guardian (guard.h) stands by.
+ * It needs the protocol version; until that is known, only the guardian (dump_guardian.h) stands by.
  *
  * Errors: 0 or a negative errno; cl_relay_error() tells more. Threads: cl_relay_run() blocks in its caller; the calls
  * marked "any thread" may be made meanwhile.
@@ -40,7 +40,7 @@ enum cl_relay_state {
 struct cl_relay_config {
 	int upstream_fd;         /* TCP connection to the dump; owned by the relay */
 	int takeover_fd;         /* listening unix socket: the guardian hands the connection over there, or -1; borrowed */
-	char **resume;           /* the command that the guardian starts to take over (see guard.h), or NULL; borrowed */
+	char **resume;           /* the command that the guardian starts to take over (see dump_guardian.h), or NULL; borrowed */
 	int log_fd;              /* log lines go here, or -1; borrowed */
 	int log_level;           /* 1 errors, 2 warnings, 3 info, 4 debug: as criu -v */
 	int wire_version;        /* 1, 2, or 0: as the first client's first request tells */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "serve.h"
+#include "source/listener.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -16,10 +16,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "conn.h"
-#include "log.h"
-#include "push_serve.h"
-#include "wire.h"
+#include "wire/conn.h"
+#include "base/log.h"
+#include "source/push_server.h"
+#include "wire/page_protocol.h"
 
 enum {
 	KEEPALIVE_SECONDS = 2,

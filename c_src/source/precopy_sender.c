@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "precopy.h"
+#include "source/precopy_sender.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,11 +14,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "dirty.h"
-#include "log.h"
-#include "push_out.h"
-#include "resident.h"
-#include "taskmem.h"
+#include "task/soft_dirty.h"
+#include "base/log.h"
+#include "source/push_batch.h"
+#include "task/proc_pagemap.h"
+#include "task/task_memory.h"
 
 enum {
 	MAX_THREADS = 16,

@@ -2,8 +2,8 @@
 /*
  * precopy: brings pages of tasks that run to a store at the destination (docs/protocol.md), in rounds, before the dump.
  * Each round reads, from outside, what the tasks have in private anonymous memory, and sends what it has not sent yet
- * as it is now. It keeps a hash of every page sent (hashes.h): with it the page server finds, after the freeze, which
- * pages are still the store's, and need not be sent. What the kernel knows not to be written since (dirty.h) later rounds
+ * as it is now. It keeps a hash of every page sent (page_hashes.h): with it the page server finds, after the freeze, which
+ * pages are still the store's, and need not be sent. What the kernel knows not to be written since (soft_dirty.h) later rounds
  * don't read. No page is touched: the tasks run on as ever.
  *
  * Whatever cannot be read (it went meanwhile, its task ended) is left out: it goes after the freeze, or is not needed.
@@ -49,7 +49,7 @@ struct cl_precopy_round {
 /* NULL on error with one line in error_out: the build has no xxHash. */
 struct cl_precopy *cl_precopy_new(const struct cl_precopy_config *config, char *error_out, size_t error_bytes);
 
-/* After the serve.h that it was given to. */
+/* After the listener.h that it was given to. */
 void cl_precopy_free(struct cl_precopy *precopy);
 
 /*
@@ -79,9 +79,9 @@ void cl_precopy_set_rate(struct cl_precopy *precopy, uint64_t bytes_per_s);
 int cl_precopy_state(struct cl_precopy *precopy);
 /* CFFI-END */
 
-#include "conn.h"
-#include "hashes.h"
-#include "push_wire.h"
+#include "wire/conn.h"
+#include "task/page_hashes.h"
+#include "wire/push_protocol.h"
 
 /*
  * Serve a store whose hello has been read: until it is complete, or its connection ends. Its owner closes it afterwards;

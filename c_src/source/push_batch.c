@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "push_out.h"
+#include "source/push_batch.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-#include "log.h"
+#include "base/log.h"
 
 enum {
 	SLACK_US = 5000, /* how far ahead of the rate pages may be sent */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * push_out: how pages go out, to a client that is pushed to and to a store: a batch in runs of zero, same and other
- * pages, packed where that pays (codec.h), and no faster than a rate. No lock of its own but the one that it is given.
+ * pages, packed where that pays (compression.h), and no faster than a rate. No lock of its own but the one that it is given.
  */
 #ifndef CL_PUSH_OUT_H
 #define CL_PUSH_OUT_H
@@ -10,9 +10,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "codec.h"
-#include "conn.h"
-#include "push_wire.h"
+#include "wire/compression.h"
+#include "wire/conn.h"
+#include "wire/push_protocol.h"
 
 enum {
 	CL_PUSH_BATCH_PAGES = CL_PUSH_PACKED_PAGES,

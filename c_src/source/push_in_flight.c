@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "push_sent.h"
+#include "source/push_in_flight.h"
 
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <stddef.h>
 #include <sys/socket.h>
 
-#include "push_wire.h"
+#include "wire/push_protocol.h"
 
 enum {
 	RECORD_BYTES = 64,  /* at most, that TLS puts around what is sent at once, and it may be one header */

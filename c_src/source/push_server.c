@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "push_serve.h"
+#include "source/push_server.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -14,15 +14,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "bits.h"
-#include "codec.h"
-#include "pages_local.h"
-#include "precedence.h"
-#include "push_out.h"
-#include "push_sent.h"
-#include "resident.h"
-#include "space.h"
-#include "taskmem.h"
+#include "base/bits.h"
+#include "wire/compression.h"
+#include "images/pages_local.h"
+#include "base/thread.h"
+#include "source/push_batch.h"
+#include "source/push_in_flight.h"
+#include "task/proc_pagemap.h"
+#include "destination/address_space.h"
+#include "task/task_memory.h"
 
 enum {
 	BUFFER_BYTES = CL_PUSH_HEADER_BYTES + CL_PUSH_MAX_PAGES * CL_PAGE_SIZE,

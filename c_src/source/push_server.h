@@ -5,9 +5,9 @@
  * and gives nothing but what the images mark lazy.
  *
  * A demand page is read and sent by the demand connection's own thread, at once; unless it has just left by a background
- * stream (push_sent.h). Background streams take what the client
+ * stream (push_in_flight.h). Background streams take what the client
  * told missing, next to the last demand pages first, leave little unsent in their sockets, pack it where that pays
- * (push_out.h), and keep to a rate if there is one. What another task has at the same address is sent for both, as long
+ * (push_batch.h), and keep to a rate if there is one. What another task has at the same address is sent for both, as long
  * as that is found often enough: forked tasks share what neither has written to since. To a client with a store goes,
  * instead of a page whose hash is the stored one's, that it is the same: hashed when it is read, so after the freeze,
  * whatever was written before.
@@ -26,10 +26,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "conn.h"
-#include "hashes.h"
-#include "log.h"
-#include "push_wire.h"
+#include "wire/conn.h"
+#include "task/page_hashes.h"
+#include "base/log.h"
+#include "wire/push_protocol.h"
 
 struct cl_push_server;
 

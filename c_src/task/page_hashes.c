@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "hashes.h"
+#include "task/page_hashes.h"
 
 #include <errno.h>
 #include <stdlib.h>

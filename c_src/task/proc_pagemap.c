@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "resident.h"
+#include "task/proc_pagemap.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -7,7 +7,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "wire.h"
+#include "wire/page_protocol.h"
 
 /* As <linux/fs.h> has it from 6.7 on; Debian 12's doesn't. */
 struct page_region {

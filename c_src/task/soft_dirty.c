@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "dirty.h"
+#include "task/soft_dirty.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -7,8 +7,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "resident.h"
-#include "wire.h"
+#include "task/proc_pagemap.h"
+#include "wire/page_protocol.h"
 
 struct task {
 	int32_t id;

@@ -40,7 +40,7 @@ void cl_dirty_begin(struct cl_dirty *dirty, const int32_t *ids, const int32_t *p
 bool cl_dirty_is_tracked(const struct cl_dirty *dirty, int32_t id);
 
 /*
- * The entries (resident.h) of nr pages from vaddr on of a task that is tracked, with the pages' own soft-dirty bits as far as
+ * The entries (proc_pagemap.h) of nr pages from vaddr on of a task that is tracked, with the pages' own soft-dirty bits as far as
  * the kernel can tell. How many were read: fewer, or none, if the address space has gone.
  */
 uint64_t cl_dirty_read(int pagemap_fd, uint64_t vaddr, uint64_t *entries, uint64_t nr);

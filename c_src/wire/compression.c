@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "codec.h"
+#include "wire/compression.h"
 
 #include <errno.h>
 #include <string.h>
@@ -8,7 +8,7 @@
 #include <lz4.h>
 #endif
 
-#include "wire.h"
+#include "wire/page_protocol.h"
 
 enum {
 	BATCHES_A_TRIAL = 4,

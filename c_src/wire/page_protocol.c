@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "wire.h"
+#include "wire/page_protocol.h"
 
 #include <errno.h>
 #include <string.h>

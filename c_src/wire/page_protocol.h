@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * wire.h: headers of CRIU's page-server protocol: pack, unpack, validate. Pure functions, no I/O, no state.
+ * page_protocol.h: headers of CRIU's page-server protocol: pack, unpack, validate. Pure functions, no I/O, no state.
  *
  * Version 1 (CRIU <= 4.1), 24 bytes: u32 cmd, u32 nr_pages, u64 vaddr, u64 dst_id.
  * Version 2 (CRIU >= 4.2), 32 bytes: u32 cmd, 4 bytes of padding (any value), u64 nr_pages, u64 vaddr, u64 dst_id.

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "push_wire.h"
+#include "wire/push_protocol.h"
 
 #include <errno.h>
 #include <stdbool.h>

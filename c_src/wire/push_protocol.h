@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "wire.h"
+#include "wire/page_protocol.h"
 
 enum {
 	CL_PUSH_VERSION = 1,

@@ -16,7 +16,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-#include "log.h"
+#include "base/log.h"
 
 /* criu's, with SYSCONFDIR=/etc as distributions build it. */
 #define DEFAULT_CA_CERT "/etc/pki/CA/cacert.pem"

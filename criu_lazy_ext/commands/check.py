@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 
-from criu_lazy_ext import criu, preflight
-from criu_lazy_ext.limits import raise_descriptors
+from criu_lazy_ext.criu import program as criu
+from criu_lazy_ext.migration import preflight
+from criu_lazy_ext.system.limits import raise_descriptors
 
 
 def main(argv: list[str]) -> int:

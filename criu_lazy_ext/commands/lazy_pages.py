@@ -19,15 +19,17 @@ import signal
 import socket
 import time
 
-from criu_lazy_ext import __version__, criu_options, page_client
-from criu_lazy_ext.collapse import Collapse
-from criu_lazy_ext.criu_log import INFO, Log
-from criu_lazy_ext.criu_options import Options
-from criu_lazy_ext.engine import IF_IT_PUSHES, VMA_FIELDS, WITHOUT_LIMIT, Engine, EngineError
+from criu_lazy_ext import __version__
+from criu_lazy_ext.criu import options as criu_options
+from criu_lazy_ext.criu.getopt_long import OptionError
+from criu_lazy_ext.criu.images import Images, load_messages
+from criu_lazy_ext.criu.log import INFO, Log
+from criu_lazy_ext.criu.options import Options
+from criu_lazy_ext.destination import page_client
+from criu_lazy_ext.destination.collapse import Collapse
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.getopt_long import OptionError
-from criu_lazy_ext.images import Images, load_messages
-from criu_lazy_ext.stop_signals import Stopped, StopSignals
+from criu_lazy_ext.native.engine import IF_IT_PUSHES, VMA_FIELDS, WITHOUT_LIMIT, Engine, EngineError
+from criu_lazy_ext.system.stop_signals import Stopped, StopSignals
 
 SOCKET_NAME = "lazy-pages.socket"
 HOLDER_SOCKET_NAME = "lazy-pages-hold.socket"  # CL_HOLDER_SOCKET

@@ -23,16 +23,17 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from criu_lazy_ext import frozen, relay_control
+from criu_lazy_ext.criu.images import Images, load_source_messages
 from criu_lazy_ext.errors import CriuLazyError, UsageError
-from criu_lazy_ext.fence import FenceError
-from criu_lazy_ext.frozen import Frozen, FrozenError
-from criu_lazy_ext.images import Images, load_source_messages
-from criu_lazy_ext.network_lock import NetworkLock
-from criu_lazy_ext.precopy import Precopy
-from criu_lazy_ext.relay import Network, Relay
-from criu_lazy_ext.relay_control import ControlServer, Reply, Request, refusal
+from criu_lazy_ext.native.dump_proxy import Network, Relay
 from criu_lazy_ext.sizes import rate_argument
+from criu_lazy_ext.source import control as relay_control
+from criu_lazy_ext.source import frozen
+from criu_lazy_ext.source.control import ControlServer, Reply, Request, refusal
+from criu_lazy_ext.source.fence import FenceError
+from criu_lazy_ext.source.frozen import Frozen, FrozenError
+from criu_lazy_ext.source.precopy import Precopy
+from criu_lazy_ext.system.network_lock import NetworkLock
 
 EXIT_COMMITTED = 0
 EXIT_FAILED = 1
@@ -43,7 +44,7 @@ TAKEOVER_TIMEOUT_SECONDS = 10
 RETRY_SECONDS = 0.0005
 ACCEPTED_WITHIN_SECONDS = 2.0
 DEFAULT_CA_CERT = Path("/etc/pki/CA/cacert.pem")  # criu's
-ROLL_BACK = b"\x55" * 32  # no page server understands it (c_src/guard.c)
+ROLL_BACK = b"\x55" * 32  # no page server understands it (c_src/source/dump_guardian.c)
 
 
 class PageServerError(CriuLazyError):

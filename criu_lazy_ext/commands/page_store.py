@@ -14,8 +14,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from criu_lazy_ext.commands.page_server import open_log, read_key, verbosity
 from criu_lazy_ext.errors import CriuLazyError, UsageError
-from criu_lazy_ext.page_server import open_log, read_key, verbosity
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 CONNECT_TIMEOUT_SECONDS = 10

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 
-from criu_lazy_ext import lazy_pages
+from criu_lazy_ext.commands import lazy_pages
 
 
 def main(argv: list[str]) -> int:

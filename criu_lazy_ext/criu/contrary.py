@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from criu_lazy_ext.criu_config import config_files, line_words
-from criu_lazy_ext.criu_options import LONG_OPTIONS, OWN_OPTIONS, SHORT_OPTIONS
-from criu_lazy_ext.getopt_long import OptionError, Positional, Table, parse_words
+from criu_lazy_ext.criu.config import config_files, line_words
+from criu_lazy_ext.criu.getopt_long import OptionError, Positional, Table, parse_words
+from criu_lazy_ext.criu.options import LONG_OPTIONS, OWN_OPTIONS, SHORT_OPTIONS
 
 _TABLE = Table(LONG_OPTIONS, SHORT_OPTIONS, OWN_OPTIONS)
 _NOTHING = "criu would only print that, and do nothing"

@@ -10,9 +10,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from criu_lazy_ext.criu_config import config_files, config_words
-from criu_lazy_ext.engine import WITHOUT_LIMIT
-from criu_lazy_ext.getopt_long import MAY_HAVE_VALUE, NEEDS_VALUE, NO_VALUE, OptionError, Positional, Table, parse_words
+from criu_lazy_ext.criu.config import config_files, config_words
+from criu_lazy_ext.criu.getopt_long import (
+    MAY_HAVE_VALUE,
+    NEEDS_VALUE,
+    NO_VALUE,
+    OptionError,
+    Positional,
+    Table,
+    parse_words,
+)
+from criu_lazy_ext.native.engine import WITHOUT_LIMIT
 from criu_lazy_ext.sizes import parse_size
 
 if TYPE_CHECKING:

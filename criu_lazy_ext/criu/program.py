@@ -9,8 +9,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from criu_lazy_ext.criu.images import how_to_get_pycriu
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.images import how_to_get_pycriu
 
 OLDEST = (4, 1)
 PROTOCOL_2_SINCE = (4, 2)

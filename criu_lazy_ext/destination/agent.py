@@ -29,15 +29,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from criu_lazy_ext import __version__, criu, preflight
-from criu_lazy_ext.channel import Channel, ChannelError, Message, MessageTooLong
-from criu_lazy_ext.criu_contrary import said_in_files
+from criu_lazy_ext import __version__
+from criu_lazy_ext.criu import program as criu
+from criu_lazy_ext.criu.contrary import said_in_files
+from criu_lazy_ext.destination.keeper import MOST_ENDED, Keeper, become_reaper
+from criu_lazy_ext.destination.succession import Succession
+from criu_lazy_ext.destination.undo import AgentError, Made, describe_status, run_hook
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.keeper import MOST_ENDED, Keeper, become_reaper
-from criu_lazy_ext.processes import Process as Restored
-from criu_lazy_ext.processes import below, is_alive, start_time
-from criu_lazy_ext.succession import Succession
-from criu_lazy_ext.undo import AgentError, Made, describe_status, run_hook
+from criu_lazy_ext.migration import preflight
+from criu_lazy_ext.remote.channel import Channel, ChannelError, Message, MessageTooLong
+from criu_lazy_ext.system.processes import Process as Restored
+from criu_lazy_ext.system.processes import below, is_alive, start_time
 
 REACH_WITHIN_S = 5.0
 KEY_FILE = "page-server.key"

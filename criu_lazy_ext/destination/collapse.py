@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from criu_lazy_ext.images import Images
+    from criu_lazy_ext.criu.images import Images
 
 THP = "/sys/kernel/mm/transparent_hugepage"
 LOOK_UP_INTERVAL_MS = 20

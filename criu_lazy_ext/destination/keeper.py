@@ -17,9 +17,9 @@ import subprocess
 import time
 from pathlib import Path
 
-from criu_lazy_ext import criu
-from criu_lazy_ext.succession import Succession
-from criu_lazy_ext.undo import Made, describe_status
+from criu_lazy_ext.criu import program as criu
+from criu_lazy_ext.destination.succession import Succession
+from criu_lazy_ext.destination.undo import Made, describe_status
 
 _PR_SET_CHILD_SUBREAPER = 36
 LOOK_S = 1.0

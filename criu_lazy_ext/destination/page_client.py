@@ -14,9 +14,9 @@ from criu_lazy_ext.errors import CriuLazyError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from criu_lazy_ext.criu_log import Log
-    from criu_lazy_ext.criu_options import Options
-    from criu_lazy_ext.engine import Engine
+    from criu_lazy_ext.criu.log import Log
+    from criu_lazy_ext.criu.options import Options
+    from criu_lazy_ext.native.engine import Engine
 
 
 class PageServerError(CriuLazyError):

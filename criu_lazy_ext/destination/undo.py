@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.preflight import unpack_ids
-from criu_lazy_ext.processes import Process, below
+from criu_lazy_ext.migration.preflight import unpack_ids
+from criu_lazy_ext.system.processes import Process, below
 
 GONE_WITHIN_S = 10.0
 

@@ -20,16 +20,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from criu_lazy_ext import journal, network_lock, relay_control
+from criu_lazy_ext.destination.undo import run_hook
 from criu_lazy_ext.errors import CriuLazyError, UsageError
-from criu_lazy_ext.journal import Journal, JournalError
-from criu_lazy_ext.lock import Lock, Locked, lock_path
+from criu_lazy_ext.migration import journal
+from criu_lazy_ext.migration.journal import Journal, JournalError
+from criu_lazy_ext.migration.lock import Lock, Locked, lock_path
+from criu_lazy_ext.migration.state import ENDED, EXIT_STATUS, State
 from criu_lazy_ext.profile import Profile, hook_environment
-from criu_lazy_ext.relay_control import COMMIT_UNDER_WAY, Answer, ControlError
-from criu_lazy_ext.source import PipeLimits
-from criu_lazy_ext.source_task import OVER, Seen, Source, boot_id
-from criu_lazy_ext.state import ENDED, EXIT_STATUS, State
-from criu_lazy_ext.undo import run_hook
+from criu_lazy_ext.source import control as relay_control
+from criu_lazy_ext.source.control import COMMIT_UNDER_WAY, Answer, ControlError
+from criu_lazy_ext.source.dump import PipeLimits
+from criu_lazy_ext.source.task import OVER, Seen, Source, boot_id
+from criu_lazy_ext.system import network_lock
 
 ANSWER_WITHIN_S = 3.0
 RESTARTED_WITHIN_S = 10.0  # a page server, by its guardian

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from itertools import accumulate
 from pathlib import Path
 
-from criu_lazy_ext.processes import tree
+from criu_lazy_ext.system.processes import tree
 
 PAGE_BYTES = 4096
 SAMPLED_PAGES = 1024

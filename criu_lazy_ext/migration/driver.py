@@ -21,22 +21,23 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from criu_lazy_ext import decide, preflight
-from criu_lazy_ext.channel import Message
-from criu_lazy_ext.ending import Ending
+from criu_lazy_ext.destination.undo import run_hook
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.hosts import HostError, HostInDoubt, RemoteHost
-from criu_lazy_ext.journal import Journal, JournalError
-from criu_lazy_ext.lock import Lock, lock_path
-from criu_lazy_ext.preparation import Preparation
-from criu_lazy_ext.processes import is_alive, start_time
+from criu_lazy_ext.migration import decide, preflight
+from criu_lazy_ext.migration.ending import Ending
+from criu_lazy_ext.migration.journal import Journal, JournalError
+from criu_lazy_ext.migration.lock import Lock, lock_path
+from criu_lazy_ext.migration.preparation import Preparation
+from criu_lazy_ext.migration.progress import Progress
+from criu_lazy_ext.migration.report import Report
+from criu_lazy_ext.migration.rounds import Rounds
+from criu_lazy_ext.migration.state import EXIT_STATUS, TRANSITIONS, State
 from criu_lazy_ext.profile import Profile, hook_environment, load
-from criu_lazy_ext.progress import Progress
-from criu_lazy_ext.relay_control import Answer, ControlError
-from criu_lazy_ext.report import Report
-from criu_lazy_ext.rounds import Rounds
+from criu_lazy_ext.remote.channel import Message
+from criu_lazy_ext.remote.hosts import HostError, HostInDoubt, RemoteHost
 from criu_lazy_ext.sizes import rate_argument
-from criu_lazy_ext.source import (
+from criu_lazy_ext.source.control import Answer, ControlError
+from criu_lazy_ext.source.dump import (
     LazyDump,
     PipeLimits,
     SourceError,
@@ -44,9 +45,8 @@ from criu_lazy_ext.source import (
     daemon_options,
     find_task,
 )
-from criu_lazy_ext.source_task import OVER, Identity, Seen, Source, identities, identity
-from criu_lazy_ext.state import EXIT_STATUS, TRANSITIONS, State
-from criu_lazy_ext.undo import run_hook
+from criu_lazy_ext.source.task import OVER, Identity, Seen, Source, identities, identity
+from criu_lazy_ext.system.processes import is_alive, start_time
 
 T = TypeVar("T")
 

@@ -9,17 +9,17 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from criu_lazy_ext import network_lock
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.hosts import END_WITHIN_S
-from criu_lazy_ext.processes import signal_tree
-from criu_lazy_ext.relay_control import ControlError, Refused
-from criu_lazy_ext.source import SourceError
-from criu_lazy_ext.source_task import OVER, Seen, Source
-from criu_lazy_ext.state import State
+from criu_lazy_ext.migration.state import State
+from criu_lazy_ext.remote.hosts import END_WITHIN_S
+from criu_lazy_ext.source.control import ControlError, Refused
+from criu_lazy_ext.source.dump import SourceError
+from criu_lazy_ext.source.task import OVER, Seen, Source
+from criu_lazy_ext.system import network_lock
+from criu_lazy_ext.system.processes import signal_tree
 
 if TYPE_CHECKING:
-    from criu_lazy_ext.migrate import Migration
+    from criu_lazy_ext.migration.driver import Migration
 
 RETRY_S = 0.5
 ENDS_WITHIN_S = 10.0  # criu dump, once it was told that it may end

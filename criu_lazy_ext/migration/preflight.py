@@ -17,12 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from criu_lazy_ext import cgroup, fence
-from criu_lazy_ext.criu import Requirement
-from criu_lazy_ext.criu_contrary import contrary_in_files, value_of
+from criu_lazy_ext.criu.contrary import contrary_in_files, value_of
+from criu_lazy_ext.criu.program import Requirement
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.processes import tree
 from criu_lazy_ext.profile import Profile
+from criu_lazy_ext.source import fence
+from criu_lazy_ext.system import cgroup
+from criu_lazy_ext.system.processes import tree
 
 PAGE_BYTES = 4096
 # Seen with criu 4.2.1: a pipe for each 4 MiB of a task's lazy pages, and one for its others.

@@ -8,16 +8,18 @@ import shutil
 import time
 from typing import TYPE_CHECKING
 
-from criu_lazy_ext import __version__, criu, decide, journal, preflight
+from criu_lazy_ext import __version__
+from criu_lazy_ext.criu import program as criu
 from criu_lazy_ext.errors import UsageError
-from criu_lazy_ext.hosts import RemoteHost
-from criu_lazy_ext.journal import Journal
-from criu_lazy_ext.processes import start_time
-from criu_lazy_ext.source import LazyDump, SourceError, memory_of_tree
-from criu_lazy_ext.source_task import boot_id
+from criu_lazy_ext.migration import decide, journal, preflight
+from criu_lazy_ext.migration.journal import Journal
+from criu_lazy_ext.remote.hosts import RemoteHost
+from criu_lazy_ext.source.dump import LazyDump, SourceError, memory_of_tree
+from criu_lazy_ext.source.task import boot_id
+from criu_lazy_ext.system.processes import start_time
 
 if TYPE_CHECKING:
-    from criu_lazy_ext.migrate import Migration
+    from criu_lazy_ext.migration.driver import Migration
 
 PROBE_BYTES = 256 << 10  # more than a path passes that only passes small packets
 

@@ -8,15 +8,15 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING, Any
 
-from criu_lazy_ext.dirty_sample import PAGE_BYTES, DirtySample
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.hosts import HostError
-from criu_lazy_ext.predump import Round, why_hopeless, why_stop
-from criu_lazy_ext.relay_control import ControlError
-from criu_lazy_ext.source import SourceError, memory_of_tree
+from criu_lazy_ext.migration.dirty_sample import PAGE_BYTES, DirtySample
+from criu_lazy_ext.migration.precopy_policy import Round, why_hopeless, why_stop
+from criu_lazy_ext.remote.hosts import HostError
+from criu_lazy_ext.source.control import ControlError
+from criu_lazy_ext.source.dump import SourceError, memory_of_tree
 
 if TYPE_CHECKING:
-    from criu_lazy_ext.migrate import Migration
+    from criu_lazy_ext.migration.driver import Migration
 
 FIRST_SAMPLE_S, SAMPLES_GROW = 0.05, 1.25  # the ages at which a sample of the task's pages is looked at
 FAST_LINK = 1.25e9  # bytes per second: as long as nothing was sent, the link may be such a one

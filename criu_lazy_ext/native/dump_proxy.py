@@ -1,4 +1,4 @@
-"""The page server's C side for Python: c_src/relay.h, and c_src/serve.h before it."""
+"""The page server's C side for Python: c_src/source/dump_proxy.h, and c_src/source/listener.h before it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Network:
 def new_serve(
     relay: Any, listener: socket.socket, network: Network, *, precopy: Any, log_fd: int, log_level: int
 ) -> Any:
-    """A cl_serve (c_src/serve.h) for this cl_relay, or NULL, and cl_precopy, or NULL.
+    """A cl_serve (c_src/source/listener.h) for this cl_relay, or NULL, and cl_precopy, or NULL.
 
     Takes the listener over. Raises RelayError.
     """
@@ -67,7 +67,7 @@ def new_serve(
 
 
 class Relay:
-    """The C relay (c_src/relay.h), running in a thread of its own, and the network before it (c_src/serve.h).
+    """The C relay (c_src/source/dump_proxy.h), in a thread of its own, and the network before it (c_src/source/listener.h).
 
     Commands come from any thread.
     """

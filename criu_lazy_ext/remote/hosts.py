@@ -9,9 +9,9 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
-from criu_lazy_ext.channel import MAX_PAYLOAD_BYTES, Channel, ChannelError, Message, MessageTooLong
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.profile import Destination
+from criu_lazy_ext.remote.channel import MAX_PAYLOAD_BYTES, Channel, ChannelError, Message, MessageTooLong
 
 END_WITHIN_S = 15.0
 HELLO_WITHIN_S = 30.0

@@ -11,11 +11,11 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from criu_lazy_ext import fence
+from criu_lazy_ext.criu.images import Images
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.images import Images
-from criu_lazy_ext.processes import start_time, tree
-from criu_lazy_ext.source_task import identity
+from criu_lazy_ext.source import fence
+from criu_lazy_ext.source.task import identity
+from criu_lazy_ext.system.processes import start_time, tree
 
 LEAST_OOM_SCORE = (-1000, 0)  # without CAP_SYS_RESOURCE the first is refused
 

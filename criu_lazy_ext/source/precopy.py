@@ -1,4 +1,4 @@
-"""The page server before the dump: rounds of pre-copy to a store at the destination (c_src/precopy.h).
+"""The page server before the dump: rounds of pre-copy to a store at the destination (c_src/source/precopy_sender.h).
 
 Its control socket meanwhile (docs/page-server.md): ops `round` and `precopied`, each answered when the store has
 confirmed it; `cut`, which ends the round under way early; `served`, answered when the dump is ready; `state`, `rate`
@@ -14,9 +14,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from criu_lazy_ext.errors import UsageError
-from criu_lazy_ext.processes import tree
-from criu_lazy_ext.relay import Network, new_serve
-from criu_lazy_ext.relay_control import Answer, Reply, Request, refusal
+from criu_lazy_ext.native.dump_proxy import Network, new_serve
+from criu_lazy_ext.source.control import Answer, Reply, Request, refusal
+from criu_lazy_ext.system.processes import tree
 
 if TYPE_CHECKING:
     import socket

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from criu_lazy_ext.processes import start_time, tree
+from criu_lazy_ext.system.processes import start_time, tree
 
 Identity = tuple[int, int]  # pid, start time in clock ticks since boot
 

@@ -31,9 +31,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from criu_lazy_ext.criu.images import Connection, Endpoint, Images, PycriuMissing, endpoint
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.images import Connection, Endpoint, Images, PycriuMissing, endpoint
-from criu_lazy_ext.processes import tree
+from criu_lazy_ext.system.processes import tree
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "wire.h"
+#include "wire/page_protocol.h"
 
 /* A pagemap of criu 4.2's in directory `fd`: of every 8 pages the first 7 are lazy. */
 static inline void make_pagemap(int fd, int pid, uint64_t base, uint64_t nr_pages)

@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "fds.h"
-#include "wire.h"
+#include "base/fd_passing.h"
+#include "wire/page_protocol.h"
 
 /* Where the task's memory is going to be: a place that nothing else takes, here and there. */
 static inline uint8_t *find_room(uint64_t nr_pages)

@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #include "check.h"
-#include "wire.h"
+#include "wire/page_protocol.h"
 
 enum {
 	THREADS = 4,

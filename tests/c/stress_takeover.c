@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #include "criu_lazy.h"
-#include "holder.h"
+#include "destination/uffd_guardian.h"
 #include "stress_source.h"
 
 enum {

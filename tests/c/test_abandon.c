@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 
 #include "criu_lazy.h"
-#include "fds.h"
+#include "base/fd_passing.h"
 #include "push_images.h"
 
 enum { PID = 4711, PAGES = 64, COME = 11, MOVED = 24 };

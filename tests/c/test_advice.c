@@ -12,9 +12,9 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "fork_advice.h"
-#include "madvise_watch.h"
-#include "wire.h"
+#include "destination/fork_advice.h"
+#include "destination/madvise_watch.h"
+#include "wire/page_protocol.h"
 
 enum { SKIPPED = 77 };
 

@@ -16,7 +16,7 @@
 
 #include "check.h"
 #include "criu_lazy.h"
-#include "wire.h"
+#include "wire/page_protocol.h"
 
 enum { PID = 7 };
 

@@ -4,7 +4,7 @@
  * and must not queue more than it promises.
  */
 #include "check.h"
-#include "flow.h"
+#include "destination/flow.h"
 
 struct outcome {
 	double utilisation;   /* of the link, in the second half */

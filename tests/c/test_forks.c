@@ -33,8 +33,8 @@
 #include <unistd.h>
 
 #include "criu_lazy.h"
-#include "fds.h"
-#include "holder.h"
+#include "base/fd_passing.h"
+#include "destination/uffd_guardian.h"
 #include "stress_source.h"
 
 enum { ROUNDS = 40, NOT_WATCHED = 77, TRIES = 500, TRY_US = 10000 };

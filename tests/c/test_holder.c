@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The holder (holder.h) of a daemon that is killed: does a thread that touches a missing page wait, or is it let go?
+ * The holder (uffd_guardian.h) of a daemon that is killed: does a thread that touches a missing page wait, or is it let go?
  * Here the task is this process, the daemon a child of it which only sets the holder up.
  */
 #include <fcntl.h>
@@ -18,9 +18,9 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "fds.h"
-#include "holder.h"
-#include "wire.h"
+#include "base/fd_passing.h"
+#include "destination/uffd_guardian.h"
+#include "wire/page_protocol.h"
 
 enum { SETTLE_US = 300000 };
 

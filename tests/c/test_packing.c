@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Whether to pack, on simulated links: the quicker way nearly always, and the other one soon when that has become quicker. */
 #include "check.h"
-#include "codec.h"
+#include "wire/compression.h"
 
 enum { BATCHES = 4000 };
 

@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "check.h"
-#include "pagemap.h"
-#include "wire.h"
+#include "images/pagemap.h"
+#include "wire/page_protocol.h"
 
 static size_t put_u32(uint8_t *out, uint32_t value)
 {

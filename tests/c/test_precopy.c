@@ -15,12 +15,12 @@
 #include <sys/uio.h>
 #include <sys/wait.h>
 
-#include "codec.h"
-#include "precopy.h"
+#include "wire/compression.h"
+#include "source/precopy_sender.h"
 #include "precopy_task.h"
 #include "push_images.h"
-#include "push_serve.h"
-#include "resident.h"
+#include "source/push_server.h"
+#include "task/proc_pagemap.h"
 
 enum { ID = 77, LAZY = PAGES / 8 * 7 };
 

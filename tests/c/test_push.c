@@ -29,8 +29,8 @@
 
 #include "criu_lazy.h"
 #include "push_images.h"
-#include "push_wire.h"
-#include "store.h"
+#include "wire/push_protocol.h"
+#include "destination/precopy_store.h"
 #include "stress.h"
 
 enum { STREAMS = 2, PUSH_PAGES = 8, PAGE_US = 300, CUT_PAGES = 500, TOKEN_START = 0x5a, STORE_TOKEN = 0x77,

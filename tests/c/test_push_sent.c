@@ -8,8 +8,8 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "push_sent.h"
-#include "push_wire.h"
+#include "source/push_in_flight.h"
+#include "wire/push_protocol.h"
 
 enum { BATCH_PAGES = 64, BATCH_BYTES = BATCH_PAGES * CL_PAGE_SIZE, MESSAGE_BYTES = CL_PUSH_HEADER_BYTES + BATCH_BYTES };
 

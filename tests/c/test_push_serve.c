@@ -14,10 +14,10 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-#include "codec.h"
+#include "wire/compression.h"
 #include "push_images.h"
-#include "push_serve.h"
-#include "resident.h"
+#include "source/push_server.h"
+#include "task/proc_pagemap.h"
 
 enum { ID = 4711, CHILD_ID = 4712, PAGES = 128, CLIENTS = 150, MESSAGES = 48, STREAMS = 2 };
 

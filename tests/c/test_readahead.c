@@ -5,11 +5,11 @@
  */
 #include <string.h>
 
-#include "bits.h"
+#include "base/bits.h"
 #include "check.h"
-#include "readahead.h"
-#include "schedule.h"
-#include "wire.h"
+#include "destination/readahead.h"
+#include "destination/schedule.h"
+#include "wire/page_protocol.h"
 
 enum { PAGES = 20000, EXTENT = 700, LINK_RATE = 120000000, SLOW_RATE = 12000000 };
 

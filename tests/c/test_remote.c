@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "pages_remote.h"
+#include "destination/source_stock.h"
 
 enum { BASE = 0x100000, PAGES = 40, BUFFER = 4 * CL_PAGE_SIZE };
 

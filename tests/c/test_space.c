@@ -8,8 +8,8 @@
 #include <string.h>
 
 #include "check.h"
-#include "space.h"
-#include "wire.h"
+#include "destination/address_space.h"
+#include "wire/page_protocol.h"
 
 enum { PAGES = 256, SPACES = 4, BASE = 0x10000, WIPED = 190 /* from there on, in a forked child */ };
 #define AT(page) ((uint64_t)BASE + (uint64_t)(page) * CL_PAGE_SIZE)

@@ -12,10 +12,10 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "page_store.h"
-#include "push_wire.h"
-#include "store.h"
-#include "wire.h"
+#include "destination/precopy_receiver.h"
+#include "wire/push_protocol.h"
+#include "destination/precopy_store.h"
+#include "wire/page_protocol.h"
 
 enum { PAGES = 2000, TASKS = 2, STEPS = 600, PAGE = CL_PAGE_SIZE, MUTATIONS = 400 };
 

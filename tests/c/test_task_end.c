@@ -13,10 +13,10 @@
 #include <sys/wait.h>
 
 #include "criu_lazy.h"
-#include "engine.h"
+#include "destination/engine.h"
 #include "push_images.h"
 #include "restored_task.h"
-#include "task_end.h"
+#include "task/task_end.h"
 
 enum { PID = 4711, PAGES = 64, LAZY = PAGES / 8 * 7, STATUS = 3, SETTLE_US = 100000, REQUESTS = 64 };
 
