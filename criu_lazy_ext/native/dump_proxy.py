@@ -67,7 +67,7 @@ def new_serve(
 
 
 class Relay:
-    """The C relay (c_src/source/dump_proxy.h), in a thread of its own, and the network before it (c_src/source/listener.h).
+    """The C relay (source/dump_proxy.h), in a thread of its own, and the network before it (source/listener.h).
 
     Commands come from any thread.
     """
