@@ -26,7 +26,7 @@ def build(tmp_path_factory: pytest.TempPathFactory):
         where = directory / sanitizer
         where.mkdir()
         sources = sorted(map(str, C_SRC.glob("*/*.c")))
-        subprocess.run(["gcc", *FLAGS, *SANITIZERS[sanitizer], "-c", *sources], cwd=where, check=True)
+        subprocess.run(["gcc", *FLAGS, *SANITIZERS[sanitizer], f"-I{C_SRC}", "-c", *sources], cwd=where, check=True)
         return sorted(map(str, where.glob("*.o")))
 
     def build_one(name: str, sanitizer: str) -> Path:
