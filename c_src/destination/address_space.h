@@ -53,7 +53,7 @@
 #include <stdint.h>
 
 #include "criu_lazy.h"
-#include "fork_advice.h"
+#include "destination/fork_advice.h"
 
 enum cl_source { CL_REMOTE, CL_LOCAL, CL_SOURCES };
 

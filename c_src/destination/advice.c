@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine.h"
-#include "uffd.h"
+#include "destination/engine.h"
+#include "destination/uffd.h"
 
 void cl_engine_watch_madvise(struct cl_engine *engine)
 {

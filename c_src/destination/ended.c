@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "ended.h"
+#include "destination/ended.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -7,8 +7,8 @@
 #include <string.h>
 #include <sys/epoll.h>
 
-#include "engine.h"
-#include "uffd.h"
+#include "destination/engine.h"
+#include "destination/uffd.h"
 
 enum {
 	DYING_LOOK_MS = 5,       /* between the end of its memory and the end of the process */

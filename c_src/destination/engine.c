@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "engine.h"
+#include "destination/engine.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -18,7 +18,7 @@
 #include "images/pages_local.h"
 #include "base/thread.h"
 #include "destination/precopy_store.h"
-#include "uffd.h"
+#include "destination/uffd.h"
 #include "wire/page_protocol.h"
 
 enum {

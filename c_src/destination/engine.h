@@ -37,15 +37,15 @@
 #include <sys/socket.h>
 
 #include "criu_lazy.h"
-#include "ended.h"
-#include "flow.h"
+#include "destination/ended.h"
+#include "destination/flow.h"
 #include "destination/uffd_guardian.h"
 #include "destination/resume_state.h"
 #include "base/log.h"
-#include "madvise_watch.h"
+#include "destination/madvise_watch.h"
 #include "destination/source_push.h"
 #include "destination/source_stock.h"
-#include "schedule.h"
+#include "destination/schedule.h"
 #include "destination/address_space.h"
 
 #define CL_COPY_BYTES (256U << 10)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "fork_advice.h"
+#include "destination/fork_advice.h"
 
 #include <dirent.h>
 #include <errno.h>

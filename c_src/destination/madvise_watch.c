@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "madvise_watch.h"
+#include "destination/madvise_watch.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "readahead.h"
+#include "destination/readahead.h"
 
 #include "base/bits.h"
 #include "wire/page_protocol.h"

@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "engine.h"
+#include "destination/engine.h"
 
 enum {
 	SILENT_MS = 5000,      /* a host that answers nothing for so long, not even keepalives, is gone */

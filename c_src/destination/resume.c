@@ -9,8 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "engine.h"
-#include "uffd.h"
+#include "destination/engine.h"
+#include "destination/uffd.h"
 
 void cl_engine_no_ledger(struct cl_engine *engine, int error)
 {

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "readahead.h"
+#include "destination/readahead.h"
 #include "destination/address_space.h"
 
 struct cl_demand {

@@ -15,7 +15,7 @@
 
 #include "base/bits.h"
 #include "wire/compression.h"
-#include "engine.h"
+#include "destination/engine.h"
 #include "base/thread.h"
 #include "destination/precopy_store.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "stats.h"
+#include "destination/stats.h"
 
 unsigned int cl_stats_bucket(uint64_t wait_us)
 {

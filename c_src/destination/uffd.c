@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "uffd.h"
+#include "destination/uffd.h"
 
 #include <errno.h>
 #include <sys/ioctl.h>

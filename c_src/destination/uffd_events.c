@@ -8,8 +8,8 @@
 #include <unistd.h>
 
 #include "base/bits.h"
-#include "engine.h"
-#include "uffd.h"
+#include "destination/engine.h"
+#include "destination/uffd.h"
 #include "wire/page_protocol.h"
 
 enum { EVENTS = CL_LEDGER_EVENTS, ZERO_SPAN_PAGES = 16, UNSETTLED_WAIT_US = 20, UNSETTLED_MAX_US = 2000,

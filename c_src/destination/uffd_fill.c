@@ -4,9 +4,9 @@
 #include <string.h>
 #include <time.h>
 
-#include "engine.h"
-#include "stats.h"
-#include "uffd.h"
+#include "destination/engine.h"
+#include "destination/stats.h"
+#include "destination/uffd.h"
 #include "wire/page_protocol.h"
 
 enum {

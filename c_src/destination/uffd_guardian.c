@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 #include "base/fd_passing.h"
-#include "uffd.h"
+#include "destination/uffd.h"
 #include "wire/page_protocol.h"
 
 enum op { ADD = 1, FOUND, RELEASE, RESTORED, END, LEDGER, HELD, ALL_HELD, TAKEN, LEAVE };

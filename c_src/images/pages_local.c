@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "pages_local.h"
+#include "images/pages_local.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "pagemap.h"
+#include "images/pagemap.h"
 #include "wire/page_protocol.h"
 
 /* One pagemap of the chain, with where its present pages begin in its pages image. */

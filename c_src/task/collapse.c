@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "collapse.h"
+#include "task/collapse.h"
 
 #include <errno.h>
 #include <sys/syscall.h>

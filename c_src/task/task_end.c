@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "task_end.h"
+#include "task/task_end.h"
 
 #include <errno.h>
 #include <fcntl.h>

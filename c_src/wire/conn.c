@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "conn.h"
+#include "wire/conn.h"
 
 #include <errno.h>
 #include <sys/socket.h>

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "tls.h"
+#include "wire/tls.h"
 
 struct cl_conn {
 	int fd;             /* -1: none */
