@@ -1,0 +1,61 @@
+"""The wheel: what it holds, and that what is installed from it works where nothing else of the checkout is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from testbed.prepare import Sources
+
+LABORATORY = ("testbed", "bench", "demo", "tests")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy of the checkout's sources, so that the checkout's own build stays as it is."""
+    directory = tmp_path_factory.mktemp("wheel")
+    checkout = directory / "checkout"
+    for name, contents in Sources.of_checkout().files.items():
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).write_bytes(contents)
+    build = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "wheel", "--no-deps"]
+    subprocess.run([*build, "--no-build-isolation", "-w", directory, checkout], check=True)
+    [built] = directory.glob("*.whl")
+    return built
+
+
+def test_it_holds_the_product_and_nothing_else(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.partition("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"criu_lazy_ext"}
+    modules = {name for name in names if name.startswith("criu_lazy_ext/")}
+    kinds = {Path(name).suffix for name in modules}
+    assert kinds == {".py", ".pyi", ".so", ".typed"}
+    checkout = Path(__file__).resolve().parent.parent
+    sources = {str(path.relative_to(checkout)) for path in (checkout / "criu_lazy_ext").glob("**/*.py")}
+    assert sources == {name for name in modules if name.endswith(".py")}
+
+
+def test_installed_it_knows_nothing_of_a_testbed_and_works(wheel: Path, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    bin_ = tmp_path / "venv/bin"
+    subprocess.run([bin_ / "python", "-m", "pip", "-q", "--disable-pip-version-check", "install", wheel], check=True)
+
+    def criu_lazy(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([bin_ / "criu-lazy", *arguments], cwd=tmp_path, capture_output=True, text=True)
+
+    told = criu_lazy("--help")
+    assert told.returncode == 0
+    assert "migrate" in told.stdout
+    assert not any(name in told.stdout for name in LABORATORY)
+    for name in ("testbed", "bench"):
+        assert criu_lazy(name).returncode == 2
+    for module in LABORATORY:
+        assert subprocess.run([bin_ / "python", "-c", f"import {module}"], cwd=tmp_path, stderr=-3).returncode == 1
+    served = criu_lazy("lazy-pages", "--page-server", "--address", "127.0.0.1", "-D", "/nowhere")
+    assert served.returncode == 1
+    assert "/nowhere" in served.stderr
