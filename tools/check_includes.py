@@ -41,7 +41,8 @@ def offences(graph: Mapping[str, set[str]]) -> Iterator[str]:
             theirs = other.rpartition("/")[0]
             if other == BORDER or (theirs and (theirs == room or theirs in ALLOWED.get(room, ()))):
                 continue
-            yield f"{name} includes {other}: {room or 'the border'} may include {', '.join(ALLOWED.get(room, ())) or 'nothing'}"
+            allowed = ", ".join(ALLOWED.get(room, ())) or "nothing"
+            yield f"{name} includes {other}: {room or 'the border'} may include {allowed}"
     for circle in circles(graph):
         yield f"a circle: {' -> '.join(circle)}"
 
