@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from bench import cases, table, timeline
+from bench import cases, results, table, timeline
 from bench.handmade import MigrationError
 from bench.measure import DAEMONS, Run, machine_limit, measure
 from bench.migrations import MigrateRun, measure_migration
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--quick", action="store_true", help="few cases, once each, little memory: below two minutes")
     top.add_argument("--criu", default="4.2", choices=("4.1", "4.2"), help="criu series of both hosts (default 4.2)")
     top.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
-    top.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    top.add_argument("--into", type=Path, metavar="FILE.md", help="put the report into FILE, as Markdown")
     top.add_argument(
         "--push", type=int, metavar="STREAMS", default=0, help="criu-lazy page-server pushes to ours (access cases)"
     )
@@ -82,19 +82,35 @@ def main(argv: list[str]) -> int:
         raise UsageError("--tls needs --push: a plain daemon asks criu dump itself, in plain")
     if repeats < 1 or window <= 0 or (mib is not None and mib < FEWEST_MIB):
         raise UsageError(f"--repeats must be 1 or more, --window above 0, --mib {FEWEST_MIB} or more")
-    if arguments.json is not None and not arguments.json.absolute().parent.is_dir():
-        raise UsageError(f"--json {arguments.json}: its directory does not exist")
+    for option, file in (("--json", arguments.json), ("--into", arguments.into)):
+        if file is not None and not file.absolute().parent.is_dir():
+            raise UsageError(f"{option} {file}: its directory does not exist")
     if os.geteuid() != 0:
         raise TestbedError("the benchmark runs on a testbed, and that needs root")
     bench = Bench(arguments, chosen, repeats, mib, window)
     with Testbed.start(criu=(arguments.criu, arguments.criu), name=f"bench-{os.getpid()}") as tb:
         criu_version = tb.dst.run(["criu", "--version"]).stdout.split("\n")[0].removeprefix("Version: ")
         bench.run(tb)
-    results = bench.results(criu_version)
+    measured = bench.results(criu_version)
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
-    print(report(results, arguments.markdown, bench.migrations))
+        arguments.json.write_text(json.dumps(measured, indent=1) + "\n")
+    if arguments.into is not None:
+        which = without(argv, "--json", "--into")
+        results.write_into(arguments.into, results.section(which, measured, report(measured, True, bench.migrations)))
+    print(report(measured, False, bench.migrations))
     return 1 if bench.failures else 0
+
+
+def without(argv: Sequence[str], *options: str) -> list[str]:
+    """The arguments but for these options and their values."""
+    words = iter(argv)
+    kept = []
+    for word in words:
+        if word in options:
+            next(words, None)
+        elif word.partition("=")[0] not in options:
+            kept.append(word)
+    return kept
 
 
 class Bench:
@@ -198,6 +214,9 @@ class Bench:
             "criu": criu_version,
             "push_streams": self._push,
             "tls": self._encrypt,
+            "commit": results.commit(),
+            "date": results.today(),
+            "processor": results.processor(),
             "kernel": platform.release(),
             "machine": platform.machine(),
             "cpus": os.cpu_count(),
@@ -214,49 +233,49 @@ class Bench:
         }
 
 
-def report(results: dict[str, Any], markdown: bool, migrations: Sequence[MigrateRun] = ()) -> str:
+def report(measured: dict[str, Any], markdown: bool, migrations: Sequence[MigrateRun] = ()) -> str:
     """What is printed at the end; `migrations`: those whose time lines are."""
     show = table.as_markdown if markdown else table.as_text
-    lines = [show(table.rows(results["cases"])), ""] if results["cases"] else []
-    if results["programs"]:
-        lines += [show(table.rows(results["programs"], table.PROGRAM_COLUMNS)), ""]
-    if results["migrations"]:
-        lines += [show(table.migration_rows(results["migrations"])), ""]
+    lines = [show(table.rows(measured["cases"])), ""] if measured["cases"] else []
+    if measured["programs"]:
+        lines += [show(table.rows(measured["programs"], table.PROGRAM_COLUMNS)), ""]
+    if measured["migrations"]:
+        lines += [show(table.migration_rows(measured["migrations"])), ""]
     for run in migrations:
         if run.timeline:
             lines += [f"{run.case} {run.way}, since criu dump began:", timeline.as_text(run.timeline), ""]
     lines.append(
-        f"criu {results['criu']}, Linux {results['kernel']} {results['machine']}, {results['cpus']} CPUs; "
-        f"{_source(results)}"
-        f"medians of {results['repeats']}."
+        f"criu {measured['criu']}, Linux {measured['kernel']} {measured['machine']}, {measured['cpus']} CPUs; "
+        f"{_source(measured)}"
+        f"medians of {measured['repeats']}."
     )
-    plain = [f"{link} {rate:.1f}" for link, rate in results["plain_tcp_mb_per_s"].items()]
+    plain = [f"{link} {rate:.1f}" for link, rate in measured["plain_tcp_mb_per_s"].items()]
     lines.append(f"One plain TCP stream, MB/s: {', '.join(plain)}.")
-    for key, rate in results["limit_mb_per_s"].items():
+    for key, rate in measured["limit_mb_per_s"].items():
         link, _, threads = key.partition("/")
-        shares = [_share_of_limit(entry, rate) for entry in results["cases"] if _limit_of(entry) == key]
+        shares = [_share_of_limit(entry, rate) for entry in measured["cases"] if _limit_of(entry) == key]
         where = f"{link}, beside {threads} busy threads" if threads != "0" else link
         lines.append(
             f"This machine's limit (one stream, process_vm_readv -> TCP -> UFFDIO_COPY; {where}): {rate:.0f} MB/s"
             + "".join(f"; {share}" for share in shares if share)
             + "."
         )
-    if results["startup"]:
-        lines.append(table.startup_line(results["startup"]))
-    if any(not entry[daemon].get("finished", True) for entry in results["cases"] for daemon in DAEMONS):
+    if measured["startup"]:
+        lines.append(table.startup_line(measured["startup"]))
+    if any(not entry[daemon].get("finished", True) for entry in measured["cases"] for daemon in DAEMONS):
         star = "\\*" if markdown else "*"
         lines.append(
-            f"{star} not finished after {results['window_s']:g} s: figures of those seconds. "
+            f"{star} not finished after {measured['window_s']:g} s: figures of those seconds. "
             "The stalls of the rest would come on top."
         )
-    lines += [f"FAILED: {failure}" for failure in results["failures"]]
+    lines += [f"FAILED: {failure}" for failure in measured["failures"]]
     return "\n".join(lines)
 
 
-def _source(results: dict[str, Any]) -> str:
-    if not results["push_streams"]:
+def _source(measured: dict[str, Any]) -> str:
+    if not measured["push_streams"]:
         return ""
-    return f"pushed by {results['push_streams']} streams{', TLS' if results['tls'] else ''}; "
+    return f"pushed by {measured['push_streams']} streams{', TLS' if measured['tls'] else ''}; "
 
 
 def _limit_of(entry: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import main
+from bench import main, results
 from bench.cases import ALL, DEFAULT, PROGRAMS, QUICK, select
 from bench.handmade import Migration
 from bench.measure import Run
@@ -106,6 +106,17 @@ def test_the_table_marks_what_did_not_finish_and_shows_gaps_as_dashes() -> None:
     assert len({len(row) for row in table}) == 1
     assert "25.0*" in as_text(table)
     assert as_markdown(table).splitlines()[1].count("---") == len(head)
+
+
+def test_the_results_file_keeps_the_newest_report_of_each_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "results.md"
+    facts = {"cpus": 2, "processor": "A CPU", "date": "2026-11-28", "commit": "abc"}
+    for argv, report in ((["--quick"], "first"), (["--push", "2"], "other"), (["--quick"], "second")):
+        results.write_into(file, results.section(argv, facts, report))
+    text = file.read_text()
+    assert text.count("## ") == 2
+    assert "first" not in text and "other" in text and "second" in text
+    assert text.startswith("# Results of the benchmark\n") and "2026-11-28, commit abc, 2 CPUs (A CPU)." in text
 
 
 def test_a_case_whose_runs_all_failed_with_one_daemon_is_still_shown() -> None:
