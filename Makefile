@@ -10,6 +10,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+ENGINE := criu_lazy_ext/_engine.abi3.so
 # What a fresh machine lacks; the testbed fetches its own tools.
 PACKAGES := gcc libc6-dev python3-dev python3-venv libgnutls28-dev liblz4-dev libxxhash-dev pkg-config spin
 
@@ -39,10 +40,10 @@ bench: setup
 bench-programs:
 	$(MAKE) bench CASES='programs/*'
 
-setup: $(VENV)/.done
+setup: $(VENV)/.done $(ENGINE)
 
 # The C engine is built into the checkout (an editable install), so that tests see the sources as they are.
-$(VENV)/.done: setup.py pyproject.toml criu_lazy_ext/_engine_build.py $(wildcard c_src/*.h c_src/*/*.[ch])
+$(VENV)/.done: setup.py pyproject.toml
 	@missing=$$(dpkg-query -W -f '$${Package} $${Status}\n' $(PACKAGES) 2>/dev/null | awk '/install ok installed/{print $$1}' \
 		| sort > /tmp/criu-lazy-have.$$$$; printf '%s\n' $(PACKAGES) | sort | comm -13 /tmp/criu-lazy-have.$$$$ -; \
 		rm -f /tmp/criu-lazy-have.$$$$); \
@@ -50,8 +51,11 @@ $(VENV)/.done: setup.py pyproject.toml criu_lazy_ext/_engine_build.py $(wildcard
 		apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check 'setuptools>=66' wheel 'cffi>=1.15'
-	rm -rf build criu_lazy_ext/_engine.c
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[test]'
+	touch $@
+
+$(ENGINE): setup.py criu_lazy_ext/_engine_build.py $(wildcard c_src/*.h c_src/*/*.[ch]) | $(VENV)/.done
+	$(BIN)/python -W ignore setup.py -q build_ext --inplace
 	touch $@
 
 clean:
