@@ -159,6 +159,9 @@ def make_base(recipe: Recipe, target: Path) -> None:
     options = [f"--aptopt={option}" for option in apt_options()]
     options += [f"--dpkgopt=path-exclude={pattern}" for pattern in NOT_INSTALLED]
     options += [f"--include={','.join(recipe.packages)}"]
+    unpack = f"cd /tmp && apt-get -qq download {' '.join(recipe.iptables_packages)}"
+    unpack += " && for package in *.deb; do dpkg-deb -x $package /opt/iptables; done && rm *.deb"
+    options += [f"--customize-hook=chroot \"$1\" sh -ec '{unpack}'"]
     source = f"deb {recipe.mirror} {recipe.suite} main"
     run_contained(
         ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", *options, recipe.suite, str(target), source],

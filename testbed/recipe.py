@@ -32,6 +32,11 @@ PACKAGES = (
     # what is migrated
     *("python3-redis", "redis-server", "redis-tools", "runc"),
 )
+# Unpacked below /opt/iptables only: hosts have no iptables, unless a command's PATH leads there.
+IPTABLES_PACKAGES = (
+    *("iptables", "libip4tc2", "libip6tc2", "libmnl0", "libnetfilter-conntrack3", "libnfnetlink0", "libnftnl11"),
+    "libxtables12",
+)
 NOT_INSTALLED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
 
 # Changed when prepare.py makes something else of the same packages.
@@ -46,6 +51,7 @@ class Recipe:
     suite: str = SUITE
     testing_suite: str = TESTING_SUITE
     packages: tuple[str, ...] = PACKAGES
+    iptables_packages: tuple[str, ...] = IPTABLES_PACKAGES
     revision: int = REVISION
 
     def digest(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -123,8 +122,6 @@ def server(testbed: Testbed, servers: list[Server]) -> Iterator[Server]:
         servers.pop().end()
 
 
-IPTABLES = ("iptables", "libip4tc2", "libip6tc2", "libmnl0", "libnetfilter-conntrack3", "libnfnetlink0", "libnftnl11",
-    "libxtables12")  # fmt: skip
 RUN_IPTABLES = """#!/bin/sh
 export LD_LIBRARY_PATH=$(echo /opt/iptables/usr/lib/*-linux-gnu)
 export XTABLES_LIBDIR=$LD_LIBRARY_PATH/xtables
@@ -133,20 +130,13 @@ exec /opt/iptables/usr/sbin/{program} "$@"
 
 
 @pytest.fixture(scope="module")
-def iptables(testbed: Testbed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], dict[str, str]]]:
-    """The environment on src in which there are iptables, `nft` or `legacy`; the testbed's hosts have none."""
-    packages = tmp_path_factory.mktemp("iptables")
-    done = subprocess.run(["apt-get", "download", *IPTABLES], cwd=packages, capture_output=True, check=False)
-    if done.returncode:
-        pytest.skip("iptables can't be downloaded")
-    for package in packages.iterdir():
-        subprocess.run(["dpkg-deb", "-x", package, testbed.src.root / "opt/iptables"], check=True)
+def iptables(testbed: Testbed) -> Callable[[str], dict[str, str]]:
+    """The environment on src in which there are iptables, `nft` or `legacy`: else the hosts have none."""
     tools = itertools.product(("nft", "legacy"), ("iptables", "ip6tables"), ("", "-save", "-restore"))
     for variant, tool, end in tools:
         script = RUN_IPTABLES.format(program=f"{tool}-{variant}{end}")
         testbed.src.write(f"/opt/iptables/{variant}/{tool}{end}", script, 0o755)
-    yield lambda variant: {"PATH": f"/opt/iptables/{variant}:{ENVIRONMENT['PATH']}"}
-    testbed.src.run(["rm", "-rf", "/opt/iptables"])
+    return lambda variant: {"PATH": f"/opt/iptables/{variant}:{ENVIRONMENT['PATH']}"}
 
 
 def rules(host: Host, environment: dict[str, str] | None = None) -> str:
