@@ -44,6 +44,7 @@ DISK_MIB = 48
 STOPPED_FOR_S = 5.0  # longer than the profile's silence
 CUT_UNTIL_MENDED_S = 8.0
 ENDS_WITHIN_S = 36.0
+ENDS_WITHOUT_HOSTS_WITHIN_S = 3.0
 EXIT_STATUS = {"committed": 0, "failed": 1, "rolled-back": 3, "undecided": 4}
 ENDS = ("committed", "rolled-back", "failed")
 PAUSING = Path(__file__).with_name("pausing_migrate.py")
@@ -542,23 +543,34 @@ def run_all(
     """Run the cells side by side. No more are begun after `until` (time.monotonic()), or with `enough` faults done."""
     todo, lock = iter(cells), threading.Lock()
     rows: list[Row] = []
+    running: list[Testbed] = []
+    interrupted = threading.Event()
 
     def more() -> Cell | None:
         with lock:
             done = enough is not None and sum(row.present for row in rows) >= enough
-            return None if done or time.monotonic() > until else next(todo, None)
+            return None if done or interrupted.is_set() or time.monotonic() > until else next(todo, None)
 
     def work(number: int) -> None:
         with ready(f"matrix{number}-{os.getpid()}") as testbed:
+            running.append(testbed)
             while cell := more():
                 rows.append(Run(testbed, cell).run())
                 print(f"{len(rows)} {one_line(rows[-1])}", flush=True)
 
-    workers = [threading.Thread(target=work, args=(number,)) for number in range(testbeds)]
+    workers = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(testbeds)]
     for worker in workers:
         worker.start()
-    for worker in workers:
-        worker.join()
+    try:
+        for worker in workers:
+            worker.join()
+    except BaseException:
+        interrupted.set()
+        for testbed in running:
+            testbed.stop()  # a cell that has no hosts any more ends at once
+        for worker in workers:
+            worker.join(ENDS_WITHOUT_HOSTS_WITHIN_S)
+        raise
     return rows
 
 

@@ -50,5 +50,5 @@ def host_with_criu() -> Iterator[HostWithCriu]:
         pytest.skip("criu and the testbed need root")
     from testbed import Testbed
 
-    with Testbed.start() as testbed:
+    with Testbed.start(name=f"criu-{os.getpid()}") as testbed:
         yield HostWithCriu(lambda argv, **options: testbed.dst.run(argv, check=False, **options))

@@ -26,7 +26,7 @@ def hosts() -> Iterator[dict[int, Any]]:
         pytest.skip("criu and the testbed need root")
     from testbed import Testbed
 
-    with Testbed.start(criu=("4.2", "4.1"), name="relay") as testbed:
+    with Testbed.start(criu=("4.2", "4.1"), name=f"relay-{os.getpid()}") as testbed:
         yield {1: testbed.dst, 2: testbed.src}
 
 
@@ -337,7 +337,7 @@ def test_a_stock_lazy_pages_daemon_is_served_to_the_last_page(series: str) -> No
         pytest.skip("criu and the testbed need root")
     from testbed import Testbed
 
-    with Testbed.start(criu=(series, series), name="relay-stock") as testbed:
+    with Testbed.start(criu=(series, series), name=f"relay-stock-{os.getpid()}") as testbed:
         source = LazySource(testbed.src, 1 if series == "4.1" else 2)
         server = source.serve("--task", str(source.task), "--address", testbed.src.address, "--plain")
         here, there = source.root, Path(testbed.dst.root) / source.directory.lstrip("/")

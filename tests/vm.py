@@ -91,8 +91,9 @@ def machine(programs: dict[str, Path]) -> Iterator[Machine]:
 
     Raises TestbedError where what it takes can't be had.
     """
-    prepare.ensure_tool("qemu-system-x86_64", ["qemu-system-x86"])
-    prepare.ensure_tool("mkfs.ext4", ["e2fsprogs"])
+    with prepare.locked(prepare.CACHE / "lock"):  # apt has one user at a time
+        prepare.ensure_tool("qemu-system-x86_64", ["qemu-system-x86"])
+        prepare.ensure_tool("mkfs.ext4", ["e2fsprogs"])
     layers = prepare.prepare()
     made_by = hashlib.sha256(Path(__file__).read_bytes() + (HERE / "vm_init.c").read_bytes()).hexdigest()[:12]
     boot = layers.recipe_directory / f"vm-{made_by}"
