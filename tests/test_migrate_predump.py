@@ -23,14 +23,14 @@ from vm import TRACKED
 from bench.handmade import MemTask, start_memtask
 from testbed import Testbed
 
-MIB = 96
+MIB, THREADS = (32, "1") if TRACKED else (96, "2")
 PAGES = MIB * 256
 BASE = "task: {pidfile: /run/memtask.pid}\ndestination: {ssh: dst}\ntimeouts: {silence: 3}\n"
 AUTO = BASE + "predump: {stop_when: {remaining: 1M}}\n"
 # So slow that things can happen in the first round.
 SLOWLY = BASE + "predump: {bandwidth: 4M}\n"
 # Some pages are written all the time, most now and then or never.
-WRITING = ("--mib", str(MIB), "--threads", "2", "--mode", "zipf", "--write-percent", "1")
+WRITING = ("--mib", str(MIB), "--threads", THREADS, "--mode", "zipf", "--write-percent", "1")
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from vm import TRACKED
 
 from testbed import Testbed
 
-MIB = 64
+MIB, THREADS = (32, "1") if TRACKED else (64, "2")
 PAGES = MIB * 256
 # Some pages are written all the time, most now and then or never.
-ZIPF = ("--mib", str(MIB), "--threads", "2", "--mode", "zipf", "--write-percent", "1")
+ZIPF = ("--mib", str(MIB), "--threads", THREADS, "--mode", "zipf", "--write-percent", "1")
 # Everything is, and memory comes, goes and moves, and children are forked.
 CHURNING = ("--mib", str(MIB), "--threads", "2", "--ops", "all")
 DAEMON = ("--push", "--precopied", STORE, "--reconnect-seconds", "60")
