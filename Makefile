@@ -20,7 +20,7 @@ demo: setup
 	$(BIN)/python -m demo
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder -v --durations 30
 
 lint: setup
 	$(BIN)/ruff check .

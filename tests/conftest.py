@@ -15,11 +15,36 @@ from testbed import Testbed
 
 __all__ = ["build"]
 
-# A shell without job control starts its background jobs with SIGINT and SIGQUIT ignored, nohup does so with SIGHUP, and
-# what a test starts would inherit that. A handler which does nothing is the same to pytest, but exec() drops it.
-for ignored in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
-    if signal.getsignal(ignored) is signal.SIG_IGN:
-        signal.signal(ignored, lambda *_: None)
+# What takes longest, for `make test`, whose workers take one file after another: the last ones should be short.
+LONGEST = ("soft_dirty", "crash_matrix", "c_programs", "migrate", "push_server", "memory_content", "network_lock")
+SEED = "CRIU_LAZY_SEED"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One seed for all that is random; repeat a run by setting it."""
+    os.environ.setdefault(SEED, os.urandom(4).hex())  # workers inherit it
+    if config.getoption("dist", "no") == "no":  # a worker, or the only process
+        let_children_hear_signals()
+
+
+def pytest_report_header() -> str:
+    return f"{SEED}={os.environ[SEED]}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of several workers: the longest files first."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        ranks = {f"test_{name}": rank for rank, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
+
+
+def let_children_hear_signals() -> None:
+    """A shell without job control starts its background jobs with SIGINT and SIGQUIT ignored, nohup with SIGHUP, and
+    what a test starts would inherit that. A handler which does nothing is the same to pytest, but exec() drops it.
+    """
+    for ignored in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(ignored) is signal.SIG_IGN:
+            signal.signal(ignored, lambda *_: None)
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,8 @@ def ignored(status: str) -> set[signal.Signals]:
 
 
 def test_what_tests_start_hears_every_signal(ignoring: None) -> None:
-    code = "import conftest, subprocess; subprocess.run(['cat', '/proc/self/status'], check=True)"
+    code = "import conftest, subprocess; conftest.let_children_hear_signals(); "
+    code += "subprocess.run(['cat', '/proc/self/status'], check=True)"
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert ignored(done.stdout) == set()
