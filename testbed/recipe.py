@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -70,6 +71,7 @@ def machine_recipe() -> Recipe:
     return Recipe(mirror=mirror)
 
 
+@functools.cache
 def apt_mirror() -> str | None:
     """The mirror of this machine's own Debian release as apt has it; None where there is none."""
     command = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)"]

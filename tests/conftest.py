@@ -76,7 +76,7 @@ def slow_link(hosts: Testbed) -> Iterator[None]:
         hosts.link.mend()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def vm(build) -> Iterator[Machine]:
     """A machine of its own whose kernel tracks what is written; in it C programs that tests run there."""
     if os.geteuid() != 0:
