@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from host_with_criu import IMAGES, HostWithCriu, host_with_criu
+from command_lines import REFUSED, TAKEN
 
 from criu_lazy_ext.commands import lazy_pages
 from criu_lazy_ext.criu import options as criu_options
@@ -16,121 +14,6 @@ from criu_lazy_ext.criu.config import line_words
 from criu_lazy_ext.criu.getopt_long import OptionError
 from criu_lazy_ext.criu.options import Options
 from criu_lazy_ext.native.engine import WITHOUT_LIMIT
-
-# As criu 4.1.1 and 4.2.1 take them (test_stock_criu_agrees proves it); without "-D DIR", which is added.
-TAKEN = """
---page-server --address ::1 --port 70000
---page --addr ::1 --port 7
---pa --no-page-server
---work . -v4
---im .
---ps-socket abc
---verb
---verbosity=x
--v -vv -v3 -vx -vvvx
--s -R
--x
---ext-unix-sk
--x123
--t 5
--M auto
--M a:b
---external foo
---external mnt[foo]:bar
---cpu-cap
---cpu-cap=cpu,^fpu
---manage-cgroups
---manage-cgroups=soft
---network-lock skip
---file-validation buildid
---pre-dump-mode read
---lsm-profile foo
---lsm-mount-context foo
---ghost-limit zz
---timeout zz
---cgroup-root foo:/bar
---cgroup-props foo
---cgroup-yard /nonexistent
---enable-fs foo
---skip-mnt foo
---irmap-scan-path foo
---freeze-cgroup foo
---empty-ns net
---veth-pair a=b
---close 44
---config /nonexistent
---config=
---no-default-config
---tls-no-cn-verify --tls-key k --tls-cert c --tls-cacert d --tls-cacrl e
---tls --no-tls
---skip-in-flight --deprecated --weak-sysctls --tcp-established --link-remap --ghost-fiemap
---all --extra --no-extra --experimental --lazy-pages --display-stats --log-pid
---auto-dedup --no-auto-dedup
---pidfile /nonexistent/pid
--j -l --evasive-devices --force-irmap
--L /nonexistent --root /
---prev-images-dir .
---no-daemon
--D /nonexistent -D .
---
-""".strip().splitlines()
-
-REFUSED = """
---bogus
---bogus=3
--Z
--4
--v -4
--dZ
---img .
---im
---images-dir
--D
---tls=1
---tc
---log
---re
---tls-c
---no-t
---t
---port 0
---port abc
---port 65536
---status-fd abc
---ms
--t 0
--t x
---empty-ns foo
---inherit-fd foo
---cpu-cap=foo
---cpu-cap foo
---manage-cgroups=foo
---network-lock foo
---pre-dump-mode foo
---file-validation foo
--J foo
---join-ns
---veth-pair foo
--M foo
---exec-cmd
---exec-cmd -- foo
---restore-sibling
--S
---stream
---mntns-compat-mode
---freeze-cgroup
---config
-extra
-extra more
--- foo
---no-tls-no-cn-verify
---prev-images-dir ../nonexistent
--D /nonexistent
--W /nonexistent
--o /nonexistent/log
---action-script /nonexistent
--d --pidfile /nonexistent/pid
-""".strip().splitlines()
 
 # Refused later than the parser, when the files are looked at.
 REFUSED_LATER = {line for line in REFUSED if "/nonexistent" in line or "../nonexistent" in line}
@@ -308,9 +191,7 @@ def test_a_line_of_a_configuration_file(line: str, words: list[str]) -> None:
     assert line_words(line, "f:1") == words
 
 
-@pytest.mark.parametrize(
-    "line", ['log-file "a', "log-file a -v4", "log-file a --verbosity=4", 'log-file "a" "b"']
-)
+@pytest.mark.parametrize("line", ['log-file "a', "log-file a -v4", "log-file a --verbosity=4", 'log-file "a" "b"'])
 def test_a_wrong_line_is_told_with_its_place(line: str, tmp_path: Path) -> None:
     file = tmp_path / "conf"
     file.write_text(f"page-server\n{line}\n")
@@ -346,56 +227,6 @@ def test_an_unknown_option_of_a_file_is_refused(tmp_path: Path) -> None:
     file.write_text("bogus\n")
     with pytest.raises(OptionError, match="unrecognized option '--bogus'"):
         parse(f"--config {file}")
-
-
-# Runs each line with criu and with criu-lazy, in a directory of real images: [exit status, whether it came up
-# (told by the byte on its status fd; it is ended then), standard error] of each. With -d nobody is told: criu's
-# daemon may write its byte before its parent finds that there can be no pidfile, and kills it.
-COMPARE = """
-import base64, os, shlex, shutil, subprocess, tempfile
-def look(program, line):
-    directory = tempfile.mkdtemp()
-    for name, content in given["files"].items():
-        with open(f"{directory}/{name}", "wb") as file:
-            file.write(base64.b64decode(content))
-    ready, status = os.pipe()
-    words = [*program, "lazy-pages", "-D", directory, *shlex.split(line)]
-    words[4:4] = ["--status-fd", str(status)] if not {"--status-fd", "-d"} & set(line.split()) else []
-    process = subprocess.Popen(words, cwd=directory, pass_fds=[status], stdin=subprocess.DEVNULL,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    os.close(status)
-    up = os.read(ready, 1) == b"\\0"
-    os.close(ready)
-    if up:
-        process.terminate()
-    errors = process.communicate(timeout=10)[1]
-    shutil.rmtree(directory)
-    return [process.returncode, up, errors]
-result = [[look(["criu"], line), look(["criu-lazy"], line)] for line in given["lines"]]
-"""
-
-
-@pytest.fixture(scope="module")
-def host() -> Iterator[HostWithCriu]:
-    with host_with_criu() as found:
-        yield found
-
-
-def test_stock_criu_agrees(host: HostWithCriu) -> None:
-    """Both programs, run: the same lines come up, the same fail, with one status and getopt's message."""
-    files = {path.name: path.read_bytes() for path in (IMAGES / "criu-4.1.1").glob("*.img")}
-    given = {
-        "lines": TAKEN + REFUSED,
-        "files": {name: base64.b64encode(content).decode() for name, content in files.items()},
-    }
-    seen = host.python(COMPARE, given, timeout=300)
-    problems = []
-    for line, (stock, ours) in zip(TAKEN + REFUSED, seen, strict=True):
-        getopt = [text.removeprefix("criu: ") for text in stock[2].splitlines() if text.startswith("criu: ")]
-        same = stock[:2] == ours[:2] and all(text in ours[2] for text in getopt)
-        if not same or stock[1] != (line in TAKEN):
-            problems.append(f"{line}: criu {stock}, criu-lazy {ours}")
-    assert not problems, "\n".join(problems)
 
 
 def test_a_page_server_needs_an_address_or_a_socket() -> None:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
-import random
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,16 +24,12 @@ from test_migrate import (
     pids_of,
 )
 
-from criu_lazy_ext.criu.contrary import contrary_in, options_of_files, value_of
-from criu_lazy_ext.migration import preflight
-from criu_lazy_ext.remote.channel import MAX_JSON_BYTES
-from criu_lazy_ext.system import cgroup
+from criu_lazy_ext.criu.contrary import options_of_files
 from testbed import Host, Testbed
 
 HERE = Path(__file__).parent
 # Root without CAP_SYS_RESOURCE can't raise a hard limit.
 FEW = ["setpriv", "--bounding-set=-sys_resource", "--inh-caps=-sys_resource", "sh", "-c"]
-LEAST = "task: {pid: 1}\ndestination: {ssh: x}\n"
 
 
 @pytest.fixture(scope="module")
@@ -128,20 +120,6 @@ def test_a_userfaultfd_that_comes_after_the_preflight_is_seen_before_the_freeze(
     refused(migration, f"task {pid} uses a userfaultfd of its own")
 
 
-TRACED = "import ctypes; ctypes.CDLL(None).ptrace(0, 0, 0, 0); print(flush=True); input()"
-
-
-def test_a_task_that_somebody_traces_is_not_moved() -> None:
-    """A debugger, or criu dump, for another migration of it."""
-    with subprocess.Popen([sys.executable, "-c", TRACED], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as task:
-        assert task.stdout is not None
-        task.stdout.readline()
-        said = f"task {task.pid} is being traced, by process {os.getpid()}"
-        with pytest.raises(preflight.PreflightError, match=said):
-            preflight.check_movable(task.pid)
-        task.kill()
-
-
 # --- room at the destination --------------------------------------------------------------------------------------
 
 
@@ -196,51 +174,6 @@ def test_too_little_memory_at_the_destination_is_said(worker: Worker, limited: P
     refused(Migration(worker.testbed, profile), "dst: too little memory", f"free in cgroup {limited}")
 
 
-def test_what_is_shared_on_purpose_counts_once() -> None:
-    size = 16 << 20
-    with mmap.mmap(-1, size) as shared:
-        shared.write(b"x" * size)
-        ready, end = os.pipe(), os.pipe()
-        root = os.fork()
-        if root == 0:
-            os.fork()
-            sum(shared[:])
-            os.write(ready[1], b"x")
-            os.close(end[1])
-            os.read(end[0], 1)
-            os._exit(0)
-        for _ in range(2):
-            os.read(ready[0], 1)
-        needs = preflight.measure(root, charged=False)
-        once = preflight.measure(os.getpid(), charged=False)
-    for fd in (*ready, *end):
-        os.close(fd)
-    os.waitpid(root, 0)
-    # Its part, as this process shares it, too.
-    assert needs.processes == 2 and needs.memory_bytes >= 2 * size // 3
-    assert needs.memory_bytes - once.memory_bytes < size
-
-
-def test_a_v2_groups_room_is_its_limit_less_what_it_can_not_give_back(tmp_path: Path) -> None:
-    files = {"max": 1000000, "current": 900000, "swap.max": 50000, "swap.current": 20000}
-    for name, value in files.items():
-        (tmp_path / f"memory.{name}").write_text(f"{value}\n")
-    (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 300000\nactive_file 100000\nslab 5\n")
-    room = cgroup.memory_left(tmp_path, 2, 1 << 40)
-    assert room is not None and room.left == 1000000 - 900000 + 400000 + 30000
-    (tmp_path / "memory.max").write_text("max\n")
-    assert cgroup.memory_left(tmp_path, 2, 0) is None
-
-
-def test_the_groups_above_are_looked_at_as_far_as_they_are_shown(tmp_path: Path) -> None:
-    (tmp_path / "a/b").mkdir(parents=True)
-    shown = cgroup.Hierarchy(tmp_path, "/top", 2)
-    assert list(shown.chain("/top/a/b/not-yet")) == [tmp_path / "a/b", tmp_path / "a", tmp_path]
-    assert list(shown.chain("/top")) == [tmp_path]
-    assert list(shown.chain("/other")) == []
-    assert list(shown.chain("/top/../x")) == []
-
-
 # --- many processes -----------------------------------------------------------------------------------------------
 
 
@@ -287,46 +220,7 @@ def test_more_processes_than_descriptors_are_refused_with_figures(hosts: Testbed
     assert "dst: lazy-pages holds 330 descriptors for 150 processes, and 250 are allowed" in done.stderr
 
 
-def test_a_hundred_thousand_ids_fit_into_a_message() -> None:
-    ids = random.Random(1).sample(range(1, 1 << 22), 200_000)
-    packed = preflight.pack_ids(ids)
-    assert len(packed) < MAX_JSON_BYTES / 2
-    assert preflight.unpack_ids(packed) == sorted(ids)
-    assert preflight.unpack_ids(preflight.pack_ids([])) == []
-    with pytest.raises(ValueError):
-        preflight.unpack_ids("AAAA")
-
-
 # --- criu's own configuration -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("given", "says"),
-    [
-        ("criu: {dump_options: [-v4, -R]}\n", "p:3:28: criu.dump_options[1]: -R: the source task would run on beside"),
-        ("criu: {dump_options: [-ls]}\n", "p:3:23: criu.dump_options[0]: -s: the source task would stay, stopped"),
-        ("criu: {dump_options: [--external, x, --page-serv]}\n", "criu.dump_options[2]: --page-server: "),
-        ("criu: {dump_options: [--images-dir=/x]}\n", "criu.dump_options[0]: --images-dir: criu-lazy gives it itself"),
-        ("criu: {dump_options: [restore]}\n", "criu.dump_options[0]: 'restore' is no option"),
-        ("criu: {restore_options: [-S]}\n", "criu.restore_options[0]: -S: the restored task could not be found"),
-        (
-            "criu: {restore_options: [--no-restore-detached]}\n",
-            "criu.restore_options[0]: --no-restore-detached: criu",
-        ),
-        ("daemon_options: [-d]\n", "p:3:18: daemon_options[0]: -d: criu-lazy waits for its end"),
-    ],
-)
-def test_options_that_work_against_a_migration_are_refused(given: str, says: str) -> None:
-    from criu_lazy_ext.profile import ProfileError, parse
-
-    with pytest.raises(ProfileError) as refusal:
-        parse(LEAST + given, "p")
-    assert says in str(refusal.value)
-
-
-@pytest.mark.parametrize("options", [["--ghost-limit", "1M"], ["--action-script", "/x"], ["--new", "x", "-v4"], ["-v"]])
-def test_other_options_are_passed_on(options: list[str]) -> None:
-    assert contrary_in(options, "dump") is None
 
 
 LEAVING = ["leave-running", "  leave-running  # why", "leave-run", "leave-stopped"]
@@ -381,12 +275,3 @@ def test_a_profile_with_leave_running_is_wrong_usage(worker: Worker) -> None:
     migration = Migration(worker.testbed, BASE + "criu: {dump_options: [-R]}\n")
     assert migration.end() == USAGE
     assert "the source task would run on beside the restored one" in migration.stderr
-
-
-def test_the_last_value_of_an_option_counts_files_before_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = tmp_path / "config"
-    config.write_text("manage-cgroups=ignore\nno-such-thing 5\n")
-    monkeypatch.setenv("CRIU_CONFIG_FILE", str(config))
-    assert value_of("manage-cgroups", ["--no-default-config"]) == "ignore"
-    assert value_of("manage-cgroups", ["--no-default-config", "--manage-cgroups=soft", "-v4"]) == "soft"
-    assert value_of("ghost-limit", ["--no-default-config"]) is None

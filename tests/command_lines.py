@@ -1,0 +1,117 @@
+"""Command lines of `lazy-pages`: what criu takes of them, and what it refuses."""
+
+from __future__ import annotations
+
+# As criu 4.1.1 and 4.2.1 take them (test_stock_criu_agrees proves it); without "-D DIR", which is added.
+TAKEN = """
+--page-server --address ::1 --port 70000
+--page --addr ::1 --port 7
+--pa --no-page-server
+--work . -v4
+--im .
+--ps-socket abc
+--verb
+--verbosity=x
+-v -vv -v3 -vx -vvvx
+-s -R
+-x
+--ext-unix-sk
+-x123
+-t 5
+-M auto
+-M a:b
+--external foo
+--external mnt[foo]:bar
+--cpu-cap
+--cpu-cap=cpu,^fpu
+--manage-cgroups
+--manage-cgroups=soft
+--network-lock skip
+--file-validation buildid
+--pre-dump-mode read
+--lsm-profile foo
+--lsm-mount-context foo
+--ghost-limit zz
+--timeout zz
+--cgroup-root foo:/bar
+--cgroup-props foo
+--cgroup-yard /nonexistent
+--enable-fs foo
+--skip-mnt foo
+--irmap-scan-path foo
+--freeze-cgroup foo
+--empty-ns net
+--veth-pair a=b
+--close 44
+--config /nonexistent
+--config=
+--no-default-config
+--tls-no-cn-verify --tls-key k --tls-cert c --tls-cacert d --tls-cacrl e
+--tls --no-tls
+--skip-in-flight --deprecated --weak-sysctls --tcp-established --link-remap --ghost-fiemap
+--all --extra --no-extra --experimental --lazy-pages --display-stats --log-pid
+--auto-dedup --no-auto-dedup
+--pidfile /nonexistent/pid
+-j -l --evasive-devices --force-irmap
+-L /nonexistent --root /
+--prev-images-dir .
+--no-daemon
+-D /nonexistent -D .
+--
+""".strip().splitlines()
+REFUSED = """
+--bogus
+--bogus=3
+-Z
+-4
+-v -4
+-dZ
+--img .
+--im
+--images-dir
+-D
+--tls=1
+--tc
+--log
+--re
+--tls-c
+--no-t
+--t
+--port 0
+--port abc
+--port 65536
+--status-fd abc
+--ms
+-t 0
+-t x
+--empty-ns foo
+--inherit-fd foo
+--cpu-cap=foo
+--cpu-cap foo
+--manage-cgroups=foo
+--network-lock foo
+--pre-dump-mode foo
+--file-validation foo
+-J foo
+--join-ns
+--veth-pair foo
+-M foo
+--exec-cmd
+--exec-cmd -- foo
+--restore-sibling
+-S
+--stream
+--mntns-compat-mode
+--freeze-cgroup
+--config
+extra
+extra more
+-- foo
+--no-tls-no-cn-verify
+--prev-images-dir ../nonexistent
+-D /nonexistent
+-W /nonexistent
+-o /nonexistent/log
+--action-script /nonexistent
+-d --pidfile /nonexistent/pid
+""".strip().splitlines()
