@@ -186,6 +186,7 @@ STOPPABLE = ("driver", "agent", "page server", "criu dump", "daemon", "criu rest
 KILLS = {f"SIGKILL {name}": (name, signal.SIGKILL) for name in VICTIMS}
 STOPS = {f"SIGSTOP {name}": (name, signal.SIGSTOP) for name in STOPPABLE}
 LINK_SECOND, LINK_MENDED, DISK_FULL = "link cut for 1 s", "link cut until mended", "disk full"
+DUMP_FAULTS, AFTER_GO = ("SIGKILL criu dump", "SIGSTOP criu dump"), ("running", "drained", "committing")
 FAULTS = (*KILLS, *STOPS, LINK_SECOND, LINK_MENDED, DISK_FULL)
 
 
@@ -352,6 +353,8 @@ class Run:
             row.wrong.append(f"no report, exit status {self.process.returncode}: {row.message}")
         self.src.run(["rm", "-f", f"{DIRECTORY}/fill"])
         self.judge(row.said, "it said", row.message)
+        if row.cell.fault in DUMP_FAULTS and row.cell.state in AFTER_GO and row.said != "committed":
+            row.wrong.append(f"(criu dump is not needed any more, and it said {row.said}: {row.message})")
 
     def runs(self, host: Host) -> bool:
         """Whether the task is there and gets on."""

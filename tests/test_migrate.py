@@ -591,12 +591,45 @@ def stopped(worker: Worker, stop: Callable[[Migration], object], restored_lives:
     return migration
 
 
-def test_a_dump_killed_while_memory_follows_lets_the_source_task_run_no_further(worker: Worker) -> None:
+def test_a_dump_killed_while_memory_follows_is_no_end_of_the_migration(worker: Worker) -> None:
+    testbed = worker.testbed
+    migration = running(worker)
+    kill(testbed.src, "criu dump")
+    testbed.link.set(rate_mbit=100, rtt_ms=0.2)
+    assert_moved(worker, migration)
+    (warning,) = migration.report["warnings"]
+    assert warning == (
+        "criu dump ended by itself, with status -9; the page server goes on: the source task is stopped, with all of "
+        "its memory"
+    )
+
+
+def test_a_dump_killed_with_the_driver_is_committed_by_an_operator(worker: Worker) -> None:
+    testbed = worker.testbed
+    migration = running(worker)
+    kill(testbed.src, "criu dump")
+    kill(testbed.src, "python", "criu-lazy migrate")
+    migration.process.wait(30)
+    assert "is stopped, with all of its memory" in migration.decide("--status").stdout
+    testbed.link.set(rate_mbit=100, rtt_ms=0.2)
+    eventually(lambda: "page server: drained" in migration.decide("--status").stdout, "every page arrived", 60)
+    assert "every page arrived: --commit ends it" in migration.decide("--status").stdout
+    assert migration.decide("--commit").returncode == 0
+    assert worker.answers(testbed.dst) == "right\n"
+    assert not worker.is_on(testbed.src)
+
+
+def kill_all_that_serve(testbed: Testbed) -> None:
+    servers = pids_of(testbed.src, "page-server") + pids_of(testbed.src, "criu dump")
+    testbed.src.run(["kill", "-KILL", *map(str, servers)])
+
+
+def test_a_dump_and_all_page_servers_killed_let_the_source_task_run_no_further(worker: Worker) -> None:
     """Its tasks are free then, at once; they must not run at both hosts."""
     testbed = worker.testbed
     migration = running(worker, BASE + "hooks: {after_rollback: [{run: touch /run/undone}]}\n")
     testbed.src.run(["rm", "-f", "/run/undone"])
-    kill(testbed.src, "criu dump")
+    kill_all_that_serve(testbed)
     assert migration.end() == UNDECIDED, migration.stderr
     assert f"the source task (pid {worker.pid}) is stopped, with all of its memory" in migration.report["message"]
     assert testbed.src.run(["ps", "-o", "state=", "-p", str(worker.pid)]).stdout.strip() == "T"

@@ -23,8 +23,8 @@ FAULTY = {
     "NO_LOOK": "untrue_word",
     "NO_COMMITTING": "untrue_status",
 }
-# These take two, or end a lonely connection wrongly: which property they hurt first is the search's choice.
-FAULTY_WITH_TWO = ("NO_BYTE_AHEAD", "LATE_BYTE")
+# These hurt several properties: which one first is the search's choice.
+FAULTY_IN_SEVERAL_WAYS = ("NO_BYTE_AHEAD", "LATE_BYTE", "KILLS_WHAT_IS_STOPPED")
 
 
 def search(directory: Path, faults: int, *defines: str) -> str:
@@ -55,6 +55,10 @@ def test_a_faulty_order_of_steps_is_found(tmp_path: Path, order: str) -> None:
     assert violated(search(tmp_path, 1, order)) == FAULTY[order]
 
 
-@pytest.mark.parametrize("order", FAULTY_WITH_TWO)
-def test_a_connection_that_ends_between_two_headers_is_found(tmp_path: Path, order: str) -> None:
+def test_a_fence_that_is_put_up_twice_is_found(tmp_path: Path) -> None:
+    assert violated(search(tmp_path, 2, "OLD_SECOND_FENCE")) == "two_run"
+
+
+@pytest.mark.parametrize("order", FAULTY_IN_SEVERAL_WAYS)
+def test_an_order_of_steps_that_is_faulty_in_several_ways_is_found(tmp_path: Path, order: str) -> None:
     assert violated(search(tmp_path, 2, order)) in ("lost_by_us", "untrue_status", "no_way_out")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from lazy_source import eventually
-from test_migrate import COMMITTED, ROLLED_BACK, UNDECIDED, Migration, assert_clean, kill, pids_of
+from test_migrate import COMMITTED, ROLLED_BACK, UNDECIDED, Migration, assert_clean, kill, kill_all_that_serve, pids_of
 
 from testbed import Host, Testbed
 from testbed.host import ENVIRONMENT
@@ -293,7 +293,7 @@ def test_a_lock_that_cant_be_removed_is_told(server: Server, iptables: Callable[
     server.assert_served(testbed.src)
 
 
-@pytest.mark.parametrize("death", ["migrate's wait", "dump"])
+@pytest.mark.parametrize("death", ["migrate's wait", "dump and page server"])
 def test_connections_go_on_where_the_restored_task_was_given_up(
     server: Server, servers: list[Server], death: str
 ) -> None:
@@ -305,8 +305,8 @@ def test_connections_go_on_where_the_restored_task_was_given_up(
     if migration.process.poll() is not None:
         migration.end()
     assert migration.status == -1, (migration.stderr, migration.report)
-    if death == "dump":
-        kill(testbed.src, "criu dump")
+    if death == "dump and page server":
+        kill_all_that_serve(testbed)
     else:
         stop_migrate(testbed)
     assert migration.end() == UNDECIDED, (migration.stderr, migration.report)

@@ -252,13 +252,16 @@ static int until(uint64_t moment_us)
 	return moment_us <= now_us ? 0 : (int)((moment_us - now_us) / 1000 + 1);
 }
 
-/* The relay is gone: start the next, wait for it, or for an operator's. 1: there is one; 0: not in time; -1: the dump ended. */
+/*
+ * The relay is gone: start the next, wait for it, or for an operator's. 1: there is one; 0: not in time; -1: the dump ended before the
+ * restored task ran.
+ */
 static int await_successor(struct guardian *g, uint64_t until_us)
 {
 	while (!until_us || cl_now_us() < until_us) {
 		/* Not POLLIN: answers to the dead relay's requests may wait there for long. */
 		struct pollfd p[3] = {
-			{ .fd = g->upstream, .events = POLLRDHUP },
+			{ .fd = atomic_load(&g->state->running) ? -1 : g->upstream, .events = POLLRDHUP },
 			{ .fd = g->takeover, .events = POLLIN },
 			{ .fd = g->successor, .events = POLLIN },
 		};

@@ -6,7 +6,7 @@
  * tiny process, the guardian, holds the same connection. When the relay's lifeline (a unix socket) ends, the
  * guardian acts on the phase which the relay keeps in shared memory: rolls back (the source task runs on), holds on
  * (the restored task runs elsewhere: the source stays frozen, its memory intact, until another relay takes
- * over), or finishes a commit already sent. It can start that other relay itself, and does so until one stays; a roll back,
+ * over, even if the dump is dead by then: it may be held in another way), or finishes a commit already sent. It can start that other relay itself, and does so until one stays; a roll back,
  * too, is left to another for some seconds, as there may be more to undo than the dump.
  *
  * What the next relay must know is exact at any moment, even after SIGKILL in mid-answer: how many bytes were

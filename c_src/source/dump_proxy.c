@@ -48,6 +48,9 @@ struct owed {
 	uint64_t dst_id;
 };
 
+/* Who keeps the source's tasks as they were dumped. */
+enum holder { HELD_BY_DUMP, HELD_BY_FENCE, HELD_BY_NOBODY };
+
 /* What the dump has of the next header already. */
 enum ahead { AHEAD_NONE, AHEAD_PARENT, AHEAD_GET };
 
@@ -80,7 +83,10 @@ struct cl_relay {
 
 	_Atomic int state, want_commit, want_abort, want_drop;
 	_Atomic uint64_t requests, bytes, discarded_bytes, clients;
+	int dump_is_dead; /* as this relay found it */
+	pthread_cond_t holder_changed; /* or the state is final */
 	pthread_mutex_t lock; /* state once it is written; and: */
+	enum holder holder;
 	int client_fd_for_info;
 	char client_text[CL_RELAY_TEXT_BYTES];
 	struct waiting {
@@ -391,6 +397,7 @@ static void set_end(struct cl_relay *r, enum cl_relay_state state)
 {
 	pthread_mutex_lock(&r->lock);
 	atomic_store(&r->state, state);
+	pthread_cond_broadcast(&r->holder_changed);
 	pthread_mutex_unlock(&r->lock);
 }
 
@@ -671,12 +678,26 @@ static int upstream_ended(struct cl_relay *r)
 	return 0;
 }
 
-bool cl_relay_has_dump(const struct cl_relay *r)
+static bool has_dump(const struct cl_relay *r)
 {
 	/* A dying process closes what it has open before its tracees are let go. */
 	struct pollfd p = { .fd = r->upstream, .events = POLLRDHUP };
 
 	return poll(&p, 1, 0) == 0;
+}
+
+bool cl_relay_holds_source(struct cl_relay *r)
+{
+	bool held;
+
+	if (has_dump(r))
+		return true;
+	pthread_mutex_lock(&r->lock);
+	while (r->holder == HELD_BY_DUMP && atomic_load(&r->state) < CL_RELAY_COMMITTED)
+		pthread_cond_wait(&r->holder_changed, &r->lock);
+	held = r->holder == HELD_BY_FENCE;
+	pthread_mutex_unlock(&r->lock);
+	return held;
 }
 
 static int wait_for_events(struct cl_relay *r)
@@ -733,17 +754,81 @@ static int serve(struct cl_relay *r)
 	return error;
 }
 
+static int give_up(struct cl_relay *r, int error)
+{
+	lose_client(r, r->error);
+	set_end(r, CL_RELAY_FAILED);
+	if (error == -EPIPE)
+		set_phase(r, CL_GUARD_DONE);
+	return error;
+}
+
 int cl_relay_run(struct cl_relay *r)
 {
-	int result = serve(r);
+	int result = r->dump_is_dead ? fail(r, -EPIPE, "the lazy dump is dead") : serve(r);
 
-	if (result && result != -ECANCELED) {
-		lose_client(r, r->error);
-		set_end(r, CL_RELAY_FAILED);
-		if (result == -EPIPE)
-			set_phase(r, CL_GUARD_DONE);
+	if (result == -EPIPE && atomic_load(&r->shared->running) && !has_dump(r))
+		return -EOWNERDEAD;
+	return result && result != -ECANCELED ? give_up(r, result) : result;
+}
+
+/* ---- without a dump ---- */
+
+static void set_holder(struct cl_relay *r, enum holder holder)
+{
+	pthread_mutex_lock(&r->lock);
+	r->holder = holder;
+	pthread_cond_broadcast(&r->holder_changed);
+	for (; holder != HELD_BY_DUMP && r->nr_waiting; r->nr_waiting--)
+		close(r->waiting[r->nr_waiting - 1].fd);
+	pthread_mutex_unlock(&r->lock);
+}
+
+/* Until it is to end. Whether something holds the source's tasks still. */
+static bool await_end(struct cl_relay *r)
+{
+	struct pollfd p = { .fd = r->wake, .events = POLLIN };
+	bool held = true;
+	uint64_t count;
+
+	while (held && !r->close_sent && !atomic_load(&r->want_commit) && !atomic_load(&r->want_abort)) {
+		if (poll(&p, 1, -1) > 0 && read(r->wake, &count, sizeof(count)) < 0 && errno != EAGAIN)
+			return false;
+		pthread_mutex_lock(&r->lock);
+		held = r->holder == HELD_BY_FENCE;
+		pthread_mutex_unlock(&r->lock);
 	}
-	return result;
+	return held;
+}
+
+int cl_relay_run_alone(struct cl_relay *r, int held)
+{
+	lose_client(r, "the dump is dead");
+	if (!held) {
+		set_holder(r, HELD_BY_NOBODY);
+		return give_up(r, -EPIPE);
+	}
+	r->error[0] = '\0';
+	cl_log(&r->log, CL_LOG_WARN, "going on without the dump: the source task is stopped, with all of its memory");
+	set_holder(r, HELD_BY_FENCE);
+	if (!await_end(r)) {
+		fail(r, -EPIPE, "the lazy dump ended by itself, and then the source task did not stay as it was");
+		return give_up(r, -EPIPE);
+	}
+	if (!r->close_sent && !atomic_load(&r->want_commit))
+		return -ECANCELED;
+	set_phase(r, CL_GUARD_COMMIT);
+	cl_log(&r->log, CL_LOG_INFO, "committing: every page has arrived");
+	return 0;
+}
+
+void cl_relay_end_alone(struct cl_relay *r, int state)
+{
+	if (state != CL_RELAY_FAILED)
+		set_phase(r, CL_GUARD_DONE);
+	else
+		fail(r, 0, "the source task was sent SIGKILL, and is not gone");
+	set_end(r, state);
 }
 
 /* ---- making and freeing ---- */
@@ -760,6 +845,7 @@ void cl_relay_free(struct cl_relay *r)
 	for (size_t i = 0; i < r->nr_waiting; i++)
 		close(r->waiting[i].fd);
 	cl_guard_state_unmap(r->shared);
+	pthread_cond_destroy(&r->holder_changed);
 	pthread_mutex_destroy(&r->lock);
 	free(r->tasks);
 	free(r);
@@ -772,6 +858,7 @@ static struct cl_relay *relay_alloc(const struct cl_relay_config *config)
 	if (!r)
 		return NULL;
 	pthread_mutex_init(&r->lock, NULL);
+	pthread_cond_init(&r->holder_changed, NULL);
 	r->upstream = r->client = r->wake = r->lifeline = r->client_fd_for_info = -1;
 	r->log = (struct cl_log){
 		.fd = config->log_fd, .level = config->log_level, .start_us = cl_now_us(), .from = "page-server"
@@ -886,11 +973,13 @@ struct cl_relay *cl_relay_resume(const struct cl_relay_config *config, int lifel
 		step = "the shared state can't be mapped";
 		error = r->shared ? 0 : -errno;
 	}
-	if (!error) {
+	if (!error)
+		r->dump_is_dead = !has_dump(r);
+	if (!error && !r->dump_is_dead) {
 		step = "the connection to the dump can't be looked at";
 		error = cl_guard_counts(r->upstream, &sent, &consumed);
 	}
-	if (!error) {
+	if (!error && !r->dump_is_dead) {
 		step = "the connection to the dump was left in the middle of a request";
 		error = restore_progress(r, sent, consumed);
 	}
@@ -949,6 +1038,12 @@ int cl_relay_abort(struct cl_relay *r, int force)
 	return 0;
 }
 
+void cl_relay_source_lost(struct cl_relay *r)
+{
+	set_holder(r, HELD_BY_NOBODY);
+	wake_up(r);
+}
+
 void cl_relay_drop_client(struct cl_relay *r)
 {
 	atomic_store(&r->want_drop, 1);
@@ -960,7 +1055,9 @@ int cl_relay_offer(struct cl_relay *r, int fd, const char *name)
 	int error = -EBUSY;
 
 	pthread_mutex_lock(&r->lock);
-	if (r->nr_waiting < MAX_WAITING) {
+	if (r->holder != HELD_BY_DUMP) {
+		error = -EPIPE;
+	} else if (r->nr_waiting < MAX_WAITING) {
 		struct waiting *last = &r->waiting[r->nr_waiting++];
 
 		last->fd = fd;
@@ -1037,6 +1134,7 @@ void cl_relay_info(struct cl_relay *r, struct cl_relay_info *out)
 	out->discarded_bytes = atomic_load(&r->discarded_bytes);
 	out->clients = atomic_load(&r->clients);
 	pthread_mutex_lock(&r->lock);
+	out->alone = r->holder == HELD_BY_FENCE;
 	out->silent_ms = silent_ms(r->client_fd_for_info);
 	memcpy(out->client, r->pushing ? r->push_text : r->client_text, sizeof(out->client));
 	pthread_mutex_unlock(&r->lock);

@@ -51,6 +51,7 @@ struct cl_relay_config {
 struct cl_relay_info {
 	int state;               /* enum cl_relay_state */
 	int running;             /* the restored task runs at the destination */
+	int alone;               /* the dump has died, and the fence holds the source task: see cl_relay_run_alone() */
 	int held;                /* should this process end now, the guardian holds on and another may resume */
 	int wire_version;        /* 0 until known */
 	uint64_t requests;       /* GETs forwarded */
@@ -83,8 +84,24 @@ int cl_relay_set_tasks(struct cl_relay *relay, const uint64_t *tasks, size_t nr_
 /* If the relay did not end in CL_RELAY_COMMITTED or _ABORTED, its guardian takes over now. */
 void cl_relay_free(struct cl_relay *relay);
 
-/* Serve until the end. 0: committed. -ECANCELED: rolled back. Otherwise failed: -EPIPE when the dump ended by itself. */
+/*
+ * Serve until the end. 0: committed. -ECANCELED: rolled back. -EOWNERDEAD: the dump ended by itself, and the restored task
+ * runs: cl_relay_run_alone() is due, until which no page is sent. Otherwise failed: -EPIPE when the dump ended by itself.
+ */
 int cl_relay_run(struct cl_relay *relay);
+
+/*
+ * After -EOWNERDEAD. `held`: something else keeps the source task as the dump left it: go on without a dump; clients that are pushed
+ * to are served, nobody else. 0: commit: the caller now kills the source task. -ECANCELED: it lets it run on. Both: then
+ * cl_relay_end_alone(). Otherwise failed: it is not held, or not any more.
+ */
+int cl_relay_run_alone(struct cl_relay *relay, int held);
+
+/* The caller has done so: `state` is CL_RELAY_COMMITTED, _ABORTED, or _FAILED, and then another relay may try. */
+void cl_relay_end_alone(struct cl_relay *relay, int state);
+
+/* Any thread: what kept the source task without a dump does so no more. */
+void cl_relay_source_lost(struct cl_relay *relay);
 
 /*
  * Any thread: the restored task runs, so nothing but a commit or a forced abort may end the dump from now on. With 0:
@@ -110,12 +127,15 @@ const char *cl_relay_error(const struct cl_relay *relay);
 
 /*
  * A client, a connected stream socket from which nothing was read; `name` tells it in the log. It waits until it is its
- * turn. The relay owns it from now on. 0, or -EBUSY if too many wait, and it is closed. Any thread.
+ * turn. The relay owns it from now on. 0; or it is closed: -EBUSY if too many wait, -EPIPE if there is no dump. Any thread.
  */
 int cl_relay_offer(struct cl_relay *relay, int fd, const char *name);
 
-/* Whether the dump's end of the connection stands: if not, nobody freezes its tasks any more. Any thread. */
-bool cl_relay_has_dump(const struct cl_relay *relay);
+/*
+ * Whether the source's tasks are as the dump froze them. While that is being found out, as the dump has just died, it waits. Any
+ * thread.
+ */
+bool cl_relay_holds_source(struct cl_relay *relay);
 
 /* Which client, by its hello, has said that it has restored everything: also to a relay before this one. 0: none. Any thread. */
 uint64_t cl_relay_restored_client(const struct cl_relay *relay);

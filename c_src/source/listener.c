@@ -200,7 +200,7 @@ static void pump(struct connection *connection, const uint8_t *first, size_t fir
 
 static void hand_over(struct connection *connection, const uint8_t *first, size_t first_bytes)
 {
-	int fd = connection->conn.fd;
+	int fd = connection->conn.fd, ret;
 
 	if (connection->conn.tls) {
 		pump(connection, first, first_bytes);
@@ -209,8 +209,10 @@ static void hand_over(struct connection *connection, const uint8_t *first, size_
 	pthread_mutex_lock(&connection->serve->lock);
 	connection->conn.fd = -1;
 	pthread_mutex_unlock(&connection->serve->lock);
-	if (cl_relay_offer(connection->serve->relay, fd, connection->name) < 0)
-		cl_log(&connection->serve->log, CL_LOG_WARN, "client %s: too many wait", connection->name);
+	ret = cl_relay_offer(connection->serve->relay, fd, connection->name);
+	if (ret < 0)
+		cl_log(&connection->serve->log, CL_LOG_WARN, "client %s: %s", connection->name,
+		       ret == -EPIPE ? "there is no dump to ask any more" : "too many wait");
 }
 
 static void admit(struct connection *connection)
@@ -499,7 +501,7 @@ static void *accept_clients(void *argument)
 
 static bool frozen(void *context)
 {
-	return cl_relay_has_dump(context);
+	return cl_relay_holds_source(context);
 }
 
 static void told(void *context, enum cl_push_told what, const char *name, uint64_t client)
@@ -518,6 +520,9 @@ static void told(void *context, enum cl_push_told what, const char *name, uint64
 		break;
 	case CL_PUSH_TOLD_ENDED:
 		cl_relay_push_ends(relay);
+		break;
+	case CL_PUSH_TOLD_LOST:
+		cl_relay_source_lost(relay);
 		break;
 	}
 }
@@ -612,6 +617,11 @@ void cl_serve_free(struct cl_serve *serve)
 	pthread_cond_destroy(&serve->gone);
 	pthread_mutex_destroy(&serve->lock);
 	free(serve);
+}
+
+int cl_serve_stand_alone(struct cl_serve *serve)
+{
+	return serve->push ? cl_push_server_stand_alone(serve->push) : -ENOENT;
 }
 
 void cl_serve_set_rate(struct cl_serve *serve, uint64_t bytes_per_s)

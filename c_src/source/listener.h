@@ -64,6 +64,12 @@ struct cl_serve *cl_serve_new(struct cl_relay *relay, const struct cl_serve_conf
 /* Close all connections, wait for their threads. */
 void cl_serve_free(struct cl_serve *serve);
 
+/*
+ * The dump has died: from now on the tasks' stop signal holds them (see cl_push_server_stand_alone()). Between cl_relay_run() and
+ * cl_relay_run_alone(). 0 or -errno: nobody can be served then.
+ */
+int cl_serve_stand_alone(struct cl_serve *serve);
+
 /* Any thread. */
 void cl_serve_set_rate(struct cl_serve *serve, uint64_t bytes_per_s);
 

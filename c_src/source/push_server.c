@@ -66,6 +66,7 @@ struct cl_push_server {
 	bool closed;            /* for ever */
 	bool over; /* committed or rolled back: told to who still asks */
 	bool gone;              /* a task: nobody is pushed to any more */
+	bool alone;             /* there is no dump; set while `frozen` answers to nobody */
 	uint64_t client;        /* whose session it is, or the last one was; 0: nobody's */
 	bool restored;          /* it said GO, ever */
 	size_t near;            /* the task of the last demand page: goes first */
@@ -123,7 +124,7 @@ int cl_push_server_new(const struct cl_push_server_config *config, struct cl_pus
 	pthread_cond_init(&server->work, &attributes);
 	pthread_condattr_destroy(&attributes);
 	for (; ret == 0 && server->nr_tasks < config->nr_tasks; server->nr_tasks++) {
-		server->tasks[server->nr_tasks].memory.mem_fd = -1;
+		server->tasks[server->nr_tasks].memory.mem_fd = server->tasks[server->nr_tasks].memory.status_fd = -1;
 		server->tasks[server->nr_tasks].frames_fd = -1;
 		ret = open_task(server, config, server->nr_tasks, error, error_size);
 	}
@@ -307,6 +308,17 @@ static void stop_pushing(struct cl_push_server *server, const struct task *task)
 	cl_push_server_end(server, CL_PUSH_END_SESSION);
 }
 
+/* Without a dump: what is missing of this task can't be had any more. */
+static int lose_source(struct cl_push_server *server, const struct task *task, const char *why)
+{
+	cl_log(&server->config.log, CL_LOG_ERROR, "the source task %d %s: no page is sent any more", task->image->pid, why);
+	cl_push_server_end(server, CL_PUSH_END_LOST);
+	pthread_mutex_lock(&server->lock);
+	server->config.told(server->config.context, CL_PUSH_TOLD_LOST, NULL, server->client);
+	pthread_mutex_unlock(&server->lock);
+	return -EOWNERDEAD;
+}
+
 /* shared: other tasks may have these pages, too, and are to keep them. */
 static int read_pages(struct cl_push_server *server, const struct task *task, const struct cl_push_header *header,
 		      bool shared, uint8_t *out)
@@ -317,18 +329,24 @@ static int read_pages(struct cl_push_server *server, const struct task *task, co
 	if (ret < 0 && ret != -ESRCH)
 		cl_log(&server->config.log, CL_LOG_ERROR, "memory of task %d at %#llx: %s", task->image->pid,
 		       (unsigned long long)header->vaddr, strerror(-ret));
+	if (ret == -ESRCH && server->alone)
+		return lose_source(server, task, "was killed");
 	if (ret == -ESRCH)
 		stop_pushing(server, task);
 	return ret;
 }
 
 /*
- * What was read so far was read of frozen tasks: 0. Should the dump die its tasks run on, and what is read then is not
- * what the restored ones lack: -EOWNERDEAD, and nobody gets anything any more.
+ * What was read so far was read of a frozen task: 0. Should nobody hold it any more it runs on, and what is read then is not
+ * what the restored one lacks: -EOWNERDEAD, and nobody gets anything any more.
  */
-static int still_frozen(struct cl_push_server *server)
+static int still_frozen(struct cl_push_server *server, const struct task *task)
 {
-	if (server->config.frozen(server->config.context))
+	bool held = server->config.frozen(server->config.context);
+
+	if (held && server->alone && !cl_taskmem_is_stopped(&task->memory))
+		return lose_source(server, task, "does not stay stopped");
+	if (held)
 		return 0;
 	cl_log(&server->config.log, CL_LOG_WARN, "the dump has ended, and holds its tasks no more: no page is sent any more");
 	cl_push_server_end(server, CL_PUSH_END_LOST);
@@ -411,7 +429,7 @@ static int answer_get(struct cl_push_server *server, struct cl_conn conn, uint64
 		return 0;
 	ret = read_pages(server, task, &pages, server->nr_tasks > 1, out + CL_PUSH_HEADER_BYTES);
 	if (ret == 0)
-		ret = still_frozen(server);
+		ret = still_frozen(server, task);
 	if (ret < 0)
 		return ret;
 	memset(kinds, CL_PUSH_PAGES, get->nr_pages);
@@ -727,7 +745,7 @@ static int push_batch(struct cl_push_server *server, uint64_t session, struct cl
 	if (batch->client_stores)
 		(void)find_same(server, &batch->header, pages, kinds);
 	*hits = find_shared(server, session, batch, &common, out, kinds);
-	ret = still_frozen(server);
+	ret = still_frozen(server, batch->task);
 	return ret < 0 ? ret : cl_push_out_batch(out, &batch->header, kinds, began_us, held_us);
 }
 
@@ -811,6 +829,24 @@ void cl_push_server_end(struct cl_push_server *server, enum cl_push_end end)
 		server->config.told(server->config.context, CL_PUSH_TOLD_ENDED, NULL, server->client);
 	}
 	pthread_mutex_unlock(&server->lock);
+}
+
+int cl_push_server_stand_alone(struct cl_push_server *server)
+{
+	bool served;
+	int ret = 0;
+
+	pthread_mutex_lock(&server->lock);
+	served = (server->info.sessions || server->restored) && !server->closed;
+	if (server->gone)
+		ret = -ESRCH;
+	pthread_mutex_unlock(&server->lock);
+	if (!served)
+		return -ENOENT;
+	for (size_t i = 0; ret == 0 && i < server->nr_tasks; i++)
+		ret = cl_taskmem_note_stop(&server->tasks[i].memory);
+	server->alone = ret == 0;
+	return ret;
 }
 
 void cl_push_server_set_rate(struct cl_push_server *server, uint64_t bytes_per_s)

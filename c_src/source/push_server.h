@@ -15,6 +15,9 @@
  * Who was served once is served again, whoever else comes: a client that said GO has restored the tasks. When a task's
  * memory can't be read any more, as something has killed it, nobody is pushed to: the dump still has its pages.
  *
+ * Should the dump die, tasks that a stop signal then holds can be served on (cl_push_server_stand_alone()): it is looked at each
+ * task, after each read, that it has stayed stopped.
+ *
  * Locks: one, over what is wanted and who is connected; never held while reading memory, sending or receiving.
  * `told` is called with it held.
  */
@@ -38,6 +41,7 @@ enum cl_push_told {
 	CL_PUSH_TOLD_MISSING, /* it misses something */
 	CL_PUSH_TOLD_DONE,    /* it misses nothing any more */
 	CL_PUSH_TOLD_ENDED,   /* its session is over; no other has begun */
+	CL_PUSH_TOLD_LOST,    /* without the dump: a task was killed, or runs on; nothing is given any more */
 };
 
 struct cl_push_server_config {
@@ -51,7 +55,7 @@ struct cl_push_server_config {
 	bool gone;              /* a task was killed: nobody is pushed to */
 	uint64_t client;        /* whose tasks run, by its hello; 0: nobody's yet */
 	void (*told)(void *context, enum cl_push_told what, const char *name, uint64_t client);
-	/* Whether the tasks are frozen still; asked after pages were read, before they are sent. Any thread. */
+	/* Whether the tasks are held still; asked after pages were read, before they are sent. May wait. Any thread. */
 	bool (*frozen)(void *context);
 	void *context;
 };
@@ -99,6 +103,12 @@ void cl_push_server_serve(struct cl_push_server *server, struct cl_conn conn, co
 
 /* End the session, if there is one: its threads return soon. No other can begin but after END_SESSION. Any thread. */
 void cl_push_server_end(struct cl_push_server *server, enum cl_push_end end);
+
+/*
+ * The dump has died, and `frozen` answers to nobody yet: from now on the tasks' stop signal holds them. 0; -ENOENT: there is no client
+ * that it could serve; -ESRCH: pages of a killed task are missing; -EBUSY: a task is not stopped; or another -errno.
+ */
+int cl_push_server_stand_alone(struct cl_push_server *server);
 
 /* Bytes per second that all pages together may take from now on; 0: no limit. Demand pages are never held back. */
 void cl_push_server_set_rate(struct cl_push_server *server, uint64_t bytes_per_s);

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -13,6 +15,7 @@ int cl_taskmem_open(struct cl_taskmem *memory, pid_t pid)
 
 	snprintf(path, sizeof(path), "/proc/%d/mem", pid);
 	memory->pid = pid;
+	memory->status_fd = -1;
 	memory->mem_fd = open(path, O_RDONLY | O_CLOEXEC);
 	return memory->mem_fd < 0 ? -errno : 0;
 }
@@ -22,6 +25,60 @@ void cl_taskmem_close(struct cl_taskmem *memory)
 	if (memory->mem_fd >= 0)
 		close(memory->mem_fd);
 	memory->mem_fd = -1;
+	if (memory->status_fd >= 0)
+		close(memory->status_fd);
+	memory->status_fd = -1;
+}
+
+/*
+ * What /proc says: whether it is stopped, and how often its first thread was switched away from, which no stop after another
+ * leaves as it was. 0 or -errno.
+ */
+static int read_status(int status_fd, bool *stopped, uint64_t *switches)
+{
+	static const char *const names[] = { "\nvoluntary_ctxt_switches:", "\nnonvoluntary_ctxt_switches:" };
+	char text[8192];
+	const char *field;
+	ssize_t got = pread(status_fd, text, sizeof(text) - 1, 0);
+
+	if (got <= 0)
+		return got < 0 ? -errno : -ESRCH;
+	text[got] = '\0';
+	field = strstr(text, "\nState:\t");
+	if (!field)
+		return -EPROTO;
+	*stopped = field[strlen("\nState:\t")] == 'T';
+	*switches = 0;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		field = strstr(text, names[i]);
+		if (!field)
+			return -EPROTO;
+		*switches += strtoull(field + strlen(names[i]), NULL, 10);
+	}
+	return 0;
+}
+
+int cl_taskmem_note_stop(struct cl_taskmem *memory)
+{
+	char path[32];
+	bool stopped = false;
+	int ret;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", memory->pid);
+	if (memory->status_fd < 0)
+		memory->status_fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (memory->status_fd < 0)
+		return -errno;
+	ret = read_status(memory->status_fd, &stopped, &memory->switches);
+	return ret < 0 ? ret : stopped ? 0 : -EBUSY;
+}
+
+bool cl_taskmem_is_stopped(const struct cl_taskmem *memory)
+{
+	uint64_t switches;
+	bool stopped;
+
+	return read_status(memory->status_fd, &stopped, &switches) == 0 && stopped && switches == memory->switches;
 }
 
 static int read_mem(const struct cl_taskmem *memory, uint64_t address, uint8_t *out, size_t bytes)

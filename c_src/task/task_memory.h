@@ -12,13 +12,16 @@
 #ifndef CL_TASKMEM_H
 #define CL_TASKMEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 struct cl_taskmem {
-	pid_t pid;  /* as we see it */
-	int mem_fd; /* /proc/PID/mem */
+	pid_t pid;     /* as we see it */
+	int mem_fd;    /* /proc/PID/mem */
+	int status_fd; /* /proc/PID/status, once a stop was noted; else -1 */
+	uint64_t switches; /* its context switches as the stop was noted */
 };
 
 /* 0 or -errno. */
@@ -30,6 +33,15 @@ void cl_taskmem_close(struct cl_taskmem *memory);
  * process_vm_readv pins pages, for which the kernel gives the task copies of its own (since Linux 5.19).
  */
 int cl_taskmem_read_shared(const struct cl_taskmem *memory, uint64_t address, uint8_t *out, size_t bytes);
+
+/*
+ * The task's tracer has gone, and a signal has stopped it: note that, before any other thread reads it again. 0; -EBUSY: it is
+ * not stopped; or another -errno.
+ */
+int cl_taskmem_note_stop(struct cl_taskmem *memory);
+
+/* Whether the task has executed nothing since its stop was noted. */
+bool cl_taskmem_is_stopped(const struct cl_taskmem *memory);
 
 /* Exactly `bytes` bytes from `address`. 0; -ESRCH if the task has gone; or another -errno: -EIO, nothing is there. */
 int cl_taskmem_read(const struct cl_taskmem *memory, uint64_t address, uint8_t *out, size_t bytes);

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import os
 import selectors
@@ -42,6 +43,7 @@ EXIT_ROLLED_BACK = 3
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 TAKEOVER_TIMEOUT_SECONDS = 10
 RETRY_SECONDS = 0.0005
+ALONE_LOOK_SECONDS = 0.5
 ACCEPTED_WITHIN_SECONDS = 2.0
 DEFAULT_CA_CERT = Path("/etc/pki/CA/cacert.pem")  # criu's
 ROLL_BACK = b"\x55" * 32  # no page server understands it (c_src/source/dump_guardian.c)
@@ -84,6 +86,7 @@ class PageServer:
         self._lock: NetworkLock | None = None
         self._holds = holds
         self._commits = False
+        self._alone = False  # the dump is dead
         self._warnings: list[str] = []
         if relay.is_running():
             self._save()
@@ -107,11 +110,11 @@ class PageServer:
 
         `gives_up`: roll back.
         """
-        self._relay.start()
-        if self._relay.state()["task_running"]:  # as was told to the page server before this one
+        if self._relay.is_running() and not self._source.fenced:  # the page server before this one was told so
             answer = self._set_running()
             if not answer["ok"]:
                 say(answer["error"])
+        self._relay.start()
         for request, reply in awaited:
             self.handle(request, reply)
         self._serve_once(timeout=0)  # who waits for the dump is answered first
@@ -119,7 +122,9 @@ class PageServer:
         if gives_up:
             self._abort(force=False)
         while not self._over:
-            self._serve_once()
+            self._serve_once(ALONE_LOOK_SECONDS if self._alone else None)
+            if self._alone and self._can_be_lost():
+                self._relay.lose_source()
         state = self._relay.state()
         if lock := self._network_lock():
             if state["state"] == "committed":
@@ -127,7 +132,7 @@ class PageServer:
             elif not state["task_running"]:  # also if the dump died
                 self._warn(lock.lift())
             lock.close()
-        alive = bool(self._source.alive())
+        alive = not self._source.is_over()
         for op, reply in self._waiting:
             wanted = {"commit": "committed", "abort": "aborted"}[op]
             if state["state"] == wanted:
@@ -145,7 +150,21 @@ class PageServer:
             key.data()
 
     def _ended(self) -> None:
+        """The relay has: it is over, or the dump is dead and its work is to be done here."""
+        end = self._relay.take_end()
+        if end == -errno.EOWNERDEAD:
+            self._alone = True
+            self._relay.run_alone(self._relay.is_running() and self._source.await_stop())
+            return
+        if self._alone and end == 0:
+            self._relay.end_alone("committed" if self._source.kill() else "failed")
+        elif self._alone and end == -errno.ECANCELED:
+            self._relay.end_alone("aborted")  # the fence is lifted: see _abort
         self._over = True
+
+    def _can_be_lost(self) -> bool:
+        """Without a dump: whether somebody has killed what is still to be read, or all that there is."""
+        return bool(self._source.killed()) and (self._source.is_over() or not self._relay.is_drained())
 
     def _signalled(self) -> None:
         numbers = self._wakeup.recv(64)

@@ -30,8 +30,9 @@ from criu_lazy_ext.profile import Profile, hook_environment
 from criu_lazy_ext.source import control as relay_control
 from criu_lazy_ext.source.control import COMMIT_UNDER_WAY, Answer, ControlError
 from criu_lazy_ext.source.dump import PipeLimits
-from criu_lazy_ext.source.task import OVER, Seen, Source, boot_id
+from criu_lazy_ext.source.task import OVER, Seen, Source, boot_id, identities_of_journal
 from criu_lazy_ext.system import network_lock
+from criu_lazy_ext.system.processes import send_signal
 
 ANSWER_WITHIN_S = 3.0
 RESTARTED_WITHIN_S = 10.0  # a page server, by its guardian
@@ -322,10 +323,10 @@ class Decision:
     def signal_source(self, number: signal.Signals) -> None:
         """All of the source task that is left, but what is to stay stopped."""
         stopped = self.found.facts.get("stopped", []) if number is signal.SIGCONT else []
+        began = dict(identities_of_journal(self.found.facts))
         for pid, seen in self.found.source.processes.items():
             if seen not in OVER and pid not in stopped:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, number)
+                send_signal(pid, began[pid], number)
 
     def look_again(self, until: Callable[[], bool], seconds: float = ENDS_WITHIN_S) -> None:
         """Look at the source task until it is as expected, for a while; `found` has what was seen last."""

@@ -46,7 +46,7 @@ from criu_lazy_ext.source.dump import (
     find_task,
 )
 from criu_lazy_ext.source.task import OVER, Identity, Seen, Source, identities, identity
-from criu_lazy_ext.system.processes import is_alive, start_time
+from criu_lazy_ext.system.processes import is_alive, send_signal, start_time
 
 T = TypeVar("T")
 
@@ -121,6 +121,11 @@ class Migration:
         source = Source.look(self.tree or identities(self.pid) or [(self.pid, self.began or 0)], None)
         return Source(source.processes, dump.pid if dump else 0, self.dump_lives())
 
+    def kill_source(self) -> None:
+        """Every page has arrived, and criu dump is dead."""
+        for pid, began in self.tree:
+            send_signal(pid, began, signal.SIGKILL)
+
     def dump_lives(self) -> bool:
         """Whether criu dump does; once it was reaped, its pid may be another's."""
         dump = self.dump.process if self.dump is not None else None
@@ -185,10 +190,16 @@ class Migration:
         self.watchers.append(asyncio.ensure_future(step))
 
     async def _watch_dump(self) -> None:
-        """Its end before the end of the migration is trouble."""
+        """Its end before the end of the migration is trouble, unless the page server goes on without it."""
         assert self.dump is not None and self.dump.process is not None
-        status = await self.dump.process.wait()
-        self.fail(f"criu dump ended by itself, with status {status}")
+        ended = f"criu dump ended by itself, with status {await self.dump.process.wait()}"
+        warned = False
+        while self.said_go and await self.dump.is_served_alone():
+            if not warned:
+                self.warn(f"{ended}; the page server goes on: the source task is stopped, with all of its memory")
+            warned = True
+            await asyncio.sleep(LOOK_S)
+        self.fail(ended)
 
     async def _watch_relay(self) -> None:
         """The page server's end is trouble before "go"; after it its guardian starts another."""

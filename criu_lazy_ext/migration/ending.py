@@ -46,6 +46,9 @@ class Ending:
         migration.enter(State.COMMITTING, committing=True)
         await self.say_commit()
         source = await self.source_ends()
+        if not source.is_over and migration.dump.process.returncode and source.all_are(Seen.STOPPED, *OVER):
+            migration.kill_source()  # criu dump died before it could, and so did who would have done it in its place
+            source = await self.source_ends()
         if not source.is_over:
             words = source.words()
             for pid, seen in source.processes.items():
@@ -63,11 +66,14 @@ class Ending:
         await migration.hooks("after_commit", fatal=False)
 
     async def say_commit(self) -> None:
-        """CLOSE to criu dump. A page server that was lost is waited for; what counts is what criu dump then does."""
+        """CLOSE to criu dump; if that is dead, the page server kills the source task.
+
+        A page server that was lost is waited for; what counts is what becomes of the source task.
+        """
         migration = self.migration
         assert migration.dump is not None
         told = False
-        while migration.look().dump_lives:
+        while True:
             try:
                 answer = await migration.dump.ask("commit", migration.by_itself)
                 for warning in answer.get("warnings", ()):
@@ -76,6 +82,8 @@ class Ending:
             except Refused:
                 raise
             except ControlError as error:
+                if not migration.look().dump_lives and not await migration.dump.has_page_server():
+                    return
                 if migration.trouble.done():
                     migration.trouble.result()
                 if not told:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -79,11 +80,15 @@ class Relay:
         self._ffi, self._lib, self._handle = ffi, lib, handle
         self._serve: Any = None
         self.ended_fd, self._end_fd = os.pipe2(os.O_CLOEXEC)
-        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
+        self._result = 0
+        self._thread = self._thread_for(lambda: self._lib.cl_relay_run(self._handle))
 
-    def _run(self) -> None:
-        self._lib.cl_relay_run(self._handle)
-        os.write(self._end_fd, b"\0")
+    def _thread_for(self, run: Callable[[], int]) -> threading.Thread:
+        def work() -> None:
+            self._result = run()
+            os.write(self._end_fd, b"\0")
+
+        return threading.Thread(target=work, name="relay", daemon=True)
 
     def set_tasks(self, ids: list[int]) -> None:
         """Only these tasks may be asked for, by their pids in the images; none: any. Before `start`."""
@@ -91,8 +96,36 @@ class Relay:
             raise MemoryError
 
     def start(self) -> None:
-        """Start serving; `ended_fd` becomes readable when it is over."""
+        """Start serving; `ended_fd` becomes readable when it has ended: see `take_end`."""
         self._thread.start()
+
+    def take_end(self) -> int:
+        """How it has ended: what cl_relay_run or cl_relay_run_alone returned."""
+        os.read(self.ended_fd, 1)
+        self._thread.join()
+        return self._result
+
+    def run_alone(self, held: bool) -> None:
+        """Go on without the dump, which is dead, if the source task is `held` all the same; after -EOWNERDEAD.
+
+        If pages are missing, only those that are pushed to can be served so. Another end follows: see `take_end`.
+        """
+        if held and not self.is_drained():
+            held = self._lib.cl_serve_stand_alone(self._serve) == 0
+        self._thread = self._thread_for(lambda: self._lib.cl_relay_run_alone(self._handle, held))
+        self._thread.start()
+
+    def end_alone(self, state: str) -> None:
+        """Without a dump: the source task was killed ("committed"), let run on ("aborted"), or neither ("failed")."""
+        self._lib.cl_relay_end_alone(self._handle, STATES.index(state))
+
+    def lose_source(self) -> None:
+        """Without a dump: the source task can't be read any more."""
+        self._lib.cl_relay_source_lost(self._handle)
+
+    def is_drained(self) -> bool:
+        """Whether the client has said that it has every page."""
+        return str(self.state()["state"]) == "drained"
 
     def serve(
         self, listener: socket.socket, network: Network, log_fd: int, log_level: int, precopy: Any = None
@@ -124,6 +157,7 @@ class Relay:
             "state": STATES[info.state],
             "task_running": bool(info.running),
             "held": bool(info.held),
+            "without_dump": bool(info.alone),
             "client": self._ffi.string(info.client).decode() or None,
             "silent_ms": int(info.silent_ms),
             "clients": int(info.clients),

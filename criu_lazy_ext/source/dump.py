@@ -27,6 +27,7 @@ PREPARE_TIMEOUT_S = 30.0
 PAIR_TIMEOUT_S = 5.0
 END_TIMEOUT_S = 30.0
 RESTARTED_WITHIN_S, ABORT_RETRY_S = 15.0, 0.2
+ANSWER_WITHIN_S = 5.0
 PAGE_STARTS_WAIT_S, PAGE_STARTS_POLL_S = 0.25, 0.01
 PUSH_STREAMS = 2
 
@@ -269,17 +270,41 @@ class LazyDump:
 
     async def _force_abort(self) -> bool:
         """Until a page server hears it: this one, or another that its guardian starts. False: none does, for long."""
+        if self.process is None:
+            return True
         deadline = time.monotonic() + RESTARTED_WITHIN_S
-        while self.process is not None and self.process.returncode is None and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
             try:
                 await self.ask("abort", force=True)
             except relay_control.Refused:  # it is over already
                 return True
             except relay_control.ControlError:
+                if self.process.returncode is not None and not await self.has_page_server():
+                    return True
                 await asyncio.sleep(ABORT_RETRY_S)
             else:
                 return True
-        return self.process is None or self.process.returncode is not None
+        return self.process.returncode is not None
+
+    async def has_page_server(self) -> bool:
+        """Whether one is there, or a guardian that starts another."""
+        for is_there in (relay_control.listener_pid, relay_control.is_guarded):
+            if await asyncio.to_thread(is_there, self.control):
+                return True
+        return False
+
+    async def is_served_alone(self) -> bool:
+        """Whether the page server goes on without criu dump, which is dead; it is waited for until it knows."""
+        while True:
+            try:
+                answer = await self.ask("state", timeout=ANSWER_WITHIN_S)
+            except relay_control.ControlError:
+                if not await self.has_page_server():
+                    return False
+            else:
+                if answer["without_dump"]:
+                    return True
+            await asyncio.sleep(ABORT_RETRY_S)
 
     async def _end(self) -> None:
         if self.process is not None:

@@ -45,7 +45,8 @@ def fence(pids: Iterable[int]) -> list[int]:
     pids = list(pids)
     try:
         for pid in pids:
-            if not _status(pid).stop_pending:
+            status = _status(pid)
+            if not status.stop_pending and status.state != STOPPED:
                 os.kill(pid, signal.SIGSTOP)
                 fenced.append(pid)
         for pid in pids:
@@ -67,6 +68,15 @@ def is_fenced(pid: int) -> bool:
     """Whether the process executes nothing until somebody lifts the fence: SIGSTOP is pending, or has stopped it."""
     status = _read(pid)
     return status is not None and (status.stop_pending or status.state == STOPPED)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a signal has stopped each thread of the process, and nobody traces it."""
+    try:
+        threads = [_read(pid, int(entry.name)) for entry in Path(f"/proc/{pid}/task").iterdir()]
+    except OSError:
+        return False
+    return all(thread is None or (thread.state == STOPPED and not thread.tracer) for thread in threads)
 
 
 def is_held(pid: int) -> bool:

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from criu_lazy_ext.criu.images import Images
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.source import fence
-from criu_lazy_ext.source.task import identity
-from criu_lazy_ext.system.processes import start_time, tree
+from criu_lazy_ext.source.task import OVER, identity, look
+from criu_lazy_ext.system.processes import send_signal, start_time, tree
 
+STOPS_WITHIN_S = 5.0
+DIES_WITHIN_S = 10.0
 LEAST_OOM_SCORE = (-1000, 0)  # without CAP_SYS_RESOURCE the first is refused
 
 
@@ -27,13 +31,15 @@ class FrozenError(CriuLazyError):
 @dataclass
 class Frozen:
     """`began`: start times by pid here; `ids`: pids here by the images' pids; `stopped`: those that a signal had
-    stopped before the dump; `rate`: what pages may take; `oom_scores`: what was changed, as it was."""
+    stopped before the dump; `rate`: what pages may take; `oom_scores`: what was changed, as it was; `fenced`: the
+    fence is around them."""
 
     began: dict[int, int] = field(default_factory=dict)
     ids: dict[int, int] = field(default_factory=dict)
     stopped: list[int] = field(default_factory=list)
     rate: int = 0
     oom_scores: dict[int, int] = field(default_factory=dict)
+    fenced: bool = False
 
     @classmethod
     def of_tree(cls, root: int, images: Images | None) -> Frozen:
@@ -52,7 +58,7 @@ class Frozen:
             began, ids, oom_scores = (
                 {int(key): int(value) for key, value in kept[name].items()} for name in ("began", "ids", "oom_scores")
             )
-            return cls(began, ids, kept["stopped"], int(kept["rate"]), oom_scores)
+            return cls(began, ids, kept["stopped"], int(kept["rate"]), oom_scores, bool(kept.get("fenced")))
         except FileNotFoundError:
             return cls()
         except (OSError, ValueError, KeyError) as error:
@@ -74,7 +80,30 @@ class Frozen:
         if killed := self.killed():
             raise fence.FenceError(f"{fence.NOT_KEPT}: process {killed[0]} was killed")
         fence.fence(fenced)
+        self.fenced = bool(self.began)
         return fenced
+
+    def await_stop(self) -> bool:
+        """Wait until the fence has stopped all that is left: the dump is dead. False: it doesn't hold it."""
+        deadline = time.monotonic() + STOPS_WITHIN_S
+        while self.fenced and time.monotonic() < deadline:
+            if all(look(process) in OVER or fence.is_stopped(process[0]) for process in self.began.items()):
+                return True
+            time.sleep(0.002)
+        return False
+
+    def kill(self) -> bool:
+        """Kill all that is left, and look that it is: whether nothing of it will ever run again."""
+        for pid, began in self.began.items():
+            send_signal(pid, began, signal.SIGKILL)
+        deadline = time.monotonic() + DIES_WITHIN_S
+        while not (over := self.is_over()) and time.monotonic() < deadline:
+            time.sleep(0.002)
+        return over
+
+    def is_over(self) -> bool:
+        """Whether nothing of it will ever run again."""
+        return all(look(process) in OVER for process in self.began.items())
 
     def lift(self) -> None:
         """Let run what is left and ran before; each with its old OOM score."""
@@ -82,6 +111,7 @@ class Frozen:
         self._set_oom_scores({pid: score for pid, score in self.oom_scores.items() if pid in alive})
         self.oom_scores.clear()
         fence.lift(pid for pid in alive if pid not in self.stopped)
+        self.fenced = False
 
     def alive(self) -> list[int]:
         """Those that are there."""

@@ -50,6 +50,12 @@ def identities(pid: int) -> list[Identity]:
     return [process for process in found if process is not None]
 
 
+def identities_of_journal(facts: Mapping[str, Any]) -> list[Identity]:
+    """The source task's processes, as a journal of this boot names them."""
+    named = facts.get("tree") or [(facts["pid"], facts["task_began"])]
+    return [(int(pid), int(began or 0)) for pid, began in named]
+
+
 def look(process: Identity) -> Seen:
     """What the process does now."""
     pid, began = process
@@ -94,8 +100,7 @@ class Source:
     @classmethod
     def of_journal(cls, facts: Mapping[str, Any]) -> Source:
         """As a journal of this boot names them."""
-        named = facts.get("tree") or [(facts["pid"], facts["task_began"])]
-        processes = [(int(pid), int(began or 0)) for pid, began in named]
+        processes = identities_of_journal(facts)
         dump = tuple(facts["dump"]) if facts.get("dump") else None
         if dump is None:  # it was started, or not; if it holds the task, the kernel knows it
             dump = next((found for found in (criu_that_traces(pid) for pid, _ in processes) if found), None)

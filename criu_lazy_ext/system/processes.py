@@ -43,6 +43,21 @@ def tree(pid: int) -> dict[int, int]:
     return found
 
 
+def send_signal(pid: int, began: int, number: signal.Signals) -> None:
+    """A signal to the process that began then, if it is there; never to another one that has its pid now."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if start_time(pid) == began:
+            signal.pidfd_send_signal(fd, number)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(fd)
+
+
 class Process(NamedTuple):
     """A living process, as it was when it was looked at."""
 
@@ -54,17 +69,7 @@ class Process(NamedTuple):
 
     def kill(self) -> None:
         """SIGKILL, but never to another process that has this pid now."""
-        try:
-            fd = os.pidfd_open(self.pid)
-        except ProcessLookupError:
-            return
-        try:
-            if start_time(self.pid) == self.began:
-                signal.pidfd_send_signal(fd, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        finally:
-            os.close(fd)
+        send_signal(self.pid, self.began, signal.SIGKILL)
 
 
 def below(pid: int) -> list[Process]:

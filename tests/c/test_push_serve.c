@@ -22,7 +22,7 @@
 enum { ID = 4711, CHILD_ID = 4712, PAGES = 128, CLIENTS = 150, MESSAGES = 48, STREAMS = 2 };
 
 struct told {
-	_Atomic unsigned int begun, missing, done, ended;
+	_Atomic unsigned int begun, missing, done, ended, lost;
 };
 
 static uint8_t *memory, *childs_memory; /* its contents, here */
@@ -33,7 +33,7 @@ static void tell(void *context, enum cl_push_told what, const char *name, uint64
 	struct told *told = context;
 
 	CHECK((what == CL_PUSH_TOLD_BEGUN) == (name != NULL) && client);
-	(*(_Atomic unsigned int *[]){ &told->begun, &told->missing, &told->done, &told->ended }[what])++;
+	(*(_Atomic unsigned int *[]){ &told->begun, &told->missing, &told->done, &told->ended, &told->lost }[what])++;
 }
 
 static atomic_bool escaped;

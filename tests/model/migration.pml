@@ -21,6 +21,8 @@
  *   OLD_STATUS_BY_ABSENCE      nobody answers and the source task is not there: committed
  *   NO_LOOK                    `committed` is said when criu dump has ended, whatever it did to the source task
  *   NO_COMMITTING              CLOSE is sent before "committing" is on disk
+ *   OLD_SECOND_FENCE           the next page server fences the source task anew, and undoes that if the dump is dead
+ *   KILLS_WHAT_IS_STOPPED      without a dump the page server kills the source task before every page has arrived
  */
 
 #ifndef FAULTS
@@ -82,6 +84,9 @@ bool pause;              /* no more faults until the operator does something */
 bool two_run, lost_by_us, untrue_word, untrue_status, no_way_out;
 
 #define NOTHING_MISSES (!missing || restored == T_EXITED)
+/* Without the dump, the fence holds the source task, and the page server sends and commits from that. */
+#define HELD_BY_FENCE (!dump && fenced && source == S_STOPPED && phase != CL_GUARD_ROLLBACK)
+#define NOBODY_SERVES (!dump && !server && !guardian)
 #define IS_FINAL(x) (x == COMMITTED || x == ROLLED_BACK)
 
 /* ---- the kernel of the source ---- */
@@ -142,6 +147,12 @@ end_dead:
 #else
 		true;
 #endif
+#ifdef OLD_SECOND_FENCE
+		if
+		:: phase != CL_GUARD_ROLLBACK && !dump -> lift()
+		:: else
+		fi;
+#endif
 end_serving:
 		do
 		:: op == OP_RUNNING && answer == UNANSWERED ->
@@ -159,9 +170,20 @@ end_serving:
 			:: !drained -> answer = REFUSED
 			:: drained ->
 				phase = CL_GUARD_COMMIT;
-				wire = CLOSE;
-				!dump; answer = OK
+				if
+				:: atomic { dump -> wire = CLOSE }
+				:: !dump
+				fi;
+				!dump && source != S_FROZEN;
+				if
+				:: atomic { HELD_BY_FENCE -> source = S_GONE } /* the dump was dead, or died before it did so */
+				:: true /* it has answered */
+				fi;
+				answer = OK
 			fi
+#ifdef KILLS_WHAT_IS_STOPPED
+		:: atomic { HELD_BY_FENCE && op == NONE -> source = S_GONE }
+#endif
 		:: op == OP_ABORT_FORCE && answer == UNANSWERED && phase == CL_GUARD_COMMIT -> answer = REFUSED
 		:: op == OP_ABORT_FORCE && answer == UNANSWERED && phase != CL_GUARD_COMMIT ->
 			lift(); phase = CL_GUARD_ROLLBACK;
@@ -175,7 +197,8 @@ end_serving:
 			:: atomic { phase == CL_GUARD_ROLLBACK -> wire = NONSENSE }
 			:: else
 			fi
-		:: dumped && !dump && op == NONE -> server = false
+		:: atomic { dumped && !dump && op == NONE && source != S_FROZEN && !HELD_BY_FENCE ->
+			server = false; guardian = false }
 		od } unless { !server }
 	od
 }
@@ -184,6 +207,7 @@ active proctype Guardian()
 {
 end_guardian:
 	do
+	:: atomic { guardian && !server && dumped && !dump && phase != CL_GUARD_ROLLBACK -> server = true }
 	:: guardian && !server && dump ->
 		{ if
 		:: atomic { phase == CL_GUARD_ROLLBACK && wire == NOTHING -> wire = NONSENSE; guardian = false }
@@ -191,7 +215,7 @@ end_guardian:
 		:: atomic { phase == CL_GUARD_COMMIT && wire == NOTHING -> server = true }
 		:: atomic { wire != NOTHING -> guardian = false } /* it is read to its end */
 		fi } unless { !guardian || server || !dump }
-	:: atomic { guardian && dumped && !dump -> guardian = false }
+	:: atomic { guardian && dumped && !dump && phase == CL_GUARD_ROLLBACK -> guardian = false }
 	od
 }
 
@@ -291,12 +315,12 @@ active proctype Driver()
 	if
 	:: restored_said -> note(RUNNING)
 	:: failed_said -> goto roll_back
-	:: may_run_said || NO_HOST || !dump || sigint || daemon_end > ENDED_0 -> goto undecided
+	:: may_run_said || NO_HOST || NOBODY_SERVES || sigint || daemon_end > ENDED_0 -> goto undecided
 	fi;
 	/* Whoever passes the daemon's word on may be lost; the page server has it from the daemon itself. */
 	if
 	:: drained
-	:: !dump || sigint || daemon_end == ENDED_4 || daemon_end == ENDED_BADLY -> goto undecided
+	:: NOBODY_SERVES || sigint || daemon_end == ENDED_4 || daemon_end == ENDED_BADLY -> goto undecided
 	fi;
 	note(DRAINED);
 #ifndef NO_COMMITTING
@@ -307,19 +331,21 @@ active proctype Driver()
 #endif
 	do
 	:: ask(OP_COMMIT) -> break
-	:: !dump || sigint -> goto undecided
+	:: NOBODY_SERVES -> break
+	:: sigint -> goto undecided
 	od;
 	do
 	:: atomic { answer == OK -> op = NONE; answer = UNANSWERED; break }
 	:: atomic { answer == REFUSED -> op = NONE; answer = UNANSWERED; goto undecided }
-	:: atomic { !dump && !server -> op = NONE; answer = UNANSWERED; break }
-	:: sigint && dump -> goto undecided
+	:: atomic { NOBODY_SERVES -> op = NONE; answer = UNANSWERED; break }
+	:: sigint && !NOBODY_SERVES -> goto undecided
 	od;
 #ifdef NO_LOOK
 	goto committed;
 #endif
 	if
 	:: source == S_GONE -> goto committed
+	:: atomic { source == S_STOPPED && NOBODY_SERVES -> source = S_GONE; goto committed } /* nobody else would kill it */
 	:: source != S_GONE -> goto undecided
 	fi;
 committed:
@@ -404,8 +430,8 @@ active proctype Daemon()
 {
 end_daemon:
 	do
-	:: atomic { daemon && restored == T_RUNS && missing && !zeroed && link_up && server && dump &&
-		wire == NOTHING && (source == S_FROZEN || source_killed) -> missing = false }
+	:: atomic { daemon && restored == T_RUNS && missing && !zeroed && link_up && server &&
+		((dump && wire == NOTHING && (source == S_FROZEN || source_killed)) || HELD_BY_FENCE) -> missing = false }
 	:: atomic { daemon && ((restored == T_RUNS && !missing) || restored == T_EXITED) && link_up && server ->
 		drained = true; daemon = false; holder = false; daemon_end = ENDED_0 }
 	:: atomic { daemon && restored == T_KILLED && daemon_end == NOT_ENDED && (link_up || missing) ->
@@ -504,8 +530,8 @@ look:
 			disk_full = false;
 			if
 			:: TOLD_AN_END -> break
-			:: !TOLD_AN_END && drained && dump && server -> committing = true; record(COMMITTING); goto commit
-			:: !TOLD_AN_END && !drained && holder && !daemon && restored == T_RUNS && dump && server ->
+			:: !TOLD_AN_END && drained && server -> committing = true; record(COMMITTING); goto commit
+			:: !TOLD_AN_END && !drained && holder && !daemon && restored == T_RUNS && server ->
 				daemon = true /* lazy-pages --resume */
 			:: !TOLD_AN_END && committing && !dump && source == S_STOPPED ->
 				source = S_GONE; record(COMMITTED); break /* --commit --force kills it */
