@@ -697,7 +697,7 @@ int cl_precopy_round(struct cl_precopy *precopy, const int32_t *ids, const int32
 		cl_dirty_begin(precopy->dirty, ids, pids, nr_tasks);
 		for (; round.nr < nr_tasks; round.nr++)
 			round.sources[round.nr] = (struct source){
-				.id = ids[round.nr], .pagemap_fd = -1, .memory = { pids[round.nr], -1 },
+				.id = ids[round.nr], .pagemap_fd = -1, .memory = cl_taskmem_closed(pids[round.nr]),
 				.tracked = cl_dirty_is_tracked(precopy->dirty, ids[round.nr])
 			};
 		qsort(round.sources, round.nr, sizeof(*round.sources), by_id);

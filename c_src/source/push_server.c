@@ -124,7 +124,7 @@ int cl_push_server_new(const struct cl_push_server_config *config, struct cl_pus
 	pthread_cond_init(&server->work, &attributes);
 	pthread_condattr_destroy(&attributes);
 	for (; ret == 0 && server->nr_tasks < config->nr_tasks; server->nr_tasks++) {
-		server->tasks[server->nr_tasks].memory.mem_fd = server->tasks[server->nr_tasks].memory.status_fd = -1;
+		server->tasks[server->nr_tasks].memory = cl_taskmem_closed(config->pids[server->nr_tasks]);
 		server->tasks[server->nr_tasks].frames_fd = -1;
 		ret = open_task(server, config, server->nr_tasks, error, error_size);
 	}

@@ -14,8 +14,7 @@ int cl_taskmem_open(struct cl_taskmem *memory, pid_t pid)
 	char path[32];
 
 	snprintf(path, sizeof(path), "/proc/%d/mem", pid);
-	memory->pid = pid;
-	memory->status_fd = -1;
+	*memory = cl_taskmem_closed(pid);
 	memory->mem_fd = open(path, O_RDONLY | O_CLOEXEC);
 	return memory->mem_fd < 0 ? -errno : 0;
 }

@@ -24,6 +24,12 @@ struct cl_taskmem {
 	uint64_t switches; /* its context switches as the stop was noted */
 };
 
+/* Of a task whose memory isn't open (yet). */
+static inline struct cl_taskmem cl_taskmem_closed(pid_t pid)
+{
+	return (struct cl_taskmem){ .pid = pid, .mem_fd = -1, .status_fd = -1 };
+}
+
 /* 0 or -errno. */
 int cl_taskmem_open(struct cl_taskmem *memory, pid_t pid);
 void cl_taskmem_close(struct cl_taskmem *memory);
