@@ -23,6 +23,13 @@
 #define CL_LATENCY_BUCKETS 64
 #define CL_WITHOUT_LIMIT -1
 #define CL_IF_IT_PUSHES -2
+#define CL_ERROR_TEXT_BYTES 512
+
+/* Why something failed (base/error.h). */
+struct cl_error {
+	int code;                   /* a negative errno */
+	char text[CL_ERROR_TEXT_BYTES]; /* one line, without the newline; ends in "..." if it was too long */
+};
 
 struct cl_engine;
 

@@ -24,6 +24,11 @@ def run(*command: str | Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan", "tsan"])
+def test_all_is_read_and_written_and_nothing_grows_without_limit(build, sanitizer: str) -> None:
+    run(build("test_base", sanitizer))
+
+
 @pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan"])
 @pytest.mark.parametrize(
     "name", ["test_space", "test_flow", "test_remote", "test_readahead", "test_push_sent", "test_packing"]
@@ -160,7 +165,8 @@ def test_a_build_without_xxhash_refuses_pre_copy_in_one_line(tmp_path: Path) -> 
         }
     """)
     flags = [flag for flag in FLAGS if not flag.startswith("-DCL_WITH_")]
-    parts = ["base/log", "source/precopy_sender", "source/push_batch"]
+    parts = [f"base/{part}" for part in ("deadline", "error", "io", "log", "thread")]
+    parts += ["source/precopy_sender", "source/push_batch"]
     parts += [f"task/{part}" for part in ("page_hashes", "proc_pagemap", "soft_dirty", "task_memory")]
     parts += [f"wire/{part}" for part in ("compression", "conn", "page_protocol", "push_protocol", "tls")]
     command = ["gcc", *flags, f"-I{C_SRC}", "-o", str(tmp_path / "refused"), str(program)]

@@ -8,6 +8,8 @@
 
 #include <stdint.h>
 
+#include "base/deadline.h"
+
 enum cl_log_level { CL_LOG_ERROR = 1, CL_LOG_WARN = 2, CL_LOG_INFO = 3, CL_LOG_DEBUG = 4 };
 
 struct cl_log {
@@ -16,9 +18,6 @@ struct cl_log {
 	uint64_t start_us; /* times are told since then */
 	const char *from;  /* static: who is speaking, as "uffd" */
 };
-
-/* Microseconds of CLOCK_MONOTONIC. */
-uint64_t cl_now_us(void);
 
 /* `errno` stays as it is. */
 void cl_log(const struct cl_log *log, enum cl_log_level level, const char *format, ...)

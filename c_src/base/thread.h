@@ -1,14 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * precedence: threads that a task's threads wait for run as soon as they wake.
- *
- * A short time slice (Linux >= 6.12; ignored before) lets a thread run at once when it wakes, also where the task's own
- * threads keep every CPU busy; nice alone only gives it more of the time.
+ * thread: starting threads, conditions that are waited for until a deadline, and threads that a task's threads wait for:
+ * those run as soon as they wake.
  */
-#ifndef CL_PRECEDENCE_H
-#define CL_PRECEDENCE_H
+#ifndef CL_THREAD_H
+#define CL_THREAD_H
 
-/* The calling thread takes precedence. Where it may not, it stays as it is. */
+#include <pthread.h>
+#include <stdint.h>
+
+/* Signals are the business of the caller's threads: all are blocked in this one. name: at most 15 characters. 0 or -errno. */
+int cl_thread_start(pthread_t *thread, const char *name, void *(*work)(void *), void *argument);
+
+/* A condition whose deadlines are of CLOCK_MONOTONIC. */
+void cl_cond_init(pthread_cond_t *condition);
+
+/* Wait until a deadline (deadline.h). 0, or -ETIMEDOUT. */
+int cl_cond_wait(pthread_cond_t *condition, pthread_mutex_t *lock, uint64_t deadline_us);
+
+/*
+ * The calling thread takes precedence. Where it may not, it stays as it is. A short time slice (Linux >= 6.12; ignored
+ * before) lets a thread run at once when it wakes, also where the task's own threads keep every CPU busy; nice alone only
+ * gives it more of the time.
+ */
 void cl_take_precedence(void);
 
 #endif
