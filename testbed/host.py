@@ -20,6 +20,23 @@ ENVIRONMENT = {
     "LANG": "C.UTF-8",
 }
 
+# posix_spawnp() returns in the midst of exec(), when the old memory has gone; the command line is set last.
+# Python itself ignores signals that a task must not.
+STARTER = """
+import os, sys
+log, *argv = sys.argv[1:]
+files = [
+    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+    (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666),
+    (os.POSIX_SPAWN_DUP2, 1, 2),
+]
+pid = os.posix_spawnp(argv[0], argv, os.environ, file_actions=files, setsid=True, setsigdef=range(1, 32))
+ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
+while not open(f"/proc/{pid}/cmdline").read() and os.waitid(os.P_PID, pid, ended) is None:
+    pass
+print(pid)
+"""
+
 Argument = str | os.PathLike[str]
 
 
@@ -121,9 +138,9 @@ class Host:
 
     def start(self, argv: Sequence[Argument], log: str = "/dev/null", env: Mapping[str, str] | None = None) -> int:
         """Start a task that CRIU can dump: a session of its own, child of the host's first process, its output
-        in `log` (a path in the host), no other descriptor. Returns its pid in the host."""
-        script = 'log=$1; shift; setsid "$@" </dev/null >>"$log" 2>&1 & echo $!'
-        return int(self.run(["sh", "-c", script, "sh", log, *argv], env=env).stdout)
+        in `log` (a path in the host), no other descriptor. It runs, and nothing of what started it is left in it,
+        when its pid in the host is returned. Raises TestbedError if there is no such program."""
+        return int(self.run(["python3", "-ISc", STARTER, log, *argv], env=env).stdout)
 
     def outer_pid(self, pid: int) -> int:
         """The pid, in the driver's pid namespace, of the process that has `pid` in the host."""
