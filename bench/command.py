@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from bench import cases, results, table, timeline
+from bench import cases, picture, results, table, timeline
 from bench.handmade import MigrationError
 from bench.measure import DAEMONS, Run, machine_limit, measure
 from bench.migrations import MigrateRun, measure_migration
@@ -52,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--quick", action="store_true", help="few cases, once each, little memory: below two minutes")
     top.add_argument("--criu", default="4.2", choices=("4.1", "4.2"), help="criu series of both hosts (default 4.2)")
     top.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
+    top.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw how the first case's memory arrived")
     top.add_argument("--into", type=Path, metavar="FILE.md", help="put the report into FILE, as Markdown")
     top.add_argument(
         "--push", type=int, metavar="STREAMS", default=0, help="criu-lazy page-server pushes to ours (access cases)"
@@ -82,9 +83,10 @@ def main(argv: list[str]) -> int:
         raise UsageError("--tls needs --push: a plain daemon asks criu dump itself, in plain")
     if repeats < 1 or window <= 0 or (mib is not None and mib < FEWEST_MIB):
         raise UsageError(f"--repeats must be 1 or more, --window above 0, --mib {FEWEST_MIB} or more")
-    for option, file in (("--json", arguments.json), ("--into", arguments.into)):
+    for option in ("json", "into", "picture"):
+        file: Path | None = getattr(arguments, option)
         if file is not None and not file.absolute().parent.is_dir():
-            raise UsageError(f"{option} {file}: its directory does not exist")
+            raise UsageError(f"--{option} {file}: its directory does not exist")
     if os.geteuid() != 0:
         raise TestbedError("the benchmark runs on a testbed, and that needs root")
     bench = Bench(arguments, chosen, repeats, mib, window)
@@ -95,8 +97,10 @@ def main(argv: list[str]) -> int:
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(measured, indent=1) + "\n")
     if arguments.into is not None:
-        which = without(argv, "--json", "--into")
+        which = without(argv, "--json", "--into", "--picture")
         results.write_into(arguments.into, results.section(which, measured, report(measured, True, bench.migrations)))
+    if arguments.picture is not None and bench.runs:
+        arguments.picture.write_text(bench.picture())
     print(report(measured, False, bench.migrations))
     return 1 if bench.failures else 0
 
@@ -205,6 +209,13 @@ class Bench:
 
     def _say(self, text: str) -> None:
         print(f"[{time.monotonic() - self._began:5.0f} s] {text}", file=sys.stderr, flush=True)
+
+    def picture(self) -> str:
+        """Of the first case and repeat of memtask's."""
+        first = self.runs[0]
+        curves = {run.daemon: run.arrived for run in self.runs if (run.case, run.repeat) == (first.case, first.repeat)}
+        rate = self.plain_tcp[first.case.partition("/")[0]][0] * 1e6
+        return picture.svg(f"{first.case}, {first.mib} MiB: memory that had arrived", curves, rate)
 
     def results(self, criu_version: str) -> dict[str, Any]:
         """All that was measured, as it goes into --json."""

@@ -36,6 +36,7 @@ SAMPLE_SECONDS = 0.003
 PEAK_EVERY = 16  # samples
 # The kernel counts resident pages per CPU and sums them up later; libraries' data pages come only when used.
 SETTLED_PAGES = 256
+MOST_POINTS = 200
 
 
 class MigrationError(CriuLazyError):
@@ -181,6 +182,8 @@ class Migration:
     source_cpu_seconds: float = 0.0  # the same of criu dump, and of our page server
     peak_bytes: int = 0  # the most memory that the daemon had resident (shared memory with it)
     source_peak_bytes: int = 0  # criu dump's most, and our page server's
+    # Seconds since the resume, bytes that had come by then.
+    arrived: list[tuple[float, int]] = dataclasses.field(default_factory=list)
     engine: dict[str, Any] = dataclasses.field(default_factory=dict)  # our daemon's last --stats-fd line
     window_status: dict[str, Any] = dataclasses.field(default_factory=dict)  # memtask's state then
 
@@ -194,131 +197,170 @@ class Migration:
         return seconds / (self.transfer_bytes / 1e9) if self.transfer_bytes else None
 
 
-def lazy_migrate_by_hand(
-    tb: Testbed,
-    task: MemTask | int,
-    *,
-    daemon: Sequence[str] = OURS,
-    daemon_options: Sequence[str] = (),
-    dump_options: Sequence[str] = (),
-    restore_options: Sequence[str] = (),
-    window_seconds: float | None = None,
-    before_restore: Callable[[], None] | None = None,
-    on_resume: Callable[[], None] | None = None,
-    timeout: float = 300,
-    log_level: int = 2,
-    push_streams: int = 0,
-    encrypt: bool = False,
-) -> Migration:
-    """Move `task` (a MemTask, or the pid of any session leader) from tb.src to tb.dst; returns after the last page.
+@dataclasses.dataclass(frozen=True)
+class ByHand:
+    """How one migration by hand is to be made.
 
     `window_seconds` (MemTask only): if pages are missing by then, measure up to there, and hold the task's pattern
     so that the rest comes fast. `before_restore` is called when only the restore is missing, `on_resume` as soon
-    as the restored task runs. Raises MigrationError, with the end of the log of what failed; nothing of the migration
-    runs on then, and the restored task is gone (the source task may live).
-
-    `push_streams`, with our daemon: criu-lazy page-server stands before the dump and pushes by so many connections;
-    `encrypt`: by TLS.
+    as the restored task runs. `push_streams`, with our daemon: criu-lazy page-server stands before the dump and pushes
+    by so many connections; `encrypt`: by TLS.
     """
-    pid = task if isinstance(task, int) else task.pid
-    images = f"{DIRECTORY}/images"
-    for host in (tb.src, tb.dst):
-        host.run(["sh", "-c", f"rm -rf {images} && mkdir -p {images}"])
-    result = Migration()
-    verbosity = f"-v{log_level}"
+
+    daemon: Sequence[str] = OURS
+    daemon_options: Sequence[str] = ()
+    dump_options: Sequence[str] = ()
+    restore_options: Sequence[str] = ()
+    window_seconds: float | None = None
+    before_restore: Callable[[], None] | None = None
+    on_resume: Callable[[], None] | None = None
+    timeout: float = 300
+    log_level: int = 2
+    push_streams: int = 0
+    encrypt: bool = False
+
+
+def lazy_migrate_by_hand(tb: Testbed, task: MemTask | int, how: ByHand = ByHand()) -> Migration:
+    """Move `task` (a MemTask, or the pid of any session leader) from tb.src to tb.dst; returns after the last page.
+
+    Raises MigrationError, with the end of the log of what failed; nothing of the migration
+    runs on then, and the restored task is gone (the source task may live).
+    """
     with contextlib.ExitStack() as stack:
-        # Dump: the task is frozen, its metadata written, the page server listens.
-        began = time.monotonic()
-        dump = ["criu", "dump", "--lazy-pages", "-o", "dump.log", verbosity, "-t", str(pid), "-D", images]
-        dump += ["--address", tb.src.address, "--port", str(PORT), *dump_options]
-        sources = [stack.enter_context(_started(tb.src, dump, f"{images}/dump.log"))]
-        result.dump_seconds = time.monotonic() - began
-        full_pages = _resident_pages(tb.src, pid) or 0
-        _check_lazy(tb.src, images, full_pages)
+        migration = _Steps(tb, task, how, stack)
+        migration.dump()
+        migration.copy_images()
+        migration.start_daemon()
+        migration.restore()
+        migration.follow()
+        migration.end()
+    return migration.result
 
-        began = time.monotonic()
-        _copy_images(tb, images)
-        result.copy_seconds = time.monotonic() - began
 
-        serve = [*daemon, "-o", "lazy-pages.log", "--page-server", verbosity, "-D", images]
-        port = PORT
-        if push_streams:
+class _Steps:
+    """The steps of one migration by hand, in their order; what they start ends with `stack`."""
+
+    def __init__(self, tb: Testbed, task: MemTask | int, how: ByHand, stack: contextlib.ExitStack) -> None:
+        self._tb, self._task, self._how, self._stack = tb, task, how, stack
+        self._pid = task if isinstance(task, int) else task.pid
+        self._images = f"{DIRECTORY}/images"
+        self._verbosity = f"-v{how.log_level}"
+        self._full_pages = 0
+        self._sources: list[HostProcess] = []
+        self._stats = _StatsReader() if tuple(how.daemon[:2]) == OURS else None
+        if self._stats is not None:
+            stack.callback(self._stats.close)
+        self.result = Migration()
+        for host in (tb.src, tb.dst):
+            host.run(["sh", "-c", f"rm -rf {self._images} && mkdir -p {self._images}"])
+
+    def dump(self) -> None:
+        """Freeze the task and write its metadata, until the dump listens."""
+        began = time.monotonic()
+        command = ["criu", "dump", "--lazy-pages", "-o", "dump.log", self._verbosity, "-t", str(self._pid)]
+        command += ["-D", self._images, "--address", self._tb.src.address, "--port", str(PORT), *self._how.dump_options]
+        self._sources.append(self._start(self._tb.src, command, "dump.log"))
+        self.result.dump_seconds = time.monotonic() - began
+        self._full_pages = _resident_pages(self._tb.src, self._pid) or 0
+        _check_lazy(self._tb.src, self._images, self._full_pages)
+
+    def copy_images(self) -> None:
+        began = time.monotonic()
+        _copy_images(self._tb, self._images)
+        self.result.copy_seconds = time.monotonic() - began
+
+    def start_daemon(self) -> None:
+        """The page server, if there is to be one, and the daemon at the destination."""
+        serve = [*self._how.daemon, "-o", "lazy-pages.log", "--page-server", self._verbosity, "-D", self._images]
+        port, key = PORT, _new_key(self._tb) if self._how.push_streams and self._how.encrypt else None
+        if self._how.push_streams:
             port = PUSH_PORT
-            push = ["criu-lazy", "page-server", "--upstream", f"{tb.src.address}:{PORT}", "--address", tb.src.address]
-            if encrypt:
-                key = _new_key(tb)
-                push += ["--tls-psk", key]
-            else:
-                push.append("--plain")
-            push += ["--port", str(port), "--tree", str(pid), "--images", images, "-o", f"{images}/page-server.log"]
-            sources.append(stack.enter_context(_started(tb.src, push, f"{images}/page-server.log")))
-            serve += [f"--push={push_streams}"]
-            if encrypt:
-                serve += ["--tls-psk", key]
-        serve += ["--address", tb.src.address, "--port", str(port), *daemon_options]
-        stats = _StatsReader() if tuple(daemon[:2]) == OURS else None
-        if stats is not None:
-            stack.callback(stats.close)
-            serve += ["--stats-fd", str(stats.write_fd)]
-        log = f"{images}/lazy-pages.log"
-        server = stack.enter_context(_started(tb.dst, serve, log, stats.write_fd if stats else None))
-        if stats is not None:
-            stats.start()
-        if before_restore is not None:
-            before_restore()
+            upstream = f"{self._tb.src.address}:{PORT}"
+            push = ["criu-lazy", "page-server", "--upstream", upstream, "--address", self._tb.src.address]
+            push += ["--tls-psk", key] if key is not None else ["--plain"]
+            push += ["--port", str(port), "--tree", str(self._pid), "--images", self._images]
+            push += ["-o", f"{self._images}/page-server.log"]
+            self._sources.append(self._start(self._tb.src, push, "page-server.log"))
+            serve += [f"--push={self._how.push_streams}", *(["--tls-psk", key] if key is not None else [])]
+        serve += ["--address", self._tb.src.address, "--port", str(port), *self._how.daemon_options]
+        if self._stats is not None:
+            serve += ["--stats-fd", str(self._stats.write_fd)]
+        self._server = self._start(self._tb.dst, serve, "lazy-pages.log", self._stats.write_fd if self._stats else None)
+        if self._stats is not None:
+            self._stats.start()
 
+    def restore(self) -> None:
+        """Until `criu restore` has returned: the task runs."""
+        if self._how.before_restore is not None:
+            self._how.before_restore()
         began = time.monotonic()
-        restore = ["criu", "restore", "-d", "--lazy-pages", "-o", "restore.log", verbosity, "-D", images]
-        restore += restore_options
-        restored = tb.dst.run(restore, check=False, timeout=timeout)
-        resumed = time.monotonic()
-        result.restore_seconds, result.resumed_at = resumed - began, resumed
+        command = ["criu", "restore", "-d", "--lazy-pages", "-o", "restore.log", self._verbosity, "-D", self._images]
+        restored = self._tb.dst.run([*command, *self._how.restore_options], check=False, timeout=self._how.timeout)
+        self._resumed = self.result.resumed_at = time.monotonic()
+        self.result.restore_seconds = self._resumed - began
         if restored.returncode != 0:
-            raise MigrationError(f"criu restore failed: {_tail(tb.dst, f'{images}/restore.log')}")
-        kill_if_failed = stack.enter_context(contextlib.ExitStack())
-        kill_if_failed.callback(kill_session, tb.dst, pid)
+            raise MigrationError(f"criu restore failed: {_tail(self._tb.dst, f'{self._images}/restore.log')}")
+        self._kill_if_failed = self._stack.enter_context(contextlib.ExitStack())
+        self._kill_if_failed.callback(kill_session, self._tb.dst, self._pid)
+        if self._how.on_resume is not None:
+            self._how.on_resume()
 
-        if on_resume is not None:
-            on_resume()
-        curve = _ResidentCurve(tb.dst, pid, full_pages)
+    def follow(self) -> None:
+        """Watch the task's memory grow until the daemon has ended."""
+        result = self.result
+        curve = _ResidentCurve(self._tb.dst, self._pid, self._full_pages)
         # What starting an interpreter, loading images and dumping takes is no cost of the transfer.
-        cost, source_cost = _Cost([server]), _Cost(sources)
-        while not cost.ends(server, SAMPLE_SECONDS):
+        self._cost, self._source_cost = _Cost([self._server]), _Cost(self._sources)
+        while not self._cost.ends(self._server, SAMPLE_SECONDS):
             curve.sample()
             if curve.samples % PEAK_EVERY == 0:
-                cost.sample_peaks()
-                source_cost.sample_peaks()
-            elapsed = time.monotonic() - resumed
-            if elapsed > timeout:
-                raise MigrationError(f"not all pages came in {timeout:g} s: {_tail(tb.dst, log)}")
-            if result.finished and window_seconds is not None and elapsed > window_seconds:
-                assert isinstance(task, MemTask)
-                result.finished = False
-                result.transfer_seconds, result.transfer_bytes = elapsed, curve.grown_bytes()
-                result.cpu_seconds, result.source_cpu_seconds = cost.so_far(), source_cost.so_far()
-                result.window_status = task.status(tb.dst)
-                task.toggle(tb.dst)
-        result.exit_seconds = time.monotonic() - resumed
-        source_cost.sample_peaks()
+                self._cost.sample_peaks()
+                self._source_cost.sample_peaks()
+            elapsed = time.monotonic() - self._resumed
+            if elapsed > self._how.timeout:
+                log = _tail(self._tb.dst, f"{self._images}/lazy-pages.log")
+                raise MigrationError(f"not all pages came in {self._how.timeout:g} s: {log}")
+            window = self._how.window_seconds
+            if result.finished and window is not None and elapsed > window:
+                self._end_window(elapsed, curve)
+        result.exit_seconds = time.monotonic() - self._resumed
+        self._source_cost.sample_peaks()
         curve.sample()
-        if server.returncode != 0:
-            raise MigrationError(f"{' '.join(daemon)} ended with status {server.returncode}: {_tail(tb.dst, log)}")
+        result.arrived = curve.since(self._resumed)
         if result.finished:
-            result.transfer_seconds, result.transfer_bytes = curve.last_page_at() - resumed, curve.grown_bytes()
-            result.cpu_seconds = cost.spent
-        for source, name in zip(sources, ("criu dump", "criu-lazy page-server"), strict=False):
-            if not source_cost.ends(source, 60):
+            result.transfer_seconds = curve.last_page_at() - self._resumed
+            result.transfer_bytes, result.cpu_seconds = curve.grown_bytes(), self._cost.spent
+
+    def _end_window(self, elapsed: float, curve: _ResidentCurve) -> None:
+        assert isinstance(self._task, MemTask)
+        self.result.finished = False
+        self.result.transfer_seconds, self.result.transfer_bytes = elapsed, curve.grown_bytes()
+        self.result.cpu_seconds, self.result.source_cpu_seconds = self._cost.so_far(), self._source_cost.so_far()
+        self.result.window_status = self._task.status(self._tb.dst)
+        self._task.toggle(self._tb.dst)
+
+    def end(self) -> None:
+        """See that all that was started ended well."""
+        if self._server.returncode != 0:
+            log = _tail(self._tb.dst, f"{self._images}/lazy-pages.log")
+            raise MigrationError(f"{' '.join(self._how.daemon)} ended with status {self._server.returncode}: {log}")
+        names = (("criu dump", "dump.log"), ("criu-lazy page-server", "page-server.log"))
+        for source, (name, log) in zip(self._sources, names, strict=False):
+            if not self._source_cost.ends(source, 60):
                 raise MigrationError(f"{name} didn't end")
             if source.returncode != 0:
-                log = f"{images}/{'dump' if source is sources[0] else 'page-server'}.log"
-                raise MigrationError(f"{name} ended with status {source.returncode}: {_tail(tb.src, log)}")
-            kill_if_failed.pop_all()  # from criu dump's end on the restored task is the only one
-        if result.finished:
-            result.source_cpu_seconds = source_cost.spent
-        result.peak_bytes, result.source_peak_bytes = cost.peak_bytes(), source_cost.peak_bytes()
-        if stats is not None:
-            result.engine = stats.last()
-    return result
+                said = _tail(self._tb.src, f"{self._images}/{log}")
+                raise MigrationError(f"{name} ended with status {source.returncode}: {said}")
+            self._kill_if_failed.pop_all()  # from criu dump's end on the restored task is the only one
+        if self.result.finished:
+            self.result.source_cpu_seconds = self._source_cost.spent
+        self.result.peak_bytes = self._cost.peak_bytes()
+        self.result.source_peak_bytes = self._source_cost.peak_bytes()
+        if self._stats is not None:
+            self.result.engine = self._stats.last()
+
+    def _start(self, host: Host, argv: Sequence[str], log: str, keep_fd: int | None = None) -> HostProcess:
+        return self._stack.enter_context(_started(host, argv, f"{self._images}/{log}", keep_fd))
 
 
 @contextlib.contextmanager
@@ -454,6 +496,13 @@ class _ResidentCurve:
         """How much came so far; not what huge pages, given back after the last page, add to it."""
         pages = min(self._full_pages, self._samples[-1][1]) - self._samples[0][1]
         return max(0, pages) * resource.getpagesize()
+
+    def since(self, start: float) -> list[tuple[float, int]]:
+        """Seconds since `start` and the bytes that had come by then, up to the last growth; some MOST_POINTS of them."""
+        first = self._samples[0][1]
+        last = next(i for i, (_, pages) in enumerate(self._samples) if pages >= self._samples[-1][1])
+        thinned = [*self._samples[: last : max(1, last // MOST_POINTS)], self._samples[last]]
+        return [(when - start, max(0, pages - first) * resource.getpagesize()) for when, pages in thinned]
 
     def last_page_at(self) -> float:
         """When, of all samples, there were first all pages."""

@@ -12,6 +12,7 @@ from bench.cases import Case
 from bench.handmade import (
     OURS,
     STOCK,
+    ByHand,
     MigrationError,
     install,
     install_simulator,
@@ -53,6 +54,7 @@ class Run:
     requests: int | None  # that the daemon sent (ours tells)
     dump_s: float
     restore_s: float
+    arrived: list[tuple[float, int]]  # seconds since the resume, bytes by then
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -80,12 +82,14 @@ def measure(
         done = lazy_migrate_by_hand(
             tb,
             task,
-            daemon=DAEMONS[daemon],
-            window_seconds=window_seconds,
-            before_restore=lambda: warm_memory(tb, mib) if case.link.rate_mbit is None else None,
-            timeout=180,
-            push_streams=push_streams if daemon == "ours" else 0,
-            encrypt=encrypt,
+            ByHand(
+                daemon=DAEMONS[daemon],
+                window_seconds=window_seconds,
+                before_restore=lambda: warm_memory(tb, mib) if case.link.rate_mbit is None else None,
+                timeout=180,
+                push_streams=push_streams if daemon == "ours" else 0,
+                encrypt=encrypt,
+            ),
         )
         state = done.window_status or task.status(tb.dst)
         task.verify(tb.dst)
@@ -123,6 +127,7 @@ def measure(
         requests=done.engine.get("requests"),
         dump_s=done.dump_seconds,
         restore_s=done.restore_seconds,
+        arrived=done.arrived,
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cases import ProgramCase
-from bench.handmade import DIRECTORY, Migration, MigrationError, kill_session, lazy_migrate_by_hand
+from bench.handmade import DIRECTORY, ByHand, Migration, MigrationError, kill_session, lazy_migrate_by_hand
 from bench.measure import DAEMONS
 from testbed import Host, Testbed, TestbedError, prepare
 
@@ -208,7 +208,7 @@ def measure_program(tb: Testbed, case: ProgramCase, daemon: str, repeat: int, mi
         time.sleep(WARM_UP_SECONDS)
         paused = load.pause()
         done = lazy_migrate_by_hand(
-            tb, load.pid, daemon=DAEMONS[daemon], on_resume=load.resume, timeout=TRANSFER_SECONDS
+            tb, load.pid, ByHand(daemon=DAEMONS[daemon], on_resume=load.resume, timeout=TRANSFER_SECONDS)
         )
         time.sleep(AFTER_SECONDS)
         ended = time.monotonic()

@@ -16,7 +16,7 @@ AnyRun = Run | ProgramRun | MigrateRun
 
 # What of a run tells which one it is, or is no figure.
 WHICH = {"case", "daemon", "way", "repeat", "mib"}
-NO_FIGURES = WHICH | {"finished", "checked", "windows_per_s", "stopped", "phases_s", "timeline"}
+NO_FIGURES = WHICH | {"finished", "arrived", "checked", "windows_per_s", "stopped", "phases_s", "timeline"}
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ def a_run(daemon: str, repeat: int, mb_per_s: float, stall_s: float, finished: b
         source_peak_mib=20.0,
         requests=None if daemon == "stock" else 1000,
         dump_s=0.1,
+        arrived=[(0.0, 0), (2.0, 2 << 27)],
         restore_s=0.02,
     )
 

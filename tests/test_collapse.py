@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.handmade import lazy_migrate_by_hand
+from bench.handmade import ByHand, lazy_migrate_by_hand
 from criu_lazy_ext.destination.collapse import _huge_page_bytes, _is_complete, _is_registered, _policy
 from testbed import Testbed
 from testbed.host import Host
@@ -88,7 +88,7 @@ def test_huge_pages_come_back_after_the_last_page(testbed: Testbed, huge_task: i
 
 
 def test_without_it_memory_stays_in_small_pages(testbed: Testbed, huge_task: int) -> None:
-    lazy_migrate_by_hand(testbed, huge_task, daemon_options=["--no-collapse"])
+    lazy_migrate_by_hand(testbed, huge_task, ByHand(daemon_options=["--no-collapse"]))
     assert daemons(testbed.dst) == ""
     assert in_huge_pages(testbed.dst, huge_task) < 0.2 * MEGABYTES  # khugepaged joins a few in its own time
     verdict, nanoseconds, _ = ask(testbed.dst)

@@ -10,6 +10,7 @@ import pytest
 from bench.handmade import (
     OURS,
     STOCK,
+    ByHand,
     Migration,
     MigrationError,
     lazy_migrate_by_hand,
@@ -28,9 +29,8 @@ def migrate(
     task = start_memtask(tb, *options, *(["--hold"] if start_at_resume else []))
     time.sleep(0.3)
     try:
-        done = lazy_migrate_by_hand(
-            tb, task, daemon=daemon, on_resume=(lambda: task.toggle(tb.dst)) if start_at_resume else None, timeout=120
-        )
+        on_resume = (lambda: task.toggle(tb.dst)) if start_at_resume else None
+        done = lazy_migrate_by_hand(tb, task, ByHand(daemon=daemon, on_resume=on_resume, timeout=120))
         state = task.status(tb.dst)
         return done, state, task.verify(tb.dst)
     finally:

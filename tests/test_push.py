@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.handmade import lazy_migrate_by_hand, start_memtask
+from bench.handmade import ByHand, lazy_migrate_by_hand, start_memtask
 from testbed import Testbed
 
 
@@ -12,7 +12,7 @@ def test_a_stock_source_answers_the_hello_harmlessly_and_serves_all_pages(hosts:
     guards = ["--guards"] if hosts.src.criu != "4.1" else []
     task = start_memtask(hosts, "--mib", "64", "--ops", "all", *guards)
     try:
-        done = lazy_migrate_by_hand(hosts, task, daemon_options=["--push=4"], timeout=60)
+        done = lazy_migrate_by_hand(hosts, task, ByHand(daemon_options=["--push=4"], timeout=60))
         verdict = task.verify(hosts.dst)
     finally:
         task.kill(hosts.src)
@@ -26,7 +26,7 @@ def test_pages_that_are_on_their_way_are_not_sent_again(hosts: Testbed) -> None:
     hosts.link.set(rate_mbit=1000, rtt_ms=1)
     task = start_memtask(hosts, "--mib", "128", "--mode", "sequential", "--threads", "2")
     try:
-        done = lazy_migrate_by_hand(hosts, task, push_streams=2, timeout=60)
+        done = lazy_migrate_by_hand(hosts, task, ByHand(push_streams=2, timeout=60))
         verdict = task.verify(hosts.dst)
     finally:
         task.kill(hosts.src)

@@ -21,6 +21,7 @@ from bench.handmade import (
     PORT,
     PUSH_PORT,
     STOCK,
+    ByHand,
     MemTask,
     MigrationError,
     _copy_images,
@@ -120,7 +121,7 @@ def task(tb: Testbed) -> Iterator[MemTask]:
     ids=["both-verified", "server-under-another-name", "client-under-another-name", "with-a-revocation-list"],
 )
 def test_a_working_task_comes_whole(tb: Testbed, task: MemTask, dump: list[str], daemon: list[str]) -> None:
-    done = lazy_migrate_by_hand(tb, task, dump_options=dump, daemon_options=daemon, timeout=60)
+    done = lazy_migrate_by_hand(tb, task, ByHand(dump_options=dump, daemon_options=daemon, timeout=60))
     assert done.engine["remaining_pages"] == 0
     assert done.engine["received_bytes"] > 48 << 20, done.engine  # of 64 MiB, some of which the task drops
     assert task.verify(tb.dst)["errors"] == 0
