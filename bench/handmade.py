@@ -498,7 +498,7 @@ class _ResidentCurve:
         return max(0, pages) * resource.getpagesize()
 
     def since(self, start: float) -> list[tuple[float, int]]:
-        """Seconds since `start` and the bytes that had come by then, up to the last growth; some MOST_POINTS of them."""
+        """Seconds since `start`, bytes that had come by then; up to the last growth, some MOST_POINTS of them."""
         first = self._samples[0][1]
         last = next(i for i, (_, pages) in enumerate(self._samples) if pages >= self._samples[-1][1])
         thinned = [*self._samples[: last : max(1, last // MOST_POINTS)], self._samples[last]]
