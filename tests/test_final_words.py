@@ -26,6 +26,7 @@ from test_migrate import (
     ours,
     pids_of,
     running,
+    stopped,
     worker,
 )
 
@@ -336,3 +337,23 @@ def test_a_task_that_was_stopped_moves_stopped(worker: Worker) -> None:
     assert state(dst, worker.pid) == "T"
     dst.run(["kill", "-CONT", str(worker.pid)])
     assert_moved(worker, migration)
+
+
+# --- what an operator gives up --------------------------------------------------------------------------------------
+
+
+def test_a_forced_commit_is_told_to_the_daemon_that_waits_for_pages(worker: Worker) -> None:
+    """It gives the missing pages up, and ends; who touches one gets SIGBUS, never zeroes."""
+    src, dst = worker.testbed.src, worker.testbed.dst
+    migration = stopped(worker, lambda it: it.process.send_signal(signal.SIGINT))
+    assert migration.decide("--commit", "--force").returncode == 0
+    assert not worker.is_on(src)
+    eventually(lambda: pids_of(dst, "lazy-pages") == [], "the daemon has ended", 10)
+    eventually(lambda: ours(dst) == [] and ours(src) == [], "nothing of it is left", 10)
+    (outcome,) = (dst.root / "var/lib/criu-lazy").glob("*/outcome.json")
+    told = json.loads(outcome.read_text())
+    assert told["status"] == 1 and "committed or rolled back" in told["error"], told
+    assert "pages are missing" in told["error"], told
+    (dst.root / worker.directory[1:] / "ask").touch()
+    eventually(lambda: not worker.is_on(dst), "it touched a page that never came", 10)
+    assert not (dst.root / worker.directory[1:] / "answer").exists()

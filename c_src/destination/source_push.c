@@ -275,7 +275,7 @@ static int refused(const uint8_t *in, const char **why)
 		*why = "it refuses: it serves another lazy-pages daemon";
 		return -EBUSY;
 	case CL_PUSH_OVER:
-		*why = "it refuses: the source's dump is committed or rolled back, or is about to be";
+		*why = "it refuses: the source's dump is committed or rolled back";
 		return -ESHUTDOWN;
 	default:
 		*why = "it refuses, for a reason that isn't known here";

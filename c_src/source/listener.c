@@ -25,6 +25,7 @@ enum {
 	KEEPALIVE_SECONDS = 2,
 	KEEPALIVE_PROBES = 127,
 	REST_OF_HELLO_S = 10,
+	OVER_HEARD_US = 3000000, /* how long a client is waited for that is to hear that all is over */
 	NAME_BYTES = INET6_ADDRSTRLEN + 16,
 	PUMP_BYTES = 16 << 10,    /* a TLS record */
 };
@@ -249,7 +250,7 @@ static void join_push(struct connection *connection, const struct cl_push_hello 
 }
 
 /* In words, if it said a hello. */
-static void refuse(struct connection *connection, bool said_hello, enum cl_push_reason reason)
+static void refuse(struct connection *connection, const struct cl_push_hello *hello, enum cl_push_reason reason)
 {
 	uint8_t out[CL_PUSH_ANSWER_BYTES], byte_ahead;
 	const char *why = NULL;
@@ -258,8 +259,9 @@ static void refuse(struct connection *connection, bool said_hello, enum cl_push_
 	       reason == CL_PUSH_BUSY ? "another one's tasks are served" : "nobody gets pages of this dump any more");
 	cl_push_pack_refusal(reason, out);
 	/* What is left unread makes the end a reset, which may overtake the words. */
-	if (said_hello && cl_conn_receive_exactly(connection->conn, &byte_ahead, 1, REST_OF_HELLO_S, &why) == 0)
-		(void)cl_conn_send(connection->conn, out, sizeof(out));
+	if (hello && cl_conn_receive_exactly(connection->conn, &byte_ahead, 1, REST_OF_HELLO_S, &why) == 0 &&
+	    cl_conn_send(connection->conn, out, sizeof(out)) == 0 && reason == CL_PUSH_OVER)
+		cl_push_server_told_over(connection->serve->push, hello->client);
 }
 
 /* Who restores: by pushing, or by the relay. first: what it said; hello: NULL: it was none. */
@@ -577,12 +579,12 @@ struct cl_serve *cl_serve_new(struct cl_relay *relay, const struct cl_serve_conf
 }
 
 /* A client that hears "over" gives up its missing pages, so it must be so. */
-static enum cl_push_end how_it_ends(struct cl_serve *serve)
+static bool is_over(struct cl_serve *serve)
 {
 	struct cl_relay_info info;
 
 	cl_relay_info(serve->relay, &info);
-	return info.state == CL_RELAY_COMMITTED || info.state == CL_RELAY_ABORTED ? CL_PUSH_END_OVER : CL_PUSH_END_LOST;
+	return info.state == CL_RELAY_COMMITTED || info.state == CL_RELAY_ABORTED;
 }
 
 void cl_serve_free(struct cl_serve *serve)
@@ -593,6 +595,8 @@ void cl_serve_free(struct cl_serve *serve)
 	if (!serve)
 		return;
 	if (!serve->stopping) {
+		if (serve->push && is_over(serve))
+			cl_push_server_tell_over(serve->push, OVER_HEARD_US);
 		pthread_mutex_lock(&serve->lock);
 		serve->stopping = true;
 		pthread_cond_broadcast(&serve->gone);
@@ -601,7 +605,7 @@ void cl_serve_free(struct cl_serve *serve)
 			;
 		pthread_join(serve->acceptor, NULL);
 		if (serve->push)
-			cl_push_server_end(serve->push, how_it_ends(serve));
+			cl_push_server_end(serve->push, CL_PUSH_END_LOST);
 		pthread_mutex_lock(&serve->lock);
 		for (connection = serve->connections; connection; connection = connection->next)
 			shut_down(connection);

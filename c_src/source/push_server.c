@@ -69,6 +69,8 @@ struct cl_push_server {
 	bool alone;             /* there is no dump; set while `frozen` answers to nobody */
 	uint64_t client;        /* whose session it is, or the last one was; 0: nobody's */
 	bool restored;          /* it said GO, ever */
+	bool done;              /* it said last that it misses nothing */
+	bool told_over;         /* it was refused with that word */
 	size_t near;            /* the task of the last demand page: goes first */
 	struct cl_push_pace pace;
 	struct cl_push_server_info info;
@@ -481,6 +483,7 @@ static int obey(struct cl_push_server *server, struct cl_conn conn, uint64_t ses
 		server->going = !done;
 		pthread_cond_broadcast(&server->work);
 		server->restored = true;
+		server->done = done;
 		server->config.told(server->config.context, done ? CL_PUSH_TOLD_DONE : CL_PUSH_TOLD_MISSING, NULL,
 				    server->client);
 	} else {
@@ -847,6 +850,27 @@ int cl_push_server_stand_alone(struct cl_push_server *server)
 		ret = cl_taskmem_note_stop(&server->tasks[i].memory);
 	server->alone = ret == 0;
 	return ret;
+}
+
+void cl_push_server_told_over(struct cl_push_server *server, uint64_t client)
+{
+	pthread_mutex_lock(&server->lock);
+	server->told_over = server->told_over || client == server->client;
+	pthread_cond_broadcast(&server->work);
+	pthread_mutex_unlock(&server->lock);
+}
+
+void cl_push_server_tell_over(struct cl_push_server *server, uint64_t wait_us)
+{
+	uint64_t until_us = cl_now_us() + wait_us;
+	struct timespec until = { .tv_sec = (time_t)(until_us / 1000000), .tv_nsec = (long)(until_us % 1000000) * 1000 };
+	int ret = 0;
+
+	cl_push_server_end(server, CL_PUSH_END_OVER);
+	pthread_mutex_lock(&server->lock);
+	while (ret == 0 && server->restored && !server->done && !server->told_over)
+		ret = pthread_cond_timedwait(&server->work, &server->lock, &until);
+	pthread_mutex_unlock(&server->lock);
 }
 
 void cl_push_server_set_rate(struct cl_push_server *server, uint64_t bytes_per_s)

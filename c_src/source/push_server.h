@@ -110,6 +110,13 @@ void cl_push_server_end(struct cl_push_server *server, enum cl_push_end end);
  */
 int cl_push_server_stand_alone(struct cl_push_server *server);
 
+/*
+ * All is over, END_OVER: a client whose restored task misses pages waits for them, and is to hear so when it calls again,
+ * which it does at once if it can: it is waited for. Who refuses it says that it was told. Any thread.
+ */
+void cl_push_server_tell_over(struct cl_push_server *server, uint64_t wait_us);
+void cl_push_server_told_over(struct cl_push_server *server, uint64_t client);
+
 /* Bytes per second that all pages together may take from now on; 0: no limit. Demand pages are never held back. */
 void cl_push_server_set_rate(struct cl_push_server *server, uint64_t bytes_per_s);
 
