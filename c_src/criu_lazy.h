@@ -102,11 +102,11 @@ struct cl_stats {
 	uint64_t fault_wait_us[CL_LATENCY_BUCKETS];
 };
 
-/* A restored task that ended while pages of it were missing. */
+/* A restored task that ended while pages of it were missing; or, not by exit, while pages of others were. */
 struct cl_ended {
 	int32_t pid;                /* as in the images */
 	char how[44];               /* "exit 3", "killed by SIGKILL" or "unknown" */
-	uint64_t missing_pages;
+	uint64_t missing_pages;     /* 0: all of its own had arrived */
 };
 
 /* A new engine, or NULL with *error_out set to a static text. Frees nothing it borrows. */
@@ -172,7 +172,7 @@ void cl_engine_stop(struct cl_engine *engine);
 /* A snapshot, consistent in itself. Any thread. */
 void cl_engine_stats(struct cl_engine *engine, struct cl_stats *out);
 
-/* The index-th restored task that ended with pages missing: 1, or 0 if there are fewer. Any thread. */
+/* The index-th restored task that ended so: 1, or 0 if there are fewer. Any thread. */
 int cl_engine_ended(struct cl_engine *engine, uint64_t index, struct cl_ended *out);
 
 /* What went wrong, as one line; "" if nothing did. Valid until the next call on this engine. */

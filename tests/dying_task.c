@@ -2,7 +2,7 @@
 /*
  * dying_task MIB FILE: memory with a number in every page, its pid to FILE; then, told by a signal, it ends, or gives up
  * its memory: SIGUSR1 exit(3), SIGUSR2 execve of sleep, SIGHUP munmap of all and a line in FILE, SIGTERM the usual.
- * With a third argument a child that does the same, its pid in FILE too.
+ * With a third argument a child that does the same, its pid in FILE too; with as many MiB as that says, if it is a number.
  */
 #include <signal.h>
 #include <stdint.h>
@@ -42,8 +42,11 @@ int main(int argc, char **argv)
 	if (fork())
 		return 0;
 	setsid();
-	if (argc > 3 && fork() == 0)
+	if (argc > 3 && fork() == 0) {
 		setpgid(0, 0);
+		if (atol(argv[3]))
+			bytes = (size_t)atol(argv[3]) << 20;
+	}
 	memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (memory == MAP_FAILED)
 		return 1;

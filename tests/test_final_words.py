@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from lazy_source import eventually
@@ -241,6 +242,65 @@ def test_a_restored_task_killed_with_pages_missing_can_be_given_up(worker: Worke
     assert "committed" in migration.decide("--status").stdout
 
 
+def test_a_restored_task_that_is_killed_when_nobody_else_can_tell_is_told_by_its_daemon(worker: Worker) -> None:
+    """By the connection by which its pages came."""
+    src, dst = worker.testbed.src, worker.testbed.dst
+    migration = running(worker)
+    kill_agent(dst)
+    eventually(lambda: not pids_of(src, "ssh", "criu-lazy agent"), "the agent is lost")
+    dst.run(["kill", "-KILL", str(worker.pid)])
+    assert migration.end(20) == UNDECIDED, migration.stderr
+    message = migration.report["message"]
+    assert f"the restored task {worker.pid} was killed by SIGKILL with" in message
+    assert "pages missing, as its daemon told the page server; the source still has them" in message
+    assert "--abort --force to let the source task run on, or --commit to give it up" in message
+    frozen(worker)
+    assert migration.decide("--abort", "--force").returncode == 0
+    assert worker.answers(src) == "right\n"
+
+
+def test_status_knows_of_a_restored_task_that_was_killed_after_migrate(worker: Worker) -> None:
+    src, dst = worker.testbed.src, worker.testbed.dst
+    migration = running(worker)
+    kill(src, "python", "criu-lazy migrate")
+    migration.process.wait(10)
+    dst.run(["kill", "-KILL", str(worker.pid)])
+    told = "the restored task was killed before all its pages came"
+    eventually(lambda: told in migration.decide("--status").stdout, "it is told")
+    frozen(worker)
+    assert migration.decide("--abort", "--force").returncode == 0
+    assert worker.answers(src) == "right\n"
+
+
+def test_a_process_killed_after_its_last_page_is_told_of_and_is_no_loss(worker: Worker) -> None:
+    """Its siblings' memory still follows."""
+    src, dst = worker.testbed.src, worker.testbed.dst
+    worker.end()
+    pids = f"{worker.directory}/pids"
+    src.write("/tmp/dying_task.c", Path(__file__).with_name("dying_task.c").read_text())
+    src.run(["cc", "-O1", "-o", "/tmp/dying_task", "/tmp/dying_task.c"])
+    dst.write("/tmp/dying_task", (src.root / "tmp/dying_task").read_bytes(), mode=0o755)
+    src.run(["sh", "-c", f"exec /tmp/dying_task 32 {pids} 1 </dev/null >/dev/null 2>&1"])
+    read = ["sh", "-c", f"cat {pids} 2>/dev/null || true"]
+    parent, child = eventually(lambda: len(p := sorted(map(int, src.run(read).stdout.split()))) == 2 and p, "both run")
+    src.write("/run/worker.pid", f"{parent}\n")
+    try:
+        migration = running(worker)
+        dst.run(["kill", "-HUP", str(child)])  # what it touches then comes first
+        complete = f"grep -q 'task {child}: complete' /var/lib/criu-lazy/*/work/lazy-pages.log"
+        eventually(lambda: dst.run(["sh", "-c", complete], check=False).returncode == 0, "the child is complete")
+        dst.run(["kill", "-KILL", str(child)])
+        assert migration.end() == COMMITTED, migration.stderr
+        told = f"process {child} of the restored task was killed by SIGKILL after all of its pages had arrived"
+        assert migration.report["warnings"] == [told]
+        assert "every page arrived; the source task is gone" in migration.stderr
+        assert str(parent) in dst.run(["pgrep", "dying_task"]).stdout.split()
+        assert_clean(worker.testbed)
+    finally:
+        for host in (src, dst):
+            host.run(["pkill", "-9", "-x", "dying_task"], check=False)
+
+
 # --- the source task ------------------------------------------------------------------------------------------------
 
 
@@ -321,6 +381,29 @@ def test_a_restored_task_that_is_killed_while_criu_serves_it_is_no_commit(worker
     assert f"the restored task {worker.pid} was killed by SIGKILL" in migration.report["message"]
     frozen(worker)
     assert "was killed before all its pages came" in migration.decide("--status").stdout
+    assert migration.decide("--abort", "--force").returncode == 0
+    assert worker.answers(src) == "right\n"
+
+
+def kill_agent(host: Host) -> None:
+    """The keeper, which is its parent, stays."""
+    host.run(["kill", "-9", str(max(pids_of(host, "python", "criu-lazy agent")))])
+
+
+def test_a_restored_task_that_criu_serves_is_not_known_to_live_without_the_agent(worker: Worker) -> None:
+    """To the page server its daemon says the same, whether the task was killed or has every page."""
+    src, dst = worker.testbed.src, worker.testbed.dst
+    migration = running(worker, BASE + "daemon: stock\n")
+    kill_agent(dst)
+    eventually(lambda: not pids_of(src, "ssh", "criu-lazy agent"), "the agent is lost")
+    dst.run(["kill", "-KILL", str(worker.pid)])
+    assert migration.end() == UNDECIDED, migration.report
+    assert "criu's own lazy-pages says that it is done" in migration.report["message"]
+    frozen(worker)
+    said = migration.decide("--status").stdout
+    assert "every page arrived" not in said and "when the restored task was killed: look at the destination" in said
+    assert migration.decide("--commit").returncode == 1
+    frozen(worker)
     assert migration.decide("--abort", "--force").returncode == 0
     assert worker.answers(src) == "right\n"
 

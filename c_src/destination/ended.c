@@ -74,9 +74,7 @@ void cl_ended_let_go(struct cl_space *space)
 	if (!space->restored)
 		return;
 	space->restored->space = NULL;
-	/* What ends from now on had all of its pages. */
-	if (!space->restored->gone_us)
-		space->restored->settled = true;
+	space->restored->complete = !space->restored->gone_us;
 }
 
 void cl_ended_again(struct cl_engine *engine, struct cl_restored *restored, uint64_t pages, const struct cl_end *end)
@@ -148,6 +146,25 @@ static int look_at_living(struct cl_engine *engine, struct cl_restored *restored
 	return look_at_gone(engine, restored);
 }
 
+/* The same, of one all of whose pages are there. Lock held. */
+static void look_at_complete(struct cl_engine *engine, struct cl_restored *restored)
+{
+	char how[sizeof(((struct cl_ended *)0)->how)];
+
+	if (restored->task.pidfd >= 0 && !cl_task_has_ended(&restored->task))
+		return;
+	restored->settled = true;
+	if (restored->task.pidfd < 0)
+		return;
+	restored->end = cl_task_how(&restored->task);
+	if (restored->end.how == CL_END_EXIT)
+		return;
+	restored->ended = true;
+	cl_end_describe(restored->end, how, sizeof(how));
+	cl_log(&engine->log, CL_LOG_WARN, "the restored task %d ended (%s) after all of its pages had arrived", restored->pid,
+	       how);
+}
+
 int cl_ended_look(struct cl_engine *engine)
 {
 	struct cl_restored *restored;
@@ -159,7 +176,11 @@ int cl_ended_look(struct cl_engine *engine)
 	for (; restored; restored = restored->next) {
 		if (restored->settled)
 			continue;
-		ms = restored->gone_us ? look_at_gone(engine, restored) : look_at_living(engine, restored);
+		ms = -1;
+		if (restored->complete)
+			look_at_complete(engine, restored);
+		else
+			ms = restored->gone_us ? look_at_gone(engine, restored) : look_at_living(engine, restored);
 		if (ms >= 0 && (again_ms < 0 || ms < again_ms))
 			again_ms = ms;
 	}
@@ -186,6 +207,21 @@ bool cl_ended_any_lives(const struct cl_engine *engine)
 	return false;
 }
 
+static bool has_lost(const struct cl_restored *restored)
+{
+	return restored->ended && restored->gone_pages && restored->end.how != CL_END_EXIT;
+}
+
+void cl_ended_tell_source(struct cl_engine *engine)
+{
+	const struct cl_restored *restored;
+
+	for (restored = engine->restored_tasks; restored; restored = restored->next)
+		if (has_lost(restored))
+			cl_push_tell_lost(engine, restored->pid, restored->gone_pages,
+					  restored->end.how == CL_END_SIGNAL ? restored->end.code : 0);
+}
+
 void cl_ended_describe(const struct cl_engine *engine, char *text, size_t bytes)
 {
 	const struct cl_restored *restored, *first = NULL;
@@ -193,7 +229,7 @@ void cl_ended_describe(const struct cl_engine *engine, char *text, size_t bytes)
 	char how[sizeof(((struct cl_ended *)0)->how)], others[32] = "";
 
 	for (restored = engine->restored_tasks; restored; restored = restored->next)
-		if (restored->ended && restored->end.how != CL_END_EXIT) {
+		if (has_lost(restored)) {
 			first = restored;
 			nr++;
 		}

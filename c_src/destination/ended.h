@@ -8,6 +8,7 @@
  *   it ended by exit()    dropped, too.
  *   killed by a signal    *lost*: nobody has the task any more, but the source. The engine then doesn't say CLOSE.
  *   unknown               lost, likewise.
+ * What is killed once all of its pages are there, while others' still come, has lost none; it is told of all the same.
  * Of forked children the kernel tells nothing: theirs are dropped when their address space is gone.
  *
  * The list of restored tasks is the events thread's; what workers note of one (gone_*) is under the engine's lock. All of
@@ -32,6 +33,7 @@ struct cl_restored {
 	uint64_t area;           /* of the ledger, where has_area */
 	bool has_area;
 	bool settled;            /* nothing is to be found out any more */
+	bool complete;           /* all of its pages came; how it ends is of interest still */
 	uint64_t gone_pages;     /* that were missing when the address space was gone */
 	uint64_t gone_us;        /* when that was seen; 0: it wasn't */
 	bool ended;              /* with pages missing, as `end` tells */
@@ -58,6 +60,9 @@ int cl_ended_look(struct cl_engine *engine);
 
 /* Whether one of the restored tasks still runs, as far as is known. */
 bool cl_ended_any_lives(const struct cl_engine *engine);
+
+/* Tell a page server that pushes who lost what. Lock held; dropped while sending. */
+void cl_ended_tell_source(struct cl_engine *engine);
 
 /* One line for who lost what: of the first task that did, and how many others. Lock held. */
 void cl_ended_describe(const struct cl_engine *engine, char *text, size_t bytes);

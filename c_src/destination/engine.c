@@ -994,6 +994,10 @@ static void end_with_losses(struct cl_engine *engine)
 	bool is_stock, must_close;
 
 	pthread_mutex_lock(&engine->lock);
+	if (engine->push.on) {
+		wait_until_idle(engine, cl_now_us() + LAST_ANSWERS_US);
+		cl_ended_tell_source(engine);
+	}
 	is_stock = engine->has_remote && !cl_engine_is_held(engine);
 	must_close = is_stock && cl_ended_any_lives(engine);
 	cl_ended_describe(engine, what, sizeof(what));

@@ -488,6 +488,22 @@ int cl_push_close(struct cl_engine *engine)
 	return engine->push.confirmed ? 0 : ret;
 }
 
+void cl_push_tell_lost(struct cl_engine *engine, int32_t pid, uint64_t nr_pages, int signal)
+{
+	const struct cl_push_header message = { .type = CL_PUSH_LOST,
+						.nr_pages = nr_pages,
+						.vaddr = (uint64_t)signal,
+						.dst_id = (uint64_t)pid };
+	uint8_t out[CL_PUSH_HEADER_BYTES];
+
+	if (engine->sending || engine->lost || engine->stopping) /* nobody to tell */
+		return;
+	cl_push_pack(&message, out);
+	engine->sending = true;
+	(void)send_demand(engine, out, sizeof(out));
+	engine->sending = false;
+}
+
 /* ---- streams ---- */
 
 /* The connection is lost: leave it, and wait until there is a session again. */

@@ -96,6 +96,12 @@ void cl_push_ask(struct cl_engine *engine);
 /* Nothing is missing: tell the server, wait for its word. Dropped while waiting. 0 or -errno. */
 int cl_push_close(struct cl_engine *engine);
 
+/*
+ * A restored task ended with so many pages missing, by that signal (0: it isn't known how): tell the server, which keeps
+ * them. Who passes on what this process says may be gone. Dropped while sending.
+ */
+void cl_push_tell_lost(struct cl_engine *engine, int32_t pid, uint64_t nr_pages, int signal);
+
 /* Whoever waits on a connection returns. */
 void cl_push_shut_down(struct cl_engine *engine);
 

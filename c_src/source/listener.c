@@ -654,7 +654,9 @@ void cl_serve_info(struct cl_serve *serve, struct cl_serve_info *out)
 				       .pushed_pages = push.pushed_pages, .zero_pages = push.zero_pages,
 				       .packed_pages = push.packed_pages,
 				       .same_pages = push.same_pages, .also_pages = push.also_pages,
-				       .sent_bytes = push.sent_bytes };
+				       .sent_bytes = push.sent_bytes,
+				       .lost_tasks = push.lost_tasks, .lost_pages = push.lost_pages,
+				       .lost_task = push.lost_task, .lost_signal = push.lost_signal };
 	pthread_mutex_lock(&serve->lock);
 	out->rate = serve->rate;
 	pthread_mutex_unlock(&serve->lock);

@@ -51,6 +51,8 @@ struct cl_serve_info {
 	uint64_t same_pages;     /* not sent, the client's store has them; pushed and by demand */
 	uint64_t also_pages;     /* went with another task's, which has the same; not among those pushed */
 	uint64_t sent_bytes;     /* by pushing, demand pages included */
+	uint64_t lost_tasks, lost_pages, lost_task; /* as the client tells: push_server.h */
+	unsigned int lost_signal;
 	uint64_t rate;
 };
 

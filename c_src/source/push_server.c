@@ -231,6 +231,8 @@ static int open_session(struct cl_push_server *server, int fd, const struct cl_p
 	memset(server->sent, 0, sizeof(server->sent));
 	server->fds[0] = fd;
 	server->info.sessions++;
+	server->info.lost_tasks = 0; /* it tells anew */
+	server->info.lost_pages = 0;
 	server->info.nr_streams = hello->nr_streams;
 	*session = server->session;
 	server->config.told(server->config.context, CL_PUSH_TOLD_BEGUN, name, server->client);
@@ -462,6 +464,18 @@ static int note_missing(struct cl_push_server *server, const struct cl_push_head
 	return 0;
 }
 
+/* Lock held. */
+static void note_lost(struct cl_push_server *server, const struct cl_push_header *header)
+{
+	if (!server->info.lost_tasks++) {
+		server->info.lost_task = header->dst_id;
+		server->info.lost_signal = (unsigned int)header->vaddr;
+	}
+	server->info.lost_pages += header->nr_pages;
+	cl_log(&server->config.log, CL_LOG_ERROR, "the restored task %llu ended at the client with %llu pages missing",
+	       (unsigned long long)header->dst_id, (unsigned long long)header->nr_pages);
+}
+
 /* What the client says; `rest`: what follows the header. 0 or -errno. */
 static int obey(struct cl_push_server *server, struct cl_conn conn, uint64_t session,
 		const struct cl_push_header *header, const uint8_t *rest, uint8_t *out)
@@ -477,6 +491,8 @@ static int obey(struct cl_push_server *server, struct cl_conn conn, uint64_t ses
 		ret = -ECANCELED;
 	} else if (header->type == CL_PUSH_MISSING) {
 		ret = note_missing(server, header);
+	} else if (header->type == CL_PUSH_LOST) {
+		note_lost(server, header);
 	} else if (header->type == CL_PUSH_STORE) {
 		server->client_stores = server->config.stored && same_token(rest, server->config.store_token);
 	} else if (header->type == CL_PUSH_GO || done) {

@@ -67,6 +67,9 @@ struct cl_push_server_info {
 	uint64_t left_pages;    /* of those asked: left to a background stream on which they were on their way */
 	uint64_t also_pages;    /* that went with another task's: not among those pushed */
 	uint64_t sent_bytes;    /* of pages and headers */
+	uint64_t lost_tasks, lost_pages; /* restored tasks that ended at the client, and what they missed */
+	uint64_t lost_task;     /* the first of them, as the images name it */
+	unsigned int lost_signal; /* which killed it; 0: it isn't known how it ended */
 };
 
 /* Reads the pagemaps, opens the tasks' memory. 0, or -errno with one line in error. */

@@ -169,6 +169,9 @@ int cl_push_unpack(const uint8_t *in, struct cl_push_header *header)
 	case CL_PUSH_SAME:
 		fits = is_range(header) && header->nr_pages <= CL_PUSH_SAME_PAGES && !header->bytes;
 		break;
+	case CL_PUSH_LOST:
+		fits = header->nr_pages && header->vaddr <= CL_PUSH_MAX_SIGNAL && !header->bytes;
+		break;
 	case CL_PUSH_ROUND:
 		fits = header->nr_pages && !header->bytes && !header->vaddr && !header->dst_id;
 		break;

@@ -17,6 +17,7 @@ enum {
 	CL_PUSH_MAX_STREAMS = 16,
 	CL_PUSH_MAX_PAGES = 256,     /* in one PAGES */
 	CL_PUSH_PACKED_PAGES = 64,   /* in one PACKED */
+	CL_PUSH_MAX_SIGNAL = 64,
 	CL_PUSH_SAME_PAGES = 65536,  /* in one SAME */
 	CL_PUSH_MAX_ALSO = 15,       /* ALSO in a row */
 	CL_PUSH_TOKEN_BYTES = 16,
@@ -97,6 +98,7 @@ enum cl_push_type {
 	CL_PUSH_GO = 18,      /* nothing else is: start to push */
 	CL_PUSH_DONE = 19,    /* nothing is missing any more: this was the last page */
 	CL_PUSH_STORE = 20,   /* the client has the store whose token follows */
+	CL_PUSH_LOST = 22,    /* task dst_id ended with nr_pages missing; vaddr: the signal that killed it, 0: it isn't known */
 	/* from a store */
 	CL_PUSH_STORED = 21,  /* the answer to ROUND, by its number, and to END, by 0: everything before is stored */
 };

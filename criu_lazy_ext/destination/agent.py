@@ -504,7 +504,7 @@ class Agent:
         if ended:
             message |= {"ended": await self.refine(ended), "lost_pages": self.stats.get("lost_pages", 0)}
         if status == DAEMON_LOST_TASKS and ended:
-            lost = [task for task in message["ended"] if not task["how"].startswith("exit ")]
+            lost = [task for task in message["ended"] if not task["how"].startswith("exit ") and task["missing_pages"]]
             if not lost:
                 return message | {"status": 0, "by_itself": True}
             return message | {"error": " and ".join(map(describe_loss, lost[:3])) + "; the source still has them"}

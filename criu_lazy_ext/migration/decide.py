@@ -87,14 +87,22 @@ class Found:
     @property
     def complete(self) -> bool:
         """Whether every page had arrived, as was recorded, or is as the page server says."""
-        drained = self.server.answer is not None and self.server.answer["state"] == "drained"
-        return bool(self.facts.get("complete")) or drained
+        return bool(self.facts.get("complete")) or (self.drained and self.facts.get("daemon") != "stock")
+
+    @property
+    def drained(self) -> bool:
+        """Whether the daemon is done; criu's own is, too, when its tasks were killed."""
+        return self.server.answer is not None and self.server.answer["state"] == "drained"
+
+    @property
+    def restored_ended(self) -> bool:
+        """Whether the restored task was killed with pages missing: on record, or as its daemon told the page server."""
+        return bool(self.facts.get("restored_ended") or (self.server.answer or {}).get("lost"))
 
     @property
     def may_commit(self) -> bool:
         """Whether giving the source task up needs no force: nothing is missing, or the restored task is dead anyway."""
-        given_up = self.facts.get("restored_ended") or self.facts.get("committing")
-        return self.went and (self.complete or bool(given_up))
+        return self.went and (self.complete or self.restored_ended or bool(self.facts.get("committing")))
 
     @property
     def runs(self) -> bool:
@@ -159,10 +167,12 @@ class Found:
             return "the restored task was not let run: --abort lets the source task run on"
         if self.facts.get("committing") and not self.complete:
             return BEGUN
-        if self.facts.get("restored_ended"):
+        if self.restored_ended:
             return RESTORED_ENDED
         if self.complete:
             return "every page arrived: --commit ends it"
+        if self.drained:
+            return STOCK_IS_DONE
         return f"pages are on their way: look again, then --commit; {GIVE_UP}"
 
     def _without_page_server(self) -> str:
@@ -181,7 +191,7 @@ class Found:
             return "every page arrived: --commit ends it"
         if self.facts.get("committing"):
             return BEGUN
-        if self.facts.get("restored_ended"):
+        if self.restored_ended:
             return RESTORED_ENDED
         both = "the task may be at both hosts: kill one of them. " if source.some(Seen.RUNS) else ""
         return (
@@ -195,6 +205,14 @@ BEGUN = "it was begun to give the source task up, which may happen any time: --c
 RESTORED_ENDED = (
     "the restored task was killed before all its pages came: --abort --force lets the source task run on, --commit "
     "gives it up"
+)
+STOCK_IS_DONE = (
+    "criu's own lazy-pages is done, as it is, too, when the restored task was killed: look at the destination; if that "
+    "runs, --commit --force ends it; else --abort --force lets the source task run on"
+)
+GIVEN_UP = (
+    "what had not arrived is lost to the restored task: it gets SIGBUS where it touches that. A lazy-pages which could "
+    "not be told, as it is cut off or the page server was dead, waits for it until SIGTERM"
 )
 
 
@@ -280,6 +298,8 @@ class Decision:
         """Let the source task go."""
         if not self.found.went:
             raise CriuLazyError("--commit: the restored task was not let run; " + "; ".join(self.found.words()))
+        if not self.found.may_commit and force:
+            print(GIVEN_UP)
         force = self.may_end(force or self.found.may_commit, "commit")
         self.journal.record(state=State.COMMITTING.value, committing=True)  # or nothing is done
         self.found = replace(self.found, facts={**self.found.facts, "committing": True})

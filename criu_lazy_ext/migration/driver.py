@@ -264,6 +264,7 @@ class Migration:
         self.tree = await looking
         self.watch(self._watch_source())
         facts = {"address": self.address, "port": dump.port, "resume": dump.resume_command}
+        facts["daemon"] = self.profile.daemon
         self.enter(State.SERVING, **facts, dump=identity(dump.process.pid), tree=self.tree)
         await self.hooks("after_dump")
         plain = "" if dump.key else "; pages go in plain"
@@ -345,19 +346,19 @@ class Migration:
         """Wait for the last page: the daemon's word, by the agent or, if that is lost, by its CLOSE."""
         assert self.dump is not None and self.host is not None
         last, since = -1, time.monotonic()
-        drained: float | None = None
+        heard: float | None = None
         while not self.daemon_ended.done():
             either: set[asyncio.Future[Any]] = {self.daemon_ended, self.trouble}
             await asyncio.wait(either, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
             if self.trouble.done():
                 self.trouble.result()
             state = await self.page_server_state()
-            if state is not None and state["state"] == "drained":
-                drained = drained or time.monotonic()
-                # The daemon's own word is better, but may be lost with who passes it on. Of criu's own, only the agent
-                # knows whether the tasks live that it has served.
-                late = self.profile.daemon != "stock" and time.monotonic() - drained > DRAINED_S
+            if state is not None and (state["state"] == "drained" or state["lost"]):
+                heard = heard or time.monotonic()
+                # The daemon's own word is better, but may be lost with who passes it on.
+                late = self.profile.daemon != "stock" and time.monotonic() - heard > DRAINED_S
                 if self.host.lost.done() or late:
+                    self.check_word(state)
                     break
             if state is not None and state["bytes"] != last:
                 last, since = state["bytes"], time.monotonic()
@@ -369,6 +370,22 @@ class Migration:
         if not self.report.lazy_pages and (state := await self.page_server_state()):
             self.report.received_bytes = int(state["bytes"])  # stock's daemon doesn't tell; the page server does
         self.enter(State.DRAINED, complete=True)
+
+    def check_word(self, state: Answer) -> None:
+        """What the page server heard of the daemon, with nobody else to tell: raises what is no end of a migration."""
+        if lost := state["lost"]:
+            self.restored_ended = [lost]
+            how = "ended, nobody knows how," if lost["how"] == "unknown" else f"was {lost['how']}"
+            others = f" (and {lost['tasks'] - 1} more)" if lost["tasks"] > 1 else ""
+            raise Trouble(
+                f"the restored task {lost['pid']} {how}{others} with {lost['missing_pages']} pages missing, as its "
+                "daemon told the page server; the source still has them"
+            )
+        if self.profile.daemon == "stock":
+            raise Trouble(
+                "criu's own lazy-pages says that it is done, as it does, too, when the restored task was killed; the "
+                "agent, which would know, is lost"
+            )
 
     def warned_of_stall(self, since: float) -> bool:
         """Warn, if it is time to, that nothing has come `since` then."""

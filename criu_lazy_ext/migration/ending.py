@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.migration.state import State
@@ -27,6 +27,16 @@ RUNS_WITHIN_S = 2.0  # the source task, once criu dump has let it go
 MAX_ENDED_TOLD = 8  # of the restored tree's processes that ended early
 
 
+def describe_ended(process: dict[str, Any]) -> str:
+    """A process of the restored task that has ended, and lost nothing by that."""
+    pid, how = process["pid"], str(process["how"])
+    if process["missing_pages"]:
+        status = how.removeprefix("exit ")
+        return f"the restored task {pid} ended by itself, with status {status}, before all its pages came"
+    how = "ended, it is not known how," if how == "unknown" else f"was {how}"
+    return f"process {pid} of the restored task {how} after all of its pages had arrived"
+
+
 class Ending:
     """How one migration ends."""
 
@@ -39,10 +49,10 @@ class Ending:
         assert migration.dump is not None and migration.dump.process is not None
         migration.stop_watching()
         ended = migration.daemon_ended.result().get("ended", []) if migration.daemon_ended.done() else []
+        ended = [process for process in ended if process["missing_pages"] or not process["how"].startswith("exit ")]
         for process in ended[:MAX_ENDED_TOLD]:
-            status = str(process["how"]).removeprefix("exit ")
-            pid = process["pid"]
-            migration.warn(f"the restored task {pid} ended by itself, with status {status}, before all its pages came")
+            migration.warn(describe_ended(process))
+        ended = [process for process in ended if process["missing_pages"]]
         migration.enter(State.COMMITTING, committing=True)
         await self.say_commit()
         source = await self.source_ends()

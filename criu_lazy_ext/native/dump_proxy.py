@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
 STATES = ("waiting", "serving", "paused", "drained", "committed", "aborted", "failed")
 PUSH_COUNTERS = ("sessions", "streams", "asked_pages", "left_pages", "pushed_pages", "zero_pages", "packed_pages",
     "same_pages", "also_pages", "sent_bytes")  # fmt: skip
+
+
+def describe_lost(pushed: Any) -> dict[str, Any]:
+    """The first restored task that ended with pages missing, how, and what all such tasks miss, as the client says."""
+    number = int(pushed.lost_signal)
+    names = {known.value: known.name for known in signal.Signals}
+    how = f"killed by {names.get(number, f'signal {number}')}" if number else "unknown"
+    return {"pid": int(pushed.lost_task), "how": how, "missing_pages": int(pushed.lost_pages),
+        "tasks": int(pushed.lost_tasks)}  # fmt: skip
 
 
 class RelayError(CriuLazyError):
@@ -167,6 +177,7 @@ class Relay:
             "wire_version": int(info.wire_version),
             "push": {name: int(getattr(pushed, name)) for name in PUSH_COUNTERS},
             "rate": int(pushed.rate),
+            "lost": describe_lost(pushed) if pushed.lost_tasks else None,
         }
 
     def error(self) -> str:
