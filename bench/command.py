@@ -21,8 +21,8 @@ from bench.migrations import MigrateRun, measure_migration
 from bench.programs import ProgramRun, measure_program
 from bench.startup import Startup, measure_startup
 from criu_lazy_ext import __version__
-from criu_lazy_ext.criu.options import MAX_PUSH_STREAMS
 from criu_lazy_ext.errors import UsageError
+from criu_lazy_ext.native.engine import MAX_PUSH_STREAMS
 from testbed import Testbed, TestbedError
 
 DEFAULT_REPEATS = 3

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * criu_lazy.h: the engine's public interface, the only header Python sees (cffi reads the part between
- * the CFFI markers as it stands: plain C declarations, no directives but simple #define NAME NUMBER).
+ * criu_lazy.h: the border: all that Python sees of C (cffi reads the part between the CFFI markers as it stands: plain C
+ * declarations, no directives but #define NAME NUMBER and #define NAME "TEXT"). In criu_lazy_ext/_engine.pyi the same
+ * is told to mypy; tests/test_border.py compares.
  *
  * An engine serves the page faults of one restore: it takes the restored tasks' userfaultfds from
  * `criu restore --lazy-pages` over a connected unix socket, fetches the pages that the images mark lazy,
@@ -16,13 +17,23 @@
 #ifndef CRIU_LAZY_H
 #define CRIU_LAZY_H
 
-#include <stdint.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* CFFI-BEGIN */
 #define CL_LATENCY_BUCKETS 64
 #define CL_WITHOUT_LIMIT -1
 #define CL_IF_IT_PUSHES -2
+#define CL_PUSH_MAX_STREAMS 16
+/* In a daemon's working directory: its guardian listens here once the daemon was killed (destination/uffd_guardian.h). */
+#define CL_GUARDIAN_SOCKET "lazy-pages-hold.socket"
+/*
+ * So many such bytes, wherever they begin in what a stock dump reads, are no command that it knows: it gives up, and its
+ * tasks run on.
+ */
+#define CL_ROLL_BACK_BYTE 0x55
+#define CL_ROLL_BACK_BYTES 32
 #define CL_ERROR_TEXT_BYTES 512
 
 /* Why something failed (base/error.h). */
@@ -33,7 +44,7 @@ struct cl_error {
 
 struct cl_engine;
 
-/* One VMA of a task, as in mm-PID.img: [start, end), page aligned. */
+/* One VMA of a task, as in mm-PID.img: [start, end), page aligned. All fields are uint64_t. */
 struct cl_vma {
 	uint64_t start;
 	uint64_t end;
@@ -50,7 +61,7 @@ struct cl_config {
 	int auto_dedup;             /* punch local images' pages out once they are filled in */
 	unsigned int nr_workers;    /* receiving and copying threads; 0: by the number of CPUs */
 	uint64_t max_in_flight_bytes; /* cap on what is asked of the page server at once; 0: the default */
-	unsigned int push_streams;  /* ask the page server to push, by 1..16 background connections; 0: don't */
+	unsigned int push_streams;  /* ask the page server to push, by 1..CL_PUSH_MAX_STREAMS background connections; 0: don't */
 	int precopied_fd;           /* directory of the store that pre-copy left (precopy_receiver.h), or -1; borrowed */
 	int64_t reconnect_us;       /* once the restored task runs: how long to connect to a lost page server again; 0: not;
 	                             * CL_WITHOUT_LIMIT; CL_IF_IT_PUSHES: without limit if it pushes, else not */
@@ -148,12 +159,12 @@ int cl_engine_check_remote(struct cl_engine *engine);
 int cl_engine_greet(struct cl_engine *engine);
 
 /*
- * Instead of a restore: go on where a daemon was that was killed once the restored tasks ran. holder_fd is connected to
- * the holder's socket (CL_HOLDER_SOCKET, seqpacket, in that daemon's working directory), owned by the engine from then
+ * Instead of a restore: go on where a daemon was that was killed once the restored tasks ran. guardian_fd is connected to
+ * the guardian's socket (CL_GUARDIAN_SOCKET, seqpacket, in that daemon's working directory), owned by the engine from then
  * on. After cl_engine_add_task of the same images, before cl_engine_set_remote. On failure the tasks go on waiting for
  * another to take over: -ESTALE (other images), -EPERM (another user's), -EPROTO, -EBADMSG or another errno.
  */
-int cl_engine_take_over(struct cl_engine *engine, int holder_fd);
+int cl_engine_take_over(struct cl_engine *engine, int guardian_fd);
 
 /*
  * Serve the restore that is connected at restore_fd (owned by the engine from then on). Returns 0 when every
@@ -177,6 +188,270 @@ int cl_engine_ended(struct cl_engine *engine, uint64_t index, struct cl_ended *o
 
 /* What went wrong, as one line; "" if nothing did. Valid until the next call on this engine. */
 const char *cl_engine_error(const struct cl_engine *engine);
+
+/* ---- the page server's connection to a stock dump (source/dump_proxy.h) ---- */
+
+#define CL_RELAY_TEXT_BYTES 256
+
+struct cl_relay;
+
+enum cl_relay_state {
+	CL_RELAY_WAITING = 0,   /* no client yet */
+	CL_RELAY_SERVING = 1,   /* a client is connected */
+	CL_RELAY_PAUSED = 2,    /* the client was lost; the next one goes on */
+	CL_RELAY_DRAINED = 3,   /* the client said CLOSE: it has every page */
+	CL_RELAY_COMMITTED = 4, /* the dump was told CLOSE and has ended */
+	CL_RELAY_ABORTED = 5,   /* the dump was told to give up: the source task runs on */
+	CL_RELAY_FAILED = 6     /* see cl_relay_error() */
+};
+
+struct cl_relay_config {
+	int upstream_fd;         /* TCP connection to the dump; owned by the relay */
+	int takeover_fd;         /* listening unix socket: the guardian hands the connection over there, or -1; borrowed */
+	char **resume;           /* the command that the guardian starts to take over (see dump_guardian.h), or NULL; borrowed */
+	int log_fd;              /* log lines go here, or -1; borrowed */
+	int log_level;           /* 1 errors, 2 warnings, 3 info, 4 debug: as criu -v */
+	int wire_version;        /* 1, 2, or 0: as the first client's first request tells */
+	int hold_close;          /* a client's CLOSE is answered at once, and the dump hears it only by cl_relay_commit() */
+	uint64_t max_request_pages; /* larger GETs are refused */
+};
+
+struct cl_relay_info {
+	int state;               /* enum cl_relay_state */
+	int running;             /* the restored task runs at the destination */
+	int alone;               /* the dump has died, and the fence holds the source task: see cl_relay_run_alone() */
+	int held;                /* should this process end now, the guardian holds on and another may resume */
+	int wire_version;        /* 0 until known */
+	uint64_t requests;       /* GETs forwarded */
+	uint64_t bytes;          /* forwarded to clients, headers included */
+	uint64_t discarded_bytes; /* answers whose client was lost */
+	uint64_t clients;        /* accepted so far */
+	uint64_t silent_ms;      /* since the client's host last answered at all; 0 without a client */
+	char client[CL_RELAY_TEXT_BYTES]; /* address, "" without one */
+};
+
+/*
+ * A relay on a fresh connection to a dump, which may still be to come, with its guardian started: call it in a process
+ * with one thread. NULL on error with a text in error_out; then the connection is closed and the dump was rolled back.
+ */
+struct cl_relay *cl_relay_new(const struct cl_relay_config *config, char *error_out, size_t error_bytes);
+
+/*
+ * A relay on the connection that the guardian of a dead relay holds, reached by lifeline_fd (a unix socket connected
+ * to its takeover socket; owned). config->upstream_fd, resume and wire_version are ignored.
+ */
+struct cl_relay *cl_relay_resume(const struct cl_relay_config *config, int lifeline_fd, char *error_out,
+				 size_t error_bytes);
+
+/*
+ * Only these pids (in the dump's namespace) may be asked for; copied. None: any, though an unknown one makes a stock
+ * dump crash (its task runs on). Before cl_relay_run(). 0 or -ENOMEM.
+ */
+int cl_relay_set_tasks(struct cl_relay *relay, const uint64_t *tasks, size_t nr_tasks);
+
+/* If the relay did not end in CL_RELAY_COMMITTED or _ABORTED, its guardian takes over now. */
+void cl_relay_free(struct cl_relay *relay);
+
+/*
+ * Serve until the end. 0: committed. -ECANCELED: rolled back. -EOWNERDEAD: the dump ended by itself, and the restored task
+ * runs: cl_relay_run_alone() is due, until which no page is sent. Otherwise failed: -EPIPE when the dump ended by itself.
+ */
+int cl_relay_run(struct cl_relay *relay);
+
+/*
+ * After -EOWNERDEAD. `held`: something else keeps the source task as the dump left it: go on without a dump; clients that are pushed
+ * to are served, nobody else. 0: commit: the caller now kills the source task. -ECANCELED: it lets it run on. Both: then
+ * cl_relay_end_alone(). Otherwise failed: it is not held, or not any more.
+ */
+int cl_relay_run_alone(struct cl_relay *relay, int held);
+
+/* The caller has done so: `state` is CL_RELAY_COMMITTED, _ABORTED, or _FAILED, and then another relay may try. */
+void cl_relay_end_alone(struct cl_relay *relay, int state);
+
+/* Any thread: what kept the source task without a dump does so no more. */
+void cl_relay_source_lost(struct cl_relay *relay);
+
+/*
+ * Any thread: the restored task runs, so nothing but a commit or a forced abort may end the dump from now on. With 0:
+ * it is known not to, after all.
+ */
+void cl_relay_set_running(struct cl_relay *relay, int running);
+
+/* Any thread: end the dump with success, which kills the source task. -EBUSY unless drained or forced. */
+int cl_relay_commit(struct cl_relay *relay, int force);
+
+/* Any thread: make the dump give up; the source task runs on. -EBUSY if the restored task runs, unless forced. */
+int cl_relay_abort(struct cl_relay *relay, int force);
+
+/* Any thread: close the connection to the client, as if it had been lost. */
+void cl_relay_drop_client(struct cl_relay *relay);
+
+/* Any thread. */
+void cl_relay_info(struct cl_relay *relay, struct cl_relay_info *out);
+
+/* What went wrong, one line; "" if nothing did. After cl_relay_run(). */
+const char *cl_relay_error(const struct cl_relay *relay);
+
+/* ---- pre-copy, at the source (source/precopy_sender.h) ---- */
+
+struct cl_precopy;
+
+enum cl_precopy_state {
+	CL_PRECOPY_NONE = 0,      /* no store came yet */
+	CL_PRECOPY_CONNECTED = 1,
+	CL_PRECOPY_LOST = 2,      /* its connection broke; another may come */
+	CL_PRECOPY_COMPLETE = 3   /* it has said that it has everything */
+};
+
+struct cl_precopy_config {
+	int log_fd;             /* log lines go here, or -1; borrowed */
+	int log_level;          /* 1 errors, 2 warnings, 3 info, 4 debug: as criu -v */
+	unsigned int nr_threads; /* that read and hash in a round, 1.. */
+	uint64_t rate;          /* bytes per second that pages may take; 0: no limit */
+};
+
+struct cl_precopy_round {
+	uint64_t number;        /* 1.. */
+	uint64_t scanned_pages; /* read */
+	uint64_t unread_pages;  /* sent before, and not written since, as the kernel knows */
+	uint64_t sent_pages;    /* changed or new, zero ones among them */
+	uint64_t zero_pages, packed_pages;
+	uint64_t sent_bytes;    /* of pages, as sent, and headers */
+	uint64_t elapsed_us;    /* until the store had everything */
+	bool was_cut;           /* cl_precopy_cut() was called: it may have left something out */
+};
+
+/* NULL on error with one line in error_out: the build has no xxHash. */
+struct cl_precopy *cl_precopy_new(const struct cl_precopy_config *config, char *error_out, size_t error_bytes);
+
+/* After the listener.h that it was given to. */
+void cl_precopy_free(struct cl_precopy *precopy);
+
+/*
+ * One round over these tasks: pids[i] is, as we see it, the one that the images will name ids[i]. Blocks until the store
+ * has confirmed it. 0; -EBUSY (another is under way), -ENOTCONN (no store is connected, or it was lost meanwhile),
+ * -ECANCELED (stopped) or another -errno, all with one line in error_out.
+ */
+int cl_precopy_round(struct cl_precopy *precopy, const int32_t *ids, const int32_t *pids, size_t nr_tasks,
+		     struct cl_precopy_round *out, char *error_out, size_t error_bytes);
+
+/* Any thread: the round under way, if one is, ends soon as if nothing were left to send. What it sent stays valid. */
+void cl_precopy_cut(struct cl_precopy *precopy);
+
+/* Any thread: pages that the round under way has read so far; 0 if none is. */
+uint64_t cl_precopy_scanned(struct cl_precopy *precopy);
+
+/* The store is to be completed. Blocks until it has confirmed that. Errors as above. */
+int cl_precopy_finish(struct cl_precopy *precopy, char *error_out, size_t error_bytes);
+
+/* Any thread: no more rounds; one under way ends soon, and an incomplete store is lost. */
+void cl_precopy_stop(struct cl_precopy *precopy);
+
+/* Any thread. */
+void cl_precopy_set_rate(struct cl_precopy *precopy, uint64_t bytes_per_s);
+
+/* Any thread: enum cl_precopy_state. */
+int cl_precopy_state(struct cl_precopy *precopy);
+
+/* ---- the network side of the page server (source/listener.h) ---- */
+
+#define CL_SERVE_CONNECTIONS 64
+#define CL_SERVE_STRANGERS 16
+
+struct cl_serve;
+
+struct cl_serve_config {
+	int listen_fd;           /* listening TCP socket; owned */
+	int log_fd;              /* log lines go here, or -1; borrowed */
+	int log_level;           /* 1 errors, 2 warnings, 3 info, 4 debug: as criu -v */
+	int images_fd;           /* the dump's images, to push its pages, or -1: all clients are the relay's; borrowed */
+	const int32_t *ids;      /* its tasks, as the images name them; copied */
+	const int32_t *pids;     /* the same, as we see them; copied */
+	size_t nr_tasks;
+	int gone;                /* some of them: nobody is pushed to any more, and who was is served by the relay */
+	const struct cl_tls_config *tls; /* NULL: in plain */
+	uint64_t rate;           /* bytes per second that pages may take; 0: no limit */
+	struct cl_precopy *precopy; /* with a relay: what its store has need not be pushed. NULL: none. Outlives it */
+};
+
+struct cl_serve_info {
+	uint64_t sessions;       /* with clients that are pushed to */
+	unsigned int streams;    /* background streams of the present one */
+	uint64_t asked_pages;    /* by demand */
+	uint64_t left_pages;     /* of these: left to a stream on which they were on their way */
+	uint64_t pushed_pages;
+	uint64_t zero_pages;     /* of those pushed */
+	uint64_t packed_pages;
+	uint64_t same_pages;     /* not sent, the client's store has them; pushed and by demand */
+	uint64_t also_pages;     /* went with another task's, which has the same; not among those pushed */
+	uint64_t sent_bytes;     /* by pushing, demand pages included */
+	uint64_t lost_tasks, lost_pages, lost_task; /* as the client tells: push_server.h */
+	unsigned int lost_signal;
+	uint64_t rate;
+};
+
+/*
+ * Start to serve, in threads of its own. NULL on error with one line in error_out. The relay must outlive it; NULL: before
+ * the dump, for a store alone. The listener is closed in any case.
+ */
+struct cl_serve *cl_serve_new(struct cl_relay *relay, const struct cl_serve_config *config, char *error_out,
+			      size_t error_bytes);
+
+/* Close all connections, wait for their threads. */
+void cl_serve_free(struct cl_serve *serve);
+
+/*
+ * The dump has died: from now on the tasks' stop signal holds them (see cl_push_server_stand_alone()). Between cl_relay_run() and
+ * cl_relay_run_alone(). 0 or -errno: nobody can be served then.
+ */
+int cl_serve_stand_alone(struct cl_serve *serve);
+
+/* Any thread. */
+void cl_serve_set_rate(struct cl_serve *serve, uint64_t bytes_per_s);
+
+/* Any thread: end the session of a client that is pushed to, as if it had been lost. */
+void cl_serve_drop_client(struct cl_serve *serve);
+
+/* Any thread. */
+void cl_serve_info(struct cl_serve *serve, struct cl_serve_info *out);
+
+/* ---- pre-copy, at the destination (destination/precopy_receiver.h) ---- */
+
+struct cl_page_store;
+
+struct cl_page_store_config {
+	int remote_fd;           /* connected to the page server; owned, on failure too */
+	int directory_fd;        /* gets the files `pages` and `index`; borrowed */
+	int log_fd;              /* log lines go here, or -1; borrowed */
+	int log_level;           /* 1 errors, 2 warnings, 3 info, 4 debug: as criu -v */
+	const struct cl_tls_config *tls; /* NULL: in plain */
+};
+
+/*
+ * Agree with the page server; waits up to 10 s for each of its answers. NULL on error with one line in error_out; then
+ * there may be an empty file `pages`.
+ */
+struct cl_page_store *cl_page_store_new(const struct cl_page_store_config *config, char *error_out, size_t error_bytes);
+
+/*
+ * Receive until the store is complete and the server knows: 0. Or -errno with one line in error_out: -ECANCELED after
+ * cl_page_store_stop().
+ */
+int cl_page_store_run(struct cl_page_store *store, char *error_out, size_t error_bytes);
+
+/* Make cl_page_store_run() return soon. Any thread. */
+void cl_page_store_stop(struct cl_page_store *store);
+
+void cl_page_store_free(struct cl_page_store *store);
+
+/* ---- huge pages for a restored task (task/collapse.h) ---- */
+
+/*
+ * MADV_COLLAPSE on [start, start + size), aligned to huge pages, in the process that pidfd holds. 0; or -errno: -EAGAIN
+ * and -EBUSY (its pages are in use), -ENOMEM (no free huge page, or nothing mapped there), -EINVAL (not allowed there,
+ * or a kernel before 6.1), -ESRCH (the process is gone), -EPERM (CAP_SYS_NICE is missing).
+ */
+int cl_collapse(int pidfd, uint64_t start, uint64_t size);
 /* CFFI-END */
 
 #endif

@@ -20,20 +20,14 @@ from pathlib import Path
 from cffi import FFI
 
 C_SRC = Path(__file__).resolve().parent.parent / "c_src"
-PUBLIC_HEADERS = (
-    "criu_lazy.h",
-    "source/dump_proxy.h",
-    "source/precopy_sender.h",
-    "destination/precopy_receiver.h",
-    "source/listener.h",
-    "task/collapse.h",
-)
+BORDER = "criu_lazy.h"
 
 
 def declarations(header: str) -> str:
-    """The part of a public header between the CFFI markers, comments removed."""
+    """The part of the header between the CFFI markers for cffi: without comments, texts declared as pointers."""
     part = header.split("/* CFFI-BEGIN */", 1)[1].split("/* CFFI-END */", 1)[0]
-    return re.sub(r"/\*.*?\*/", "", part, flags=re.DOTALL)
+    part = re.sub(r"/\*.*?\*/", "", part, flags=re.DOTALL)
+    return re.sub(r'^#define (\w+) +".*"', r"static const char *const \1;", part, flags=re.MULTILINE)
 
 
 def flags() -> tuple[list[str], list[str]]:
@@ -90,11 +84,10 @@ for macro, _, _, without in OPTIONAL:
     if macro not in dict(found):
         print(f"criu-lazy: {without}", file=sys.stderr)
 ffibuilder = FFI()
-for public_header in PUBLIC_HEADERS:
-    ffibuilder.cdef(declarations((C_SRC / public_header).read_text()))
+ffibuilder.cdef(declarations((C_SRC / BORDER).read_text()))
 ffibuilder.set_source(
     "criu_lazy_ext._engine",
-    "\n".join(f'#include "{public_header}"' for public_header in PUBLIC_HEADERS),
+    f'#include "{BORDER}"',
     sources=[os.path.relpath(source, C_SRC.parent) for source in sorted(C_SRC.glob("*/*.c"))],
     include_dirs=[os.path.relpath(C_SRC, C_SRC.parent)],
     depends=[os.path.relpath(header, C_SRC.parent) for header in sorted(C_SRC.glob("**/*.h"))],

@@ -135,14 +135,14 @@ static int replay(struct cl_engine *engine, struct cl_held *held, size_t nr_held
 	return 0;
 }
 
-int cl_engine_take_over(struct cl_engine *engine, int holder_fd)
+int cl_engine_take_over(struct cl_engine *engine, int guardian_fd)
 {
 	struct cl_image *image;
 	struct cl_held *held;
 	size_t nr_held, unexplained = 0;
 	int ledger_fd, ret;
 
-	ret = cl_holder_take_over(&engine->holder, &engine->log, holder_fd, &held, &nr_held, &ledger_fd);
+	ret = cl_holder_take_over(&engine->holder, &engine->log, guardian_fd, &held, &nr_held, &ledger_fd);
 	if (ret < 0)
 		return refuse(engine, ret, ret == -EPERM    ? "its holder is another user's" :
 					   ret == -EPROTO ? "what is held can't be handed over" :

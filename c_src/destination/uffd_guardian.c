@@ -169,13 +169,13 @@ static bool was_restored(struct hold *hold)
 /* A socket for heirs in the working directory, which is the daemon's; one left over is replaced. -1 if it can't be. */
 static int listen_for_heirs(void)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = CL_HOLDER_SOCKET };
+	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = CL_GUARDIAN_SOCKET };
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	if (fd < 0)
 		return -1;
 	umask(0177);
-	(void)unlink(CL_HOLDER_SOCKET);
+	(void)unlink(CL_GUARDIAN_SOCKET);
 	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, HEIRS) < 0) {
 		close(fd);
 		return -1;
@@ -186,7 +186,7 @@ static int listen_for_heirs(void)
 /* Nobody is listened to any more; the name is taken away unless another holder has taken it. */
 static void stop_listening(struct hold *hold)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = CL_HOLDER_SOCKET };
+	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = CL_GUARDIAN_SOCKET };
 	int fd;
 
 	if (hold->listener < 0)
@@ -195,7 +195,7 @@ static void stop_listening(struct hold *hold)
 	hold->listener = -1;
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 && errno == ECONNREFUSED)
-		(void)unlink(CL_HOLDER_SOCKET);
+		(void)unlink(CL_GUARDIAN_SOCKET);
 	if (fd >= 0)
 		close(fd);
 }

@@ -9,7 +9,7 @@
  *   - lets go of everything at once if the restore isn't finished: no task runs yet, and the restore must fail. What is
  *     not read yet of the restore's connection tells, once that is shut down: nobody can finish unseen;
  *   - else keeps the descriptors, says so in the daemon's log, and ends when the tasks are gone. Meanwhile it listens on
- *     CL_HOLDER_SOCKET in the daemon's working directory, for root and its own user, and hands all that it has, and the
+ *     CL_GUARDIAN_SOCKET in the daemon's working directory, for root and its own user, and hands all that it has, and the
  *     ledger (resume_state.h), to another daemon, its heir, which goes on; and holds on for that one.
  * A forked child's userfaultfd comes from the kernel, and the holder knows it one system call later. For what lies
  * between, a third process, the keeper, shares the engine's descriptor table: whatever is in there when the engine is
@@ -26,8 +26,7 @@
 #include <sys/types.h>
 
 #include "base/log.h"
-
-#define CL_HOLDER_SOCKET "lazy-pages-hold.socket"
+#include "criu_lazy.h"
 
 struct cl_holder {
 	int channel;              /* -1: there is none, and the calls below do nothing */

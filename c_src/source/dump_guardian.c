@@ -136,10 +136,10 @@ int cl_guard_roll_back(int upstream_fd)
 	 * Whatever header has begun, 32 bytes finish it and make its command unknown, in either version: a first
 	 * byte sent ahead (see dump_proxy.c) becomes the low byte of 0x55xx.
 	 */
-	uint8_t nonsense[CL_WIRE_MAX_BYTES];
+	uint8_t nonsense[CL_ROLL_BACK_BYTES];
 	ssize_t n;
 
-	memset(nonsense, CL_WIRE_ROLLBACK, sizeof(nonsense));
+	memset(nonsense, CL_ROLL_BACK_BYTE, sizeof(nonsense));
 	do
 		n = send(upstream_fd, nonsense, sizeof(nonsense), MSG_NOSIGNAL);
 	while (n < 0 && errno == EINTR);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "task/collapse.h"
+/* collapse: give a range of another process's memory its huge page back. */
+#include "criu_lazy.h"
 
 #include <errno.h>
 #include <sys/syscall.h>

@@ -14,7 +14,6 @@
 
 enum {
 	CL_PUSH_VERSION = 1,
-	CL_PUSH_MAX_STREAMS = 16,
 	CL_PUSH_MAX_PAGES = 256,     /* in one PAGES */
 	CL_PUSH_PACKED_PAGES = 64,   /* in one PACKED */
 	CL_PUSH_MAX_SIGNAL = 64,

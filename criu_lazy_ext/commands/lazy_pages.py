@@ -28,12 +28,11 @@ from criu_lazy_ext.criu.options import Options
 from criu_lazy_ext.destination import page_client
 from criu_lazy_ext.destination.collapse import Collapse
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.native.engine import IF_IT_PUSHES, VMA_FIELDS, WITHOUT_LIMIT, Engine, EngineError
+from criu_lazy_ext.native.engine import GUARDIAN_SOCKET, IF_IT_PUSHES, VMA_FIELDS, WITHOUT_LIMIT, Engine, EngineError
 from criu_lazy_ext.system.stop_signals import Stopped, StopSignals
 
 SOCKET_NAME = "lazy-pages.socket"
-HOLDER_SOCKET_NAME = "lazy-pages-hold.socket"  # CL_HOLDER_SOCKET
-HOLDER_SECONDS = 2.0
+GUARDIAN_SECONDS = 2.0
 RESUME_PAUSE_S = (0.1, 5.0)  # between tries to connect: the first, doubling, the longest
 RESUME_CONNECT_MS = 2000
 GREET_CONNECT_MS = 1000
@@ -92,8 +91,6 @@ def preload() -> None:
     """Load what `main` loads only when it gets there. Raises CriuLazyError, ImportError."""
     import json  # noqa: F401
     import threading  # noqa: F401
-
-    from criu_lazy_ext import _engine  # noqa: F401
 
     load_messages()
 
@@ -398,17 +395,17 @@ def _restore(
 
 def _call_holder() -> socket.socket:
     """A connection to what a killed daemon left behind in the work directory; it may be killed just now."""
-    deadline = time.monotonic() + HOLDER_SECONDS
+    deadline = time.monotonic() + GUARDIAN_SECONDS
     while True:
         holder = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            holder.connect(HOLDER_SOCKET_NAME)
+            holder.connect(GUARDIAN_SOCKET)
         except OSError as error:
             holder.close()
             if time.monotonic() < deadline:
                 time.sleep(0.02)
                 continue
-            where = f"{os.getcwd()}/{HOLDER_SOCKET_NAME}"  # noqa: PTH109
+            where = f"{os.getcwd()}/{GUARDIAN_SOCKET}"  # noqa: PTH109
             raise LazyPagesError(
                 f"nothing to resume: no killed daemon's tasks are held at {where}: {error.strerror}"
             ) from error

@@ -24,9 +24,10 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from criu_lazy_ext.commands.arguments import open_log, read_key, verbosity
 from criu_lazy_ext.criu.images import Images, load_source_messages
 from criu_lazy_ext.errors import CriuLazyError, UsageError
-from criu_lazy_ext.native.dump_proxy import Network, Relay
+from criu_lazy_ext.native.dump_proxy import ROLL_BACK, Network, Relay, RelayOptions
 from criu_lazy_ext.sizes import rate_argument
 from criu_lazy_ext.source import control as relay_control
 from criu_lazy_ext.source import frozen
@@ -46,7 +47,6 @@ RETRY_SECONDS = 0.0005
 ALONE_LOOK_SECONDS = 0.5
 ACCEPTED_WITHIN_SECONDS = 2.0
 DEFAULT_CA_CERT = Path("/etc/pki/CA/cacert.pem")  # criu's
-ROLL_BACK = b"\x55" * 32  # no page server understands it (c_src/source/dump_guardian.c)
 
 
 class PageServerError(CriuLazyError):
@@ -287,35 +287,6 @@ def _host_port(text: str) -> tuple[str, int]:
     if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise argparse.ArgumentTypeError(f"expected HOST:PORT, not {text!r}")
     return host.strip("[]"), int(port)
-
-
-def verbosity(text: str) -> int:
-    """-v is 3, -vv (and -vvv...) 4; -vN is N."""
-    if text.isdigit():
-        return int(text)
-    if set(text) - {"v"}:
-        raise argparse.ArgumentTypeError(f"expected -v, -vv or -vN, not -v{text}")
-    return min(4, 3 + len(text))
-
-
-def open_log(path: Path | None, *, append: bool = False) -> int:
-    """A descriptor of the file that -o names, or of standard error; raises UsageError. `append`: to what is there."""
-    if path is None:
-        return 2
-    try:
-        how = os.O_APPEND if append else os.O_APPEND | os.O_TRUNC
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | how, 0o600)
-    except OSError as error:
-        raise UsageError(f"log file {path}: {error.strerror}") from error
-
-
-def read_key(path: Path) -> str:
-    """What --tls-psk names; raises UsageError."""
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no hexadecimal digits"
-        raise UsageError(f"--tls-psk {path}: {reason}") from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -578,36 +549,23 @@ def _make_relay(
     resume: list[str],
 ) -> Relay:
     """With --upstream-fd before the dump begins; in a process with one thread, as the guardian is forked."""
-    from criu_lazy_ext._engine import ffi, lib
-
-    text = ffi.new("char[]", 512)
-    words = [ffi.new("char[]", os.fsencode(word)) for word in resume]
-    argv = ffi.new("char *[]", [*words, ffi.NULL])
-    # Last, as what comes after it must not fail: the dump accepts one connection, and its end kills the task.
-    lifeline = _take_over(args.control) if args.resume else None
-    upstream = None if lifeline else _upstream(args, wakeup)
-    config = ffi.new(
-        "struct cl_relay_config *",
-        {
-            "upstream_fd": upstream.detach() if upstream else -1,
-            "takeover_fd": takeover.fileno() if takeover else -1,
-            "resume": argv if words else ffi.NULL,
-            "log_fd": log_fd,
-            "log_level": args.verbosity,
-            "wire_version": args.wire_version,
-            "hold_close": args.hold,
-            "max_request_pages": args.max_request_pages,
-        },
+    options = RelayOptions(
+        takeover_fd=takeover.fileno() if takeover else -1,
+        resume=resume,
+        log_fd=log_fd,
+        log_level=args.verbosity,
+        wire_version=args.wire_version,
+        hold_close=args.hold,
+        max_request_pages=args.max_request_pages,
     )
-    if lifeline:
-        handle = lib.cl_relay_resume(config, lifeline.detach(), text, len(text))
+    # Last, as what comes after it must not fail: the dump accepts one connection, and its end kills the task.
+    if args.resume:
+        relay = Relay(options, lifeline_fd=_take_over(args.control).detach())
     else:
-        handle = lib.cl_relay_new(config, text, len(text))
-    if handle == ffi.NULL:
-        raise PageServerError(ffi.string(text).decode())
+        relay = Relay(options, upstream_fd=_upstream(args, wakeup).detach())
     if takeover:
         takeover.close()
-    return Relay(handle)
+    return relay
 
 
 def _catch_signals() -> socket.socket:
@@ -687,7 +645,8 @@ class _Serving:
         if args.tree and not gives_up:
             tasks = _tasks(args, images_fd, pids, source)
             network = replace(network, images_fd=images_fd, tasks=tasks, gone=not tasks)
-        relay.serve(self.listener, network, self.log_fd, args.verbosity, precopy.handle if precopy else None)
+        sender = precopy.sender if precopy else None
+        relay.serve(self.listener, network, sender, log_fd=self.log_fd, log_level=args.verbosity)
         self.wakeup.setblocking(False)
         find_lock = (lambda: NetworkLock(args.fence, args.images)) if args.fence and args.images else None
         server = PageServer(

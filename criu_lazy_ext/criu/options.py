@@ -20,7 +20,7 @@ from criu_lazy_ext.criu.getopt_long import (
     Table,
     parse_words,
 )
-from criu_lazy_ext.native.engine import WITHOUT_LIMIT
+from criu_lazy_ext.native.engine import MAX_PUSH_STREAMS, WITHOUT_LIMIT
 from criu_lazy_ext.sizes import parse_size
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ SHORT_OPTIONS: dict[str, str] = {
 }  # fmt: skip
 
 DEFAULT_LOG_LEVEL = 2
-DEFAULT_PUSH_STREAMS, MAX_PUSH_STREAMS = 2, 16
+DEFAULT_PUSH_STREAMS = 2
 
 USAGE = """
 Usage:

@@ -14,6 +14,8 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from criu_lazy_ext.native.collapse import collapse
+
 if TYPE_CHECKING:
     from criu_lazy_ext.criu.images import Images
 
@@ -158,8 +160,6 @@ class Collapse:
         os.closerange(begin, os.sysconf("SC_OPEN_MAX"))
 
     def _run(self) -> None:
-        from criu_lazy_ext import _engine
-
         size = self._huge_bytes
         failures = 0
         for task in self._found:
@@ -170,7 +170,7 @@ class Collapse:
                 if not complete:
                     continue
                 began = time.monotonic()
-                result = _engine.lib.cl_collapse(task.pidfd, address, size)
+                result = collapse(task.pidfd, address, size)
                 if result in (-errno.ESRCH, -errno.EPERM):
                     break
                 failures = failures + 1 if result == -errno.ENOMEM else 0

@@ -7,7 +7,8 @@ import socket
 import time
 from pathlib import Path
 
-GUARDIAN_SOCKET = "lazy-pages-hold.socket"  # CL_HOLDER_SOCKET
+from criu_lazy_ext.native.engine import GUARDIAN_SOCKET
+
 FIRST_DELAY_S, MAX_DELAY_S = 0.1, 10.0
 LIVED_S = 30.0  # a daemon that lived so long is none of a row that fails
 ANSWER_WITHIN_S = 2.0

@@ -1,4 +1,4 @@
-"""The page server's C side for Python: c_src/source/dump_proxy.h, and c_src/source/listener.h before it."""
+"""The page server's C side (cl_relay, and cl_serve before it), as two classes."""
 
 from __future__ import annotations
 
@@ -10,22 +10,26 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.native.library import ERROR_BYTES, TlsConfig, enum_words, ffi, lib, text
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Sequence
 
-STATES = ("waiting", "serving", "paused", "drained", "committed", "aborted", "failed")
-PUSH_COUNTERS = ("sessions", "streams", "asked_pages", "left_pages", "pushed_pages", "zero_pages", "packed_pages",
-    "same_pages", "also_pages", "sent_bytes")  # fmt: skip
+    from criu_lazy_ext._engine import cl_relay
+    from criu_lazy_ext.native.precopy import PrecopySender
+
+STATES = enum_words("cl_relay_state", "CL_RELAY_")
+ROLL_BACK = bytes([lib.CL_ROLL_BACK_BYTE]) * lib.CL_ROLL_BACK_BYTES
 
 
-def describe_lost(pushed: Any) -> dict[str, Any]:
+def describe_lost(counters: dict[str, int]) -> dict[str, int | str]:
     """The first restored task that ended with pages missing, how, and what all such tasks miss, as the client says."""
-    number = int(pushed.lost_signal)
+    number = counters["lost_signal"]
     names = {known.value: known.name for known in signal.Signals}
     how = f"killed by {names.get(number, f'signal {number}')}" if number else "unknown"
-    return {"pid": int(pushed.lost_task), "how": how, "missing_pages": int(pushed.lost_pages),
-        "tasks": int(pushed.lost_tasks)}  # fmt: skip
+    return {"pid": counters["lost_task"], "how": how, "missing_pages": counters["lost_pages"],
+        "tasks": counters["lost_tasks"]}  # fmt: skip
 
 
 class RelayError(CriuLazyError):
@@ -44,54 +48,113 @@ class Network:
     rate: int = 0  # bytes per second; 0: no limit
 
 
-def new_serve(
-    relay: Any, listener: socket.socket, network: Network, *, precopy: Any, log_fd: int, log_level: int
-) -> Any:
-    """A cl_serve (c_src/source/listener.h) for this cl_relay, or NULL, and cl_precopy, or NULL.
+class Listener:
+    """The network before a relay, or, without one, for a store alone."""
 
-    Takes the listener over. Raises RelayError.
-    """
-    from criu_lazy_ext._engine import ffi, lib
+    def __init__(
+        self,
+        relay: Relay | None,
+        listener: socket.socket,
+        network: Network,
+        precopy: PrecopySender | None,
+        *,
+        log_fd: int,
+        log_level: int,
+    ) -> None:
+        """Listen from now on, in threads of its own. Takes the socket over. Raises RelayError.
 
-    ids = ffi.new("int32_t[]", list(network.tasks))
-    pids = ffi.new("int32_t[]", list(network.tasks.values()))
-    text = ffi.new("char[]", 512)
-    texts = {name: ffi.new("char[]", os.fsencode(value)) for name, value in network.tls.items()}
-    tls = ffi.new("struct cl_tls_config *", {**texts, "server": 1, "no_cn_verify": 1})
-    config = {
-        "listen_fd": listener.detach(),
-        "log_fd": log_fd,
-        "log_level": log_level,
-        "images_fd": network.images_fd,
-        "ids": ids,
-        "pids": pids,
-        "nr_tasks": len(network.tasks),
-        "gone": network.gone,
-        "tls": tls if network.speaks_tls else ffi.NULL,
-        "rate": network.rate,
-        "precopy": precopy,
-    }
-    serve = lib.cl_serve_new(relay, ffi.new("struct cl_serve_config *", config), text, len(text))
-    if serve == ffi.NULL:
-        raise RelayError(ffi.string(text).decode())
-    return serve
+        `precopy`: its store need not be sent what it has; outlives this, as the relay does.
+        """
+        tls = TlsConfig(network.tls, server=True, no_cn_verify=True)
+        config = ffi.new("struct cl_serve_config *")
+        config.listen_fd = listener.detach()
+        config.log_fd = log_fd
+        config.log_level = log_level
+        config.images_fd = network.images_fd
+        config.ids = ids = ffi.new("int32_t[]", list(network.tasks))
+        config.pids = pids = ffi.new("int32_t[]", list(network.tasks.values()))
+        config.nr_tasks = len(network.tasks)
+        config.gone = network.gone
+        config.tls = tls.struct if network.speaks_tls else ffi.NULL
+        config.rate = network.rate
+        config.precopy = precopy.handle if precopy else ffi.NULL
+        problem = ffi.new("char[]", ERROR_BYTES)
+        handle = lib.cl_serve_new(relay.handle if relay else ffi.NULL, config, problem, len(problem))
+        del ids, pids  # copied
+        if not handle:
+            raise RelayError(text(problem))
+        self._handle = handle
+
+    def close(self) -> None:
+        """Close all connections; nothing may be called after it."""
+        lib.cl_serve_free(self._handle)
+
+    def drop_client(self) -> None:
+        """End the session of a client that is pushed to, as if it had been lost."""
+        lib.cl_serve_drop_client(self._handle)
+
+    def stand_alone(self) -> bool:
+        """The dump has died: the tasks' stop signal holds them from now on. False: nobody can be served then."""
+        return lib.cl_serve_stand_alone(self._handle) == 0
+
+    def set_rate(self, rate: int) -> None:
+        """Pages may take so many bytes per second from now on; 0: no limit."""
+        lib.cl_serve_set_rate(self._handle, rate)
+
+    def counters(self) -> dict[str, int]:
+        """The fields of struct cl_serve_info."""
+        info = ffi.new("struct cl_serve_info *")
+        lib.cl_serve_info(self._handle, info)
+        return {name: getattr(info, name) for name, _ in ffi.typeof("struct cl_serve_info").fields}
+
+
+@dataclass(frozen=True)
+class RelayOptions:
+    """What a relay is to do, by the names of struct cl_relay_config."""
+
+    takeover_fd: int = -1
+    resume: Sequence[str] = ()
+    log_fd: int = -1
+    log_level: int = 0
+    wire_version: int = 0
+    hold_close: bool = False
+    max_request_pages: int = 0
 
 
 class Relay:
-    """The C relay (source/dump_proxy.h), in a thread of its own, and the network before it (source/listener.h).
+    """The connection to the dump, served in a thread of its own, and the network before it.
 
     Commands come from any thread.
     """
 
-    def __init__(self, handle: Any) -> None:
-        """`handle`: of a cl_relay, owned."""
-        from criu_lazy_ext._engine import ffi, lib
+    def __init__(self, options: RelayOptions, *, upstream_fd: int = -1, lifeline_fd: int = -1) -> None:
+        """On a connection to the dump, in a process with one thread, as the guardian is forked; or on a guardian's.
 
-        self._ffi, self._lib, self._handle = ffi, lib, handle
-        self._serve: Any = None
+        Takes the descriptor over. Raises RelayError; then the dump was rolled back, or the guardian holds on.
+        """
+        words = [ffi.new("char[]", os.fsencode(word)) for word in options.resume]
+        argv = ffi.new("char *[]", [*words, ffi.NULL])
+        config = ffi.new("struct cl_relay_config *")
+        config.upstream_fd = upstream_fd
+        config.takeover_fd = options.takeover_fd
+        config.resume = argv if words else ffi.NULL
+        config.log_fd = options.log_fd
+        config.log_level = options.log_level
+        config.wire_version = options.wire_version
+        config.hold_close = options.hold_close
+        config.max_request_pages = options.max_request_pages
+        problem = ffi.new("char[]", ERROR_BYTES)
+        if lifeline_fd >= 0:
+            handle = lib.cl_relay_resume(config, lifeline_fd, problem, len(problem))
+        else:
+            handle = lib.cl_relay_new(config, problem, len(problem))
+        if not handle:
+            raise RelayError(text(problem))
+        self.handle: cl_relay = handle
+        self._listener: Listener | None = None
         self.ended_fd, self._end_fd = os.pipe2(os.O_CLOEXEC)
         self._result = 0
-        self._thread = self._thread_for(lambda: self._lib.cl_relay_run(self._handle))
+        self._thread = self._thread_for(lambda: lib.cl_relay_run(self.handle))
 
     def _thread_for(self, run: Callable[[], int]) -> threading.Thread:
         def work() -> None:
@@ -102,7 +165,7 @@ class Relay:
 
     def set_tasks(self, ids: list[int]) -> None:
         """Only these tasks may be asked for, by their pids in the images; none: any. Before `start`."""
-        if self._lib.cl_relay_set_tasks(self._handle, self._ffi.new("uint64_t[]", ids), len(ids)) < 0:
+        if lib.cl_relay_set_tasks(self.handle, ffi.new("uint64_t[]", ids), len(ids)) < 0:
             raise MemoryError
 
     def start(self) -> None:
@@ -121,92 +184,98 @@ class Relay:
         If pages are missing, only those that are pushed to can be served so. Another end follows: see `take_end`.
         """
         if held and not self.is_drained():
-            held = self._lib.cl_serve_stand_alone(self._serve) == 0
-        self._thread = self._thread_for(lambda: self._lib.cl_relay_run_alone(self._handle, held))
+            held = self._serving().stand_alone()
+        self._thread = self._thread_for(lambda: lib.cl_relay_run_alone(self.handle, held))
         self._thread.start()
 
     def end_alone(self, state: str) -> None:
         """Without a dump: the source task was killed ("committed"), let run on ("aborted"), or neither ("failed")."""
-        self._lib.cl_relay_end_alone(self._handle, STATES.index(state))
+        lib.cl_relay_end_alone(self.handle, next(value for value, word in STATES.items() if word == state))
 
     def lose_source(self) -> None:
         """Without a dump: the source task can't be read any more."""
-        self._lib.cl_relay_source_lost(self._handle)
+        lib.cl_relay_source_lost(self.handle)
 
     def is_drained(self) -> bool:
         """Whether the client has said that it has every page."""
         return str(self.state()["state"]) == "drained"
 
     def serve(
-        self, listener: socket.socket, network: Network, log_fd: int, log_level: int, precopy: Any = None
+        self,
+        listener: socket.socket,
+        network: Network,
+        precopy: PrecopySender | None = None,
+        *,
+        log_fd: int,
+        log_level: int,
     ) -> None:
-        """Listen for clients from now on. Takes the listener over. Raises RelayError; `close` is due then, too.
-
-        `precopy`: a cl_precopy, whose store need not be sent what it has; outlives this.
-        """
-        precopy = self._ffi.NULL if precopy is None else precopy
-        self._serve = new_serve(self._handle, listener, network, precopy=precopy, log_fd=log_fd, log_level=log_level)
+        """Listen for clients from now on, as Listener does. Raises RelayError; `close` is due then, too."""
+        self._listener = Listener(self, listener, network, precopy, log_fd=log_fd, log_level=log_level)
 
     def close(self) -> None:
         """Wait for the end and free everything. Unless committed or rolled back, the guardian takes over."""
         if self._thread.ident is not None:
             self._thread.join()
-        if self._serve is not None:
-            self._lib.cl_serve_free(self._serve)
-        self._lib.cl_relay_free(self._handle)
+        if self._listener is not None:
+            self._listener.close()
+        lib.cl_relay_free(self.handle)
         os.close(self.ended_fd)
         os.close(self._end_fd)
 
     def state(self) -> dict[str, Any]:
-        """The counters and the state, as the control socket gives them."""
-        info = self._ffi.new("struct cl_relay_info *")
-        self._lib.cl_relay_info(self._handle, info)
-        pushed = self._ffi.new("struct cl_serve_info *")
-        self._lib.cl_serve_info(self._serve, pushed)
+        """The counters and the state, as the control socket gives them. After `serve`."""
+        info = ffi.new("struct cl_relay_info *")
+        lib.cl_relay_info(self.handle, info)
+        counters = self._serving().counters()
+        pushed = {name: value for name, value in counters.items() if name != "rate" and not name.startswith("lost_")}
         return {
             "state": STATES[info.state],
             "task_running": bool(info.running),
             "held": bool(info.held),
             "without_dump": bool(info.alone),
-            "client": self._ffi.string(info.client).decode() or None,
-            "silent_ms": int(info.silent_ms),
-            "clients": int(info.clients),
-            "requests": int(info.requests),
-            "bytes": int(info.bytes) + int(pushed.sent_bytes),
-            "discarded_bytes": int(info.discarded_bytes),
-            "wire_version": int(info.wire_version),
-            "push": {name: int(getattr(pushed, name)) for name in PUSH_COUNTERS},
-            "rate": int(pushed.rate),
-            "lost": describe_lost(pushed) if pushed.lost_tasks else None,
+            "client": text(info.client) or None,
+            "silent_ms": info.silent_ms,
+            "clients": info.clients,
+            "requests": info.requests,
+            "bytes": info.bytes + pushed["sent_bytes"],
+            "discarded_bytes": info.discarded_bytes,
+            "wire_version": info.wire_version,
+            "push": pushed,
+            "rate": counters["rate"],
+            "lost": describe_lost(counters) if counters["lost_tasks"] else None,
         }
+
+    def _serving(self) -> Listener:
+        assert self._listener is not None
+        return self._listener
 
     def error(self) -> str:
         """What went wrong, one line; to be read after the end."""
-        return str(self._ffi.string(self._lib.cl_relay_error(self._handle)).decode())
+        return text(lib.cl_relay_error(self.handle))
 
     def is_running(self) -> bool:
         """Whether the restored task was said to run."""
-        info = self._ffi.new("struct cl_relay_info *")
-        self._lib.cl_relay_info(self._handle, info)
+        info = ffi.new("struct cl_relay_info *")
+        lib.cl_relay_info(self.handle, info)
         return bool(info.running)
 
     def set_running(self, running: bool = True) -> None:
         """The restored task runs at the destination, or is known not to, after all."""
-        self._lib.cl_relay_set_running(self._handle, running)
+        lib.cl_relay_set_running(self.handle, running)
 
     def commit(self, force: bool) -> bool:
         """Ask to end the dump with success; False if not every page has arrived."""
-        return bool(self._lib.cl_relay_commit(self._handle, force) == 0)
+        return lib.cl_relay_commit(self.handle, force) == 0
 
     def abort(self, force: bool) -> bool:
         """Ask to roll back; False if the restored task runs."""
-        return bool(self._lib.cl_relay_abort(self._handle, force) == 0)
+        return lib.cl_relay_abort(self.handle, force) == 0
 
     def drop_client(self) -> None:
         """Close the client's connections, as if they had been lost."""
-        self._lib.cl_relay_drop_client(self._handle)
-        self._lib.cl_serve_drop_client(self._serve)
+        lib.cl_relay_drop_client(self.handle)
+        self._serving().drop_client()
 
     def set_rate(self, rate: int) -> None:
         """Pages may take so many bytes per second from now on; 0: no limit."""
-        self._lib.cl_serve_set_rate(self._serve, rate)
+        self._serving().set_rate(rate)

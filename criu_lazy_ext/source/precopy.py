@@ -1,4 +1,4 @@
-"""The page server before the dump: rounds of pre-copy to a store at the destination (c_src/source/precopy_sender.h).
+"""The page server before the dump: rounds of pre-copy to a store at the destination.
 
 Its control socket meanwhile (docs/page-server.md): ops `round` and `precopied`, each answered when the store has
 confirmed it; `cut`, which ends the round under way early; `served`, answered when the dump is ready; `state`, `rate`
@@ -11,43 +11,38 @@ import os
 import selectors
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from criu_lazy_ext.errors import UsageError
-from criu_lazy_ext.native.dump_proxy import Network, new_serve
+from criu_lazy_ext.native.dump_proxy import Listener, Network
+from criu_lazy_ext.native.precopy import PrecopyError, PrecopySender
 from criu_lazy_ext.source.control import Answer, Reply, Request, refusal
 from criu_lazy_ext.system.processes import tree
 
 if TYPE_CHECKING:
     import socket
 
-STORES = ("none", "connected", "lost", "complete")
 MAX_THREADS = 2  # more only take CPU time from the task
-ROUND_COUNTERS = ("scanned_pages", "unread_pages", "sent_pages", "zero_pages", "packed_pages", "sent_bytes")
 
 
 class Precopy:
-    """Owns the C side: the rounds, and the network as long as there is no dump."""
+    """The rounds, and the network as long as there is no dump."""
 
     def __init__(self, tree_pid: int, rate: int, log_fd: int, log_level: int) -> None:
         """Of the process `tree_pid` and all below it; `rate`, of the rounds, in bytes per second.
 
         UsageError where it can't be.
         """
-        from criu_lazy_ext._engine import ffi, lib
-
-        self._ffi, self._lib = ffi, lib
         self._tree_pid = tree_pid
-        self._log = {"log_fd": log_fd, "log_level": log_level}
+        self._log_fd, self._log_level = log_fd, log_level
         self._rate = rate
         self.new_rate: int | None = None  # which somebody asked for: it holds after the rounds, too
         self.awaited: list[tuple[Request, Reply]] = []  # to be answered when the dump is ready
-        self._text = ffi.new("char[]", 512)
-        config = {**self._log, "nr_threads": min(MAX_THREADS, os.cpu_count() or 1), "rate": rate}
-        config_p = ffi.new("struct cl_precopy_config *", config)
-        self.handle = lib.cl_precopy_new(config_p, self._text, len(self._text))
-        if self.handle == ffi.NULL:
-            raise UsageError(ffi.string(self._text).decode())
+        threads = min(MAX_THREADS, os.cpu_count() or 1)
+        try:
+            self.sender = PrecopySender(threads, rate, log_fd=log_fd, log_level=log_level)
+        except PrecopyError as error:
+            raise UsageError(str(error)) from error
         self._busy: threading.Thread | None = None
         self._done: tuple[Reply, Answer] | None = None
         self._over = False
@@ -60,7 +55,9 @@ class Precopy:
 
         The requests of the control socket come by `handle`, from the selector, whose data are callables.
         """
-        serve = new_serve(self._ffi.NULL, listener.dup(), network, precopy=self.handle, **self._log)
+        serving = Listener(
+            None, listener.dup(), network, self.sender, log_fd=self._log_fd, log_level=self._log_level
+        )
         self._wake, self._wake_writer = os.pipe2(os.O_CLOEXEC)
         selector.register(dump_fd, selectors.EVENT_READ, self._stop)
         selector.register(self._wake, selectors.EVENT_READ, self._finished)
@@ -69,10 +66,10 @@ class Precopy:
                 for key, _ in selector.select():
                     key.data()
         finally:
-            self._lib.cl_precopy_stop(self.handle)
+            self.sender.stop()
             if self._busy:
                 self._finished()
-            self._lib.cl_serve_free(serve)
+            serving.close()
             selector.unregister(dump_fd)
             selector.unregister(self._wake)
             os.close(self._wake)
@@ -80,8 +77,8 @@ class Precopy:
         return self._aborted
 
     def close(self) -> None:
-        """Forget what was sent. After everything that was given `handle`."""
-        self._lib.cl_precopy_free(self.handle)
+        """Forget what was sent. After everything that was given `sender`."""
+        self.sender.close()
 
     def _stop(self) -> None:
         self._over = True
@@ -99,15 +96,13 @@ class Precopy:
             return
         if op in ("state", "rate", "cut"):
             if op == "cut":
-                self._lib.cl_precopy_cut(self.handle)
+                self.sender.cut()
             if op == "rate":
                 self._rate = self.new_rate = request.rate
-                self._lib.cl_precopy_set_rate(self.handle, request.rate)
-            store = STORES[self._lib.cl_precopy_state(self.handle)]
-            scanned = int(self._lib.cl_precopy_scanned(self.handle))
+                self.sender.set_rate(request.rate)
             reply(
-                {"ok": True, "state": "pre-copy", "store": store, "rate": self._rate, "port": port,
-                 "scanned_pages": scanned}
+                {"ok": True, "state": "pre-copy", "store": self.sender.state(), "rate": self._rate, "port": port,
+                 "scanned_pages": self.sender.scanned_pages()}
             )  # fmt: skip
         elif op == "served":
             self.awaited.append((request, reply))
@@ -121,6 +116,8 @@ class Precopy:
         answer = refusal("it failed; the log tells why")
         try:
             answer = work()
+        except PrecopyError as error:
+            answer = refusal(str(error))
         finally:
             self._done = reply, answer
             os.write(self._wake_writer, b"\0")
@@ -135,22 +132,11 @@ class Precopy:
         reply, answer = self._done
         reply(answer)
 
-    def _error(self, text: Any) -> Answer:
-        return refusal(self._ffi.string(text).decode())
-
     def _round(self) -> Answer:
-        tasks = tree(self._tree_pid)
-        ids, pids = (self._ffi.new("int32_t[]", list(numbers)) for numbers in (tasks, tasks.values()))
-        info = self._ffi.new("struct cl_precopy_round *")
-        text = self._ffi.new("char[]", 512)
-        if self._lib.cl_precopy_round(self.handle, ids, pids, len(tasks), info, text, len(text)) < 0:
-            return self._error(text)
-        counters = {name: int(getattr(info, name)) for name in ROUND_COUNTERS}
-        how = {"cut": bool(info.was_cut), "seconds": info.elapsed_us / 1e6}
-        return {"ok": True, "round": int(info.number), **counters, **how}
+        found = self.sender.round(tree(self._tree_pid))
+        number, cut, elapsed_us = found.pop("number"), found.pop("was_cut"), found.pop("elapsed_us")
+        return {"ok": True, "round": number, **found, "cut": cut, "seconds": elapsed_us / 1e6}
 
     def _finish(self) -> Answer:
-        text = self._ffi.new("char[]", 512)
-        if self._lib.cl_precopy_finish(self.handle, text, len(text)) < 0:
-            return self._error(text)
+        self.sender.finish()
         return {"ok": True, "state": "pre-copy", "store": "complete"}

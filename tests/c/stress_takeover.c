@@ -37,7 +37,7 @@ static const char *const log_path = "log";
 
 static int call_holder(void)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = CL_HOLDER_SOCKET };
+	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = CL_GUARDIAN_SOCKET };
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), call;
 
 	for (call = 0; call < CALLS; call++) {

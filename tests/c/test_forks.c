@@ -336,7 +336,7 @@ static bool kill_a_daemon(int restored)
 
 static void take_over(struct cl_engine *engine)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = CL_HOLDER_SOCKET };
+	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = CL_GUARDIAN_SOCKET };
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), try;
 
 	for (try = 0; connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0; try++) {
