@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lazy_source import eventually
+from lazy_source import PATIENCE_SECONDS, eventually
 
 from bench.handmade import MemTask, start_memtask
+from criu_lazy_ext.source import control
 from testbed import HostProcess, Testbed
 
 DIRECTORY = "/var/tmp/relayed"
@@ -41,9 +42,9 @@ class Relayed:
     server_options: list[str]
     last_state: dict[str, Any] = dataclasses.field(default_factory=dict)  # the page server's, before the commit
 
-    def op(self, op: str, *options: str) -> dict[str, Any]:
+    def op(self, op: str, *, force: bool = False, rate: int = 0) -> dict[str, Any]:
         """Ask the page server."""
-        return ask(self.tb, op, *options)
+        return ask(self.tb, op, force=force, rate=rate)
 
     def stats(self) -> dict[str, Any]:
         """The daemon's latest counters; {} before the first."""
@@ -108,10 +109,9 @@ class Relayed:
         return stats
 
 
-def ask(tb: Testbed, op: str, *options: str) -> dict[str, Any]:
-    """Ask the page server on tb.src."""
-    done = tb.src.run(["criu-lazy", "page-server", "--control", CONTROL, "--op", op, *options])
-    return dict(json.loads(done.stdout))
+def ask(tb: Testbed, op: str, *, force: bool = False, rate: int = 0) -> dict[str, Any]:
+    """Ask the page server on tb.src, without a program in between: on a slow machine that takes seconds."""
+    return control.request(tb.src.root / CONTROL.lstrip("/"), op, force, PATIENCE_SECONDS * 5, rate=rate)
 
 
 def servers(tb: Testbed) -> dict[int, bool]:
@@ -122,8 +122,9 @@ def servers(tb: Testbed) -> dict[int, bool]:
 
 
 def _answers(tb: Testbed) -> bool:
-    asked = ["criu-lazy", "page-server", "--control", CONTROL, "--op", "state"]
-    return tb.src.run(asked, check=False).returncode == 0
+    with contextlib.suppress(control.ControlError):
+        return bool(ask(tb, "state"))
+    return False
 
 
 def page_store(tb: Testbed, *options: str) -> HostProcess:

@@ -25,10 +25,10 @@ pytestmark = pytest.mark.usefixtures("slow_link")
 def rounds(hosts: Testbed) -> Callable[..., Callable[[], None]]:
     """rounds(n, rate=...): to be called before the dump; n rounds to a store, which is completed.
 
-    `rate`: of pages after that, as for --rate.
+    `rate`: of pages after that, in bytes per second; 0: no limit.
     """
 
-    def make(count: int, rate: str = "0") -> Callable[[], None]:
+    def make(count: int, rate: int = 0) -> Callable[[], None]:
         def run() -> None:
             store = page_store(hosts)
             for number in range(1, count + 1):
@@ -37,7 +37,7 @@ def rounds(hosts: Testbed) -> Callable[..., Callable[[], None]]:
                 assert told["unread_pages"] > 0 or number == 1 or not TRACKED
             ask(hosts, "precopied")
             assert store.wait(30) == 0
-            assert ask(hosts, "rate", "--rate", rate)["ok"]
+            assert ask(hosts, "rate", rate=rate)["ok"]
 
         return run
 
@@ -100,34 +100,34 @@ def begin_slowly(migration: Relayed) -> None:
 
 def test_sessions_lost_while_pages_of_the_store_are_missing_lose_none(hosts: Testbed, rounds) -> None:
     idle = ("--mib", str(MIB), "--mode", "idle")
-    with relayed(hosts, idle, DAEMON, push=True, precopy=rounds(1, rate="4K")) as migration:
+    with relayed(hosts, idle, DAEMON, push=True, precopy=rounds(1, rate=4096)) as migration:
         for i in range(3):
             begin_slowly(migration)
             migration.op("drop")
             migration.until(lambda s, i=i: s["reconnects"] > i, "the daemon is back")
-        migration.op("rate", "--rate", "0")
+        migration.op("rate", rate=0)
         stats = migration.complete()
     assert stats["reconnects"] == 3 and stats["same_pages"] > PAGES / 2
 
 
 def test_a_daemon_that_was_killed_goes_on_without_the_store(hosts: Testbed, rounds) -> None:
     idle = ("--mib", str(MIB), "--mode", "idle")
-    with relayed(hosts, idle, DAEMON, push=True, precopy=rounds(1, rate="4K")) as migration:
+    with relayed(hosts, idle, DAEMON, push=True, precopy=rounds(1, rate=4096)) as migration:
         begin_slowly(migration)
         migration.kill_daemon()
         migration.resume_daemon("--push")
-        migration.op("rate", "--rate", "0")
+        migration.op("rate", rate=0)
         migration.complete()
         assert migration.last_state["push"]["sent_bytes"] > PAGES * 4096 / 2
 
 
 def test_a_page_server_that_was_killed_sends_pages_whole(hosts: Testbed, rounds) -> None:
     idle = ("--mib", str(MIB), "--mode", "idle")
-    with relayed(hosts, idle, DAEMON, push=True, precopy=rounds(1, rate="4K")) as migration:
+    with relayed(hosts, idle, DAEMON, push=True, precopy=rounds(1, rate=4096)) as migration:
         begin_slowly(migration)
         migration.kill_server()
         migration.await_server()
-        migration.op("rate", "--rate", "0")  # its successor keeps the options of the killed one
+        migration.op("rate", rate=0)  # its successor keeps the options of the killed one
         assert migration.complete()["reconnects"] > 0
         assert migration.last_state["push"]["same_pages"] == 0
         assert migration.last_state["push"]["sent_bytes"] > PAGES * 4096 / 2

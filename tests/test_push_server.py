@@ -82,7 +82,7 @@ def test_the_rate_is_kept_to_and_can_be_changed(hosts: Testbed) -> None:
         sent = migration.op("state")["push"]["sent_bytes"] - before
         elapsed = time.monotonic() - began
         assert 0 < sent < 1.5 * 4 * 2**20 * elapsed
-        assert migration.op("rate", "--rate", "0")["rate"] == 0
+        assert migration.op("rate", rate=0)["rate"] == 0
         migration.complete()
 
 
@@ -160,7 +160,7 @@ def test_a_second_daemon_is_refused_in_words_and_the_first_goes_on(hosts: Testbe
         stock.sendall(struct.pack("<IIQQQ", GET, 0, 1, 0x10000, migration.task.pid))
         with contextlib.suppress(ConnectionResetError):
             assert stock.recv(1) == b""
-        migration.op("rate", "--rate", "0")
+        migration.op("rate", rate=0)
         migration.complete()
 
 
@@ -174,7 +174,7 @@ def test_strangers_do_not_keep_the_daemon_from_coming_back(hosts: Testbed) -> No
             assert crowd.stdout.readline() == b"1\n"
             migration.op("drop")
             migration.until(lambda s: s["reconnects"] > 0, "the daemon is back")
-            migration.op("rate", "--rate", "0")
+            migration.op("rate", rate=0)
             migration.complete()
         finally:
             crowd.kill_session()

@@ -86,7 +86,7 @@ def test_a_killed_task_is_lost_and_the_source_has_it_whole(hosts: Testbed, optio
         assert stats["error"] in migration.daemon_log().splitlines()[-1]
         eventually(lambda: migration.op("state")["state"] == "paused", "the page server holds")
         assert state_of(hosts, migration.task.pid) in "tT"
-        migration.op("abort", "--force")
+        migration.op("abort", force=True)
         eventually(lambda: state_of(hosts, migration.task.pid) == "S", "the source task runs on")
 
 
