@@ -28,10 +28,10 @@ lint: setup
 
 # TESTBEDS=... pairs of hosts work side by side.
 crash-matrix: setup
-	$(BIN)/python tests/crash_matrix.py --testbeds $(or $(TESTBEDS),2) $(if $(SEED),--seed $(SEED)) --into docs/reliability.md
+	$(BIN)/python tests/support/crash_matrix.py --testbeds $(or $(TESTBEDS),2) $(if $(SEED),--seed $(SEED)) --into docs/reliability.md
 
 soak: setup
-	$(BIN)/python tests/crash_matrix.py --soak $(or $(N),200) --testbeds $(or $(TESTBEDS),2) $(if $(SEED),--seed $(SEED)) \
+	$(BIN)/python tests/support/crash_matrix.py --soak $(or $(N),200) --testbeds $(or $(TESTBEDS),2) $(if $(SEED),--seed $(SEED)) \
 		--into docs/reliability.md
 
 bench: setup

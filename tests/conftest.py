@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import os
-import platform
 import signal
-from collections.abc import Iterator
 
 import pytest
 from c_build import build
-from vm import Machine, machine
-
-from testbed import Testbed
 
 __all__ = ["build"]
 
@@ -45,44 +40,3 @@ def let_children_hear_signals() -> None:
     for ignored in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         if signal.getsignal(ignored) is signal.SIG_IGN:
             signal.signal(ignored, lambda *_: None)
-
-
-@pytest.fixture(scope="session")
-def testbed() -> Iterator[Testbed]:
-    """Two hosts with criu 4.2 and a client, shared by all tests of a session: leave them as you found them."""
-    if os.geteuid() != 0:
-        pytest.skip("the testbed needs root")
-    with Testbed.start(name=f"tests-{os.getpid()}") as started:
-        yield started
-
-
-@pytest.fixture(scope="module", params=["4.1", "4.2"])
-def hosts(request: pytest.FixtureRequest) -> Iterator[Testbed]:
-    """A testbed of the module's own, once with each criu on both hosts. A module may have another `hosts`."""
-    if os.geteuid() != 0:
-        pytest.skip("the testbed needs root")
-    series = request.param
-    module = request.module.__name__.removeprefix("test_").replace("_", "-")
-    with Testbed.start(criu=(series, series), name=f"{module}-{series.replace('.', '')}-{os.getpid()}") as started:
-        yield started
-
-
-@pytest.fixture
-def slow_link(hosts: Testbed) -> Iterator[None]:
-    """For a module with `hosts`: slow enough that a transfer can be interrupted."""
-    hosts.link.set(rate_mbit=500, rtt_ms=0.2)
-    yield
-    if hosts.link.is_cut:
-        hosts.link.mend()
-
-
-@pytest.fixture(scope="module")
-def vm(build) -> Iterator[Machine]:
-    """A machine of its own whose kernel tracks what is written; in it C programs that tests run there."""
-    if os.geteuid() != 0:
-        pytest.skip("a machine of its own is made of the testbed's roots, which needs root")
-    if platform.machine() != "x86_64":
-        pytest.skip("the machine of its own runs what was built for this one, and is an x86-64")
-    programs = {name: build(name, "plain") for name in ("test_precopy", "precopy_task")}
-    with machine(programs) as started:
-        yield started

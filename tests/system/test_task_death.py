@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from lazy_source import eventually
+from paths import SUPPORT
 from relayed import DIRECTORY, IMAGES, PORT, Relayed, relayed
 
 from bench.handmade import MemTask
@@ -36,7 +37,7 @@ def hosts() -> Iterator[Testbed]:
 
 def start(tb: Testbed, *, with_child: bool = False) -> MemTask:
     if not (tb.dst.root / PROGRAM.lstrip("/")).exists():
-        tb.src.write("/tmp/dying_task.c", Path(__file__).with_name("dying_task.c").read_text())
+        tb.src.write("/tmp/dying_task.c", (SUPPORT / "dying_task.c").read_text())
         tb.src.run(["cc", "-O1", "-o", PROGRAM, "/tmp/dying_task.c"])
         tb.dst.write(PROGRAM, (tb.src.root / PROGRAM.lstrip("/")).read_bytes(), mode=0o755)
     words = f"{PROGRAM} {MIB} {FILE}" + (" child" if with_child else "")

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 from command_lines import REFUSED, TAKEN
-from host_with_criu import IMAGES, HostWithCriu, host_with_criu
+from host_with_criu import HostWithCriu, host_with_criu
+from paths import IMAGES
 
 # Runs each line with criu and with criu-lazy, in a directory of real images: [exit status, whether it came up
 # (told by the byte on its status fd; it is ended then), standard error] of each. With -d nobody is told: criu's

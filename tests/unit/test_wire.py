@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import struct
 import subprocess
-from pathlib import Path
 
 import cffi
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from paths import C_SRC
 
-C_SRC = Path(__file__).resolve().parent.parent / "c_src"
 GET, ADD_F, CLOSE = 7, 6, 0x1023
 U64 = st.integers(0, 2**64 - 1)
 PAGES = st.integers(1, 2**16)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import paths
 import pytest
 from lazy_source import PAGE_BYTES, LazySource, eventually, page
 
@@ -338,7 +339,7 @@ def test_a_killed_daemon_costs_nobody_a_task(tb: Testbed, task: MemTask) -> None
     ids=["no-ca", "no-key", "no-crl", "nothing-given", "not-a-certificate", "keys-differ"],
 )
 def test_files_are_checked_before_the_source_is_called(tb: Testbed, options: list[str], says: str) -> None:
-    images = Path(__file__).parent / "images" / "criu-4.1.1"
+    images = paths.IMAGES / "criu-4.1.1"
     tb.dst.run(["sh", "-c", f"rm -rf {IMAGES} && mkdir -p {IMAGES}"])
     for image in images.glob("*.img"):
         tb.dst.write(f"{IMAGES}/{image.name}", image.read_bytes())

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from paths import SUPPORT
 from relayed import relayed
 
 from bench.handmade import MemTask
@@ -17,7 +16,7 @@ PROGRAM, STATUS = "/usr/local/bin/forked_tree", "/var/tmp/relayed/tree.json"
 
 def start_tree(tb: Testbed) -> MemTask:
     if not (tb.dst.root / PROGRAM.lstrip("/")).exists():
-        tb.src.write("/tmp/forked_tree.c", Path(__file__).with_name("forked_tree.c").read_text())
+        tb.src.write("/tmp/forked_tree.c", (SUPPORT / "forked_tree.c").read_text())
         tb.src.run(["cc", "-O1", "-o", PROGRAM, "/tmp/forked_tree.c"])
         tb.dst.write(PROGRAM, (tb.src.root / PROGRAM.lstrip("/")).read_bytes(), mode=0o755)
     return MemTask(int(tb.src.run([PROGRAM, str(MIB), STATUS]).stdout), STATUS)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import paths
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from criu_lazy_ext.profile import Predump, Profile, ProfileError, Rounds, Size, StopWhen, load, parse
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+CONFIGS = sorted(paths.CONFIGS.glob("*.yaml"))
 LEAST = "task: {pid: 7}\ndestination: {ssh: dst}\n"
 
 

@@ -19,11 +19,12 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from paths import CHECKOUT
+
 from testbed import prepare
 from testbed.recipe import Recipe, machine_recipe
 
 HERE = Path(__file__).parent / "vm"
-CHECKOUT = HERE.parent.parent
 CHECKOUT_INSIDE = "/disks/b/checkout"
 INSIDE = "CRIU_LAZY_TEST_TRACKED"  # in the environment of tests that run in there
 TRACKED = INSIDE in os.environ  # this kernel must track what is written
@@ -122,7 +123,7 @@ def booted(boot: Path, directory: Path) -> Iterator[Machine]:
     with contextlib.ExitStack() as stack:
         ours, theirs = socket.socketpair()
         stack.enter_context(ours)
-        line = f"{COMMAND_LINE} LAYERS=b/package:a/testing:a/base START={CHECKOUT_INSIDE}/tests/vm/vm_agent.py"
+        line = f"{COMMAND_LINE} LAYERS=b/package:a/testing:a/base START={CHECKOUT_INSIDE}/tests/support/vm/vm_agent.py"
         command = [*QEMU, *BARE, "-m", str(MEMORY_MIB), "-serial", f"file:{directory}/console"]
         command += ["-kernel", str(boot / "kernel"), "-initrd", str(boot / "initramfs"), "-append", line]
         for image in (boot / "roots.ext4", directory / "tested.ext4"):

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from c_build import C_SRC, FLAGS, TESTS
+from c_build import FLAGS
+from paths import C_SRC, IMAGES
 
-IMAGES = TESTS / "images"
 MUTATIONS = "20000"
 needs_userfaultfd_events = pytest.mark.skipif(
     os.geteuid() != 0, reason="userfaultfd's fork events need root (CAP_SYS_PTRACE)"

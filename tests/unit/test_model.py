@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from paths import MODEL
 
-MODEL = Path(__file__).parent / "model" / "migration.pml"
 FAULTS = int(os.environ.get("CRIU_LAZY_MODEL_FAULTS", "2"))  # 3: two minutes and 1 GB
 
 # What each order of steps that we had, or could have had, does wrong: with a single fault.

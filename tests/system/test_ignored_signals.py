@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from paths import SUPPORT
 
 from testbed import Testbed
 
@@ -35,7 +36,7 @@ def ignored(status: str) -> set[signal.Signals]:
 def test_what_tests_start_hears_every_signal(ignoring: None) -> None:
     code = "import conftest, subprocess; conftest.let_children_hear_signals(); "
     code += "subprocess.run(['cat', '/proc/self/status'], check=True)"
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    env = {**os.environ, "PYTHONPATH": ":".join(map(str, (SUPPORT, SUPPORT.parent)))}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert ignored(done.stdout) == set()
 

@@ -12,12 +12,10 @@ import os
 import shlex
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-IMAGES = Path(__file__).parent / "images"
 SETS = ("criu-4.1.1", "criu-4.2.1")
 
 

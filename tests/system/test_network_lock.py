@@ -5,18 +5,17 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from lazy_source import eventually
+from paths import SUPPORT
 from test_migrate import COMMITTED, ROLLED_BACK, UNDECIDED, Migration, assert_clean, kill, kill_all_that_serve, pids_of
 
 from testbed import Host, Testbed
 from testbed.host import ENVIRONMENT
 
 ADDRESS, PORT, CONNECTIONS = "10.78.0.100", 7000, 20
-HERE = Path(__file__).parent
 
 PROFILE = """
 task: {pidfile: /run/connected.pid}
@@ -59,7 +58,7 @@ class Server:
         self.testbed = testbed
         testbed.src.run(["ip", "address", "replace", f"{ADDRESS}/24", "dev", "svc0"])
         for host, program in ((testbed.src, "server"), (testbed.dst, "server"), (testbed.client, "client")):
-            host.write(f"/srv/connected_{program}.py", (HERE / f"connected_{program}.py").read_text())
+            host.write(f"/srv/connected_{program}.py", (SUPPORT / f"connected_{program}.py").read_text())
         arguments = [ADDRESS, str(PORT)]
         self.pid = testbed.src.start(["python3", "/srv/connected_server.py", *arguments])
         for host in (testbed.src, testbed.dst):

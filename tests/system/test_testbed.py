@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from paths import CHECKOUT
 
 from testbed import Host, Testbed, TestbedError, instances
 from testbed.command import main
 from testbed.prepare import Sources, remove_unfinished, telling_lines
 from testbed.recipe import Recipe
 
-CHECKOUT = Path(__file__).parent.parent
 NAMESPACES = ("mnt", "pid", "net", "ipc", "uts")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="the testbed needs root")
 

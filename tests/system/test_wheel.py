@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from paths import CHECKOUT
 
 from testbed.prepare import Sources
 
@@ -35,8 +36,7 @@ def test_it_holds_the_product_and_nothing_else(wheel: Path) -> None:
     modules = {name for name in names if name.startswith("criu_lazy_ext/")}
     kinds = {Path(name).suffix for name in modules}
     assert kinds == {".py", ".pyi", ".so", ".typed"}
-    checkout = Path(__file__).resolve().parent.parent
-    sources = {str(path.relative_to(checkout)) for path in (checkout / "criu_lazy_ext").glob("**/*.py")}
+    sources = {str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "criu_lazy_ext").glob("**/*.py")}
     assert sources == {name for name in modules if name.endswith(".py")}
 
 

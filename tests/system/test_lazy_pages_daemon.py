@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from host_with_criu import IMAGES, HostWithCriu, host_with_criu
+from host_with_criu import HostWithCriu, host_with_criu
+from paths import IMAGES
 
 # Tools for the scripts below, which run on the host: a directory of images and a work directory of their own.
 PRELUDE = """

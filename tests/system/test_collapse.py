@@ -6,16 +6,16 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
+from paths import SUPPORT
 
 from bench.handmade import ByHand, lazy_migrate_by_hand
 from criu_lazy_ext.destination.collapse import _huge_page_bytes, _is_complete, _is_registered, _policy
 from testbed import Testbed
 from testbed.host import Host
 
-TASK_C = Path(__file__).with_name("huge_task.c")
+TASK_C = SUPPORT / "huge_task.c"
 HERE = "/tmp/huge"
 MEGABYTES = int(os.environ.get("HUGE_TASK_MEGABYTES", "64"))  # more, to measure
 DAEMON = "criu-lazy lazy-pages"

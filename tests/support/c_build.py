@@ -7,9 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from paths import C_PROGRAMS, C_SRC, CHECKOUT
 
-TESTS = Path(__file__).resolve().parent
-C_SRC = TESTS.parent / "c_src"
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-g", "-O1", "-pthread"]
 FLAGS += ["-DCL_WITH_TLS", "-DCL_WITH_LZ4", "-DCL_WITH_XXHASH"]
 LIBRARIES = ["-lgnutls", "-llz4", "-lm"]
@@ -34,7 +33,7 @@ def build(tmp_path_factory: pytest.TempPathFactory):
             engine_objects[sanitizer] = compile_all(sanitizer)
         program = directory / f"{name}-{sanitizer}"
         if not program.exists():
-            directories = (TESTS / "c", TESTS.parent / "bench")
+            directories = (C_PROGRAMS, CHECKOUT / "bench")
             source = next(path for where in directories if (path := where / f"{name}.c").exists())
             flags = [*FLAGS, *SANITIZERS[sanitizer], f"-I{C_SRC}"]
             flags += [f"-Wl,--wrap={wrapped}" for wrapped in set(re.findall(r"__wrap_(\w+)", source.read_text()))]

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from host_with_criu import IMAGES, SETS, HostWithCriu, host_with_criu
+from host_with_criu import SETS, HostWithCriu, host_with_criu
+from paths import CHECKOUT, IMAGES
 
 from criu_lazy_ext.criu.images import how_to_get_pycriu
 
@@ -138,7 +139,7 @@ def test_without_pycriu_one_line_says_how_to_get_it(tmp_path: Path) -> None:
         "try:\n    Images(os.open('.', os.O_RDONLY), '.')\nexcept CriuLazyError as error:\n    print(error)\n"
     )
     # -S: no site-packages, so no pycriu, whatever this machine has.
-    checkout = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    checkout = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
     done = subprocess.run(
         [sys.executable, "-S", "-c", script],
         cwd=tmp_path,

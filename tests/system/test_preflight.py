@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from lazy_source import eventually
+from paths import SUPPORT
 from test_migrate import (
     BASE,
     COMMITTED,
@@ -27,7 +28,6 @@ from test_migrate import (
 from criu_lazy_ext.criu.contrary import options_of_files
 from testbed import Host, Testbed
 
-HERE = Path(__file__).parent
 # Root without CAP_SYS_RESOURCE can't raise a hard limit.
 FEW = ["setpriv", "--bounding-set=-sys_resource", "--inh-caps=-sys_resource", "sh", "-c"]
 
@@ -37,7 +37,7 @@ def hosts(testbed: Testbed) -> Testbed:
     compile_task(testbed)
     for name in ("many_tasks", "uffd_task", "forked_tree"):
         for host in (testbed.src, testbed.dst):
-            host.write(f"/tmp/{name}.c", (HERE / f"{name}.c").read_text())
+            host.write(f"/tmp/{name}.c", (SUPPORT / f"{name}.c").read_text())
             host.run(["cc", "-O1", "-o", f"/usr/local/bin/{name}", f"/tmp/{name}.c"])
     return testbed
 

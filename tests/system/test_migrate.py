@@ -9,15 +9,14 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from lazy_source import TASK_C, eventually
+from paths import CONFIGS
 
 from testbed import Host, Testbed
 
-CONFIGS = Path(__file__).parent.parent / "configs"
 COMMITTED, FAILED, USAGE, ROLLED_BACK, UNDECIDED = 0, 1, 2, 3, 4
 _numbers = itertools.count(1)
 

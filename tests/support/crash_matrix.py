@@ -5,7 +5,7 @@ of the product) where the cell says; then comes the fault; then it goes on. When
 interrupted, an operator who knows nothing but the advice of --status follows that, until it says that this is the end.
 What was said on the way is compared with what was there: see Run.judge. docs/reliability.md has the promises.
 
-    python tests/crash_matrix.py [--soak N] [--share 1/3] [--seed S] [--testbeds 2] [--only TEXT] [--into FILE.md]
+    python tests/support/crash_matrix.py [--soak N] [--share 1/3] [--seed S] [--testbeds 2] [--only TEXT] [--into FILE]
 """
 
 from __future__ import annotations

@@ -7,15 +7,15 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from paths import SUPPORT
 
 from testbed import Testbed
 from testbed.host import Host, HostProcess
 
-TASK_C = Path(__file__).with_name("patterned_task.c")
+TASK_C = SUPPORT / "patterned_task.c"
 HERE = "/tmp/runc-lazy"  # on both hosts
 RUNC = ["runc", "--root", f"{HERE}/state", "--log", f"{HERE}/runc.log"]
 NAME = "moved"
