@@ -1,7 +1,8 @@
 # criu-lazy: set-up, tests, demo, benchmark. Everything installs what it needs on a Debian 12 or 13 machine, as root.
 #
 #   make demo    two hosts on this machine, Redis under load, one live migration, every key checked
-#   make test    all tests: lint, types, unit, C programs with sanitizers, real migrations between two hosts
+#   make test    all tests: lint, types, unit, C programs with sanitizers, real migrations between two hosts (WORKERS=3)
+#   make test-unit   those that need neither root nor a testbed; like `make lint`, it installs no Debian package
 #   make crash-matrix   every fault in every state of a migration; the table goes into docs/reliability.md
 #   make soak N=200     so many migrations, each with a random fault (SEED=... repeats one)
 #   make bench   stock criu and criu-lazy side by side (CASES=... REPEATS=... OPTIONS='--push 2' are passed on)
@@ -14,25 +15,32 @@ ENGINE := criu_lazy_ext/_engine.abi3.so
 # What a fresh machine lacks; the testbed fetches its own tools.
 PACKAGES := gcc libc6-dev python3-dev python3-venv libgnutls28-dev liblz4-dev libxxhash-dev pkg-config spin
 
-.PHONY: demo test lint crash-matrix soak bench bench-programs setup clean
+.NOTPARALLEL:
+.PHONY: demo test test-unit lint crash-matrix soak bench bench-programs setup packages build clean
 
 demo: setup
 	$(BIN)/python -m demo
 
-test: lint
+# Several workers, each with one file at a time. For one test: .venv/bin/pytest tests/system/test_x.py::test_y
+test: setup lint
 	$(BIN)/python -m pytest --numprocesses $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder -v --durations 30
 
-lint: setup
+test-unit: build
+	$(BIN)/python -m pytest --numprocesses $(or $(WORKERS),2) tests/unit
+
+lint: build
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
 # TESTBEDS=... pairs of hosts work side by side.
+MATRIX := PYTHONPATH=. $(BIN)/python tests/support/crash_matrix.py --testbeds $(or $(TESTBEDS),2) \
+	$(if $(SEED),--seed $(SEED)) --into docs/reliability.md
+
 crash-matrix: setup
-	$(BIN)/python tests/support/crash_matrix.py --testbeds $(or $(TESTBEDS),2) $(if $(SEED),--seed $(SEED)) --into docs/reliability.md
+	$(MATRIX)
 
 soak: setup
-	$(BIN)/python tests/support/crash_matrix.py --soak $(or $(N),200) --testbeds $(or $(TESTBEDS),2) $(if $(SEED),--seed $(SEED)) \
-		--into docs/reliability.md
+	$(MATRIX) --soak $(or $(N),200)
 
 bench: setup
 	$(BIN)/criu-lazy bench $(if $(CASES),--cases '$(CASES)') $(if $(REPEATS),--repeats $(REPEATS)) $(if $(JSON),--json $(JSON)) $(OPTIONS)
@@ -40,15 +48,19 @@ bench: setup
 bench-programs:
 	$(MAKE) bench CASES='programs/*'
 
-setup: $(VENV)/.done $(ENGINE)
+setup: packages build
 
-# The C engine is built into the checkout (an editable install), so that tests see the sources as they are.
-$(VENV)/.done: setup.py pyproject.toml
+packages:
 	@missing=$$(dpkg-query -W -f '$${Package} $${Status}\n' $(PACKAGES) 2>/dev/null | awk '/install ok installed/{print $$1}' \
 		| sort > /tmp/criu-lazy-have.$$$$; printf '%s\n' $(PACKAGES) | sort | comm -13 /tmp/criu-lazy-have.$$$$ -; \
 		rm -f /tmp/criu-lazy-have.$$$$); \
 	if [ -n "$$missing" ]; then echo "installing" $$missing; apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 		apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
+
+build: $(VENV)/.done $(ENGINE)
+
+# The C engine is built into the checkout (an editable install), so that tests see the sources as they are.
+$(VENV)/.done: setup.py pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check 'setuptools>=66' wheel 'cffi>=1.15'
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[test]'

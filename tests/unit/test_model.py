@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from paths import MODEL
 
+pytestmark = pytest.mark.skipif(shutil.which("spin") is None, reason="spin isn't there (make test installs it)")
 FAULTS = int(os.environ.get("CRIU_LAZY_MODEL_FAULTS", "2"))  # 3: two minutes and 1 GB
 
 # What each order of steps that we had, or could have had, does wrong: with a single fault.
