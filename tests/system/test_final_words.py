@@ -6,10 +6,10 @@ import json
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from lazy_source import eventually
+from paths import SUPPORT
 from test_migrate import (
     BASE,
     COMMITTED,
@@ -277,7 +277,7 @@ def test_a_process_killed_after_its_last_page_is_told_of_and_is_no_loss(worker: 
     src, dst = worker.testbed.src, worker.testbed.dst
     worker.end()
     pids = f"{worker.directory}/pids"
-    src.write("/tmp/dying_task.c", Path(__file__).with_name("dying_task.c").read_text())
+    src.write("/tmp/dying_task.c", (SUPPORT / "dying_task.c").read_text())
     src.run(["cc", "-O1", "-o", "/tmp/dying_task", "/tmp/dying_task.c"])
     dst.write("/tmp/dying_task", (src.root / "tmp/dying_task").read_bytes(), mode=0o755)
     src.run(["sh", "-c", f"exec /tmp/dying_task 32 {pids} 1 </dev/null >/dev/null 2>&1"])

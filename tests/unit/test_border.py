@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
-from pathlib import Path
+
+from paths import CHECKOUT
 
 from criu_lazy_ext._engine import ffi, lib
 
-REPO = Path(__file__).resolve().parent.parent
-PACKAGE = REPO / "criu_lazy_ext"
+PACKAGE = CHECKOUT / "criu_lazy_ext"
 C_TYPES = {"void": "None", "char": "int", "_Bool": "bool"}
 POINTERS = {"char *": "char_p", "char * *": "char_pp", "int32_t *": "int32_array", "uint64_t *": "uint64_array"}
 
@@ -56,7 +56,7 @@ def test_every_constant_is_in_the_stub() -> None:
 
 
 def test_every_struct_is_in_the_stub_with_its_fields() -> None:
-    header = (REPO / "c_src/criu_lazy.h").read_text()
+    header = (CHECKOUT / "c_src/criu_lazy.h").read_text()
     structs = re.findall(r"^struct (cl_\w+) \{$", header, re.MULTILINE)
     opaque = re.findall(r"^struct (cl_\w+);$", header, re.MULTILINE)
     assert {*structs, *opaque} == {name for name in classes() if name.startswith("cl_")}
