@@ -12,6 +12,7 @@ import os
 import sys
 
 from criu_lazy_ext.commands import lazy_pages
+from criu_lazy_ext.destination.lazy_pages import preload
 
 
 def main(argv: list[str]) -> int:
@@ -20,7 +21,7 @@ def main(argv: list[str]) -> int:
     `argv` is for those who look at this process.
     """
     with contextlib.suppress(Exception):  # it is told once it is needed
-        lazy_pages.preload()
+        preload()
     line = sys.stdin.buffer.readline()
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
