@@ -13,9 +13,9 @@ from criu_lazy_ext.system.limits import raise_descriptors
 # name -> (module, of this package if it begins with a dot, whose main(argv) -> exit status runs it; a line for --help)
 SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "lazy-pages": (".commands.lazy_pages", "serve a restored task's page faults (drop-in for criu lazy-pages)"),
-    "page-server": (".commands.page_server", "stand between a lazy dump and the network, and never lose a task"),
+    "page-server": (".commands.page_server", "serve a lazy dump's pages, whatever becomes of connections"),
     "page-store": (".commands.page_store", "keep the pages that a page server brings before the dump (pre-copy)"),
-    "migrate": (".migration.driver", "move a running task to another host, as a YAML profile says"),
+    "migrate": (".commands.migrate", "move a running task to another host, as a YAML profile says"),
     "check": (".commands.check", "say whether this host can take part in a lazy migration"),
 }
 # Beside the package in a checkout, and nowhere else: no host that takes part in a migration has them installed.

@@ -9,9 +9,10 @@ import argparse
 import os
 from pathlib import Path
 
-from criu_lazy_ext.commands.arguments import open_log, read_key, verbosity
+from criu_lazy_ext.commands.arguments import verbosity
 from criu_lazy_ext.destination.page_store import fill
 from criu_lazy_ext.errors import UsageError
+from criu_lazy_ext.system.files import open_log, read_key
 
 
 def _parser() -> argparse.ArgumentParser:

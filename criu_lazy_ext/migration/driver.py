@@ -1,4 +1,4 @@
-"""`criu-lazy migrate profile.yaml`: one migration, from preflight to commit or roll back.
+"""One migration, from preflight to commit or roll back.
 
 The state machine: `Migration.enter` is the one place that changes the state (state.py). The point of no return is the
 word "go" to the agent, when everything is restored and nothing runs yet, the source task is fenced, and the journal
@@ -8,34 +8,28 @@ abort.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
-import json
 import shutil
 import signal
-import sys
 import time
 import traceback
 from collections.abc import Awaitable
-from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from criu_lazy_ext.destination.undo import run_hook
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.migration import decide, preflight
+from criu_lazy_ext.migration import preflight
 from criu_lazy_ext.migration.ending import Ending
 from criu_lazy_ext.migration.journal import Journal, JournalError
-from criu_lazy_ext.migration.lock import Lock, lock_path
 from criu_lazy_ext.migration.preparation import Preparation
 from criu_lazy_ext.migration.progress import Progress
 from criu_lazy_ext.migration.report import Report
 from criu_lazy_ext.migration.rounds import Rounds
-from criu_lazy_ext.migration.state import EXIT_STATUS, TRANSITIONS, State
-from criu_lazy_ext.profile import Profile, hook_environment, load
+from criu_lazy_ext.migration.state import TRANSITIONS, State
+from criu_lazy_ext.profile import Profile, hook_environment
 from criu_lazy_ext.remote.channel import Message
 from criu_lazy_ext.remote.hosts import HostError, HostInDoubt, RemoteHost
-from criu_lazy_ext.sizes import rate_argument
 from criu_lazy_ext.source.control import Answer, ControlError
 from criu_lazy_ext.source.dump import (
     LazyDump,
@@ -470,6 +464,20 @@ class Migration:
         self.progress.end()
         return self.report
 
+    async def dry_run(self) -> None:
+        """Preflight, and nothing else; nothing is left behind. Raises CriuLazyError."""
+        try:
+            await self.guarded(Preparation(self).run())
+        finally:
+            self.stop_watching()
+            if self.dump is not None:
+                await self.dump.roll_back(force=False)
+            if self.host is not None:
+                await self.host.close()
+            self.limits.restore()
+            if self.journal is not None:
+                shutil.rmtree(self.directory, ignore_errors=True)
+
     async def stop(self, reason: str, force: bool) -> None:
         """It can't go on; `force`: nothing runs at the destination, as its agent says."""
         if self.state is State.COMMITTED:
@@ -512,73 +520,3 @@ class Migration:
             shutil.rmtree(self.directory, ignore_errors=True)
         elif self.journal is not None:
             shutil.rmtree(self.directory / "images", ignore_errors=True)
-
-
-# ---- the command ----
-
-
-def _arguments(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="criu-lazy migrate", description="Move a running task to another host.")
-    parser.add_argument("profile", type=Path, help="the migration, as YAML (see configs/)")
-    parser.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
-    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
-    parser.add_argument("--dry-run", action="store_true", help="preflight on both ends, and stop")
-    parser.add_argument("--status", action="store_true", help="tell how far an earlier run of this profile came")
-    parser.add_argument("--rate", metavar="SIZE", type=rate_argument,
-        help="let pages take so many bytes per second (K, M, G may follow) from now on; 0: no limit")  # fmt: skip
-    parser.add_argument("--abort", action="store_true", help="let the source task of a stopped migration run on")
-    parser.add_argument("--commit", action="store_true", help="let the source task of a stopped migration go")
-    parser.add_argument("--force", action="store_true", help="--abort or --commit all the same")
-    return parser.parse_args(argv)
-
-
-async def _dry_run(migration: Migration, profile: Path) -> int:
-    """Preflight, and nothing else; nothing is left behind."""
-    try:
-        await migration.guarded(Preparation(migration).run())
-    finally:
-        migration.stop_watching()
-        if migration.dump is not None:
-            await migration.dump.roll_back(force=False)
-        if migration.host is not None:
-            await migration.host.close()
-        migration.limits.restore()
-        if migration.journal is not None:
-            shutil.rmtree(migration.directory, ignore_errors=True)
-    print(f"{profile}: task {migration.pid} can be moved to {migration.report.destination}")
-    return 0
-
-
-async def _migrate(profile: Profile, name: str, options: argparse.Namespace) -> int:
-    progress = Progress(quiet=options.quiet)
-    migration = Migration(profile, name, progress)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
-            loop.add_signal_handler(number, migration.fail, f"stopped by {signal.Signals(number).name}")
-    if options.dry_run:
-        return await _dry_run(migration, options.profile)
-    report = await migration.run()
-    if options.json:
-        print(json.dumps(report.as_json()))
-    else:
-        print(report.as_text(), file=sys.stdout if report.outcome == "committed" else sys.stderr)
-    return EXIT_STATUS[migration.state]
-
-
-def main(argv: list[str]) -> int:
-    """Exit status: 0 committed, 1 failed before anything was frozen, 2 wrong usage, 3 rolled back, 4 undecided.
-
-    --status, --abort and --commit: 4 while the source task of a stopped migration is still frozen.
-    """
-    options = _arguments(argv)
-    profile = load(options.profile)
-    name = options.profile.stem
-    if options.status or options.abort or options.commit or options.rate is not None:
-        return decide.decide(profile, name, options)
-    lock = Lock(lock_path(profile.directories.source / name))
-    try:
-        decide.close_earlier(profile, name)
-        return asyncio.run(_migrate(profile, name, options))
-    finally:
-        lock.release()

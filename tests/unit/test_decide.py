@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from lazy_source import eventually
 
+from criu_lazy_ext.commands import migrate
 from criu_lazy_ext.errors import CriuLazyError, UsageError
 from criu_lazy_ext.migration import decide, journal
-from criu_lazy_ext.migration import driver as migrate
 from criu_lazy_ext.migration.journal import Journal, JournalError
 from criu_lazy_ext.migration.lock import Lock, Locked, lock_path
 from criu_lazy_ext.profile import load

@@ -1,0 +1,71 @@
+"""`criu-lazy migrate profile.yaml`: moves a running task, or tells and decides what became of that."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+
+from criu_lazy_ext.migration import decide
+from criu_lazy_ext.migration.driver import Migration
+from criu_lazy_ext.migration.lock import Lock, lock_path
+from criu_lazy_ext.migration.progress import Progress
+from criu_lazy_ext.migration.state import EXIT_STATUS
+from criu_lazy_ext.profile import Profile, load
+from criu_lazy_ext.sizes import rate_argument
+from criu_lazy_ext.system.stop_signals import StopSignals
+
+
+def _arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="criu-lazy migrate", description="Move a running task to another host.")
+    parser.add_argument("profile", type=Path, help="the migration, as YAML (see configs/)")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
+    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    parser.add_argument("--dry-run", action="store_true", help="preflight on both ends, and stop")
+    parser.add_argument("--status", action="store_true", help="tell how far an earlier run of this profile came")
+    parser.add_argument("--rate", metavar="SIZE", type=rate_argument,
+        help="let pages take so many bytes per second (K, M, G may follow) from now on; 0: no limit")  # fmt: skip
+    parser.add_argument("--abort", action="store_true", help="let the source task of a stopped migration run on")
+    parser.add_argument("--commit", action="store_true", help="let the source task of a stopped migration go")
+    parser.add_argument("--force", action="store_true", help="--abort or --commit all the same")
+    return parser.parse_args(argv)
+
+
+async def _migrate(profile: Profile, name: str, options: argparse.Namespace) -> int:
+    progress = Progress(quiet=options.quiet)
+    migration = Migration(profile, name, progress)
+    loop = asyncio.get_running_loop()
+    for number in StopSignals.SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+            loop.add_signal_handler(number, migration.fail, f"stopped by {signal.Signals(number).name}")
+    if options.dry_run:
+        await migration.dry_run()
+        print(f"{options.profile}: task {migration.pid} can be moved to {migration.report.destination}")
+        return 0
+    report = await migration.run()
+    if options.json:
+        print(json.dumps(report.as_json()))
+    else:
+        print(report.as_text(), file=sys.stdout if report.outcome == "committed" else sys.stderr)
+    return EXIT_STATUS[migration.state]
+
+
+def main(argv: list[str]) -> int:
+    """Exit status: 0 committed, 1 failed before anything was frozen, 2 wrong usage, 3 rolled back, 4 undecided.
+
+    --status, --abort and --commit: 4 while the source task of a stopped migration is still frozen.
+    """
+    options = _arguments(argv)
+    profile = load(options.profile)
+    name = options.profile.stem
+    if options.status or options.abort or options.commit or options.rate is not None:
+        return decide.decide(profile, name, options)
+    lock = Lock(lock_path(profile.directories.source / name))
+    try:
+        decide.close_earlier(profile, name)
+        return asyncio.run(_migrate(profile, name, options))
+    finally:
+        lock.release()

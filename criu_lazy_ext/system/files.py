@@ -1,0 +1,38 @@
+"""Files that command lines name: logs and keys."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from criu_lazy_ext.errors import UsageError
+
+KEY_FILE = "page-server.key"
+
+
+def open_log(path: Path | None, *, append: bool = False) -> int:
+    """A descriptor of the file that -o names, or of standard error; raises UsageError. `append`: to what is there."""
+    if path is None:
+        return 2
+    try:
+        how = os.O_APPEND if append else os.O_APPEND | os.O_TRUNC
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | how, 0o600)
+    except OSError as error:
+        raise UsageError(f"log file {path}: {error.strerror}") from error
+
+
+def read_key(path: Path) -> str:
+    """What --tls-psk names; raises UsageError."""
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no hexadecimal digits"
+        raise UsageError(f"--tls-psk {path}: {reason}") from error
+
+
+def write_key(directory: Path, key: str) -> Path:
+    """A file in `directory` with a secret that only its owner reads. Raises OSError."""
+    path = directory / KEY_FILE
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
+        file.write(key + "\n")
+    return path
