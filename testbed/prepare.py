@@ -90,22 +90,29 @@ def prepare(in_use: frozenset[Path] = frozenset()) -> Layers:
     sources = Sources.of_checkout()
     recipe = machine_recipe()
     directory = CACHE / recipe.digest()
+    base, testing = directory / "base", directory / "testing"
+    tools = directory / f"tools-{tools_digest()}"
+    engine = directory / f"engine-{sources.engine_digest()}"
+    package = directory / f"package-{sources.digest()}"
+    layers = Layers(recipe_directory=directory, package=package, tools=tools)
+    if all(layer.exists() for layer in (base, testing, tools, engine, package)):
+        # Not under the lock: somebody may hold it for minutes, to build another checkout's. What was used last is kept.
+        os.utime(engine)
+        os.utime(package)
+        return layers
     directory.mkdir(parents=True, exist_ok=True)
     CACHE.chmod(0o700)  # the roots hold the hosts' SSH keys
     with locked(CACHE / "lock"):
         remove_unfinished(directory)
-        make(directory / "base", lambda target: make_base(recipe, target))
-        make(directory / "testing", lambda target: make_testing(recipe, directory / "base", target))
-        tools = directory / f"tools-{tools_digest()}"
-        make(tools, lambda target: make_tools(directory / "base", target))
-        engine = directory / f"engine-{sources.engine_digest()}"
-        make(engine, lambda target: install_package(directory / "base", sources, target))
-        package = directory / f"package-{sources.digest()}"
-        make(package, lambda target: refresh_python(directory / "base", engine, sources, target))
+        make(base, lambda target: make_base(recipe, target))
+        make(testing, lambda target: make_testing(recipe, base, target))
+        make(tools, lambda target: make_tools(base, target))
+        make(engine, lambda target: install_package(base, sources, target))
+        make(package, lambda target: refresh_python(base, engine, sources, target))
         os.utime(engine)
         os.utime(package)
         forget_old_layers(directory, in_use | {package, engine})
-    return Layers(recipe_directory=directory, package=package, tools=tools)
+    return layers
 
 
 @contextlib.contextmanager
@@ -145,7 +152,8 @@ def forget_old_layers(directory: Path, in_use: frozenset[Path] | set[Path]) -> N
         by_age = sorted(directory.glob(kind), key=lambda layer: layer.stat().st_mtime, reverse=True)
         for layer in by_age[KEPT_PACKAGE_LAYERS:]:
             if layer not in in_use:
-                shutil.rmtree(layer)
+                # At once, as others look without the lock.
+                shutil.rmtree(layer.rename(directory / f".building-{layer.name}"))
 
 
 # --- Debian roots ---------------------------------------------------------------------------------------------
