@@ -193,6 +193,7 @@ def relayed(
     with contextlib.ExitStack() as stack:
         stack.callback(task.kill, tb.dst)
         stack.callback(task.kill, tb.src)
+        stack.callback(_end_servers, tb)
         version = "1" if tb.src.criu.startswith("4.1") else "2"
         upstream = ["--upstream", f"127.0.0.1:{DUMP_PORT}", "--wire-version", version]
         both = [*server_options, *(("--tree", str(task.pid), "--images", IMAGES) if push else ())]
@@ -231,6 +232,18 @@ def relayed(
         stack.callback(lambda: _end(migration.daemon))
         migration.op("running")
         yield migration
+
+
+def _end_servers(tb: Testbed) -> None:
+    """The guardian of a dump that wasn't committed too, which would start another page server in the next test."""
+
+    def none_is_left() -> bool:
+        left = servers(tb)
+        if left:
+            tb.src.run(["kill", "-KILL", *map(str, left)], check=False)
+        return not left
+
+    eventually(none_is_left, "no page server is left")
 
 
 def _end(process: HostProcess) -> None:

@@ -71,7 +71,7 @@ def assert_it_runs_on(source: LazySource) -> None:
 
 
 def lift(source: LazySource, pids: list[int]) -> None:
-    program = f"from criu_lazy_ext import fence; assert all(map(fence.is_fenced, {pids})); fence.lift({pids})"
+    program = f"from criu_lazy_ext.source import fence; assert all(map(fence.is_fenced, {pids})); fence.lift({pids})"
     source.host.run(["python3", "-c", program])
 
 

@@ -27,9 +27,11 @@ KEY = "9f" * 32
 
 
 def test_a_task_is_pushed_by_several_streams(hosts: Testbed) -> None:
+    hosts.link.set(rate_mbit=50)
     with relayed(hosts, TASK, ("--push=4",), push=True) as migration:
-        migration.until_share(0.1)
+        migration.until_share(0.05)
         state = migration.op("state")
+        hosts.link.set(rate_mbit=500)
         assert state["state"] == "serving" and state["client"]
         assert migration.complete()["push_streams"] == 4
     assert state["push"]["streams"] == 4 and state["push"]["pushed_pages"] > 0
