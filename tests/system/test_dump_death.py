@@ -106,23 +106,24 @@ def test_both_killed_at_once_are_no_end_either(hosts: Testbed) -> None:
 
 
 def test_nothing_is_committed_with_pages_missing(hosts: Testbed) -> None:
-    with relayed(hosts, TASK, PUSH, push=True) as migration:
+    with relayed(hosts, TASK, PUSH, ("--rate", "4M"), push=True) as migration:
         migration.until_share(0.1)
         kill_dump(migration)
         eventually(lambda: migration.op("state")["without_dump"], "it goes on")
         done = hosts.src.run(["criu-lazy", "page-server", "--control", CONTROL, "--op", "commit"], check=False)
         assert done.returncode == 1 and "the client has not said that it has every page" in done.stderr
         assert state_of(hosts, migration.task.pid) == "T"
+        migration.op("rate", rate=0)
         migration.complete(dump_status=None)
 
 
 def test_an_abort_lets_the_source_task_run_on(hosts: Testbed) -> None:
-    with relayed(hosts, TASK, PUSH, push=True) as migration:
+    with relayed(hosts, TASK, PUSH, ("--rate", "4M"), push=True) as migration:
         migration.until_share(0.1)
         kill_dump(migration)
         eventually(lambda: migration.op("state")["without_dump"], "it goes on")
         migration.task.kill(hosts.dst)
-        assert migration.op("abort", "--force")["state"] == "aborted"
+        assert migration.op("abort", force=True)["state"] == "aborted"
         eventually(lambda: state_of(hosts, migration.task.pid) in ("R", "S"), "the source task runs")
         eventually(lambda: not servers(hosts), "nobody is left")
         assert migration.task.verify(hosts.src)["errors"] == 0
