@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * holder: keeps the restored tasks waiting, not reading zeroes, when the daemon is killed.
+ * uffd_guardian: keeps the restored tasks waiting, not reading zeroes, when the daemon is killed.
  *
  * The kernel takes the end of the last descriptor of a userfaultfd for "no more pages will come": what is missing reads
- * as zeroes from then on. So a second, tiny process, the holder, has every userfaultfd open too. The engine tells it of
- * each one that comes and of each that is not needed any more. When the engine's end of their channel closes without a
- * good-bye, the daemon was killed. Then the holder
- *   - lets go of everything at once if the restore isn't finished: no task runs yet, and the restore must fail. What is
+ * as zeroes from then on. So a second, tiny process, the guardian (survivor.h), has every userfaultfd open too. The engine
+ * tells it of each one that comes and of each that is not needed any more. When the engine's end of their channel closes
+ * unannounced, the daemon was killed. Then the guardian
+ *   - closes everything at once if the restore isn't finished: no task runs yet, and the restore must fail. What is
  *     not read yet of the restore's connection tells, once that is shut down: nobody can finish unseen;
  *   - else keeps the descriptors, says so in the daemon's log, and ends when the tasks are gone. Meanwhile it listens on
  *     CL_GUARDIAN_SOCKET in the daemon's working directory, for root and its own user, and hands all that it has, and the
- *     ledger (resume_state.h), to another daemon, its heir, which goes on; and holds on for that one.
- * A forked child's userfaultfd comes from the kernel, and the holder knows it one system call later. For what lies
- * between, a third process, the keeper, shares the engine's descriptor table: whatever is in there when the engine is
- * dead it gives to the holder, and ends.
+ *     resume state (resume_state.h), to a successor daemon, which goes on; and is the guardian of that one.
+ * A forked child's userfaultfd comes from the kernel, and the guardian knows it one system call later. For what lies
+ * between, a third process shares the engine's table of descriptors: whatever userfaultfds are in there when the engine is
+ * dead it gives to the guardian, and ends.
  *
- * All calls are the events thread's, or of the one thread before and after. A holder that is lost is missed with one
- * warning; the engine goes on without.
+ * All calls are the events thread's, or of the one thread before and after. If the guardian is lost, one warning says so, and
+ * the engine goes on without.
  */
 #ifndef CL_HOLDER_H
 #define CL_HOLDER_H
@@ -31,19 +31,19 @@
 struct cl_holder {
 	int channel;              /* -1: there is none, and the calls below do nothing */
 	pid_t pid;                /* a child; -1: taken over, it is none */
-	pid_t keeper;             /* a child; -1: none */
-	int engine_pidfd;         /* the keeper's; -1: none */
+	pid_t table_sharer;       /* a child; -1: none */
+	int engine_pidfd;         /* the table sharer's; -1: none */
 	uint64_t generation;      /* of daemons: descriptors' numbers are the same in two of them */
 	const struct cl_log *log;
 };
 
-/* What a holder hands over. */
+/* What a guardian hands over. */
 struct cl_held {
 	uint64_t key;
 	int uffd;                 /* the receiver's; -1 once somebody took it from here */
 };
 
-#define CL_NO_HOLDER ((struct cl_holder){ .channel = -1, .pid = -1, .keeper = -1, .engine_pidfd = -1 })
+#define CL_NO_HOLDER ((struct cl_holder){ .channel = -1, .pid = -1, .table_sharer = -1, .engine_pidfd = -1 })
 
 /*
  * Start the process. restore_fd: what criu restore talks on; ledger_fd: to be handed over, or -1. 0 or -errno; then
@@ -52,18 +52,18 @@ struct cl_held {
 int cl_holder_start(struct cl_holder *holder, const struct cl_log *log, int restore_fd, int ledger_fd);
 
 /*
- * Be the heir of a daemon that was killed: socket_fd is connected to its holder, and owned by `holder` from now on, on
- * failure too. *held_out (to be freed; nr) and *ledger_fd_out are the caller's. Nothing is lost should it fail or the
- * caller give up: the holder waits for another heir, until cl_holder_taken(). 0; -EPERM if the holder is another user's;
- * -EPROTO if what is there is no holder, or its daemon could not be succeeded; or -errno.
+ * Succeed a daemon that was killed: socket_fd is connected to its guardian, and owned by `holder` from now on, on failure
+ * too. *held_out (to be freed; nr) and *ledger_fd_out are the caller's. Nothing is lost should it fail or the caller give
+ * up: the guardian waits for another successor, until cl_holder_taken(). 0; -EPERM if the guardian is another user's;
+ * -EPROTO if what is there is no guardian, or its daemon can't be succeeded; or -errno.
  */
 int cl_holder_take_over(struct cl_holder *holder, const struct cl_log *log, int socket_fd, struct cl_held **held_out,
 			size_t *nr_out, int *ledger_fd_out);
 
-/* The heir has understood all: should it be killed, its log is told. */
+/* The successor has understood all: should it be killed, that is logged in its log. */
 void cl_holder_taken(struct cl_holder *holder);
 
-/* The heir gives up, in good order: the holder goes on waiting for another. */
+/* The successor gives up, in good order: the guardian goes on waiting for another. */
 void cl_holder_leave(struct cl_holder *holder);
 
 /* The key of a descriptor of the daemon of that generation. Never 0. */
@@ -76,7 +76,7 @@ static inline uint64_t cl_holder_key(uint64_t generation, int uffd)
 void cl_holder_add(struct cl_holder *holder, uint64_t key, int uffd);
 
 /*
- * It isn't needed any more: the holder closes it. Both that and the caller's own close come before the kernel lets the
+ * It isn't needed any more: the guardian closes it. Both that and the caller's own close come before the kernel lets the
  * memory go; whichever is second.
  */
 void cl_holder_release(struct cl_holder *holder, uint64_t key);
@@ -84,7 +84,7 @@ void cl_holder_release(struct cl_holder *holder, uint64_t key);
 /* The restored tasks run. */
 void cl_holder_restored(struct cl_holder *holder);
 
-/* All is well: the holder closes what it has and ends; returns when it has. */
+/* Nothing is missing any more: the guardian closes what it has and ends; returns when it has. */
 void cl_holder_end(struct cl_holder *holder);
 
 #endif

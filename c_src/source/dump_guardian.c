@@ -2,30 +2,28 @@
 #include "source/dump_guardian.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
+#include "base/deadline.h"
 #include "base/fd_passing.h"
-#include "base/log.h"
+#include "base/io.h"
+#include "base/survivor.h"
 #include "wire/page_protocol.h"
 
-#define HANG_UP_TIMEOUT_MS 30000
-
 enum {
+	HANG_UP_TIMEOUT_US = 30 * 1000 * 1000,
 	BACK_OFF_US = 100 * 1000, /* before the second successor; doubled for each that fails */
 	MAX_BACK_OFF_SHIFT = 7,
 	MAX_WAIT_US = 10 * 1000 * 1000, /* a relay that lived for so long is no failure */
@@ -98,36 +96,24 @@ int cl_guard_state_new(int upstream_fd, struct cl_guard_state **state_out, int *
 	return 0;
 }
 
-/* Read and forget until the peer hangs up. 0, -ETIMEDOUT or a negative errno; a reset is a hang-up. */
-static int drain_until_hang_up(int fd, int timeout_ms)
+/* Read and forget until the peer hangs up; each wait for more takes timeout_us at most (0: for ever). 0, -ETIMEDOUT, -errno. */
+static int drain_until_hang_up(int fd, uint64_t timeout_us)
 {
 	static const size_t chunk_bytes = 256 * 1024;
-	uint8_t *chunk = malloc(chunk_bytes);
-	int error = 0;
+	CL_CLEANUP_FREE uint8_t *chunk = malloc(chunk_bytes);
+	int64_t got = 0;
 
 	if (!chunk)
 		return -ENOMEM;
-	for (;;) {
+	while (got >= 0 || got == -EAGAIN) {
 		struct pollfd p = { .fd = fd, .events = POLLIN };
-		int ready = poll(&p, 1, timeout_ms);
-		ssize_t n;
+		int ready = cl_deadline_poll(&p, 1, timeout_us ? cl_now_us() + timeout_us : 0);
 
-		if (ready < 0 && errno == EINTR)
-			continue;
-		if (ready <= 0) {
-			error = ready < 0 ? -errno : -ETIMEDOUT;
-			break;
-		}
-		n = recv(fd, chunk, chunk_bytes, MSG_DONTWAIT);
-		if (n == 0)
-			break;
-		if (n < 0 && errno != EAGAIN && errno != EINTR) {
-			error = errno == ECONNRESET || errno == EPIPE ? 0 : -errno;
-			break;
-		}
+		if (ready <= 0)
+			return ready < 0 ? ready : -ETIMEDOUT;
+		got = cl_receive(fd, chunk, chunk_bytes, MSG_DONTWAIT);
 	}
-	free(chunk);
-	return error;
+	return got == -ECONNRESET || got == -EPIPE ? 0 : (int)got; /* a reset is a hang-up */
 }
 
 int cl_guard_roll_back(int upstream_fd)
@@ -137,22 +123,20 @@ int cl_guard_roll_back(int upstream_fd)
 	 * byte sent ahead (see dump_proxy.c) becomes the low byte of 0x55xx.
 	 */
 	uint8_t nonsense[CL_ROLL_BACK_BYTES];
-	ssize_t n;
+	int ret;
 
 	memset(nonsense, CL_ROLL_BACK_BYTE, sizeof(nonsense));
-	do
-		n = send(upstream_fd, nonsense, sizeof(nonsense), MSG_NOSIGNAL);
-	while (n < 0 && errno == EINTR);
-	if (n < 0 && errno != EPIPE && errno != ECONNRESET && errno != EAGAIN)
-		return -errno;
-	return drain_until_hang_up(upstream_fd, HANG_UP_TIMEOUT_MS);
+	ret = cl_send_all(upstream_fd, nonsense, sizeof(nonsense), 0);
+	if (ret < 0 && ret != -EPIPE && ret != -ECONNRESET && ret != -EAGAIN)
+		return ret;
+	return drain_until_hang_up(upstream_fd, HANG_UP_TIMEOUT_US);
 }
 
 int cl_guard_take_over(int lifeline_fd, int *upstream_fd_out, int *memfd_out)
 {
 	int fds[2];
 	char byte;
-	long got = cl_fds_receive(lifeline_fd, &byte, 1, 0, fds, 2);
+	long got = cl_survivor_trusts(lifeline_fd) ? cl_fds_receive(lifeline_fd, &byte, 1, 0, fds, 2) : -EPERM;
 
 	if (got < 0)
 		return (int)got;
@@ -181,6 +165,7 @@ static int close_was_sent(int upstream_fd, const struct cl_guard_state *state)
 
 struct guardian {
 	int upstream, memfd, takeover;
+	struct cl_survivor survivor;
 	int lifeline;            /* to the relay, or -1 */
 	struct cl_guard_state *state;
 	char *const *resume;     /* argv of the program that starts the next relay, or NULL */
@@ -202,35 +187,20 @@ static void reap_successor(struct guardian *g)
 	g->start_at_us = cl_now_us() + ((uint64_t)BACK_OFF_US << shift);
 }
 
-/* In a session of its own, with nothing of ours but the environment. */
 static void start_successor(struct guardian *g)
 {
-	static const int none[] = { -1 };
-	pid_t child = fork();
-
-	if (child == 0) {
-		setsid();
-		signal(SIGINT, SIG_DFL);
-		signal(SIGTERM, SIG_DFL);
-		signal(SIGHUP, SIG_DFL);
-		signal(SIGPIPE, SIG_DFL);
-		cl_fds_close_all_but(none, 1);
-		if (open("/dev/null", O_RDWR) == 0 && dup(0) == 1 && dup(0) == 2)
-			execv(g->resume[0], g->resume);
-		_exit(127);
-	}
-	g->successor = child < 0 ? -1 : (int)syscall(SYS_pidfd_open, child, 0);
+	g->successor = cl_survivor_start_program(&g->survivor, g->resume);
 	if (g->successor < 0) { /* too little of something: perhaps there is more soon */
 		g->failures++;
 		g->start_at_us = cl_now_us() + MAX_WAIT_US;
 	}
 }
 
-/* Who wants to take over gets what he needs; with a relay alive he is sent away. Whether he has it now. */
+/* A successor, root's or our user's, gets what it needs, unless a relay is alive. Whether it has it now. */
 static bool answer_newcomer(struct guardian *g)
 {
 	const int fds[2] = { g->upstream, g->memfd };
-	int newcomer = accept4(g->takeover, NULL, NULL, SOCK_CLOEXEC);
+	int newcomer = cl_survivor_accept(g->takeover);
 
 	if (newcomer < 0)
 		return false;
@@ -240,16 +210,6 @@ static bool answer_newcomer(struct guardian *g)
 	}
 	close(newcomer);
 	return false;
-}
-
-/* How long poll() may wait until a moment; 0: for ever. */
-static int until(uint64_t moment_us)
-{
-	uint64_t now_us = cl_now_us();
-
-	if (!moment_us)
-		return -1;
-	return moment_us <= now_us ? 0 : (int)((moment_us - now_us) / 1000 + 1);
 }
 
 /*
@@ -275,7 +235,7 @@ static int await_successor(struct guardian *g, uint64_t until_us)
 			if (!next_us || g->start_at_us < next_us)
 				next_us = g->start_at_us;
 		}
-		if (poll(p, 3, until(next_us)) < 0)
+		if (poll(p, 3, cl_deadline_poll_ms(next_us)) < 0)
 			continue;
 		if (p[0].revents)
 			return -1;
@@ -344,11 +304,11 @@ static bool finish_commit(struct guardian *g)
 		return false;
 	/* Until it sees the end of file, the dump takes any other end for a failure. */
 	shutdown(g->upstream, SHUT_WR);
-	drain_until_hang_up(g->upstream, -1);
+	drain_until_hang_up(g->upstream, 0);
 	return true;
 }
 
-static void guard(struct guardian *g)
+static void run_guardian(struct guardian *g)
 {
 	bool relay_lives = g->state;
 
@@ -372,38 +332,19 @@ static void guard(struct guardian *g)
 
 int cl_guard_start(int upstream_fd, int memfd, int takeover_fd, char *const *resume)
 {
-	int pair[2];
-	pid_t child;
+	const int keep[] = { upstream_fd, memfd, takeover_fd };
+	struct guardian g = { .upstream = upstream_fd, .memfd = memfd, .takeover = takeover_fd, .successor = -1,
+			      .resume = resume };
+	int ret = cl_survivor_fork(&g.survivor, "criu-lazy-guard", SOCK_STREAM, keep, sizeof(keep) / sizeof(keep[0]));
 
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-		return -errno;
-	child = fork();
-	if (child < 0) {
-		int error = -errno;
-
-		close(pair[0]);
-		close(pair[1]);
-		return error;
-	}
-	if (child == 0) {
-		const int keep[] = { upstream_fd, memfd, takeover_fd, pair[1] };
-		struct guardian g = { .upstream = upstream_fd, .memfd = memfd, .takeover = takeover_fd,
-				      .lifeline = pair[1], .successor = -1, .resume = resume };
-
-		setsid();
-		signal(SIGINT, SIG_IGN);
-		signal(SIGTERM, SIG_IGN);
-		signal(SIGHUP, SIG_IGN);
-		signal(SIGPIPE, SIG_IGN);
-		prctl(PR_SET_NAME, "criu-lazy-guard");
-		/* The rest belongs to the relay, and an end of file there must be seen. */
-		cl_fds_close_all_but(keep, sizeof(keep) / sizeof(keep[0]));
-		if (chdir("/") < 0)
-			_exit(1);
-		g.state = cl_guard_state_map(memfd);
-		guard(&g);
-		_exit(0);
-	}
-	close(pair[1]);
-	return pair[0];
+	if (ret < 0)
+		return ret;
+	if (g.survivor.pid > 0)
+		return g.survivor.channel;
+	if (chdir("/") < 0)
+		_exit(1);
+	g.lifeline = g.survivor.channel;
+	g.state = cl_guard_state_map(memfd);
+	run_guardian(&g);
+	_exit(0);
 }

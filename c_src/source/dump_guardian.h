@@ -74,7 +74,7 @@ int cl_guard_start(int upstream_fd, int memfd, int takeover_fd, char *const *res
 
 /*
  * Take a connection over from the guardian behind `lifeline_fd` (connected to its takeover socket). 0 or -errno; -EPIPE if
- * another relay has it.
+ * another relay has it, -EPERM if it is another user's.
  */
 int cl_guard_take_over(int lifeline_fd, int *upstream_fd_out, int *memfd_out);
 

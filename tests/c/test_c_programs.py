@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,6 +81,14 @@ def test_no_end_before_a_task_runs_is_taken_for_success(build, sanitizer: str, t
 @pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan", "tsan"])
 def test_whoever_kills_the_daemon_the_tasks_wait_or_the_restore_fails(build, sanitizer: str) -> None:
     run(build("test_holder", sanitizer))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="it becomes another user")
+@pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan"])
+def test_a_guardian_of_a_dump_is_protected_and_trusts_root_and_its_own_user_only(build, sanitizer: str) -> None:
+    with tempfile.TemporaryDirectory() as directory:  # not pytest's, which another user may not enter
+        Path(directory).chmod(0o755)
+        run(build("test_dump_guardian", sanitizer), directory)
 
 
 @pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan"])

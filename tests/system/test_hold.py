@@ -15,7 +15,7 @@ from relayed import DIRECTORY, IMAGES, PORT, Relayed, relayed
 from testbed import Testbed
 
 TASK = ("--mib", "128", "--threads", "2", "--ops", "all")
-HOLDER = "criu-lazy-hold"
+HOLDER = "criu-lazy-guard"
 OTHER_IMAGES = f"{DIRECTORY}/others"
 
 
