@@ -264,28 +264,39 @@ int cl_engine_wire_version(const struct cl_engine *engine)
 	return engine->wire_version;
 }
 
+/* The last error's text for Python, without an end of it all. Returns its code. */
+static int keep_reason(struct cl_engine *engine, const struct cl_error *error)
+{
+	snprintf(engine->error, sizeof(engine->error), "%.*s", (int)sizeof(engine->error) - 1, error->text);
+	return error->code;
+}
+
 int cl_engine_set_tls(struct cl_engine *engine, const struct cl_tls_config *tls)
 {
+	struct cl_error error;
+	int ret;
+
 	if (engine->has_remote || engine->tls)
 		return -EEXIST;
-	return cl_tls_load(tls, &engine->tls, engine->error, sizeof(engine->error));
+	ret = cl_tls_load(tls, &engine->tls, &error);
+	return ret < 0 ? keep_reason(engine, &error) : 0;
 }
 
 static int check_remote(struct cl_engine *engine, uint64_t wait_us)
 {
-	const char *why;
-	int ret = engine->remote.tls ? cl_tls_check(engine->remote.tls, wait_us, &why) : 0;
+	struct cl_error error;
 
-	if (ret < 0)
-		snprintf(engine->error, sizeof(engine->error), "page server: %s", why);
-	return ret;
+	if (!engine->remote.tls || cl_tls_check(engine->remote.tls, wait_us, &error) == 0)
+		return 0;
+	cl_error_prefix(&error, "page server: ");
+	return keep_reason(engine, &error);
 }
 
 int cl_engine_set_remote(struct cl_engine *engine, int remote_fd)
 {
 	uint64_t began_us = cl_now_us();
 	struct cl_tls *tls = NULL;
-	int ret;
+	struct cl_error error;
 
 	if (engine->has_remote)
 		return -EEXIST;
@@ -297,9 +308,8 @@ int cl_engine_set_remote(struct cl_engine *engine, int remote_fd)
 		engine->remote_address_bytes = 0;
 	if (!engine->tls)
 		return 0;
-	ret = cl_tls_start(engine->tls, remote_fd, &tls, engine->error, sizeof(engine->error));
-	if (ret < 0)
-		return ret;
+	if (cl_tls_start(engine->tls, remote_fd, &tls, &error) < 0)
+		return keep_reason(engine, &error);
 	engine->remote.tls = tls;
 	/* One that pushes keeps its tasks, whoever leaves it: there is time to be refused. Else the handshake's, again. */
 	return engine->config.push_streams ? 0 : check_remote(engine, cl_now_us() - began_us);
@@ -455,13 +465,13 @@ static void receive(struct cl_engine *engine, struct worker *worker)
 	if (engine->stopping)
 		return;
 	if (got < 0) {
-		cl_engine_broken(engine, (int)got, got == -EPROTO ? engine->remote.why : NULL);
+		cl_engine_broken(engine, (int)got, engine->remote.error.text);
 		return;
 	}
 	engine->lost_us = engine->lost ? engine->lost_us : 0;
 	nr_segments = cl_remote_parse(&engine->remote, worker->buffer, filled, segments, &cancelled_bytes);
 	if (nr_segments < 0) {
-		cl_engine_broken(engine, -EPROTO, engine->remote.why);
+		cl_engine_broken(engine, nr_segments, engine->remote.error.text);
 		return;
 	}
 	engine->stats.received_bytes += (uint64_t)got;
@@ -978,7 +988,7 @@ static void say_close(struct cl_engine *engine)
 		}
 		if (ret < 0 && (ret == -EPROTO || !cl_engine_lose(engine, strerror(-ret))))
 			cl_engine_fail(engine, -EIO, "page server: every page arrived, but it did not confirm the end: %s",
-				       ret == -EPROTO ? engine->remote.why : strerror(-ret));
+				       ret == -EPROTO ? engine->remote.error.text : strerror(-ret));
 	}
 	pthread_mutex_unlock(&engine->lock);
 }
@@ -1061,7 +1071,7 @@ static void take_store(struct cl_engine *engine)
 
 static int agree_to_push(struct cl_engine *engine)
 {
-	const char *why = NULL;
+	struct cl_error error;
 	int ret;
 
 	if (engine->was_asked || !engine->has_remote || !engine->config.push_streams || !engine->remote_address_bytes ||
@@ -1070,10 +1080,14 @@ static int agree_to_push(struct cl_engine *engine)
 	engine->was_asked = true;
 	take_store(engine);
 	pthread_mutex_lock(&engine->lock);
-	ret = cl_push_agree(engine, &why);
+	ret = cl_push_agree(engine, &error);
 	engine->is_refused = ret == -EBUSY || ret == -ESHUTDOWN;
-	if (ret < 0 && why)
-		note_failure(engine, ret, "page server: %s", why);
+	if (ret == -EPROTO || engine->is_refused) {
+		note_failure(engine, ret, "page server: %s", error.text);
+	} else if (ret < 0) {
+		cl_error_prefix(&error, "page server: ");
+		(void)keep_reason(engine, &error);
+	}
 	pthread_mutex_unlock(&engine->lock);
 	if (ret >= 0)
 		cl_log(&engine->log, CL_LOG_INFO, "page server: %s", ret ? "it pushes" : "it answers requests only");

@@ -148,9 +148,9 @@ void cl_engine_watch_connections(struct cl_engine *engine);
 /*
  * reconnect: connect to the page server's address. *fd is the new socket from the start, on failure too, so that
  * cl_engine_fail() and cl_engine_lose() can shut it down; *tls is set where TLS is spoken. Lock held; dropped while
- * waiting. 0 or -errno.
+ * waiting. 0 or error->code.
  */
-int cl_engine_call(struct cl_engine *engine, int *fd, struct cl_tls **tls);
+int cl_engine_call(struct cl_engine *engine, int *fd, struct cl_tls **tls, struct cl_error *error);
 
 /* The pages missing in all spaces. Lock held. */
 uint64_t cl_engine_remaining_pages(const struct cl_engine *engine);

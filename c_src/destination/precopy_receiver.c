@@ -45,55 +45,61 @@ void cl_page_store_free(struct cl_page_store *store)
 	free(store);
 }
 
-/* 0, or -errno with *why. */
-static int agree(struct cl_page_store *store, const char **why)
+/* 0 or error->code. */
+static int agree(struct cl_page_store *store, struct cl_error *error)
 {
 	struct cl_push_hello hello = { .stores = true, .nr_streams = 1, .unpacks = cl_codec_has_lz4() };
 	struct cl_push_answer answer;
-	int ret = cl_push_say_hello(store->conn, 1, &hello, &answer, why);
+	int ret = cl_push_say_hello(store->conn, 1, &hello, &answer, error);
 
 	if (ret == 0)
-		*why = "it is a stock one, which has nothing to store";
-	if (ret != 1)
-		return ret < 0 ? ret : -EPROTO;
+		return cl_error_set(error, -EPROTO, "it is a stock one, which has nothing to store");
+	if (ret < 0)
+		return ret;
 	memcpy(store->token, answer.token, sizeof(store->token));
 	return 0;
+}
+
+/* All but the memory of the store itself. 0 or error->code. */
+static int set_up(struct cl_page_store *store, struct cl_error *error)
+{
+	const struct cl_page_store_config *config = &store->config;
+	int ret;
+
+	store->buffer = malloc(MAX_BYTES);
+	store->unpacked = malloc(CL_PUSH_PACKED_PAGES * CL_PAGE_SIZE);
+	if (!store->buffer || !store->unpacked)
+		return cl_error_set(error, -ENOMEM, "no memory");
+	ret = cl_store_create(config->directory_fd, &store->store);
+	if (ret < 0)
+		return cl_error_set(error, ret, "making the file `pages`: %s", strerror(-ret));
+	if (config->tls) {
+		ret = cl_tls_load(config->tls, &store->credentials, error);
+		if (ret == 0)
+			ret = cl_tls_start(store->credentials, store->conn.fd, &store->conn.tls, error);
+		if (ret < 0)
+			return ret;
+	}
+	return agree(store, error) < 0 ? cl_error_prefix(error, "page server: ") : 0;
 }
 
 struct cl_page_store *cl_page_store_new(const struct cl_page_store_config *config, char *error_out, size_t error_bytes)
 {
 	struct cl_page_store *store = calloc(1, sizeof(*store));
 	struct cl_conn conn = { .fd = config->remote_fd };
-	const char *why = NULL;
-	int ret = -ENOMEM;
+	struct cl_error error;
 
-	snprintf(error_out, error_bytes, "no memory");
 	if (!store) {
 		cl_conn_close(&conn);
+		snprintf(error_out, error_bytes, "no memory");
 		return NULL;
 	}
 	store->config = *config;
 	store->conn = conn;
 	store->log = (struct cl_log){ .fd = config->log_fd, .level = config->log_level, .from = "store",
 				      .start_us = cl_now_us() };
-	store->buffer = malloc(MAX_BYTES);
-	store->unpacked = malloc(CL_PUSH_PACKED_PAGES * CL_PAGE_SIZE);
-	if (store->buffer && store->unpacked) {
-		ret = cl_store_create(config->directory_fd, &store->store);
-		if (ret < 0)
-			snprintf(error_out, error_bytes, "making the file `pages`: %s", strerror(-ret));
-	}
-	if (ret == 0 && config->tls) {
-		ret = cl_tls_load(config->tls, &store->credentials, error_out, error_bytes);
-		if (ret == 0)
-			ret = cl_tls_start(store->credentials, conn.fd, &store->conn.tls, error_out, error_bytes);
-	}
-	if (ret == 0) {
-		ret = agree(store, &why);
-		if (ret < 0)
-			snprintf(error_out, error_bytes, "page server: %s", why ? why : strerror(-ret));
-	}
-	if (ret < 0) {
+	if (set_up(store, &error) < 0) {
+		snprintf(error_out, error_bytes, "%s", error.text);
 		cl_page_store_free(store);
 		return NULL;
 	}
@@ -108,106 +114,100 @@ void cl_page_store_stop(struct cl_page_store *store)
 
 /* ---- what comes ---- */
 
-static int receive(struct cl_page_store *store, uint8_t *data, size_t bytes, const char **why)
+static int receive(struct cl_page_store *store, uint8_t *data, size_t bytes, struct cl_error *error)
 {
 	store->received_bytes += bytes;
-	return cl_conn_receive_exactly(store->conn, data, bytes, 0, why);
+	return cl_conn_receive_exactly(store->conn, data, bytes, 0, error);
 }
 
-static int confirm(struct cl_page_store *store, uint64_t round)
+static int confirm(struct cl_page_store *store, uint64_t round, struct cl_error *error)
 {
 	struct cl_push_header stored = { .type = CL_PUSH_STORED, .nr_pages = round };
 	uint8_t out[CL_PUSH_HEADER_BYTES];
+	int ret;
 
 	cl_push_pack(&stored, out);
-	return cl_conn_send(store->conn, out, sizeof(out));
+	ret = cl_conn_send(store->conn, out, sizeof(out));
+	return ret < 0 ? cl_conn_error(ret, error) : 0;
 }
 
-/* Pages, in whatever form. 0, or -errno with *why. */
-static int take_pages(struct cl_page_store *store, const struct cl_push_header *header, const char **why)
+/* Pages, in whatever form. 0 or error->code. */
+static int take_pages(struct cl_page_store *store, const struct cl_push_header *header, struct cl_error *error)
 {
 	const uint8_t *data = NULL;
 	int ret;
 
 	if (header->type != CL_PUSH_ZERO) {
-		ret = receive(store, store->buffer, header->bytes, why);
+		ret = receive(store, store->buffer, header->bytes, error);
 		if (ret < 0)
 			return ret;
 		data = store->buffer;
 	}
 	if (header->type == CL_PUSH_PACKED) {
-		*why = "what it sent can't be unpacked";
 		if (cl_codec_unpack(data, header->bytes, store->unpacked, header->nr_pages * CL_PAGE_SIZE) < 0)
-			return -EPROTO;
+			return cl_error_set(error, -EPROTO, "what it sent can't be unpacked");
 		data = store->unpacked;
 	}
 	store->pages += header->nr_pages;
-		*why = NULL;
 	ret = cl_store_write(store->store, header->dst_id, header->vaddr, header->nr_pages, data);
 	if (ret < 0)
 		cl_log(&store->log, CL_LOG_ERROR, "writing %llu pages: %s", (unsigned long long)header->nr_pages,
 		       strerror(-ret));
-	return ret;
+	return ret < 0 ? cl_error_set(error, ret, "%s", strerror(-ret)) : 0;
 }
 
-/* Obey one message. 1: it was the last one; 0; or -errno, perhaps with *why. */
-static int obey(struct cl_page_store *store, const char **why)
+/* Obey one message. 1: it was the last one; 0; or error->code. */
+static int obey(struct cl_page_store *store, struct cl_error *error)
 {
 	uint8_t in[CL_PUSH_HEADER_BYTES];
 	struct cl_push_header header;
-	int ret = receive(store, in, sizeof(in), why);
+	int ret = receive(store, in, sizeof(in), error);
 
 	if (ret < 0)
 		return ret;
-	*why = "it sent a damaged message";
 	if (cl_push_unpack(in, &header) < 0)
-		return -EPROTO;
+		return cl_error_set(error, -EPROTO, "it sent a damaged message");
 	switch (header.type) {
 	case CL_PUSH_PAGES:
 	case CL_PUSH_ZERO:
 	case CL_PUSH_PACKED:
 		if (header.type == CL_PUSH_PACKED && !cl_codec_has_lz4())
 			break;
-		return take_pages(store, &header, why);
+		return take_pages(store, &header, error);
 	case CL_PUSH_ROUND:
-		*why = "it miscounted its rounds";
 		if (header.nr_pages != store->rounds + 1)
-			return -EPROTO;
+			return cl_error_set(error, -EPROTO, "it miscounted its rounds");
 		store->rounds++;
 		cl_log(&store->log, CL_LOG_INFO, "round %llu is complete: %llu pages so far, in %llu bytes",
 		       (unsigned long long)store->rounds, (unsigned long long)store->pages,
 		       (unsigned long long)store->received_bytes);
-		*why = NULL;
-		return confirm(store, header.nr_pages);
+		return confirm(store, header.nr_pages, error);
 	case CL_PUSH_END:
-		*why = NULL;
 		ret = cl_store_finish(store->store, store->config.directory_fd, store->token);
-		if (ret == 0)
-			ret = confirm(store, 0);
+		if (ret < 0)
+			return cl_error_set(error, ret, "%s", strerror(-ret));
+		ret = confirm(store, 0, error);
 		return ret < 0 ? ret : 1;
 	default:
 		break;
 	}
-	*why = "it sent what has no place here";
-	return -EPROTO;
+	return cl_error_set(error, -EPROTO, "it sent what has no place here");
 }
 
 int cl_page_store_run(struct cl_page_store *store, char *error_out, size_t error_bytes)
 {
-	const char *why = NULL;
+	struct cl_error error;
 	int ret;
 
 	do
-		ret = obey(store, &why);
+		ret = obey(store, &error);
 	while (ret == 0);
 	if (ret == 1)
 		return 0;
 	if (atomic_load(&store->stopping))
-		ret = -ECANCELED;
-	snprintf(error_out, error_bytes, "%s",
-		 ret == -ECANCELED                        ? "stopped" :
-		 ret == -EPROTO && why                    ? why :
-		 ret == -ECONNRESET || ret == -EPIPE      ? "the page server closed the connection, the store is not complete" :
-							    strerror(-ret));
-	return ret;
+		(void)cl_error_set(&error, -ECANCELED, "stopped");
+	else if (ret == -ECONNRESET || ret == -EPIPE)
+		(void)cl_error_set(&error, ret, "the page server closed the connection, the store is not complete");
+	snprintf(error_out, error_bytes, "%s", error.text);
+	return error.code;
 }

@@ -136,45 +136,44 @@ static void pause_ms(struct cl_engine *engine, unsigned int ms)
 			return;
 }
 
-int cl_engine_call(struct cl_engine *engine, int *fd, struct cl_tls **tls)
+int cl_engine_call(struct cl_engine *engine, int *fd, struct cl_tls **tls, struct cl_error *error)
 {
 	struct timeval in_time = { .tv_sec = CALL_S }, ever = { 0 };
-	char tls_error[sizeof(engine->error)] = "";
 	int ret = 0;
 
 	if (!engine->remote_address_bytes)
-		return -EDESTADDRREQ;
+		return cl_conn_error(-EDESTADDRREQ, error);
 	*fd = socket(engine->remote_address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (*fd < 0)
-		return -errno;
+		return cl_conn_error(-errno, error);
 	watch_connection(engine, *fd);
 	(void)setsockopt(*fd, SOL_SOCKET, SO_SNDTIMEO, &in_time, sizeof(in_time));
 	pthread_mutex_unlock(&engine->lock);
 	if (connect(*fd, (struct sockaddr *)&engine->remote_address, engine->remote_address_bytes) < 0)
-		ret = errno == EINPROGRESS ? -ETIMEDOUT : -errno;
+		ret = cl_error_set(error, errno == EINPROGRESS ? -ETIMEDOUT : -errno, "%s",
+				   strerror(errno == EINPROGRESS ? ETIMEDOUT : errno));
 	(void)setsockopt(*fd, SOL_SOCKET, SO_SNDTIMEO, &ever, sizeof(ever));
 	if (ret == 0 && engine->tls)
-		ret = cl_tls_start(engine->tls, *fd, tls, tls_error, sizeof(tls_error));
+		ret = cl_tls_start(engine->tls, *fd, tls, error);
 	pthread_mutex_lock(&engine->lock);
 	return ret;
 }
 
-/* One try. Lock held; dropped while waiting. 0 or -errno, with *why. */
-static int call_again(struct cl_engine *engine, const char **why)
+/* One try. Lock held; dropped while waiting. 0 or error->code. */
+static int call_again(struct cl_engine *engine, struct cl_error *error)
 {
 	int version = engine->remote.version, ret;
 	struct cl_tls *tls = NULL;
 
-	*why = NULL;
 	cl_tls_free(engine->remote.tls);
 	engine->remote.tls = NULL;
 	if (engine->remote.fd >= 0)
 		close(engine->remote.fd);
-	ret = cl_engine_call(engine, &engine->remote.fd, &tls);
+	ret = cl_engine_call(engine, &engine->remote.fd, &tls, error);
 	if (ret < 0)
 		return ret;
 	cl_remote_init(&engine->remote, engine->remote.fd, tls, version);
-	return engine->push.agreed ? cl_push_agree_again(engine, why) : 0;
+	return engine->push.agreed ? cl_push_agree_again(engine, error) : 0;
 }
 
 static unsigned int pause_before_call(unsigned int calls)
@@ -186,45 +185,43 @@ static unsigned int pause_before_call(unsigned int calls)
 	return calls < CALM_CALLS ? PAUSE_MAX_MS : PAUSE_CALM_MS;
 }
 
-/* It is too late to try again, or there is no use in it: then the engine fails. ret, why: of the last try. Lock held. */
-static void give_up_in_time(struct cl_engine *engine, uint64_t paused_us, int ret, const char *why)
+/* It is too late to try again, or there is no use in it: then the engine fails. last: the last try's error. Lock held. */
+static void give_up_in_time(struct cl_engine *engine, uint64_t paused_us, const struct cl_error *last)
 {
 	int64_t limit = limit_us(engine);
 
 	if (!engine->restored && (limit < 0 || limit > BEFORE_RUN_US))
 		limit = BEFORE_RUN_US;
-	if (ret != -ESHUTDOWN && (limit < 0 || paused_us <= (uint64_t)limit))
+	if (last->code != -ESHUTDOWN && (limit < 0 || paused_us <= (uint64_t)limit))
 		return;
-	if (!why)
-		why = ret < 0 ? strerror(-ret) : "it hangs up";
 	engine->source_is_gone = true;
-	if (ret == -ESHUTDOWN)
-		cl_engine_fail(engine, -EIO, "page server: %s; %llu pages are missing", why,
+	if (last->code == -ESHUTDOWN)
+		cl_engine_fail(engine, -EIO, "page server: %s; %llu pages are missing", last->text,
 			       (unsigned long long)cl_engine_remaining_pages(engine));
 	else
 		cl_engine_fail(engine, -EIO,
 			       "page server: lost with %llu pages missing, and it did not come back in %llu s: %s",
 			       (unsigned long long)cl_engine_remaining_pages(engine), (unsigned long long)limit / 1000000,
-			       why);
+			       last->code ? last->text : "it hangs up");
 }
 
 /* Until there is a connection again, or the engine is stopping. Lock held. How long it took, in us. */
 static uint64_t try_until_connected(struct cl_engine *engine)
 {
-	int ret = 0, told = 0;
-	const char *why = NULL;
+	struct cl_error error = { 0 };
+	int ret, told = 0;
 	uint64_t paused_us;
 
 	do {
 		pause_ms(engine, pause_before_call(engine->calls++));
 		paused_us = cl_now_us() - engine->lost_us;
-		give_up_in_time(engine, paused_us, ret, why);
+		give_up_in_time(engine, paused_us, &error);
 		if (engine->stopping)
 			break;
-		ret = call_again(engine, &why);
+		ret = call_again(engine, &error);
 		if (ret < 0) /* each new reason is news */
 			cl_log(&engine->log, ret == told ? CL_LOG_DEBUG : CL_LOG_WARN,
-			       "page server: connecting to it again, try %u: %s", engine->calls, why ? why : strerror(-ret));
+			       "page server: connecting to it again, try %u: %s", engine->calls, error.text);
 		told = ret;
 	} while (ret < 0);
 	return paused_us;

@@ -105,9 +105,9 @@ static bool next_missing(const struct cl_image *image, uint64_t index, uint64_t 
 
 /*
  * Pages that are as in the store. Those that nobody misses may be gone from there: another thread has installed them. Lock
- * held; dropped while reading and copying. 0, or -ESTALE with *why.
+ * held; dropped while reading and copying. 0, or error->code: -ESTALE.
  */
-static int install_same(struct cl_engine *engine, struct cl_push_stream *stream, const char **why)
+static int install_same(struct cl_engine *engine, struct cl_push_stream *stream, struct cl_error *error)
 {
 	struct cl_push_run *run = &stream->run;
 	uint64_t from, to, failed = UINT64_MAX;
@@ -131,8 +131,7 @@ static int install_same(struct cl_engine *engine, struct cl_push_stream *stream,
 			}
 			if (ret < 0) {
 				engine->store_is_bad = true;
-				*why = "it takes pages for known that came before the dump and can't be read here; asking for all";
-				return -ESTALE;
+				return cl_error_set(error, -ESTALE, "it expects pre-copied pages that can't be read here; asking for all");
 			}
 			cl_engine_fill(engine, run->image, from, end - from, stream->unpacked);
 			engine->stats.same_pages += end - from;
@@ -144,11 +143,11 @@ static int install_same(struct cl_engine *engine, struct cl_push_stream *stream,
 	return 0;
 }
 
-/* The pages of the next message are these, too. 0 or -EPROTO. */
-static int note_also(struct cl_push_stream *stream)
+/* The pages of the next message are these, too. 0, or error->code: -EPROTO. */
+static int note_also(struct cl_push_stream *stream, struct cl_error *error)
 {
 	if (stream->nr_also == CL_PUSH_MAX_ALSO)
-		return -EPROTO;
+		return cl_error_set(error, -EPROTO, "it sent too many ALSO in a row, where they have no place");
 	stream->also[stream->nr_also++] = stream->run;
 	stream->run.nr_pages = 0;
 	return 0;
@@ -167,45 +166,54 @@ static bool fits_also(const struct cl_push_stream *stream, const struct cl_push_
 	return true;
 }
 
-/* A message's header. Lock held; dropped while copying. 0, -EPROTO or -ESTALE with *why. */
-static int begin(struct cl_engine *engine, struct cl_push_stream *stream, const uint8_t *at, const char **why)
+/* Whether it has pages in a form that this server may send on this stream. */
+static bool may_come(const struct cl_engine *engine, const struct cl_push_stream *stream, const struct cl_push_header *header)
+{
+	switch (header->type) {
+	case CL_PUSH_PAGES:
+	case CL_PUSH_ZERO:
+		return true;
+	case CL_PUSH_SAME:
+		return engine->push.has_store;
+	case CL_PUSH_PACKED:
+		return cl_codec_has_lz4();
+	case CL_PUSH_ALSO:
+		return stream->number;
+	default:
+		return false;
+	}
+}
+
+/* A message's header. Lock held; dropped while copying. 0, or error->code: -EPROTO, -ESTALE. */
+static int begin(struct cl_engine *engine, struct cl_push_stream *stream, const uint8_t *at, struct cl_error *error)
 {
 	struct cl_push_header header;
 
-	*why = "it sent a damaged message";
 	if (cl_push_unpack(at, &header) < 0)
-		return -EPROTO;
-	*why = "it sent what only a client sends, or where or when it has no place";
+		return cl_error_set(error, -EPROTO, "it sent a damaged message");
 	if (header.type == CL_PUSH_CLOSED && engine->push.closing && !stream->number) {
 		engine->push.confirmed = true;
 		pthread_cond_broadcast(&engine->gate);
 		return 0;
 	}
-	if (header.type != CL_PUSH_PAGES && header.type != CL_PUSH_ZERO &&
-	    (header.type != CL_PUSH_SAME || !engine->push.has_store) &&
-	    (header.type != CL_PUSH_PACKED || !cl_codec_has_lz4()) &&
-	    (header.type != CL_PUSH_ALSO || !stream->number))
-		return -EPROTO;
-	if (!fits_also(stream, &header))
-		return -EPROTO;
+	if (!may_come(engine, stream, &header) || !fits_also(stream, &header))
+		return cl_error_set(error, -EPROTO, "it sent what only a client sends, or where or when it has no place");
 	stream->run.image = cl_image_find(engine->images, header.dst_id);
 	stream->run.vaddr = header.vaddr;
 	stream->run.nr_pages = header.nr_pages;
 	stream->run.packed_bytes = header.type == CL_PUSH_PACKED ? header.bytes : 0;
-	*why = "it sent pages that were not asked for";
 	if (!stream->run.image || !cl_image_has_remote(stream->run.image, header.vaddr, header.nr_pages))
-		return -EPROTO;
-	if (header.type == CL_PUSH_ALSO) {
-		*why = "it sent too many ALSO in a row, where they have no place";
-		return note_also(stream);
-	}
+		return cl_error_set(error, -EPROTO, "it sent pages that were not asked for");
+	if (header.type == CL_PUSH_ALSO)
+		return note_also(stream, error);
 	if (header.type == CL_PUSH_ZERO)
 		install_zeroes(engine, &stream->run);
-	return header.type == CL_PUSH_SAME ? install_same(engine, stream, why) : 0;
+	return header.type == CL_PUSH_SAME ? install_same(engine, stream, error) : 0;
 }
 
-/* Install a run that has come as a whole. Lock held; dropped while unpacking and copying. 0 or -EPROTO. */
-static int install_packed(struct cl_engine *engine, struct cl_push_stream *stream, const uint8_t *packed)
+/* Install a run that has come as a whole. Lock held; dropped while unpacking and copying. 0, or error->code: -EPROTO. */
+static int install_packed(struct cl_engine *engine, struct cl_push_stream *stream, const uint8_t *packed,
+			  struct cl_error *error)
 {
 	struct cl_push_run *run = &stream->run;
 	int ret;
@@ -214,14 +222,14 @@ static int install_packed(struct cl_engine *engine, struct cl_push_stream *strea
 	ret = cl_codec_unpack(packed, run->packed_bytes, stream->unpacked, run->nr_pages * CL_PAGE_SIZE);
 	pthread_mutex_lock(&engine->lock);
 	if (ret < 0)
-		return -EPROTO;
+		return cl_error_set(error, -EPROTO, "what it sent can't be unpacked");
 	run->packed_bytes = 0;
 	install_all(engine, stream, run->nr_pages, stream->unpacked);
 	return 0;
 }
 
-/* Take what has come apart, and install it. Lock held; dropped while copying. 0 or -EPROTO with *why. */
-static int understand(struct cl_engine *engine, struct cl_push_stream *stream, const char **why)
+/* Take what has come apart, and install it. Lock held; dropped while copying. 0, or error->code: -EPROTO, -ESTALE. */
+static int understand(struct cl_engine *engine, struct cl_push_stream *stream, struct cl_error *error)
 {
 	struct cl_push_run *run = &stream->run;
 	size_t at = 0;
@@ -233,15 +241,14 @@ static int understand(struct cl_engine *engine, struct cl_push_stream *stream, c
 		if (run->nr_pages == 0) {
 			if (left < CL_PUSH_HEADER_BYTES)
 				break;
-			ret = begin(engine, stream, stream->buffer + at, why);
+			ret = begin(engine, stream, stream->buffer + at, error);
 			at += CL_PUSH_HEADER_BYTES;
 		} else if (run->packed_bytes) {
 			size_t bytes = run->packed_bytes;
 
 			if (left < bytes)
 				break;
-			*why = "what it sent can't be unpacked";
-			ret = install_packed(engine, stream, stream->buffer + at);
+			ret = install_packed(engine, stream, stream->buffer + at, error);
 			at += bytes;
 		} else {
 			uint64_t pages = left / CL_PAGE_SIZE;
@@ -268,43 +275,40 @@ static void hang_up(struct cl_push_stream *stream)
 
 /* ---- what is said ---- */
 
-static int refused(const uint8_t *in, const char **why)
+static int refused(const uint8_t *in, struct cl_error *error)
 {
 	switch (cl_push_unpack_refusal(in)) {
 	case CL_PUSH_BUSY:
-		*why = "it refuses: it serves another lazy-pages daemon";
-		return -EBUSY;
+		return cl_error_set(error, -EBUSY, "it refuses: it serves another lazy-pages daemon");
 	case CL_PUSH_OVER:
-		*why = "it refuses: the source's dump is committed or rolled back";
-		return -ESHUTDOWN;
+		return cl_error_set(error, -ESHUTDOWN, "it refuses: the source's dump is committed or rolled back");
 	default:
-		*why = "it refuses, for a reason that isn't known here";
-		return -EPROTO;
+		return cl_error_set(error, -EPROTO, "it refuses, for a reason that isn't known here");
 	}
 }
 
 int cl_push_say_hello(struct cl_conn conn, int version, const struct cl_push_hello *hello,
-		      struct cl_push_answer *answer, const char **why)
+		      struct cl_push_answer *answer, struct cl_error *error)
 {
 	uint8_t out[CL_PUSH_HELLO_MAX_BYTES], in[CL_PUSH_ANSWER_BYTES];
 	int ret = cl_conn_send(conn, out, cl_push_pack_hello(version, hello, out));
 
-	if (ret == 0)
-		ret = cl_conn_receive_exactly(conn, in, 4, AGREE_TIMEOUT_S, why);
+	if (ret < 0)
+		return cl_conn_error(ret, error);
+	ret = cl_conn_receive_exactly(conn, in, 4, AGREE_TIMEOUT_S, error);
 	if (ret < 0)
 		return ret;
 	*answer = (struct cl_push_answer){ .plain = in[0] | in[1] << 8 | in[2] << 16 }; /* small, or not ours */
 	if (!cl_push_is_answer(in) && !cl_push_is_refusal(in))
 		return 0;
-	ret = cl_conn_receive_exactly(conn, in + 4, sizeof(in) - 4, AGREE_TIMEOUT_S, why);
+	ret = cl_conn_receive_exactly(conn, in + 4, sizeof(in) - 4, AGREE_TIMEOUT_S, error);
 	if (ret < 0)
 		return ret;
 	if (cl_push_is_refusal(in))
-		return refused(in, why);
+		return refused(in, error);
 	if (cl_push_unpack_answer(in, answer) == 0)
 		return 1;
-	*why = "it speaks another version of the push protocol";
-	return -EPROTO;
+	return cl_error_set(error, -EPROTO, "it speaks another version of the push protocol");
 }
 
 /* Say which store there is, so that what is in it needn't come. 0 or -errno. Lock not held. */
@@ -318,7 +322,7 @@ static int tell_store(struct cl_conn conn, const uint8_t *token)
 	return cl_conn_send(conn, out, sizeof(out));
 }
 
-int cl_push_agree(struct cl_engine *engine, const char **why)
+int cl_push_agree(struct cl_engine *engine, struct cl_error *error)
 {
 	struct cl_push_hello hello = { .nr_streams = engine->config.push_streams, .unpacks = cl_codec_has_lz4(),
 				       .shares = true, .client = engine->client };
@@ -328,20 +332,16 @@ int cl_push_agree(struct cl_engine *engine, const char **why)
 	struct cl_push_answer answer;
 
 	pthread_mutex_unlock(&engine->lock);
-	ret = cl_push_say_hello(conn, version, &hello, &answer, why);
-	if (ret == 1 && answer.nr_streams > hello.nr_streams) {
-		*why = "it offers more streams than it was asked for";
-		ret = -EPROTO;
-	}
+	ret = cl_push_say_hello(conn, version, &hello, &answer, error);
+	if (ret == 1 && answer.nr_streams > hello.nr_streams)
+		ret = cl_error_set(error, -EPROTO, "it offers more streams than it was asked for");
 	if (ret == 1 && store && tell_store(conn, store) < 0)
-		ret = -EPIPE;
+		ret = cl_conn_error(-EPIPE, error);
 	pthread_mutex_lock(&engine->lock);
 	if (ret < 0)
 		return ret;
-	if (ret == 1 && engine->push.agreed && answer.nr_streams != engine->push.nr_streams) {
-		*why = "it offers another number of streams than before";
-		return -EPROTO;
-	}
+	if (ret == 1 && engine->push.agreed && answer.nr_streams != engine->push.nr_streams)
+		return cl_error_set(error, -EPROTO, "it offers another number of streams than before");
 	if (ret == 0 && answer.plain == CL_PUSH_PLAIN_GONE && (engine->push.on || !engine->push.agreed))
 		cl_log(&engine->log, CL_LOG_WARN, "page server: it can't push, as the source's task is gone; its dump has the "
 		       "pages still: asking for the %llu that are missing",
@@ -372,14 +372,17 @@ static void fall_back(struct cl_engine *engine)
 	}
 }
 
-int cl_push_agree_again(struct cl_engine *engine, const char **why)
+int cl_push_agree_again(struct cl_engine *engine, struct cl_error *error)
 {
-	int ret = cl_push_agree(engine, why);
+	int ret = cl_push_agree(engine, error);
 
 	if (ret == 0)
 		fall_back(engine);
+	if (ret < 0)
+		return ret;
 	/* Before all tasks are restored it isn't known what is missing. */
-	return ret == 1 && engine->restored ? cl_push_tell_missing(engine) : ret < 0 ? ret : 0;
+	ret = ret == 1 && engine->restored ? cl_push_tell_missing(engine) : 0;
+	return ret < 0 ? cl_conn_error(ret, error) : 0;
 }
 
 /* On the demand connection, by its sender. Lock held; dropped while sending. A failure loses the connection. */
@@ -537,25 +540,24 @@ static void open_stream(struct cl_engine *engine, struct cl_push_stream *stream)
 {
 	struct cl_push_hello hello = { .stream = stream->number };
 	struct cl_push_answer answer;
-	const char *why = NULL;
+	struct cl_error error;
 	int ret;
 
 	memcpy(hello.token, engine->push.token, sizeof(hello.token));
-	ret = cl_engine_call(engine, &stream->conn.fd, &stream->conn.tls);
+	ret = cl_engine_call(engine, &stream->conn.fd, &stream->conn.tls, &error);
 	stream->min_window = least_window(stream->conn.fd);
 	if (ret == 0 && !engine->stopping && !engine->lost) {
 		pthread_mutex_unlock(&engine->lock);
-		ret = cl_push_say_hello(stream->conn, engine->remote.version, &hello, &answer, &why);
+		ret = cl_push_say_hello(stream->conn, engine->remote.version, &hello, &answer, &error);
 		pthread_mutex_lock(&engine->lock);
 		if (ret == 0 || (ret == 1 && answer.nr_streams != stream->number)) {
-			ret = -EPROTO;
-			why = "it does not know a stream of its own session";
+			ret = cl_error_set(&error, -EPROTO, "it does not know a stream of its own session");
 		} else if (ret == -EPROTO && stream->conn.tls) {
 			ret = -ECONNRESET; /* it took us on the demand connection: the session is over */
 		}
 	}
 	if (ret < 0)
-		cl_engine_broken(engine, ret, why);
+		cl_engine_broken(engine, ret, error.text);
 }
 
 /*
@@ -583,12 +585,13 @@ static void limit_window(struct cl_engine *engine, struct cl_push_stream *stream
 static void receive_once(struct cl_engine *engine, struct cl_push_stream *stream)
 {
 	struct cl_conn demand = { engine->remote.fd, engine->remote.tls };
-	const char *why = NULL;
+	struct cl_error error;
 	int64_t got;
 	int ret;
 
 	pthread_mutex_unlock(&engine->lock);
-	got = cl_conn_receive(stream->number ? stream->conn : demand, stream->buffer + stream->filled, BUFFER_BYTES - stream->filled, &why);
+	got = cl_conn_receive(stream->number ? stream->conn : demand, stream->buffer + stream->filled,
+			      BUFFER_BYTES - stream->filled, &error);
 	pthread_mutex_lock(&engine->lock);
 	if (engine->stopping)
 		return;
@@ -597,7 +600,7 @@ static void receive_once(struct cl_engine *engine, struct cl_push_stream *stream
 		return;
 	}
 	if (got < 0) {
-		cl_engine_broken(engine, (int)got, why);
+		cl_engine_broken(engine, (int)got, error.text);
 		return;
 	}
 	engine->lost_us = engine->lost ? engine->lost_us : 0;
@@ -605,9 +608,9 @@ static void receive_once(struct cl_engine *engine, struct cl_push_stream *stream
 	cl_flow_delivered(&engine->flow, (uint64_t)got, cl_now_us());
 	limit_window(engine, stream);
 	stream->filled += (size_t)got;
-	ret = understand(engine, stream, &why);
+	ret = understand(engine, stream, &error);
 	if (ret < 0)
-		cl_engine_broken(engine, ret, why);
+		cl_engine_broken(engine, ret, error.text);
 }
 
 static void *stream_work(void *argument)

@@ -65,23 +65,23 @@ struct cl_push {
 };
 
 /*
- * Say hello on any connection, hear the answer: waits up to 10 s. 1; 0 if it was a stock server's, answer->plain; -EBUSY,
- * -ESHUTDOWN if it refuses (CL_PUSH_BUSY, CL_PUSH_OVER), with *why; or -errno. No lock.
+ * Say hello on any connection, hear the answer: waits up to 10 s. 1; 0 if it was a stock server's, answer->plain; or
+ * error->code: -EBUSY, -ESHUTDOWN if it refuses (CL_PUSH_BUSY, CL_PUSH_OVER). No lock.
  */
 int cl_push_say_hello(struct cl_conn conn, int version, const struct cl_push_hello *hello,
-		      struct cl_push_answer *answer, const char **why);
+		      struct cl_push_answer *answer, struct cl_error *error);
 
 /*
  * Ask the server, on the connection that was just made, whether it pushes. Dropped while waiting, up to 10 s. 1 if it
- * does, 0 if it only answers requests (and nothing has happened), or as cl_push_say_hello(), then perhaps with *why.
+ * does, 0 if it only answers requests (and nothing has happened), or as cl_push_say_hello().
  */
-int cl_push_agree(struct cl_engine *engine, const char **why);
+int cl_push_agree(struct cl_engine *engine, struct cl_error *error);
 
 /*
  * The same on a new connection to a server that has pushed. Once all is restored, it is told what is missing; one that
  * doesn't push any more, as its tasks are gone, is going to be asked for it. 0 or as cl_push_agree().
  */
-int cl_push_agree_again(struct cl_engine *engine, const char **why);
+int cl_push_agree_again(struct cl_engine *engine, struct cl_error *error);
 
 /* Start the threads; join them after engine->stopping was set. Lock not held. 0 or -errno. */
 int cl_push_start(struct cl_engine *engine);

@@ -8,6 +8,8 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
+#include "base/io.h"
+
 enum { CLOSE_TIMEOUT_S = 30 };
 
 static const uint8_t first_byte_of_a_get = CL_WIRE_GET;
@@ -37,22 +39,6 @@ void cl_remote_ask(struct cl_remote *remote, const struct cl_request *request, u
 	cl_wire_pack(remote->version, &header, out);
 }
 
-static int send_all(int fd, const uint8_t *data, size_t bytes, int flags)
-{
-	while (bytes) {
-		ssize_t sent = send(fd, data, bytes, MSG_NOSIGNAL | flags);
-
-		if (sent < 0) {
-			if (errno == EINTR)
-				continue;
-			return -errno;
-		}
-		data += sent;
-		bytes -= (size_t)sent;
-	}
-	return 0;
-}
-
 int cl_remote_send(struct cl_remote *remote, const uint8_t *data, size_t bytes, bool byte_ahead)
 {
 	size_t skip = remote->byte_ahead && bytes;
@@ -67,9 +53,9 @@ int cl_remote_send(struct cl_remote *remote, const uint8_t *data, size_t bytes, 
 	}
 	if (!bytes && remote->byte_ahead)
 		return 0;
-	ret = send_all(remote->fd, data + skip, bytes - skip, byte_ahead ? MSG_MORE : 0);
+	ret = cl_send_all(remote->fd, data + skip, bytes - skip, byte_ahead ? MSG_MORE : 0);
 	if (ret == 0 && byte_ahead)
-		ret = send_all(remote->fd, &first_byte_of_a_get, sizeof(first_byte_of_a_get), 0);
+		ret = cl_send_all(remote->fd, &first_byte_of_a_get, sizeof(first_byte_of_a_get), 0);
 	if (ret == 0)
 		remote->byte_ahead = byte_ahead;
 	return ret;
@@ -78,14 +64,7 @@ int cl_remote_send(struct cl_remote *remote, const uint8_t *data, size_t bytes, 
 /* What has arrived, up to size bytes; waits for the first one. Their number or -errno. */
 static int64_t receive(struct cl_remote *remote, uint8_t *data, size_t size)
 {
-	ssize_t got;
-
-	if (remote->tls)
-		return cl_tls_receive(remote->tls, data, size, &remote->why);
-	do
-		got = recv(remote->fd, data, size, 0);
-	while (got < 0 && errno == EINTR);
-	return got < 0 ? -errno : got == 0 ? -ECONNRESET : got;
+	return cl_conn_receive((struct cl_conn){ remote->fd, remote->tls }, data, size, &remote->error);
 }
 
 int64_t cl_remote_receive(struct cl_remote *remote, uint8_t *buffer, size_t size, size_t *filled)
@@ -108,8 +87,7 @@ void cl_remote_acknowledge(const struct cl_remote *remote)
 
 static int broken(struct cl_remote *remote, const char *why)
 {
-	remote->why = why;
-	return -EPROTO;
+	return cl_error_set(&remote->error, -EPROTO, "%s", why);
 }
 
 /* An answer's header: it must be the answer to the oldest request, of at most as many pages. */

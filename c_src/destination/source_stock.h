@@ -7,7 +7,7 @@
  * thread at a time, cl_remote_receive() by one thread at a time, both without the mutex: they block.
  * Between receive and the parse of what it received no other thread may receive.
  *
- * Every answer is checked against the request it should answer. Errors: negative errno; -EPROTO (with `why`)
+ * Every answer is checked against the request it should answer. Errors: negative errno; -EPROTO (with `error`)
  * when the server broke the protocol, -ECONNRESET when it closed the connection.
  */
 #ifndef CL_PAGES_REMOTE_H
@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 #include "destination/address_space.h"
-#include "wire/tls.h"
+#include "wire/conn.h"
 #include "wire/page_protocol.h"
 
 #define CL_REMOTE_REQUESTS 4096 /* in flight at most; a power of two */
@@ -47,7 +47,7 @@ struct cl_remote {
 	struct cl_request answer;  /* being received: what is left of it */
 	uint8_t carry[CL_PAGE_SIZE]; /* the last received bytes: less than a header or a page */
 	size_t carried;
-	const char *why;
+	struct cl_error error;     /* of what was received last */
 };
 
 /* fd, and tls over it or NULL, are owned by the caller. version: 1 or 2. */
@@ -77,7 +77,7 @@ int cl_remote_send(struct cl_remote *remote, const uint8_t *data, size_t bytes, 
 
 /*
  * Read what has arrived, waiting for the first byte: up to size bytes (size > 2 * CL_PAGE_SIZE) of buffer are
- * filled, *filled in all, some of them carried over from before. Returns the number of new bytes or -errno.
+ * filled, *filled in all, some of them carried over from before. Returns the number of new bytes or -errno, with `error`.
  */
 int64_t cl_remote_receive(struct cl_remote *remote, uint8_t *buffer, size_t size, size_t *filled);
 

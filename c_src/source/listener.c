@@ -7,7 +7,6 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +16,9 @@
 #include <unistd.h>
 
 #include "wire/conn.h"
+#include "base/io.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "source/push_server.h"
 #include "wire/page_protocol.h"
 
@@ -64,17 +65,17 @@ struct cl_serve {
 static int await_first(struct connection *connection, uint8_t first[CL_WIRE_MAX_BYTES])
 {
 	int enough = CL_WIRE_V1_BYTES, one = 1;
-	const char *why = NULL;
-	ssize_t got;
+	struct cl_error error;
+	int64_t got;
 
 	if (connection->conn.tls)
-		return cl_conn_receive_exactly(connection->conn, first, CL_WIRE_V1_BYTES, 0, &why);
+		return cl_conn_receive_exactly(connection->conn, first, CL_WIRE_V1_BYTES, 0, &error);
 	if (setsockopt(connection->conn.fd, SOL_SOCKET, SO_RCVLOWAT, &enough, sizeof(enough)) < 0)
 		return -errno;
-	do
-		got = recv(connection->conn.fd, first, CL_WIRE_V1_BYTES, MSG_PEEK | MSG_WAITALL);
-	while (got < 0 && errno == EINTR);
-	if (got < 0 || setsockopt(connection->conn.fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof(one)) < 0)
+	got = cl_receive(connection->conn.fd, first, CL_WIRE_V1_BYTES, MSG_PEEK | MSG_WAITALL);
+	if (got < 0)
+		return (int)got;
+	if (setsockopt(connection->conn.fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof(one)) < 0)
 		return -errno;
 	return got == CL_WIRE_V1_BYTES ? 0 : -ECONNRESET;
 }
@@ -88,19 +89,19 @@ static int read_hello(struct connection *connection, uint8_t *first, struct cl_p
 	size_t there = connection->conn.tls ? CL_WIRE_V1_BYTES : 0, bytes;
 	int version = cl_push_tell_hello(first), ret;
 	struct cl_wire_header header;
-	const char *why = NULL;
+	struct cl_error error;
 
 	if (!version)
 		return 0;
 	bytes = cl_wire_header_bytes(version);
-	ret = cl_conn_receive_exactly(connection->conn, first + there, bytes - there, REST_OF_HELLO_S, &why);
+	ret = cl_conn_receive_exactly(connection->conn, first + there, bytes - there, REST_OF_HELLO_S, &error);
 	if (ret < 0)
 		return ret;
 	(void)cl_wire_unpack(version, first, &header);
 	if (!cl_push_is_hello(&header, hello))
 		return -EPROTO;
 	if (hello->stream)
-		ret = cl_conn_receive_exactly(connection->conn, hello->token, sizeof(hello->token), REST_OF_HELLO_S, &why);
+		ret = cl_conn_receive_exactly(connection->conn, hello->token, sizeof(hello->token), REST_OF_HELLO_S, &error);
 	return ret < 0 ? ret : version;
 }
 
@@ -109,11 +110,8 @@ static int read_hello(struct connection *connection, uint8_t *first, struct cl_p
 /* All `bytes`, or what came before the relay hung up. */
 static size_t receive_answer(struct connection *connection, uint8_t *data, size_t bytes)
 {
-	ssize_t got;
+	int64_t got = cl_receive(connection->relay_fd, data, bytes, MSG_WAITALL);
 
-	do
-		got = recv(connection->relay_fd, data, bytes, MSG_WAITALL);
-	while (got < 0 && errno == EINTR);
 	return got > 0 ? (size_t)got : 0;
 }
 
@@ -175,7 +173,7 @@ static void pump(struct connection *connection, const uint8_t *first, size_t fir
 {
 	struct cl_conn relay_end;
 	uint8_t data[4096];
-	const char *why = NULL;
+	struct cl_error error;
 	pthread_t thread;
 	int pair[2];
 	int64_t got;
@@ -187,10 +185,10 @@ static void pump(struct connection *connection, const uint8_t *first, size_t fir
 	pthread_mutex_unlock(&connection->serve->lock);
 	relay_end = (struct cl_conn){ .fd = pair[0] };
 	if (cl_relay_offer(connection->serve->relay, pair[1], connection->name) < 0 ||
-	    pthread_create(&thread, NULL, pump_answers, connection) != 0)
+	    cl_thread_start(&thread, "cl-pump", pump_answers, connection) < 0)
 		return;
 	if (cl_conn_send(relay_end, first, first_bytes) == 0)
-		while ((got = cl_conn_receive(connection->conn, data, sizeof(data), &why)) > 0 &&
+		while ((got = cl_conn_receive(connection->conn, data, sizeof(data), &error)) > 0 &&
 		       cl_conn_send(relay_end, data, (size_t)got) == 0)
 			;
 	/* What the client hears last has been sent, or nobody hears it. */
@@ -233,13 +231,13 @@ static void admit(struct connection *connection)
 static void serve_store(struct connection *connection, const struct cl_push_hello *hello)
 {
 	struct cl_serve *serve = connection->serve;
-	const char *why = NULL;
+	struct cl_error error;
 	uint8_t byte_ahead;
 
 	if (!serve->precopy || !hello || !hello->stores)
 		cl_log(&serve->log, CL_LOG_WARN, "client %s: %s the dump", connection->name,
 		       serve->precopy ? "before" : "a store comes after");
-	else if (cl_conn_receive_exactly(connection->conn, &byte_ahead, 1, REST_OF_HELLO_S, &why) == 0)
+	else if (cl_conn_receive_exactly(connection->conn, &byte_ahead, 1, REST_OF_HELLO_S, &error) == 0)
 		cl_precopy_serve(serve->precopy, connection->conn, hello, connection->name);
 }
 
@@ -253,13 +251,13 @@ static void join_push(struct connection *connection, const struct cl_push_hello 
 static void refuse(struct connection *connection, const struct cl_push_hello *hello, enum cl_push_reason reason)
 {
 	uint8_t out[CL_PUSH_ANSWER_BYTES], byte_ahead;
-	const char *why = NULL;
+	struct cl_error error;
 
 	cl_log(&connection->serve->log, CL_LOG_WARN, "client %s is refused: %s", connection->name,
 	       reason == CL_PUSH_BUSY ? "another one's tasks are served" : "nobody gets pages of this dump any more");
 	cl_push_pack_refusal(reason, out);
 	/* What is left unread makes the end a reset, which may overtake the words. */
-	if (hello && cl_conn_receive_exactly(connection->conn, &byte_ahead, 1, REST_OF_HELLO_S, &why) == 0 &&
+	if (hello && cl_conn_receive_exactly(connection->conn, &byte_ahead, 1, REST_OF_HELLO_S, &error) == 0 &&
 	    cl_conn_send(connection->conn, out, sizeof(out)) == 0 && reason == CL_PUSH_OVER)
 		cl_push_server_told_over(connection->serve->push, hello->client);
 }
@@ -269,7 +267,7 @@ static void serve_pages(struct connection *connection, const uint8_t *first, con
 {
 	struct cl_serve *serve = connection->serve;
 	uint8_t plain[4] = { 0 }, byte_ahead; /* a stock server's answer to a hello: an i32 */
-	const char *why = NULL;
+	struct cl_error error;
 
 	switch (serve->push ? cl_push_server_admits(serve->push, hello ? hello->client : 0) : CL_PUSH_PLAIN) {
 	case CL_PUSH_REFUSED_BUSY:
@@ -282,7 +280,7 @@ static void serve_pages(struct connection *connection, const uint8_t *first, con
 		return;
 	case CL_PUSH_ADMITTED:
 		if (hello) {
-			if (cl_conn_receive_exactly(connection->conn, &byte_ahead, 1, REST_OF_HELLO_S, &why) == 0)
+			if (cl_conn_receive_exactly(connection->conn, &byte_ahead, 1, REST_OF_HELLO_S, &error) == 0)
 				cl_push_server_serve(serve->push, connection->conn, hello, connection->name);
 			return;
 		}
@@ -304,11 +302,11 @@ static void serve_client(struct connection *connection)
 	struct cl_serve *serve = connection->serve;
 	uint8_t first[CL_WIRE_MAX_BYTES];
 	struct cl_push_hello hello;
-	char error[256];
+	struct cl_error error;
 	int ret, version;
 
-	if (serve->tls && cl_tls_start(serve->tls, connection->conn.fd, &connection->conn.tls, error, sizeof(error)) < 0) {
-		cl_log(&serve->log, CL_LOG_WARN, "client %s: %s", connection->name, error);
+	if (serve->tls && cl_tls_start(serve->tls, connection->conn.fd, &connection->conn.tls, &error) < 0) {
+		cl_log(&serve->log, CL_LOG_WARN, "client %s: %s", connection->name, error.text);
 		return;
 	}
 	if (serve->tls)
@@ -402,19 +400,6 @@ static bool make_room(struct cl_serve *serve)
 	return !serve->stopping;
 }
 
-/* Where a signal is the business of another thread. */
-static int create_thread(pthread_t *thread, void *(*work)(void *), void *argument)
-{
-	sigset_t all, before;
-	int ret;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	ret = pthread_create(thread, NULL, work, argument);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return -ret;
-}
-
 static void name_client(const struct sockaddr_storage *address, char *name)
 {
 	const struct sockaddr_in *in4 = (const struct sockaddr_in *)address;
@@ -467,7 +452,7 @@ static void accept_client(struct cl_serve *serve)
 		serve->connections = connection;
 		serve->nr_connections++;
 		serve->nr_strangers++;
-		if (create_thread(&thread, connection_thread, connection) == 0) {
+		if (cl_thread_start(&thread, "cl-client", connection_thread, connection) == 0) {
 			pthread_detach(thread);
 			connection = NULL;
 		} else {
@@ -533,6 +518,7 @@ struct cl_serve *cl_serve_new(struct cl_relay *relay, const struct cl_serve_conf
 			      size_t error_bytes)
 {
 	struct cl_serve *serve = calloc(1, sizeof(*serve));
+	struct cl_error error;
 	int ret = 0;
 
 	if (!serve) {
@@ -553,8 +539,11 @@ struct cl_serve *cl_serve_new(struct cl_relay *relay, const struct cl_serve_conf
 		ret = -errno;
 		snprintf(error_out, error_bytes, "eventfd: %s", strerror(errno));
 	}
-	if (ret == 0 && config->tls)
-		ret = cl_tls_load(config->tls, &serve->tls, error_out, error_bytes);
+	if (ret == 0 && config->tls) {
+		ret = cl_tls_load(config->tls, &serve->tls, &error);
+		if (ret < 0)
+			snprintf(error_out, error_bytes, "%s", error.text);
+	}
 	if (ret == 0 && config->images_fd >= 0) {
 		struct cl_push_server_config push = { .images_fd = config->images_fd, .ids = config->ids,
 						      .pids = config->pids, .nr_tasks = config->nr_tasks,
@@ -568,7 +557,7 @@ struct cl_serve *cl_serve_new(struct cl_relay *relay, const struct cl_serve_conf
 	}
 	if (ret == 0) {
 		cl_serve_set_rate(serve, config->rate);
-		ret = create_thread(&serve->acceptor, accept_clients, serve);
+		ret = cl_thread_start(&serve->acceptor, "cl-accept", accept_clients, serve);
 		if (ret == 0)
 			return serve;
 		snprintf(error_out, error_bytes, "no thread: %s", strerror(-ret));

@@ -195,7 +195,7 @@ void cl_precopy_serve(struct cl_precopy *precopy, struct cl_conn conn, const str
 {
 	uint8_t raw[CL_PUSH_HEADER_BYTES];
 	struct cl_push_header header;
-	const char *why = NULL;
+	struct cl_error error = { 0 };
 	bool stopping;
 	int ret = greet(precopy, conn, hello);
 
@@ -206,7 +206,7 @@ void cl_precopy_serve(struct cl_precopy *precopy, struct cl_conn conn, const str
 	}
 	cl_log(&precopy->log, CL_LOG_INFO, "store %s connected", name);
 	while (ret == 0 && !precopy->end_confirmed) { /* which only this thread sets */
-		ret = cl_conn_receive_exactly(conn, raw, sizeof(raw), 0, &why);
+		ret = cl_conn_receive_exactly(conn, raw, sizeof(raw), 0, &error);
 		if (ret == 0)
 			ret = cl_push_unpack(raw, &header);
 		pthread_mutex_lock(&precopy->lock);
@@ -230,7 +230,7 @@ void cl_precopy_serve(struct cl_precopy *precopy, struct cl_conn conn, const str
 	pthread_mutex_unlock(&precopy->lock);
 	if (ret < 0)
 		cl_log(&precopy->log, stopping ? CL_LOG_INFO : CL_LOG_WARN, "store %s lost, and all that it has: %s",
-		       name, ret == -EPROTO || ret == -EBADMSG ? "it broke the protocol" : why ? why : strerror(-ret));
+		       name, ret == -EPROTO || ret == -EBADMSG ? "it broke the protocol" : error.text);
 	else
 		cl_log(&precopy->log, CL_LOG_INFO, "store %s is complete", name);
 }

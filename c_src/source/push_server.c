@@ -516,15 +516,15 @@ static int serve_demand(struct cl_push_server *server, struct cl_conn conn, uint
 {
 	uint8_t in[REQUESTS_BYTES];
 	struct cl_push_header header;
-	const char *why = NULL;
 	size_t filled = 0, at;
+	struct cl_error error;
 	int64_t got;
 	size_t rest;
 	int ret;
 
 	cl_take_precedence();
 	for (;;) {
-		got = cl_conn_receive(conn, in + filled, sizeof(in) - filled, &why);
+		got = cl_conn_receive(conn, in + filled, sizeof(in) - filled, &error);
 		if (got < 0)
 			return got == -ECONNRESET ? 0 : (int)got;
 		filled += (size_t)got;

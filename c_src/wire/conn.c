@@ -2,62 +2,61 @@
 #include "wire/conn.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
+
+#include "base/io.h"
 
 enum { TLS_RECORD_BYTES = 16 << 10 };
 
 int cl_conn_send(struct cl_conn conn, const uint8_t *data, size_t bytes)
 {
-	while (bytes) {
-		ssize_t sent = (ssize_t)(bytes < TLS_RECORD_BYTES ? bytes : TLS_RECORD_BYTES);
-		int ret;
+	int ret = conn.tls ? 0 : cl_send_all(conn.fd, data, bytes, 0);
 
-		if (conn.tls) {
-			ret = cl_tls_send(conn.tls, data, (size_t)sent);
-			if (ret < 0)
-				return ret;
-		} else {
-			sent = send(conn.fd, data, bytes, MSG_NOSIGNAL);
-			if (sent < 0 && errno == EINTR)
-				continue;
-			if (sent < 0)
-				return -errno;
-		}
-		data += sent;
-		bytes -= (size_t)sent;
+	while (conn.tls && bytes && ret == 0) {
+		size_t part = bytes < TLS_RECORD_BYTES ? bytes : TLS_RECORD_BYTES;
+
+		ret = cl_tls_send(conn.tls, data, part);
+		data += part;
+		bytes -= part;
 	}
-	return 0;
+	return ret;
 }
 
-int64_t cl_conn_receive(struct cl_conn conn, uint8_t *data, size_t size, const char **why)
+int cl_conn_error(int code, struct cl_error *error)
 {
-	ssize_t got;
+	return cl_error_set(error, code, "%s",
+			    code == -ECONNRESET || code == -EPIPE ? "the connection was closed" : strerror(-code));
+}
+
+int64_t cl_conn_receive(struct cl_conn conn, uint8_t *data, size_t size, struct cl_error *error)
+{
+	int64_t got;
 
 	if (conn.tls)
-		return cl_tls_receive(conn.tls, data, size, why);
-	do
-		got = recv(conn.fd, data, size, 0);
-	while (got < 0 && errno == EINTR);
-	return got < 0 ? -errno : got == 0 ? -ECONNRESET : got;
+		return cl_tls_receive(conn.tls, data, size, error);
+	got = cl_receive(conn.fd, data, size, 0);
+	return got < 0 ? cl_conn_error((int)got, error) : got;
 }
 
-int cl_conn_receive_exactly(struct cl_conn conn, uint8_t *data, size_t bytes, unsigned int timeout_s, const char **why)
+int cl_conn_receive_exactly(struct cl_conn conn, uint8_t *data, size_t bytes, unsigned int timeout_s,
+			    struct cl_error *error)
 {
-	struct timeval in_time = { .tv_sec = (time_t)timeout_s }, ever = { 0 };
+	struct timeval timeout = { .tv_sec = (time_t)timeout_s }, none = { 0 };
 	int64_t got = 0;
 
-	(void)setsockopt(conn.fd, SOL_SOCKET, SO_RCVTIMEO, &in_time, sizeof(in_time));
+	(void)setsockopt(conn.fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
 	while (bytes && got >= 0) {
-		got = cl_conn_receive(conn, data, bytes, why);
+		got = cl_conn_receive(conn, data, bytes, error);
 		if (got > 0) {
 			data += got;
 			bytes -= (size_t)got;
 		}
 	}
-	(void)setsockopt(conn.fd, SOL_SOCKET, SO_RCVTIMEO, &ever, sizeof(ever));
-	return got >= 0 ? 0 : got == -EAGAIN ? -ETIMEDOUT : (int)got;
+	(void)setsockopt(conn.fd, SOL_SOCKET, SO_RCVTIMEO, &none, sizeof(none));
+	return got >= 0 ? 0 : got == -EAGAIN ? cl_conn_error(-ETIMEDOUT, error) : (int)got;
 }
 
 void cl_conn_close(struct cl_conn *conn)

@@ -19,11 +19,15 @@ struct cl_conn {
 /* All of it. 0 or -errno. */
 int cl_conn_send(struct cl_conn conn, const uint8_t *data, size_t bytes);
 
-/* What has arrived, up to size bytes; waits for the first. Their number or -errno, then perhaps with *why. */
-int64_t cl_conn_receive(struct cl_conn conn, uint8_t *data, size_t size, const char **why);
+/* What has arrived, up to size bytes; waits for the first. Their number or error->code: -ECONNRESET at the end. */
+int64_t cl_conn_receive(struct cl_conn conn, uint8_t *data, size_t size, struct cl_error *error);
 
-/* Exactly `bytes` bytes; each wait for some takes at most timeout_s (0: for ever). 0, or -errno: -ETIMEDOUT. */
-int cl_conn_receive_exactly(struct cl_conn conn, uint8_t *data, size_t bytes, unsigned int timeout_s, const char **why);
+/* Exactly `bytes` bytes; each wait for some takes at most timeout_s (0: for ever). 0, or error->code: -ETIMEDOUT. */
+int cl_conn_receive_exactly(struct cl_conn conn, uint8_t *data, size_t bytes, unsigned int timeout_s,
+			    struct cl_error *error);
+
+/* What a failed send means: sets a text, returns code, which is cl_conn_send()'s. */
+int cl_conn_error(int code, struct cl_error *error);
 
 /* Close it; *conn is none then. */
 void cl_conn_close(struct cl_conn *conn);

@@ -2,7 +2,6 @@
 #include "wire/tls.h"
 
 #include <errno.h>
-#include <stdio.h>
 
 #ifdef CL_WITH_TLS
 
@@ -16,7 +15,8 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-#include "base/log.h"
+#include "base/deadline.h"
+#include "base/io.h"
 
 /* criu's, with SYSCONFDIR=/etc as distributions build it. */
 #define DEFAULT_CA_CERT "/etc/pki/CA/cacert.pem"
@@ -49,20 +49,17 @@ struct cl_tls {
 	bool dont_wait;       /* the next pull may find nothing */
 	bool received;        /* something, ever */
 	int pull_errno;       /* why the last pull failed; 0: it did not */
-	char why[128];
 	int push_errno;       /* why sending failed; the sender's */
 };
 
 /* ---- credentials ---- */
 
-static int refuse_file(const char *what, const char *path, const char *why, char *error, size_t error_size)
+static int refuse_file(const char *what, const char *path, const char *why, struct cl_error *error)
 {
-	snprintf(error, error_size, "TLS: %s %s: %s", what, path, why);
-	return -EBADF;
+	return cl_error_set(error, -EBADF, "TLS: %s %s: %s", what, path, why);
 }
 
-static int load(gnutls_certificate_credentials_t x509, const struct cl_tls_config *config, char *error,
-		size_t error_size)
+static int load(gnutls_certificate_credentials_t x509, const struct cl_tls_config *config, struct cl_error *error)
 {
 	const char *ca_cert = config->ca_cert ? config->ca_cert : DEFAULT_CA_CERT;
 	const char *ca_crl = config->ca_crl ? config->ca_crl : DEFAULT_CA_CRL;
@@ -78,32 +75,28 @@ static int load(gnutls_certificate_credentials_t x509, const struct cl_tls_confi
 		ret = gnutls_certificate_set_x509_trust_file(x509, ca_cert, GNUTLS_X509_FMT_PEM);
 		if (ret <= 0)
 			return refuse_file("certificate authority", ca_cert,
-					   ret ? gnutls_strerror(ret) : "there is no certificate in it", error,
-					   error_size);
+					   ret ? gnutls_strerror(ret) : "there is no certificate in it", error);
 	} else if (config->server && !config->ca_cert) {
 		return refuse_file("certificate authority", ca_cert, "there is none; let --tls-cacert name the clients'",
-				   error, error_size);
+				   error);
 	} else if (config->ca_cert) {
-		return refuse_file("certificate authority", ca_cert, strerror(errno), error, error_size);
+		return refuse_file("certificate authority", ca_cert, strerror(errno), error);
 	}
 	if (access(ca_crl, R_OK) == 0) {
 		ret = gnutls_certificate_set_x509_crl_file(x509, ca_crl, GNUTLS_X509_FMT_PEM);
 		if (ret < 0)
-			return refuse_file("revocation list", ca_crl, gnutls_strerror(ret), error, error_size);
+			return refuse_file("revocation list", ca_crl, gnutls_strerror(ret), error);
 	} else if (config->ca_crl) {
-		return refuse_file("revocation list", ca_crl, strerror(errno), error, error_size);
+		return refuse_file("revocation list", ca_crl, strerror(errno), error);
 	}
 	if (access(cert, R_OK) < 0)
-		return refuse_file("certificate", cert, strerror(errno), error, error_size);
+		return refuse_file("certificate", cert, strerror(errno), error);
 	if (access(key, R_OK) < 0)
-		return refuse_file("private key", key, strerror(errno), error, error_size);
+		return refuse_file("private key", key, strerror(errno), error);
 	ret = gnutls_certificate_set_x509_key_file(x509, cert, key, GNUTLS_X509_FMT_PEM);
-	if (ret < 0) {
-		snprintf(error, error_size, "TLS: certificate %s with private key %s: %s", cert, key,
-			 gnutls_strerror(ret));
-		return -EBADF;
-	}
-	return 0;
+	return ret < 0 ? cl_error_set(error, -EBADF, "TLS: certificate %s with private key %s: %s", cert, key,
+				      gnutls_strerror(ret)) :
+			 0;
 }
 
 static int give_key(gnutls_session_t session, const char *name, gnutls_datum_t *key)
@@ -120,15 +113,13 @@ static int give_key(gnutls_session_t session, const char *name, gnutls_datum_t *
 	return 0;
 }
 
-static int load_key(struct cl_tls_credentials *credentials, const char *hex, char *error, size_t error_size)
+static int load_key(struct cl_tls_credentials *credentials, const char *hex, struct cl_error *error)
 {
 	const gnutls_datum_t text = { .data = (unsigned char *)hex, .size = (unsigned int)strlen(hex) };
 	int ret = gnutls_hex_decode2(&text, &credentials->key);
 
-	if (ret < 0 || credentials->key.size < MIN_KEY_BYTES) {
-		snprintf(error, error_size, "TLS: the key is to be %d hexadecimal digits or more", 2 * MIN_KEY_BYTES);
-		return -EBADF;
-	}
+	if (ret < 0 || credentials->key.size < MIN_KEY_BYTES)
+		return cl_error_set(error, -EBADF, "TLS: the key is to be %d hexadecimal digits or more", 2 * MIN_KEY_BYTES);
 	if (credentials->server) {
 		ret = gnutls_psk_allocate_server_credentials(&credentials->key_server);
 		if (ret == 0)
@@ -139,49 +130,35 @@ static int load_key(struct cl_tls_credentials *credentials, const char *hex, cha
 			ret = gnutls_psk_set_client_credentials(credentials->key_client, KEY_NAME, &credentials->key,
 								GNUTLS_PSK_KEY_RAW);
 	}
-	if (ret < 0) {
-		snprintf(error, error_size, "TLS: key: %s", gnutls_strerror(ret));
-		return -ENOMEM;
-	}
-	return 0;
+	return ret < 0 ? cl_error_set(error, -ENOMEM, "TLS: key: %s", gnutls_strerror(ret)) : 0;
 }
 
-int cl_tls_load(const struct cl_tls_config *config, struct cl_tls_credentials **out, char *error, size_t error_size)
+/* What these credentials are made of. 0, or error->code. */
+static int load_all(struct cl_tls_credentials *credentials, const struct cl_tls_config *config, struct cl_error *error)
 {
-	struct cl_tls_credentials *credentials = calloc(1, sizeof(*credentials));
-	int ret;
-
-	if (!credentials)
-		goto no_memory;
 	credentials->server = config->server;
-	if (config->key_hex) {
-		ret = load_key(credentials, config->key_hex, error, error_size);
-		if (ret < 0) {
-			cl_tls_credentials_free(credentials);
-			return ret;
-		}
-		*out = credentials;
-		return 0;
-	}
+	if (config->key_hex)
+		return load_key(credentials, config->key_hex, error);
 	if (config->host && !config->no_cn_verify) {
 		credentials->host = strdup(config->host);
 		if (!credentials->host)
-			goto no_memory;
+			return cl_error_set(error, -ENOMEM, "TLS: no memory");
 	}
 	if (gnutls_certificate_allocate_credentials(&credentials->x509) < 0)
-		goto no_memory;
-	ret = load(credentials->x509, config, error, error_size);
-	if (ret < 0) {
-		cl_tls_credentials_free(credentials);
-		return ret;
-	}
-	*out = credentials;
-	return 0;
+		return cl_error_set(error, -ENOMEM, "TLS: no memory");
+	return load(credentials->x509, config, error);
+}
 
-no_memory:
-	cl_tls_credentials_free(credentials);
-	snprintf(error, error_size, "TLS: no memory");
-	return -ENOMEM;
+int cl_tls_load(const struct cl_tls_config *config, struct cl_tls_credentials **out, struct cl_error *error)
+{
+	struct cl_tls_credentials *credentials = calloc(1, sizeof(*credentials));
+	int ret = credentials ? load_all(credentials, config, error) : cl_error_set(error, -ENOMEM, "TLS: no memory");
+
+	if (ret < 0)
+		cl_tls_credentials_free(credentials);
+	else
+		*out = credentials;
+	return ret;
 }
 
 void cl_tls_credentials_free(struct cl_tls_credentials *credentials)
@@ -211,15 +188,12 @@ void cl_tls_credentials_free(struct cl_tls_credentials *credentials)
 static ssize_t pull(gnutls_transport_ptr_t context, void *data, size_t size)
 {
 	struct cl_tls *tls = context;
-	ssize_t got;
+	int64_t got;
 
 	tls->pull_errno = 0;
 	if (tls->deadline_us) {
 		struct pollfd poll_fd = { .fd = tls->fd, .events = POLLIN };
-		uint64_t now_us = cl_now_us();
-		int ready = now_us < tls->deadline_us ?
-				    poll(&poll_fd, 1, (int)((tls->deadline_us - now_us + 999) / 1000)) :
-				    0;
+		int ready = poll(&poll_fd, 1, cl_deadline_poll_ms(tls->deadline_us)); /* a signal ends it */
 
 		if (ready <= 0) {
 			tls->pull_errno = ready < 0 ? errno : ETIMEDOUT;
@@ -227,12 +201,10 @@ static ssize_t pull(gnutls_transport_ptr_t context, void *data, size_t size)
 			return -1;
 		}
 	}
-	do
-		got = recv(tls->fd, data, size, tls->dont_wait ? MSG_DONTWAIT : 0);
-	while (got < 0 && errno == EINTR);
+	got = cl_receive(tls->fd, data, size, tls->dont_wait ? MSG_DONTWAIT : 0);
 	if (got > 0)
-		return got;
-	tls->pull_errno = got == 0 ? ECONNRESET : errno;
+		return (ssize_t)got;
+	tls->pull_errno = (int)-got;
 	errno = EAGAIN;
 	return -1;
 }
@@ -241,20 +213,10 @@ static ssize_t pull(gnutls_transport_ptr_t context, void *data, size_t size)
 static ssize_t push(gnutls_transport_ptr_t context, const void *data, size_t size)
 {
 	struct cl_tls *tls = context;
-	size_t done = 0;
+	int ret = cl_send_all(tls->fd, data, size, 0);
 
-	while (done < size) {
-		ssize_t sent = send(tls->fd, (const uint8_t *)data + done, size - done, MSG_NOSIGNAL);
-
-		if (sent < 0 && errno == EINTR)
-			continue;
-		if (sent < 0) {
-			tls->push_errno = errno;
-			return -1;
-		}
-		done += (size_t)sent;
-	}
-	return (ssize_t)size;
+	tls->push_errno = -ret;
+	return ret < 0 ? -1 : (ssize_t)size;
 }
 
 /* ---- the handshake ---- */
@@ -265,8 +227,7 @@ static const char *peer(const struct cl_tls_credentials *credentials)
 }
 
 /* What is wrong with the peer's certificate, as GnuTLS says it: sentences. */
-static void explain_certificate(gnutls_session_t session, const struct cl_tls_credentials *credentials, char *error,
-				size_t error_size)
+static void explain_certificate(gnutls_session_t session, const struct cl_tls_credentials *credentials, struct cl_error *error)
 {
 	unsigned int status = gnutls_session_get_verify_cert_status(session);
 	const char *host = credentials->host;
@@ -278,39 +239,33 @@ static void explain_certificate(gnutls_session_t session, const struct cl_tls_cr
 	length = text.data ? (int)strlen((char *)text.data) : 0;
 	while (length && text.data[length - 1] == ' ')
 		length--;
-	snprintf(error, error_size, "TLS: %s's certificate%s%s: %.*s", peer(credentials), host ? ", asked for as " : "",
-		 host ? host : "", length, text.data ? (char *)text.data : "");
+	cl_error_set(error, -EACCES, "TLS: %s's certificate%s%s: %.*s", peer(credentials), host ? ", asked for as " : "",
+		     host ? host : "", length, text.data ? (char *)text.data : "");
 	gnutls_free(text.data);
 }
 
-static int handshake_failed(struct cl_tls *tls, const struct cl_tls_credentials *credentials, int ret, char *error,
-			    size_t error_size)
+static int handshake_failed(struct cl_tls *tls, const struct cl_tls_credentials *credentials, int ret, struct cl_error *error)
 {
 	int reason = tls->push_errno ? tls->push_errno : tls->pull_errno;
-	int length;
 
 	if (ret == GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR) {
-		explain_certificate(tls->session, credentials, error, error_size);
+		explain_certificate(tls->session, credentials, error);
 		(void)gnutls_alert_send_appropriate(tls->session, ret);
-		return -EACCES;
+		return error->code;
 	}
-	length = snprintf(error, error_size, "TLS: handshake with %s: ", peer(credentials));
-	error += length;
-	error_size -= (size_t)length;
 	if (ret == GNUTLS_E_AGAIN || ret == GNUTLS_E_PUSH_ERROR) {
-		snprintf(error, error_size, "%s",
-			 reason != ECONNRESET	? strerror(reason) :
-			 credentials->server	? "it closed the connection" :
-						  "it closed the connection; is --tls given there, and what says its log?");
-		return -reason;
+		cl_error_set(error, -reason, "%s",
+			     reason != ECONNRESET  ? strerror(reason) :
+			     credentials->server   ? "it closed the connection" :
+						     "it closed the connection; is --tls given there, and what says its log?");
+	} else {
+		if (ret == GNUTLS_E_FATAL_ALERT_RECEIVED)
+			cl_error_set(error, -EPROTO, "it refused: %s", gnutls_alert_get_name(gnutls_alert_get(tls->session)));
+		else
+			cl_error_set(error, -EPROTO, "%s", gnutls_strerror(ret));
+		(void)gnutls_alert_send_appropriate(tls->session, ret);
 	}
-	if (ret == GNUTLS_E_FATAL_ALERT_RECEIVED)
-		snprintf(error, error_size, "it refused: %s",
-			 gnutls_alert_get_name(gnutls_alert_get(tls->session)));
-	else
-		snprintf(error, error_size, "%s", gnutls_strerror(ret));
-	(void)gnutls_alert_send_appropriate(tls->session, ret);
-	return -EPROTO;
+	return cl_error_prefix(error, "TLS: handshake with %s: ", peer(credentials));
 }
 
 /* 0 or GnuTLS's error. */
@@ -340,28 +295,23 @@ static int set_up(gnutls_session_t session, const struct cl_tls_credentials *cre
 	return ret;
 }
 
-int cl_tls_start(const struct cl_tls_credentials *credentials, int fd, struct cl_tls **out, char *error,
-		 size_t error_size)
+int cl_tls_start(const struct cl_tls_credentials *credentials, int fd, struct cl_tls **out, struct cl_error *error)
 {
 	struct cl_tls *tls = calloc(1, sizeof(*tls));
 	int ret;
 
-	if (!tls) {
-		snprintf(error, error_size, "TLS: no memory");
-		return -ENOMEM;
-	}
+	if (!tls)
+		return cl_error_set(error, -ENOMEM, "TLS: no memory");
 	tls->fd = fd;
 	ret = gnutls_init(&tls->session, credentials->server ? GNUTLS_SERVER : GNUTLS_CLIENT);
 	if (ret < 0) {
 		free(tls);
-		snprintf(error, error_size, "TLS: %s", gnutls_strerror(ret));
-		return -ENOMEM;
+		return cl_error_set(error, -ENOMEM, "TLS: %s", gnutls_strerror(ret));
 	}
 	ret = set_up(tls->session, credentials);
 	if (ret < 0) {
 		cl_tls_free(tls);
-		snprintf(error, error_size, "TLS: %s", gnutls_strerror(ret));
-		return -EPROTO;
+		return cl_error_set(error, -EPROTO, "TLS: %s", gnutls_strerror(ret));
 	}
 	gnutls_transport_set_ptr(tls->session, tls);
 	gnutls_transport_set_pull_function(tls->session, pull);
@@ -372,7 +322,7 @@ int cl_tls_start(const struct cl_tls_credentials *credentials, int fd, struct cl
 	while (ret < 0 && !gnutls_error_is_fatal(ret) && !tls->pull_errno);
 	tls->deadline_us = 0;
 	if (ret < 0) {
-		ret = handshake_failed(tls, credentials, ret, error, error_size);
+		ret = handshake_failed(tls, credentials, ret, error);
 		cl_tls_free(tls);
 		return ret;
 	}
@@ -403,18 +353,10 @@ int cl_tls_send(struct cl_tls *tls, const uint8_t *data, size_t bytes)
 	return (size_t)sent == bytes ? 0 : -EMSGSIZE;
 }
 
-static int refused(struct cl_tls *tls, const char *what, const char *detail, const char **why)
-{
-	snprintf(tls->why, sizeof(tls->why), "%s%s", what, detail);
-	*why = tls->why;
-	return -EPROTO;
-}
-
-int64_t cl_tls_receive(struct cl_tls *tls, uint8_t *buffer, size_t size, const char **why)
+int64_t cl_tls_receive(struct cl_tls *tls, uint8_t *buffer, size_t size, struct cl_error *error)
 {
 	size_t total = 0;
 	ssize_t got;
-	int ret;
 
 	for (tls->dont_wait = false; total < size;) {
 		tls->pull_errno = 0;
@@ -430,29 +372,30 @@ int64_t cl_tls_receive(struct cl_tls *tls, uint8_t *buffer, size_t size, const c
 		case GNUTLS_E_AGAIN: /* or it was something that is GnuTLS's own business */
 			if (!tls->pull_errno)
 				continue;
-			if (tls->pull_errno != ECONNRESET || tls->received)
-				return -tls->pull_errno;
+			if (tls->pull_errno != ECONNRESET)
+				return cl_error_set(error, -tls->pull_errno, "%s", strerror(tls->pull_errno));
 			/* fall through */
 		case 0:
 			if (tls->received)
-				return -ECONNRESET;
-			return refused(tls, "it closed the connection at once (its log tells whether it refused our ",
-				       "certificate)", why);
+				return cl_error_set(error, -ECONNRESET, "the connection was closed");
+			return cl_error_set(error, -EPROTO,
+					    "it closed the connection at once (its log tells whether it refused our certificate)");
 		case GNUTLS_E_INTERRUPTED:
 		case GNUTLS_E_WARNING_ALERT_RECEIVED:
 			continue;
 		case GNUTLS_E_FATAL_ALERT_RECEIVED:
-			return refused(tls, "TLS alert: ", gnutls_alert_get_name(gnutls_alert_get(tls->session)), why);
+			return cl_error_set(error, -EPROTO, "TLS alert: %s",
+					    gnutls_alert_get_name(gnutls_alert_get(tls->session)));
 		default:
 			/* Once there was an agreement, it is somebody on the way who broke it. */
-			ret = refused(tls, "TLS: ", gnutls_strerror((int)got), why);
-			return tls->received ? -ECONNRESET : ret;
+			return cl_error_set(error, tls->received ? -ECONNRESET : -EPROTO, "TLS: %s",
+					    gnutls_strerror((int)got));
 		}
 	}
 	return (int64_t)total;
 }
 
-int cl_tls_check(struct cl_tls *tls, uint64_t wait_us, const char **why)
+int cl_tls_check(struct cl_tls *tls, uint64_t wait_us, struct cl_error *error)
 {
 	struct pollfd poll_fd = { .fd = tls->fd, .events = POLLRDHUP };
 	int64_t got;
@@ -464,30 +407,30 @@ int cl_tls_check(struct cl_tls *tls, uint64_t wait_us, const char **why)
 	/* A signal ends it: whoever caught it is to see to it. */
 	if (poll(&poll_fd, 1, (int)((wait_us + 999) / 1000)) <= 0)
 		return 0;
-	got = cl_tls_receive(tls, &byte, 1, why);
-	if (got != -EPROTO) /* else that has said why */
-		(void)refused(tls, got < 0 ? strerror((int)-got) : "it sent what nobody asked for", "", why);
-	return -EPROTO;
+	got = cl_tls_receive(tls, &byte, 1, error);
+	if (got >= 0)
+		return cl_error_set(error, -EPROTO, "it sent what nobody asked for");
+	error->code = -EPROTO; /* whatever it was */
+	return error->code;
 }
 
 void cl_tls_await_bye(struct cl_tls *tls)
 {
 	uint8_t unexpected[64];
-	const char *why;
+	struct cl_error ended;
 
-	while (cl_tls_receive(tls, unexpected, sizeof(unexpected), &why) > 0)
+	while (cl_tls_receive(tls, unexpected, sizeof(unexpected), &ended) > 0)
 		;
 }
 
 #else
 
-int cl_tls_load(const struct cl_tls_config *config, struct cl_tls_credentials **out, char *error, size_t error_size)
+int cl_tls_load(const struct cl_tls_config *config, struct cl_tls_credentials **out, struct cl_error *error)
 {
 	(void)config;
 	*out = NULL;
-	snprintf(error, error_size,
-		 "TLS: criu-lazy was built without GnuTLS; install libgnutls28-dev and build it again");
-	return -ENOSYS;
+	return cl_error_set(error, -ENOSYS,
+			    "TLS: criu-lazy was built without GnuTLS; install libgnutls28-dev and build it again");
 }
 
 void cl_tls_credentials_free(struct cl_tls_credentials *credentials)
@@ -495,14 +438,12 @@ void cl_tls_credentials_free(struct cl_tls_credentials *credentials)
 	(void)credentials;
 }
 
-int cl_tls_start(const struct cl_tls_credentials *credentials, int fd, struct cl_tls **out, char *error,
-		 size_t error_size)
+int cl_tls_start(const struct cl_tls_credentials *credentials, int fd, struct cl_tls **out, struct cl_error *error)
 {
 	(void)credentials;
 	(void)fd;
 	*out = NULL;
-	snprintf(error, error_size, "TLS: not built in");
-	return -ENOSYS;
+	return cl_error_set(error, -ENOSYS, "TLS: not built in");
 }
 
 void cl_tls_free(struct cl_tls *tls)
@@ -518,21 +459,19 @@ int cl_tls_send(struct cl_tls *tls, const uint8_t *data, size_t bytes)
 	return -ENOSYS;
 }
 
-int cl_tls_check(struct cl_tls *tls, uint64_t wait_us, const char **why)
+int cl_tls_check(struct cl_tls *tls, uint64_t wait_us, struct cl_error *error)
 {
 	(void)tls;
 	(void)wait_us;
-	*why = "TLS: not built in";
-	return -ENOSYS;
+	return cl_error_set(error, -ENOSYS, "TLS: not built in");
 }
 
-int64_t cl_tls_receive(struct cl_tls *tls, uint8_t *buffer, size_t size, const char **why)
+int64_t cl_tls_receive(struct cl_tls *tls, uint8_t *buffer, size_t size, struct cl_error *error)
 {
 	(void)tls;
 	(void)buffer;
 	(void)size;
-	*why = "TLS: not built in";
-	return -ENOSYS;
+	return cl_error_set(error, -ENOSYS, "TLS: not built in");
 }
 
 void cl_tls_await_bye(struct cl_tls *tls)

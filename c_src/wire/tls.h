@@ -20,39 +20,38 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "criu_lazy.h"
+#include "base/error.h"
 
 struct cl_tls_credentials;
 struct cl_tls;
 
-/* Load certificates and keys. 0, or -ENOSYS, -ENOMEM, -EBADF with one line in error. */
-int cl_tls_load(const struct cl_tls_config *config, struct cl_tls_credentials **out, char *error, size_t error_size);
+/* Load certificates and keys. 0, or error->code: -ENOSYS, -ENOMEM, -EBADF. */
+int cl_tls_load(const struct cl_tls_config *config, struct cl_tls_credentials **out, struct cl_error *error);
 void cl_tls_credentials_free(struct cl_tls_credentials *credentials);
 
 /*
  * The handshake over fd (borrowed; blocking), and within it, before the server may take us for content, the check of
- * the other side's certificate. 0, or with one line in error: -EACCES if it is not the one meant, -ETIMEDOUT after 10 s, -EINTR
- * after a caught signal, -EPROTO or the socket's -errno otherwise. The credentials must outlive the session.
+ * the other side's certificate. 0, or error->code: -EACCES if it is not the one meant, -ETIMEDOUT after 10 s, -EINTR after a
+ * caught signal, -EPROTO or the socket's -errno otherwise. The credentials must outlive the session.
  */
-int cl_tls_start(const struct cl_tls_credentials *credentials, int fd, struct cl_tls **out, char *error,
-		 size_t error_size);
+int cl_tls_start(const struct cl_tls_credentials *credentials, int fd, struct cl_tls **out, struct cl_error *error);
 void cl_tls_free(struct cl_tls *tls);
 
 /*
  * Before any content: whether the server has hung up. One that refuses a certificate does so, within TLS 1.3, when the
  * handshake is over for its client: it is given wait_us for that; the time to it and back, at least, is what it takes.
- * 0, or -EPROTO with *why (valid as long as the session).
+ * 0, or -EPROTO.
  */
-int cl_tls_check(struct cl_tls *tls, uint64_t wait_us, const char **why);
+int cl_tls_check(struct cl_tls *tls, uint64_t wait_us, struct cl_error *error);
 
 /* Send data, at most 16 KiB, as one record. 0 or -errno. */
 int cl_tls_send(struct cl_tls *tls, const uint8_t *data, size_t bytes);
 
 /*
  * What has arrived, up to size bytes, waiting for the first of them. Their number; -ECONNRESET when the server ended
- * the connection, -EPROTO with *why (valid as long as the session) for what GnuTLS refused, or the socket's -errno.
+ * the connection, -EPROTO for what GnuTLS refused, or the socket's -errno, each with its text.
  */
-int64_t cl_tls_receive(struct cl_tls *tls, uint8_t *buffer, size_t size, const char **why);
+int64_t cl_tls_receive(struct cl_tls *tls, uint8_t *buffer, size_t size, struct cl_error *error);
 
 /*
  * After the last content: wait for the server's good-bye (or whatever ends the waiting: the socket's SO_RCVTIMEO).

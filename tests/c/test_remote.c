@@ -162,7 +162,7 @@ static void hostile(int version, uint64_t seed)
 				      segments[i].data + segments[i].nr_pages * CL_PAGE_SIZE <= buffer + filled);
 		}
 	}
-	CHECK(ret >= 0 || (ret == -EPROTO && remote.why));
+	CHECK(ret >= 0 || (ret == -EPROTO && remote.error.text[0]));
 	close(pair[0]);
 	close(pair[1]);
 	cl_image_free(image);
