@@ -35,7 +35,7 @@ int cl_pread_all(int fd, void *out, size_t bytes, off_t at)
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got <= 0)
-			return got < 0 ? -errno : -ENODATA;
+			return got < 0 ? -errno : -EBADMSG;
 		to += got;
 		at += got;
 		bytes -= (size_t)got;

@@ -14,7 +14,7 @@
 /* 0 or -errno. */
 int cl_pwrite_all(int fd, const void *data, size_t bytes, off_t at);
 
-/* Exactly `bytes`. 0, -ENODATA where the file ends before, or -errno. */
+/* Exactly `bytes`. 0, -EBADMSG where the file ends before, or -errno. */
 int cl_pread_all(int fd, void *out, size_t bytes, off_t at);
 
 /* flags as send(2) takes them, MSG_NOSIGNAL is added. 0 or -errno. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/vec.h"
 #include "wire/page_protocol.h"
 
 /* Older ones are forgotten: the fork must be older still, and its event on its way. The newest may be as large as it is. */
@@ -19,24 +20,6 @@ struct cl_undo {
 	uint64_t first, last;    /* of an unmap: these pages were missing that are set in `missing`, the first bit being */
 	uint64_t *missing;       /* that of page first / 64 * 64; NULL: none */
 };
-
-/* Make room for one more element of `size` bytes; *array may move. 0 or -ENOMEM. */
-static int grow(void **array, size_t *max, size_t needed, size_t size)
-{
-	size_t room = *max ? *max : 16;
-	void *moved;
-
-	if (needed <= *max)
-		return 0;
-	while (room < needed)
-		room *= 2;
-	moved = reallocarray(*array, room, size);
-	if (!moved)
-		return -ENOMEM;
-	*array = moved;
-	*max = room;
-	return 0;
-}
 
 /* ---- images ---- */
 
@@ -58,25 +41,6 @@ struct cl_image *cl_image_new(int32_t pid, const struct cl_vma *vmas, size_t nr_
 	return image;
 }
 
-/* Both tables grow by doubling: their sizes are powers of two, so no capacity is kept. */
-static bool is_full(size_t used)
-{
-	return used == 0 || (used >= 16 && (used & (used - 1)) == 0);
-}
-
-static int push(void **array, size_t used, const void *element, size_t size)
-{
-	if (is_full(used)) {
-		void *moved = reallocarray(*array, used ? used * 2 : 16, size);
-
-		if (!moved)
-			return -ENOMEM;
-		*array = moved;
-	}
-	memcpy((char *)*array + used * size, element, size);
-	return 0;
-}
-
 int cl_image_append(struct cl_image *image, uint64_t vaddr, uint64_t nr_pages, const struct cl_local *local)
 {
 	struct cl_local place = local ? *local : (struct cl_local){ 0 };
@@ -84,20 +48,18 @@ int cl_image_append(struct cl_image *image, uint64_t vaddr, uint64_t nr_pages, c
 	while (nr_pages) {
 		uint64_t part = nr_pages < CL_EXTENT_MAX_PAGES ? nr_pages : CL_EXTENT_MAX_PAGES;
 		struct cl_extent extent = { .vaddr = vaddr, .first = (uint32_t)image->nr_pages };
-		int ret;
 
 		if (image->nr_pages + part >= UINT32_MAX)
 			return -EFBIG;
 		if (local) {
-			ret = push((void **)&image->locals, image->nr_locals, &place, sizeof(place));
-			if (ret < 0)
-				return ret;
-			extent.local = (uint32_t)++image->nr_locals;
+			if (cl_vec_reserve(&image->locals, &image->max_locals, image->nr_locals + 1, UINT32_MAX) < 0)
+				return -ENOMEM;
+			image->locals[image->nr_locals++] = place;
+			extent.local = (uint32_t)image->nr_locals;
 		}
-		ret = push((void **)&image->extents, image->nr_extents, &extent, sizeof(extent));
-		if (ret < 0)
-			return ret;
-		image->nr_extents++;
+		if (cl_vec_reserve(&image->extents, &image->max_extents, image->nr_extents + 1, UINT32_MAX) < 0)
+			return -ENOMEM;
+		image->extents[image->nr_extents++] = extent;
 		image->nr_pages += part;
 		vaddr += part * CL_PAGE_SIZE;
 		place.offset += part * CL_PAGE_SIZE;
@@ -111,12 +73,12 @@ int cl_image_seal(struct cl_image *image)
 	struct cl_extent sentinel = { .vaddr = UINT64_MAX, .first = (uint32_t)image->nr_pages };
 	size_t words = cl_bits_words(image->nr_pages);
 	struct cl_extent *fitted;
-	int source, ret;
+	int source;
 	size_t i;
 
-	ret = push((void **)&image->extents, image->nr_extents, &sentinel, sizeof(sentinel));
-	if (ret < 0)
-		return ret;
+	if (cl_vec_reserve(&image->extents, &image->max_extents, image->nr_extents + 1, CL_VEC_NO_LIMIT) < 0)
+		return -ENOMEM;
+	image->extents[image->nr_extents] = sentinel;
 	/* The table is never appended to again: give back what doubling left over. */
 	fitted = reallocarray(image->extents, image->nr_extents + 1, sizeof(*fitted));
 	if (fitted)
@@ -361,22 +323,15 @@ static const struct cl_region *region_of_dump(struct cl_space *space, uint64_t v
  */
 static int sort_by_dump_later(struct cl_space *space)
 {
-	uint32_t *order;
-
-	if (space->max_by_dump < space->max_regions) {
-		order = reallocarray(space->by_dump, space->max_regions, sizeof(*order));
-		if (!order)
-			return -ENOMEM;
-		space->by_dump = order;
-		space->max_by_dump = space->max_regions;
-	}
+	if (cl_vec_reserve(&space->by_dump, &space->max_by_dump, space->max_regions, CL_VEC_NO_LIMIT) < 0)
+		return -ENOMEM;
 	space->unsorted = true;
 	return 0;
 }
 
 static int insert_region(struct cl_space *space, size_t at, struct cl_region region)
 {
-	int ret = grow((void **)&space->regions, &space->max_regions, space->nr_regions + 1, sizeof(region));
+	int ret = cl_vec_reserve(&space->regions, &space->max_regions, space->nr_regions + 1, CL_VEC_NO_LIMIT);
 
 	if (ret < 0)
 		return ret;
@@ -451,7 +406,7 @@ struct cl_space *cl_space_new(struct cl_image *image, int32_t pid, int uffd)
 
 	if (!space)
 		return NULL;
-	if (grow((void **)&space->regions, &space->max_regions, image->nr_vmas + 1, sizeof(*space->regions)) < 0) {
+	if (cl_vec_reserve(&space->regions, &space->max_regions, image->nr_vmas + 1, CL_VEC_NO_LIMIT) < 0) {
 		space_free(space);
 		return NULL;
 	}
@@ -491,7 +446,7 @@ static bool overlaps(const struct cl_region *region, uint64_t start, uint64_t en
 
 static int push_region(struct cl_regions *regions, struct cl_region region)
 {
-	int ret = grow((void **)&regions->at, &regions->max, regions->nr + 1, sizeof(region));
+	int ret = cl_vec_reserve(&regions->at, &regions->max, regions->nr + 1, CL_VEC_NO_LIMIT);
 
 	if (ret == 0)
 		regions->at[regions->nr++] = region;
@@ -553,7 +508,7 @@ struct cl_space *cl_space_fork(struct cl_space *parent, int uffd)
 
 	if (!space)
 		return NULL;
-	if (grow((void **)&space->regions, &space->max_regions, parent->nr_regions + 1, sizeof(*space->regions)) < 0) {
+	if (cl_vec_reserve(&space->regions, &space->max_regions, parent->nr_regions + 1, CL_VEC_NO_LIMIT) < 0) {
 		space_free(space);
 		return NULL;
 	}
@@ -736,7 +691,7 @@ int cl_space_again(struct cl_image *image, int32_t pid, int uffd, const struct c
 		space->nr_missing++;
 	space->changes = memory->changes;
 	space->quiet = memory->quiet;
-	ret = grow((void **)&regions.at, &regions.max, memory->regions.nr + 1, sizeof(*regions.at));
+	ret = cl_vec_reserve(&regions.at, &regions.max, memory->regions.nr + 1, CL_VEC_NO_LIMIT);
 	if (ret == 0)
 		ret = copy_regions(&regions, &memory->regions);
 	space->regions = regions.at;
@@ -946,7 +901,7 @@ static int limit_undo(struct cl_space *space, size_t words)
 	space->nr_undo -= old;
 	if (old)
 		memmove(&space->undo[0], &space->undo[old], space->nr_undo * sizeof(*space->undo));
-	return grow((void **)&space->undo, &space->max_undo, space->nr_undo + 1, sizeof(*space->undo));
+	return cl_vec_reserve(&space->undo, &space->max_undo, space->nr_undo + 1, CL_VEC_NO_LIMIT);
 }
 
 /* A region is about to be unmapped, covered by what is moved there (now 0), or moved to `now`. 0 or -ENOMEM. */

@@ -74,9 +74,9 @@ struct cl_local {
 struct cl_image {
 	int32_t pid;               /* in the dumpee's pid namespace: the page server's dst_id */
 	struct cl_extent *extents; /* nr_extents of them, and a sentinel whose `first` is nr_pages */
-	size_t nr_extents;
+	size_t nr_extents, max_extents;
 	struct cl_local *locals;
-	size_t nr_locals;
+	size_t nr_locals, max_locals;
 	uint64_t nr_pages;
 	/* By enum cl_source: which pages are to be had there and still todo, and where background transfer
 	 * goes on (page index). */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/vec.h"
 #include "destination/engine.h"
 #include "destination/uffd.h"
 
@@ -121,16 +122,9 @@ static bool is_on_old_memory(const struct cl_madvise_call *call, const struct cl
 /* When all forks that were read are applied. */
 static void follow_later(struct cl_engine *engine, const struct cl_madvise_call *call)
 {
-	if (engine->nr_later == engine->max_later) {
-		size_t max = engine->max_later ? engine->max_later * 2 : 16;
-		struct cl_madvise_call *more = reallocarray(engine->later, max, sizeof(*more));
-
-		if (!more) {
-			cl_engine_fail(engine, -ENOMEM, "following guard regions: %s", strerror(ENOMEM));
-			return;
-		}
-		engine->later = more;
-		engine->max_later = max;
+	if (cl_vec_reserve(&engine->later, &engine->max_later, engine->nr_later + 1, CL_VEC_NO_LIMIT) < 0) {
+		cl_engine_fail(engine, -ENOMEM, "following guard regions: %s", strerror(ENOMEM));
+		return;
 	}
 	engine->later[engine->nr_later++] = *call;
 }

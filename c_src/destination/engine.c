@@ -49,7 +49,6 @@ struct cl_engine *cl_engine_new(const struct cl_config *config, const char **err
 {
 	struct cl_engine *engine;
 	pthread_mutexattr_t spinning;
-	pthread_condattr_t attributes;
 
 	*error_out = NULL;
 	if (sysconf(_SC_PAGESIZE) != CL_PAGE_SIZE) {
@@ -92,11 +91,8 @@ struct cl_engine *cl_engine_new(const struct cl_config *config, const char **err
 	pthread_mutexattr_settype(&spinning, PTHREAD_MUTEX_ADAPTIVE_NP);
 	pthread_mutex_init(&engine->lock, &spinning);
 	pthread_mutexattr_destroy(&spinning);
-	pthread_condattr_init(&attributes);
-	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	pthread_cond_init(&engine->work, &attributes);
-	pthread_cond_init(&engine->gate, &attributes);
-	pthread_condattr_destroy(&attributes);
+	cl_cond_init(&engine->work);
+	cl_cond_init(&engine->gate);
 	if (config->remote_fd >= 0)
 		(void)cl_engine_set_remote(engine, config->remote_fd);
 	return engine;
@@ -546,7 +542,6 @@ static void *work(void *argument)
 static int start_workers(struct cl_engine *engine)
 {
 	unsigned int wanted = engine->config.nr_workers;
-	sigset_t all, before;
 	char name[16];
 	int ret = 0;
 
@@ -557,9 +552,6 @@ static int start_workers(struct cl_engine *engine)
 	}
 	if (wanted > CL_MAX_WORKERS)
 		wanted = CL_MAX_WORKERS;
-	/* Signals are the caller's. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
 	while (engine->nr_workers < wanted && ret == 0) {
 		struct worker *worker = malloc(sizeof(*worker));
 
@@ -568,15 +560,14 @@ static int start_workers(struct cl_engine *engine)
 			break;
 		}
 		worker->engine = engine;
-		ret = -pthread_create(&engine->workers[engine->nr_workers], NULL, work, worker);
+		snprintf(name, sizeof(name), "cl-worker-%u", engine->nr_workers);
+		ret = cl_thread_start(&engine->workers[engine->nr_workers], name, work, worker);
 		if (ret < 0) {
 			free(worker);
 			break;
 		}
-		snprintf(name, sizeof(name), "cl-worker-%u", engine->nr_workers);
-		(void)pthread_setname_np(engine->workers[engine->nr_workers++], name);
+		engine->nr_workers++;
 	}
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return engine->nr_workers ? 0 : ret;
 }
 
@@ -951,13 +942,11 @@ static int watch(struct cl_engine *engine, int fd, uint32_t events, void *tag)
 /* Until nothing is in flight, on a connection that stands; no longer than until_us, if it isn't 0. Lock held. */
 static void wait_until_idle(struct cl_engine *engine, uint64_t until_us)
 {
-	struct timespec until = { .tv_sec = (time_t)(until_us / 1000000), .tv_nsec = (long)(until_us % 1000000) * 1000 };
 	int ret = 0;
 
 	while (ret == 0 && !engine->stopping &&
 	       (engine->sending || engine->receiving || engine->lost || !cl_remote_idle(&engine->remote)))
-		ret = until_us ? pthread_cond_timedwait(&engine->gate, &engine->lock, &until) :
-				 pthread_cond_wait(&engine->gate, &engine->lock);
+		ret = cl_cond_wait(&engine->gate, &engine->lock, until_us);
 }
 
 /*

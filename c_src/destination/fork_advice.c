@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "destination/fork_advice.h"
+#include "base/vec.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -23,15 +24,8 @@ void cl_fork_advice_forget(struct cl_fork_advice *advice)
 
 static int add_range(struct cl_fork_advice *advice, struct cl_fork_range range)
 {
-	if (advice->nr == advice->max) {
-		size_t max = advice->max ? advice->max * 2 : 16;
-		struct cl_fork_range *more = reallocarray(advice->ranges, max, sizeof(*more));
-
-		if (!more)
-			return -ENOMEM;
-		advice->ranges = more;
-		advice->max = max;
-	}
+	if (cl_vec_reserve(&advice->ranges, &advice->max, advice->nr + 1, CL_VEC_NO_LIMIT) < 0)
+		return -ENOMEM;
 	advice->ranges[advice->nr++] = range;
 	return 0;
 }

@@ -11,6 +11,8 @@
 #include <unistd.h>
 
 #include "base/bits.h"
+#include "base/io.h"
+#include "base/vec.h"
 #include "wire/page_protocol.h"
 
 enum {
@@ -118,15 +120,8 @@ static int add(struct cl_store *store, uint64_t id, uint64_t address, struct chu
 
 	if (store->nr == CL_STORE_CHUNKS)
 		return -ENOSPC;
-	if (store->nr == store->max) {
-		size_t max = store->max ? store->max * 2 : 64;
-		struct chunk *chunks = reallocarray(store->chunks, max, sizeof(*chunks));
-
-		if (!chunks)
-			return -ENOMEM;
-		store->chunks = chunks;
-		store->max = max;
-	}
+	if (cl_vec_reserve(&store->chunks, &store->max, store->nr + 1, CL_STORE_CHUNKS) < 0)
+		return -ENOMEM;
 	memmove(&store->chunks[at + 1], &store->chunks[at], (store->nr - at) * sizeof(*store->chunks));
 	store->chunks[at] = (struct chunk){ .id = id, .address = address, .number = store->nr };
 	store->nr++;
@@ -173,22 +168,6 @@ int cl_store_create(int directory_fd, struct cl_store **out)
 	return *out ? 0 : -ENOMEM;
 }
 
-static int write_all(int fd, const uint8_t *data, size_t bytes, off_t offset)
-{
-	while (bytes) {
-		ssize_t done = pwrite(fd, data, bytes, offset);
-
-		if (done < 0 && errno == EINTR)
-			continue;
-		if (done <= 0)
-			return done < 0 ? -errno : -EIO;
-		data += done;
-		bytes -= (size_t)done;
-		offset += done;
-	}
-	return 0;
-}
-
 int cl_store_write(struct cl_store *store, uint64_t id, uint64_t vaddr, uint64_t nr_pages, const uint8_t *data)
 {
 	while (nr_pages) {
@@ -197,7 +176,7 @@ int cl_store_write(struct cl_store *store, uint64_t id, uint64_t vaddr, uint64_t
 		int ret = chunk ? 0 : add(store, id, address, &chunk);
 
 		if (ret == 0 && data)
-			ret = write_all(store->fd, data, pages * CL_PAGE_SIZE, offset_of(chunk->number, from));
+			ret = cl_pwrite_all(store->fd, data, pages * CL_PAGE_SIZE, offset_of(chunk->number, from));
 		/* What was never written is a hole already. */
 		else if (ret == 0 && cl_bits_find(chunk->held, from, from + pages, true) < from + pages)
 			ret = punch(store, chunk->number, from, pages);
@@ -225,31 +204,15 @@ int cl_store_finish(struct cl_store *store, int directory_fd, const uint8_t toke
 	fd = openat(directory_fd, index_name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -errno;
-	ret = write_all(fd, (const uint8_t *)&head, sizeof(head), 0);
+	ret = cl_pwrite_all(fd, &head, sizeof(head), 0);
 	if (ret == 0)
-		ret = write_all(fd, (const uint8_t *)store->chunks, store->nr * sizeof(*store->chunks), sizeof(head));
+		ret = cl_pwrite_all(fd, store->chunks, store->nr * sizeof(*store->chunks), sizeof(head));
 	if (close(fd) < 0 && ret == 0)
 		ret = -errno;
 	return ret;
 }
 
 /* ---- reading ---- */
-
-static int read_all(int fd, uint8_t *out, size_t bytes, off_t offset)
-{
-	while (bytes) {
-		ssize_t got = pread(fd, out, bytes, offset);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got <= 0)
-			return got < 0 ? -errno : -EBADMSG;
-		out += got;
-		bytes -= (size_t)got;
-		offset += got;
-	}
-	return 0;
-}
 
 /* Sorted, aligned, each with a place of its own in the file. */
 static bool is_sound(const struct cl_store *store, uint64_t *taken)
@@ -276,7 +239,7 @@ static int read_index(struct cl_store *store, int fd)
 
 	if (fstat(fd, &index) < 0 || fstat(store->fd, &pages) < 0)
 		return -errno;
-	ret = read_all(fd, (uint8_t *)&head, sizeof(head), 0);
+	ret = cl_pread_all(fd, &head, sizeof(head), 0);
 	if (ret < 0)
 		return ret;
 	if (memcmp(head.magic, magic, sizeof(magic)) != 0 || head.nr_chunks > CL_STORE_CHUNKS ||
@@ -291,7 +254,7 @@ static int read_index(struct cl_store *store, int fd)
 	if (!store->chunks || !store->dropped || !taken)
 		ret = -ENOMEM;
 	else
-		ret = read_all(fd, (uint8_t *)store->chunks, store->nr * sizeof(*store->chunks), sizeof(head));
+		ret = cl_pread_all(fd, store->chunks, store->nr * sizeof(*store->chunks), sizeof(head));
 	if (ret == 0 && !is_sound(store, taken))
 		ret = -EBADMSG;
 	free(taken);
@@ -338,7 +301,7 @@ int cl_store_read(struct cl_store *store, uint64_t id, uint64_t vaddr, uint64_t 
 		pthread_mutex_unlock(&store->lock);
 		if (!chunk)
 			return -ENODATA;
-		ret = read_all(store->fd, out, pages * CL_PAGE_SIZE, offset_of(number, from));
+		ret = cl_pread_all(store->fd, out, pages * CL_PAGE_SIZE, offset_of(number, from));
 		if (ret < 0)
 			return ret;
 		out += pages * CL_PAGE_SIZE;

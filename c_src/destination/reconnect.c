@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/thread.h"
 #include "destination/engine.h"
 
 enum {
@@ -129,11 +130,9 @@ static int put_back(struct cl_engine *engine)
 static void pause_ms(struct cl_engine *engine, unsigned int ms)
 {
 	uint64_t until_us = cl_now_us() + ms * 1000ULL;
-	struct timespec until = { .tv_sec = (time_t)(until_us / 1000000), .tv_nsec = (long)(until_us % 1000000) * 1000 };
 
-	while (!engine->stopping && cl_now_us() < until_us)
-		if (pthread_cond_timedwait(&engine->gate, &engine->lock, &until) == ETIMEDOUT)
-			return;
+	while (!engine->stopping && cl_cond_wait(&engine->gate, &engine->lock, until_us) == 0)
+		;
 }
 
 int cl_engine_call(struct cl_engine *engine, int *fd, struct cl_tls **tls, struct cl_error *error)

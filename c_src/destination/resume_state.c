@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/bits.h"
+#include "base/io.h"
 #include "wire/page_protocol.h"
 
 /*
@@ -94,43 +95,6 @@ static off_t slot_at(uint64_t area, unsigned int slot)
 	return (off_t)(area_at(area) + (slot + 1) * SLOT_BYTES);
 }
 
-static int write_all(int fd, const void *data, size_t bytes, off_t at)
-{
-	const uint8_t *from = data;
-
-	while (bytes) {
-		ssize_t done = pwrite(fd, from, bytes, at);
-
-		if (done < 0 && errno != EINTR)
-			return -errno;
-		if (done > 0) {
-			from += done;
-			at += done;
-			bytes -= (size_t)done;
-		}
-	}
-	return 0;
-}
-
-/* Exactly `bytes`, or -EBADMSG. */
-static int read_all(int fd, void *data, size_t bytes, off_t at)
-{
-	uint8_t *to = data;
-
-	while (bytes) {
-		ssize_t done = pread(fd, to, bytes, at);
-
-		if (done == 0 || (done < 0 && errno != EINTR))
-			return done < 0 ? -errno : -EBADMSG;
-		if (done > 0) {
-			to += done;
-			at += done;
-			bytes -= (size_t)done;
-		}
-	}
-	return 0;
-}
-
 int cl_ledger_new(struct cl_ledger *ledger, uint64_t client)
 {
 	const struct head head = { .magic = HEAD_MAGIC, .client = client };
@@ -139,7 +103,7 @@ int cl_ledger_new(struct cl_ledger *ledger, uint64_t client)
 	*ledger = (struct cl_ledger){ .fd = fd, .client = client };
 	if (fd < 0)
 		return -errno;
-	ret = write_all(fd, &head, sizeof(head), 0);
+	ret = cl_pwrite_all(fd, &head, sizeof(head), 0);
 	if (ret < 0) {
 		close(fd);
 		*ledger = CL_NO_LEDGER;
@@ -156,7 +120,7 @@ int cl_ledger_open(struct cl_ledger *ledger, int fd)
 	*ledger = (struct cl_ledger){ .fd = fd };
 	if (fstat(fd, &status) < 0)
 		return -errno;
-	ret = read_all(fd, &head, sizeof(head), 0);
+	ret = cl_pread_all(fd, &head, sizeof(head), 0);
 	if (ret < 0 || head.magic != HEAD_MAGIC)
 		return ret < 0 ? ret : -EBADMSG;
 	ledger->client = head.client;
@@ -176,7 +140,7 @@ static int write_slot(const struct cl_ledger *ledger, const struct cl_space *spa
 	if ((nr[0] + nr[1] + nr[2]) * sizeof(struct cl_region) > SLOT_BYTES)
 		return -EFBIG;
 	for (i = 0; i < 3 && ret == 0; i++) {
-		ret = write_all(ledger->fd, parts[i], nr[i] * sizeof(struct cl_region), at);
+		ret = cl_pwrite_all(ledger->fd, parts[i], nr[i] * sizeof(struct cl_region), at);
 		at += (off_t)(nr[i] * sizeof(struct cl_region));
 	}
 	space->entry->slots[slot] = (struct slot){ .nr_regions = nr[0],
@@ -236,7 +200,7 @@ void cl_ledger_ended(struct cl_ledger *ledger, uint64_t area, const struct cl_en
 	uint64_t word = 1 + (uint64_t)end->how + ((uint64_t)(unsigned int)end->code << 8);
 
 	/* By a write: the space, and with it the mapping, may be gone. It has its memory, so it can't fail. */
-	(void)write_all(ledger->fd, &word, sizeof(word),
+	(void)cl_pwrite_all(ledger->fd, &word, sizeof(word),
 			(off_t)(area_at(area) + offsetof(struct cl_ledger_entry, ended)));
 }
 
@@ -298,7 +262,7 @@ int cl_ledger_next(const struct cl_ledger *ledger, uint64_t *area, uint64_t *key
 	int ret;
 
 	for (; *area < ledger->nr_areas; (*area)++) {
-		ret = read_all(ledger->fd, &entry, sizeof(entry), (off_t)area_at(*area));
+		ret = cl_pread_all(ledger->fd, &entry, sizeof(entry), (off_t)area_at(*area));
 		if (ret < 0)
 			return ret;
 		*key = entry.key;
@@ -359,7 +323,7 @@ static int read_slot(const struct cl_ledger *ledger, uint64_t area, unsigned int
 		if (!parts[i]->at)
 			return -ENOMEM;
 		parts[i]->nr = nr[i];
-		ret = read_all(ledger->fd, parts[i]->at, bytes, at);
+		ret = cl_pread_all(ledger->fd, parts[i]->at, bytes, at);
 		at += (off_t)bytes;
 	}
 	memory->changes = told->changes;

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -467,7 +466,7 @@ int cl_push_close(struct cl_engine *engine)
 {
 	struct cl_push_header done = { .type = CL_PUSH_DONE };
 	uint8_t out[CL_PUSH_HEADER_BYTES];
-	struct timespec until;
+	uint64_t deadline_us = cl_now_us() + CLOSE_TIMEOUT_S * 1000000ULL;
 	int ret;
 
 	cl_push_pack(&done, out);
@@ -476,13 +475,11 @@ int cl_push_close(struct cl_engine *engine)
 	engine->sending = true;
 	ret = send_demand(engine, out, sizeof(out));
 	engine->sending = false;
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += CLOSE_TIMEOUT_S;
 	while (ret == 0 && !engine->push.confirmed) {
 		if (engine->stopping || engine->lost)
 			ret = -ECONNRESET;
 		else
-			ret = -pthread_cond_timedwait(&engine->gate, &engine->lock, &until);
+			ret = cl_cond_wait(&engine->gate, &engine->lock, deadline_us);
 	}
 	engine->push.closing = engine->push.confirmed;
 	pthread_cond_broadcast(&engine->gate);
@@ -642,12 +639,9 @@ static void *stream_work(void *argument)
 int cl_push_start(struct cl_engine *engine)
 {
 	struct cl_push *push = &engine->push;
-	sigset_t all, before;
 	char name[16];
 	int ret = 0;
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
 	pthread_mutex_lock(&engine->lock);
 	while (push->nr_threads <= push->nr_streams && ret == 0) {
 		struct cl_push_stream *stream = &push->streams[push->nr_threads];
@@ -655,19 +649,16 @@ int cl_push_start(struct cl_engine *engine)
 		*stream = (struct cl_push_stream){ .engine = engine, .number = push->nr_threads, .conn.fd = -1 };
 		stream->buffer = malloc(BUFFER_BYTES);
 		stream->unpacked = malloc(CL_PUSH_PACKED_PAGES * CL_PAGE_SIZE);
-		ret = stream->buffer && stream->unpacked ?
-			      -pthread_create(&stream->thread, NULL, stream_work, stream) :
-			      -ENOMEM;
+		snprintf(name, sizeof(name), "cl-stream-%u", push->nr_threads);
+		ret = stream->buffer && stream->unpacked ? cl_thread_start(&stream->thread, name, stream_work, stream) : -ENOMEM;
 		if (ret < 0) {
 			free(stream->buffer);
 			free(stream->unpacked);
 			break;
 		}
-		snprintf(name, sizeof(name), "cl-stream-%u", push->nr_threads++);
-		(void)pthread_setname_np(stream->thread, name);
+		push->nr_threads++;
 	}
 	pthread_mutex_unlock(&engine->lock);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return ret;
 }
 

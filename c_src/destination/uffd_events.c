@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/bits.h"
+#include "base/vec.h"
 #include "destination/engine.h"
 #include "destination/uffd.h"
 #include "wire/page_protocol.h"
@@ -33,15 +34,8 @@ int cl_engine_watch(struct cl_engine *engine, struct cl_space *space)
 
 static int add_waiter(struct cl_space *space, uint64_t index, uint64_t now_us)
 {
-	if (space->nr_waiters == space->max_waiters) {
-		size_t max = space->max_waiters ? space->max_waiters * 2 : 16;
-		struct cl_waiter *waiters = reallocarray(space->waiters, max, sizeof(*waiters));
-
-		if (!waiters)
-			return -ENOMEM;
-		space->waiters = waiters;
-		space->max_waiters = max;
-	}
+	if (cl_vec_reserve(&space->waiters, &space->max_waiters, space->nr_waiters + 1, CL_VEC_NO_LIMIT) < 0)
+		return -ENOMEM; /* threads bound it */
 	space->waiters[space->nr_waiters++] = (struct cl_waiter){ .index = index, .since_us = now_us };
 	return 0;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/thread.h"
 #include "destination/engine.h"
 #include "destination/stats.h"
 #include "destination/uffd.h"
@@ -19,14 +20,8 @@ enum {
 /* Wait until the space's events were read, or a moment has passed. Lock held. */
 static void wait_for_events(struct cl_engine *engine, long wait_us)
 {
-	struct timespec until;
-
 	pthread_cond_signal(&engine->work); /* whoever can, receives meanwhile */
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += wait_us * 1000;
-	until.tv_sec += until.tv_nsec / 1000000000;
-	until.tv_nsec %= 1000000000;
-	pthread_cond_timedwait(&engine->gate, &engine->lock, &until);
+	(void)cl_cond_wait(&engine->gate, &engine->lock, cl_now_us() + (uint64_t)wait_us);
 }
 
 /* Pages [from, to) have been installed and their waiters woken: account for the waits. Lock held. */
@@ -77,13 +72,12 @@ static void wait_for_memory(struct cl_engine *engine, struct cl_space *space)
 {
 	uint64_t wait_ms = NO_MEMORY_FIRST_MS << (space->no_memory_tries < 5 ? space->no_memory_tries++ : 5);
 	uint64_t until_us = cl_now_us() + (wait_ms < NO_MEMORY_MAX_MS ? wait_ms : NO_MEMORY_MAX_MS) * 1000;
-	struct timespec until = { .tv_sec = (time_t)(until_us / 1000000), .tv_nsec = (long)(until_us % 1000000) * 1000 };
 	int ret = 0;
 
 	cl_engine_no_memory(engine, space);
 	pthread_cond_signal(&engine->work); /* whoever can, receives meanwhile */
-	while (ret != ETIMEDOUT && !engine->stopping && space->nr_missing)
-		ret = pthread_cond_timedwait(&engine->gate, &engine->lock, &until);
+	while (ret != -ETIMEDOUT && !engine->stopping && space->nr_missing)
+		ret = cl_cond_wait(&engine->gate, &engine->lock, until_us);
 }
 
 /* guarded: space->guarded as it was before the copy. */

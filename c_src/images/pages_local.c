@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/vec.h"
 #include "images/pagemap.h"
 #include "wire/page_protocol.h"
 
@@ -48,7 +49,7 @@ static int load_layer(struct loader *loader, int depth)
 	struct cl_pagemap_entry entry;
 	struct cl_pagemap pagemap;
 	uint64_t offset = 0;
-	size_t max = 0;
+	size_t max_entries = 0, max_offsets = 0;
 	int ret;
 
 	ret = cl_pagemap_open(&pagemap, loader->dirfds[depth], loader->pid);
@@ -56,20 +57,10 @@ static int load_layer(struct loader *loader, int depth)
 		return say(loader, ret, depth, ret == -EBADMSG ? pagemap.why : strerror(-ret));
 	layer->pages_id = pagemap.pages_id;
 	while ((ret = cl_pagemap_next(&pagemap, &entry)) > 0) {
-		if (layer->nr == max) {
-			max = max ? max * 2 : 256;
-			struct cl_pagemap_entry *entries = reallocarray(layer->entries, max, sizeof(*entries));
-			uint64_t *offsets = NULL;
-
-			if (entries) {
-				layer->entries = entries;
-				offsets = reallocarray(layer->offsets, max, sizeof(*offsets));
-			}
-			if (!offsets) {
-				ret = -ENOMEM;
-				break;
-			}
-			layer->offsets = offsets;
+		if (cl_vec_reserve(&layer->entries, &max_entries, layer->nr + 1, CL_VEC_NO_LIMIT) < 0 || /* the image bounds it */
+		    cl_vec_reserve(&layer->offsets, &max_offsets, layer->nr + 1, CL_VEC_NO_LIMIT) < 0) {
+			ret = -ENOMEM;
+			break;
 		}
 		layer->entries[layer->nr] = entry;
 		layer->offsets[layer->nr++] = offset;

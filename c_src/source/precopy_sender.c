@@ -14,6 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/thread.h"
+#include "base/vec.h"
 #include "task/soft_dirty.h"
 #include "base/log.h"
 #include "source/push_batch.h"
@@ -54,7 +56,6 @@ struct cl_precopy *cl_precopy_new(const struct cl_precopy_config *config, char *
 	struct cl_precopy *precopy;
 	struct cl_hashes *hashes;
 	struct cl_dirty *dirty;
-	pthread_condattr_t attributes;
 
 	if (!cl_hashes_supported()) {
 		snprintf(error_out, error_bytes, "--precopy: this criu-lazy was built without xxHash (libxxhash-dev)");
@@ -80,10 +81,7 @@ struct cl_precopy *cl_precopy_new(const struct cl_precopy_config *config, char *
 	cl_push_pace_set(&precopy->pace, config->rate);
 	pthread_mutex_init(&precopy->lock, NULL);
 	pthread_mutex_init(&precopy->sending, NULL);
-	pthread_condattr_init(&attributes);
-	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	pthread_cond_init(&precopy->changed, &attributes);
-	pthread_condattr_destroy(&attributes);
+	cl_cond_init(&precopy->changed);
 	return precopy;
 }
 
@@ -383,17 +381,9 @@ static int open_source(struct source *source)
 	while (ret == 0 && getline(&line, &line_bytes, maps) > 0) {
 		if (!parse_mapping(line, &range))
 			continue;
-		if (source->nr == max) {
-			struct range *more = reallocarray(source->ranges, max ? max * 2 : 64, sizeof(*more));
-
-			if (!more) {
-				ret = -ENOMEM;
-				break;
-			}
-			source->ranges = more;
-			max = max ? max * 2 : 64;
-		}
-		source->ranges[source->nr++] = range;
+		ret = cl_vec_reserve(&source->ranges, &max, source->nr + 1, CL_VEC_NO_LIMIT); /* the kernel bounds mappings */
+		if (ret == 0)
+			source->ranges[source->nr++] = range;
 	}
 	free(line);
 	fclose(maps);
@@ -484,15 +474,12 @@ static uint64_t await_rate(struct worker *worker, uint64_t *held_us, bool *cut)
 	pthread_mutex_lock(&precopy->lock);
 	while (!worker->round->error && !worker->round->cut && !precopy->stopping &&
 	       precopy->state == CL_PRECOPY_CONNECTED) {
-		struct timespec until;
-
 		until_us = cl_push_pace_held_until(&precopy->pace);
 		if (!until_us) {
 			max_pages = cl_push_pace_batch_pages(&precopy->pace);
 			break;
 		}
-		until = (struct timespec){ (time_t)(until_us / 1000000), (long)(until_us % 1000000) * 1000 };
-		pthread_cond_timedwait(&precopy->changed, &precopy->lock, &until);
+		(void)cl_cond_wait(&precopy->changed, &precopy->lock, until_us);
 		*held_us = cl_now_us() - began_us;
 	}
 	*cut = worker->round->cut;
@@ -669,7 +656,7 @@ static int send_round(struct round *round)
 	pthread_t threads[MAX_THREADS];
 
 	while (started + 1 < nr_threads && started < MAX_THREADS &&
-	       pthread_create(&threads[started], NULL, work, round) == 0)
+	       cl_thread_start(&threads[started], "cl-precopy", work, round) == 0)
 		started++;
 	(void)work(round);
 	for (i = 0; i < started; i++)

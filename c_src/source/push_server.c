@@ -104,7 +104,6 @@ int cl_push_server_new(const struct cl_push_server_config *config, struct cl_pus
 		       size_t error_size)
 {
 	struct cl_push_server *server = calloc(1, sizeof(*server));
-	pthread_condattr_t attributes;
 	int ret = 0;
 
 	*out = server;
@@ -121,10 +120,7 @@ int cl_push_server_new(const struct cl_push_server_config *config, struct cl_pus
 	server->restored = config->client != 0;
 	memset(server->fds, -1, sizeof(server->fds));
 	pthread_mutex_init(&server->lock, NULL);
-	pthread_condattr_init(&attributes);
-	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	pthread_cond_init(&server->work, &attributes);
-	pthread_condattr_destroy(&attributes);
+	cl_cond_init(&server->work);
 	for (; ret == 0 && server->nr_tasks < config->nr_tasks; server->nr_tasks++) {
 		server->tasks[server->nr_tasks].memory = cl_taskmem_closed(config->pids[server->nr_tasks]);
 		server->tasks[server->nr_tasks].frames_fd = -1;
@@ -730,12 +726,10 @@ static bool await_batch(struct cl_push_server *server, uint64_t session, struct 
 {
 	for (*held_us = 0; server->session == session;) {
 		uint64_t until_us = cl_push_pace_held_until(&server->pace), began_us;
-		struct timespec until = { .tv_sec = (time_t)(until_us / 1000000),
-					  .tv_nsec = (long)(until_us % 1000000) * 1000 };
 
 		if (server->going && until_us) {
 			began_us = cl_now_us();
-			pthread_cond_timedwait(&server->work, &server->lock, &until);
+			(void)cl_cond_wait(&server->work, &server->lock, until_us);
 			*held_us += cl_now_us() - began_us;
 		} else if (take_batch(server, batch)) {
 			return true;
@@ -879,13 +873,12 @@ void cl_push_server_told_over(struct cl_push_server *server, uint64_t client)
 void cl_push_server_tell_over(struct cl_push_server *server, uint64_t wait_us)
 {
 	uint64_t until_us = cl_now_us() + wait_us;
-	struct timespec until = { .tv_sec = (time_t)(until_us / 1000000), .tv_nsec = (long)(until_us % 1000000) * 1000 };
 	int ret = 0;
 
 	cl_push_server_end(server, CL_PUSH_END_OVER);
 	pthread_mutex_lock(&server->lock);
 	while (ret == 0 && server->restored && !server->done && !server->told_over)
-		ret = pthread_cond_timedwait(&server->work, &server->lock, &until);
+		ret = cl_cond_wait(&server->work, &server->lock, until_us);
 	pthread_mutex_unlock(&server->lock);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "task/page_hashes.h"
+#include "base/vec.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -117,15 +118,8 @@ struct cl_hash *cl_hashes_at(struct cl_hashes *hashes, int32_t id, uint64_t vadd
 
 	if (is_at(hashes, i, id, start))
 		return hashes->chunks[i].pages + (vaddr - start) / CL_PAGE_SIZE;
-	if (hashes->nr == hashes->max) {
-		size_t max = hashes->max ? hashes->max * 2 : 64;
-		struct chunk *more = reallocarray(hashes->chunks, max, sizeof(*more));
-
-		if (!more)
-			return NULL;
-		hashes->chunks = more;
-		hashes->max = max;
-	}
+	if (cl_vec_reserve(&hashes->chunks, &hashes->max, hashes->nr + 1, CL_VEC_NO_LIMIT) < 0) /* the task's memory bounds it */
+		return NULL;
 	pages = calloc(CL_HASHES_PAGES, sizeof(*pages));
 	if (!pages)
 		return NULL;

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/vec.h"
 #include "task/proc_pagemap.h"
 #include "wire/page_protocol.h"
 
@@ -135,16 +136,7 @@ static void track(struct cl_dirty *dirty, int32_t id, int32_t pid)
 
 	if (fd < 0)
 		return;
-	if (dirty->nr == dirty->max) {
-		size_t max = dirty->max ? dirty->max * 2 : 16;
-		struct task *more = reallocarray(dirty->tasks, max, sizeof(*more));
-
-		if (more) {
-			dirty->tasks = more;
-			dirty->max = max;
-		}
-	}
-	if (dirty->nr < dirty->max && clear_bits(pid))
+	if (cl_vec_reserve(&dirty->tasks, &dirty->max, dirty->nr + 1, CL_VEC_NO_LIMIT) == 0 && clear_bits(pid))
 		dirty->tasks[dirty->nr++] = (struct task){ .id = id, .pagemap_fd = fd, .is_new = true };
 	else
 		close(fd);

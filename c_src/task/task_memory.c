@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "task/task_memory.h"
+#include "base/io.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -82,18 +83,9 @@ bool cl_taskmem_is_stopped(const struct cl_taskmem *memory)
 
 static int read_mem(const struct cl_taskmem *memory, uint64_t address, uint8_t *out, size_t bytes)
 {
-	while (bytes) {
-		ssize_t got = pread(memory->mem_fd, out, bytes, (off_t)address);
+	int ret = cl_pread_all(memory->mem_fd, out, bytes, (off_t)address);
 
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got <= 0)
-			return got < 0 ? -errno : -ESRCH;
-		address += (uint64_t)got;
-		out += got;
-		bytes -= (size_t)got;
-	}
-	return 0;
+	return ret == -EBADMSG ? -ESRCH : ret; /* its address space is gone */
 }
 
 int cl_taskmem_read_shared(const struct cl_taskmem *memory, uint64_t address, uint8_t *out, size_t bytes)
