@@ -541,9 +541,11 @@ def prepare(testbed: Testbed) -> None:
 
 
 def run_all(
-    cells: Iterable[Cell], testbeds: int, until: float = float("inf"), enough: int | None = None
+    cells: Iterable[Cell], testbeds: int, until: float = float("inf"), at_least: int = 0, enough: int | None = None
 ) -> list[Row]:
-    """Run the cells side by side. No more are begun after `until` (time.monotonic()), or with `enough` faults done."""
+    """Run the cells side by side. No more are begun with `enough` faults done, or after `until` (time.monotonic()) once
+    `at_least` have ended.
+    """
     todo, lock = iter(cells), threading.Lock()
     rows: list[Row] = []
     running: list[Testbed] = []
@@ -552,7 +554,8 @@ def run_all(
     def more() -> Cell | None:
         with lock:
             done = enough is not None and sum(row.present for row in rows) >= enough
-            return None if done or interrupted.is_set() or time.monotonic() > until else next(todo, None)
+            late = time.monotonic() > until and len(rows) >= at_least
+            return None if done or late or interrupted.is_set() else next(todo, None)
 
     def work(number: int) -> None:
         with ready(f"matrix{number}-{os.getpid()}") as testbed:

@@ -13,6 +13,7 @@ import pytest
 from crash_matrix import FAULTS, all_cells, run_all
 
 SECONDS = 100.0
+AT_LEAST = 10  # cells, however slow the machine is
 TESTBEDS = 2
 
 
@@ -27,7 +28,7 @@ def test_no_fault_loses_a_task_or_makes_the_last_word_untrue() -> None:
     seed = os.environ["CRIU_LAZY_SEED"]
     cells = all_cells()
     random.Random(seed).shuffle(cells)
-    rows = run_all(cells[: len(cells) // 3], TESTBEDS, until=time.monotonic() + SECONDS)
-    assert len(rows) >= 10, "some cells were run"
+    rows = run_all(cells[: len(cells) // 3], TESTBEDS, until=time.monotonic() + SECONDS, at_least=AT_LEAST)
+    assert len(rows) >= AT_LEAST
     wrong = {str(row.cell): row.wrong for row in rows if row.wrong}
     assert not wrong, f"CRIU_LAZY_SEED={seed}"
