@@ -8,6 +8,8 @@ import signal
 import pytest
 from c_build import build
 
+from testbed import instances
+
 __all__ = ["build"]
 
 # What takes longest, for `make test`, whose workers take one file after another: the last ones should be short.
@@ -20,6 +22,13 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault(SEED, os.urandom(4).hex())  # workers inherit it
     if config.getoption("dist", "no") == "no":  # a worker, or the only process
         let_children_hear_signals()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Of an interrupted run: workers that needed too long to end were killed, and left their testbeds."""
+    if config.getoption("dist", "no") != "no" and os.geteuid() == 0:
+        with instances.registry_lock():
+            instances.remove_abandoned()
 
 
 def pytest_report_header() -> str:
