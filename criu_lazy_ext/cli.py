@@ -24,7 +24,7 @@ LABORATORY: dict[str, tuple[str, str]] = {
     "bench": ("bench", "measure lazy migration beside stock criu"),
 }
 # Run by criu-lazy itself on the other host; not listed.
-INTERNAL: dict[str, str] = {"agent": ".destination.agent", "standby": ".commands.standby"}
+INTERNAL: dict[str, str] = {"agent": ".commands.agent", "standby": ".commands.standby"}
 # They, and the criu that they start, hold descriptors for each process that moves, and for each few MiB of its memory.
 HOLDS_MANY = {"lazy-pages", "page-server", "page-store", "migrate", *INTERNAL}
 

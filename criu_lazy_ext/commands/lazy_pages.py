@@ -10,7 +10,8 @@ from criu_lazy_ext import __version__
 from criu_lazy_ext.criu import options as criu_options
 from criu_lazy_ext.criu.getopt_long import OptionError
 from criu_lazy_ext.criu.log import Log
-from criu_lazy_ext.destination.lazy_pages import EXIT_LOST, LazyPages, TaskLostError
+from criu_lazy_ext.destination.lazy_pages import LazyPages, TaskLostError
+from criu_lazy_ext.destination.succession import EXIT_LOST
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.system.stop_signals import Stopped, StopSignals
 

@@ -38,7 +38,6 @@ GREET_CONNECT_MS = 1000
 STATS_INTERVAL_MS = 200
 PROGRESS_INTERVAL_S = 1.0
 
-EXIT_LOST = 4  # criu's statuses are 0 and 1
 MAX_ENDED_SERVING = 8  # entries of "ended" in a line while there are more lines to come
 LAST_LINE_SECONDS = 5.0
 

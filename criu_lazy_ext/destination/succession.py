@@ -9,6 +9,7 @@ from pathlib import Path
 
 from criu_lazy_ext.native.engine import GUARDIAN_SOCKET
 
+EXIT_LOST = 4  # of a daemon whose restored task was killed with pages missing; criu's statuses are 0 and 1
 FIRST_DELAY_S, MAX_DELAY_S = 0.1, 10.0
 LIVED_S = 30.0  # a daemon that lived so long is none of a row that fails
 ANSWER_WITHIN_S = 2.0

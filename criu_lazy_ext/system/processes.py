@@ -11,9 +11,12 @@ import mmap
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
+
+CRIU_LAZY = (sys.executable, "-m", "criu_lazy_ext.cli")  # this very program
 
 
 def start_time(pid: int) -> int | None:

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from criu_lazy_ext.destination.agent import COUNTED, Agent, add_stats
+from criu_lazy_ext.destination.agent import Agent
+from criu_lazy_ext.destination.daemon import COUNTED, add_stats
 from criu_lazy_ext.destination.undo import AgentError, Made
 from criu_lazy_ext.remote.channel import Channel
 from criu_lazy_ext.system.processes import below, is_alive
@@ -51,13 +52,13 @@ def outcome(counters: dict[str, Any], reaped: dict[int, int]) -> dict[str, Any]:
     async def run() -> dict[str, Any]:
         reports, keeper = os.pipe()
         agent = Agent(Channel(asyncio.StreamReader(), Any), -1, 0)  # type: ignore[arg-type]
-        agent.stats = counters
-        agent.restored = {101: 7}
-        hearing = asyncio.ensure_future(agent.hear_keeper(reports))
+        agent.daemon.stats = counters
+        agent.tasks.here = {101: 7}
+        hearing = asyncio.ensure_future(agent.tasks.hear_keeper(reports))
         for pid, status in reaped.items():
             os.write(keeper, json.dumps({"pid": pid, "status": status}).encode() + b"\n")
         try:
-            return await agent.daemon_outcome(4, "")
+            return await agent.daemon.outcome_of(4, "")
         finally:
             hearing.cancel()
             os.close(keeper)
@@ -89,10 +90,10 @@ def test_a_failed_restore_is_told_with_what_the_daemon_said_last(tmp_path: Path)
 
     async def why() -> str:
         agent = Agent(Channel(asyncio.StreamReader(), Any), -1, 0)  # type: ignore[arg-type]
-        before = agent.why_daemon_failed(tmp_path)
-        agent.daemon = await asyncio.create_subprocess_exec("false")
-        await agent.daemon.wait()
-        return before + agent.why_daemon_failed(tmp_path)
+        before = agent.daemon.why_failed(tmp_path)
+        agent.daemon.process = await asyncio.create_subprocess_exec("false")
+        await agent.daemon.process.wait()
+        return before + agent.daemon.why_failed(tmp_path)
 
     said = asyncio.run(why())
     assert said == "; lazy-pages ended with status 1: (00.1) Error (criu-lazy): the VMAs are not in order"
@@ -106,10 +107,10 @@ async def say_go(victim: str) -> bool:
     sleeps = [await asyncio.create_subprocess_exec("sleep", "1000") for _ in range(2)]
     daemon, task = sleeps
     agent = Agent(Channel(asyncio.StreamReader(), Any), -1, 0)  # type: ignore[arg-type]
-    agent.made = Made(directory="/nonexistent")
-    agent.made.restored_ids = lambda: {task.pid}  # type: ignore[method-assign]
-    agent.daemon = daemon
-    agent.waiting = [process for process in below(os.getpid()) if process.pid == task.pid]
+    agent.place.made = Made(directory="/nonexistent")
+    agent.place.made.restored_ids = lambda: {task.pid}  # type: ignore[method-assign]
+    agent.daemon.process = daemon
+    agent.tasks.waiting = [process for process in below(os.getpid()) if process.pid == task.pid]
     agent.gate = asyncio.get_running_loop().create_future()
     for name, process in (("daemon", daemon), ("task", task)):
         if name == victim:
