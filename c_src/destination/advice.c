@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* advice: what the tasks told the kernel by madvise(2) and no userfaultfd tells, applied to their spaces (engine.h). */
+#include "destination/advice.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/vec.h"
+#include "destination/ended.h"
 #include "destination/engine.h"
 #include "destination/uffd.h"
 

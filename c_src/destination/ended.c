@@ -8,6 +8,7 @@
 #include <sys/epoll.h>
 
 #include "destination/engine.h"
+#include "destination/page_source.h"
 #include "destination/uffd.h"
 
 enum {
@@ -218,8 +219,8 @@ void cl_ended_tell_source(struct cl_engine *engine)
 
 	for (restored = engine->restored_tasks; restored; restored = restored->next)
 		if (has_lost(restored))
-			cl_push_tell_lost(engine, restored->pid, restored->gone_pages,
-					  restored->end.how == CL_END_SIGNAL ? restored->end.code : 0);
+			engine->source->tell_lost(engine, restored->pid, restored->gone_pages,
+						  restored->end.how == CL_END_SIGNAL ? restored->end.code : 0);
 }
 
 void cl_ended_describe(const struct cl_engine *engine, char *text, size_t bytes)
@@ -269,4 +270,21 @@ void cl_ended_free(struct cl_engine *engine)
 		free(restored);
 	}
 	engine->restored_tasks = NULL;
+}
+
+void cl_engine_enter(struct cl_engine *engine, struct cl_space *space)
+{
+	struct cl_restored *restored = space->restored;
+	uint64_t area;
+	int ret;
+
+	if (engine->ledger.fd < 0)
+		return;
+	ret = cl_ledger_enter(&engine->ledger, space, restored ? &restored->task : NULL, &area);
+	if (ret < 0) {
+		cl_engine_no_ledger(engine, ret);
+	} else if (restored) {
+		restored->area = area;
+		restored->has_area = true;
+	}
 }

@@ -44,6 +44,9 @@ struct cl_restored {
 int cl_ended_add(struct cl_engine *engine, int32_t pid, struct cl_space *space, const struct cl_task *task,
 		 struct cl_restored **restored_out);
 
+/* Enter a new space, which has its key, in the ledger, with its task; where that fails, it can't be taken over. */
+void cl_engine_enter(struct cl_engine *engine, struct cl_space *space);
+
 /* The space's address space is gone, with all that was missing in it. Any thread; lock held. */
 void cl_ended_gone(struct cl_engine *engine, struct cl_space *space);
 

@@ -37,13 +37,11 @@
 #include <sys/socket.h>
 
 #include "criu_lazy.h"
-#include "destination/ended.h"
 #include "destination/flow.h"
 #include "destination/uffd_guardian.h"
 #include "destination/resume_state.h"
 #include "base/log.h"
 #include "destination/madvise_watch.h"
-#include "destination/source_push.h"
 #include "destination/source_stock.h"
 #include "destination/schedule.h"
 #include "destination/address_space.h"
@@ -52,6 +50,12 @@
 #define CL_RECEIVE_BYTES (256U << 10)
 #define CL_MAX_WORKERS 16
 
+struct cl_page_source;
+struct cl_push;
+struct cl_restored;
+struct cl_store;
+
+/* More than 25 fields, as it is what one mutex guards: several threads read and change them together. */
 struct cl_engine {
 	struct cl_config config;
 	struct cl_log log;
@@ -61,9 +65,10 @@ struct cl_engine {
 	struct cl_schedule schedule;
 	struct cl_flow flow;
 	struct cl_remote remote;
-	struct cl_push push;    /* off with a stock server */
+	const struct cl_page_source *source;
+	struct cl_push *push;   /* source_push.c's; NULL: the page server never agreed to push */
 	struct cl_store *store; /* of pages that came before the dump; NULL: there is none */
-	bool store_is_bad;      /* and not to be spoken of */
+	bool store_is_bad;      /* unreadable: do not announce it */
 	struct cl_holder holder; /* these two: the events thread's */
 	struct cl_ledger ledger;
 	bool no_ledger;         /* it was warned of */
@@ -88,7 +93,7 @@ struct cl_engine {
 	bool is_refused;        /* by the page server, from the start: it is another daemon's */
 	bool remote_hung_up;    /* before any task runs: a worker is to find out why */
 	bool receiving, sending;
-	struct sockaddr_storage remote_address; /* whom to call again */
+	struct sockaddr_storage remote_address; /* to connect to it again */
 	socklen_t remote_address_bytes; /* 0: not known */
 	bool lost;              /* the connection broke: nobody sends or receives until there is a new one */
 	uint64_t lost_us;       /* when; 0: something came since */
@@ -97,7 +102,7 @@ struct cl_engine {
 	bool source_is_gone;    /* for good, as far as this engine is concerned: what is missing will never come */
 	unsigned int busy_workers; /* not waiting for work */
 	unsigned int filling;   /* threads inside cl_engine_fill() */
-	bool resumed;           /* an heir: it took over from a daemon that was killed */
+	bool resumed;           /* a successor: it took over from a daemon that was killed */
 	bool restored;          /* criu restore is done: background transfer may run */
 	bool ending;            /* every page arrived: workers only drain the connection */
 	bool stopping;          /* failed, stopped or done: all threads leave */
@@ -105,7 +110,12 @@ struct cl_engine {
 	char error[256];
 };
 
-/* Note the first failure and make all threads leave. Lock held. */
+/*
+ * Note the first failure: as such (there is something to do yet), or make all threads leave, too. Lock held, or no other
+ * thread.
+ */
+void cl_engine_note_failure(struct cl_engine *engine, int error, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 void cl_engine_fail(struct cl_engine *engine, int error, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
@@ -118,91 +128,20 @@ void cl_engine_wake(struct cl_engine *engine);
  */
 void cl_engine_work_is_there(struct cl_engine *engine);
 
-/* Ask the page server for what the schedule wants and the window allows. Lock held; dropped while sending. */
+/* Ask the page source for what the schedule wants, if nobody does already. Lock held; dropped while sending. */
 void cl_engine_ask(struct cl_engine *engine);
 
-/*
- * reconnect: the connection to the page server broke (`why`, not kept). True: it will be called again, `lost` is set;
- * demand faults wait. False if it can't be: the restored task doesn't run yet, or nobody wants it. Lock held.
- */
-bool cl_engine_lose(struct cl_engine *engine, const char *why);
+/* Watch a descriptor of the events thread's, which gets `tag` for it: 0 or -errno. And close it. */
+int cl_engine_watch_fd(struct cl_engine *engine, int fd, uint32_t events, void *tag);
+void cl_engine_unwatch(struct cl_engine *engine, int fd);
 
-/*
- * reconnect: a connection broke, or the protocol was broken on it (-EPROTO, with `why`): it is lost, or the engine fails.
- * why: NULL where the error says it all. Sender and receiver call it, whoever is the first to see it. Lock held.
- */
-void cl_engine_broken(struct cl_engine *engine, int error, const char *why);
+/* Warn once that there will be nothing to take over. */
+void cl_engine_no_ledger(struct cl_engine *engine, int error);
 
-/*
- * reconnect: put back what was in flight and call the page server until it answers, or time is up (then the engine
- * fails). For a worker, in the role of the receiver; nobody may be sending. Lock held; dropped while waiting.
- */
-void cl_engine_reconnect(struct cl_engine *engine);
-
-/* reconnect: the page server outlives its clients: it can be connected to again. Lock held, or no other thread. */
-bool cl_engine_is_held(const struct cl_engine *engine);
-
-/* reconnect: notice soon when the page server's host is gone, from now on. Lock held. */
-void cl_engine_watch_connections(struct cl_engine *engine);
-
-/*
- * reconnect: connect to the page server's address. *fd is the new socket from the start, on failure too, so that
- * cl_engine_fail() and cl_engine_lose() can shut it down; *tls is set where TLS is spoken. Lock held; dropped while
- * waiting. 0 or error->code.
- */
-int cl_engine_call(struct cl_engine *engine, int *fd, struct cl_tls **tls, struct cl_error *error);
+/* Faults on pages that were just dropped are not waits for the page server any more. Lock held. */
+void cl_engine_forget_dropped_waiters(struct cl_space *space);
 
 /* The pages missing in all spaces. Lock held. */
 uint64_t cl_engine_remaining_pages(const struct cl_engine *engine);
-
-/*
- * fill: pages [index, index + nr_pages) of one extent are at data: install them in every space that misses them.
- * Lock held; dropped while copying.
- */
-void cl_engine_fill(struct cl_engine *engine, struct cl_image *image, uint64_t index, uint64_t nr_pages,
-		    const uint8_t *data);
-
-/* fill: there is no memory for the space's pages: its first such moment is told of. Lock held. */
-void cl_engine_no_memory(struct cl_engine *engine, struct cl_space *space);
-
-/*
- * events: read and apply what the kernel says of this space. False if events are on their way without which it is not
- * known where its pages belong (address_space.h): the gate stays closed; call again soon. Lock not held.
- */
-bool cl_engine_read_events(struct cl_engine *engine, struct cl_space *space);
-
-/*
- * events: go on where a killed daemon was: apply what it had read of this space and not applied. `held`: what its holder
- * handed over; forked children found there are taken from it. 0 or -errno. Before there are threads.
- */
-int cl_engine_replay(struct cl_engine *engine, struct cl_space *space, struct cl_held *held, size_t nr_held);
-
-/*
- * advice: follow what the tasks told the kernel by madvise(2) and no userfaultfd tells (madvise_watch.h). To be called
- * before it is looked up which pages are missing. Lock held.
- */
-void cl_engine_follow_madvise(struct cl_engine *engine);
-
-/* events: faults on pages that were just dropped are not waits for the page server any more. Lock held. */
-void cl_engine_forget_dropped_waiters(struct cl_space *space);
-
-/* advice: watch that from now on, if this host can. */
-void cl_engine_watch_madvise(struct cl_engine *engine);
-
-/*
- * advice: look at what forks of the space's process leave out, if it is to be known: before its events are read, when a
- * fork's may be among them (the forking thread waits till then), or too late, `forked`, when one came unawares.
- * space->advice has it. Lock not held.
- */
-void cl_engine_look_at_fork_advice(struct cl_engine *engine, struct cl_space *space, bool forked);
-
-/* takeover: enter a new space, which has its key, in the ledger; where that fails, it can't be taken over. */
-void cl_engine_enter(struct cl_engine *engine, struct cl_space *space);
-
-/* takeover: warn once that there will be nothing to take over. */
-void cl_engine_no_ledger(struct cl_engine *engine, int error);
-
-/* events: a new space's userfaultfd is watched from now on. 0 or -errno. */
-int cl_engine_watch(struct cl_engine *engine, struct cl_space *space);
 
 #endif

@@ -1,11 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * reconnect: a page server that was lost once the restored task runs is called again, at the address that the engine's
- * first connection led to. It must be one that outlives its clients (docs/page-server.md): a stock source ends with
- * its one connection. One that pushes is known to: it is called again before, too, for a moment, as the task at the
- * source can still run on instead. Afterwards the task waits, by default without limit: what the page server has can
- * still come, hours later. Only an operator knows that it never will (SIGTERM ends this daemon, and SIGBUS the task).
- */
+#include "destination/reconnect.h"
+
 #include <errno.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
@@ -17,6 +12,7 @@
 
 #include "base/thread.h"
 #include "destination/engine.h"
+#include "destination/page_source.h"
 
 enum {
 	SILENT_MS = 5000,      /* a host that answers nothing for so long, not even keepalives, is gone */
@@ -36,7 +32,7 @@ static int64_t limit_us(const struct cl_engine *engine)
 	int64_t limit = engine->config.reconnect_us;
 
 	if (limit == CL_IF_IT_PUSHES)
-		return engine->push.agreed ? CL_WITHOUT_LIMIT : 0;
+		return engine->source->keeps_tasks ? CL_WITHOUT_LIMIT : 0;
 	return limit;
 }
 
@@ -60,18 +56,15 @@ static void watch_connection(const struct cl_engine *engine, int fd)
 
 void cl_engine_watch_connections(struct cl_engine *engine)
 {
-	unsigned int i;
-
 	watch_connection(engine, engine->remote.fd);
-	for (i = 1; i < engine->push.nr_threads; i++)
-		watch_connection(engine, engine->push.streams[i].conn.fd);
+	engine->source->each_stream(engine, watch_connection);
 }
 
 bool cl_engine_lose(struct cl_engine *engine, const char *why)
 {
 	if (engine->stopping || !cl_engine_is_held(engine) || !engine->remote_address_bytes)
 		return false;
-	if (!engine->restored && !engine->push.agreed)
+	if (!engine->restored && !engine->source->keeps_tasks)
 		return false;
 	if (!engine->lost) {
 		engine->lost = true;
@@ -83,7 +76,7 @@ bool cl_engine_lose(struct cl_engine *engine, const char *why)
 		cl_log(&engine->log, CL_LOG_WARN, "page server: %s with %llu pages missing: calling it again", why,
 		       (unsigned long long)cl_engine_remaining_pages(engine));
 		(void)shutdown(engine->remote.fd, SHUT_RDWR);
-		cl_push_shut_down(engine);
+		engine->source->shut_down(engine);
 	}
 	pthread_cond_broadcast(&engine->gate);
 	pthread_cond_signal(&engine->work);
@@ -120,8 +113,7 @@ static int put_back(struct cl_engine *engine)
 			for (i = 0; i < space->nr_waiters && ret == 0; i++) {
 				uint64_t index = space->waiters[i].index;
 
-				if (engine->push.on)
-					cl_image_ask_again(image, index, index + 1);
+				engine->source->put_back(engine, image, index);
 				ret = cl_schedule_fault_again(&engine->schedule, image, index);
 			}
 	return ret;
@@ -172,7 +164,7 @@ static int call_again(struct cl_engine *engine, struct cl_error *error)
 	if (ret < 0)
 		return ret;
 	cl_remote_init(&engine->remote, engine->remote.fd, tls, version);
-	return engine->push.agreed ? cl_push_agree_again(engine, error) : 0;
+	return engine->source->begin_again(engine, error);
 }
 
 static unsigned int pause_before_call(unsigned int calls)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * takeover: an engine goes on where a killed daemon was, with what its holder kept (uffd_guardian.h, resume_state.h). Whatever is
- * doubtful is refused before anything is touched that another heir would need.
+ * resume: an engine goes on where a killed daemon was, with what its holder kept (uffd_guardian.h, resume_state.h). Whatever is
+ * doubtful is refused before anything is touched that another successor would need.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -9,33 +9,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "destination/ended.h"
 #include "destination/engine.h"
 #include "destination/uffd.h"
-
-void cl_engine_no_ledger(struct cl_engine *engine, int error)
-{
-	if (engine->no_ledger)
-		return;
-	engine->no_ledger = true;
-	cl_log(&engine->log, CL_LOG_WARN, "should this process be killed, no other can go on: %s", strerror(-error));
-}
-
-void cl_engine_enter(struct cl_engine *engine, struct cl_space *space)
-{
-	struct cl_restored *restored = space->restored;
-	uint64_t area;
-	int ret;
-
-	if (engine->ledger.fd < 0)
-		return;
-	ret = cl_ledger_enter(&engine->ledger, space, restored ? &restored->task : NULL, &area);
-	if (ret < 0) {
-		cl_engine_no_ledger(engine, ret);
-	} else if (restored) {
-		restored->area = area;
-		restored->has_area = true;
-	}
-}
+#include "destination/uffd_events.h"
 
 static int refuse(struct cl_engine *engine, int error, const char *why)
 {

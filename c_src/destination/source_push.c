@@ -15,6 +15,10 @@
 #include "base/bits.h"
 #include "wire/compression.h"
 #include "destination/engine.h"
+#include "destination/page_source.h"
+#include "destination/reconnect.h"
+#include "destination/requests.h"
+#include "destination/uffd_fill.h"
 #include "base/thread.h"
 #include "destination/precopy_store.h"
 
@@ -28,6 +32,42 @@ enum {
 	MAX_WINDOW_BYTES = 1 << 30,   /* TCP's own limit; --max-in-flight may be more */
 	WINDOW_US = 3000,             /* for so long it may differ from what was set */
 	REQUESTS_A_SEND = 128,
+};
+
+/* What a header announced and has not come yet. */
+struct cl_push_run {
+	struct cl_image *image;
+	uint64_t vaddr;
+	uint64_t nr_pages;
+	size_t packed_bytes;     /* in which they come; 0: as they are */
+};
+
+struct cl_push_stream {
+	struct cl_engine *engine;
+	unsigned int number;     /* 0: the demand connection, whose descriptor is the engine's remote's */
+	pthread_t thread;
+	struct cl_conn conn;
+	int window;              /* bytes that the server may have under way; 0: the kernel's */
+	uint64_t window_us;      /* when it was last set */
+	int min_window;
+	struct cl_push_run run;
+	struct cl_push_run also[CL_PUSH_MAX_ALSO]; /* what the same pages are, too; nr_also of them */
+	unsigned int nr_also;
+	uint8_t *buffer;
+	size_t filled;           /* bytes in it that are not understood yet: less than a header, a page, a packed run */
+	uint8_t *unpacked;       /* CL_PUSH_PACKED_PAGES */
+};
+
+struct cl_push {
+	bool on;                 /* the server agreed */
+	bool agreed;             /* it did once: if it isn't on, it has fallen back to requests, on the same connections */
+	bool has_store;          /* it was told of the store, and may say that pages are as there */
+	bool closing;            /* it was told the end: whatever it does with its streams is right */
+	bool confirmed;          /* and said that it knows */
+	unsigned int nr_streams; /* background ones */
+	unsigned int nr_threads, nr_parked;
+	uint8_t token[CL_PUSH_TOKEN_BYTES];
+	struct cl_push_stream streams[1 + CL_PUSH_MAX_STREAMS];
 };
 
 /* ---- what comes ---- */
@@ -173,7 +213,7 @@ static bool may_come(const struct cl_engine *engine, const struct cl_push_stream
 	case CL_PUSH_ZERO:
 		return true;
 	case CL_PUSH_SAME:
-		return engine->push.has_store;
+		return engine->push->has_store;
 	case CL_PUSH_PACKED:
 		return cl_codec_has_lz4();
 	case CL_PUSH_ALSO:
@@ -190,8 +230,8 @@ static int begin(struct cl_engine *engine, struct cl_push_stream *stream, const 
 
 	if (cl_push_unpack(at, &header) < 0)
 		return cl_error_set(error, -EPROTO, "it sent a damaged message");
-	if (header.type == CL_PUSH_CLOSED && engine->push.closing && !stream->number) {
-		engine->push.confirmed = true;
+	if (header.type == CL_PUSH_CLOSED && engine->push->closing && !stream->number) {
+		engine->push->confirmed = true;
 		pthread_cond_broadcast(&engine->gate);
 		return 0;
 	}
@@ -321,7 +361,7 @@ static int tell_store(struct cl_conn conn, const uint8_t *token)
 	return cl_conn_send(conn, out, sizeof(out));
 }
 
-int cl_push_agree(struct cl_engine *engine, struct cl_error *error)
+static int agree(struct cl_engine *engine, struct cl_error *error)
 {
 	struct cl_push_hello hello = { .nr_streams = engine->config.push_streams, .unpacks = cl_codec_has_lz4(),
 				       .shares = true, .client = engine->client };
@@ -339,21 +379,40 @@ int cl_push_agree(struct cl_engine *engine, struct cl_error *error)
 	pthread_mutex_lock(&engine->lock);
 	if (ret < 0)
 		return ret;
-	if (ret == 1 && engine->push.agreed && answer.nr_streams != engine->push.nr_streams)
+	if (ret == 1 && engine->push->agreed && answer.nr_streams != engine->push->nr_streams)
 		return cl_error_set(error, -EPROTO, "it offers another number of streams than before");
-	if (ret == 0 && answer.plain == CL_PUSH_PLAIN_GONE && (engine->push.on || !engine->push.agreed))
+	if (ret == 0 && answer.plain == CL_PUSH_PLAIN_GONE && (engine->push->on || !engine->push->agreed))
 		cl_log(&engine->log, CL_LOG_WARN, "page server: it can't push, as the source's task is gone; its dump has the "
 		       "pages still: asking for the %llu that are missing",
 		       (unsigned long long)cl_engine_remaining_pages(engine));
-	engine->push.on = ret == 1;
+	engine->push->on = ret == 1;
 	engine->remote.byte_ahead = ret == 0;
 	if (ret == 0)
 		return 0;
-	engine->push.agreed = true;
-	engine->push.has_store = store;
-	engine->push.nr_streams = answer.nr_streams;
-	memcpy(engine->push.token, answer.token, CL_PUSH_TOKEN_BYTES);
+	engine->push->agreed = true;
+	engine->push->has_store = store;
+	engine->push->nr_streams = answer.nr_streams;
+	memcpy(engine->push->token, answer.token, CL_PUSH_TOKEN_BYTES);
 	return 1;
+}
+
+static const struct cl_page_source push_source;
+
+int cl_push_agree(struct cl_engine *engine, struct cl_error *error)
+{
+	int ret;
+
+	engine->push = calloc(1, sizeof(*engine->push));
+	if (!engine->push)
+		return cl_conn_error(-ENOMEM, error);
+	ret = agree(engine, error);
+	if (ret == 1) {
+		engine->source = &push_source;
+	} else {
+		free(engine->push);
+		engine->push = NULL;
+	}
+	return ret;
 }
 
 /* From now on it is asked for what is missing. Whatever was taken for coming by itself is todo. */
@@ -371,19 +430,6 @@ static void fall_back(struct cl_engine *engine)
 	}
 }
 
-int cl_push_agree_again(struct cl_engine *engine, struct cl_error *error)
-{
-	int ret = cl_push_agree(engine, error);
-
-	if (ret == 0)
-		fall_back(engine);
-	if (ret < 0)
-		return ret;
-	/* Before all tasks are restored it isn't known what is missing. */
-	ret = ret == 1 && engine->restored ? cl_push_tell_missing(engine) : 0;
-	return ret < 0 ? cl_conn_error(ret, error) : 0;
-}
-
 /* On the demand connection, by its sender. Lock held; dropped while sending. A failure loses the connection. */
 static int send_demand(struct cl_engine *engine, const uint8_t *data, size_t bytes)
 {
@@ -395,13 +441,17 @@ static int send_demand(struct cl_engine *engine, const uint8_t *data, size_t byt
 	return ret;
 }
 
-void cl_push_ask(struct cl_engine *engine)
+static void ask(struct cl_engine *engine)
 {
 	uint8_t out[REQUESTS_A_SEND * CL_PUSH_HEADER_BYTES];
 	struct cl_pick pick;
 	size_t bytes;
 	int ret;
 
+	if (!engine->push->on) {
+		cl_requests_ask(engine);
+		return;
+	}
 	engine->sending = true;
 	while (!engine->stopping && !engine->lost) {
 		for (bytes = 0; bytes < sizeof(out) && cl_schedule_demand(&engine->schedule, CL_REMOTE, &pick);
@@ -425,7 +475,8 @@ void cl_push_ask(struct cl_engine *engine)
 		pthread_cond_signal(&engine->work);
 }
 
-int cl_push_tell_missing(struct cl_engine *engine)
+/* Which starts (again) what it pushes. Lock held; dropped while sending. 0 or -errno. */
+static int send_missing(struct cl_engine *engine)
 {
 	uint8_t out[REQUESTS_A_SEND * CL_PUSH_HEADER_BYTES];
 	struct cl_push_header message = { .type = CL_PUSH_MISSING };
@@ -462,33 +513,58 @@ int cl_push_tell_missing(struct cl_engine *engine)
 	return ret;
 }
 
-int cl_push_close(struct cl_engine *engine)
+static void tell_missing(struct cl_engine *engine)
+{
+	if (engine->push->on)
+		(void)send_missing(engine); /* who receives sees the same */
+}
+
+/*
+ * A new connection to a server that has pushed. Once all is restored, it is told what is missing; one that doesn't push
+ * any more, as its tasks are gone, is going to be asked for it.
+ */
+static int begin_again(struct cl_engine *engine, struct cl_error *error)
+{
+	int ret = agree(engine, error);
+
+	if (ret == 0)
+		fall_back(engine);
+	if (ret < 0)
+		return ret;
+	/* Before all tasks are restored it isn't known what is missing. */
+	ret = ret == 1 && engine->restored ? send_missing(engine) : 0;
+	return ret < 0 ? cl_conn_error(ret, error) : 0;
+}
+
+static int close_session(struct cl_engine *engine)
 {
 	struct cl_push_header done = { .type = CL_PUSH_DONE };
 	uint8_t out[CL_PUSH_HEADER_BYTES];
 	uint64_t deadline_us = cl_now_us() + CLOSE_TIMEOUT_S * 1000000ULL;
 	int ret;
 
+	if (!engine->push->on)
+		return cl_requests_source.close(engine);
 	cl_push_pack(&done, out);
-	engine->push.confirmed = false;
-	engine->push.closing = true;
+	engine->push->confirmed = false;
+	engine->push->closing = true;
 	engine->sending = true;
 	ret = send_demand(engine, out, sizeof(out));
 	engine->sending = false;
-	while (ret == 0 && !engine->push.confirmed) {
+	while (ret == 0 && !engine->push->confirmed) {
 		if (engine->stopping || engine->lost)
 			ret = -ECONNRESET;
 		else
 			ret = cl_cond_wait(&engine->gate, &engine->lock, deadline_us);
 	}
-	engine->push.closing = engine->push.confirmed;
+	engine->push->closing = engine->push->confirmed;
 	pthread_cond_broadcast(&engine->gate);
 	if (engine->lost)
 		pthread_cond_signal(&engine->work);
-	return engine->push.confirmed ? 0 : ret;
+	return engine->push->confirmed ? 0 : ret;
 }
 
-void cl_push_tell_lost(struct cl_engine *engine, int32_t pid, uint64_t nr_pages, int signal)
+static void tell_lost(struct cl_engine *engine, int32_t pid, uint64_t nr_pages, int signal)
 {
 	const struct cl_push_header message = { .type = CL_PUSH_LOST,
 						.nr_pages = nr_pages,
@@ -496,7 +572,7 @@ void cl_push_tell_lost(struct cl_engine *engine, int32_t pid, uint64_t nr_pages,
 						.dst_id = (uint64_t)pid };
 	uint8_t out[CL_PUSH_HEADER_BYTES];
 
-	if (engine->sending || engine->lost || engine->stopping) /* nobody to tell */
+	if (!engine->push->on || engine->sending || engine->lost || engine->stopping) /* nobody to tell */
 		return;
 	cl_push_pack(&message, out);
 	engine->sending = true;
@@ -514,11 +590,11 @@ static void park(struct cl_engine *engine, struct cl_push_stream *stream)
 	stream->filled = 0;
 	if (stream->number)
 		hang_up(stream);
-	engine->push.nr_parked++;
+	engine->push->nr_parked++;
 	pthread_cond_signal(&engine->work); /* who is to call again waits for us */
 	while (engine->lost && !engine->stopping)
 		pthread_cond_wait(&engine->gate, &engine->lock);
-	engine->push.nr_parked--;
+	engine->push->nr_parked--;
 }
 
 static int least_window(int fd)
@@ -540,7 +616,7 @@ static void open_stream(struct cl_engine *engine, struct cl_push_stream *stream)
 	struct cl_error error;
 	int ret;
 
-	memcpy(hello.token, engine->push.token, sizeof(hello.token));
+	memcpy(hello.token, engine->push->token, sizeof(hello.token));
 	ret = cl_engine_call(engine, &stream->conn.fd, &stream->conn.tls, &error);
 	stream->min_window = least_window(stream->conn.fd);
 	if (ret == 0 && !engine->stopping && !engine->lost) {
@@ -564,7 +640,7 @@ static void open_stream(struct cl_engine *engine, struct cl_push_stream *stream)
 static void limit_window(struct cl_engine *engine, struct cl_push_stream *stream)
 {
 	uint64_t now_us = cl_now_us();
-	uint64_t share = cl_flow_push_window(&engine->flow, now_us) / engine->push.nr_streams;
+	uint64_t share = cl_flow_push_window(&engine->flow, now_us) / engine->push->nr_streams;
 	int window = share < MAX_WINDOW_BYTES ? (int)share : MAX_WINDOW_BYTES;
 
 	if (window < stream->min_window)
@@ -592,7 +668,7 @@ static void receive_once(struct cl_engine *engine, struct cl_push_stream *stream
 	pthread_mutex_lock(&engine->lock);
 	if (engine->stopping)
 		return;
-	if (got < 0 && engine->push.closing && stream->number) {
+	if (got < 0 && engine->push->closing && stream->number) {
 		hang_up(stream);
 		return;
 	}
@@ -620,9 +696,9 @@ static void *stream_work(void *argument)
 	while (!engine->stopping) {
 		if (engine->lost)
 			park(engine, stream);
-		else if (!engine->push.on)
+		else if (!engine->push->on)
 			pthread_cond_wait(&engine->gate, &engine->lock); /* for it to push again, or the end */
-		else if (engine->push.closing && (stream->number ? stream->conn.fd < 0 : engine->push.confirmed))
+		else if (engine->push->closing && (stream->number ? stream->conn.fd < 0 : engine->push->confirmed))
 			pthread_cond_wait(&engine->gate, &engine->lock); /* for the end */
 		else if (stream->number && stream->conn.fd < 0)
 			open_stream(engine, stream);
@@ -636,9 +712,9 @@ static void *stream_work(void *argument)
 
 /* ---- life ---- */
 
-int cl_push_start(struct cl_engine *engine)
+static int start(struct cl_engine *engine)
 {
-	struct cl_push *push = &engine->push;
+	struct cl_push *push = engine->push;
 	char name[16];
 	int ret = 0;
 
@@ -662,9 +738,9 @@ int cl_push_start(struct cl_engine *engine)
 	return ret;
 }
 
-void cl_push_join(struct cl_engine *engine)
+static void join(struct cl_engine *engine)
 {
-	struct cl_push *push = &engine->push;
+	struct cl_push *push = engine->push;
 	unsigned int i;
 
 	for (i = 0; i < push->nr_threads; i++) {
@@ -677,18 +753,60 @@ void cl_push_join(struct cl_engine *engine)
 	pthread_mutex_unlock(&engine->lock);
 }
 
-void cl_push_shut_down(struct cl_engine *engine)
+static void shut_down(struct cl_engine *engine)
 {
 	unsigned int i;
 
-	if (engine->push.nr_threads)
+	if (engine->push->nr_threads)
 		(void)shutdown(engine->remote.fd, SHUT_RDWR);
-	for (i = 1; i < engine->push.nr_threads; i++)
-		if (engine->push.streams[i].conn.fd >= 0)
-			(void)shutdown(engine->push.streams[i].conn.fd, SHUT_RDWR);
+	for (i = 1; i < engine->push->nr_threads; i++)
+		if (engine->push->streams[i].conn.fd >= 0)
+			(void)shutdown(engine->push->streams[i].conn.fd, SHUT_RDWR);
 }
 
-bool cl_push_is_parked(const struct cl_engine *engine)
+static bool is_parked(const struct cl_engine *engine)
 {
-	return !engine->push.on || engine->push.nr_parked == engine->push.nr_threads;
+	return !engine->push->on || engine->push->nr_parked == engine->push->nr_threads;
 }
+
+static void put_back(struct cl_engine *engine, struct cl_image *image, uint64_t index)
+{
+	if (engine->push->on) /* it was taken for coming by itself */
+		cl_image_ask_again(image, index, index + 1);
+}
+
+static unsigned int nr_streams(const struct cl_engine *engine)
+{
+	return engine->push->on ? engine->push->nr_streams : 0;
+}
+
+static void each_stream(struct cl_engine *engine, void (*each)(const struct cl_engine *engine, int fd))
+{
+	unsigned int i;
+
+	for (i = 1; i < engine->push->nr_threads; i++)
+		each(engine, engine->push->streams[i].conn.fd);
+}
+
+static void release(struct cl_engine *engine)
+{
+	free(engine->push);
+	engine->push = NULL;
+}
+
+static const struct cl_page_source push_source = {
+	.keeps_tasks = true,
+	.ask = ask,
+	.tell_missing = tell_missing,
+	.tell_lost = tell_lost,
+	.close = close_session,
+	.begin_again = begin_again,
+	.put_back = put_back,
+	.is_parked = is_parked,
+	.nr_streams = nr_streams,
+	.each_stream = each_stream,
+	.shut_down = shut_down,
+	.start = start,
+	.join = join,
+	.free = release,
+};

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* events: what the kernel says of an address space, read and applied inside the gate (engine.h). */
+#include "destination/uffd_events.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -9,8 +10,11 @@
 
 #include "base/bits.h"
 #include "base/vec.h"
+#include "destination/advice.h"
+#include "destination/ended.h"
 #include "destination/engine.h"
 #include "destination/uffd.h"
+#include "destination/uffd_fill.h"
 #include "wire/page_protocol.h"
 
 enum { EVENTS = CL_LEDGER_EVENTS, ZERO_SPAN_PAGES = 16, UNSETTLED_WAIT_US = 20, UNSETTLED_MAX_US = 2000,
@@ -105,18 +109,6 @@ static void apply_fork(struct cl_engine *engine, struct cl_space *parent, int uf
 	       (unsigned long long)child->nr_missing);
 	if (!child->nr_missing)
 		cl_engine_wake(engine);
-}
-
-void cl_engine_forget_dropped_waiters(struct cl_space *space)
-{
-	size_t i = 0;
-
-	while (i < space->nr_waiters) {
-		if (cl_bit_get(space->missing, space->waiters[i].index))
-			i++;
-		else
-			space->waiters[i] = space->waiters[--space->nr_waiters];
-	}
 }
 
 /* Apply one event. True if *answer has to be carried out. Lock held. */

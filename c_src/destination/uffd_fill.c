@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fill: installing pages that arrived, through the gate (engine.h). */
+#include "destination/uffd_fill.h"
+
 #include <errno.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/thread.h"
+#include "destination/advice.h"
+#include "destination/ended.h"
 #include "destination/engine.h"
 #include "destination/stats.h"
 #include "destination/uffd.h"

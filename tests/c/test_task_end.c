@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 
 #include "criu_lazy.h"
+#include "destination/ended.h"
 #include "destination/engine.h"
 #include "push_images.h"
 #include "restored_task.h"

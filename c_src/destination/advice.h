@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* advice: what the tasks told the kernel by madvise(2) and no userfaultfd tells (madvise_watch.h), applied to their spaces. */
+#ifndef CL_ADVICE_H
+#define CL_ADVICE_H
+
+#include <stdbool.h>
+
+struct cl_engine;
+struct cl_space;
+
+/* Follow what they told. To be called before it is looked up which pages are missing. Lock held. */
+void cl_engine_follow_madvise(struct cl_engine *engine);
+
+/* Watch that from now on, if this host can. */
+void cl_engine_watch_madvise(struct cl_engine *engine);
+
+/*
+ * Look at what forks of the space's process leave out, if it is to be known: before its events are read, when a fork's
+ * may be among them (the forking thread waits till then), or too late, `forked`, when one came unawares. space->advice
+ * has it. Lock not held.
+ */
+void cl_engine_look_at_fork_advice(struct cl_engine *engine, struct cl_space *space, bool forked);
+
+#endif

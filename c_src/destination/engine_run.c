@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * engine_run: the life of an engine, from the images to the end: what criu_lazy.h promises of cl_engine_new() to
+ * cl_engine_free(), and the events thread's loop.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/thread.h"
+#include "destination/advice.h"
+#include "destination/ended.h"
+#include "destination/engine.h"
+#include "destination/page_source.h"
+#include "destination/poison.h"
+#include "destination/precopy_store.h"
+#include "destination/requests.h"
+#include "destination/restore_socket.h"
+#include "destination/session.h"
+#include "destination/uffd_events.h"
+#include "destination/workers.h"
+#include "images/pages_local.h"
+
+enum {
+	DEFAULT_IN_FLIGHT = 16 << 20,
+	EPOLL_EVENTS = 64,
+	UNSETTLED_POLL_MS = 1,
+};
+
+/* ---- life ---- */
+
+/* A name for the page server, which nobody else has. */
+static bool new_client(uint64_t *client)
+{
+	if (getrandom(client, sizeof(*client), 0) != sizeof(*client))
+		return false;
+	*client &= CL_PUSH_MAX_CLIENT;
+	if (*client <= CL_PUSH_UNNAMED)
+		*client += 2;
+	return true;
+}
+
+struct cl_engine *cl_engine_new(const struct cl_config *config, const char **error_out)
+{
+	struct cl_engine *engine;
+	pthread_mutexattr_t spinning;
+
+	*error_out = NULL;
+	if (sysconf(_SC_PAGESIZE) != CL_PAGE_SIZE) {
+		*error_out = "the page size of this kernel is not 4096 bytes";
+		return NULL;
+	}
+	engine = calloc(1, sizeof(*engine));
+	if (!engine) {
+		*error_out = "no memory";
+		return NULL;
+	}
+	engine->config = *config;
+	engine->log = (struct cl_log){
+		.fd = config->log_fd, .level = config->log_level, .start_us = config->log_start_us, .from = "uffd"
+	};
+	if (!config->log_start_us)
+		engine->log.start_us = cl_now_us();
+	if (!new_client(&engine->client)) {
+		free(engine);
+		*error_out = "no random number";
+		return NULL;
+	}
+	engine->epoll_fd = -1;
+	engine->restore_fd = -1;
+	engine->remote.fd = -1;
+	engine->source = &cl_requests_source;
+	engine->holder = CL_NO_HOLDER;
+	engine->ledger = CL_NO_LEDGER;
+	engine->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (engine->wake_fd >= 0)
+		engine->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (engine->epoll_fd < 0) {
+		if (engine->wake_fd >= 0)
+			close(engine->wake_fd);
+		free(engine);
+		*error_out = "no file descriptor left for the engine";
+		return NULL;
+	}
+	/* It is held for a microsecond or two: sleeping until then costs both threads more. */
+	pthread_mutexattr_init(&spinning);
+	pthread_mutexattr_settype(&spinning, PTHREAD_MUTEX_ADAPTIVE_NP);
+	pthread_mutex_init(&engine->lock, &spinning);
+	pthread_mutexattr_destroy(&spinning);
+	cl_cond_init(&engine->work);
+	cl_cond_init(&engine->gate);
+	if (config->remote_fd >= 0)
+		(void)cl_engine_set_remote(engine, config->remote_fd);
+	return engine;
+}
+
+void cl_engine_free(struct cl_engine *engine)
+{
+	struct cl_image *image, *next;
+
+	if (!engine)
+		return;
+	for (image = engine->images; image; image = next) {
+		next = image->next;
+		cl_pages_local_close(image->pages);
+		free(image->pages);
+		cl_image_free(image);
+	}
+	cl_holder_leave(&engine->holder); /* a successor that never ran */
+	cl_tls_free(engine->remote.tls);
+	cl_tls_credentials_free(engine->tls);
+	if (engine->remote.fd >= 0)
+		close(engine->remote.fd);
+	cl_schedule_free(&engine->schedule);
+	cl_ended_free(engine);
+	cl_madvise_watch_stop(&engine->madvise);
+	free(engine->later);
+	if (engine->ledger.fd >= 0)
+		close(engine->ledger.fd);
+	cl_store_free(engine->store);
+	engine->source->free(engine);
+	pthread_cond_destroy(&engine->gate);
+	pthread_cond_destroy(&engine->work);
+	pthread_mutex_destroy(&engine->lock);
+	close(engine->epoll_fd);
+	close(engine->wake_fd);
+	free(engine);
+}
+
+/* ---- before the run ---- */
+
+int cl_engine_add_task(struct cl_engine *engine, int32_t pid, const struct cl_vma *vmas, size_t nr_vmas)
+{
+	struct cl_image **end = &engine->images;
+	struct cl_pages_local *pages;
+	struct cl_image *image;
+	int ret;
+
+	if (cl_image_find(engine->images, (uint64_t)pid)) {
+		snprintf(engine->error, sizeof(engine->error), "task %d is announced twice", pid);
+		return -EEXIST;
+	}
+	pages = malloc(sizeof(*pages));
+	if (!pages)
+		return -ENOMEM;
+	ret = cl_image_load(engine->config.images_fd, pid, vmas, nr_vmas, engine->config.auto_dedup, &image, pages,
+			    engine->error, sizeof(engine->error));
+	if (ret < 0) {
+		free(pages);
+		return ret;
+	}
+	image->pages = pages;
+	if (pages->wire_version > engine->wire_version)
+		engine->wire_version = pages->wire_version;
+	while (*end)
+		end = &(*end)->next;
+	*end = image;
+	engine->stats.total_pages += image->nr_pages;
+	cl_log(&engine->log, CL_LOG_INFO, "task %d: %llu lazy pages in %zu ranges, %llu of them local", pid,
+	       (unsigned long long)image->nr_pages, image->nr_extents, (unsigned long long)image->nr_todo[CL_LOCAL]);
+	return 0;
+}
+
+int cl_engine_wire_version(const struct cl_engine *engine)
+{
+	return engine->wire_version;
+}
+
+/* Settle what add_task and set_remote left open. */
+static int prepare(struct cl_engine *engine)
+{
+	uint64_t max_in_flight = engine->config.max_in_flight_bytes;
+	struct cl_image *image;
+
+	for (image = engine->images; image; image = image->next) {
+		if (image->nr_todo[CL_REMOTE] && !engine->has_remote) {
+			snprintf(engine->error, sizeof(engine->error),
+				 "task %d: its pages are at the source, and no page server was named (--page-server)",
+				 image->pid);
+			return -ENOTCONN;
+		}
+	}
+	cl_session_know_version(engine);
+	cl_flow_init(&engine->flow, max_in_flight ? max_in_flight : DEFAULT_IN_FLIGHT, cl_now_us());
+	if (engine->has_remote)
+		cl_flow_round_trip(&engine->flow, cl_remote_min_rtt_us(&engine->remote));
+	engine->schedule.images = engine->images;
+	return 0;
+}
+
+/* Before there are threads. Where there is none, only a kill is worse: no reason not to serve. */
+static void start_holder(struct cl_engine *engine)
+{
+	int ret;
+
+	if (!engine->stats.total_pages || engine->resumed)
+		return;
+	ret = cl_ledger_new(&engine->ledger, engine->client);
+	if (ret < 0)
+		cl_engine_no_ledger(engine, ret);
+	ret = cl_holder_start(&engine->holder, &engine->log, engine->restore_fd, engine->ledger.fd);
+	if (ret < 0)
+		cl_log(&engine->log, CL_LOG_WARN, "no process can be started that guards the tasks should this one be killed: "
+		       "%s", strerror(-ret));
+}
+
+/* ---- the events thread ---- */
+
+/*
+ * The page server's end of the connection was closed while nothing was asked: as long as criu restore is at it, the
+ * restore must fail, and not its tasks afterwards.
+ */
+static void handle_hang_up(struct cl_engine *engine)
+{
+	pthread_mutex_lock(&engine->lock);
+	engine->remote_hung_up = !engine->restored;
+	pthread_cond_signal(&engine->work);
+	pthread_mutex_unlock(&engine->lock);
+}
+
+/* A restored task's process has ended. */
+static void handle_end(struct cl_engine *engine)
+{
+	pthread_mutex_lock(&engine->lock);
+	engine->look_at_ends = true;
+	pthread_mutex_unlock(&engine->lock);
+}
+
+/* The tasks have said a lot. */
+static void handle_madvise(struct cl_engine *engine)
+{
+	pthread_mutex_lock(&engine->lock);
+	cl_engine_follow_madvise(engine);
+	pthread_mutex_unlock(&engine->lock);
+}
+
+/* Read the events of the spaces whose gate stayed closed. True if one's still is. */
+static bool read_unsettled(struct cl_engine *engine)
+{
+	struct cl_image *image;
+	struct cl_space *space;
+	bool unsettled = false;
+
+	for (image = engine->images; image; image = image->next)
+		for (space = image->spaces; space; space = space->next)
+			if (space->reading && !space->retired)
+				unsettled |= !cl_engine_read_events(engine, space);
+	return unsettled;
+}
+
+static void event_loop(struct cl_engine *engine)
+{
+	struct epoll_event events[EPOLL_EVENTS];
+	bool done = false, unsettled = engine->resumed; /* as it may be left */
+	int look_ms = -1, n, i;
+	uint64_t count;
+
+	while (!done) {
+		n = epoll_wait(engine->epoll_fd, events, EPOLL_EVENTS, unsettled ? UNSETTLED_POLL_MS : look_ms);
+		if (n < 0 && errno != EINTR) {
+			int error = errno;
+
+			pthread_mutex_lock(&engine->lock);
+			cl_engine_fail(engine, -error, "epoll_wait: %s", strerror(error));
+			pthread_mutex_unlock(&engine->lock);
+		}
+		for (i = 0; i < n; i++) {
+			if (events[i].data.ptr == &engine->wake_fd)
+				(void)!read(engine->wake_fd, &count, sizeof(count));
+			else if (events[i].data.ptr == &engine->remote)
+				handle_hang_up(engine);
+			else if (events[i].data.ptr == &engine->restored_tasks)
+				handle_end(engine);
+			else if (events[i].data.ptr == &engine->madvise)
+				handle_madvise(engine);
+			else if (events[i].data.ptr == &engine->restore_fd)
+				(void)cl_restore_read(engine);
+			else if (((struct cl_space *)events[i].data.ptr)->uffd >= 0)
+				unsettled |= !cl_engine_read_events(engine, events[i].data.ptr);
+		}
+		if (unsettled)
+			unsettled = read_unsettled(engine);
+		look_ms = cl_ended_look(engine);
+		pthread_mutex_lock(&engine->lock);
+		done = engine->stopping || (engine->restored && cl_spaces_retire_finished(engine));
+		pthread_mutex_unlock(&engine->lock);
+	}
+}
+
+/*
+ * Whether the tasks go on waiting, for another daemon, rather than get SIGBUS: where the pages can still be had, as this
+ * engine fails for a reason of its own; or it is a successor that received nothing, and so changed nothing: another attempt is allowed.
+ */
+static bool is_left_to_a_successor(const struct cl_engine *engine)
+{
+	if (!engine->failure || engine->failure == -ECANCELED || engine->failure == -ESRCH)
+		return false;
+	if (engine->resumed && !engine->stats.received_bytes)
+		return true;
+	return engine->restored && !engine->source_is_gone && engine->holder.channel >= 0 && !engine->no_ledger;
+}
+
+int cl_engine_run(struct cl_engine *engine, int restore_fd)
+{
+	int ret;
+
+	pthread_mutex_lock(&engine->lock); /* its counters may be asked for already */
+	ret = prepare(engine);
+	pthread_mutex_unlock(&engine->lock);
+	if (ret < 0) {
+		if (restore_fd >= 0)
+			close(restore_fd);
+		return ret;
+	}
+	engine->restore_fd = restore_fd;
+	/* From now on it is told who speaks: which processes the restored tasks are. */
+	if (restore_fd >= 0 && setsockopt(restore_fd, SOL_SOCKET, SO_PASSCRED, &(int){ 1 }, sizeof(int)) < 0)
+		cl_log(&engine->log, CL_LOG_WARN, "restore: which processes its tasks are is not known: %s", strerror(errno));
+	ret = cl_engine_watch_fd(engine, engine->wake_fd, EPOLLIN, &engine->wake_fd);
+	if (ret == 0 && restore_fd >= 0)
+		ret = cl_engine_watch_fd(engine, restore_fd, EPOLLIN, &engine->restore_fd);
+	if (ret == 0)
+		ret = cl_session_agree(engine);
+	/* Who pushes is received from all the time. */
+	if (ret == 0 && restore_fd >= 0 && engine->has_remote && !engine->source->keeps_tasks)
+		ret = cl_engine_watch_fd(engine, engine->remote.fd, EPOLLRDHUP | EPOLLONESHOT, &engine->remote);
+	if (ret == 0 && !engine->resumed && !engine->source->keeps_tasks)
+		ret = cl_requests_byte_ahead(engine);
+	if (ret == 0) {
+		if (engine->stats.total_pages)
+			cl_engine_watch_madvise(engine);
+		start_holder(engine);
+		ret = cl_workers_start(engine);
+	}
+	if (ret == 0)
+		ret = engine->source->start(engine);
+	if (ret < 0) {
+		cl_engine_note_failure(engine, ret, "starting the engine: %s", strerror(-ret));
+	} else {
+		cl_take_precedence();
+		if (engine->resumed) {
+			pthread_mutex_lock(&engine->lock);
+			cl_restore_finished(engine);
+			pthread_mutex_unlock(&engine->lock);
+		}
+		event_loop(engine);
+		cl_session_end(engine);
+	}
+	cl_workers_join(engine);
+	if (engine->restore_fd >= 0)
+		cl_restore_settle(engine);
+	/* A server that pushes keeps the source's tasks, whatever becomes of its client. */
+	if (engine->failure && engine->has_remote && !engine->restored && !engine->source->keeps_tasks && !engine->is_refused) {
+		cl_log(&engine->log, CL_LOG_INFO, "no task runs here yet: telling the source to let its tasks run on");
+		(void)cl_remote_roll_back(&engine->remote);
+	}
+	if (is_left_to_a_successor(engine)) {
+		cl_log(&engine->log, CL_LOG_ERROR, "the tasks go on waiting for a daemon that takes over");
+		cl_holder_leave(&engine->holder);
+		return engine->failure;
+	}
+	cl_spaces_abandon(engine);
+	cl_holder_end(&engine->holder);
+	if (engine->restore_fd >= 0)
+		close(engine->restore_fd);
+	engine->restore_fd = -1;
+	return engine->failure;
+}
