@@ -123,7 +123,7 @@ struct cl_space {
 	uint64_t *mirrored_doubtful; /* likewise, of `doubtful`; or NULL */
 	struct cl_ledger_entry *entry;
 	_Atomic uint64_t *mirrored_quiet; /* likewise, of `quiet`; or NULL */
-	uint64_t key;              /* by which holder and ledger know it */
+	uint64_t key;              /* by which guardian and ledger know it */
 	struct cl_restored *restored; /* the restored task whose it is (ended.h); NULL: a forked child's */
 	struct cl_region *regions; /* by start */
 	uint32_t *by_dump;         /* indices into regions, by at_dump; NULL while both orders are the same */

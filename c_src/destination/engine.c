@@ -34,7 +34,7 @@ int cl_engine_watch_fd(struct cl_engine *engine, int fd, uint32_t events, void *
 	return epoll_ctl(engine->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
-/* Close what is watched. The holder may have it open still, so epoll must be told. */
+/* Close what is watched. The guardian may have it open still, so epoll must be told. */
 void cl_engine_unwatch(struct cl_engine *engine, int fd)
 {
 	(void)epoll_ctl(engine->epoll_fd, EPOLL_CTL_DEL, fd, NULL);

@@ -69,7 +69,7 @@ struct cl_engine {
 	struct cl_push *push;   /* source_push.c's; NULL: the page server never agreed to push */
 	struct cl_store *store; /* of pages that came before the dump; NULL: there is none */
 	bool store_is_bad;      /* unreadable: do not announce it */
-	struct cl_holder holder; /* these two: the events thread's */
+	struct cl_guardian guardian; /* these two: the events thread's */
 	struct cl_ledger ledger;
 	bool no_ledger;         /* it was warned of */
 	bool short_of_fds;      /* the same; the events thread's */

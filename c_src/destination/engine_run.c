@@ -76,7 +76,7 @@ struct cl_engine *cl_engine_new(const struct cl_config *config, const char **err
 	engine->restore_fd = -1;
 	engine->remote.fd = -1;
 	engine->source = &cl_requests_source;
-	engine->holder = CL_NO_HOLDER;
+	engine->guardian = CL_NO_GUARDIAN;
 	engine->ledger = CL_NO_LEDGER;
 	engine->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (engine->wake_fd >= 0)
@@ -112,7 +112,7 @@ void cl_engine_free(struct cl_engine *engine)
 		free(image->pages);
 		cl_image_free(image);
 	}
-	cl_holder_leave(&engine->holder); /* a successor that never ran */
+	cl_guardian_leave(&engine->guardian); /* a successor that never ran */
 	cl_tls_free(engine->remote.tls);
 	cl_tls_credentials_free(engine->tls);
 	if (engine->remote.fd >= 0)
@@ -204,7 +204,7 @@ static void start_holder(struct cl_engine *engine)
 	ret = cl_ledger_new(&engine->ledger, engine->client);
 	if (ret < 0)
 		cl_engine_no_ledger(engine, ret);
-	ret = cl_holder_start(&engine->holder, &engine->log, engine->restore_fd, engine->ledger.fd);
+	ret = cl_guardian_start(&engine->guardian, &engine->log, engine->restore_fd, engine->ledger.fd);
 	if (ret < 0)
 		cl_log(&engine->log, CL_LOG_WARN, "no process can be started that guards the tasks should this one be killed: "
 		       "%s", strerror(-ret));
@@ -303,7 +303,7 @@ static bool is_left_to_a_successor(const struct cl_engine *engine)
 		return false;
 	if (engine->resumed && !engine->stats.received_bytes)
 		return true;
-	return engine->restored && !engine->source_is_gone && engine->holder.channel >= 0 && !engine->no_ledger;
+	return engine->restored && !engine->source_is_gone && engine->guardian.channel >= 0 && !engine->no_ledger;
 }
 
 int cl_engine_run(struct cl_engine *engine, int restore_fd)
@@ -362,11 +362,11 @@ int cl_engine_run(struct cl_engine *engine, int restore_fd)
 	}
 	if (is_left_to_a_successor(engine)) {
 		cl_log(&engine->log, CL_LOG_ERROR, "the tasks go on waiting for a daemon that takes over");
-		cl_holder_leave(&engine->holder);
+		cl_guardian_leave(&engine->guardian);
 		return engine->failure;
 	}
 	cl_spaces_abandon(engine);
-	cl_holder_end(&engine->holder);
+	cl_guardian_end(&engine->guardian);
 	if (engine->restore_fd >= 0)
 		close(engine->restore_fd);
 	engine->restore_fd = -1;

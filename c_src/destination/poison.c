@@ -32,7 +32,7 @@ static void let_go(struct cl_engine *engine, struct cl_space *space)
 	pthread_mutex_unlock(&engine->lock);
 	/* Whoever is killed in between is found to have had nothing, or something of which the ledger knows. */
 	cl_engine_unwatch(engine, uffd);
-	cl_holder_release(&engine->holder, space->key);
+	cl_guardian_release(&engine->guardian, space->key);
 	cl_ledger_forget(&engine->ledger, space);
 	pthread_mutex_lock(&engine->lock);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * resume: an engine goes on where a killed daemon was, with what its holder kept (uffd_guardian.h, resume_state.h). Whatever is
+ * resume: an engine goes on where a killed daemon was, with what its guardian kept (uffd_guardian.h, resume_state.h). Whatever is
  * doubtful is refused before anything is touched that another successor would need.
  */
 #include <errno.h>
@@ -67,7 +67,7 @@ static int load_area(struct cl_engine *engine, uint64_t area, int32_t pid, struc
 		/* The daemon was killed when it was about to do this. */
 		close(held->uffd);
 		held->uffd = -1;
-		cl_holder_release(&engine->holder, held->key);
+		cl_guardian_release(&engine->guardian, held->key);
 	}
 	if (ret == 0 && told.is_task && (told.ended || space || missing || told.gone_pages))
 		ret = load_task(engine, pid, space, area, &told, missing);
@@ -119,9 +119,9 @@ int cl_engine_take_over(struct cl_engine *engine, int guardian_fd)
 	size_t nr_held, unexplained = 0;
 	int ledger_fd, ret;
 
-	ret = cl_holder_take_over(&engine->holder, &engine->log, guardian_fd, &held, &nr_held, &ledger_fd);
+	ret = cl_guardian_take_over(&engine->guardian, &engine->log, guardian_fd, &held, &nr_held, &ledger_fd);
 	if (ret < 0)
-		return refuse(engine, ret, ret == -EPERM    ? "its holder is another user's" :
+		return refuse(engine, ret, ret == -EPERM    ? "its guardian is another user's" :
 					   ret == -EPROTO ? "what is held can't be handed over" :
 							    strerror(-ret));
 	ret = cl_ledger_open(&engine->ledger, ledger_fd);
@@ -142,13 +142,13 @@ int cl_engine_take_over(struct cl_engine *engine, int guardian_fd)
 	if (ret == 0 && unexplained)
 		ret = refuse(engine, -EBADMSG, "an address space is held of which the daemon's ledger says nothing");
 	if (ret < 0) {
-		cl_holder_leave(&engine->holder);
+		cl_guardian_leave(&engine->guardian);
 		return ret;
 	}
 	for (image = engine->images; image; image = image->next)
 		cl_image_only_missing(image);
 	engine->resumed = true;
-	cl_holder_taken(&engine->holder);
+	cl_guardian_taken(&engine->guardian);
 	cl_log(&engine->log, CL_LOG_INFO, "took over %llu address spaces: %llu pages missing",
 	       (unsigned long long)engine->stats.address_spaces,
 	       (unsigned long long)cl_engine_remaining_pages(engine));

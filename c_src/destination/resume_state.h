@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * ledger: what must be known of every address space to go on after the daemon is killed, in shared memory that outlives
- * it (the holder has it open: uffd_guardian.h). It is right at any moment, even in the middle of anything:
+ * it (the guardian has it open: uffd_guardian.h). It is right at any moment, even in the middle of anything:
  *
  *   missing pages  a bitmap, a mirror of the space's own. Bits are only ever cleared, after the page was installed or
  *                  dropped. One that is set too long is harmless: the kernel says that the page is there.
@@ -13,7 +13,7 @@
  *
  * So a batch read and not applied is applied by whoever takes over, from the same regions: what it clears is the same.
  * Faults in it need nothing: whoever takes over wakes all threads, and they fault again. A forked child's userfaultfd
- * is known to the holder by its key.
+ * is known to the guardian by its key.
  *
  * No locks: the events thread's, but for the bitmaps, which are the engine's lock's, as the space itself is.
  */

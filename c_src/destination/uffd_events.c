@@ -73,7 +73,7 @@ static uint64_t fork_key(const struct uffd_msg *event)
 
 static void set_fork_key(struct uffd_msg *event, uint64_t generation)
 {
-	event->arg.reserved.reserved3 = cl_holder_key(generation, (int)event->arg.fork.ufd);
+	event->arg.reserved.reserved3 = cl_guardian_key(generation, (int)event->arg.fork.ufd);
 }
 
 /* A page is missing in a child, though it was not wanted any more: asked for, as a server that pushes has perhaps done that. */
@@ -97,7 +97,7 @@ static void apply_fork(struct cl_engine *engine, struct cl_space *parent, int uf
 	if (ret < 0) {
 		if (!child) {
 			close(uffd);
-			cl_holder_release(&engine->holder, key);
+			cl_guardian_release(&engine->guardian, key);
 		}
 		cl_engine_fail(engine, ret, "task %d: following its fork: %s", parent->pid, strerror(-ret));
 		return;
@@ -326,7 +326,7 @@ static bool apply_batch(struct cl_engine *engine, struct cl_space *space, const 
 /* Read once, apply, answer. As apply_batch(). */
 static bool read_batch(struct cl_engine *engine, struct cl_space *space)
 {
-	uint64_t generation = engine->holder.generation;
+	uint64_t generation = engine->guardian.generation;
 	struct uffd_msg own[EVENTS], *events = space->entry ? cl_ledger_begin(space->entry, generation) : own;
 	bool forked = false;
 	int nr_events, i;
@@ -346,7 +346,7 @@ static bool read_batch(struct cl_engine *engine, struct cl_space *space)
 	for (i = 0; i < nr_events; i++) {
 		if (events[i].event == UFFD_EVENT_FORK) {
 			set_fork_key(&events[i], generation);
-			cl_holder_add(&engine->holder, fork_key(&events[i]), (int)events[i].arg.fork.ufd);
+			cl_guardian_add(&engine->guardian, fork_key(&events[i]), (int)events[i].arg.fork.ufd);
 			forked = true;
 		}
 	}

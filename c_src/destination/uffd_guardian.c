@@ -304,7 +304,7 @@ static int table_size(void)
 }
 
 /* Its table stays open until it ends, so it ends soon after the engine. */
-static void report_userfaultfds(const struct cl_holder *holder, int engine_pidfd)
+static void report_userfaultfds(const struct cl_guardian *guardian, int engine_pidfd)
 {
 	struct pollfd death = { .fd = engine_pidfd, .events = POLLIN };
 	int fd, end;
@@ -314,7 +314,7 @@ static void report_userfaultfds(const struct cl_holder *holder, int engine_pidfd
 	end = table_size();
 	for (fd = 0; fd < end; fd++)
 		if (is_userfaultfd(fd))
-			(void)send_message(holder->channel, FOUND, cl_holder_key(holder->generation, fd), fd);
+			(void)send_message(guardian->channel, FOUND, cl_guardian_key(guardian->generation, fd), fd);
 }
 
 /* ---- the engine's side ---- */
@@ -323,31 +323,31 @@ static void report_userfaultfds(const struct cl_holder *holder, int engine_pidfd
  * From here on a userfaultfd that the kernel gives to this process is open in another from the same moment. No fork():
  * that would not share the descriptors.
  */
-static void start_table_sharer(struct cl_holder *holder)
+static void start_table_sharer(struct cl_guardian *guardian)
 {
 	int engine_pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
 
 	if (engine_pidfd >= 0)
-		holder->table_sharer = (pid_t)syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, 0UL);
-	if (engine_pidfd >= 0 && holder->table_sharer == 0) {
-		report_userfaultfds(holder, engine_pidfd);
+		guardian->table_sharer = (pid_t)syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, 0UL);
+	if (engine_pidfd >= 0 && guardian->table_sharer == 0) {
+		report_userfaultfds(guardian, engine_pidfd);
 		_exit(0);
 	}
-	if (holder->table_sharer < 0)
-		cl_log(holder->log, CL_LOG_WARN, "should this process be killed while a task forks, the child may read zeroes "
+	if (guardian->table_sharer < 0)
+		cl_log(guardian->log, CL_LOG_WARN, "should this process be killed while a task forks, the child may read zeroes "
 		       "where pages are missing: %s", strerror(errno));
 	/* Not closed: it is the other process's too. */
-	holder->engine_pidfd = engine_pidfd;
+	guardian->engine_pidfd = engine_pidfd;
 }
 
-static void end_table_sharer(struct cl_holder *holder)
+static void end_table_sharer(struct cl_guardian *guardian)
 {
-	cl_survivor_kill(&holder->table_sharer);
-	if (holder->engine_pidfd >= 0)
-		close(cl_steal_fd(&holder->engine_pidfd));
+	cl_survivor_kill(&guardian->table_sharer);
+	if (guardian->engine_pidfd >= 0)
+		close(cl_steal_fd(&guardian->engine_pidfd));
 }
 
-int cl_holder_start(struct cl_holder *holder, const struct cl_log *log, int restore_fd, int ledger_fd)
+int cl_guardian_start(struct cl_guardian *guardian, const struct cl_log *log, int restore_fd, int ledger_fd)
 {
 	const int kept[] = { restore_fd, ledger_fd, log->fd };
 	struct guardian g = { .log = *log, .restore_fd = restore_fd, .ledger_fd = ledger_fd, .listener = -1, .generation = 1 };
@@ -355,9 +355,9 @@ int cl_holder_start(struct cl_holder *holder, const struct cl_log *log, int rest
 	struct rlimit files;
 	int ret;
 
-	*holder = CL_NO_HOLDER;
-	holder->generation = 1;
-	holder->log = log;
+	*guardian = CL_NO_GUARDIAN;
+	guardian->generation = 1;
+	guardian->log = log;
 	ret = cl_survivor_fork(&survivor, "criu-lazy-guard", SOCK_SEQPACKET, kept, sizeof(kept) / sizeof(kept[0]));
 	if (ret < 0)
 		return ret;
@@ -370,28 +370,28 @@ int cl_holder_start(struct cl_holder *holder, const struct cl_log *log, int rest
 		run_guardian(&g);
 		_exit(0);
 	}
-	holder->pid = survivor.pid;
-	holder->channel = survivor.channel;
-	cl_survivor_set_send_timeout(holder->channel);
-	start_table_sharer(holder);
+	guardian->pid = survivor.pid;
+	guardian->channel = survivor.channel;
+	cl_survivor_set_send_timeout(guardian->channel);
+	start_table_sharer(guardian);
 	return 0;
 }
 
 /* Receive what a guardian hands over. 0 or -errno; what came is the caller's even then. */
-static int receive_all_held(struct cl_holder *holder, struct cl_held **held, size_t *nr, int *ledger_fd)
+static int receive_all_held(struct cl_guardian *guardian, struct cl_held **held, size_t *nr, int *ledger_fd)
 {
 	struct message message = { 0 };
 	size_t max = 0;
 
 	while (message.op != ALL_HELD) {
 		CL_CLEANUP_FD int fd = -1;
-		long got = cl_fds_receive(holder->channel, &message, sizeof(message), 0, &fd, 1);
+		long got = cl_fds_receive(guardian->channel, &message, sizeof(message), 0, &fd, 1);
 
 		if (got != sizeof(message) || (message.op == ALL_HELD) != (fd < 0))
 			return got < 0 ? (int)got : -EPROTO;
 		if (message.op == LEDGER && *ledger_fd < 0) {
 			*ledger_fd = cl_steal_fd(&fd);
-			holder->generation = message.key;
+			guardian->generation = message.key;
 		} else if (message.op == HELD) {
 			if (cl_vec_reserve(held, &max, *nr + 1, CL_VEC_NO_LIMIT) < 0) /* the limit on open files bounds it */
 				return -ENOMEM;
@@ -401,22 +401,22 @@ static int receive_all_held(struct cl_holder *holder, struct cl_held **held, siz
 	return *ledger_fd < 0 ? -EPROTO : 0;
 }
 
-int cl_holder_take_over(struct cl_holder *holder, const struct cl_log *log, int socket_fd, struct cl_held **held_out,
+int cl_guardian_take_over(struct cl_guardian *guardian, const struct cl_log *log, int socket_fd, struct cl_held **held_out,
 			size_t *nr_out, int *ledger_fd_out)
 {
 	const struct timeval timeout = { .tv_sec = CL_SURVIVOR_TIMEOUT_S };
 	int ret = -EPERM;
 
-	*holder = CL_NO_HOLDER;
-	holder->channel = socket_fd;
-	holder->log = log;
+	*guardian = CL_NO_GUARDIAN;
+	guardian->channel = socket_fd;
+	guardian->log = log;
 	*held_out = NULL;
 	*nr_out = 0;
 	*ledger_fd_out = -1;
 	cl_survivor_set_send_timeout(socket_fd);
 	(void)setsockopt(socket_fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
 	if (cl_survivor_trusts(socket_fd))
-		ret = receive_all_held(holder, held_out, nr_out, ledger_fd_out);
+		ret = receive_all_held(guardian, held_out, nr_out, ledger_fd_out);
 	if (ret == 0)
 		return 0;
 	while (*nr_out)
@@ -424,71 +424,71 @@ int cl_holder_take_over(struct cl_holder *holder, const struct cl_log *log, int 
 	free(cl_steal(held_out));
 	if (*ledger_fd_out >= 0)
 		close(cl_steal_fd(ledger_fd_out));
-	close(cl_steal_fd(&holder->channel));
+	close(cl_steal_fd(&guardian->channel));
 	return ret;
 }
 
 /* Whatever state the processes are in, they are gone afterwards, and so is what they held; a predecessor's guardian isn't. */
-static void end_processes(struct cl_holder *holder)
+static void end_processes(struct cl_guardian *guardian)
 {
-	end_table_sharer(holder);
-	close(cl_steal_fd(&holder->channel));
-	cl_survivor_kill(&holder->pid);
+	end_table_sharer(guardian);
+	close(cl_steal_fd(&guardian->channel));
+	cl_survivor_kill(&guardian->pid);
 }
 
-static void tell(struct cl_holder *holder, enum op op, uint64_t key, int fd)
+static void tell(struct cl_guardian *guardian, enum op op, uint64_t key, int fd)
 {
 	int ret;
 
-	if (holder->channel < 0)
+	if (guardian->channel < 0)
 		return;
-	ret = send_message(holder->channel, op, key, fd);
+	ret = send_message(guardian->channel, op, key, fd);
 	if (ret == 0)
 		return;
-	cl_log(holder->log, CL_LOG_WARN, "the process that guards the tasks is lost (%s): should this one be killed, they "
+	cl_log(guardian->log, CL_LOG_WARN, "the process that guards the tasks is lost (%s): should this one be killed, they "
 	       "read zeroes where pages are missing", strerror(-ret));
-	end_processes(holder);
+	end_processes(guardian);
 }
 
-void cl_holder_add(struct cl_holder *holder, uint64_t key, int uffd)
+void cl_guardian_add(struct cl_guardian *guardian, uint64_t key, int uffd)
 {
-	tell(holder, ADD, key, uffd);
+	tell(guardian, ADD, key, uffd);
 }
 
-void cl_holder_release(struct cl_holder *holder, uint64_t key)
+void cl_guardian_release(struct cl_guardian *guardian, uint64_t key)
 {
-	tell(holder, RELEASE, key, -1);
+	tell(guardian, RELEASE, key, -1);
 }
 
-void cl_holder_restored(struct cl_holder *holder)
+void cl_guardian_restored(struct cl_guardian *guardian)
 {
-	tell(holder, RESTORED, 0, -1);
+	tell(guardian, RESTORED, 0, -1);
 }
 
-void cl_holder_taken(struct cl_holder *holder)
+void cl_guardian_taken(struct cl_guardian *guardian)
 {
-	tell(holder, TAKEN, holder->log->start_us, holder->log->fd);
-	if (holder->channel >= 0)
-		start_table_sharer(holder);
+	tell(guardian, TAKEN, guardian->log->start_us, guardian->log->fd);
+	if (guardian->channel >= 0)
+		start_table_sharer(guardian);
 }
 
-void cl_holder_leave(struct cl_holder *holder)
+void cl_guardian_leave(struct cl_guardian *guardian)
 {
-	end_table_sharer(holder);
-	tell(holder, LEAVE, 0, -1);
-	if (holder->channel >= 0)
-		close(cl_steal_fd(&holder->channel));
+	end_table_sharer(guardian);
+	tell(guardian, LEAVE, 0, -1);
+	if (guardian->channel >= 0)
+		close(cl_steal_fd(&guardian->channel));
 }
 
-void cl_holder_end(struct cl_holder *holder)
+void cl_guardian_end(struct cl_guardian *guardian)
 {
-	struct pollfd end = { .fd = holder->channel, .events = POLLIN };
+	struct pollfd end = { .fd = guardian->channel, .events = POLLIN };
 
-	end_table_sharer(holder);
-	tell(holder, END, 0, -1);
-	if (holder->channel < 0)
+	end_table_sharer(guardian);
+	tell(guardian, END, 0, -1);
+	if (guardian->channel < 0)
 		return;
 	/* The end of file, when it has closed all. */
 	(void)cl_deadline_poll(&end, 1, cl_now_us() + CL_SURVIVOR_TIMEOUT_S * 1000000ULL);
-	end_processes(holder);
+	end_processes(guardian);
 }

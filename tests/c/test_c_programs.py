@@ -80,7 +80,7 @@ def test_no_end_before_a_task_runs_is_taken_for_success(build, sanitizer: str, t
 @needs_userfaultfd_events
 @pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan", "tsan"])
 def test_whoever_kills_the_daemon_the_tasks_wait_or_the_restore_fails(build, sanitizer: str) -> None:
-    run(build("test_holder", sanitizer))
+    run(build("test_uffd_guardian", sanitizer))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="it becomes another user")

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The holder (uffd_guardian.h) of a daemon that is killed: does a thread that touches a missing page wait, or is it let go?
- * Here the task is this process, the daemon a child of it which only sets the holder up.
+ * The guardian (uffd_guardian.h) of a daemon that is killed: does a thread that touches a missing page wait, or is it let go?
+ * Here the task is this process, the daemon a child of it which only sets the guardian up.
  */
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
@@ -34,7 +34,7 @@ enum moment {
 
 /* Shared with the daemon. */
 struct notes {
-	_Atomic pid_t holder;
+	_Atomic pid_t guardian;
 	_Atomic int ready;
 };
 
@@ -52,18 +52,18 @@ static int new_uffd(void *page)
 static void daemon_until_killed(enum moment moment, int restore, int uffd, struct notes *notes)
 {
 	struct cl_log log = { .fd = 2, .level = 0 };
-	struct cl_holder holder;
+	struct cl_guardian guardian;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	CHECK(cl_holder_start(&holder, &log, restore, -1) == 0);
-	notes->holder = holder.pid;
+	CHECK(cl_guardian_start(&guardian, &log, restore, -1) == 0);
+	notes->guardian = guardian.pid;
 	if (moment != TASK_UNREAD)
-		cl_holder_add(&holder, 1, uffd);
+		cl_guardian_add(&guardian, 1, uffd);
 	close(uffd);
 	if (moment == AFTER_THE_END || moment == RELEASED)
-		cl_holder_restored(&holder);
+		cl_guardian_restored(&guardian);
 	if (moment == RELEASED)
-		cl_holder_release(&holder, 1);
+		cl_guardian_release(&guardian, 1);
 	notes->ready = 1;
 	for (;;)
 		pause();
@@ -107,13 +107,13 @@ static void try(enum moment moment, bool waits)
 	/* A restore that could not finish must not believe that it did. */
 	if (moment == BEFORE_THE_END)
 		CHECK(send(restore[0], &finished, sizeof(finished), MSG_NOSIGNAL) < 0);
-	/* The holder, an orphan, is ours now. */
-	CHECK((waitpid(notes->holder, NULL, WNOHANG) == 0) == waits);
+	/* The guardian, an orphan, is ours now. */
+	CHECK((waitpid(notes->guardian, NULL, WNOHANG) == 0) == waits);
 	if (waits) {
-		CHECK(kill(notes->holder, SIGTERM) == 0);
+		CHECK(kill(notes->guardian, SIGTERM) == 0);
 		usleep(SETTLE_US);
 		CHECK(pthread_tryjoin_np(toucher, NULL) != 0);
-		CHECK(kill(notes->holder, SIGKILL) == 0 && waitpid(notes->holder, NULL, 0) == notes->holder);
+		CHECK(kill(notes->guardian, SIGKILL) == 0 && waitpid(notes->guardian, NULL, 0) == notes->guardian);
 		CHECK(pthread_join(toucher, NULL) == 0);
 	}
 	close(restore[0]);
