@@ -33,13 +33,14 @@ def test_what_forked_tasks_share_comes_once(hosts: Testbed) -> None:
 
 
 def test_sessions_lost_meanwhile_lose_no_page(hosts: Testbed) -> None:
-    hosts.link.set(rate_mbit=100, rtt_ms=0.2)
+    hosts.link.set(rate_mbit=30, rtt_ms=0.2)
     options = ("--push=2", "--reconnect-seconds", "60")
     with relayed(hosts, (), options, push=True, start=start_tree) as migration:
         for i in range(3):
             migration.until_share(0.1 + 0.2 * i)
             migration.op("drop")
             migration.until(lambda s, i=i: s["reconnects"] > i, "the daemon is back")
+        hosts.link.set(rate_mbit=300, rtt_ms=0.2)
         stats = migration.complete()
         push = migration.last_state["push"]
     assert stats["reconnects"] == 3
