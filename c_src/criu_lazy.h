@@ -268,8 +268,8 @@ int cl_relay_run_alone(struct cl_relay *relay, int held);
 /* The caller has done so: `state` is CL_RELAY_COMMITTED, _ABORTED, or _FAILED, and then another relay may try. */
 void cl_relay_end_alone(struct cl_relay *relay, int state);
 
-/* Any thread: what kept the source task without a dump does so no more. */
-void cl_relay_source_lost(struct cl_relay *relay);
+/* Any thread: what kept the source task without a dump does so no more. why: for the log, once; NULL: it was said. */
+void cl_relay_source_lost(struct cl_relay *relay, const char *why);
 
 /*
  * Any thread: the restored task runs, so nothing but a commit or a forced abort may end the dump from now on. With 0:

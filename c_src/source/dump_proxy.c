@@ -1038,8 +1038,15 @@ int cl_relay_abort(struct cl_relay *r, int force)
 	return 0;
 }
 
-void cl_relay_source_lost(struct cl_relay *r)
+void cl_relay_source_lost(struct cl_relay *r, const char *why)
 {
+	bool is_news;
+
+	pthread_mutex_lock(&r->lock);
+	is_news = r->holder != HELD_BY_NOBODY;
+	pthread_mutex_unlock(&r->lock);
+	if (is_news && why)
+		cl_log(&r->log, CL_LOG_ERROR, "%s: no page is sent any more", why);
 	set_holder(r, HELD_BY_NOBODY);
 	wake_up(r);
 }

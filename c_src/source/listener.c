@@ -509,7 +509,7 @@ static void told(void *context, enum cl_push_told what, const char *name, uint64
 		cl_relay_push_ends(relay);
 		break;
 	case CL_PUSH_TOLD_LOST:
-		cl_relay_source_lost(relay);
+		cl_relay_source_lost(relay, NULL);
 		break;
 	}
 }

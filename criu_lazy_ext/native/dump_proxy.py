@@ -192,9 +192,9 @@ class Relay:
         """Without a dump: the source task was killed ("committed"), let run on ("aborted"), or neither ("failed")."""
         lib.cl_relay_end_alone(self.handle, next(value for value, word in STATES.items() if word == state))
 
-    def lose_source(self) -> None:
-        """Without a dump: the source task can't be read any more."""
-        lib.cl_relay_source_lost(self.handle)
+    def lose_source(self, why: str) -> None:
+        """Without a dump: the source task can't be read any more; `why` begins a line of the log, once."""
+        lib.cl_relay_source_lost(self.handle, why.encode())
 
     def is_drained(self) -> bool:
         """Whether the client has said that it has every page."""

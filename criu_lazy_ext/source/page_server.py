@@ -139,7 +139,7 @@ class PageServer:
         while not self._over:
             self._serve_once(ALONE_LOOK_SECONDS if self._alone else None)
             if self._alone and self._can_be_lost():
-                self._relay.lose_source()
+                self._relay.lose_source(f"the source task {self._source.killed()[0]} was killed")
         state = self._relay.state()
         self._unlock(state)
         self._answer_waiting(state)
