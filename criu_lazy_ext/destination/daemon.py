@@ -20,7 +20,7 @@ from criu_lazy_ext.destination.undo import AgentError, describe_status
 from criu_lazy_ext.destination.workplace import Workplace
 from criu_lazy_ext.remote.channel import ChannelError, Message, MessageTooLong
 from criu_lazy_ext.system.pipes import pipe_reader, read_all
-from criu_lazy_ext.system.processes import CRIU_LAZY, is_alive
+from criu_lazy_ext.system.processes import CRIU_LAZY, is_alive, protect_from_oom
 
 PAGE_WITHIN_S = 10.0  # before "go": a page that is asked for comes, or the path between the hosts is broken
 MAX_TOLD_SUCCESSORS = 20
@@ -64,7 +64,7 @@ class Daemon:
     def protect(self) -> None:
         """From the OOM killer, once the restored task runs."""
         if self.process is not None:
-            protect(self.process.pid)
+            protect_from_oom(self.process.pid)
 
     async def start(self, request: Message) -> Message:
         """Start lazy-pages: {"daemon": "criu-lazy"|"stock", "options", "address", "port", "key",
@@ -173,7 +173,7 @@ class Daemon:
             except OSError as error:
                 why += f" (no other could be started: {error.strerror})"
                 break
-            protect(daemon.pid)
+            protect_from_oom(daemon.pid)
             with contextlib.suppress(TimeoutError):
                 await ready
         self.outcome = await self.outcome_of(status, why)
@@ -228,9 +228,3 @@ def describe_loss(task: dict[str, Any]) -> str:
     """A restored task that ended too early, as the daemon's counters have it."""
     how = "ended, nobody knows how," if task["how"] == "unknown" else f"was {task['how']}"
     return f"the restored task {task['pid']} {how} with {task['missing_pages']} pages missing"
-
-
-def protect(pid: int) -> None:
-    """Ask the OOM killer to spare a process that is the only copy's way here; that may not be allowed."""
-    with contextlib.suppress(OSError):
-        Path(f"/proc/{pid}/oom_score_adj").write_text("-1000")

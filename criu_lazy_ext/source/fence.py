@@ -12,27 +12,17 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.system.processes import Status, status
 
-STOP_BIT = 1 << (signal.SIGSTOP - 1)
 TRACED, STOPPED, GONE = "t", "T", "ZX"
 NOT_KEPT = "the source task can't be kept from running on by itself"
 
 
 class FenceError(CriuLazyError):
     """A process of the source task is not held as it should be."""
-
-
-@dataclass(frozen=True)
-class _Status:
-    """What /proc says of a process, or of one of its threads."""
-
-    state: str
-    tracer: int
-    stop_pending: bool
 
 
 def fence(pids: Iterable[int]) -> list[int]:
@@ -45,8 +35,8 @@ def fence(pids: Iterable[int]) -> list[int]:
     pids = list(pids)
     try:
         for pid in pids:
-            status = _status(pid)
-            if not status.stop_pending and status.state != STOPPED:
+            found = _living(pid)
+            if not found.is_pending(signal.SIGSTOP) and found.state != STOPPED:
                 os.kill(pid, signal.SIGSTOP)
                 fenced.append(pid)
         for pid in pids:
@@ -66,8 +56,8 @@ def lift(pids: Iterable[int]) -> None:
 
 def is_fenced(pid: int) -> bool:
     """Whether the process executes nothing until somebody lifts the fence: SIGSTOP is pending, or has stopped it."""
-    status = _read(pid)
-    return status is not None and (status.stop_pending or status.state == STOPPED)
+    found = _read(pid)
+    return found is not None and (found.is_pending(signal.SIGSTOP) or found.state == STOPPED)
 
 
 def is_stopped(pid: int) -> bool:
@@ -90,39 +80,34 @@ def is_held(pid: int) -> bool:
 
 def tracer(pid: int) -> int:
     """Who traces the process; 0: nobody, or it has ended."""
-    status = _read(pid)
-    return 0 if status is None else status.tracer
+    found = _read(pid)
+    return 0 if found is None else found.tracer
 
 
-def _read(pid: int, thread: int | None = None) -> _Status | None:
+def _read(pid: int, thread: int | None = None) -> Status | None:
     """None if it has ended, or is a zombie."""
-    path = Path(f"/proc/{pid}/task/{thread or pid}/status")
     try:
-        lines = path.read_text(errors="replace").splitlines()
+        found = status(pid, thread)
     except OSError:
         return None
-    fields = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    if fields["State"][0] in GONE:
-        return None
-    pending = int(fields["SigPnd"], 16) | int(fields["ShdPnd"], 16)
-    return _Status(fields["State"][0], int(fields["TracerPid"]), bool(pending & STOP_BIT))
+    return None if found.state in GONE else found
 
 
-def _status(pid: int) -> _Status:
-    if (status := _read(pid)) is None:
+def _living(pid: int) -> Status:
+    if (found := _read(pid)) is None:
         raise FenceError(f"process {pid} has ended")
-    return status
+    return found
 
 
 def _check(pid: int) -> None:
     """Raises FenceError unless the process is fenced and held, OSError when it has ended meanwhile."""
-    if not _status(pid).stop_pending:
+    if not _living(pid).is_pending(signal.SIGSTOP):
         raise FenceError(f"no stop signal is pending on process {pid}")
     _check_threads(pid)
 
 
 def _check_threads(pid: int) -> None:
-    _status(pid)
+    _living(pid)
     for entry in Path(f"/proc/{pid}/task").iterdir():
         thread = _read(pid, int(entry.name))
         if thread is not None and (thread.state != TRACED or _read(thread.tracer) is None):

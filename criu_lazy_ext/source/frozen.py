@@ -17,11 +17,10 @@ from criu_lazy_ext.criu.images import Images
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.source import fence
 from criu_lazy_ext.source.task import OVER, identity, look
-from criu_lazy_ext.system.processes import send_signal, start_time, tree
+from criu_lazy_ext.system.processes import protect_from_oom, send_signal, start_time, tree
 
 STOPS_WITHIN_S = 5.0
 DIES_WITHIN_S = 10.0
-LEAST_OOM_SCORE = (-1000, 0)  # without CAP_SYS_RESOURCE the first is refused
 
 
 class FrozenError(CriuLazyError):
@@ -142,18 +141,6 @@ class Frozen:
 def forget(control: Path) -> None:
     """Nobody follows any more."""
     _path(control).unlink(missing_ok=True)
-
-
-def protect_from_oom(pid: int) -> int | None:
-    """Let the OOM killer take this process last, as far as we may; what its score was if it was changed."""
-    path = Path(f"/proc/{pid}/oom_score_adj")
-    for score in LEAST_OOM_SCORE:
-        with contextlib.suppress(OSError, ValueError):
-            before = int(path.read_text())
-            if before > score:
-                path.write_text(str(score))
-                return before
-    return None
 
 
 def _path(control: Path) -> Path:

@@ -32,6 +32,7 @@ from criu_lazy_ext.source.frozen import Frozen, FrozenError
 from criu_lazy_ext.source.precopy import Precopy
 from criu_lazy_ext.system.files import open_log, read_key
 from criu_lazy_ext.system.network_lock import NetworkLock
+from criu_lazy_ext.system.processes import protect_from_oom
 from criu_lazy_ext.system.stop_signals import StopSignals
 
 ALONE_LOOK_SECONDS = 0.5
@@ -420,7 +421,7 @@ class Serving:
         self.endpoints = Endpoints(port, selector, answers, _catch_signals())
         self.precopy: Precopy | None = None
         self.relay: Relay | None = None
-        frozen.protect_from_oom(os.getpid())  # and so the guardian
+        protect_from_oom(os.getpid())  # and so the guardian
 
     def run(self) -> dict[str, Any]:
         """From before the dump to its end: the relay's last state."""

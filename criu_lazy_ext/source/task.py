@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from criu_lazy_ext.system.processes import start_time, tree
+from criu_lazy_ext.system.processes import start_time, status, tree
 
 Identity = tuple[int, int]  # pid, start time in clock ticks since boot
 
 PF_EXITING = 0x4  # of a process's flags in /proc/PID/stat
-KILL_BIT = 1 << (signal.SIGKILL - 1)
 
 
 class Seen(enum.Enum):
@@ -61,13 +60,12 @@ def look(process: Identity) -> Seen:
     pid, began = process
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-        lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
+        is_killed = status(pid).is_pending(signal.SIGKILL)
     except OSError:
         return Seen.GONE
     if stat[0] in "ZX" or int(stat[19]) != began:
         return Seen.GONE
-    pending = (int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd:", "ShdPnd:")))
-    if int(stat[6]) & PF_EXITING or any(signals & KILL_BIT for signals in pending):
+    if int(stat[6]) & PF_EXITING or is_killed:
         return Seen.DYING
     return {"t": Seen.FROZEN, "T": Seen.STOPPED}.get(stat[0], Seen.RUNS)
 
@@ -75,8 +73,7 @@ def look(process: Identity) -> Seen:
 def criu_that_traces(pid: int) -> Identity | None:
     """The criu which holds the process, or None."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
-        tracer = next(int(line.split()[1]) for line in lines if line.startswith("TracerPid:"))
+        tracer = status(pid).tracer
         is_criu = tracer and Path(f"/proc/{tracer}/comm").read_text(errors="replace").strip() == "criu"
     except OSError:
         return None

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 CRIU_LAZY = (sys.executable, "-m", "criu_lazy_ext.cli")  # this very program
+LEAST_OOM_SCORE = (-1000, 0)  # without CAP_SYS_RESOURCE the first is refused
 
 
 def start_time(pid: int) -> int | None:
@@ -37,7 +38,7 @@ def tree(pid: int) -> dict[int, int]:
     while todo:
         process = todo.pop()
         try:
-            inner = _inner_pid(process)
+            inner = status(process).pids[-1]
             for thread in Path(f"/proc/{process}/task").iterdir():
                 todo += map(int, (thread / "children").read_text().split())
         except OSError:  # it has ended
@@ -84,7 +85,7 @@ def below(pid: int) -> list[Process]:
         try:
             for thread in Path(f"/proc/{child}/task").iterdir():
                 todo += [(child, int(word)) for word in (thread / "children").read_text().split()]
-            inner = _inner_pid(child)
+            inner = status(child).pids[-1]
         except OSError:  # it has ended
             continue
         fields = _stat(child)
@@ -93,10 +94,25 @@ def below(pid: int) -> list[Process]:
     return found
 
 
-def _inner_pid(pid: int) -> int:
-    """In the innermost pid namespace that it is in. Raises OSError."""
-    status = Path(f"/proc/{pid}/status").read_text(errors="replace")
-    return next((int(line.split()[-1]) for line in status.splitlines() if line.startswith("NSpid:")), pid)
+class Status(NamedTuple):
+    """What /proc/PID/status tells of a process, or of one of its threads."""
+
+    state: str  # one letter
+    tracer: int  # 0: nobody
+    pending: int  # signals, a bit each
+    pids: tuple[int, ...]  # in the pid namespaces that it is in, innermost last
+
+    def is_pending(self, number: signal.Signals) -> bool:
+        return bool(self.pending & 1 << (number - 1))
+
+
+def status(pid: int, thread: int | None = None) -> Status:
+    """Raises OSError if it has ended; a zombie has a status."""
+    text = Path(f"/proc/{pid}/task/{thread or pid}/status").read_text(errors="replace")
+    fields = {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
+    pending = int(fields["SigPnd"], 16) | int(fields["ShdPnd"], 16)
+    pids = tuple(map(int, fields.get("NSpid", str(pid)).split()))
+    return Status(fields["State"][0], int(fields["TracerPid"]), pending, pids)
 
 
 def signal_tree(pid: int, number: signal.Signals) -> None:
@@ -125,6 +141,18 @@ def _stat(pid: int) -> list[str] | None:
         return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         return None
+
+
+def protect_from_oom(pid: int) -> int | None:
+    """Let the OOM killer take this process last, as far as we may; what its score was if it was changed."""
+    path = Path(f"/proc/{pid}/oom_score_adj")
+    for score in LEAST_OOM_SCORE:
+        with contextlib.suppress(OSError, ValueError):
+            before = int(path.read_text())
+            if before > score:
+                path.write_text(str(score))
+                return before
+    return None
 
 
 class Child:
