@@ -251,7 +251,7 @@ class Decision:
         print(f"{self.directory.name}: {title(found.facts)}: {(ended or State(found.facts['state'])).value}")
         if options.rate is not None:
             if ended is not None or found.server.answer is None:
-                raise UsageError("--rate: no page server is there" if ended is None else "--rate: it has ended")
+                raise UsageError(f"--rate: {'no page server is there' if ended is None else f'{ended.value} already'}")
             relay_control.request(found.facts["control"], "rate", rate=options.rate, timeout=ANSWER_WITHIN_S)
         if ended is None and (options.abort or options.commit):
             ended = self.abort(options.force) if options.abort else self.commit(options.force)
