@@ -5,13 +5,6 @@
  * end: CLOSE (the source task is killed) or nonsense (the source task runs on). Clients are brought by listener.h, which
  * also serves those that are pushed to, past the relay: it is only told of them.
  *
- * The byte sent ahead: a dump that reads the end of its connection *between* two headers kills the task, but in the
- * middle of a header it gives up and the task runs on. So the first byte of the next header is always sent ahead:
- * should every process of ours die at once, the kernel itself closes the connection in the middle of a header. The
- * byte is GET's: each request is sent less its first byte, plus that of the next. Before the first GET it is
- * PARENT's (a question without effect); to commit, the last GET is repeated for one page, and then CLOSE fits.
- * It needs the protocol version; until that is known, only the guardian (dump_guardian.h) stands by.
- *
  * Errors: 0 or a negative errno; cl_relay_error() tells more. Threads: cl_relay_run() blocks in its caller; the calls
  * marked "any thread" may be made meanwhile.
  */

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "source/dump_proxy.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "source/dump_proxy_state.h"
+
+_Static_assert((int)CL_CLIENT_NAME_BYTES == (int)CL_RELAY_TEXT_BYTES, "a client's name is what is told of it");
+
+static void wake_up(struct cl_relay *r)
+{
+	const uint64_t one = 1;
+
+	if (write(r->wake, &one, sizeof(one)) < 0)
+		return; /* full: it will wake up anyway */
+}
+
+/* ---- the state ---- */
+
+void cl_relay_set_end(struct cl_relay *r, int state)
+{
+	pthread_mutex_lock(&r->lock);
+	atomic_store(&r->state, state);
+	pthread_cond_broadcast(&r->holder_changed);
+	pthread_mutex_unlock(&r->lock);
+}
+
+void cl_relay_update_state(struct cl_relay *r)
+{
+	int drained = (int)atomic_load(&cl_relay_shared(r)->drained);
+
+	if (atomic_load(&r->state) >= CL_RELAY_COMMITTED)
+		return;
+	if (r->pushing ? !drained : r->client_fd_for_info >= 0)
+		atomic_store(&r->state, CL_RELAY_SERVING);
+	else if (drained)
+		atomic_store(&r->state, CL_RELAY_DRAINED);
+	else if (atomic_load(&r->clients))
+		atomic_store(&r->state, CL_RELAY_PAUSED);
+}
+
+/* ---- who holds the source ---- */
+
+void cl_relay_set_holder(struct cl_relay *r, enum cl_relay_holder holder)
+{
+	pthread_mutex_lock(&r->lock);
+	r->holder = holder;
+	pthread_cond_broadcast(&r->holder_changed);
+	cl_client_queue_clear(&r->queue);
+	pthread_mutex_unlock(&r->lock);
+}
+
+bool cl_relay_holds_source(struct cl_relay *r)
+{
+	bool held;
+
+	if (cl_dump_stream_stands(&r->dump))
+		return true;
+	pthread_mutex_lock(&r->lock);
+	while (r->holder == HELD_BY_DUMP && atomic_load(&r->state) < CL_RELAY_COMMITTED)
+		pthread_cond_wait(&r->holder_changed, &r->lock);
+	held = r->holder == HELD_BY_FENCE;
+	pthread_mutex_unlock(&r->lock);
+	return held;
+}
+
+/* ---- what is asked, and told ---- */
+
+void cl_relay_set_running(struct cl_relay *r, int running)
+{
+	const enum cl_guard_phase from = running ? CL_GUARD_ROLLBACK : CL_GUARD_HOLD;
+
+	/* Should we die in between, the next relay finds that it doesn't run, and rolls back. */
+	if (!running)
+		atomic_store(&cl_relay_shared(r)->running, 0);
+	if (atomic_load(&cl_relay_shared(r)->phase) == from)
+		cl_relay_set_phase(r, running ? CL_GUARD_HOLD : CL_GUARD_ROLLBACK);
+	if (running)
+		atomic_store(&cl_relay_shared(r)->running, 1);
+	cl_log(&r->log, CL_LOG_INFO, running ? "the restored task runs: this end holds until every page is there"
+					     : "the restored task does not run");
+}
+
+int cl_relay_commit(struct cl_relay *r, int force)
+{
+	if (!force && atomic_load(&r->state) != CL_RELAY_DRAINED)
+		return -EBUSY;
+	atomic_store(&r->want_commit, 1);
+	wake_up(r);
+	return 0;
+}
+
+int cl_relay_abort(struct cl_relay *r, int force)
+{
+	if (!force && atomic_load(&cl_relay_shared(r)->running))
+		return -EBUSY;
+	atomic_store(&r->want_abort, 1);
+	wake_up(r);
+	return 0;
+}
+
+void cl_relay_source_lost(struct cl_relay *r, const char *why)
+{
+	bool is_news;
+
+	pthread_mutex_lock(&r->lock);
+	is_news = r->holder != HELD_BY_NOBODY;
+	pthread_mutex_unlock(&r->lock);
+	if (is_news && why)
+		cl_log(&r->log, CL_LOG_ERROR, "%s: no page is sent any more", why);
+	cl_relay_set_holder(r, HELD_BY_NOBODY);
+	wake_up(r);
+}
+
+void cl_relay_drop_client(struct cl_relay *r)
+{
+	atomic_store(&r->want_drop, 1);
+	wake_up(r);
+}
+
+int cl_relay_offer(struct cl_relay *r, int fd, const char *name)
+{
+	int ret;
+
+	pthread_mutex_lock(&r->lock);
+	ret = r->holder == HELD_BY_DUMP ? cl_client_queue_add(&r->queue, fd, name) : -EPIPE;
+	pthread_mutex_unlock(&r->lock);
+	if (ret < 0)
+		close(fd);
+	else
+		wake_up(r);
+	return ret;
+}
+
+/* drained: -1: as it was; name: NULL: the same client's. */
+static void tell_pushing(struct cl_relay *r, bool pushing, int drained, const char *name)
+{
+	pthread_mutex_lock(&r->lock);
+	r->pushing = pushing;
+	if (name) {
+		snprintf(r->push_text, sizeof(r->push_text), "%s", name);
+		atomic_fetch_add(&r->clients, 1);
+	}
+	if (drained >= 0)
+		atomic_store(&cl_relay_shared(r)->drained, (uint32_t)drained);
+	cl_relay_update_state(r);
+	pthread_mutex_unlock(&r->lock);
+}
+
+void cl_relay_push_begins(struct cl_relay *r, const char *name)
+{
+	cl_log(&r->log, CL_LOG_INFO, "client %s connected: its pages are pushed", name);
+	tell_pushing(r, true, -1, name);
+	cl_relay_drop_client(r);
+}
+
+uint64_t cl_relay_restored_client(const struct cl_relay *r)
+{
+	return atomic_load(&cl_relay_shared(r)->restored_client);
+}
+
+void cl_relay_push_misses(struct cl_relay *r, uint64_t client)
+{
+	atomic_store(&cl_relay_shared(r)->restored_client, client);
+	tell_pushing(r, true, 0, NULL);
+}
+
+void cl_relay_push_is_done(struct cl_relay *r)
+{
+	cl_log(&r->log, CL_LOG_INFO, "the client says that it has every page");
+	tell_pushing(r, true, 1, NULL);
+	if (!r->hold_close)
+		cl_relay_commit(r, 1);
+}
+
+void cl_relay_push_ends(struct cl_relay *r)
+{
+	cl_log(&r->log, CL_LOG_INFO, "the client's session is over");
+	tell_pushing(r, false, -1, NULL);
+	wake_up(r);
+}
+
+void cl_relay_info(struct cl_relay *r, struct cl_relay_info *out)
+{
+	uint32_t phase = atomic_load(&cl_relay_shared(r)->phase);
+
+	memset(out, 0, sizeof(*out));
+	out->held = phase == CL_GUARD_HOLD || phase == CL_GUARD_COMMIT;
+	out->state = atomic_load(&r->state);
+	out->running = (int)atomic_load(&cl_relay_shared(r)->running);
+	out->wire_version = (int)atomic_load(&cl_relay_shared(r)->wire_version);
+	out->requests = atomic_load(&r->requests);
+	out->bytes = atomic_load(&r->bytes);
+	out->discarded_bytes = atomic_load(&r->dump.discarded_bytes);
+	out->clients = atomic_load(&r->clients);
+	pthread_mutex_lock(&r->lock);
+	out->alone = r->holder == HELD_BY_FENCE;
+	out->silent_ms = cl_pull_client_silent_ms(r->client_fd_for_info);
+	memcpy(out->client, r->pushing ? r->push_text : r->client_text, sizeof(out->client));
+	pthread_mutex_unlock(&r->lock);
+}
+
+const char *cl_relay_error(const struct cl_relay *r)
+{
+	return r->error.text;
+}

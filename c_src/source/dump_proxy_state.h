@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * dump_proxy_state: what a dump_proxy.h has, shared by its own thread (dump_proxy.c) and by what other threads ask and are
+ * told (dump_proxy_control.c). Nobody else's.
+ */
+#ifndef CL_DUMP_PROXY_STATE_H
+#define CL_DUMP_PROXY_STATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "source/client_queue.h"
+#include "source/dump_guardian.h"
+#include "source/dump_stream.h"
+#include "source/pull_client.h"
+
+/* Who keeps the source's tasks as they were dumped. */
+enum cl_relay_holder { HELD_BY_DUMP, HELD_BY_FENCE, HELD_BY_NOBODY };
+
+struct cl_relay {
+	struct cl_log log;
+	int hold_close;
+	struct cl_pull_rules rules;
+	int wake, lifeline;
+	struct cl_dump_stream dump;
+	bool dump_is_dead; /* as this relay found it */
+	struct cl_pull_client client;
+	struct cl_error error; /* why it failed; text "": it didn't */
+	_Atomic int state, want_commit, want_abort, want_drop;
+	_Atomic uint64_t requests, bytes, clients;
+
+	pthread_mutex_t lock; /* state once it is written; and: */
+	pthread_cond_t holder_changed; /* or the state is final */
+	enum cl_relay_holder holder;
+	int client_fd_for_info;
+	char client_text[CL_CLIENT_NAME_BYTES];
+	struct cl_client_queue queue;
+	bool pushing; /* a client is pushed to: */
+	char push_text[CL_CLIENT_NAME_BYTES];
+};
+
+static inline struct cl_guard_state *cl_relay_shared(const struct cl_relay *r)
+{
+	return r->dump.shared;
+}
+
+static inline void cl_relay_set_phase(struct cl_relay *r, enum cl_guard_phase phase)
+{
+	atomic_store(&cl_relay_shared(r)->phase, phase);
+}
+
+/* Any thread: it is over (enum cl_relay_state). Nothing that clients do changes that. */
+void cl_relay_set_end(struct cl_relay *r, int state);
+
+/* How things stand with the clients, after something of that has changed. Lock held. */
+void cl_relay_update_state(struct cl_relay *r);
+
+/* Any thread: it is not the dump, any more. Nobody who waits for his turn will be served. */
+void cl_relay_set_holder(struct cl_relay *r, enum cl_relay_holder holder);
+
+#endif
