@@ -27,6 +27,8 @@ enum {
 	BACK_OFF_US = 100 * 1000, /* before the second successor; doubled for each that fails */
 	MAX_BACK_OFF_SHIFT = 7,
 	MAX_WAIT_US = 10 * 1000 * 1000, /* a relay that lived for so long is no failure */
+	USAGE_STATUS = 2,  /* how a program ends that was told of files which are not there */
+	MAX_REFUSALS = 5,
 	RAW_AFTER_US = 5 * 1000 * 1000, /* so long a relay may take to roll back, or to start */
 };
 
@@ -171,6 +173,7 @@ struct guardian {
 	char *const *resume;     /* argv of the program that starts the next relay, or NULL */
 	int successor;           /* pidfd of one that was started, or -1 */
 	unsigned int failures;   /* of those, in a row */
+	unsigned int refusals;   /* of these, in a row: what it was given is not there any more */
 	uint64_t start_at_us;    /* not before, the next one */
 	uint64_t raw_at_us;      /* when to roll back without the help of a relay; 0: not yet known */
 };
@@ -178,9 +181,10 @@ struct guardian {
 static void reap_successor(struct guardian *g)
 {
 	unsigned int shift = g->failures < MAX_BACK_OFF_SHIFT ? g->failures : MAX_BACK_OFF_SHIFT;
+	int status;
 
-	while (waitpid(-1, NULL, WNOHANG) > 0)
-		;
+	while (waitpid(-1, &status, WNOHANG) > 0)
+		g->refusals = WIFEXITED(status) && WEXITSTATUS(status) == USAGE_STATUS ? g->refusals + 1 : 0;
 	close(g->successor);
 	g->successor = -1;
 	g->failures++;
@@ -212,10 +216,17 @@ static bool answer_newcomer(struct guardian *g)
 	return false;
 }
 
-/*
- * The relay is gone: start the next, wait for it, or for an operator's. 1: there is one; 0: not in time; -1: the dump ended before the
- * restored task ran.
- */
+/* The dump is dead, and the restored task was not let run, or no relay can go on without it: its files were removed. */
+static bool is_hopeless(const struct guardian *g)
+{
+	struct pollfd p = { .fd = g->upstream, .events = POLLRDHUP };
+
+	if (poll(&p, 1, 0) <= 0)
+		return false;
+	return !atomic_load(&g->state->running) || g->refusals >= MAX_REFUSALS;
+}
+
+/* The relay is gone: start the next, wait for it, or for an operator's. 1: there is one; 0: not in time; -1: it is hopeless. */
 static int await_successor(struct guardian *g, uint64_t until_us)
 {
 	while (!until_us || cl_now_us() < until_us) {
@@ -237,10 +248,10 @@ static int await_successor(struct guardian *g, uint64_t until_us)
 		}
 		if (poll(p, 3, cl_deadline_poll_ms(next_us)) < 0)
 			continue;
-		if (p[0].revents)
-			return -1;
 		if (p[2].revents)
 			reap_successor(g);
+		if (is_hopeless(g))
+			return -1;
 		if (p[1].revents & POLLIN && answer_newcomer(g))
 			return 1;
 	}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from lazy_source import eventually
-from relayed import CONTROL, DIRECTORY, Relayed, relayed, servers
+from relayed import CONTROL, DIRECTORY, IMAGES, Relayed, relayed, servers
 
 from testbed import Testbed
 
@@ -159,4 +159,15 @@ def test_a_client_of_crius_protocol_is_not_served_without_a_dump(hosts: Testbed)
         kill_dump(migration)
         eventually(lambda: not servers(hosts), "page server and guardian have ended")
         assert ALONE not in log(hosts)
+        assert state_of(hosts, migration.task.pid) == "T"
+
+
+def test_a_guardian_whose_migration_was_cleaned_up_ends(hosts: Testbed) -> None:
+    """An operator has ended it, with the page server and the dump dead: nothing is left that another could go on with."""
+    with relayed(hosts, TASK, PUSH, push=True) as migration:
+        migration.until_share(0.1)
+        hosts.src.run(["mv", IMAGES, f"{IMAGES}.old"])
+        own = [str(pid) for pid, is_guardian in servers(hosts).items() if not is_guardian]
+        hosts.src.run(["kill", "-KILL", *own, *dumps(hosts)])
+        eventually(lambda: not servers(hosts), "the guardian has ended", 60)
         assert state_of(hosts, migration.task.pid) == "T"
