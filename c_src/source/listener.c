@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "base/thread.h"
 #include "source/push_server.h"
+#include "source/tls_pump.h"
 #include "wire/page_protocol.h"
 
 enum {
@@ -28,7 +29,6 @@ enum {
 	REST_OF_HELLO_S = 10,
 	OVER_HEARD_US = 3000000, /* how long a client is waited for that is to hear that all is over */
 	NAME_BYTES = INET6_ADDRSTRLEN + 16,
-	PUMP_BYTES = 16 << 10,    /* a TLS record */
 };
 
 struct connection {
@@ -105,96 +105,21 @@ static int read_hello(struct connection *connection, uint8_t *first, struct cl_p
 	return ret < 0 ? ret : version;
 }
 
-/* ---- a client of the relay's, by TLS ---- */
+/* ---- a client of CRIU's protocol ---- */
 
-/* All `bytes`, or what came before the relay hung up. */
-static size_t receive_answer(struct connection *connection, uint8_t *data, size_t bytes)
-{
-	int64_t got = cl_receive(connection->relay_fd, data, bytes, MSG_WAITALL);
-
-	return got > 0 ? (size_t)got : 0;
-}
-
-/*
- * A header, or what the client hears last: the status that answers its CLOSE. Returns its size; *pages_bytes are to
- * follow. *version is 0 until it is known: the relay is asked when the first answer is there, it knows by then.
- */
-static size_t receive_header(struct connection *connection, uint8_t *data, int *version, uint64_t *pages_bytes)
-{
-	size_t got = receive_answer(connection, data, sizeof(uint32_t)), bytes;
-	struct cl_wire_header header;
-	struct cl_relay_info info;
-
-	if (got && !*version) {
-		cl_relay_info(connection->serve->relay, &info);
-		*version = info.wire_version;
-	}
-	bytes = cl_wire_header_bytes(*version);
-	if (got < sizeof(uint32_t) || !bytes)
-		return got;
-	got += receive_answer(connection, data + got, bytes - got);
-	if (got == bytes) {
-		(void)cl_wire_unpack(*version, data, &header); /* the relay has checked it */
-		*pages_bytes = header.nr_pages * CL_PAGE_SIZE;
-	}
-	return got;
-}
-
-/*
- * Each header in a record of its own, none together with pages: criu receives the two separately, and waits for the
- * socket, which says nothing of what GnuTLS has kept of a record longer than was asked for.
- */
-static void *pump_answers(void *argument)
-{
-	struct connection *connection = argument;
-	uint8_t *data = malloc(PUMP_BYTES);
-	uint64_t pages_bytes = 0;
-	size_t got = data ? 1 : 0;
-	int version = 0;
-
-	while (got > 0) {
-		if (pages_bytes) {
-			got = receive_answer(connection, data, pages_bytes < PUMP_BYTES ? pages_bytes : PUMP_BYTES);
-			pages_bytes -= got;
-		} else {
-			got = receive_header(connection, data, &version, &pages_bytes);
-		}
-		if (got > 0 && cl_conn_send(connection->conn, data, got) < 0)
-			got = 0;
-	}
-	free(data);
-	(void)shutdown(connection->conn.fd, SHUT_RDWR);
-	(void)shutdown(connection->relay_fd, SHUT_RDWR);
-	return NULL;
-}
-
-/* Between the client and a socket pair whose other end the relay has; `first`: what was read of it already. */
+/* By a socket pair, whose other end the proxy has. */
 static void pump(struct connection *connection, const uint8_t *first, size_t first_bytes)
 {
-	struct cl_conn relay_end;
-	uint8_t data[4096];
-	struct cl_error error;
-	pthread_t thread;
+	struct cl_tls_pump pump = { .client = connection->conn, .relay = connection->serve->relay };
 	int pair[2];
-	int64_t got;
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return;
 	pthread_mutex_lock(&connection->serve->lock);
-	connection->relay_fd = pair[0];
+	connection->relay_fd = pump.proxy_fd = pair[0];
 	pthread_mutex_unlock(&connection->serve->lock);
-	relay_end = (struct cl_conn){ .fd = pair[0] };
-	if (cl_relay_offer(connection->serve->relay, pair[1], connection->name) < 0 ||
-	    cl_thread_start(&thread, "cl-pump", pump_answers, connection) < 0)
-		return;
-	if (cl_conn_send(relay_end, first, first_bytes) == 0)
-		while ((got = cl_conn_receive(connection->conn, data, sizeof(data), &error)) > 0 &&
-		       cl_conn_send(relay_end, data, (size_t)got) == 0)
-			;
-	/* What the client hears last has been sent, or nobody hears it. */
-	(void)shutdown(pair[0], SHUT_RDWR);
-	(void)shutdown(connection->conn.fd, SHUT_RDWR);
-	pthread_join(thread, NULL);
+	if (cl_relay_offer(connection->serve->relay, pair[1], connection->name) == 0)
+		cl_tls_pump_run(&pump, first, first_bytes);
 }
 
 static void hand_over(struct connection *connection, const uint8_t *first, size_t first_bytes)
@@ -535,15 +460,10 @@ struct cl_serve *cl_serve_new(struct cl_relay *relay, const struct cl_serve_conf
 	serve->wake = eventfd(0, EFD_CLOEXEC);
 	pthread_mutex_init(&serve->lock, NULL);
 	pthread_cond_init(&serve->gone, NULL);
-	if (serve->wake < 0) {
-		ret = -errno;
-		snprintf(error_out, error_bytes, "eventfd: %s", strerror(errno));
-	}
-	if (ret == 0 && config->tls) {
+	if (serve->wake < 0)
+		ret = cl_error_set(&error, -errno, "eventfd: %s", strerror(errno));
+	if (ret == 0 && config->tls)
 		ret = cl_tls_load(config->tls, &serve->tls, &error);
-		if (ret < 0)
-			snprintf(error_out, error_bytes, "%s", error.text);
-	}
 	if (ret == 0 && config->images_fd >= 0) {
 		struct cl_push_server_config push = { .images_fd = config->images_fd, .ids = config->ids,
 						      .pids = config->pids, .nr_tasks = config->nr_tasks,
@@ -553,15 +473,16 @@ struct cl_serve *cl_serve_new(struct cl_relay *relay, const struct cl_serve_conf
 
 		if (config->precopy)
 			push.stored = cl_precopy_hashes(config->precopy, push.store_token);
-		ret = cl_push_server_new(&push, &serve->push, error_out, error_bytes);
+		ret = cl_push_server_new(&push, &serve->push, &error);
 	}
 	if (ret == 0) {
 		cl_serve_set_rate(serve, config->rate);
 		ret = cl_thread_start(&serve->acceptor, "cl-accept", accept_clients, serve);
 		if (ret == 0)
 			return serve;
-		snprintf(error_out, error_bytes, "no thread: %s", strerror(-ret));
+		cl_error_set(&error, ret, "no thread: %s", strerror(-ret));
 	}
+	snprintf(error_out, error_bytes, "%s", error.text);
 	serve->stopping = true;
 	cl_serve_free(serve);
 	return NULL;

@@ -2,8 +2,6 @@
 #include "source/precopy_sender.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -11,23 +9,15 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
 
-#include "base/thread.h"
-#include "base/vec.h"
-#include "task/soft_dirty.h"
 #include "base/log.h"
+#include "base/thread.h"
+#include "source/precopy_scan.h"
 #include "source/push_batch.h"
 #include "task/proc_pagemap.h"
-#include "task/task_memory.h"
+#include "task/soft_dirty.h"
 
-enum {
-	MAX_THREADS = 16,
-	PIECE_CHUNKS = 16,
-	PIECE_PAGES = PIECE_CHUNKS * CL_HASHES_PAGES,
-	PIECE_BYTES = PIECE_CHUNKS * CL_HASHES_BYTES,
-};
+enum { MAX_THREADS = 16 };
 
 struct cl_precopy {
 	struct cl_precopy_config config;
@@ -296,99 +286,14 @@ static int confirm(struct cl_precopy *precopy, const struct cl_push_header *head
 
 /* ---- a round ---- */
 
-struct range {
-	uint64_t from, to;
-};
-
-struct source {
-	int32_t id;
-	struct cl_taskmem memory;
-	int pagemap_fd;
-	bool tracked;         /* what was not written since the last round need not be read */
-	struct range *ranges; /* of memory that may be lazy */
-	size_t nr;
-};
-
 struct round {
 	struct cl_precopy *precopy;
-	struct source *sources; /* by id */
-	size_t nr;
 	/* Under precopy's lock: */
-	size_t at, opened;    /* the present source; how many were opened */
-	size_t at_range;
-	uint64_t from;        /* in that range; 0: at its beginning */
-	bool cannot_scan;     /* this kernel doesn't tell where pages are */
+	struct cl_precopy_scan scan;
 	int error;
 	bool cut;             /* nothing more is sent */
 	struct cl_precopy_round info;
 };
-
-struct piece {
-	struct source *source;
-	struct range range; /* at most PIECE_BYTES, within one multiple of it */
-};
-
-static bool starts_with(const char *text, const char *start)
-{
-	return strncmp(text, start, strlen(start)) == 0;
-}
-
-/* Whether a line of /proc/PID/maps is of memory that a dump may leave behind as lazy. */
-static bool parse_mapping(const char *line, struct range *range)
-{
-	char mode[5] = "";
-	unsigned long inode;
-	int name = 0;
-
-	if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %*s %*s %lu %n", &range->from, &range->to, mode, &inode, &name) != 4)
-		return false;
-	line += name;
-	/* What may not be read (PROT_NONE) is mostly reserved, and empty. */
-	return mode[3] == 'p' && mode[0] == 'r' && !inode &&
-	       (!*line || *line == '\n' || starts_with(line, "[heap]") || starts_with(line, "[stack") ||
-		starts_with(line, "[anon:"));
-}
-
-static void close_source(struct source *source)
-{
-	cl_taskmem_close(&source->memory);
-	if (source->pagemap_fd >= 0)
-		close(source->pagemap_fd);
-	free(source->ranges);
-	source->ranges = NULL;
-	source->nr = 0;
-	source->pagemap_fd = -1;
-}
-
-/* 0, or -errno: -ENOMEM, -EMFILE, -ENFILE, or the task has gone. */
-static int open_source(struct source *source)
-{
-	char path[32], *line = NULL;
-	size_t line_bytes = 0, max = 0;
-	struct range range;
-	FILE *maps;
-	int ret = cl_taskmem_open(&source->memory, source->memory.pid);
-
-	if (ret < 0)
-		return ret;
-	source->pagemap_fd = cl_resident_open(source->memory.pid);
-	if (source->pagemap_fd < 0)
-		return source->pagemap_fd;
-	snprintf(path, sizeof(path), "/proc/%d/maps", source->memory.pid);
-	maps = fopen(path, "re");
-	if (!maps)
-		return -errno;
-	while (ret == 0 && getline(&line, &line_bytes, maps) > 0) {
-		if (!parse_mapping(line, &range))
-			continue;
-		ret = cl_vec_reserve(&source->ranges, &max, source->nr + 1, CL_VEC_NO_LIMIT); /* the kernel bounds mappings */
-		if (ret == 0)
-			source->ranges[source->nr++] = range;
-	}
-	free(line);
-	fclose(maps);
-	return ret;
-}
 
 void cl_precopy_cut(struct cl_precopy *precopy)
 {
@@ -409,58 +314,10 @@ uint64_t cl_precopy_scanned(struct cl_precopy *precopy)
 	return pages;
 }
 
-/* Where the next page is that may be in the range from `from` on; its end if there is none. Lock held. */
-static uint64_t skip_empty(struct round *round, const struct source *source, uint64_t from, uint64_t to)
-{
-	uint64_t next;
-
-	if (round->cannot_scan || to - from <= PIECE_BYTES)
-		return from;
-	if (cl_resident_next(source->pagemap_fd, from, to, &next) == 0)
-		return next;
-	round->cannot_scan = true;
-	return from;
-}
-
-/* The next piece to look at; false: there is none. Lock held. */
-static bool next_piece(struct round *round, struct piece *piece)
-{
-	for (; !round->cut && round->at < round->nr; round->at++, round->at_range = 0, round->from = 0) {
-		struct source *source = &round->sources[round->at];
-
-		if (round->opened == round->at) {
-			int ret = open_source(source);
-
-			round->opened++;
-			if (ret < 0)
-				source->nr = 0;
-			/* One that has gone is left out; one that can't be looked at is not, or its pages would be taken for sent. */
-			if (ret == -ENOMEM || ret == -EMFILE || ret == -ENFILE)
-				round->error = ret;
-		}
-		for (; round->at_range < source->nr; round->at_range++, round->from = 0) {
-			const struct range *range = &source->ranges[round->at_range];
-			uint64_t from = skip_empty(round, source, round->from ? round->from : range->from, range->to);
-			uint64_t to = (from / PIECE_BYTES + 1) * PIECE_BYTES;
-
-			if (from >= range->to)
-				continue;
-			*piece = (struct piece){ source, { from, to < range->to ? to : range->to } };
-			round->from = to;
-			if (to >= range->to) {
-				round->at_range++;
-				round->from = 0;
-			}
-			return true;
-		}
-	}
-	return false;
-}
-
 struct worker {
 	struct round *round;
 	struct cl_push_out out;
-	uint64_t *pagemap; /* PIECE_PAGES */
+	uint64_t *pagemap; /* CL_PRECOPY_PIECE_PAGES */
 	struct cl_hash zero;
 };
 
@@ -491,7 +348,7 @@ static uint64_t await_rate(struct worker *worker, uint64_t *held_us, bool *cut)
  * Read a batch of pages, and say of each whether it could be (1 or 0). shared: some are forked tasks', too, and are to stay
  * so. -ESRCH: the task has gone.
  */
-static int read_batch(const struct source *source, const struct cl_push_header *batch, bool shared, uint8_t *pages,
+static int read_batch(const struct cl_precopy_source *source, const struct cl_push_header *batch, bool shared, uint8_t *pages,
 		      uint8_t *there)
 {
 	int (*read)(const struct cl_taskmem *, uint64_t, uint8_t *, size_t) = shared ? cl_taskmem_read_shared : cl_taskmem_read;
@@ -511,7 +368,7 @@ static int read_batch(const struct source *source, const struct cl_push_header *
 }
 
 /* Read these pages, which end before the next multiple of CL_HASHES_BYTES; send what was not sent as it is. */
-static int send_changed(struct worker *worker, const struct source *source, const struct cl_push_header *batch,
+static int send_changed(struct worker *worker, const struct cl_precopy_source *source, const struct cl_push_header *batch,
 			bool shared, struct cl_hash *hashes, uint64_t held_us)
 {
 	struct cl_precopy *precopy = worker->round->precopy;
@@ -550,14 +407,14 @@ static int send_changed(struct worker *worker, const struct source *source, cons
 }
 
 /* Of the piece's nr pages' entries: those that were sent, and not written since, become 0. */
-static void leave_unwritten(struct worker *worker, const struct piece *piece, uint64_t nr)
+static void leave_unwritten(struct worker *worker, const struct cl_precopy_piece *piece, uint64_t nr)
 {
 	struct cl_precopy *precopy = worker->round->precopy;
 	const struct cl_hash *hashes, none = { 0, 0 };
 	uint64_t i, end, vaddr, nr_unread = 0;
 
 	for (i = 0; i < nr; i = end) {
-		vaddr = piece->range.from + i * CL_PAGE_SIZE;
+		vaddr = piece->from + i * CL_PAGE_SIZE;
 		end = i + CL_HASHES_PAGES - vaddr / CL_PAGE_SIZE % CL_HASHES_PAGES;
 		end = end < nr ? end : nr;
 		pthread_mutex_lock(&precopy->lock);
@@ -576,17 +433,17 @@ static void leave_unwritten(struct worker *worker, const struct piece *piece, ui
 	pthread_mutex_unlock(&precopy->lock);
 }
 
-static int send_piece(struct worker *worker, const struct piece *piece)
+static int send_piece(struct worker *worker, const struct cl_precopy_piece *piece)
 {
 	struct cl_precopy *precopy = worker->round->precopy;
 	struct cl_push_header batch = { .dst_id = (uint64_t)piece->source->id };
-	uint64_t first = piece->range.from / CL_PAGE_SIZE, nr = piece->range.to / CL_PAGE_SIZE - first, i = 0, end, held_us;
+	uint64_t first = piece->from / CL_PAGE_SIZE, nr = piece->to / CL_PAGE_SIZE - first, i = 0, end, held_us;
 	uint64_t (*read)(int, uint64_t, uint64_t *, uint64_t) = piece->source->tracked ? cl_dirty_read : cl_resident_read;
 	struct cl_hash *hashes;
 	bool cut, shared;
 	int ret = 0;
 
-	nr = read(piece->source->pagemap_fd, piece->range.from, worker->pagemap, nr);
+	nr = read(piece->source->pagemap_fd, piece->from, worker->pagemap, nr);
 	if (piece->source->tracked)
 		leave_unwritten(worker, piece, nr);
 	while (ret == 0) {
@@ -620,17 +477,20 @@ static void *work(void *argument)
 	struct round *round = argument;
 	struct cl_precopy *precopy = round->precopy;
 	struct worker worker = { .round = round, .zero = cl_hashes_of(precopy->hashes, zeroes) };
-	struct piece piece;
+	struct cl_precopy_piece piece;
 	int ret = cl_push_out_init(&worker.out);
 
-	worker.pagemap = calloc(PIECE_PAGES, sizeof(*worker.pagemap));
+	worker.pagemap = calloc(CL_PRECOPY_PIECE_PAGES, sizeof(*worker.pagemap));
 	if (!worker.pagemap)
 		ret = -ENOMEM;
 	worker.out.sending = &precopy->sending;
 	pthread_mutex_lock(&precopy->lock);
 	worker.out.conn = precopy->conn;
 	worker.out.client_unpacks = precopy->client_unpacks;
-	while (ret == 0 && !round->error && next_piece(round, &piece)) {
+	while (ret == 0 && !round->error && !round->cut) {
+		ret = cl_precopy_scan_next(&round->scan, &piece);
+		if (ret <= 0)
+			break;
 		pthread_mutex_unlock(&precopy->lock);
 		ret = send_piece(&worker, &piece);
 		pthread_mutex_lock(&precopy->lock);
@@ -641,13 +501,6 @@ static void *work(void *argument)
 	cl_push_out_free(&worker.out);
 	free(worker.pagemap);
 	return NULL;
-}
-
-static int by_id(const void *a, const void *b)
-{
-	const struct source *first = a, *second = b;
-
-	return first->id < second->id ? -1 : first->id > second->id;
 }
 
 static int send_round(struct round *round)
@@ -679,15 +532,9 @@ int cl_precopy_round(struct cl_precopy *precopy, const int32_t *ids, const int32
 	pthread_mutex_unlock(&precopy->lock);
 	if (ret < 0)
 		return ret;
-	round.sources = calloc(nr_tasks + 1, sizeof(*round.sources));
-	if (round.sources) {
-		cl_dirty_begin(precopy->dirty, ids, pids, nr_tasks);
-		for (; round.nr < nr_tasks; round.nr++)
-			round.sources[round.nr] = (struct source){
-				.id = ids[round.nr], .pagemap_fd = -1, .memory = cl_taskmem_closed(pids[round.nr]),
-				.tracked = cl_dirty_is_tracked(precopy->dirty, ids[round.nr])
-			};
-		qsort(round.sources, round.nr, sizeof(*round.sources), by_id);
+	cl_dirty_begin(precopy->dirty, ids, pids, nr_tasks);
+	ret = cl_precopy_scan_begin(&round.scan, precopy->dirty, ids, pids, nr_tasks);
+	if (ret == 0) {
 		pthread_mutex_lock(&precopy->lock);
 		precopy->round = &round;
 		pthread_mutex_unlock(&precopy->lock);
@@ -695,12 +542,8 @@ int cl_precopy_round(struct cl_precopy *precopy, const int32_t *ids, const int32
 		pthread_mutex_lock(&precopy->lock);
 		precopy->round = NULL;
 		pthread_mutex_unlock(&precopy->lock);
-		while (round.nr)
-			close_source(&round.sources[--round.nr]);
-		free(round.sources);
-	} else {
-		ret = -ENOMEM;
 	}
+	cl_precopy_scan_end(&round.scan);
 	pthread_mutex_lock(&precopy->lock);
 	if (ret == 0)
 		ret = confirm(precopy, &end);

@@ -31,6 +31,7 @@
 
 #include "wire/conn.h"
 #include "task/page_hashes.h"
+#include "base/error.h"
 #include "base/log.h"
 #include "wire/push_protocol.h"
 
@@ -72,9 +73,8 @@ struct cl_push_server_info {
 	unsigned int lost_signal; /* which killed it; 0: it isn't known how it ended */
 };
 
-/* Reads the pagemaps, opens the tasks' memory. 0, or -errno with one line in error. */
-int cl_push_server_new(const struct cl_push_server_config *config, struct cl_push_server **out, char *error,
-		       size_t error_size);
+/* Reads the pagemaps, opens the tasks' memory. 0 or -errno. */
+int cl_push_server_new(const struct cl_push_server_config *config, struct cl_push_server **out, struct cl_error *error);
 
 enum cl_push_admission {
 	CL_PUSH_ADMITTED,

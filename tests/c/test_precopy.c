@@ -461,7 +461,8 @@ static bool always(void *context)
 /* stale: the store, in the lower half. */
 static void pages_are_the_same_only_if_they_are(struct cl_precopy *precopy, const struct store *store, bool stale)
 {
-	char directory[] = "/tmp/criu-lazy-precopy.XXXXXX", error[256];
+	char directory[] = "/tmp/criu-lazy-precopy.XXXXXX";
+	struct cl_error error;
 	const int32_t id = ID, pid = task;
 	struct cl_push_server_config config = { .ids = &id, .pids = &pid, .nr_tasks = 1, .log.fd = -1, .told = ignore,
 						.frozen = always };
@@ -475,7 +476,7 @@ static void pages_are_the_same_only_if_they_are(struct cl_precopy *precopy, cons
 	config.images_fd = make_images(directory, ID, BASE, PAGES);
 	config.stored = cl_precopy_hashes(precopy, config.store_token);
 	CHECK(config.stored && memcmp(config.store_token, store->token, sizeof(store->token)) == 0);
-	CHECK(cl_push_server_new(&config, &server, error, sizeof(error)) == 0);
+	CHECK(cl_push_server_new(&config, &server, &error) == 0);
 	one_session(store, store->token, as, demanded);
 	for (int page = 0; page < PAGES; page++) {
 		bool changed = page < 8 || (stale && page < HALF), zero = cl_codec_is_zero(frozen + page * CL_PAGE_SIZE);

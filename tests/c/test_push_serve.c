@@ -311,10 +311,10 @@ static void an_escaped_task_gives_no_page(const struct cl_push_server_config *co
 	struct cl_push_header message = { .type = CL_PUSH_GET, .nr_pages = 1, .dst_id = ID, .vaddr = (uintptr_t)memory };
 	uint8_t raw[CL_PUSH_ANSWER_BYTES], out[3 * CL_PUSH_HEADER_BYTES], page[CL_PAGE_SIZE], byte;
 	struct cl_push_answer answer;
-	char error[256];
+	struct cl_error error;
 	int fd, stream_fd;
 
-	CHECK(cl_push_server_new(config, &server, error, sizeof(error)) == 0);
+	CHECK(cl_push_server_new(config, &server, &error) == 0);
 	fd = call_server(&demand);
 	CHECK(receive(fd, raw, sizeof(raw)) && cl_push_unpack_answer(raw, &answer) == 0);
 	memcpy(stream.hello.token, answer.token, sizeof(answer.token));
@@ -371,10 +371,10 @@ static void a_client_keeps_its_place(struct cl_push_server_config config)
 {
 	struct call first = { .hello = { .nr_streams = 1, .client = 5 } };
 	uint8_t raw[CL_PUSH_ANSWER_BYTES];
-	char error[256];
+	struct cl_error error;
 	int fd;
 
-	CHECK(cl_push_server_new(&config, &server, error, sizeof(error)) == 0);
+	CHECK(cl_push_server_new(&config, &server, &error) == 0);
 	CHECK(opens(7, false) && cl_push_server_admits(server, 5) == CL_PUSH_ADMITTED);
 	fd = call_server(&first);
 	CHECK(receive(fd, raw, sizeof(raw)));
@@ -390,7 +390,7 @@ static void a_client_keeps_its_place(struct cl_push_server_config config)
 	cl_push_server_free(server);
 
 	config.client = 5; /* as a page server before this one knew */
-	CHECK(cl_push_server_new(&config, &server, error, sizeof(error)) == 0);
+	CHECK(cl_push_server_new(&config, &server, &error) == 0);
 	CHECK(!opens(7, false) && opens(5, false));
 	cl_push_server_free(server);
 }
@@ -401,10 +401,10 @@ static void a_killed_task_ends_pushing(const struct cl_push_server_config *confi
 	struct call call = { .hello = { .nr_streams = 1, .client = 5 } };
 	struct cl_push_header get = { .type = CL_PUSH_GET, .nr_pages = 1, .dst_id = CHILD_ID, .vaddr = (uintptr_t)memory };
 	uint8_t raw[CL_PUSH_ANSWER_BYTES], out[CL_PUSH_HEADER_BYTES], byte;
-	char error[256];
+	struct cl_error error;
 	int fd;
 
-	CHECK(cl_push_server_new(config, &server, error, sizeof(error)) == 0);
+	CHECK(cl_push_server_new(config, &server, &error) == 0);
 	fd = call_server(&call);
 	CHECK(receive(fd, raw, sizeof(raw)));
 	CHECK(kill(child, SIGKILL) == 0 && waitpid(child, NULL, 0) == child);
@@ -419,7 +419,8 @@ static void a_killed_task_ends_pushing(const struct cl_push_server_config *confi
 
 int main(int argc, char **argv)
 {
-	char directory[] = "/tmp/criu-lazy-serve.XXXXXX", error[256];
+	char directory[] = "/tmp/criu-lazy-serve.XXXXXX";
+	struct cl_error error;
 	const int32_t ids[] = { ID, CHILD_ID };
 	int32_t pids[2];
 	struct told told = { 0 };
@@ -443,7 +444,7 @@ int main(int argc, char **argv)
 	pids[1] = start_child();
 	config.images_fd = make_images(directory, ID, (uintptr_t)memory, PAGES);
 	make_pagemap(config.images_fd, CHILD_ID, (uintptr_t)memory, PAGES);
-	CHECK(cl_push_server_new(&config, &server, error, sizeof(error)) == 0);
+	CHECK(cl_push_server_new(&config, &server, &error) == 0);
 	a_good_client(true);
 	a_good_client(false);
 	for (unsigned int i = 0; i < CLIENTS; i++)

@@ -163,7 +163,7 @@ def test_a_client_of_crius_protocol_is_not_served_without_a_dump(hosts: Testbed)
 
 
 def test_a_guardian_whose_migration_was_cleaned_up_ends(hosts: Testbed) -> None:
-    """An operator has ended it, with the page server and the dump dead: nothing is left that another could go on with."""
+    """An operator has ended it, with page server and dump dead: another has nothing to go on with."""
     with relayed(hosts, TASK, PUSH, push=True) as migration:
         migration.until_share(0.1)
         hosts.src.run(["mv", IMAGES, f"{IMAGES}.old"])

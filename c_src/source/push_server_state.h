@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * push_server_state: what a push_server.h has, shared by its sessions (push_session.c), their demand connection (push_demand.c),
+ * their streams (push_stream.c), and the reading of pages for both (push_pages.c). Nobody else's.
+ */
+#ifndef CL_PUSH_SERVER_STATE_H
+#define CL_PUSH_SERVER_STATE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "source/push_batch.h"
+#include "source/push_in_flight.h"
+#include "source/push_server.h"
+#include "source/push_tasks.h"
+
+enum { CL_PUSH_DEMAND_BYTES = CL_PUSH_HEADER_BYTES + CL_PUSH_MAX_PAGES * CL_PAGE_SIZE };
+
+/* The present one, or the last: there is one while fds[0] is there. */
+struct cl_push_session {
+	uint64_t number;
+	uint8_t token[CL_PUSH_TOKEN_BYTES];
+	int fds[1 + CL_PUSH_MAX_STREAMS]; /* connections, -1: none; [0], demand: without it there is none */
+	struct cl_push_sent sent[1 + CL_PUSH_MAX_STREAMS]; /* by the streams; not used of [0] */
+	bool unpacks;          /* of its client */
+	bool shares;
+	bool stores;           /* it has the store whose pages' hashes we have */
+	bool going;             /* it said GO: push */
+};
+
+struct cl_push_server {
+	struct cl_push_server_config config;
+	struct cl_push_tasks tasks;
+	pthread_mutex_t lock;
+	pthread_cond_t work;    /* there is something to push, or a session is over, or the rate has changed */
+	struct cl_push_session session;
+	bool closed;            /* for ever */
+	bool over; /* committed or rolled back: told to who still asks */
+	bool gone;              /* a task: nobody is pushed to any more */
+	bool alone;             /* there is no dump; set while `frozen` answers to nobody */
+	uint64_t client;        /* whose session it is, or the last one was; 0: nobody's */
+	bool restored;          /* it said GO, ever */
+	bool done;              /* it said last that it misses nothing */
+	bool told_over;         /* it was refused with that word */
+	size_t near;            /* the task of the last demand page: goes first */
+	struct cl_push_pace pace;
+	struct cl_push_server_info info;
+};
+
+/* End the session; its threads return soon. Lock held. */
+void cl_push_session_end(struct cl_push_server *server);
+
+/* Whether two tokens are the same, in the same time whatever they are. */
+bool cl_push_same_token(const uint8_t *a, const uint8_t *b);
+
+/* ---- pages (push_pages.c) ---- */
+
+/* shared: other tasks may have these pages, too, and are to keep them. 0 or -errno: nobody is pushed to any more. */
+int cl_push_read_pages(struct cl_push_server *server, const struct cl_push_task *task, const struct cl_push_header *header,
+		       bool shared, uint8_t *out);
+
+/*
+ * What was read so far was read of a frozen task: 0. Should nobody hold it any more it runs on, and what is read then is not
+ * what the restored one lacks: -EOWNERDEAD, and nobody gets anything any more.
+ */
+int cl_push_still_frozen(struct cl_push_server *server, const struct cl_push_task *task);
+
+/* It was sent. Lock held. */
+void cl_push_charge(struct cl_push_server *server, uint64_t bytes);
+
+/* Of the pages that were to go whole, as they were read: those that are in the store need not. How many. */
+uint64_t cl_push_find_same(struct cl_push_server *server, const struct cl_push_header *header, const uint8_t *pages,
+			   uint8_t *kinds);
+
+/* ---- connections ---- */
+
+/* Serve the session's demand connection (push_demand.c); out: room for CL_PUSH_DEMAND_BYTES. 0 or -errno. */
+int cl_push_serve_demand(struct cl_push_server *server, struct cl_conn conn, uint64_t session, uint8_t *out);
+
+/* Serve one of its background streams (push_stream.c). 0 or -errno. */
+int cl_push_serve_stream(struct cl_push_server *server, struct cl_conn conn, uint64_t session, unsigned int number);
+
+#endif

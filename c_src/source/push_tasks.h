@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * push_tasks: the frozen tasks whose pages are pushed: what of each one's memory is lazy, and reading it.
+ */
+#ifndef CL_PUSH_TASKS_H
+#define CL_PUSH_TASKS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "destination/address_space.h"
+#include "task/task_memory.h"
+#include "wire/push_protocol.h"
+
+/* Another task, which may have pages in common with one. */
+struct cl_push_sibling {
+	uint8_t misses; /* batches in a row */
+	uint8_t pause;  /* batches left */
+};
+
+struct cl_push_task {
+	struct cl_image *image; /* todo[CL_REMOTE]: told missing and not sent yet */
+	struct cl_taskmem memory;
+	int frames_fd;          /* -1: not known */
+	struct cl_push_sibling siblings[CL_PUSH_MAX_ALSO]; /* the tasks that follow it, in a ring */
+};
+
+struct cl_push_tasks {
+	struct cl_push_task *at;
+	size_t nr;
+	struct cl_image *images; /* theirs, as cl_image_load() needs them */
+};
+
+/*
+ * Read the pagemaps in this directory, open the memory of the tasks, ids as the images name them, pids as we see them. 0 or
+ * -errno; to be closed in any case.
+ */
+int cl_push_tasks_open(struct cl_push_tasks *tasks, int images_fd, const int32_t *ids, const int32_t *pids, size_t nr,
+		       struct cl_error *error);
+void cl_push_tasks_close(struct cl_push_tasks *tasks);
+
+/* Of a range that a client named: its task, if all of it is lazy pages. */
+struct cl_push_task *cl_push_tasks_find(const struct cl_push_tasks *tasks, const struct cl_push_header *range);
+
+/* Pages of the image that the client wants, or doesn't any more. Its owner's lock held. */
+void cl_push_task_set_wanted(struct cl_image *image, uint64_t from, uint64_t to, bool wanted);
+
+#endif
