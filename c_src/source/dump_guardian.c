@@ -2,6 +2,7 @@
 #include "source/dump_guardian.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
@@ -12,6 +13,8 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -28,7 +31,7 @@ enum {
 	MAX_BACK_OFF_SHIFT = 7,
 	MAX_WAIT_US = 10 * 1000 * 1000, /* a relay that lived for so long is no failure */
 	USAGE_STATUS = 2,  /* how a program ends that was told of files which are not there */
-	MAX_REFUSALS = 5,
+	MAX_REFUSALS = 3,
 	RAW_AFTER_US = 5 * 1000 * 1000, /* so long a relay may take to roll back, or to start */
 };
 
@@ -176,7 +179,31 @@ struct guardian {
 	unsigned int refusals;   /* of these, in a row: what it was given is not there any more */
 	uint64_t start_at_us;    /* not before, the next one */
 	uint64_t raw_at_us;      /* when to roll back without the help of a relay; 0: not yet known */
+	char path[PATH_MAX];     /* of the takeover socket; "": there is none */
+	ino_t inode;             /* what is to be found there */
 };
+
+/* Where the next relay is to come: noted while that is as it was given. */
+static void note_path(struct guardian *g)
+{
+	struct sockaddr_un address = { 0 };
+	socklen_t length = sizeof(address);
+	struct stat found;
+
+	if (g->takeover < 0 || getsockname(g->takeover, (struct sockaddr *)&address, &length) < 0 ||
+	    !realpath(address.sun_path, g->path) || stat(g->path, &found) < 0)
+		g->path[0] = '\0';
+	else
+		g->inode = found.st_ino;
+}
+
+/* Whether another relay can still come: nobody has removed the socket, or put another one there. */
+static bool can_be_reached(const struct guardian *g)
+{
+	struct stat found;
+
+	return !g->path[0] || (stat(g->path, &found) == 0 && found.st_ino == g->inode);
+}
 
 static void reap_successor(struct guardian *g)
 {
@@ -223,7 +250,7 @@ static bool is_hopeless(const struct guardian *g)
 
 	if (poll(&p, 1, 0) <= 0)
 		return false;
-	return !atomic_load(&g->state->running) || g->refusals >= MAX_REFUSALS;
+	return !atomic_load(&g->state->running) || g->refusals >= MAX_REFUSALS || !can_be_reached(g);
 }
 
 /* The relay is gone: start the next, wait for it, or for an operator's. 1: there is one; 0: not in time; -1: it is hopeless. */
@@ -238,6 +265,8 @@ static int await_successor(struct guardian *g, uint64_t until_us)
 		};
 		uint64_t next_us = until_us;
 
+		if (is_hopeless(g))
+			return -1;
 		if (g->resume && g->successor < 0) {
 			if (cl_now_us() >= g->start_at_us) {
 				start_successor(g);
@@ -250,8 +279,6 @@ static int await_successor(struct guardian *g, uint64_t until_us)
 			continue;
 		if (p[2].revents)
 			reap_successor(g);
-		if (is_hopeless(g))
-			return -1;
 		if (p[1].revents & POLLIN && answer_newcomer(g))
 			return 1;
 	}
@@ -352,6 +379,7 @@ int cl_guard_start(int upstream_fd, int memfd, int takeover_fd, char *const *res
 		return ret;
 	if (g.survivor.pid > 0)
 		return g.survivor.channel;
+	note_path(&g);
 	if (chdir("/") < 0)
 		_exit(1);
 	g.lifeline = g.survivor.channel;
