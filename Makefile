@@ -31,6 +31,7 @@ test-unit: build
 lint: build
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python tools/check_includes.py
 
 # TESTBEDS=... pairs of hosts work side by side.
 MATRIX := PYTHONPATH=. $(BIN)/python tests/support/crash_matrix.py --testbeds $(or $(TESTBEDS),2) \

@@ -31,7 +31,11 @@ PORT = 27000
 PUSH_PORT = 27001
 DIRECTORY = "/var/tmp/handmade"
 READY_SECONDS = 60.0
-SIMULATED = ("flow", "fork_advice", "readahead", "schedule", "address_space")  # the parts of c_src that simulate.c runs
+# The parts of c_src that simulate.c runs.
+SIMULATED = (
+    "images/image",
+    *(f"destination/{part}" for part in ("address_space", "flow", "fork_advice", "readahead", "schedule")),
+)
 SAMPLE_SECONDS = 0.003
 PEAK_EVERY = 16  # samples
 # The kernel counts resident pages per CPU and sums them up later; libraries' data pages come only when used.
@@ -117,7 +121,7 @@ def install_simulator(tb: Testbed) -> None:
     here = Path(__file__).resolve().parent
     engine = here.parent / "c_src"
     where = "/usr/local/src/simulate"
-    parts = [*engine.glob("**/*.h"), *(engine / f"destination/{part}.c" for part in SIMULATED)]
+    parts = [*engine.glob("**/*.h"), *(engine / f"{part}.c" for part in SIMULATED)]
     files = {"simulate.c": here / "simulate.c"} | {str(part.relative_to(engine)): part for part in parts}
     for name, part in files.items():
         tb.src.write(f"{where}/{name}", part.read_text())

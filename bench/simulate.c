@@ -585,6 +585,7 @@ static uint64_t simulate(const struct setting *setting, struct thread *threads, 
 	       sim.nr_waits ? (double)sim.waits_ns[sim.nr_waits / 2] / 1e6 : 0.0,
 	       sim.nr_waits ? (double)sim.waits_ns[sim.nr_waits * 99 / 100] / 1e6 : 0.0);
 	cl_schedule_free(&sim.schedule);
+	cl_image_free_spaces(sim.image);
 	cl_image_free(sim.image);
 	free(sim.present);
 	free(sim.wire);

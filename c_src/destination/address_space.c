@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/page.h"
 #include "base/vec.h"
-#include "wire/page_protocol.h"
 
 /* Older ones are forgotten: the fork must be older still, and its event on its way. The newest may be as large as it is. */
 enum { MAX_UNDO = 64, MAX_UNDO_WORDS = 1 << 20 };
@@ -20,84 +20,6 @@ struct cl_undo {
 	uint64_t first, last;    /* of an unmap: these pages were missing that are set in `missing`, the first bit being */
 	uint64_t *missing;       /* that of page first / 64 * 64; NULL: none */
 };
-
-/* ---- images ---- */
-
-struct cl_image *cl_image_new(int32_t pid, const struct cl_vma *vmas, size_t nr_vmas)
-{
-	struct cl_image *image = calloc(1, sizeof(*image));
-
-	if (!image)
-		return NULL;
-	image->pid = pid;
-	image->nr_vmas = nr_vmas;
-	image->vmas = calloc(nr_vmas ? nr_vmas : 1, sizeof(*vmas));
-	if (!image->vmas) {
-		free(image);
-		return NULL;
-	}
-	if (nr_vmas)
-		memcpy(image->vmas, vmas, nr_vmas * sizeof(*vmas));
-	return image;
-}
-
-int cl_image_append(struct cl_image *image, uint64_t vaddr, uint64_t nr_pages, const struct cl_local *local)
-{
-	struct cl_local place = local ? *local : (struct cl_local){ 0 };
-
-	while (nr_pages) {
-		uint64_t part = nr_pages < CL_EXTENT_MAX_PAGES ? nr_pages : CL_EXTENT_MAX_PAGES;
-		struct cl_extent extent = { .vaddr = vaddr, .first = (uint32_t)image->nr_pages };
-
-		if (image->nr_pages + part >= UINT32_MAX)
-			return -EFBIG;
-		if (local) {
-			if (cl_vec_reserve(&image->locals, &image->max_locals, image->nr_locals + 1, UINT32_MAX) < 0)
-				return -ENOMEM;
-			image->locals[image->nr_locals++] = place;
-			extent.local = (uint32_t)image->nr_locals;
-		}
-		if (cl_vec_reserve(&image->extents, &image->max_extents, image->nr_extents + 1, UINT32_MAX) < 0)
-			return -ENOMEM;
-		image->extents[image->nr_extents++] = extent;
-		image->nr_pages += part;
-		vaddr += part * CL_PAGE_SIZE;
-		place.offset += part * CL_PAGE_SIZE;
-		nr_pages -= part;
-	}
-	return 0;
-}
-
-int cl_image_seal(struct cl_image *image)
-{
-	struct cl_extent sentinel = { .vaddr = UINT64_MAX, .first = (uint32_t)image->nr_pages };
-	size_t words = cl_bits_words(image->nr_pages);
-	struct cl_extent *fitted;
-	int source;
-	size_t i;
-
-	if (cl_vec_reserve(&image->extents, &image->max_extents, image->nr_extents + 1, CL_VEC_NO_LIMIT) < 0)
-		return -ENOMEM;
-	image->extents[image->nr_extents] = sentinel;
-	/* The table is never appended to again: give back what doubling left over. */
-	fitted = reallocarray(image->extents, image->nr_extents + 1, sizeof(*fitted));
-	if (fitted)
-		image->extents = fitted;
-	for (source = 0; source < CL_SOURCES; source++) {
-		image->todo[source] = calloc(words ? words : 1, sizeof(*image->todo[source]));
-		if (!image->todo[source])
-			return -ENOMEM;
-	}
-	image->fingerprint = (uint64_t)image->pid;
-	for (i = 0; i < image->nr_extents; i++) {
-		const struct cl_extent *extent = &image->extents[i];
-
-		image->fingerprint = (image->fingerprint ^ extent->vaddr ^ extent->first) * 0x100000001b3ULL;
-		source = cl_extent_source(extent);
-		image->nr_todo[source] += cl_bits_assign(image->todo[source], extent[0].first, extent[1].first, true);
-	}
-	return 0;
-}
 
 static void forget_undo(struct cl_space *space)
 {
@@ -121,109 +43,18 @@ static void space_free(struct cl_space *space)
 	free(space);
 }
 
-void cl_image_free(struct cl_image *image)
+void cl_image_free_spaces(struct cl_image *image)
 {
 	struct cl_space *space, *next;
 
-	if (!image)
-		return;
 	for (space = image->spaces; space; space = next) {
 		next = space->next;
 		space_free(space);
 	}
-	free(image->extents);
-	free(image->locals);
-	free(image->todo[CL_REMOTE]);
-	free(image->todo[CL_LOCAL]);
-	free(image->vmas);
-	free(image);
+	image->spaces = NULL;
 }
 
-static uint64_t extent_pages(const struct cl_extent *extent)
-{
-	return extent[1].first - extent->first;
-}
-
-const struct cl_extent *cl_image_extent(const struct cl_image *image, uint64_t index)
-{
-	size_t low = 0, high = image->nr_extents;
-
-	while (high - low > 1) {
-		size_t middle = low + (high - low) / 2;
-
-		if (image->extents[middle].first <= index)
-			low = middle;
-		else
-			high = middle;
-	}
-	return &image->extents[low];
-}
-
-/* The first extent that ends above vaddr; the sentinel if there is none. */
-static const struct cl_extent *extent_at(const struct cl_image *image, uint64_t vaddr)
-{
-	size_t low = 0, high = image->nr_extents;
-
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-		const struct cl_extent *extent = &image->extents[middle];
-
-		if (extent->vaddr + extent_pages(extent) * CL_PAGE_SIZE <= vaddr)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return &image->extents[low];
-}
-
-/* The first page at or above dump address vaddr; nr_pages if there is none. */
-static uint64_t index_from(const struct cl_image *image, uint64_t vaddr)
-{
-	const struct cl_extent *extent = extent_at(image, vaddr);
-
-	return extent->vaddr >= vaddr ? extent->first : extent->first + (vaddr - extent->vaddr) / CL_PAGE_SIZE;
-}
-
-uint64_t cl_image_index(const struct cl_image *image, uint64_t vaddr)
-{
-	const struct cl_extent *extent = extent_at(image, vaddr);
-
-	return extent->vaddr > vaddr ? CL_NO_PAGE : extent->first + (vaddr - extent->vaddr) / CL_PAGE_SIZE;
-}
-
-uint64_t cl_image_vaddr(const struct cl_image *image, uint64_t index)
-{
-	const struct cl_extent *extent = cl_image_extent(image, index);
-
-	return extent->vaddr + (index - extent->first) * CL_PAGE_SIZE;
-}
-
-struct cl_image *cl_image_find(struct cl_image *images, uint64_t pid)
-{
-	while (images && (uint64_t)images->pid != pid)
-		images = images->next;
-	return images;
-}
-
-bool cl_image_has_remote(const struct cl_image *image, uint64_t vaddr, uint64_t nr_pages)
-{
-	while (nr_pages) {
-		uint64_t index = cl_image_index(image, vaddr), pages;
-		const struct cl_extent *extent;
-
-		if (index == CL_NO_PAGE)
-			return false;
-		extent = cl_image_extent(image, index);
-		if (cl_extent_source(extent) != CL_REMOTE)
-			return false;
-		pages = extent[1].first - index;
-		if (pages >= nr_pages)
-			return true;
-		nr_pages -= pages;
-		vaddr += pages * CL_PAGE_SIZE;
-	}
-	return true;
-}
+/* ---- the image's todo list ---- */
 
 static bool missing_in_any(const struct cl_image *image, uint64_t index)
 {
@@ -233,27 +64,6 @@ static bool missing_in_any(const struct cl_image *image, uint64_t index)
 		if (!space->retired && cl_bit_get(space->missing, index))
 			return true;
 	return false;
-}
-
-uint64_t cl_image_take(struct cl_image *image, enum cl_source source, uint64_t from, bool wrap, uint64_t max_pages,
-		       uint64_t *index)
-{
-	uint64_t *todo = image->todo[source], start, end;
-
-	if (!image->nr_todo[source])
-		return 0;
-	start = cl_bits_find(todo, from, image->nr_pages, true);
-	if (start == image->nr_pages && wrap)
-		start = cl_bits_find(todo, 0, from, true);
-	if (start == image->nr_pages || (wrap && !cl_bit_get(todo, start)))
-		return 0;
-	end = cl_image_extent(image, start)[1].first;
-	if (end - start > max_pages)
-		end = start + max_pages;
-	end = cl_bits_find(todo, start, end, false);
-	image->nr_todo[source] -= cl_bits_assign(todo, start, end, false);
-	*index = start;
-	return end - start;
 }
 
 void cl_image_ask_again(struct cl_image *image, uint64_t from, uint64_t to)
@@ -414,12 +224,12 @@ struct cl_space *cl_space_new(struct cl_image *image, int32_t pid, int uffd)
 	space->nr_missing = cl_bits_assign(space->missing, 0, image->nr_pages, true);
 	for (i = 0; i < image->nr_vmas; i++) {
 		const struct cl_vma *vma = &image->vmas[i];
-		uint64_t from = index_from(image, vma->start);
+		uint64_t from = cl_image_index_from(image, vma->start);
 
 		space->regions[space->nr_regions++] =
 			(struct cl_region){ .start = vma->start, .end = vma->end, .at_dump = vma->start };
 		cl_space_drop(space, outside, from);
-		outside = index_from(image, vma->end);
+		outside = cl_image_index_from(image, vma->end);
 	}
 	cl_space_drop(space, outside, image->nr_pages);
 	return space;
@@ -458,8 +268,8 @@ static void drop_part(struct cl_space *space, const struct cl_region *region, ui
 {
 	struct cl_region part = part_of(region, start, end);
 
-	cl_space_drop(space, index_from(space->image, part.at_dump),
-		      index_from(space->image, part.at_dump + (part.end - part.start)));
+	cl_space_drop(space, cl_image_index_from(space->image, part.at_dump),
+		      cl_image_index_from(space->image, part.at_dump + (part.end - part.start)));
 }
 
 /* Take from a forked child what the fork didn't give it. 0 or -ENOMEM. */
@@ -479,7 +289,7 @@ static int follow_advice(struct cl_space *child, const struct cl_fork_advice *ad
 	}
 	for (i = 0; i < image->nr_vmas && !advice->known; i++)
 		if (image->vmas[i].wiped_on_fork)
-			cl_space_drop(child, index_from(image, image->vmas[i].start), index_from(image, image->vmas[i].end));
+			cl_space_drop(child, cl_image_index_from(image, image->vmas[i].start), cl_image_index_from(image, image->vmas[i].end));
 	return ret;
 }
 
@@ -552,8 +362,8 @@ struct undoing {
 static int put_back(const struct undoing *undoing, const struct cl_undo *undo, struct cl_region region)
 {
 	struct cl_space *child = undoing->child;
-	uint64_t index = index_from(child->image, region.at_dump), base = undo->first / 64 * 64;
-	uint64_t last = index_from(child->image, region.at_dump + (region.end - region.start));
+	uint64_t index = cl_image_index_from(child->image, region.at_dump), base = undo->first / 64 * 64;
+	uint64_t last = cl_image_index_from(child->image, region.at_dump + (region.end - region.start));
 	int ret = insert_region(child, region_from(child, region.start), region);
 
 	if (ret == 0)
@@ -654,8 +464,8 @@ static uint64_t missing_in(const struct cl_space *space, const struct cl_regions
 	for (i = 0; i < regions->nr; i++) {
 		const struct cl_region *region = &regions->at[i];
 
-		at = index_from(space->image, region->at_dump);
-		to = index_from(space->image, region->at_dump + (region->end - region->start));
+		at = cl_image_index_from(space->image, region->at_dump);
+		to = cl_image_index_from(space->image, region->at_dump + (region->end - region->start));
 		for (; (at = cl_bits_find(space->missing, at, to, true)) < to; at++)
 			pages++;
 	}
@@ -909,8 +719,8 @@ static int remember(struct cl_space *space, const struct cl_region *region, uint
 {
 	const uint64_t length = region->end - region->start;
 	struct cl_undo undo = { .was = *region, .now = now,
-				.first = index_from(space->image, region->at_dump),
-				.last = index_from(space->image, region->at_dump + length) };
+				.first = cl_image_index_from(space->image, region->at_dump),
+				.last = cl_image_index_from(space->image, region->at_dump + length) };
 	size_t words, i;
 	int ret;
 
@@ -975,8 +785,8 @@ bool cl_space_misses(const struct cl_space *space, uint64_t start, uint64_t end)
 	for (at = region_from(space, start); at < space->nr_regions && space->regions[at].start < end; at++) {
 		const struct cl_region part = part_of(&space->regions[at], start, end);
 
-		index = index_from(space->image, part.at_dump);
-		last = index_from(space->image, part.at_dump + (part.end - part.start));
+		index = cl_image_index_from(space->image, part.at_dump);
+		last = cl_image_index_from(space->image, part.at_dump + (part.end - part.start));
 		if (cl_bits_find(space->missing, index, last, true) < last)
 			return true;
 	}
@@ -994,8 +804,8 @@ uint64_t cl_space_doubt(struct cl_space *space, uint64_t start, uint64_t end)
 	     space->doubtful && at < space->nr_regions && space->regions[at].start < end; at++) {
 		const struct cl_region part = part_of(&space->regions[at], start, end);
 
-		index = index_from(space->image, part.at_dump);
-		last = index_from(space->image, part.at_dump + (part.end - part.start));
+		index = cl_image_index_from(space->image, part.at_dump);
+		last = cl_image_index_from(space->image, part.at_dump + (part.end - part.start));
 		for (; (index = cl_bits_find(space->missing, index, last, true)) < last; index++) {
 			pages += cl_bits_assign(space->doubtful, index, index + 1, true);
 			if (space->mirrored_doubtful)
@@ -1117,7 +927,7 @@ uint64_t cl_space_zero_span(const struct cl_space *space, uint64_t addr, uint64_
 		max_pages = room;
 	vaddr = region->at_dump + (addr - region->start);
 	/* A page within max_pages of here has an index within max_pages of the first: look no further. */
-	next = index_from(space->image, vaddr);
+	next = cl_image_index_from(space->image, vaddr);
 	limit = next + max_pages < space->image->nr_pages ? next + max_pages : space->image->nr_pages;
 	next = cl_bits_find(space->missing, next, limit, true);
 	if (next < limit) {

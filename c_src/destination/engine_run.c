@@ -110,6 +110,7 @@ void cl_engine_free(struct cl_engine *engine)
 		next = image->next;
 		cl_pages_local_close(image->pages);
 		free(image->pages);
+		cl_image_free_spaces(image);
 		cl_image_free(image);
 	}
 	cl_guardian_leave(&engine->guardian); /* a successor that never ran */

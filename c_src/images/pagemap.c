@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "wire/page_protocol.h"
+#include "base/page.h"
 
 enum {
 	IMG_COMMON_MAGIC = 0x54564319, /* first word of an image since criu 2.0 */

@@ -12,7 +12,7 @@
 
 #include "base/vec.h"
 #include "images/pagemap.h"
-#include "wire/page_protocol.h"
+#include "base/page.h"
 
 /* One pagemap of the chain, with where its present pages begin in its pages image. */
 struct layer {

@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "destination/address_space.h"
+#include "images/image.h"
 
 #define CL_MAX_LAYERS 64 /* pre-dumps before the dump */
 

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
-#include "destination/address_space.h"
+#include "images/image.h"
 #include "task/task_memory.h"
 #include "wire/push_protocol.h"
 

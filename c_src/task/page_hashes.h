@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "wire/page_protocol.h"
+#include "base/page.h"
 
 enum { CL_HASHES_PAGES = 512, CL_HASHES_BYTES = CL_HASHES_PAGES * CL_PAGE_SIZE };
 

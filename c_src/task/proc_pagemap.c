@@ -7,7 +7,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "wire/page_protocol.h"
+#include "base/page.h"
 
 /* As <linux/fs.h> has it from 6.7 on; Debian 12's doesn't. */
 struct page_region {

@@ -9,7 +9,7 @@
 
 #include "base/vec.h"
 #include "task/proc_pagemap.h"
-#include "wire/page_protocol.h"
+#include "base/page.h"
 
 struct task {
 	int32_t id;

@@ -12,10 +12,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/page.h"
+
 #include "criu_lazy.h"
 
 enum {
-	CL_PAGE_SIZE = 4096,
 	CL_WIRE_V1_BYTES = 24,
 	CL_WIRE_V2_BYTES = 32,
 	CL_WIRE_MAX_BYTES = CL_WIRE_V2_BYTES,

@@ -54,6 +54,7 @@ static struct cl_guess guess(struct cl_readahead *readahead, uint64_t max_pages)
 		struct cl_guess next;                     \
 		memset(&ahead, 0, sizeof(ahead));         \
 		body                                      \
+		cl_image_free_spaces(image);                     \
 		cl_image_free(image);                     \
 	} while (0)
 
@@ -259,7 +260,9 @@ static void test_every_page_once(uint64_t random)
 	}
 	CHECK(nr_taken == 2 * PAGES);
 	cl_schedule_free(&schedule);
+	cl_image_free_spaces(images[0]);
 	cl_image_free(images[0]);
+	cl_image_free_spaces(images[1]);
 	cl_image_free(images[1]);
 }
 

@@ -213,6 +213,7 @@ static void run(uint64_t seed)
 	cl_image_forget_retired(image);
 	CHECK(image->spaces == (nr_models > 1 ? models[1].space : NULL));
 	compare(image, models + 1, nr_models - 1);
+	cl_image_free_spaces(image);
 	cl_image_free(image);
 }
 
@@ -286,6 +287,7 @@ static void fork_among_changes(uint64_t seed)
 	truth = &child;
 	CHECK(cl_space_undo(child.space, after.space, truth_has, count_again, NULL) == 0);
 	compare_space(image, &child);
+	cl_image_free_spaces(image);
 	cl_image_free(image);
 }
 
@@ -384,6 +386,7 @@ static void run_out_of_order(uint64_t seed)
 		CHECK(!cl_space_unsettled(model.space));
 		compare(image, &model, 1);
 	}
+	cl_image_free_spaces(image);
 	cl_image_free(image);
 }
 
