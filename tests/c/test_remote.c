@@ -114,6 +114,7 @@ static void cut_everywhere(int version)
 		CHECK(image->nr_todo[CL_REMOTE] == PAGES - 8);
 		close(pair[0]);
 		close(pair[1]);
+		cl_image_free_spaces(image);
 		cl_image_free(image);
 	}
 }
@@ -165,6 +166,7 @@ static void hostile(int version, uint64_t seed)
 	CHECK(ret >= 0 || (ret == -EPROTO && remote.error.text[0]));
 	close(pair[0]);
 	close(pair[1]);
+	cl_image_free_spaces(image);
 	cl_image_free(image);
 }
 
@@ -192,6 +194,7 @@ static void damaged_behind_a_right_one(int version)
 	CHECK(image->nr_todo[CL_REMOTE] == PAGES);
 	close(pair[0]);
 	close(pair[1]);
+	cl_image_free_spaces(image);
 	cl_image_free(image);
 }
 
