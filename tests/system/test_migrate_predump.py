@@ -159,8 +159,10 @@ def test_a_round_ends_when_its_time_is_up(hosts: Testbed) -> None:
 
 def test_bandwidth_holds_for_the_rounds_only(hosts: Testbed) -> None:
     hosts.link.set()
-    task = start(hosts, "--mib", "24", "--mode", "idle")
-    migration = Migration(hosts, BASE + "source: {rate: 9M}\npredump: {bandwidth: 8M, rounds: 1}\n")
+    # The round ends before all is sent, so that it takes a while afterwards, too.
+    task = start(hosts, "--mib", "64", "--mode", "idle")
+    profile = BASE + "source: {rate: 9M}\npredump: {bandwidth: 8M, max_seconds: 1.5, stop_when: {remaining: 1K}}\n"
+    migration = Migration(hosts, profile)
     rate = eventually(lambda: asked_rate(migration, "pre-copy"), "rounds")
     assert rate == 8 << 20
     rate = eventually(lambda: asked_rate(migration, "bytes sent"), "it serves")
