@@ -83,7 +83,7 @@ def assert_nothing_was_touched(hosts: Testbed, migration: Migration, task: MemTa
 
 
 def assert_moved(hosts: Testbed, migration: Migration, task: MemTask) -> None:
-    assert migration.end(120) == 0, (migration.report, migration.stderr)
+    assert migration.end(600) == 0, (migration.report, migration.stderr)
     assert migration.report["outcome"] == "committed"
     verdict = task.verify(hosts.dst)
     assert verdict["errors"] == 0 and verdict["children_bad"] == 0

@@ -23,7 +23,7 @@ def test_a_stock_source_answers_the_hello_harmlessly_and_serves_all_pages(hosts:
 
 def test_pages_that_are_on_their_way_are_not_sent_again(hosts: Testbed) -> None:
     """Threads that go through memory in order fault on what comes next, which is under way."""
-    hosts.link.set(rate_mbit=300, rtt_ms=1)  # the link, not the machine, keeps the threads waiting
+    hosts.link.set(rate_mbit=1000, rtt_ms=1)
     task = start_memtask(hosts, "--mib", "128", "--mode", "sequential", "--threads", "2")
     try:
         done = lazy_migrate_by_hand(hosts, task, ByHand(push_streams=2, timeout=60))

@@ -23,4 +23,4 @@ def test_a_task_is_migrated_with_what_the_kernel_tracked(vm: Machine, test: str)
     command = ["python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/system/{test}"]
     environment = ["env", "-C", CHECKOUT_INSIDE, "PYTHONDONTWRITEBYTECODE=1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1"]
     environment += [f"CRIU_LAZY_TESTBED_MIRROR={vm.mirror}", f"{INSIDE}=1"]
-    assert "1 passed" in vm.run([*environment, *command], seconds=600)
+    assert "1 passed" in vm.run([*environment, *command], seconds=1500)
