@@ -194,7 +194,7 @@ class Relay:
 
     def lose_source(self, why: str) -> None:
         """Without a dump: the source task can't be read any more; `why` begins a line of the log, once."""
-        lib.cl_relay_source_lost(self.handle, why.encode())
+        lib.cl_relay_source_lost(self.handle, ffi.new("char[]", why.encode()))
 
     def is_drained(self) -> bool:
         """Whether the client has said that it has every page."""

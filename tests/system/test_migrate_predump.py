@@ -241,7 +241,7 @@ def test_an_agent_killed_in_a_round_touches_nothing(hosts: Testbed) -> None:
     task = start(hosts, *WRITING)
     migration = in_round(hosts, BASE + "predump: {bandwidth: 4M, directory: /srv/stores}\n")
     hosts.dst.run(["kill", "-9", str(max(pids_of(hosts.dst, "python", "criu-lazy agent")))])
-    assert_nothing_was_touched(hosts, migration, task, "dst: the connection was closed")
+    assert_nothing_was_touched(hosts, migration, task, "dst: the connection ")
     assert list(hosts.dst.root.glob("srv/stores/*")) == []
 
 
