@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from criu_lazy_ext.system.processes import start_time, status, tree
+from criu_lazy_ext.system.processes import start_time, status, thread_states, tree
 
 Identity = tuple[int, int]  # pid, start time in clock ticks since boot
 
@@ -59,15 +59,19 @@ def look(process: Identity) -> Seen:
     """What the process does now."""
     pid, began = process
     try:
+        signals = status(pid)  # first: a stop signal is no longer pending once a thread has stopped by it
+        is_stopping = signals.is_pending(signal.SIGSTOP) or "T" in thread_states(pid)
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-        is_killed = status(pid).is_pending(signal.SIGKILL)
     except OSError:
         return Seen.GONE
     if stat[0] in "ZX" or int(stat[19]) != began:
         return Seen.GONE
-    if int(stat[6]) & PF_EXITING or is_killed:
+    if int(stat[6]) & PF_EXITING or signals.is_pending(signal.SIGKILL):
         return Seen.DYING
-    return {"t": Seen.FROZEN, "T": Seen.STOPPED}.get(stat[0], Seen.RUNS)
+    if stat[0] == "t":
+        return Seen.FROZEN
+    # Of a process that is to stop, no thread executes one more instruction, though it may still be said to run.
+    return Seen.STOPPED if is_stopping else Seen.RUNS
 
 
 def criu_that_traces(pid: int) -> Identity | None:

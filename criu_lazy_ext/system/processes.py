@@ -115,6 +115,15 @@ def status(pid: int, thread: int | None = None) -> Status:
     return Status(fields["State"][0], int(fields["TracerPid"]), pending, pids)
 
 
+def thread_states(pid: int) -> list[str]:
+    """A letter for each thread of the process. Raises OSError if the process has ended."""
+    states = []
+    for entry in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # this thread has ended
+            states.append(status(pid, int(entry.name)).state)
+    return states
+
+
 def signal_tree(pid: int, number: signal.Signals) -> None:
     """Send a signal to the process and all below it."""
     for process in tree(pid).values():

@@ -307,6 +307,25 @@ def test_a_task_that_is_being_killed_is_dying(task: subprocess.Popen[bytes]) -> 
     assert Source.look([found], None).is_over
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="root chooses another process's CPU")
+def test_a_task_that_is_to_stop_is_stopped(task: subprocess.Popen[bytes]) -> None:
+    """A busy machine takes its time to let it."""
+    found = identity(task.pid)
+    assert found is not None
+    cpu = min(os.sched_getaffinity(0))
+    with subprocess.Popen(["sh", "-c", "while :; do :; done"]) as hog:
+        try:
+            os.sched_setscheduler(task.pid, os.SCHED_IDLE, os.sched_param(0))
+            for pid in (task.pid, hog.pid):
+                os.sched_setaffinity(pid, {cpu})
+            for _ in range(20):
+                task.send_signal(signal.SIGSTOP)
+                assert {look(found) for _ in range(20)} == {Seen.STOPPED}
+                task.send_signal(signal.SIGCONT)
+        finally:
+            hog.kill()
+
+
 # --- one at a time --------------------------------------------------------------------------------------------------
 
 
