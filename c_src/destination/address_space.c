@@ -32,8 +32,7 @@ static void space_free(struct cl_space *space)
 	forget_undo(space);
 	free(space->undo);
 	free(space->missing);
-	free(space->regions);
-	free(space->by_dump);
+	cl_region_map_free(&space->regions);
 	free(space->limbo.at);
 	free(space->suspects.at);
 	cl_fork_advice_forget(&space->advice);
@@ -75,112 +74,6 @@ void cl_image_ask_again(struct cl_image *image, uint64_t from, uint64_t to)
 			image->nr_todo[source] += cl_bits_assign(image->todo[source], from, from + 1, true);
 }
 
-/* ---- regions ---- */
-
-/* The first region that ends above addr; nr_regions if there is none. */
-static size_t region_from(const struct cl_space *space, uint64_t addr)
-{
-	size_t low = 0, high = space->nr_regions;
-
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (space->regions[middle].end <= addr)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
-}
-
-static int by_dump_order(const void *left, const void *right, void *regions)
-{
-	const struct cl_region *all = regions;
-	uint64_t a = all[*(const uint32_t *)left].at_dump, b = all[*(const uint32_t *)right].at_dump;
-
-	return a < b ? -1 : a > b;
-}
-
-/* The region that holds dump address vaddr, or NULL. */
-static const struct cl_region *region_of_dump(struct cl_space *space, uint64_t vaddr)
-{
-	size_t low = 0, high = space->nr_regions;
-
-	if (space->unsorted) {
-		for (low = 0; low < high; low++)
-			space->by_dump[low] = (uint32_t)low;
-		qsort_r(space->by_dump, high, sizeof(*space->by_dump), by_dump_order, space->regions);
-		space->unsorted = false;
-		low = 0;
-	}
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-		const struct cl_region *region = &space->regions[space->by_dump ? space->by_dump[middle] : middle];
-
-		if (region->at_dump + (region->end - region->start) <= vaddr)
-			low = middle + 1;
-		else if (region->at_dump > vaddr)
-			high = middle;
-		else
-			return region;
-	}
-	return NULL;
-}
-
-/*
- * Regions were changed: they are sorted by dump address before the next look-up. Many changes may come before one, and
- * they must be applied fast, lest the kernel is never seen quiet.
- */
-static int sort_by_dump_later(struct cl_space *space)
-{
-	if (cl_vec_reserve(&space->by_dump, &space->max_by_dump, space->max_regions, CL_VEC_NO_LIMIT) < 0)
-		return -ENOMEM;
-	space->unsorted = true;
-	return 0;
-}
-
-static int insert_region(struct cl_space *space, size_t at, struct cl_region region)
-{
-	int ret = cl_vec_reserve(&space->regions, &space->max_regions, space->nr_regions + 1, CL_VEC_NO_LIMIT);
-
-	if (ret < 0)
-		return ret;
-	memmove(&space->regions[at + 1], &space->regions[at], (space->nr_regions - at) * sizeof(region));
-	space->regions[at] = region;
-	space->nr_regions++;
-	return 0;
-}
-
-/* Make `addr` a border between regions, if it lies inside one. */
-static int split_at(struct cl_space *space, uint64_t addr)
-{
-	size_t at = region_from(space, addr);
-	struct cl_region upper;
-
-	if (at == space->nr_regions || space->regions[at].start >= addr)
-		return 0;
-	upper = space->regions[at];
-	upper.at_dump += addr - upper.start;
-	upper.start = addr;
-	space->regions[at].end = addr;
-	return insert_region(space, at + 1, upper);
-}
-
-/* Regions [*first, *last) cover what of [start, end) is mapped, exactly. */
-static int isolate(struct cl_space *space, uint64_t start, uint64_t end, size_t *first, size_t *last)
-{
-	int ret = split_at(space, start);
-
-	if (ret == 0)
-		ret = split_at(space, end);
-	*first = region_from(space, start);
-	*last = region_from(space, end);
-	/* region_from(end) is the first that ends above `end`: all before it end at or below. */
-	return ret;
-}
-
-/* ---- spaces ---- */
-
 static struct cl_space *space_alloc(struct cl_image *image, int32_t pid, int uffd)
 {
 	size_t words = cl_bits_words(image->nr_pages);
@@ -216,7 +109,7 @@ struct cl_space *cl_space_new(struct cl_image *image, int32_t pid, int uffd)
 
 	if (!space)
 		return NULL;
-	if (cl_vec_reserve(&space->regions, &space->max_regions, image->nr_vmas + 1, CL_VEC_NO_LIMIT) < 0) {
+	if (cl_vec_reserve(&space->regions.at, &space->regions.max, image->nr_vmas + 1, CL_VEC_NO_LIMIT) < 0) {
 		space_free(space);
 		return NULL;
 	}
@@ -226,7 +119,7 @@ struct cl_space *cl_space_new(struct cl_image *image, int32_t pid, int uffd)
 		const struct cl_vma *vma = &image->vmas[i];
 		uint64_t from = cl_image_index_from(image, vma->start);
 
-		space->regions[space->nr_regions++] =
+		space->regions.at[space->regions.nr++] =
 			(struct cl_region){ .start = vma->start, .end = vma->end, .at_dump = vma->start };
 		cl_space_drop(space, outside, from);
 		outside = cl_image_index_from(image, vma->end);
@@ -235,38 +128,10 @@ struct cl_space *cl_space_new(struct cl_image *image, int32_t pid, int uffd)
 	return space;
 }
 
-/* What of `region` lies in [start, end); it may be nothing (then it ends where it starts, or before). */
-static struct cl_region part_of(const struct cl_region *region, uint64_t start, uint64_t end)
-{
-	struct cl_region part = *region;
-
-	if (part.start < start) {
-		part.at_dump += start - part.start;
-		part.start = start;
-	}
-	if (part.end > end)
-		part.end = end;
-	return part;
-}
-
-static bool overlaps(const struct cl_region *region, uint64_t start, uint64_t end)
-{
-	return region->start < end && start < region->end;
-}
-
-static int push_region(struct cl_regions *regions, struct cl_region region)
-{
-	int ret = cl_vec_reserve(&regions->at, &regions->max, regions->nr + 1, CL_VEC_NO_LIMIT);
-
-	if (ret == 0)
-		regions->at[regions->nr++] = region;
-	return ret;
-}
-
 /* Drop the pages of what of `region` lies in [start, end). */
 static void drop_part(struct cl_space *space, const struct cl_region *region, uint64_t start, uint64_t end)
 {
-	struct cl_region part = part_of(region, start, end);
+	struct cl_region part = cl_region_part(region, start, end);
 
 	cl_space_drop(space, cl_image_index_from(space->image, part.at_dump),
 		      cl_image_index_from(space->image, part.at_dump + (part.end - part.start)));
@@ -318,13 +183,7 @@ struct cl_space *cl_space_fork(struct cl_space *parent, int uffd)
 
 	if (!space)
 		return NULL;
-	if (cl_vec_reserve(&space->regions, &space->max_regions, parent->nr_regions + 1, CL_VEC_NO_LIMIT) < 0) {
-		space_free(space);
-		return NULL;
-	}
-	memcpy(space->regions, parent->regions, parent->nr_regions * sizeof(*space->regions));
-	space->nr_regions = parent->nr_regions;
-	if (sort_by_dump_later(space) < 0) {
+	if (cl_region_map_copy(&space->regions, parent->regions.at, parent->regions.nr) < 0) {
 		space_free(space);
 		return NULL;
 	}
@@ -346,9 +205,9 @@ struct cl_space *cl_space_fork(struct cl_space *parent, int uffd)
 
 static bool is_free(const struct cl_space *space, uint64_t start, uint64_t end)
 {
-	size_t at = region_from(space, start);
+	size_t at = cl_region_map_from(&space->regions, start);
 
-	return at == space->nr_regions || space->regions[at].start >= end;
+	return at == space->regions.nr || space->regions.at[at].start >= end;
 }
 
 struct undoing {
@@ -364,10 +223,10 @@ static int put_back(const struct undoing *undoing, const struct cl_undo *undo, s
 	struct cl_space *child = undoing->child;
 	uint64_t index = cl_image_index_from(child->image, region.at_dump), base = undo->first / 64 * 64;
 	uint64_t last = cl_image_index_from(child->image, region.at_dump + (region.end - region.start));
-	int ret = insert_region(child, region_from(child, region.start), region);
+	int ret = cl_region_map_insert(&child->regions, cl_region_map_from(&child->regions, region.start), region);
 
 	if (ret == 0)
-		ret = sort_by_dump_later(child);
+		ret = cl_region_map_changed(&child->regions);
 	for (; ret == 0 && index < last; index++) {
 		if (!cl_bit_get(undo->missing, index - base) || cl_bit_get(child->missing, index))
 			continue;
@@ -390,8 +249,8 @@ static int undo_unmap(const struct undoing *undoing, const struct cl_undo *undo,
 	if (pages == 1 || (!undoing->has(uffd, region.start, CL_PAGE_SIZE) &&
 			   !undoing->has(uffd, region.end - CL_PAGE_SIZE, CL_PAGE_SIZE)))
 		return 0;
-	ret = undo_unmap(undoing, undo, part_of(&region, region.start, middle));
-	return ret < 0 ? ret : undo_unmap(undoing, undo, part_of(&region, middle, region.end));
+	ret = undo_unmap(undoing, undo, cl_region_part(&region, region.start, middle));
+	return ret < 0 ? ret : undo_unmap(undoing, undo, cl_region_part(&region, middle, region.end));
 }
 
 /* If the child has the region where it was, and not where it went: it is there, wherever it went from there. */
@@ -408,7 +267,7 @@ static int undo_move(const struct undoing *undoing, const struct cl_undo *undo)
 		return 0;
 	for (; at < end && ret == 0; at += length) {
 		length = CL_PAGE_SIZE;
-		region = region_of_dump(child, at);
+		region = cl_region_map_of_dump(&child->regions, at);
 		if (!region)
 			continue;
 		from = region->start + (at - region->at_dump);
@@ -436,25 +295,6 @@ int cl_space_undo(struct cl_space *child, const struct cl_space *parent,
 	return ret;
 }
 
-/* Whether these regions are page aligned and, unless they may overlap, sorted. */
-static bool are_regions(const struct cl_regions *regions, bool sorted)
-{
-	uint64_t end = 0;
-	size_t i;
-
-	for (i = 0; i < regions->nr; i++) {
-		const struct cl_region *region = &regions->at[i];
-
-		if ((region->start | region->end | region->at_dump) % CL_PAGE_SIZE || region->start >= region->end ||
-		    region->at_dump + (region->end - region->start) < region->at_dump)
-			return false;
-		if (sorted && region->start < end)
-			return false;
-		end = region->end;
-	}
-	return true;
-}
-
 /* Missing pages that have their place in these regions. */
 static uint64_t missing_in(const struct cl_space *space, const struct cl_regions *regions)
 {
@@ -472,26 +312,15 @@ static uint64_t missing_in(const struct cl_space *space, const struct cl_regions
 	return pages;
 }
 
-static int copy_regions(struct cl_regions *to, const struct cl_regions *from)
-{
-	size_t i;
-	int ret = 0;
-
-	for (i = 0; i < from->nr && ret == 0; i++)
-		ret = push_region(to, from->at[i]);
-	return ret;
-}
-
 int cl_space_again(struct cl_image *image, int32_t pid, int uffd, const struct cl_space_memory *memory,
 		   struct cl_space **space_out)
 {
-	struct cl_regions regions = { 0 };
 	struct cl_space *space;
 	uint64_t page;
 	int ret;
 
-	if (!are_regions(&memory->regions, true) || !are_regions(&memory->limbo, false) ||
-	    !are_regions(&memory->suspects, false))
+	if (!cl_regions_are_valid(&memory->regions, true) || !cl_regions_are_valid(&memory->limbo, false) ||
+	    !cl_regions_are_valid(&memory->suspects, false))
 		return -EBADMSG;
 	space = space_alloc(image, pid, uffd);
 	if (!space)
@@ -501,20 +330,13 @@ int cl_space_again(struct cl_image *image, int32_t pid, int uffd, const struct c
 		space->nr_missing++;
 	space->changes = memory->changes;
 	space->quiet = memory->quiet;
-	ret = cl_vec_reserve(&regions.at, &regions.max, memory->regions.nr + 1, CL_VEC_NO_LIMIT);
-	if (ret == 0)
-		ret = copy_regions(&regions, &memory->regions);
-	space->regions = regions.at;
-	space->nr_regions = regions.nr;
-	space->max_regions = regions.max;
+	ret = cl_region_map_copy(&space->regions, memory->regions.at, memory->regions.nr);
 	if (ret == 0 && cl_bits_find(memory->doubtful, 0, image->nr_pages, true) < image->nr_pages)
 		ret = doubt_as(space, memory->doubtful);
 	if (ret == 0)
-		ret = copy_regions(&space->limbo, &memory->limbo);
+		ret = cl_regions_copy(&space->limbo, &memory->limbo);
 	if (ret == 0)
-		ret = copy_regions(&space->suspects, &memory->suspects);
-	if (ret == 0)
-		ret = sort_by_dump_later(space);
+		ret = cl_regions_copy(&space->suspects, &memory->suspects);
 	/* A missing page has exactly one place. */
 	if (ret == 0 && missing_in(space, &memory->regions) + missing_in(space, &memory->limbo) != space->nr_missing)
 		ret = -EBADMSG;
@@ -549,13 +371,13 @@ void cl_image_only_missing(struct cl_image *image)
 
 uint64_t cl_space_missing_at(const struct cl_space *space, uint64_t addr)
 {
-	size_t at = region_from(space, addr);
+	size_t at = cl_region_map_from(&space->regions, addr);
 	uint64_t index;
 
 	addr -= addr % CL_PAGE_SIZE;
-	if (at == space->nr_regions || space->regions[at].start > addr)
+	if (at == space->regions.nr || space->regions.at[at].start > addr)
 		return CL_NO_PAGE;
-	index = cl_image_index(space->image, space->regions[at].at_dump + (addr - space->regions[at].start));
+	index = cl_image_index(space->image, space->regions.at[at].at_dump + (addr - space->regions.at[at].start));
 	return index != CL_NO_PAGE && cl_bit_get(space->missing, index) ? index : CL_NO_PAGE;
 }
 
@@ -571,7 +393,7 @@ bool cl_space_next_run(struct cl_space *space, uint64_t from, uint64_t to, struc
 		return false;
 	vaddr = cl_image_vaddr(space->image, from);
 	/* A missing page always lies in a region: unmapping one drops its pages. */
-	region = region_of_dump(space, vaddr);
+	region = cl_region_map_of_dump(&space->regions, vaddr);
 	if (!region)
 		return false;
 	room = (region->at_dump + (region->end - region->start) - vaddr) / CL_PAGE_SIZE;
@@ -643,8 +465,7 @@ void cl_space_retire(struct cl_space *space)
 	forget_undo(space);
 	free(space->undo);
 	free(space->missing);
-	free(space->regions);
-	free(space->by_dump);
+	cl_region_map_free(&space->regions);
 	free(space->limbo.at);
 	free(space->suspects.at);
 	cl_fork_advice_forget(&space->advice);
@@ -654,41 +475,9 @@ void cl_space_retire(struct cl_space *space)
 	space->missing = space->doubtful = NULL;
 	space->undo = NULL;
 	space->max_undo = 0;
-	space->regions = NULL;
-	space->by_dump = NULL;
 	space->limbo = space->suspects = (struct cl_regions){ 0 };
 	space->waiters = NULL;
-	space->nr_regions = space->max_regions = space->max_by_dump = space->nr_waiters = space->max_waiters = 0;
-}
-
-/* Move what lies in [start, end) from the limbo to `taken`. */
-static int take_from_limbo(struct cl_space *space, uint64_t start, uint64_t end, struct cl_regions *taken)
-{
-	struct cl_regions *limbo = &space->limbo;
-	size_t i = 0;
-	int ret = 0;
-
-	while (i < limbo->nr && ret == 0) {
-		struct cl_region whole = limbo->at[i];
-
-		if (!overlaps(&whole, start, end)) {
-			i++;
-			continue;
-		}
-		limbo->at[i] = limbo->at[--limbo->nr];
-		ret = push_region(taken, part_of(&whole, start, end));
-		if (ret == 0 && whole.start < start)
-			ret = push_region(limbo, part_of(&whole, 0, start));
-		if (ret == 0 && whole.end > end)
-			ret = push_region(limbo, part_of(&whole, end, UINT64_MAX));
-	}
-	return ret;
-}
-
-static void remove_regions(struct cl_space *space, size_t first, size_t last)
-{
-	memmove(&space->regions[first], &space->regions[last], (space->nr_regions - last) * sizeof(*space->regions));
-	space->nr_regions -= last - first;
+	space->nr_waiters = space->max_waiters = 0;
 }
 
 static size_t undo_words(const struct cl_undo *undo)
@@ -725,7 +514,7 @@ static int remember(struct cl_space *space, const struct cl_region *region, uint
 	int ret;
 
 	for (i = 0; i < space->nr_undo && now; i++)
-		undo.onto |= overlaps(&space->undo[i].was, now, now + length);
+		undo.onto |= cl_region_overlaps(&space->undo[i].was, now, now + length);
 	/* Of what has no pages missing only the place matters: something else may come there. */
 	words = now || undo.first == undo.last ? 0 : (undo.last - 1) / 64 - undo.first / 64 + 1;
 	ret = limit_undo(space, words);
@@ -745,36 +534,36 @@ int cl_space_unmap(struct cl_space *space, uint64_t start, uint64_t end)
 {
 	struct cl_regions gone = { 0 };
 	size_t first = 0, last = 0, i;
-	int ret = take_from_limbo(space, start, end, &gone);
+	int ret = cl_regions_take(&space->limbo, start, end, &gone);
 
 	for (i = 0; i < gone.nr; i++)
 		drop_part(space, &gone.at[i], start, end);
 	free(gone.at);
 	if (ret == 0)
-		ret = isolate(space, start, end, &first, &last);
+		ret = cl_region_map_isolate(&space->regions, start, end, &first, &last);
 	if (ret < 0)
 		return ret;
 	for (i = first; i < last && ret == 0; i++) {
-		const struct cl_region region = space->regions[i];
+		const struct cl_region region = space->regions.at[i];
 
 		if (region.moved_in > space->quiet) {
-			space->regions[first++] = region;
+			space->regions.at[first++] = region;
 			ret = cl_space_add_suspect(space, region.start, region.end);
 		} else {
 			ret = remember(space, &region, 0);
 			drop_part(space, &region, start, end);
 		}
 	}
-	remove_regions(space, first, last);
-	return ret < 0 ? ret : sort_by_dump_later(space);
+	cl_region_map_remove(&space->regions, first, last);
+	return ret < 0 ? ret : cl_region_map_changed(&space->regions);
 }
 
 void cl_space_remove(struct cl_space *space, uint64_t start, uint64_t end)
 {
 	size_t at;
 
-	for (at = region_from(space, start); at < space->nr_regions && space->regions[at].start < end; at++)
-		drop_part(space, &space->regions[at], start, end);
+	for (at = cl_region_map_from(&space->regions, start); at < space->regions.nr && space->regions.at[at].start < end; at++)
+		drop_part(space, &space->regions.at[at], start, end);
 }
 
 bool cl_space_misses(const struct cl_space *space, uint64_t start, uint64_t end)
@@ -782,8 +571,8 @@ bool cl_space_misses(const struct cl_space *space, uint64_t start, uint64_t end)
 	uint64_t index, last;
 	size_t at;
 
-	for (at = region_from(space, start); at < space->nr_regions && space->regions[at].start < end; at++) {
-		const struct cl_region part = part_of(&space->regions[at], start, end);
+	for (at = cl_region_map_from(&space->regions, start); at < space->regions.nr && space->regions.at[at].start < end; at++) {
+		const struct cl_region part = cl_region_part(&space->regions.at[at], start, end);
 
 		index = cl_image_index_from(space->image, part.at_dump);
 		last = cl_image_index_from(space->image, part.at_dump + (part.end - part.start));
@@ -800,9 +589,9 @@ uint64_t cl_space_doubt(struct cl_space *space, uint64_t start, uint64_t end)
 
 	if (!space->doubtful)
 		space->doubtful = calloc(cl_bits_words(space->image->nr_pages), sizeof(*space->doubtful));
-	for (at = region_from(space, start);
-	     space->doubtful && at < space->nr_regions && space->regions[at].start < end; at++) {
-		const struct cl_region part = part_of(&space->regions[at], start, end);
+	for (at = cl_region_map_from(&space->regions, start);
+	     space->doubtful && at < space->regions.nr && space->regions.at[at].start < end; at++) {
+		const struct cl_region part = cl_region_part(&space->regions.at[at], start, end);
 
 		index = cl_image_index_from(space->image, part.at_dump);
 		last = cl_image_index_from(space->image, part.at_dump + (part.end - part.start));
@@ -815,48 +604,18 @@ uint64_t cl_space_doubt(struct cl_space *space, uint64_t start, uint64_t end)
 	return pages;
 }
 
-/* Take out what lies in [start, end), but not where one of the first `nr_older` of `taken` did: that came later. */
-static int take_regions(struct cl_space *space, uint64_t start, uint64_t end, struct cl_regions *taken, size_t nr_older)
-{
-	size_t first = 0, last = 0, i, older;
-	int ret = 0;
-
-	for (i = 0; i < nr_older && ret == 0; i++) {
-		ret = split_at(space, taken->at[i].start);
-		if (ret == 0)
-			ret = split_at(space, taken->at[i].end);
-	}
-	if (ret == 0)
-		ret = isolate(space, start, end, &first, &last);
-	if (ret < 0)
-		return ret;
-	for (i = first; i < last && ret == 0; i++) {
-		const struct cl_region region = space->regions[i];
-
-		for (older = 0; older < nr_older; older++)
-			if (overlaps(&taken->at[older], region.start, region.end))
-				break;
-		if (older < nr_older)
-			space->regions[first++] = region;
-		else
-			ret = push_region(taken, region);
-	}
-	remove_regions(space, first, last);
-	return ret;
-}
-
 int cl_space_remap(struct cl_space *space, uint64_t from, uint64_t to, uint64_t length)
 {
 	size_t i, nr_limbo;
 	struct cl_regions moved = { 0 };
 	int ret;
 
-	ret = take_from_limbo(space, from, from + length, &moved);
+	ret = cl_regions_take(&space->limbo, from, from + length, &moved);
 	if (ret == 0)
-		ret = take_regions(space, from, from + length, &moved, moved.nr);
+		ret = cl_region_map_take(&space->regions, from, from + length, &moved, moved.nr);
 	nr_limbo = space->limbo.nr;
 	if (ret == 0)
-		ret = take_regions(space, to, to + length, &space->limbo, 0);
+		ret = cl_region_map_take(&space->regions, to, to + length, &space->limbo, 0);
 	for (i = nr_limbo; i < space->limbo.nr && ret == 0; i++)
 		ret = remember(space, &space->limbo.at[i], 0);
 	for (i = 0; i < moved.nr && ret == 0; i++)
@@ -869,10 +628,10 @@ int cl_space_remap(struct cl_space *space, uint64_t from, uint64_t to, uint64_t 
 		region.start = region.start - from + to;
 		region.end = region.end - from + to;
 		region.moved_in = space->changes;
-		ret = insert_region(space, region_from(space, region.start), region);
+		ret = cl_region_map_insert(&space->regions, cl_region_map_from(&space->regions, region.start), region);
 	}
 	free(moved.at);
-	return ret < 0 ? ret : sort_by_dump_later(space);
+	return ret < 0 ? ret : cl_region_map_changed(&space->regions);
 }
 
 bool cl_space_unsettled(const struct cl_space *space)
@@ -910,18 +669,18 @@ bool cl_space_take_suspect(struct cl_space *space, uint64_t *start, uint64_t *en
 
 int cl_space_add_suspect(struct cl_space *space, uint64_t start, uint64_t end)
 {
-	return push_region(&space->suspects, (struct cl_region){ .start = start, .end = end });
+	return cl_regions_push(&space->suspects, (struct cl_region){ .start = start, .end = end });
 }
 
 uint64_t cl_space_zero_span(const struct cl_space *space, uint64_t addr, uint64_t max_pages)
 {
-	size_t at = region_from(space, addr);
+	size_t at = cl_region_map_from(&space->regions, addr);
 	const struct cl_region *region;
 	uint64_t room, next, limit, vaddr;
 
-	if (at == space->nr_regions || space->regions[at].start > addr)
+	if (at == space->regions.nr || space->regions.at[at].start > addr)
 		return 1;
-	region = &space->regions[at];
+	region = &space->regions.at[at];
 	room = (region->end - addr) / CL_PAGE_SIZE;
 	if (max_pages > room)
 		max_pages = room;

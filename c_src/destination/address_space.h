@@ -50,18 +50,8 @@
 
 #include "criu_lazy.h"
 #include "destination/fork_advice.h"
+#include "destination/regions.h"
 #include "images/image.h"
-
-struct cl_region {
-	uint64_t start, end; /* now */
-	uint64_t at_dump;    /* the address that `start` had at the dump */
-	uint64_t moved_in;   /* cl_space.changes when it came here; 0: it was always here */
-};
-
-struct cl_regions {
-	struct cl_region *at;
-	size_t nr, max;
-};
 
 /* A thread of the task waits for this page since then. */
 struct cl_waiter {
@@ -87,10 +77,7 @@ struct cl_space {
 	_Atomic uint64_t *mirrored_quiet; /* likewise, of `quiet`; or NULL */
 	uint64_t key;              /* by which guardian and ledger know it */
 	struct cl_restored *restored; /* the restored task whose it is (ended.h); NULL: a forked child's */
-	struct cl_region *regions; /* by start */
-	uint32_t *by_dump;         /* indices into regions, by at_dump; NULL while both orders are the same */
-	bool unsorted;             /* to be sorted before use */
-	size_t nr_regions, max_regions, max_by_dump;
+	struct cl_region_map regions;
 	uint64_t *doubtful;        /* a bitmap like `missing`: of these pages it can't be known what they are. NULL: none */
 	uint64_t guarded;          /* missing pages that guards were put on: advice.c's */
 	uint64_t changes, quiet;   /* remaps applied so far; and up to when the kernel was last seen quiet */

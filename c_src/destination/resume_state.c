@@ -131,8 +131,8 @@ int cl_ledger_open(struct cl_ledger *ledger, int fd)
 
 static int write_slot(const struct cl_ledger *ledger, const struct cl_space *space, unsigned int slot)
 {
-	const struct cl_region *parts[] = { space->regions, space->limbo.at, space->suspects.at };
-	const size_t nr[] = { space->nr_regions, space->limbo.nr, space->suspects.nr };
+	const struct cl_region *parts[] = { space->regions.at, space->limbo.at, space->suspects.at };
+	const size_t nr[] = { space->regions.nr, space->limbo.nr, space->suspects.nr };
 	off_t at = slot_at(space->entry->area, slot);
 	int ret = 0;
 	size_t i;
