@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * serve: the network side of the page server: listens, speaks TLS where it is asked to, finds out what a client is, and
+ * listener: the network side of the page server: listens, speaks TLS where it is asked to, finds out what a client is, and
  * brings it to whom it wants: a client that speaks the push protocol to push_server.h, any other to the relay.
  *
  * Each connection has a thread, at most CL_SERVE_CONNECTIONS of them, and at most CL_SERVE_STRANGERS that have not shown

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * precopy: brings pages of tasks that run to a store at the destination (docs/protocol.md), in rounds, before the dump.
+ * precopy_sender: brings pages of tasks that run to a store at the destination (docs/protocol.md), in rounds, before the dump.
  * Each round reads, from outside, what the tasks have in private anonymous memory, and sends what it has not sent yet
  * as it is now. It keeps a hash of every page sent (page_hashes.h): with it the page server finds, after the freeze, which
  * pages are still the store's, and need not be sent. What the kernel knows not to be written since (soft_dirty.h) later rounds

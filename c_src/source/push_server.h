@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * push_serve: the server of the push protocol (docs/protocol.md): one session at a time, with one demand connection and
+ * push_server: the server of the push protocol (docs/protocol.md): one session at a time, with one demand connection and
  * some background streams, each served by the thread that calls in with it. It reads the frozen tasks' memory itself,
  * and gives nothing but what the images mark lazy.
  *
@@ -17,6 +17,9 @@
  *
  * Should the dump die, tasks that a stop signal then holds can be served on (cl_push_server_stand_alone()): it is looked at each
  * task, after each read, that it has stayed stopped.
+ *
+ * Its parts: push_session.c (sessions and connections), push_demand.c, push_stream.c (the background), push_pages.c (reading),
+ * with push_tasks.h and push_sharing.h.
  *
  * Locks: one, over what is wanted and who is connected; never held while reading memory, sending or receiving.
  * `told` is called with it held.
