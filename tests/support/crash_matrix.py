@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from lazy_source import TASK_C, eventually
+from migrating import Process, kill_ours, ours, processes
 
 from testbed import Host, Testbed
 
@@ -51,35 +52,6 @@ PAUSING = Path(__file__).with_name("pausing_migrate.py")
 
 
 # ---- what is there ----
-
-
-@dataclasses.dataclass(frozen=True)
-class Process:
-    """One process of a host, by the host's own pids."""
-
-    pid: int
-    parent: int
-    name: str
-    command: str
-
-
-def processes(host: Host) -> list[Process]:
-    """All of a host's."""
-    found = []
-    for directory in (host.root / "proc").iterdir():
-        if not directory.name.isdigit():
-            continue
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            command = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-            name, _, rest = (directory / "stat").read_text().partition("(")[2].rpartition(")")
-            found.append(Process(int(directory.name), int(rest.split()[1]), name, command))
-    return found
-
-
-def ours(host: Host) -> list[Process]:
-    """What of a migration is in a host."""
-    words = ("criu dump", "criu restore", "lazy-pages", "page-server", "criu-lazy agent", "pausing_migrate", "gate.sh")
-    return [p for p in processes(host) if any(word in p.command for word in words)]
 
 
 def state_of(host: Host, pid: int) -> str:
@@ -512,9 +484,7 @@ class Run:
             self.testbed.link.mend()
         for host in (self.src, self.dst):
             for _ in range(3):
-                pids = [str(p.pid) for p in ours(host)]
-                if pids:
-                    host.run(["kill", "-9", *pids], check=False)
+                kill_ours(host)
             host.run(["sh", "-c", "pkill -9 -x patterned_task; pkill -9 -x patterned_task; true"])
             host.run(["sh", "-c", f"rm -rf {DIRECTORY}/* /srv/c[0-9]* /run/worker.pid /root/c[0-9]*.yaml"])
 

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Iterator
 
 import pytest
+from migrating import Worker, compile_task, kill_ours
 from vm import Machine, machine
 
 from testbed import Testbed
@@ -30,6 +31,27 @@ def hosts(request: pytest.FixtureRequest) -> Iterator[Testbed]:
     module = request.module.__name__.removeprefix("test_").replace("_", "-")
     with Testbed.start(criu=(series, series), name=f"{module}-{series.replace('.', '')}-{os.getpid()}") as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def pair(testbed: Testbed) -> Testbed:
+    """The session's testbed, with what `worker` needs on both hosts."""
+    compile_task(testbed)
+    return testbed
+
+
+@pytest.fixture
+def worker(pair: Testbed) -> Iterator[Worker]:
+    """A task of 32 MiB on src, to be moved; all of it, and of its migrations, goes after the test."""
+    pair.link.set(rate_mbit=1000, rtt_ms=0.2)
+    made = Worker(pair, 32)
+    yield made
+    made.end()
+    pair.link.mend()
+    pair.link.set()
+    for host in (pair.src, pair.dst):
+        kill_ours(host)
+        host.run(["sh", "-c", "rm -rf /var/lib/criu-lazy* /srv/worker* /run/worker.pid /root/m*.yaml"])
 
 
 @pytest.fixture

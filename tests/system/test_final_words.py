@@ -9,8 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from lazy_source import eventually
-from paths import SUPPORT
-from test_migrate import (
+from migrating import (
     BASE,
     COMMITTED,
     FAILED,
@@ -22,19 +21,16 @@ from test_migrate import (
     assert_moved,
     assert_stayed,
     held,
-    hosts,
     kill,
     ours,
     pids_of,
     running,
     stopped,
-    worker,
 )
+from paths import SUPPORT
 
 from criu_lazy_ext.source.task import boot_id
 from testbed import Host
-
-__all__ = ["hosts", "worker"]
 
 SMALL_DISK = BASE + "directories: {source: /srv/small}\n"
 FILL = "cat /dev/zero >/srv/small/filler"

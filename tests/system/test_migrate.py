@@ -2,189 +2,43 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from lazy_source import TASK_C, eventually
+from lazy_source import eventually
+from migrating import (
+    BASE,
+    COMMITTED,
+    FAILED,
+    HOLD,
+    HOLD_DUMP,
+    HOLD_RESTORE,
+    ROLLED_BACK,
+    UNDECIDED,
+    USAGE,
+    Migration,
+    Worker,
+    assert_clean,
+    assert_moved,
+    assert_stayed,
+    compile_task,
+    daemons,
+    held,
+    kill,
+    kill_all_that_serve,
+    ours,
+    pids_of,
+    processes,
+    running,
+    stopped,
+)
 from paths import CONFIGS
 
-from testbed import Host, Testbed
-
-COMMITTED, FAILED, USAGE, ROLLED_BACK, UNDECIDED = 0, 1, 2, 3, 4
-_numbers = itertools.count(1)
-
-
-def processes(host: Host) -> dict[int, str]:
-    """Command lines of all that runs in the host, by pid."""
-    found = {}
-    for line in host.run(["ps", "-eo", "pid=,args="]).stdout.splitlines():
-        pid, _, command = line.strip().partition(" ")
-        found[int(pid)] = command
-    return found
-
-
-def pids_of(host: Host, *words: str) -> list[int]:
-    """Every process with all of `words` in its command line."""
-    return [pid for pid, command in processes(host).items() if all(word in command for word in words)]
-
-
-def kill(host: Host, *words: str) -> None:
-    """SIGKILL exactly these, which must be there."""
-    pids = eventually(lambda: pids_of(host, *words), f"{words} runs")
-    host.run(["kill", "-9", *map(str, pids)])
-
-
-def ours(host: Host) -> list[str]:
-    """What of a migration runs there."""
-    words = (
-        "criu dump",
-        "criu restore",
-        "lazy-pages",
-        "page-server",
-        "page-store",
-        "criu-lazy agent",
-        "criu-lazy migrate",
-        "gate.sh",
-    )
-    return [c for c in processes(host).values() if any(word in c for word in words)]
-
-
-class Worker:
-    """The task that moves: it keeps a pattern in its memory, and checks it whenever it is asked."""
-
-    def __init__(self, testbed: Testbed, megabytes: int, *options: str) -> None:
-        self.testbed = testbed
-        self.directory = f"/srv/worker{next(_numbers)}"
-        for host in (testbed.src, testbed.dst):
-            host.run(["mkdir", "-p", self.directory])
-        start = 'cd "$1" && shift && exec /usr/local/bin/patterned_task "$@"'
-        self.pid = testbed.src.start(["sh", "-c", start, "sh", self.directory, str(megabytes), *options])
-        testbed.src.write("/run/worker.pid", f"{self.pid}\n")
-        eventually(lambda: (testbed.src.root / self.directory[1:] / "info").exists(), "the task has started")
-
-    def answers(self, host: Host, seconds: float = 30) -> str:
-        """What it says about its memory, on `host`."""
-        inside = host.root / self.directory[1:]
-        (inside / "answer").unlink(missing_ok=True)
-        (inside / "ask").touch()
-        return str(eventually(lambda: (inside / "answer").exists() and (inside / "answer").read_text(), "it answers"))
-
-    def is_on(self, host: Host) -> bool:
-        return self.pid in pids_of(host, "patterned_task")
-
-    def end(self) -> None:
-        for host in (self.testbed.src, self.testbed.dst):
-            host.run(["pkill", "-9", "-x", "patterned_task"], check=False)
-
-
-class Migration:
-    """One run of `criu-lazy migrate`, on src unless said otherwise."""
-
-    def __init__(
-        self,
-        testbed: Testbed,
-        profile: str,
-        *options: str,
-        source: Host | None = None,
-        environment: dict[str, str] | None = None,
-    ) -> None:
-        self.testbed = testbed
-        self.source = source or testbed.src
-        self.name = f"m{next(_numbers)}"
-        self.path = f"/root/{self.name}.yaml"
-        self.source.write(self.path, profile)
-        command = ["criu-lazy", "migrate", self.path, "--json", *options]
-        self.process = self.source.popen(command, environment, stdout=-1, stderr=-1, text=True)
-        self.status = -1
-        self.stderr = ""
-        self.report: dict[str, Any] = {}
-
-    def journal(self) -> dict[str, Any]:
-        path = self.source.root / f"var/lib/criu-lazy/{self.name}/journal.json"
-        return dict(json.loads(path.read_text())) if path.exists() else {}
-
-    def is_in(self, *states: str) -> bool:
-        return self.journal().get("state") in states
-
-    def end(self, seconds: float = 60) -> int:
-        """Its exit status; `report` and `stderr` are there then."""
-        stdout, self.stderr = self.process.communicate(timeout=seconds)
-        self.status = self.process.returncode
-        with contextlib.suppress(ValueError):
-            self.report = json.loads(stdout)
-        return self.status
-
-    def decide(self, *options: str) -> Any:
-        return self.source.run(["criu-lazy", "migrate", self.path, *options], check=False)
-
-
-BASE = "task: {pidfile: /run/worker.pid}\ndestination: {ssh: dst}\ntimeouts: {silence: 3}\n"
-
-
-@pytest.fixture(scope="session")
-def hosts(testbed: Testbed) -> Testbed:
-    compile_task(testbed)
-    return testbed
-
-
-def compile_task(testbed: Testbed) -> None:
-    for host in (testbed.src, testbed.dst):
-        host.write("/tmp/patterned_task.c", TASK_C.read_text())
-        host.run(["cc", "-O1", "-o", "/usr/local/bin/patterned_task", "/tmp/patterned_task.c"])
-
-
-@pytest.fixture
-def worker(hosts: Testbed) -> Iterator[Worker]:
-    hosts.link.set(rate_mbit=1000, rtt_ms=0.2)
-    made = Worker(hosts, 32)
-    yield made
-    made.end()
-    hosts.link.mend()
-    hosts.link.set()
-    for host in (hosts.src, hosts.dst):
-        left = [pid for pid, command in processes(host).items() if command in ours(host)]
-        if left:
-            host.run(["kill", "-9", *map(str, left)], check=False)
-        host.run(["sh", "-c", "rm -rf /var/lib/criu-lazy* /srv/worker* /run/worker.pid /root/m*.yaml"])
-
-
-def assert_moved(worker: Worker, migration: Migration) -> None:
-    testbed = worker.testbed
-    assert migration.end() == COMMITTED, migration.stderr
-    assert migration.report["outcome"] == "committed"
-    assert not worker.is_on(testbed.src)
-    assert worker.answers(testbed.dst) == "right\n"
-    assert_clean(testbed)
-
-
-def assert_clean(testbed: Testbed) -> None:
-    for host in (testbed.src, testbed.dst):
-        eventually(lambda host=host: ours(host) == [], f"nothing of it runs on {host.name}: {ours(host)}", 15)
-    left = testbed.dst.run(["sh", "-c", "ls -d /var/lib/criu-lazy*/* 2>/dev/null"], check=False).stdout
-    assert left == "", "the destination's files are gone"
-    assert testbed.src.run(["sh", "-c", "ls -d /var/lib/criu-lazy/*/images"], check=False).stdout == ""
-
-
-def assert_stayed(worker: Worker, migration: Migration, *says: str) -> None:
-    """Rolled back: the source task runs on, nothing is left at the destination, and one line tells why."""
-    testbed = worker.testbed
-    assert migration.end() == ROLLED_BACK, (migration.stderr, migration.report)
-    message = migration.report["message"]
-    assert migration.report["outcome"] == "rolled-back"
-    assert "\n" not in message
-    for word in (*says, "the source task runs on"):
-        assert word in message
-    assert worker.answers(testbed.src) == "right\n"
-    assert_clean(testbed)
-    assert not worker.is_on(testbed.dst)
-
+from testbed import Testbed
 
 # --- it moves -----------------------------------------------------------------------------------------------------
 
@@ -283,30 +137,6 @@ def test_twenty_migrations_in_a_row(worker: Worker) -> None:
 
 
 # --- before the restored task runs: it stays ------------------------------------------------------------------------
-
-HOLD = "hooks: {before_restore: [{run: 'touch /run/held; while test -e /run/held; do sleep 0.05; done'}]}\n"
-# Run by criu itself at one of its stages.
-HOLD_SCRIPT = '#!/bin/sh\n[ "$CRTOOLS_SCRIPT_ACTION" != "$(cat /srv/hold-at)" ] || { touch /run/held; sleep SECS; }\n'
-
-
-def held(testbed: Testbed, profile: str, *, at: str = "", host: Host | None = None, seconds: int = 2) -> Migration:
-    """A migration that waits before the restore, or where criu comes to the stage `at` on `host`."""
-    host = host or testbed.src
-    host.run(["rm", "-f", "/run/held"])
-    if at:
-        host.write("/srv/hold.sh", HOLD_SCRIPT.replace("SECS", str(seconds)))
-        host.write("/srv/hold-at", at)
-        host.run(["chmod", "+x", "/srv/hold.sh"])
-    migration = Migration(testbed, profile)
-    eventually(lambda: (host.root / "run/held").exists() or migration.process.poll() is not None, "it is held")
-    if migration.process.poll() is not None:
-        migration.end()
-    assert migration.status == -1, migration.stderr
-    return migration
-
-
-HOLD_DUMP = "criu: {dump_options: [--action-script, /srv/hold.sh]}\n"
-HOLD_RESTORE = "criu: {restore_options: [--action-script, /srv/hold.sh]}\n"
 
 
 def test_a_killed_daemon(worker: Worker) -> None:
@@ -511,14 +341,6 @@ def test_a_dead_destination() -> None:
 # --- after it runs: nothing is given up -----------------------------------------------------------------------------
 
 
-def running(worker: Worker, profile: str = BASE) -> Migration:
-    """A migration whose restored task runs, most of its memory being on its way."""
-    worker.testbed.link.set(rate_mbit=6, rtt_ms=0.2)
-    migration = Migration(worker.testbed, profile)
-    eventually(lambda: migration.is_in("running") or migration.process.poll() is not None, "the restored task runs")
-    return migration
-
-
 def test_ssh_killed_while_memory_follows(worker: Worker) -> None:
     migration = running(worker)
     kill(worker.testbed.src, "ssh", "criu-lazy agent")
@@ -580,16 +402,6 @@ def test_stopped_as_the_task_is_let_run_is_no_roll_back(worker: Worker) -> None:
     assert_in_doubt(worker, migration, "stopped by SIGINT")
 
 
-def stopped(worker: Worker, stop: Callable[[Migration], object], restored_lives: bool = True) -> Migration:
-    migration = running(worker)
-    stop(migration)
-    assert migration.end() == UNDECIDED, migration.stderr
-    assert "is frozen, with all of its memory; criu dump" in migration.report["message"]
-    assert worker.is_on(worker.testbed.src)
-    assert worker.is_on(worker.testbed.dst) or not restored_lives
-    return migration
-
-
 def test_a_dump_killed_while_memory_follows_is_no_end_of_the_migration(worker: Worker) -> None:
     testbed = worker.testbed
     migration = running(worker)
@@ -616,11 +428,6 @@ def test_a_dump_killed_with_the_driver_is_committed_by_an_operator(worker: Worke
     assert migration.decide("--commit").returncode == 0
     assert worker.answers(testbed.dst) == "right\n"
     assert not worker.is_on(testbed.src)
-
-
-def kill_all_that_serve(testbed: Testbed) -> None:
-    servers = pids_of(testbed.src, "page-server") + pids_of(testbed.src, "criu dump")
-    testbed.src.run(["kill", "-KILL", *map(str, servers)])
 
 
 def test_a_dump_and_all_page_servers_killed_let_the_source_task_run_no_further(worker: Worker) -> None:
@@ -725,12 +532,6 @@ def test_its_rate_is_the_profiles_until_it_is_changed(worker: Worker) -> None:
     assert_moved(worker, migration)
 
 
-def daemons(host: Host) -> set[int]:
-    """Our daemons' own processes, not those that they forked: children of the agent."""
-    agent = str(max(pids_of(host, "python", "criu-lazy agent")))
-    return set(map(int, host.run(["pgrep", "-P", agent, "-f", "lazy-pages"], check=False).stdout.split()))
-
-
 def test_a_daemon_killed_while_memory_follows_is_succeeded(worker: Worker) -> None:
     dst = worker.testbed.dst
     migration = running(worker, BASE + "source: {rate: 500K}\n")
@@ -793,12 +594,14 @@ def test_a_failed_preflight(worker: Worker, change: str, says: str) -> None:
     assert_clean(worker.testbed)
 
 
-def test_check_tells_what_holds(hosts: Testbed) -> None:
-    for host in (hosts.src, hosts.dst):
+def test_check_tells_what_holds(testbed: Testbed) -> None:
+    for host in (testbed.src, testbed.dst):
         told = host.run(["criu-lazy", "check"])
         assert all(line.startswith("ok   ") for line in told.stdout.splitlines())
         items = json.loads(host.run(["criu-lazy", "check", "--json"]).stdout)
         assert {"pycriu", "criu check", "userfaultfd events"} <= {item["name"] for item in items}
-    told = hosts.src.run(["env", "PATH=/nowhere", "/usr/bin/python3", "-m", "criu_lazy_ext.cli", "check"], check=False)
+    told = testbed.src.run(
+        ["env", "PATH=/nowhere", "/usr/bin/python3", "-m", "criu_lazy_ext.cli", "check"], check=False
+    )
     assert told.returncode == 1
     assert "FAIL criu 4.1 or later: criu: No such file" in told.stdout

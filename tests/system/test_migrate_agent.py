@@ -7,7 +7,7 @@ import time
 
 import pytest
 from lazy_source import eventually
-from test_migrate import (
+from migrating import (
     BASE,
     COMMITTED,
     FAILED,
@@ -18,13 +18,9 @@ from test_migrate import (
     assert_clean,
     assert_moved,
     daemons,
-    hosts,
     pids_of,
     running,
-    worker,
 )
-
-__all__ = ["hosts", "worker"]  # fixtures
 
 
 def with_big_images(worker: Worker, megabytes: int) -> Worker:

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 from lazy_source import eventually
-from test_migrate import (
-    CONFIGS,
+from migrating import (
     FAILED,
     Migration,
     assert_clean,
     kill,
+    kill_ours,
     ours,
     pids_of,
-    processes,
 )
+from paths import CONFIGS
 from vm import TRACKED
 
 from bench.handmade import MemTask, start_memtask
@@ -41,9 +41,7 @@ def hosts(testbed: Testbed) -> Iterator[Testbed]:
         testbed.link.mend()
     testbed.link.set()
     for host in (testbed.src, testbed.dst):
-        left = [pid for pid, command in processes(host).items() if command in ours(host)]
-        if left:
-            host.run(["kill", "-9", *map(str, left)], check=False)
+        kill_ours(host)
         host.run(["sh", "-c", "pkill -9 -x memtask; rm -rf /var/lib/criu-lazy* /run/memtask.pid /root/m*.yaml"])
 
 

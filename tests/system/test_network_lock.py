@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from lazy_source import eventually
+from migrating import COMMITTED, ROLLED_BACK, UNDECIDED, Migration, assert_clean, kill, kill_all_that_serve, pids_of
 from paths import SUPPORT
-from test_migrate import COMMITTED, ROLLED_BACK, UNDECIDED, Migration, assert_clean, kill, kill_all_that_serve, pids_of
 
 from testbed import Host, Testbed
 from testbed.host import ENVIRONMENT

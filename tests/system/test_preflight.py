@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 from lazy_source import eventually
-from paths import SUPPORT
-from test_migrate import (
+from migrating import (
     BASE,
     COMMITTED,
     FAILED,
@@ -24,6 +23,7 @@ from test_migrate import (
     ours,
     pids_of,
 )
+from paths import SUPPORT
 
 from criu_lazy_ext.criu.contrary import options_of_files
 from testbed import Host, Testbed

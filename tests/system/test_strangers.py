@@ -8,11 +8,9 @@ from typing import Any
 
 import pytest
 from lazy_source import LazySource, eventually
-from test_migrate import BASE, Migration, Worker, assert_moved, hosts, worker
+from migrating import BASE, Migration, Worker, assert_moved
 
 from testbed import Testbed
-
-__all__ = ["hosts", "worker"]
 
 # As any local user: connects to each port of a lazy dump that it finds in a command line, and hangs up.
 STRANGER = r"""

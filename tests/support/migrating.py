@@ -1,0 +1,237 @@
+"""A task that moves between a testbed's hosts, the migrations that move it, and what runs of them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+from collections.abc import Callable
+from typing import Any
+
+from lazy_source import TASK_C, eventually
+
+from testbed import Host, Testbed
+
+COMMITTED, FAILED, USAGE, ROLLED_BACK, UNDECIDED = 0, 1, 2, 3, 4
+_numbers = itertools.count(1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Process:
+    """One process of a host, by the host's own pids."""
+
+    pid: int
+    parent: int
+    name: str
+    command: str
+
+
+def processes(host: Host) -> list[Process]:
+    """All of a host's, by their pids."""
+    found = []
+    for directory in (host.root / "proc").iterdir():
+        if not directory.name.isdigit():
+            continue
+        with contextlib.suppress(OSError, ValueError, IndexError):  # it has ended
+            command = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            name, _, rest = (directory / "stat").read_text().partition("(")[2].rpartition(")")
+            found.append(Process(int(directory.name), int(rest.split()[1]), name, command))
+    return found
+
+
+def pids_of(host: Host, *words: str) -> list[int]:
+    """Every process with all of `words` in its command line."""
+    return [process.pid for process in processes(host) if all(word in process.command for word in words)]
+
+
+def kill(host: Host, *words: str) -> None:
+    """SIGKILL exactly these, which must be there."""
+    pids = eventually(lambda: pids_of(host, *words), f"{words} runs")
+    host.run(["kill", "-9", *map(str, pids)])
+
+
+def ours(host: Host) -> list[Process]:
+    """What of a migration runs there."""
+    words = (
+        "criu dump",
+        "criu restore",
+        "lazy-pages",
+        "page-server",
+        "page-store",
+        "criu-lazy agent",
+        "criu-lazy migrate",
+        "pausing_migrate",
+        "gate.sh",
+    )
+    return [process for process in processes(host) if any(word in process.command for word in words)]
+
+
+def kill_ours(host: Host) -> None:
+    """SIGKILL what of a migration runs there, if anything does."""
+    left = [str(process.pid) for process in ours(host)]
+    if left:
+        host.run(["kill", "-9", *left], check=False)
+
+
+class Worker:
+    """The task that moves: it keeps a pattern in its memory, and checks it whenever it is asked."""
+
+    def __init__(self, testbed: Testbed, megabytes: int, *options: str) -> None:
+        self.testbed = testbed
+        self.directory = f"/srv/worker{next(_numbers)}"
+        for host in (testbed.src, testbed.dst):
+            host.run(["mkdir", "-p", self.directory])
+        start = 'cd "$1" && shift && exec /usr/local/bin/patterned_task "$@"'
+        self.pid = testbed.src.start(["sh", "-c", start, "sh", self.directory, str(megabytes), *options])
+        testbed.src.write("/run/worker.pid", f"{self.pid}\n")
+        eventually(lambda: (testbed.src.root / self.directory[1:] / "info").exists(), "the task has started")
+
+    def answers(self, host: Host, seconds: float = 30) -> str:
+        """What it says about its memory, on `host`."""
+        inside = host.root / self.directory[1:]
+        (inside / "answer").unlink(missing_ok=True)
+        (inside / "ask").touch()
+        return str(eventually(lambda: (inside / "answer").exists() and (inside / "answer").read_text(), "it answers"))
+
+    def is_on(self, host: Host) -> bool:
+        return self.pid in pids_of(host, "patterned_task")
+
+    def end(self) -> None:
+        for host in (self.testbed.src, self.testbed.dst):
+            host.run(["pkill", "-9", "-x", "patterned_task"], check=False)
+
+
+class Migration:
+    """One run of `criu-lazy migrate`, on src unless said otherwise."""
+
+    def __init__(
+        self,
+        testbed: Testbed,
+        profile: str,
+        *options: str,
+        source: Host | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        self.testbed = testbed
+        self.source = source or testbed.src
+        self.name = f"m{next(_numbers)}"
+        self.path = f"/root/{self.name}.yaml"
+        self.source.write(self.path, profile)
+        command = ["criu-lazy", "migrate", self.path, "--json", *options]
+        self.process = self.source.popen(command, environment, stdout=-1, stderr=-1, text=True)
+        self.status = -1
+        self.stderr = ""
+        self.report: dict[str, Any] = {}
+
+    def journal(self) -> dict[str, Any]:
+        path = self.source.root / f"var/lib/criu-lazy/{self.name}/journal.json"
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+
+    def is_in(self, *states: str) -> bool:
+        return self.journal().get("state") in states
+
+    def end(self, seconds: float = 60) -> int:
+        """Its exit status; `report` and `stderr` are there then."""
+        stdout, self.stderr = self.process.communicate(timeout=seconds)
+        self.status = self.process.returncode
+        with contextlib.suppress(ValueError):
+            self.report = json.loads(stdout)
+        return self.status
+
+    def decide(self, *options: str) -> Any:
+        return self.source.run(["criu-lazy", "migrate", self.path, *options], check=False)
+
+
+BASE = "task: {pidfile: /run/worker.pid}\ndestination: {ssh: dst}\ntimeouts: {silence: 3}\n"
+
+
+def compile_task(testbed: Testbed) -> None:
+    for host in (testbed.src, testbed.dst):
+        host.write("/tmp/patterned_task.c", TASK_C.read_text())
+        host.run(["cc", "-O1", "-o", "/usr/local/bin/patterned_task", "/tmp/patterned_task.c"])
+
+
+def assert_moved(worker: Worker, migration: Migration) -> None:
+    testbed = worker.testbed
+    assert migration.end() == COMMITTED, migration.stderr
+    assert migration.report["outcome"] == "committed"
+    assert not worker.is_on(testbed.src)
+    assert worker.answers(testbed.dst) == "right\n"
+    assert_clean(testbed)
+
+
+def assert_clean(testbed: Testbed) -> None:
+    for host in (testbed.src, testbed.dst):
+        eventually(lambda host=host: ours(host) == [], f"nothing of it runs on {host.name}: {ours(host)}", 15)
+    left = testbed.dst.run(["sh", "-c", "ls -d /var/lib/criu-lazy*/* 2>/dev/null"], check=False).stdout
+    assert left == "", "the destination's files are gone"
+    assert testbed.src.run(["sh", "-c", "ls -d /var/lib/criu-lazy/*/images"], check=False).stdout == ""
+
+
+def assert_stayed(worker: Worker, migration: Migration, *says: str) -> None:
+    """Rolled back: the source task runs on, nothing is left at the destination, and one line tells why."""
+    testbed = worker.testbed
+    assert migration.end() == ROLLED_BACK, (migration.stderr, migration.report)
+    message = migration.report["message"]
+    assert migration.report["outcome"] == "rolled-back"
+    assert "\n" not in message
+    for word in (*says, "the source task runs on"):
+        assert word in message
+    assert worker.answers(testbed.src) == "right\n"
+    assert_clean(testbed)
+    assert not worker.is_on(testbed.dst)
+
+
+HOLD = "hooks: {before_restore: [{run: 'touch /run/held; while test -e /run/held; do sleep 0.05; done'}]}\n"
+# Run by criu itself at one of its stages.
+HOLD_SCRIPT = '#!/bin/sh\n[ "$CRTOOLS_SCRIPT_ACTION" != "$(cat /srv/hold-at)" ] || { touch /run/held; sleep SECS; }\n'
+
+
+def held(testbed: Testbed, profile: str, *, at: str = "", host: Host | None = None, seconds: int = 2) -> Migration:
+    """A migration that waits before the restore, or where criu comes to the stage `at` on `host`."""
+    host = host or testbed.src
+    host.run(["rm", "-f", "/run/held"])
+    if at:
+        host.write("/srv/hold.sh", HOLD_SCRIPT.replace("SECS", str(seconds)))
+        host.write("/srv/hold-at", at)
+        host.run(["chmod", "+x", "/srv/hold.sh"])
+    migration = Migration(testbed, profile)
+    eventually(lambda: (host.root / "run/held").exists() or migration.process.poll() is not None, "it is held")
+    if migration.process.poll() is not None:
+        migration.end()
+    assert migration.status == -1, migration.stderr
+    return migration
+
+
+HOLD_DUMP = "criu: {dump_options: [--action-script, /srv/hold.sh]}\n"
+HOLD_RESTORE = "criu: {restore_options: [--action-script, /srv/hold.sh]}\n"
+
+
+def running(worker: Worker, profile: str = BASE) -> Migration:
+    """A migration whose restored task runs, most of its memory being on its way."""
+    worker.testbed.link.set(rate_mbit=6, rtt_ms=0.2)
+    migration = Migration(worker.testbed, profile)
+    eventually(lambda: migration.is_in("running") or migration.process.poll() is not None, "the restored task runs")
+    return migration
+
+
+def stopped(worker: Worker, stop: Callable[[Migration], object], restored_lives: bool = True) -> Migration:
+    migration = running(worker)
+    stop(migration)
+    assert migration.end() == UNDECIDED, migration.stderr
+    assert "is frozen, with all of its memory; criu dump" in migration.report["message"]
+    assert worker.is_on(worker.testbed.src)
+    assert worker.is_on(worker.testbed.dst) or not restored_lives
+    return migration
+
+
+def kill_all_that_serve(testbed: Testbed) -> None:
+    servers = pids_of(testbed.src, "page-server") + pids_of(testbed.src, "criu dump")
+    testbed.src.run(["kill", "-KILL", *map(str, servers)])
+
+
+def daemons(host: Host) -> set[int]:
+    """Our daemons' own processes, not those that they forked: children of the agent."""
+    agent = str(max(pids_of(host, "python", "criu-lazy agent")))
+    return set(map(int, host.run(["pgrep", "-P", agent, "-f", "lazy-pages"], check=False).stdout.split()))
