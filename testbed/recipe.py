@@ -31,7 +31,9 @@ PACKAGES = (
     *("iproute2", "iputils-arping", "iputils-ping", "nftables", "openssh-client", "openssh-server"),
     *("openssl", "procps", "strace", "util-linux"),
     # what is migrated
-    *("python3-redis", "redis-server", "redis-tools", "runc"),
+    *("python3-redis", "redis-server", "redis-tools"),
+    # container engines (libcriu2: crun loads it), their networks, and what brings a container's files over
+    *("conmon", "crun", "libcriu2", "netavark", "podman", "rsync", "runc"),
 )
 # Unpacked below /opt/iptables only: hosts have no iptables, unless a command's PATH leads there.
 IPTABLES_PACKAGES = (
