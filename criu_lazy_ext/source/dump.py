@@ -84,7 +84,8 @@ async def await_lazy_stacks(pid: int) -> str:
     thread that sleeps in one place is at a page's start one time in 256, one that works soon leaves it.
     """
     deadline = time.monotonic() + PAGE_STARTS_WAIT_S
-    while threads := threads_at_page_starts(pid):
+    threads: list[int] = []
+    while threads := threads_at_page_starts(pid, threads):
         if time.monotonic() > deadline:
             which = f"thread {threads[0]}" + (f" and {len(threads) - 1} more" if len(threads) > 1 else "")
             return (

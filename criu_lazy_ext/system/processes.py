@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -131,15 +131,17 @@ def signal_tree(pid: int, number: signal.Signals) -> None:
             os.kill(process, number)
 
 
-def threads_at_page_starts(pid: int) -> list[int]:
-    """The threads of the process and all below it that sleep with a stack pointer at the very start of a page."""
+def threads_at_page_starts(pid: int, before: Collection[int] = ()) -> list[int]:
+    """The threads of the process and all below it that sleep with a stack pointer at the very start of a page; and of
+    those that did `before`, any that runs at the moment, which tells nothing."""
     found = []
     for process in tree(pid).values():
         with contextlib.suppress(OSError):  # it has ended
             for thread in Path(f"/proc/{process}/task").iterdir():
                 words = (thread / "syscall").read_text().split()  # "running", or ... stack pointer, program counter
                 pointer = int(words[-2], 16) if len(words) > 2 else 0
-                if pointer and pointer % mmap.PAGESIZE == 0:
+                is_there = pointer % mmap.PAGESIZE == 0 if pointer else int(thread.name) in before
+                if is_there:
                     found.append(int(thread.name))
     return found
 
