@@ -77,6 +77,7 @@ bool want_daemon, want_restore, asked, restored_said, failed_said, may_run_said;
 bool running;            /* agent.py: Made.running, as the keeper knows it */
 bool gate;               /* criu restore may resume */
 mtype:end daemon_end = NOT_ENDED;
+bool lost;               /* the daemon told the page server, which this dies with, that a restored task was killed */
 byte faults = FAULTS;
 bool pause;              /* no more faults until the operator does something */
 #define FAULT (faults > 0 && !pause)
@@ -87,6 +88,8 @@ bool two_run, lost_by_us, untrue_word, untrue_status, no_way_out;
 /* Without the dump, the fence holds the source task, and the page server sends and commits from that. */
 #define HELD_BY_FENCE (!dump && fenced && source == S_STOPPED && phase != CL_GUARD_ROLLBACK)
 #define NOBODY_SERVES (!dump && !server && !guardian)
+/* How the daemon ended is told by its agent; that it is a loss, by the page server as well. */
+#define HEARS_OF_LOSS ((agent && link_up && daemon_end > ENDED_0) || (server && lost))
 #define IS_FINAL(x) (x == COMMITTED || x == ROLLED_BACK)
 
 /* ---- the kernel of the source ---- */
@@ -315,12 +318,12 @@ active proctype Driver()
 	if
 	:: restored_said -> note(RUNNING)
 	:: failed_said -> goto roll_back
-	:: may_run_said || NO_HOST || NOBODY_SERVES || sigint || daemon_end > ENDED_0 -> goto undecided
+	:: may_run_said || NO_HOST || NOBODY_SERVES || sigint || HEARS_OF_LOSS -> goto undecided
 	fi;
 	/* Whoever passes the daemon's word on may be lost; the page server has it from the daemon itself. */
 	if
 	:: drained
-	:: NOBODY_SERVES || sigint || daemon_end == ENDED_4 || daemon_end == ENDED_BADLY -> goto undecided
+	:: NOBODY_SERVES || sigint || HEARS_OF_LOSS -> goto undecided
 	fi;
 	note(DRAINED);
 #ifndef NO_COMMITTING
@@ -439,7 +442,7 @@ end_daemon:
 		drained = true; daemon_end = ENDED_0;
 #else
 		if
-		:: missing -> daemon_end = ENDED_4
+		:: missing -> daemon_end = ENDED_4; lost = link_up && server
 		:: !missing && server -> drained = true; daemon_end = ENDED_0
 		:: !missing && !server -> daemon_end = ENDED_BADLY
 		fi;
@@ -457,7 +460,7 @@ end_faults:
 	do
 	:: atomic { FAULT -> pause = true }
 	:: atomic { FAULT && driver -> driver = false; faults-- }
-	:: atomic { FAULT && server -> server = false; faults-- }
+	:: atomic { FAULT && server -> server = false; lost = false; faults-- }
 	:: atomic { FAULT && guardian -> guardian = false; faults-- }
 	:: atomic { FAULT && dump -> dump = false; faults-- }
 	:: atomic { FAULT && agent -> agent = false; faults-- }
