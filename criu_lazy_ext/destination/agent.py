@@ -27,12 +27,14 @@ from criu_lazy_ext.criu.contrary import said_in_files
 from criu_lazy_ext.destination.daemon import Daemon
 from criu_lazy_ext.destination.page_store_process import PageStoreProcess
 from criu_lazy_ext.destination.restored import RestoredTasks
-from criu_lazy_ext.destination.undo import AgentError, Made, describe_status, run_hook
+from criu_lazy_ext.destination.undo import AgentError, Made
 from criu_lazy_ext.destination.workplace import Workplace
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.migration import preflight
 from criu_lazy_ext.remote.channel import Channel, ChannelError, Message
+from criu_lazy_ext.system.hooks import run_hook
 from criu_lazy_ext.system.pipes import pipe_reader
+from criu_lazy_ext.system.processes import describe_status
 
 REACH_WITHIN_S = 5.0
 HELLO_WITHIN_S = 60.0

@@ -16,11 +16,11 @@ from typing import Any
 from criu_lazy_ext.criu import program as criu
 from criu_lazy_ext.destination.restored import REAPED_WITHIN_S, RestoredTasks
 from criu_lazy_ext.destination.succession import EXIT_LOST, Succession
-from criu_lazy_ext.destination.undo import AgentError, describe_status
+from criu_lazy_ext.destination.undo import AgentError
 from criu_lazy_ext.destination.workplace import Workplace
 from criu_lazy_ext.remote.channel import ChannelError, Message, MessageTooLong
 from criu_lazy_ext.system.pipes import pipe_reader, read_all
-from criu_lazy_ext.system.processes import CRIU_LAZY, is_alive, protect_from_oom
+from criu_lazy_ext.system.processes import CRIU_LAZY, describe_status, is_alive, protect_from_oom
 
 PAGE_WITHIN_S = 10.0  # before "go": a page that is asked for comes, or the path between the hosts is broken
 MAX_TOLD_SUCCESSORS = 20

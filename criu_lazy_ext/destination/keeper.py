@@ -19,7 +19,8 @@ from pathlib import Path
 
 from criu_lazy_ext.criu import program as criu
 from criu_lazy_ext.destination.succession import Succession
-from criu_lazy_ext.destination.undo import Made, describe_status
+from criu_lazy_ext.destination.undo import Made
+from criu_lazy_ext.system.processes import describe_status
 
 _PR_SET_CHILD_SUBREAPER = 36
 LOOK_S = 1.0

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from typing import Any
 
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.migration.preflight import unpack_ids
+from criu_lazy_ext.system.hooks import run_hook
 from criu_lazy_ext.system.processes import Process, below
 
 GONE_WITHIN_S = 10.0
@@ -108,30 +108,3 @@ def kill_all(look: Callable[[], list[Process]]) -> None:
         for process in found:
             process.kill()
         time.sleep(0.005)
-
-
-def describe_status(status: int) -> str:
-    """An exit status as asyncio gives it, in words."""
-    if status < 0:
-        return f"was killed by {signal.Signals(-status).name}"
-    return f"ended with status {status}"
-
-
-async def run_hook(command: str | list[str], environment: dict[str, str], timeout: float) -> None:
-    """Run a hook here, by /bin/sh if it is a text. Raises AgentError with what it printed last."""
-    argv = ["/bin/sh", "-c", command] if isinstance(command, str) else command
-    process = await asyncio.create_subprocess_exec(
-        *argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT, env={**os.environ, **environment}, start_new_session=True,
-    )  # fmt: skip
-    try:
-        output, _ = await asyncio.wait_for(process.communicate(), timeout)
-    except TimeoutError:
-        raise AgentError(f"hook {command!r} took longer than {timeout:g} s") from None
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-    if process.returncode:
-        lines = output.decode(errors="replace").strip().splitlines()
-        raise AgentError(f"hook {command!r} {describe_status(process.returncode)}: {lines[-1] if lines else ''}")

@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from criu_lazy_ext.destination.undo import run_hook
 from criu_lazy_ext.errors import CriuLazyError, UsageError
 from criu_lazy_ext.migration import journal
 from criu_lazy_ext.migration.journal import Journal, JournalError
@@ -32,6 +31,7 @@ from criu_lazy_ext.source.control import COMMIT_UNDER_WAY, Answer, ControlError
 from criu_lazy_ext.source.dump import PipeLimits
 from criu_lazy_ext.source.task import OVER, Seen, Source, boot_id, identities_of_journal
 from criu_lazy_ext.system import network_lock
+from criu_lazy_ext.system.hooks import run_hook
 from criu_lazy_ext.system.processes import send_signal
 
 ANSWER_WITHIN_S = 3.0

@@ -17,7 +17,6 @@ import traceback
 from collections.abc import Awaitable
 from typing import Any, NoReturn, TypeVar
 
-from criu_lazy_ext.destination.undo import run_hook
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.migration import preflight
 from criu_lazy_ext.migration.ending import Ending
@@ -40,6 +39,7 @@ from criu_lazy_ext.source.dump import (
     find_task,
 )
 from criu_lazy_ext.source.task import OVER, Identity, Seen, Source, identities, identity
+from criu_lazy_ext.system.hooks import run_hook
 from criu_lazy_ext.system.processes import is_alive, send_signal, start_time
 
 T = TypeVar("T")

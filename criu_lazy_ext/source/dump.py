@@ -15,13 +15,12 @@ from pathlib import Path
 
 from criu_lazy_ext.criu import program as criu
 from criu_lazy_ext.criu.contrary import said_in_files
-from criu_lazy_ext.destination.undo import describe_status
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.profile import Profile, Task
 from criu_lazy_ext.source import control as relay_control
 from criu_lazy_ext.system.files import write_key
 from criu_lazy_ext.system.pipes import read_all
-from criu_lazy_ext.system.processes import Child, threads_at_page_starts, tree
+from criu_lazy_ext.system.processes import Child, describe_status, threads_at_page_starts, tree
 
 FIND_TIMEOUT_S = 30.0
 PREPARE_TIMEOUT_S = 30.0

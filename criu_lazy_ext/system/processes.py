@@ -146,6 +146,13 @@ def threads_at_page_starts(pid: int, before: Collection[int] = ()) -> list[int]:
     return found
 
 
+def describe_status(status: int) -> str:
+    """An exit status as asyncio gives it, in words."""
+    if status < 0:
+        return f"was killed by {signal.Signals(-status).name}"
+    return f"ended with status {status}"
+
+
 def _stat(pid: int) -> list[str] | None:
     """The fields of /proc/PID/stat from the third one (the state) on."""
     try:
