@@ -157,6 +157,7 @@ class Profile:
     hooks: Mapping[str, list[Hook]] = field(default_factory=dict)
     timeouts: Timeouts = field(default_factory=Timeouts)
     keep_files: bool = False
+    accept: list[str] = field(default_factory=list)  # checks of the preflight whose failures are only to be warned of
 
     def encrypts(self) -> bool:
         """Whether pages go encrypted."""
@@ -357,7 +358,19 @@ def parse(text: str, name: str) -> Profile:
         raise reader.fail(sections["source"], "source.rate", PUSH_ONLY)
     if profile.predump is not None and not profile.pushes():
         raise reader.fail(sections["predump"], "predump", PUSH_ONLY)
+    for name, item in zip(profile.accept, sections["accept"].value if profile.accept else [], strict=True):
+        if name not in check_names():
+            near = difflib.get_close_matches(name, check_names(), 1)
+            hint = f"did you mean {near[0]!r}?" if near else "criu-lazy check tells their names"
+            raise reader.fail(item, "accept", f"no check is called {name!r}; {hint}")
     return profile
+
+
+def check_names() -> list[str]:
+    """What `accept` may name."""
+    from criu_lazy_ext.checks.catalogue import NAMES  # not above: the checks look at profiles
+
+    return NAMES
 
 
 def load(path: Path) -> Profile:

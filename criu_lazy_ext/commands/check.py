@@ -1,34 +1,95 @@
-"""`criu-lazy check`: can this host take part in a lazy migration?"""
+"""`criu-lazy check`: can this host take part in a lazy migration, can this task move, are those hosts fit for it?"""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
+from pathlib import Path
 
-from criu_lazy_ext.criu import program as criu
+from criu_lazy_ext.checks import catalogue
+from criu_lazy_ext.checks.check import Finding, Verdict, accept, run_all
+from criu_lazy_ext.checks.needs import Arrival
+from criu_lazy_ext.errors import CriuLazyError, UsageError
 from criu_lazy_ext.migration import preflight
+from criu_lazy_ext.migration.preflight import AtSource
+from criu_lazy_ext.profile import Destination, Profile, load
+from criu_lazy_ext.remote.hosts import RemoteHost
+from criu_lazy_ext.source.dump import find_task
 from criu_lazy_ext.system.limits import raise_descriptors
+
+SILENCE_S = 9.0
+SHOWN = {Verdict.OK: "ok  ", Verdict.WARN: "WARN", Verdict.FAIL: "FAIL"}
+
+
+def _arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="criu-lazy check", description="Say what would keep a task from moving; nothing is touched."
+    )
+    parser.add_argument("where", nargs="*", metavar="PROFILE | HOST",
+        help="a profile (*.yaml): its task and its destination; or hosts as in ~/.ssh/config")  # fmt: skip
+    role = parser.add_mutually_exclusive_group()
+    role.add_argument("--source", action="store_true", help="this host only as the source")
+    role.add_argument("--destination", action="store_true", help="this host only as the destination")
+    parser.add_argument("--pid", "--task", type=int, metavar="PID", help="this task, and all below it")
+    parser.add_argument("--json", action="store_true",
+        help='print [{"check", "host", "verdict": "ok"|"warn"|"fail", "text", "way_out"}, ...]')  # fmt: skip
+    options = parser.parse_args(argv)
+    if options.destination and (options.where or options.pid is not None):
+        parser.error("--destination is for this host alone, and a task leaves it as the source")
+    return options
+
+
+async def _of_host(profile: Profile | None, destination: Destination, source: AtSource) -> list[Finding]:
+    """What the other host's agent finds; that there is none is a finding, too."""
+    silence = profile.timeouts.silence if profile is not None else SILENCE_S
+    name = destination.ssh or "local"
+    try:
+        host = await RemoteHost.connect(destination, silence, lambda _: None)
+        try:
+            hello = await host.hello(silence)
+            found = await preflight.between(host, profile, hello)
+            return found + await preflight.at_destination(host, source.arrival())
+        finally:
+            await host.close()
+    except CriuLazyError as error:
+        return [Finding("agent", name, Verdict.FAIL, str(error).removeprefix(f"{name}: "))]
+
+
+async def _check(options: argparse.Namespace) -> list[Finding]:
+    profile: Profile | None = None
+    destinations = [Destination(ssh=host) for host in options.where]
+    pid = options.pid
+    if any(Path(where).suffix in (".yaml", ".yml") for where in options.where):
+        if len(options.where) > 1:
+            raise UsageError("a profile names its destination itself: give either one profile, or hosts")
+        profile = load(Path(options.where[0]))
+        destinations = [profile.destination]
+        pid = find_task(profile.task) if pid is None else pid
+    findings: list[Finding] = []
+    source = AtSource()
+    if not options.destination:
+        source = await AtSource.look(profile, pid)
+        findings += source.findings
+    if not (options.source or destinations or pid is not None):
+        names = {finding.check for finding in findings}
+        here = await asyncio.to_thread(run_all, catalogue.DESTINATION, Arrival(), "destination")
+        findings += [finding for finding in here if finding.check not in names]
+    if not options.source:
+        there = await asyncio.gather(*(_of_host(profile, destination, source) for destination in destinations))
+        findings += [finding for found in there for finding in found]
+    return list(accept(findings, profile.accept if profile is not None else []))
 
 
 def main(argv: list[str]) -> int:
-    """Print what was checked, one line each. Exit status: 0 all holds, 1 something doesn't."""
-    parser = argparse.ArgumentParser(
-        prog="criu-lazy check", description="Say whether this host can take part in a lazy migration."
-    )
-    role = parser.add_mutually_exclusive_group()
-    role.add_argument("--source", action="store_true", help="only as the source")
-    role.add_argument("--destination", action="store_true", help="only as the destination")
-    parser.add_argument("--task", type=int, metavar="PID", help="also whether this task, and all below it, can leave")
-    parser.add_argument("--json", action="store_true", help='print [{"name": text, "problem": text or null}, ...]')
-    options = parser.parse_args(argv)
-    checked = criu.requirements(source=not options.destination, destination=not options.source)
-    checked += preflight.configuration(source=not options.destination, destination=not options.source)
-    if options.task is not None:
-        raise_descriptors()  # as migrate does
-        checked += preflight.of_task(options.task)
+    """Print what was found, one line each. Exit status: 0 nothing is in the way, 1 something is, 2 wrong usage."""
+    options = _arguments(argv)
+    raise_descriptors()  # as migrate does
+    findings = asyncio.run(_check(options))
     if options.json:
-        print(json.dumps([{"name": item.name, "problem": item.problem} for item in checked]))
+        print(json.dumps([finding.as_json() for finding in findings]))
     else:
-        for item in checked:
-            print(f"FAIL {item.name}: {item.problem}" if item.problem else f"ok   {item.name}")
-    return 1 if any(item.problem for item in checked) else 0
+        for finding in findings:
+            head = f"{SHOWN[finding.verdict]} {finding.check}"
+            print(f"{head}: {finding.line}" if finding.text else f"{head} ({finding.host})")
+    return 1 if any(finding.verdict is Verdict.FAIL for finding in findings) else 0

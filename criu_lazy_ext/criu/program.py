@@ -1,12 +1,10 @@
-"""Running `criu`: its version, what it says when it fails, and what this host must offer for a lazy migration."""
+"""Running `criu`: its version, what it says when it fails or checks the kernel, and its Python modules."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 from criu_lazy_ext.criu.images import how_to_get_pycriu
@@ -22,14 +20,6 @@ PIPE_USER_PAGES_SOFT = Path("/proc/sys/fs/pipe-user-pages-soft")
 
 class CriuError(CriuLazyError):
     """criu is missing, too old, or failed."""
-
-
-@dataclass(frozen=True)
-class Requirement:
-    """One thing checked: `problem` is None when it holds, else what is wrong and what to do."""
-
-    name: str
-    problem: str | None
 
 
 def version(program: str = "criu") -> tuple[int, ...]:
@@ -60,8 +50,9 @@ def last_error(log: Path) -> str:
     return errors[0].strip() if errors else f"no error in {log.name}"
 
 
-def _criu_check(*arguments: str) -> str | None:
-    # Of what its configuration files say, preflight.py thinks for each criu that will run.
+def criu_check(*arguments: str) -> str | None:
+    """What `criu check` says is wrong; None if all is well."""
+    # Of what its configuration files say, checks/tools.py thinks for each criu that will run.
     command = ["criu", "check", "--no-default-config", *arguments]
     environment = {name: value for name, value in os.environ.items() if name != "CRIU_CONFIG_FILE"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -71,7 +62,8 @@ def _criu_check(*arguments: str) -> str | None:
     return (lines or ["criu check failed"])[-1].strip()
 
 
-def _version_problem() -> str | None:
+def version_problem() -> str | None:
+    """Why this criu is of no use; None if it is."""
     try:
         found = version()
     except CriuError as error:
@@ -82,26 +74,8 @@ def _version_problem() -> str | None:
     return None
 
 
-def requirements(*, source: bool, destination: bool) -> list[Requirement]:
-    """What a host needs as the source or the destination of a migration, each checked here and now."""
-    found = [
-        Requirement("runs as root", None if os.geteuid() == 0 else f"uid is {os.geteuid()}; run it as root"),
-        Requirement("criu 4.1 or later", _version_problem()),
-    ]
-    if found[-1].problem is None:
-        found.append(Requirement("criu check", _criu_check()))
-    if destination:
-        if shutil.which("criu"):
-            found.append(Requirement("userfaultfd events", _criu_check("--feature", "uffd-noncoop")))
-        found.append(Requirement("pycriu", _pycriu_problem()))
-    if source:
-        size = int(PIPE_MAX_SIZE.read_text())
-        hint = f"it is {size}: sysctl fs.pipe-max-size={PIPE_MAX_SIZE_BYTES} (migrate sets it for its time)"
-        found.append(Requirement("pipes of 4 MiB", None if size >= PIPE_MAX_SIZE_BYTES else hint))
-    return found
-
-
-def _pycriu_problem() -> str | None:
+def pycriu_problem() -> str | None:
+    """Why pycriu can't be used by this Python, and how to get it; None if it can."""
     try:
         import pycriu  # noqa: F401
     except Exception as error:  # a broken one may raise anything

@@ -22,6 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from criu_lazy_ext import __version__
+from criu_lazy_ext.checks import catalogue
+from criu_lazy_ext.checks.check import run_all
+from criu_lazy_ext.checks.needs import Arrival
 from criu_lazy_ext.criu import program as criu
 from criu_lazy_ext.criu.contrary import said_in_files
 from criu_lazy_ext.destination.daemon import Daemon
@@ -30,7 +33,6 @@ from criu_lazy_ext.destination.restored import RestoredTasks
 from criu_lazy_ext.destination.undo import AgentError, Made
 from criu_lazy_ext.destination.workplace import Workplace
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.migration import preflight
 from criu_lazy_ext.remote.channel import Channel, ChannelError, Message
 from criu_lazy_ext.system.hooks import run_hook
 from criu_lazy_ext.system.pipes import pipe_reader
@@ -74,21 +76,24 @@ class Agent:
         """The source is there."""
         return {}
 
-    async def prepare(self, request: Message) -> Message:
-        """Check this host, make the migration's directory, and have a daemon load what it needs: {"directory", "needs",
-        "keep", "undo_hooks", "store", "daemon": "criu-lazy"|"stock"}.
+    async def check(self, request: Message) -> Message:
+        """Run the destination's checks: {"arrival"}, as the source packed it. Their findings."""
+        arrival = Arrival.unpack(request["arrival"])
+        findings = await asyncio.to_thread(run_all, catalogue.DESTINATION, arrival, "")
+        return {"findings": [finding.as_json() for finding in findings]}
 
-        `store`: the directory for the pages that come before the dump, or "".
+    async def prepare(self, request: Message) -> Message:
+        """Make the migration's directory, and have a daemon load what it needs: {"directory", "ids", "keep",
+        "undo_hooks", "store", "daemon": "criu-lazy"|"stock"}.
+
+        `ids`: packed pids and tids of the task; `store`: the directory for the pages that come before the dump, or "".
         """
-        checked = await asyncio.to_thread(lambda: criu.requirements(source=False, destination=True))
-        problems = [f"{item.name}: {item.problem}" for item in checked if item.problem]
-        problems += await asyncio.to_thread(preflight.lacking, request["needs"])
         directory = Path(request["directory"])
         store = str(request.get("store", ""))
-        problems += [f"{path} exists already" for path in (directory, store) if path and Path(path).exists()]
+        problems = [f"{path} exists already" for path in (directory, store) if path and Path(path).exists()]
         if problems:
             raise AgentError("; ".join(problems))
-        keep, hooks, ids = bool(request["keep"]), request["undo_hooks"], str(request["needs"]["ids"])
+        keep, hooks, ids = bool(request["keep"]), request["undo_hooks"], str(request["ids"])
         self.place.made = Made(str(directory), self.keeper_pid, ids, store, keep_files=keep, undo_hooks=hooks)
         self.place.tell_keeper()
         try:
@@ -239,7 +244,8 @@ class Agent:
 
     async def answer(self, request: Message, payload: bytes) -> None:
         operations = {
-            "hello": self.hello, "ping": self.ping, "reach": self.reach, "prepare": self.prepare, "hook": self.hook,
+            "hello": self.hello, "ping": self.ping, "reach": self.reach, "check": self.check, "prepare": self.prepare,
+            "hook": self.hook,
             "page-store": self.page_store.start, "page-stored": self.page_store.stored,
             "drop-page-store": self.page_store.drop, "daemon": self.daemon.start, "restore": self.start_restore,
             "go": self.go, "finish": self.finish,

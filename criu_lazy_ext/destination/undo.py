@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from criu_lazy_ext.checks.needs import unpack_ids
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.migration.preflight import unpack_ids
 from criu_lazy_ext.system.hooks import run_hook
 from criu_lazy_ext.system.processes import Process, below
 

@@ -17,8 +17,9 @@ import traceback
 from collections.abc import Awaitable
 from typing import Any, NoReturn, TypeVar
 
+from criu_lazy_ext.checks.check import Finding
+from criu_lazy_ext.checks.state import check_movable
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.migration import preflight
 from criu_lazy_ext.migration.ending import Ending
 from criu_lazy_ext.migration.journal import Journal, JournalError
 from criu_lazy_ext.migration.preparation import Preparation
@@ -79,6 +80,7 @@ class Migration:
         self.daemon_ended: asyncio.Future[Message] = loop.create_future()
         self.watchers: list[asyncio.Task[None]] = []
         self.dump_started = 0.0
+        self.findings: list[Finding] = []  # of the preflight
         self.address = ""  # of the page server, as the destination is told
         self.resumed = 0.0
         self.rounds = Rounds(self)
@@ -239,7 +241,7 @@ class Migration:
         assert self.host is not None and self.dump is not None
         if not_lazy := await self.guarded(await_lazy_stacks(self.pid)):
             self.warn(not_lazy)
-        await self.guarded(asyncio.to_thread(preflight.check_movable, self.pid))
+        await self.guarded(asyncio.to_thread(check_movable, self.pid))
         if self.began is None or start_time(self.pid) != self.began:
             raise SourceError(f"task {self.pid} has ended")  # who has that pid now is another
         self.progress.phase("lazy dump: the task is frozen")

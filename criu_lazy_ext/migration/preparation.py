@@ -6,13 +6,17 @@ import asyncio
 import os
 import shutil
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from criu_lazy_ext import __version__
+from criu_lazy_ext.checks.check import Verdict, accept, failures
+from criu_lazy_ext.checks.needs import Arrival
 from criu_lazy_ext.criu import program as criu
 from criu_lazy_ext.errors import UsageError
 from criu_lazy_ext.migration import decide, journal, preflight
 from criu_lazy_ext.migration.journal import Journal
+from criu_lazy_ext.migration.preflight import AtSource, PreflightError
+from criu_lazy_ext.remote.channel import Message
 from criu_lazy_ext.remote.hosts import RemoteHost
 from criu_lazy_ext.source.dump import LazyDump, SourceError, memory_of_tree
 from criu_lazy_ext.source.task import boot_id
@@ -29,67 +33,82 @@ class Preparation:
 
     def __init__(self, migration: Migration) -> None:
         self.migration = migration
+        self.directory = (
+            migration.profile.directories.destination / f"{migration.name}-{os.getpid()}-{int(time.time())}"
+        )  # the migration's, there
 
     async def run(self) -> None:
         """Both ends can do it; nothing is touched but directories made and pipe limits raised."""
         migration = self.migration
         migration.progress.phase(f"preflight: task {migration.pid}, destination {migration.report.destination}")
-        problems = [
-            f"{item.name}: {item.problem}"
-            for item in await asyncio.to_thread(lambda: criu.requirements(source=False, destination=False))
-            if item.problem
-        ]
-        if problems:
-            raise SourceError("source: " + "; ".join(problems))
-        needs = await asyncio.to_thread(preflight.look_at, migration.profile, migration.pid)
-        wire_version = await self.meet()
+        looking = asyncio.ensure_future(AtSource.look(migration.profile, migration.pid))
+        try:
+            hello = await self.meet()
+            found = await looking
+        finally:
+            looking.cancel()
+        await self.check(found, hello)
         await self.check_reachable()
         self.prepare_directory()
-        await self.prepare_destination(needs)
+        await self.prepare_destination(found.arrival())
         migration.limits.raise_()
         if migration.journal is not None:
             migration.journal.record(limits=migration.limits.before())
         migration.dump = LazyDump(migration.profile, migration.pid, migration.directory)
-        await migration.dump.prepare(migration.address, wire_version)
+        await migration.dump.prepare(migration.address, criu.wire_version(await asyncio.to_thread(criu.version)))
 
-    async def meet(self) -> int:
-        """Start the agent there; the version of criu's protocol that both sides speak."""
+    async def meet(self) -> Message:
+        """Start the agent there; what it says of itself."""
         migration, profile = self.migration, self.migration.profile
         silence = profile.timeouts.silence
         host = migration.host = await RemoteHost.connect(profile.destination, silence, migration.on_event)
         migration.watch(migration.watch_host(host))
         hello = await host.hello(silence)
-        if hello["version"] != __version__:
-            raise SourceError(f"criu-lazy {__version__} here, {hello['version']} at {host.name}: install the same")
-        mine = await asyncio.to_thread(criu.version)
-        theirs = tuple(hello["criu"])
-        if theirs[:2] < mine[:2]:
-            versions = f"{'.'.join(map(str, mine))} at the source, {'.'.join(map(str, theirs))} at the destination"
-            raise SourceError(f"criu {versions}: an older criu can't restore a newer one's images")
-        if profile.daemon == "stock" and criu.wire_version(theirs) != criu.wire_version(mine):
-            raise SourceError("criu's own lazy-pages there doesn't speak this criu's protocol: use daemon: criu-lazy")
         local = "127.0.0.1" if profile.destination.local else hello["peer"]
         migration.address = profile.source.address or local
-        return criu.wire_version(mine)
+        return hello
 
-    async def prepare_destination(self, needs: preflight.Needs) -> None:
-        """The agent looks whether the task will find there what it needs, and makes its directory."""
+    async def check(self, found: AtSource, hello: Message) -> None:
+        """Have the destination look, too; what is wrong stops the migration, or is told."""
+        migration = self.migration
+        assert migration.host is not None
+        migration.findings += found.findings
+        self.stop_at_failures()
+        migration.findings += await preflight.between(migration.host, migration.profile, hello)
+        self.stop_at_failures()
+        migration.findings += await preflight.at_destination(migration.host, found.arrival(self.store()))
+        self.stop_at_failures()
+        for finding in self.migration.findings:
+            if finding.verdict is Verdict.WARN:
+                self.migration.warn(finding.line)
+
+    def stop_at_failures(self) -> None:
+        findings = self.migration.findings = list(accept(self.migration.findings, self.migration.profile.accept))
+        if failed := failures(findings):
+            raise PreflightError(failed)
+
+    def store(self) -> str:
+        """The directory there for pages that come before the dump, or ""."""
+        rounds = self.migration.profile.predump
+        if rounds is None:
+            return ""
+        if rounds.directory is None:
+            return str(self.directory / "store")
+        return str(rounds.directory / f"{self.directory.name}.store")  # may be that same directory
+
+    async def prepare_destination(self, arrival: Arrival) -> None:
+        """The agent makes its directory."""
         migration, profile = self.migration, self.migration.profile
         assert migration.host is not None
-        directory = profile.directories.destination / f"{migration.name}-{os.getpid()}-{int(time.time())}"
-        rounds = profile.predump
-        store = directory / "store"
-        if rounds is not None and rounds.directory is not None:
-            store = rounds.directory / f"{directory.name}.store"  # may be that same directory
-        store_name = str(store) if rounds is not None else ""
+        rounds, store = profile.predump, self.store()
         prepared = await migration.host.request(
-            "prepare", directory=str(directory), keep=profile.keep_files, undo_hooks=migration.undo_hooks(),
-            store=store_name, daemon=profile.daemon, needs=preflight.as_message(needs, profile, store_name), within=60,
+            "prepare", directory=str(self.directory), keep=profile.keep_files, undo_hooks=migration.undo_hooks(),
+            store=store, daemon=profile.daemon, ids=arrival.ids, within=60,
         )  # fmt: skip
         memory, free = memory_of_tree(migration.pid), int(prepared["free_bytes"])
         if rounds is not None and memory > free:
             raise SourceError(
-                f"{migration.host.name}: {free / 1e6:.0f} MB are free at {store.parent}, and the task has "
+                f"{migration.host.name}: {free / 1e6:.0f} MB are free at {Path(store).parent}, and the task has "
                 f"{memory / 1e6:.0f} MB of memory: let predump.directory be where there is room, or leave predump out"
             )
 

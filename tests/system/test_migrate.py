@@ -599,9 +599,9 @@ def test_check_tells_what_holds(testbed: Testbed) -> None:
         told = host.run(["criu-lazy", "check"])
         assert all(line.startswith("ok   ") for line in told.stdout.splitlines())
         items = json.loads(host.run(["criu-lazy", "check", "--json"]).stdout)
-        assert {"pycriu", "criu check", "userfaultfd events"} <= {item["name"] for item in items}
+        assert {"pycriu", "criu-check", "userfaultfd"} <= {item["check"] for item in items}
     told = testbed.src.run(
         ["env", "PATH=/nowhere", "/usr/bin/python3", "-m", "criu_lazy_ext.cli", "check"], check=False
     )
     assert told.returncode == 1
-    assert "FAIL criu 4.1 or later: criu: No such file" in told.stdout
+    assert "FAIL criu: source: criu: No such file or directory; install criu 4.1 or later" in told.stdout

@@ -83,15 +83,15 @@ def test_a_task_whose_memory_still_arrives_is_not_moved_on(worker: Worker) -> No
         on = dst.run(["criu-lazy", "migrate", "/root/m-on.yaml", *options], check=False)
         assert on.returncode == FAILED
         assert "its memory is still arriving: " in on.stderr and "pages missing" in on.stderr
-    check = dst.run(["criu-lazy", "check", "--source", "--task", str(worker.pid)], check=False)
+    check = dst.run(["criu-lazy", "check", "--pid", str(worker.pid)], check=False)
     assert check.returncode == 1
-    assert f"FAIL task {worker.pid}: all of its memory is here: " in check.stdout
+    assert f"FAIL arriving: source: task {worker.pid}: its memory is still arriving: " in check.stdout
     assert first.is_in("running"), "that was tried in time"
     assert first.decide("--rate", "0").returncode == 0
     assert first.end() == COMMITTED, first.stderr
     assert worker.answers(dst) == "right\n"
-    check = dst.run(["criu-lazy", "check", "--source", "--task", str(worker.pid)], check=False)
-    assert f"ok   task {worker.pid}: all of its memory is here" in check.stdout
+    check = dst.run(["criu-lazy", "check", "--pid", str(worker.pid)], check=False)
+    assert "ok   arriving (source)" in check.stdout
     assert not worker.is_on(src)
     assert_clean(worker.testbed)
 

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from lazy_source import eventually
 
+from criu_lazy_ext.checks.needs import pack_ids
 from criu_lazy_ext.destination.succession import Succession
 from criu_lazy_ext.destination.undo import Made
-from criu_lazy_ext.migration.preflight import pack_ids
 from criu_lazy_ext.profile import Destination
 from criu_lazy_ext.remote.channel import MAX_JSON_BYTES, MAX_PAYLOAD_BYTES
 from criu_lazy_ext.remote.hosts import HostError, HostInDoubt, HostLost, RemoteHost, pack_files

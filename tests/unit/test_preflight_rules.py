@@ -7,14 +7,18 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from criu_lazy_ext.checks.check import Finding, Found, Verdict, accept, check, fail, failures
+from criu_lazy_ext.checks.needs import measure, pack_ids, unpack_ids
+from criu_lazy_ext.checks.state import NotMovable, check_movable
 from criu_lazy_ext.criu.contrary import contrary_in, value_of
-from criu_lazy_ext.migration import preflight
 from criu_lazy_ext.remote.channel import MAX_JSON_BYTES
 from criu_lazy_ext.system import cgroup
+from tools.preflight_doc import PAGE, page
 
 LEAST = "task: {pid: 1}\ndestination: {ssh: x}\n"
 TRACED = "import ctypes; ctypes.CDLL(None).ptrace(0, 0, 0, 0); print(flush=True); input()"
@@ -26,9 +30,29 @@ def test_a_task_that_somebody_traces_is_not_moved() -> None:
         assert task.stdout is not None
         task.stdout.readline()
         said = f"task {task.pid} is being traced, by process {os.getpid()}"
-        with pytest.raises(preflight.PreflightError, match=said):
-            preflight.check_movable(task.pid)
+        with pytest.raises(NotMovable, match=said):
+            check_movable(task.pid)
         task.kill()
+
+
+def test_the_page_about_the_preflight_is_what_the_checks_say() -> None:
+    assert PAGE.read_text() == page(), "run python tools/preflight_doc.py"
+
+
+def test_a_check_that_can_not_look_says_so() -> None:
+    def look(_: None) -> Iterator[Found]:
+        yield fail("seen first")
+        raise PermissionError(1, "Operation not permitted")
+
+    (finding,) = check("it", why="")(look).run(None, "src")
+    assert finding.verdict is Verdict.WARN and finding.line == "src: it: could not look: Operation not permitted"
+
+
+def test_what_the_user_accepts_does_not_stop_a_migration() -> None:
+    found = [Finding("a", "src", Verdict.FAIL, "bad", "do"), Finding("b", "dst", Verdict.FAIL, "worse")]
+    assert failures(found) == "src: bad: do; dst: worse"
+    assert failures(accept(found, ["a"])) == "dst: worse"
+    assert failures(accept(found, ["a", "b"])) == ""
 
 
 def test_what_is_shared_on_purpose_counts_once() -> None:
@@ -46,8 +70,8 @@ def test_what_is_shared_on_purpose_counts_once() -> None:
             os._exit(0)
         for _ in range(2):
             os.read(ready[0], 1)
-        needs = preflight.measure(root, charged=False)
-        once = preflight.measure(os.getpid(), charged=False)
+        needs = measure(root, charged=False)
+        once = measure(os.getpid(), charged=False)
     for fd in (*ready, *end):
         os.close(fd)
     os.waitpid(root, 0)
@@ -78,12 +102,12 @@ def test_the_groups_above_are_looked_at_as_far_as_they_are_shown(tmp_path: Path)
 
 def test_a_hundred_thousand_ids_fit_into_a_message() -> None:
     ids = random.Random(1).sample(range(1, 1 << 22), 200_000)
-    packed = preflight.pack_ids(ids)
+    packed = pack_ids(ids)
     assert len(packed) < MAX_JSON_BYTES / 2
-    assert preflight.unpack_ids(packed) == sorted(ids)
-    assert preflight.unpack_ids(preflight.pack_ids([])) == []
+    assert unpack_ids(packed) == sorted(ids)
+    assert unpack_ids(pack_ids([])) == []
     with pytest.raises(ValueError):
-        preflight.unpack_ids("AAAA")
+        unpack_ids("AAAA")
 
 
 @pytest.mark.parametrize(

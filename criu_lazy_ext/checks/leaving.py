@@ -1,0 +1,47 @@
+"""What the source's checks look at: this host, and the task with its profile, as far as there are such."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from criu_lazy_ext.checks.needs import Needs, measure
+from criu_lazy_ext.checks.task import Task
+from criu_lazy_ext.criu.contrary import value_of
+from criu_lazy_ext.profile import Profile
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """`task` and `needs` None: only the host is looked at. `profile` None: as if everything stood at its default."""
+
+    profile: Profile | None = None
+    task: Task | None = None
+    needs: Needs | None = None
+
+    @classmethod
+    def look(cls, profile: Profile | None, pid: int | None) -> Leaving:
+        """Read what there is of the task. Raises OSError if it has ended."""
+        if pid is None:
+            return cls(profile)
+        options = dump_options(profile)
+        needs = measure(pid, charged=value_of("manage-cgroups", options) != "ignore")
+        return cls(profile, Task.look(pid), needs)
+
+    def dump_value(self, option: str) -> str | None:
+        """What criu dump will be told by a long option that takes a value, or None."""
+        return value_of(option, dump_options(self.profile))
+
+    def brings_files(self) -> bool:
+        """Whether hooks run between the dump and the restore, which may bring the task's files, or its address."""
+        hooks = self.profile.hooks if self.profile is not None else {}
+        return bool(hooks.get("after_dump") or hooks.get("before_restore"))
+
+
+def dump_options(profile: Profile | None) -> list[str]:
+    """What criu dump is given for the user."""
+    return [*profile.criu.options(), *profile.criu.dump_options] if profile is not None else []
+
+
+def restore_options(profile: Profile | None) -> list[str]:
+    """What criu restore is given for the user."""
+    return [*profile.criu.options(), *profile.criu.restore_options] if profile is not None else []

@@ -1,0 +1,40 @@
+"""What both hosts must agree on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from criu_lazy_ext import __version__
+from criu_lazy_ext.checks.check import Found, check, fail
+from criu_lazy_ext.criu import program as criu
+from criu_lazy_ext.profile import Profile
+
+
+@dataclass(frozen=True)
+class Pair:
+    """This host, and the other one as its agent says hello."""
+
+    profile: Profile | None
+    criu: tuple[int, ...]
+    there: str
+    hello: dict[str, Any]
+
+
+@check(
+    "versions",
+    why="An older criu can't read a newer one's images, and both halves of criu-lazy speak one protocol only.",
+    way_out="install the same on both hosts",
+)
+def versions(pair: Pair) -> Iterator[Found]:
+    """the versions of criu-lazy and criu on both hosts, and the protocol of criu's own lazy-pages"""
+    if pair.hello["version"] != __version__:
+        yield fail(f"criu-lazy {__version__} here, {pair.hello['version']} at {pair.there}")
+    theirs = tuple(pair.hello["criu"])
+    if theirs[:2] < pair.criu[:2]:
+        told = f"{'.'.join(map(str, pair.criu))} at the source, {'.'.join(map(str, theirs))} at the destination"
+        yield fail(f"criu {told}: an older criu can't restore a newer one's images")
+    stock = pair.profile is not None and pair.profile.daemon == "stock"
+    if stock and criu.wire_version(theirs) != criu.wire_version(pair.criu):
+        yield fail("criu's own lazy-pages there doesn't speak this criu's protocol", "use daemon: criu-lazy")

@@ -1,0 +1,147 @@
+"""The task, as /proc tells of its processes: what the source's checks look at. Read once, before they run.
+
+A process that ends meanwhile is left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from criu_lazy_ext.system.processes import tree
+
+_HEAD = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ (\S+) (\d+) *(.*)")
+_KIB = re.compile(rb"^(Size|Rss|Pss|Swap|Shared_Hugetlb|Private_Hugetlb): +(\d+) kB$", re.MULTILINE)
+DELETED = " (deleted)"
+O_ACCMODE, O_WRONLY, O_RDWR, O_APPEND = 3, 1, 2, 0o2000
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """A part of an address space."""
+
+    start: int
+    end: int
+    perms: str
+    device: str  # major:minor, hexadecimal
+    inode: int
+    path: str  # "" if anonymous
+    kib: dict[str, int]
+    flags: frozenset[str]  # two letters each, as in smaps' VmFlags
+
+    @property
+    def is_shared(self) -> bool:
+        return self.perms[3] == "s"
+
+    def bytes_of(self, *names: str) -> int:
+        return sum(self.kib.get(name, 0) for name in names) << 10
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """An open one."""
+
+    process: int
+    number: int
+    target: str  # as the link in /proc says
+
+    @property
+    def link(self) -> Path:
+        return Path(f"/proc/{self.process}/fd/{self.number}")
+
+    def info(self) -> dict[str, str]:
+        """/proc/PID/fdinfo/N: {} if it is closed."""
+        with contextlib.suppress(OSError):
+            text = Path(f"/proc/{self.process}/fdinfo/{self.number}").read_text(errors="replace")
+            return {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
+        return {}
+
+    @cached_property
+    def flags(self) -> int:
+        """As open() got them."""
+        return int(self.info().get("flags", "0"), 8)
+
+
+@dataclass
+class Process:
+    """One of the task's."""
+
+    pid: int
+    inner_pid: int
+    name: str = ""
+    state: str = ""
+    parent: int = 0
+    session: int = 0
+    tracer: int = 0
+    threads: list[int] = field(default_factory=list)
+    mappings: list[Mapping] = field(default_factory=list)
+    descriptors: list[Descriptor] = field(default_factory=list)
+
+    @classmethod
+    def look(cls, pid: int, inner_pid: int) -> Process:
+        """Raises OSError if it has ended."""
+        directory = Path(f"/proc/{pid}")
+        head, _, rest = (directory / "stat").read_text(errors="replace").rpartition(")")
+        fields = rest.split()
+        process = cls(pid, inner_pid, head.partition("(")[2], fields[0], int(fields[1]), int(fields[3]))
+        for line in (directory / "status").read_text(errors="replace").splitlines():
+            if line.startswith("TracerPid:"):
+                process.tracer = int(line.split()[1])
+        process.threads = [int(thread.name) for thread in (directory / "task").iterdir()]
+        if process.state in "ZX":
+            return process
+        process.mappings = list(parse_mappings((directory / "smaps").read_bytes()))
+        for entry in (directory / "fd").iterdir():
+            with contextlib.suppress(OSError):  # closed meanwhile
+                process.descriptors.append(Descriptor(pid, int(entry.name), str(entry.readlink())))
+        return process
+
+
+def parse_mappings(smaps: bytes) -> Iterator[Mapping]:
+    """What /proc/PID/smaps says."""
+    parts = smaps.split(b"\nVmFlags:")
+    for index, part in enumerate(parts[:-1]):
+        head = _HEAD.search(part)  # of all but the first, behind the flags of the mapping before
+        if head is None:
+            continue
+        start, end, perms, device, inode, path = (item.decode(errors="surrogateescape") for item in head.groups())
+        kib = {name.decode(): int(value) for name, value in _KIB.findall(part, head.end())}
+        flags = parts[index + 1].partition(b"\n")[0].decode().split()
+        yield Mapping(int(start, 16), int(end, 16), perms, device, int(inode), path, kib, frozenset(flags))
+
+
+@dataclass
+class Task:
+    """All of it, the root first."""
+
+    pid: int
+    processes: list[Process]
+
+    @classmethod
+    def look(cls, pid: int) -> Task:
+        """Raises OSError if the root has ended."""
+        processes = [Process.look(pid, 0)]
+        for inner, process in tree(pid).items():
+            if process == pid:
+                processes[0].inner_pid = inner
+                continue
+            with contextlib.suppress(OSError):  # it has ended
+                processes.append(Process.look(process, inner))
+        return cls(pid, processes)
+
+    @cached_property
+    def pids(self) -> set[int]:
+        return {process.pid for process in self.processes}
+
+    def descriptors(self) -> Iterator[Descriptor]:
+        for process in self.processes:
+            yield from process.descriptors
+
+    def has_own(self, namespace: str) -> bool:
+        """Whether the root lives in another namespace (as "ipc") than this program."""
+        own = Path(f"/proc/self/ns/{namespace}").readlink()
+        return Path(f"/proc/{self.pid}/ns/{namespace}").readlink() != own

@@ -1,0 +1,91 @@
+"""What is installed and configured on a host."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+from criu_lazy_ext.checks.check import Found, check, fail, warn
+from criu_lazy_ext.checks.leaving import Leaving, dump_options
+from criu_lazy_ext.checks.needs import Arrival
+from criu_lazy_ext.criu import program as criu
+from criu_lazy_ext.criu.contrary import contrary_in_files
+
+
+@check("root", why="criu, and reading another's memory, take root.", way_out="run it as root")
+def root(_: Any) -> Iterator[Found]:
+    """the user that criu-lazy runs as"""
+    if os.geteuid() != 0:
+        yield fail(f"uid is {os.geteuid()}")
+
+
+@check("criu", why="Older ones have no protocol for lazy pages that is known to work.")
+def criu_version(_: Any) -> Iterator[Found]:
+    """criu's version"""
+    if problem := criu.version_problem():
+        yield fail(problem)
+
+
+@check(
+    "criu-check",
+    why="criu knows best what it needs of the kernel.",
+    way_out="often a module is not loaded, or the kernel is too old, or too new for this criu",
+)
+def criu_check(_: Any) -> Iterator[Found]:
+    """what `criu check` says of this kernel"""
+    if shutil.which("criu") and (problem := criu.criu_check()):
+        yield fail(f"criu check: {problem}")
+
+
+@check(
+    "userfaultfd",
+    why="Pages follow the restored task through it.",
+    way_out="a kernel with CONFIG_USERFAULTFD, 4.11 or later",
+)
+def userfaultfd(_: Any) -> Iterator[Found]:
+    """userfaultfd and its events, in this kernel"""
+    if shutil.which("criu") and (problem := criu.criu_check("--feature", "uffd-noncoop")):
+        yield fail(problem)
+
+
+@check("pycriu", why="The daemon reads criu's images by it.")
+def pycriu(_: Any) -> Iterator[Found]:
+    """CRIU's Python modules, for this Python"""
+    if problem := criu.pycriu_problem():
+        yield fail(problem)
+
+
+@check(
+    "dump-configuration",
+    why="An option in criu's own files holds for each criu on this host, and some would leave two of the task.",
+)
+def dump_configuration(leaving: Leaving) -> Iterator[Found]:
+    """/etc/criu/default.conf, ~/.criu/default.conf and $CRIU_CONFIG_FILE, for criu dump"""
+    if problem := contrary_in_files("dump", dump_options(leaving.profile), "criu.dump_options"):
+        yield fail(problem)
+
+
+@check("restore-configuration", why="As with dump-configuration.")
+def restore_configuration(arrival: Arrival) -> Iterator[Found]:
+    """the same files at the destination, for criu restore and the daemon"""
+    given = {
+        "restore": (arrival.restore_options, "criu.restore_options"),
+        "lazy-pages": (arrival.daemon_options, "daemon_options"),
+    }
+    for program, (options, key) in given.items():
+        if problem := contrary_in_files(program, options, key):
+            yield fail(problem)
+
+
+@check(
+    "pipes",
+    why="A lazy dump keeps pages in pipes of 4 MiB; criu goes wrong where it can't have them.",
+    way_out=f"sysctl fs.pipe-max-size={criu.PIPE_MAX_SIZE_BYTES} fs.pipe-user-pages-soft=0",
+)
+def pipes(_: Leaving) -> Iterator[Found]:
+    """fs.pipe-max-size and fs.pipe-user-pages-soft, which migrate raises for its time"""
+    for path in (criu.PIPE_MAX_SIZE, criu.PIPE_USER_PAGES_SOFT):
+        if not os.access(path, os.W_OK):
+            yield warn(f"{path} can't be written")

@@ -1,0 +1,58 @@
+"""Writes docs/preflight.md: the list of checks, as criu_lazy_ext/checks has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from criu_lazy_ext.checks import catalogue
+from criu_lazy_ext.checks.check import Check
+
+PAGE = Path(__file__).resolve().parent.parent / "docs/preflight.md"
+INTRODUCTION = """\
+# What keeps a task from moving
+
+What can't move is said before anything is frozen. `criu-lazy migrate` runs these checks on both ends first, and so do
+`criu-lazy migrate --dry-run` and
+```
+criu-lazy check                      # this host, as the source and as the destination
+criu-lazy check --pid PID            # whether this task, and all below it, can leave
+criu-lazy check --pid PID HOST...    # and whether those hosts, as in ~/.ssh/config, can take it
+criu-lazy check PROFILE              # the same with all that a profile says
+```
+Nothing is touched. Each check ends with `ok`, `warn` (it moves, but something changes for it, or could not be looked
+at) or `fail` (it can't be moved, or would be wrong at the destination): with a `fail`, `migrate` stops; a `warn` is
+printed, and is in the report. `check` ends with status 1 if there is a `fail`, and 2 for wrong usage; `--json` prints a
+list of `{"check", "host", "verdict", "text", "way_out"}`.
+
+Whoever knows better names the check in the profile, `accept: [NAME, ...]`: its failures are warnings then.
+
+(This page is made of the list in `criu_lazy_ext/checks/` by `python tools/preflight_doc.py`.)
+"""
+SECTIONS = {
+    "At the source": catalogue.SOURCE,
+    "At the destination": catalogue.DESTINATION,
+    "Of both together": catalogue.PAIR,
+}
+
+
+def page() -> str:
+    """The whole of it."""
+    return "\n".join([INTRODUCTION, *_sections()])
+
+
+def _sections() -> Iterator[str]:
+    for title, checks in SECTIONS.items():
+        yield f"## {title}\n\n| check | looks at | why | the way out |\n| --- | --- | --- | --- |"
+        yield from map(_row, checks)
+        yield ""
+
+
+def _row(check: Check[Any]) -> str:
+    cells = (f"`{check.name}`", check.looks_at, check.why, check.way_out or "as the message says")
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
