@@ -34,7 +34,10 @@ READY_SECONDS = 60.0
 # The parts of c_src that simulate.c runs.
 SIMULATED = (
     "images/image",
-    *(f"destination/{part}" for part in ("address_space", "flow", "fork_advice", "readahead", "regions", "schedule")),
+    *(
+        f"destination/{part}"
+        for part in ("address_space", "flow", "fork_advice", "readahead", "regions", "schedule", "undo_log")
+    ),
 )
 SAMPLE_SECONDS = 0.003
 PEAK_EVERY = 16  # samples

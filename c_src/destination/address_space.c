@@ -9,36 +9,26 @@
 #include "base/page.h"
 #include "base/vec.h"
 
-/* Older ones are forgotten: the fork must be older still, and its event on its way. The newest may be as large as it is. */
-enum { MAX_UNDO = 64, MAX_UNDO_WORDS = 1 << 20 };
-
-/* How to undo a remap or an unmap. */
-struct cl_undo {
-	struct cl_region was;    /* the region, where it was */
-	uint64_t now;            /* where it was moved to; 0: it was unmapped, or something was moved onto it */
-	bool onto;               /* something was where it was moved to, as earlier ones tell */
-	uint64_t first, last;    /* of an unmap: these pages were missing that are set in `missing`, the first bit being */
-	uint64_t *missing;       /* that of page first / 64 * 64; NULL: none */
-};
-
-static void forget_undo(struct cl_space *space)
+/* Whatever it has allocated. */
+static void give_back(struct cl_space *space)
 {
-	while (space->nr_undo)
-		free(space->undo[--space->nr_undo].missing);
+	cl_undo_log_free(&space->undo);
+	cl_region_map_free(&space->regions);
+	cl_fork_advice_forget(&space->advice);
+	cl_fork_advice_forget(&space->inherited);
+	free(space->missing);
+	free(space->doubtful);
+	free(space->limbo.at);
+	free(space->suspects.at);
+	free(space->waiters.at);
+	space->missing = space->doubtful = NULL;
+	space->limbo = space->suspects = (struct cl_regions){ 0 };
+	space->waiters = (struct cl_waiters){ 0 };
 }
 
 static void space_free(struct cl_space *space)
 {
-	forget_undo(space);
-	free(space->undo);
-	free(space->missing);
-	cl_region_map_free(&space->regions);
-	free(space->limbo.at);
-	free(space->suspects.at);
-	cl_fork_advice_forget(&space->advice);
-	cl_fork_advice_forget(&space->inherited);
-	free(space->doubtful);
-	free(space->waiters);
+	give_back(space);
 	free(space);
 }
 
@@ -72,6 +62,26 @@ void cl_image_ask_again(struct cl_image *image, uint64_t from, uint64_t to)
 	for (; from < to; from++)
 		if (missing_in_any(image, from))
 			image->nr_todo[source] += cl_bits_assign(image->todo[source], from, from + 1, true);
+}
+
+bool cl_image_next_missing(const struct cl_image *image, uint64_t index, uint64_t end, uint64_t *from, uint64_t *to)
+{
+	const struct cl_space *space;
+	uint64_t at;
+
+	*from = end;
+	for (space = image->spaces; space; space = space->next)
+		if (!space->retired) {
+			at = cl_bits_find(space->missing, index, end, true);
+			*from = at < *from ? at : *from;
+		}
+	*to = end;
+	for (space = image->spaces; space && *from < end; space = space->next)
+		if (!space->retired && cl_bit_get(space->missing, *from)) {
+			at = cl_bits_find(space->missing, *from, end, false);
+			*to = at < *to ? at : *to;
+		}
+	return *from < end;
 }
 
 static struct cl_space *space_alloc(struct cl_image *image, int32_t pid, int uffd)
@@ -137,9 +147,14 @@ static void drop_part(struct cl_space *space, const struct cl_region *region, ui
 		      cl_image_index_from(space->image, part.at_dump + (part.end - part.start)));
 }
 
-/* Take from a forked child what the fork didn't give it. 0 or -ENOMEM. */
-static int follow_advice(struct cl_space *child, const struct cl_fork_advice *advice)
+static const struct cl_fork_advice *advice_of(const struct cl_space *parent)
 {
+	return parent->advice.known ? &parent->advice : &parent->inherited;
+}
+
+int cl_space_follow_advice(struct cl_space *child, const struct cl_space *parent)
+{
+	const struct cl_fork_advice *advice = advice_of(parent);
 	const struct cl_image *image = child->image;
 	int ret = 0;
 	size_t i;
@@ -156,11 +171,6 @@ static int follow_advice(struct cl_space *child, const struct cl_fork_advice *ad
 		if (image->vmas[i].wiped_on_fork)
 			cl_space_drop(child, cl_image_index_from(image, image->vmas[i].start), cl_image_index_from(image, image->vmas[i].end));
 	return ret;
-}
-
-static const struct cl_fork_advice *advice_of(const struct cl_space *parent)
-{
-	return parent->advice.known ? &parent->advice : &parent->inherited;
 }
 
 /* 0 or -ENOMEM. */
@@ -198,101 +208,9 @@ struct cl_space *cl_space_fork(struct cl_space *parent, int uffd)
 	for (i = 0; i < parent->limbo.nr; i++)
 		drop_part(space, &parent->limbo.at[i], 0, UINT64_MAX);
 	/* What couldn't be taken from it isn't there: copying finds that. */
-	(void)follow_advice(space, advice_of(parent));
+	(void)cl_space_follow_advice(space, parent);
 	(void)cl_fork_advice_copy(&space->inherited, advice_of(parent));
 	return space;
-}
-
-static bool is_free(const struct cl_space *space, uint64_t start, uint64_t end)
-{
-	size_t at = cl_region_map_from(&space->regions, start);
-
-	return at == space->regions.nr || space->regions.at[at].start >= end;
-}
-
-struct undoing {
-	struct cl_space *child;
-	int (*has)(int uffd, uint64_t address, uint64_t length);
-	void (*again)(void *context, struct cl_image *image, uint64_t index);
-	void *context;
-};
-
-/* The region is the child's after all, and of its pages those are missing that the undo tells of. 0 or -ENOMEM. */
-static int put_back(const struct undoing *undoing, const struct cl_undo *undo, struct cl_region region)
-{
-	struct cl_space *child = undoing->child;
-	uint64_t index = cl_image_index_from(child->image, region.at_dump), base = undo->first / 64 * 64;
-	uint64_t last = cl_image_index_from(child->image, region.at_dump + (region.end - region.start));
-	int ret = cl_region_map_insert(&child->regions, cl_region_map_from(&child->regions, region.start), region);
-
-	if (ret == 0)
-		ret = cl_region_map_changed(&child->regions);
-	for (; ret == 0 && index < last; index++) {
-		if (!cl_bit_get(undo->missing, index - base) || cl_bit_get(child->missing, index))
-			continue;
-		child->nr_missing += cl_bits_assign(child->missing, index, index + 1, true);
-		cl_image_ask_again(child->image, index, index + 1);
-		undoing->again(undoing->context, child->image, index);
-	}
-	return ret;
-}
-
-/* Of the unmapped region, what the child has: all, or in pieces. */
-static int undo_unmap(const struct undoing *undoing, const struct cl_undo *undo, struct cl_region region)
-{
-	uint64_t pages = (region.end - region.start) / CL_PAGE_SIZE, middle = region.start + pages / 2 * CL_PAGE_SIZE;
-	int uffd = undoing->child->uffd, ret;
-
-	if (undoing->has(uffd, region.start, region.end - region.start) && is_free(undoing->child, region.start, region.end))
-		return put_back(undoing, undo, region);
-	/* In parts only if it has an end of it: to look for every page would take long. */
-	if (pages == 1 || (!undoing->has(uffd, region.start, CL_PAGE_SIZE) &&
-			   !undoing->has(uffd, region.end - CL_PAGE_SIZE, CL_PAGE_SIZE)))
-		return 0;
-	ret = undo_unmap(undoing, undo, cl_region_part(&region, region.start, middle));
-	return ret < 0 ? ret : undo_unmap(undoing, undo, cl_region_part(&region, middle, region.end));
-}
-
-/* If the child has the region where it was, and not where it went: it is there, wherever it went from there. */
-static int undo_move(const struct undoing *undoing, const struct cl_undo *undo)
-{
-	const struct cl_region *was = &undo->was;
-	uint64_t at = was->at_dump, end = at + (was->end - was->start), from, length;
-	struct cl_space *child = undoing->child;
-	const struct cl_region *region;
-	int ret = 0;
-
-	if (undoing->has(child->uffd, was->start, CL_PAGE_SIZE) <= 0 ||
-	    (undoing->has(child->uffd, undo->now, CL_PAGE_SIZE) && !undo->onto) || !is_free(child, was->start, was->end))
-		return 0;
-	for (; at < end && ret == 0; at += length) {
-		length = CL_PAGE_SIZE;
-		region = cl_region_map_of_dump(&child->regions, at);
-		if (!region)
-			continue;
-		from = region->start + (at - region->at_dump);
-		length = region->end - from < end - at ? region->end - from : end - at;
-		ret = cl_space_remap(child, from, was->start + (at - was->at_dump), length);
-	}
-	return ret;
-}
-
-int cl_space_undo(struct cl_space *child, const struct cl_space *parent,
-		  int (*has)(int uffd, uint64_t address, uint64_t length),
-		  void (*again)(void *context, struct cl_image *image, uint64_t index), void *context)
-{
-	const struct undoing undoing = { .child = child, .has = has, .again = again, .context = context };
-	size_t i;
-	int ret = 0;
-
-	for (i = parent->nr_undo; i-- && ret == 0;)
-		ret = parent->undo[i].now ? undo_move(&undoing, &parent->undo[i]) :
-					    undo_unmap(&undoing, &parent->undo[i], parent->undo[i].was);
-	child->quiet = child->changes; /* none of these was an event */
-	if (parent->nr_undo && ret == 0)
-		ret = follow_advice(child, advice_of(parent));
-	forget_undo(child);
-	return ret;
 }
 
 /* Missing pages that have their place in these regions. */
@@ -413,8 +331,8 @@ uint64_t cl_space_filled(struct cl_space *space, uint64_t from, uint64_t to)
 {
 	uint64_t changed = cl_bits_assign(space->missing, from, to, false);
 
-	if (space->mirror)
-		cl_bits_assign(space->mirror, from, to, false);
+	if (space->mirror.missing)
+		cl_bits_assign(space->mirror.missing, from, to, false);
 	space->nr_missing -= changed;
 	return changed;
 }
@@ -462,72 +380,13 @@ void cl_space_retire(struct cl_space *space)
 {
 	cl_space_drop(space, 0, space->image->nr_pages);
 	space->retired = true;
-	forget_undo(space);
-	free(space->undo);
-	free(space->missing);
-	cl_region_map_free(&space->regions);
-	free(space->limbo.at);
-	free(space->suspects.at);
-	cl_fork_advice_forget(&space->advice);
-	cl_fork_advice_forget(&space->inherited);
-	free(space->doubtful);
-	free(space->waiters);
-	space->missing = space->doubtful = NULL;
-	space->undo = NULL;
-	space->max_undo = 0;
-	space->limbo = space->suspects = (struct cl_regions){ 0 };
-	space->waiters = NULL;
-	space->nr_waiters = space->max_waiters = 0;
+	give_back(space);
 }
 
-static size_t undo_words(const struct cl_undo *undo)
-{
-	return undo->missing ? (undo->last - 1) / 64 - undo->first / 64 + 1 : 0;
-}
-
-/* Make room for one more, of so many words. 0 or -ENOMEM. */
-static int limit_undo(struct cl_space *space, size_t words)
-{
-	size_t i, old = space->nr_undo >= MAX_UNDO ? space->nr_undo - MAX_UNDO + 1 : 0;
-
-	for (i = space->nr_undo; i-- > old;) {
-		words += undo_words(&space->undo[i]);
-		if (words > MAX_UNDO_WORDS)
-			old = i + 1;
-	}
-	for (i = 0; i < old; i++)
-		free(space->undo[i].missing);
-	space->nr_undo -= old;
-	if (old)
-		memmove(&space->undo[0], &space->undo[old], space->nr_undo * sizeof(*space->undo));
-	return cl_vec_reserve(&space->undo, &space->max_undo, space->nr_undo + 1, CL_VEC_NO_LIMIT);
-}
-
-/* A region is about to be unmapped, covered by what is moved there (now 0), or moved to `now`. 0 or -ENOMEM. */
+/* See cl_undo_log_add(). */
 static int remember(struct cl_space *space, const struct cl_region *region, uint64_t now)
 {
-	const uint64_t length = region->end - region->start;
-	struct cl_undo undo = { .was = *region, .now = now,
-				.first = cl_image_index_from(space->image, region->at_dump),
-				.last = cl_image_index_from(space->image, region->at_dump + length) };
-	size_t words, i;
-	int ret;
-
-	for (i = 0; i < space->nr_undo && now; i++)
-		undo.onto |= cl_region_overlaps(&space->undo[i].was, now, now + length);
-	/* Of what has no pages missing only the place matters: something else may come there. */
-	words = now || undo.first == undo.last ? 0 : (undo.last - 1) / 64 - undo.first / 64 + 1;
-	ret = limit_undo(space, words);
-	if (ret < 0)
-		return ret;
-	if (words) {
-		undo.missing = malloc(words * sizeof(*undo.missing));
-		if (!undo.missing)
-			return -ENOMEM;
-		memcpy(undo.missing, &space->missing[undo.first / 64], words * sizeof(*undo.missing));
-	}
-	space->undo[space->nr_undo++] = undo;
-	return 0;
+	return cl_undo_log_add(&space->undo, space->image, space->missing, region, now);
 }
 
 int cl_space_unmap(struct cl_space *space, uint64_t start, uint64_t end)
@@ -597,8 +456,8 @@ uint64_t cl_space_doubt(struct cl_space *space, uint64_t start, uint64_t end)
 		last = cl_image_index_from(space->image, part.at_dump + (part.end - part.start));
 		for (; (index = cl_bits_find(space->missing, index, last, true)) < last; index++) {
 			pages += cl_bits_assign(space->doubtful, index, index + 1, true);
-			if (space->mirrored_doubtful)
-				cl_bits_assign(space->mirrored_doubtful, index, index + 1, true);
+			if (space->mirror.doubtful)
+				cl_bits_assign(space->mirror.doubtful, index, index + 1, true);
 		}
 	}
 	return pages;
@@ -641,15 +500,15 @@ bool cl_space_unsettled(const struct cl_space *space)
 
 void cl_space_was_quiet(struct cl_space *space)
 {
-	forget_undo(space);
+	cl_undo_log_clear(&space->undo);
 	space->quiet = space->changes;
-	if (space->mirrored_quiet)
-		*space->mirrored_quiet = space->quiet;
+	if (space->mirror.quiet)
+		*space->mirror.quiet = space->quiet;
 }
 
 void cl_space_quiet(struct cl_space *space)
 {
-	forget_undo(space);
+	cl_undo_log_clear(&space->undo);
 	space->quiet = space->changes;
 	while (space->limbo.nr)
 		drop_part(space, &space->limbo.at[--space->limbo.nr], 0, UINT64_MAX);

@@ -22,7 +22,7 @@
  *                the child by copy-on-write, what was not is in its bitmap. What the task itself declared to be wiped
  *                on fork is not missing there: it reads as zeroes. What another thread remaps or unmaps between the
  *                fork and the fork's event was applied to the parent first: it is kept (`undo`) until the kernel is
- *                quiet, and undone in a child whose memory is as it was before. One gap is known: a remap that was
+ *                quiet, and undone (fork_undo.h) in a child whose memory is as it was before. One gap is known: a remap that was
  *                made before the fork, and whose event is read after the fork's, is not applied to the child.
  *
  * Events in the wrong order. The kernel tells of a change after it was made, when the changing thread gets to it:
@@ -51,6 +51,7 @@
 #include "criu_lazy.h"
 #include "destination/fork_advice.h"
 #include "destination/regions.h"
+#include "destination/undo_log.h"
 #include "images/image.h"
 
 /* A thread of the task waits for this page since then. */
@@ -59,11 +60,28 @@ struct cl_waiter {
 	uint64_t since_us;
 };
 
-struct cl_undo;
+struct cl_waiters {
+	struct cl_waiter *at;
+	size_t nr, max;
+};
+
 struct cl_ledger_entry;
 struct cl_restored;
 
-/* More than 25 fields: all that is known of one address space, under one lock; the parts that others own say so. */
+/* Copies of the space's own that outlive the process: resume_state.h's; all NULL where there is none. */
+struct cl_space_mirror {
+	struct cl_ledger_entry *entry;
+	uint64_t *missing, *doubtful;
+	_Atomic uint64_t *quiet;
+};
+
+/* There is no memory for its pages: uffd_fill.h's. */
+struct cl_no_memory {
+	uint64_t since_us;         /* 0: there is */
+	uint64_t last_us;          /* when it was last seen */
+	unsigned int tries;
+};
+
 struct cl_space {
 	struct cl_image *image;
 	struct cl_space *next;     /* in the image's list */
@@ -71,27 +89,20 @@ struct cl_space {
 	int32_t pid;
 	uint64_t *missing;         /* bitmap over the image's pages */
 	uint64_t nr_missing;
-	uint64_t *mirror;          /* a copy of `missing` that outlives the process; the ledger's; or NULL */
-	uint64_t *mirrored_doubtful; /* likewise, of `doubtful`; or NULL */
-	struct cl_ledger_entry *entry;
-	_Atomic uint64_t *mirrored_quiet; /* likewise, of `quiet`; or NULL */
+	uint64_t *doubtful;        /* a bitmap like `missing`: of these pages it can't be known what they are. NULL: none */
+	struct cl_space_mirror mirror;
 	uint64_t key;              /* by which guardian and ledger know it */
 	struct cl_restored *restored; /* the restored task whose it is (ended.h); NULL: a forked child's */
-	struct cl_region_map regions;
-	uint64_t *doubtful;        /* a bitmap like `missing`: of these pages it can't be known what they are. NULL: none */
 	uint64_t guarded;          /* missing pages that guards were put on: advice.c's */
-	uint64_t changes, quiet;   /* remaps applied so far; and up to when the kernel was last seen quiet */
-	struct cl_regions limbo;   /* moved away: the event that tells where to is on its way */
 	struct cl_fork_advice advice; /* what its next fork leaves out; advice.c's */
 	struct cl_fork_advice inherited; /* what the fork left out that made it, and its forks do if no more is known */
+	struct cl_region_map regions;
+	uint64_t changes, quiet;   /* remaps applied so far; and up to when the kernel was last seen quiet */
+	struct cl_regions limbo;   /* moved away: the event that tells where to is on its way */
 	struct cl_regions suspects; /* ranges (at_dump unused) of which an unmap may have told something older */
-	struct cl_undo *undo;      /* how to undo the latest remaps and unmaps, oldest first */
-	size_t nr_undo, max_undo;
-	struct cl_waiter *waiters;
-	size_t nr_waiters, max_waiters;
-	uint64_t no_memory_us;     /* since then there is none for its pages; 0: there is */
-	uint64_t no_memory_last_us; /* when it was last seen */
-	unsigned int no_memory_tries;
+	struct cl_undo_log undo;   /* the latest remaps and unmaps, since the kernel was last seen quiet */
+	struct cl_waiters waiters;
+	struct cl_no_memory no_memory;
 	/* The gate: see engine.h. */
 	unsigned int copying;      /* copies in progress */
 	bool reading;              /* events are being read: no copy may start */
@@ -104,6 +115,9 @@ void cl_image_free_spaces(struct cl_image *image);
 /* Put back on the todo list what of pages [from, to) (of one extent) is missing in some space. */
 void cl_image_ask_again(struct cl_image *image, uint64_t from, uint64_t to);
 
+/* Pages of [index, end) that some space misses, from the first one on: [*from, *to). False if there is none. */
+bool cl_image_next_missing(const struct cl_image *image, uint64_t index, uint64_t end, uint64_t *from, uint64_t *to);
+
 /* The restored task's space, appended to the image's list. uffd is owned by the space. NULL: -ENOMEM. */
 struct cl_space *cl_space_new(struct cl_image *image, int32_t pid, int uffd);
 
@@ -113,14 +127,8 @@ struct cl_space *cl_space_new(struct cl_image *image, int32_t pid, int uffd);
  */
 struct cl_space *cl_space_fork(struct cl_space *parent, int uffd);
 
-/*
- * Undo in a child that was just forked what the parent did later. has: whether the child has all of this memory, as one
- * VMA (1 or 0; negative: unknown). `again` is called for each page that the child misses after all; it is on the image's
- * todo list again. 0 or -ENOMEM.
- */
-int cl_space_undo(struct cl_space *child, const struct cl_space *parent,
-		  int (*has)(int uffd, uint64_t address, uint64_t length),
-		  void (*again)(void *context, struct cl_image *image, uint64_t index), void *context);
+/* Take from a forked child what it doesn't have, as said above. 0 or -ENOMEM. */
+int cl_space_follow_advice(struct cl_space *child, const struct cl_space *parent);
 
 /* What makes up a space, as it was saved by its owner. */
 struct cl_space_memory {

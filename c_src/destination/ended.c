@@ -59,7 +59,7 @@ void cl_ended_gone(struct cl_engine *engine, struct cl_space *space)
 		engine->stats.dropped_pages += pages;
 	}
 	cl_space_drop(space, 0, space->image->nr_pages);
-	space->nr_waiters = 0;
+	space->waiters.nr = 0;
 	cl_image_only_missing(space->image);
 	engine->look_at_ends = true;
 	cl_engine_wake(engine);

@@ -109,11 +109,11 @@ void cl_engine_forget_dropped_waiters(struct cl_space *space)
 {
 	size_t i = 0;
 
-	while (i < space->nr_waiters) {
-		if (cl_bit_get(space->missing, space->waiters[i].index))
+	while (i < space->waiters.nr) {
+		if (cl_bit_get(space->missing, space->waiters.at[i].index))
 			i++;
 		else
-			space->waiters[i] = space->waiters[--space->nr_waiters];
+			space->waiters.at[i] = space->waiters.at[--space->waiters.nr];
 	}
 }
 
@@ -144,12 +144,12 @@ static void stats_of_waiting(const struct cl_engine *engine, struct cl_stats *ou
 		for (space = image->spaces; space; space = space->next) {
 			if (space->retired)
 				continue;
-			out->waiting_faults += space->nr_waiters;
-			for (i = 0; i < space->nr_waiters; i++)
-				if (now_us - space->waiters[i].since_us > out->oldest_wait_us)
-					out->oldest_wait_us = now_us - space->waiters[i].since_us;
-			if (space->no_memory_us && now_us - space->no_memory_us > out->no_memory_us)
-				out->no_memory_us = now_us - space->no_memory_us;
+			out->waiting_faults += space->waiters.nr;
+			for (i = 0; i < space->waiters.nr; i++)
+				if (now_us - space->waiters.at[i].since_us > out->oldest_wait_us)
+					out->oldest_wait_us = now_us - space->waiters.at[i].since_us;
+			if (space->no_memory.since_us && now_us - space->no_memory.since_us > out->no_memory_us)
+				out->no_memory_us = now_us - space->no_memory.since_us;
 		}
 }
 

@@ -110,8 +110,8 @@ static int put_back(struct cl_engine *engine)
 	cl_remote_forget(&engine->remote);
 	for (image = engine->images; image; image = image->next)
 		for (space = image->spaces; space; space = space->next)
-			for (i = 0; i < space->nr_waiters && ret == 0; i++) {
-				uint64_t index = space->waiters[i].index;
+			for (i = 0; i < space->waiters.nr && ret == 0; i++) {
+				uint64_t index = space->waiters.at[i].index;
 
 				engine->source->put_back(engine, image, index);
 				ret = cl_schedule_fault_again(&engine->schedule, image, index);

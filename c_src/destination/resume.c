@@ -104,7 +104,7 @@ static int replay(struct cl_engine *engine, struct cl_held *held, size_t nr_held
 
 	for (image = engine->images; image; image = image->next) {
 		for (space = image->spaces; space; space = space->next) {
-			ret = space->entry ? cl_engine_replay(engine, space, held, nr_held) : 0;
+			ret = space->mirror.entry ? cl_engine_replay(engine, space, held, nr_held) : 0;
 			if (ret < 0)
 				return refuse(engine, ret, strerror(-ret));
 		}

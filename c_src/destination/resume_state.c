@@ -84,10 +84,10 @@ static uint64_t *doubtful_of(struct cl_ledger_entry *entry)
 
 static void attach(struct cl_space *space, struct cl_ledger_entry *entry)
 {
-	space->entry = entry;
-	space->mirrored_quiet = &entry->quiet;
-	space->mirror = missing_of(entry);
-	space->mirrored_doubtful = doubtful_of(entry);
+	space->mirror.entry = entry;
+	space->mirror.quiet = &entry->quiet;
+	space->mirror.missing = missing_of(entry);
+	space->mirror.doubtful = doubtful_of(entry);
 }
 
 static off_t slot_at(uint64_t area, unsigned int slot)
@@ -133,7 +133,7 @@ static int write_slot(const struct cl_ledger *ledger, const struct cl_space *spa
 {
 	const struct cl_region *parts[] = { space->regions.at, space->limbo.at, space->suspects.at };
 	const size_t nr[] = { space->regions.nr, space->limbo.nr, space->suspects.nr };
-	off_t at = slot_at(space->entry->area, slot);
+	off_t at = slot_at(space->mirror.entry->area, slot);
 	int ret = 0;
 	size_t i;
 
@@ -143,10 +143,8 @@ static int write_slot(const struct cl_ledger *ledger, const struct cl_space *spa
 		ret = cl_pwrite_all(ledger->fd, parts[i], nr[i] * sizeof(struct cl_region), at);
 		at += (off_t)(nr[i] * sizeof(struct cl_region));
 	}
-	space->entry->slots[slot] = (struct slot){ .nr_regions = nr[0],
-						   .nr_limbo = nr[1],
-						   .nr_suspects = nr[2],
-						   .changes = space->changes };
+	space->mirror.entry->slots[slot] = (struct slot){ .nr_regions = nr[0], .nr_limbo = nr[1], .nr_suspects = nr[2],
+							  .changes = space->changes };
 	return ret;
 }
 
@@ -178,9 +176,9 @@ int cl_ledger_enter(struct cl_ledger *ledger, struct cl_space *space, const stru
 	*area_out = area;
 	attach(space, entry);
 	entry->quiet = space->quiet;
-	memcpy(space->mirror, space->missing, cl_bits_words(image->nr_pages) * sizeof(*space->mirror));
+	memcpy(space->mirror.missing, space->missing, cl_bits_words(image->nr_pages) * sizeof(*space->mirror.missing));
 	if (space->doubtful)
-		memcpy(space->mirrored_doubtful, space->doubtful, cl_bits_words(image->nr_pages) * sizeof(*space->doubtful));
+		memcpy(space->mirror.doubtful, space->doubtful, cl_bits_words(image->nr_pages) * sizeof(*space->doubtful));
 	ret = write_slot(ledger, space, 0);
 	if (ret < 0)
 		cl_ledger_forget(ledger, space);
@@ -191,8 +189,8 @@ int cl_ledger_enter(struct cl_ledger *ledger, struct cl_space *space, const stru
 
 void cl_ledger_gone(struct cl_space *space, uint64_t pages)
 {
-	if (space->entry)
-		atomic_store_explicit(&space->entry->gone_pages, pages, memory_order_release);
+	if (space->mirror.entry)
+		atomic_store_explicit(&space->mirror.entry->gone_pages, pages, memory_order_release);
 }
 
 void cl_ledger_ended(struct cl_ledger *ledger, uint64_t area, const struct cl_end *end)
@@ -209,16 +207,14 @@ void cl_ledger_forget(struct cl_ledger *ledger, struct cl_space *space)
 	uint64_t area;
 	bool keep;
 
-	if (!space->entry)
+	if (!space->mirror.entry)
 		return;
-	area = space->entry->area;
-	keep = atomic_load(&space->entry->ended);
+	area = space->mirror.entry->area;
+	keep = atomic_load(&space->mirror.entry->ended);
 	if (!keep)
-		atomic_store_explicit(&space->entry->key, 0, memory_order_release);
-	munmap(space->entry, mapped_bytes(space->image->nr_pages));
-	space->entry = NULL;
-	space->mirrored_quiet = NULL;
-	space->mirror = space->mirrored_doubtful = NULL;
+		atomic_store_explicit(&space->mirror.entry->key, 0, memory_order_release);
+	munmap(space->mirror.entry, mapped_bytes(space->image->nr_pages));
+	space->mirror = (struct cl_space_mirror){ 0 };
 	if (keep)
 		return;
 	(void)fallocate(ledger->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)area_at(area),
@@ -236,7 +232,7 @@ struct uffd_msg *cl_ledger_begin(struct cl_ledger_entry *entry, uint64_t generat
 
 int cl_ledger_applied(struct cl_ledger *ledger, struct cl_space *space, bool changed)
 {
-	struct cl_ledger_entry *entry = space->entry;
+	struct cl_ledger_entry *entry = space->mirror.entry;
 	unsigned int slot = atomic_load(&entry->applied) & 1;
 	int ret;
 

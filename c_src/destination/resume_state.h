@@ -54,8 +54,8 @@ int cl_ledger_new(struct cl_ledger *ledger, uint64_t client);
 int cl_ledger_open(struct cl_ledger *ledger, int fd);
 
 /*
- * Enter a space under its key; sets space->entry and space->mirror. task: the restored task's process, NULL for a forked
- * child; *area_out: where it is. 0 or -errno: then it can't be taken over.
+ * Enter a space under its key; sets space->mirror. task: the restored task's process, NULL for a forked child;
+ * *area_out: where it is. 0 or -errno: then it can't be taken over.
  */
 int cl_ledger_enter(struct cl_ledger *ledger, struct cl_space *space, const struct cl_task *task, uint64_t *area_out);
 
@@ -87,7 +87,7 @@ int cl_ledger_task(const struct cl_ledger *ledger, uint64_t area, const struct c
 		   struct cl_ledger_task *task, uint64_t *missing);
 
 /*
- * The space of the area that cl_ledger_next() told of, appended to its image's list, entry and mirror set. uffd is owned
+ * The space of the area that cl_ledger_next() told of, appended to its image's list, its mirror set. uffd is owned
  * by the space. 0, -ENOMEM, -ESTALE (these are other images) or -EBADMSG (it makes no sense).
  */
 int cl_ledger_load(struct cl_ledger *ledger, uint64_t area, struct cl_image *image, int uffd, struct cl_space **space_out);

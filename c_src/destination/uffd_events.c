@@ -13,6 +13,7 @@
 #include "destination/advice.h"
 #include "destination/ended.h"
 #include "destination/engine.h"
+#include "destination/fork_undo.h"
 #include "destination/uffd.h"
 #include "destination/uffd_fill.h"
 #include "wire/page_protocol.h"
@@ -38,9 +39,9 @@ int cl_engine_watch(struct cl_engine *engine, struct cl_space *space)
 
 static int add_waiter(struct cl_space *space, uint64_t index, uint64_t now_us)
 {
-	if (cl_vec_reserve(&space->waiters, &space->max_waiters, space->nr_waiters + 1, CL_VEC_NO_LIMIT) < 0)
+	if (cl_vec_reserve(&space->waiters.at, &space->waiters.max, space->waiters.nr + 1, CL_VEC_NO_LIMIT) < 0)
 		return -ENOMEM; /* threads bound it */
-	space->waiters[space->nr_waiters++] = (struct cl_waiter){ .index = index, .since_us = now_us };
+	space->waiters.at[space->waiters.nr++] = (struct cl_waiter){ .index = index, .since_us = now_us };
 	return 0;
 }
 
@@ -92,7 +93,7 @@ static void apply_fork(struct cl_engine *engine, struct cl_space *parent, int uf
 	int ret = child ? cl_engine_watch(engine, child) : -ENOMEM;
 
 	if (ret == 0)
-		ret = cl_space_undo(child, parent, cl_uffd_has, ask_again, engine);
+		ret = cl_fork_undo(child, parent, cl_uffd_has, ask_again, engine);
 	engine->stats.events_fork++;
 	if (ret < 0) {
 		if (!child) {
@@ -300,7 +301,7 @@ static bool apply_batch(struct cl_engine *engine, struct cl_space *space, const 
 	pthread_mutex_unlock(&engine->lock);
 
 	settled = settle(engine, space);
-	if (space->entry) {
+	if (space->mirror.entry) {
 		ret = cl_ledger_applied(&engine->ledger, space, changed);
 		if (ret < 0)
 			cl_engine_no_ledger(engine, ret);
@@ -327,7 +328,7 @@ static bool apply_batch(struct cl_engine *engine, struct cl_space *space, const 
 static bool read_batch(struct cl_engine *engine, struct cl_space *space)
 {
 	uint64_t generation = engine->guardian.generation;
-	struct uffd_msg own[EVENTS], *events = space->entry ? cl_ledger_begin(space->entry, generation) : own;
+	struct uffd_msg own[EVENTS], *events = space->mirror.entry ? cl_ledger_begin(space->mirror.entry, generation) : own;
 	bool forked = false;
 	int nr_events, i;
 
@@ -359,7 +360,7 @@ int cl_engine_replay(struct cl_engine *engine, struct cl_space *space, struct cl
 {
 	struct uffd_msg events[EVENTS];
 	uint64_t generation;
-	int nr_read = cl_ledger_pending(space->entry, events, &generation), nr = 0, i;
+	int nr_read = cl_ledger_pending(space->mirror.entry, events, &generation), nr = 0, i;
 	size_t h;
 
 	for (i = 0; i < nr_read; i++) {

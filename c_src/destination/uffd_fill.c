@@ -33,8 +33,8 @@ static void end_waits(struct cl_engine *engine, struct cl_space *space, uint64_t
 	uint64_t now_us = 0;
 	size_t i = 0;
 
-	while (i < space->nr_waiters) {
-		struct cl_waiter *waiter = &space->waiters[i];
+	while (i < space->waiters.nr) {
+		struct cl_waiter *waiter = &space->waiters.at[i];
 
 		if (waiter->index < from || waiter->index >= to) {
 			i++;
@@ -43,16 +43,16 @@ static void end_waits(struct cl_engine *engine, struct cl_space *space, uint64_t
 		if (!now_us)
 			now_us = cl_now_us();
 		cl_stats_fault(&engine->stats, now_us - waiter->since_us);
-		*waiter = space->waiters[--space->nr_waiters];
+		*waiter = space->waiters.at[--space->waiters.nr];
 	}
 }
 
 void cl_engine_no_memory(struct cl_engine *engine, struct cl_space *space)
 {
-	space->no_memory_last_us = cl_now_us();
-	if (space->no_memory_us)
+	space->no_memory.last_us = cl_now_us();
+	if (space->no_memory.since_us)
 		return;
-	space->no_memory_us = space->no_memory_last_us;
+	space->no_memory.since_us = space->no_memory.last_us;
 	cl_log(&engine->log, CL_LOG_WARN,
 	       "task %d: there is no memory for its pages (the limit of its cgroup?): it waits until there is", space->pid);
 }
@@ -62,18 +62,18 @@ static void has_memory(struct cl_engine *engine, struct cl_space *space)
 {
 	uint64_t now_us = cl_now_us();
 
-	if (space->nr_missing && now_us - space->no_memory_last_us < MEMORY_IS_BACK_US)
+	if (space->nr_missing && now_us - space->no_memory.last_us < MEMORY_IS_BACK_US)
 		return;
 	cl_log(&engine->log, CL_LOG_WARN, "task %d: there is memory for its pages again, after %llu s", space->pid,
-	       (unsigned long long)(now_us - space->no_memory_us) / 1000000);
-	space->no_memory_us = 0;
-	space->no_memory_tries = 0;
+	       (unsigned long long)(now_us - space->no_memory.since_us) / 1000000);
+	space->no_memory.since_us = 0;
+	space->no_memory.tries = 0;
 }
 
 /* Wait as long as it may take until there is room. Lock held; dropped meanwhile. */
 static void wait_for_memory(struct cl_engine *engine, struct cl_space *space)
 {
-	uint64_t wait_ms = NO_MEMORY_FIRST_MS << (space->no_memory_tries < 5 ? space->no_memory_tries++ : 5);
+	uint64_t wait_ms = NO_MEMORY_FIRST_MS << (space->no_memory.tries < 5 ? space->no_memory.tries++ : 5);
 	uint64_t until_us = cl_now_us() + (wait_ms < NO_MEMORY_MAX_MS ? wait_ms : NO_MEMORY_MAX_MS) * 1000;
 	int ret = 0;
 
@@ -138,7 +138,7 @@ static uint64_t copy_run(struct cl_engine *engine, struct cl_space *space, const
 		cl_space_was_quiet(space);
 		filled(engine, space, run, done_bytes / CL_PAGE_SIZE, guarded);
 	}
-	if (ret == 0 && space->no_memory_us)
+	if (ret == 0 && space->no_memory.since_us)
 		has_memory(engine, space);
 	if (ret == 0 || ret == -EEXIST || (done_bytes && ret != -ESRCH))
 		return CL_COPY_BYTES;

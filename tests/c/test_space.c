@@ -9,6 +9,7 @@
 
 #include "check.h"
 #include "destination/address_space.h"
+#include "destination/fork_undo.h"
 #include "wire/page_protocol.h"
 
 enum { PAGES = 256, SPACES = 4, BASE = 0x10000, WIPED = 190 /* from there on, in a forked child */ };
@@ -285,7 +286,7 @@ static void fork_among_changes(uint64_t seed)
 	CHECK(child.space);
 	memset(&child.missing[WIPED], false, PAGES - WIPED);
 	truth = &child;
-	CHECK(cl_space_undo(child.space, after.space, truth_has, count_again, NULL) == 0);
+	CHECK(cl_fork_undo(child.space, after.space, truth_has, count_again, NULL) == 0);
 	compare_space(image, &child);
 	cl_image_free_spaces(image);
 	cl_image_free(image);

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "destination/fork_undo.h"
+
+#include "base/bits.h"
+#include "base/page.h"
+#include "destination/address_space.h"
+
+static bool is_free(const struct cl_space *space, uint64_t start, uint64_t end)
+{
+	size_t at = cl_region_map_from(&space->regions, start);
+
+	return at == space->regions.nr || space->regions.at[at].start >= end;
+}
+
+struct undoing {
+	struct cl_space *child;
+	int (*has)(int uffd, uint64_t address, uint64_t length);
+	void (*again)(void *context, struct cl_image *image, uint64_t index);
+	void *context;
+};
+
+/* The region is the child's after all, and of its pages those are missing that the undo tells of. 0 or -ENOMEM. */
+static int put_back(const struct undoing *undoing, const struct cl_undo *undo, struct cl_region region)
+{
+	struct cl_space *child = undoing->child;
+	uint64_t index = cl_image_index_from(child->image, region.at_dump), base = undo->first / 64 * 64;
+	uint64_t last = cl_image_index_from(child->image, region.at_dump + (region.end - region.start));
+	int ret = cl_region_map_insert(&child->regions, cl_region_map_from(&child->regions, region.start), region);
+
+	if (ret == 0)
+		ret = cl_region_map_changed(&child->regions);
+	for (; ret == 0 && index < last; index++) {
+		if (!cl_bit_get(undo->missing, index - base) || cl_bit_get(child->missing, index))
+			continue;
+		child->nr_missing += cl_bits_assign(child->missing, index, index + 1, true);
+		cl_image_ask_again(child->image, index, index + 1);
+		undoing->again(undoing->context, child->image, index);
+	}
+	return ret;
+}
+
+/* Of the unmapped region, what the child has: all, or in pieces. */
+static int undo_unmap(const struct undoing *undoing, const struct cl_undo *undo, struct cl_region region)
+{
+	uint64_t pages = (region.end - region.start) / CL_PAGE_SIZE, middle = region.start + pages / 2 * CL_PAGE_SIZE;
+	int uffd = undoing->child->uffd, ret;
+
+	if (undoing->has(uffd, region.start, region.end - region.start) && is_free(undoing->child, region.start, region.end))
+		return put_back(undoing, undo, region);
+	/* In parts only if it has an end of it: to look for every page would take long. */
+	if (pages == 1 || (!undoing->has(uffd, region.start, CL_PAGE_SIZE) &&
+			   !undoing->has(uffd, region.end - CL_PAGE_SIZE, CL_PAGE_SIZE)))
+		return 0;
+	ret = undo_unmap(undoing, undo, cl_region_part(&region, region.start, middle));
+	return ret < 0 ? ret : undo_unmap(undoing, undo, cl_region_part(&region, middle, region.end));
+}
+
+/* If the child has the region where it was, and not where it went: it is there, wherever it went from there. */
+static int undo_move(const struct undoing *undoing, const struct cl_undo *undo)
+{
+	const struct cl_region *was = &undo->was;
+	uint64_t at = was->at_dump, end = at + (was->end - was->start), from, length;
+	struct cl_space *child = undoing->child;
+	const struct cl_region *region;
+	int ret = 0;
+
+	if (undoing->has(child->uffd, was->start, CL_PAGE_SIZE) <= 0 ||
+	    (undoing->has(child->uffd, undo->now, CL_PAGE_SIZE) && !undo->onto) || !is_free(child, was->start, was->end))
+		return 0;
+	for (; at < end && ret == 0; at += length) {
+		length = CL_PAGE_SIZE;
+		region = cl_region_map_of_dump(&child->regions, at);
+		if (!region)
+			continue;
+		from = region->start + (at - region->at_dump);
+		length = region->end - from < end - at ? region->end - from : end - at;
+		ret = cl_space_remap(child, from, was->start + (at - was->at_dump), length);
+	}
+	return ret;
+}
+
+int cl_fork_undo(struct cl_space *child, const struct cl_space *parent,
+		 int (*has)(int uffd, uint64_t address, uint64_t length),
+		 void (*again)(void *context, struct cl_image *image, uint64_t index), void *context)
+{
+	const struct undoing undoing = { .child = child, .has = has, .again = again, .context = context };
+	size_t i;
+	int ret = 0;
+
+	for (i = parent->undo.nr; i-- && ret == 0;)
+		ret = parent->undo.at[i].now ? undo_move(&undoing, &parent->undo.at[i]) :
+					    undo_unmap(&undoing, &parent->undo.at[i], parent->undo.at[i].was);
+	child->quiet = child->changes; /* none of these was an event */
+	if (parent->undo.nr && ret == 0)
+		ret = cl_space_follow_advice(child, parent);
+	cl_undo_log_clear(&child->undo);
+	return ret;
+}

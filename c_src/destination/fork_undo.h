@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fork_undo: the kernel tells of a fork after it was made; what other threads of the parent remapped or unmapped meanwhile
+ * was applied to the parent first. The child has its memory as it was before. Pure data, as address_space.h.
+ */
+#ifndef CL_FORK_UNDO_H
+#define CL_FORK_UNDO_H
+
+#include <stdint.h>
+
+struct cl_image;
+struct cl_space;
+
+/*
+ * Undo in a child that was just forked (cl_space_fork()) what the parent did later. has: whether the child has all of this
+ * memory, as one VMA (1 or 0; negative: unknown). `again` is called for each page that the child misses after all; it is on
+ * the image's todo list again. 0 or -ENOMEM.
+ */
+int cl_fork_undo(struct cl_space *child, const struct cl_space *parent,
+		 int (*has)(int uffd, uint64_t address, uint64_t length),
+		 void (*again)(void *context, struct cl_image *image, uint64_t index), void *context);
+
+#endif

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * undo_log: what is to be known of an address space's latest remaps and unmaps to undo them in a child that was forked before
+ * them (fork_undo.h). Pure data, no lock of its own. Bounded: the oldest are forgotten.
+ */
+#ifndef CL_UNDO_LOG_H
+#define CL_UNDO_LOG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "destination/regions.h"
+
+struct cl_image;
+
+/* How to undo a remap or an unmap. */
+struct cl_undo {
+	struct cl_region was;    /* the region, where it was */
+	uint64_t now;            /* where it was moved to; 0: it was unmapped, or something was moved onto it */
+	bool onto;               /* something was where it was moved to, as earlier ones tell */
+	uint64_t first, last;    /* of an unmap: these pages were missing that are set in `missing`, the first bit being */
+	uint64_t *missing;       /* that of page first / 64 * 64; NULL: none */
+};
+
+struct cl_undo_log {
+	struct cl_undo *at; /* oldest first */
+	size_t nr, max;
+};
+
+/*
+ * A region is about to be unmapped, covered by what is moved there (`now` 0), or moved to `now`. missing: a bitmap over the
+ * image's pages, as it is before that. 0 or -ENOMEM.
+ */
+int cl_undo_log_add(struct cl_undo_log *log, const struct cl_image *image, const uint64_t *missing,
+		    const struct cl_region *region, uint64_t now);
+
+/* Forget them all. */
+void cl_undo_log_clear(struct cl_undo_log *log);
+
+/* The same, and give the memory back. */
+void cl_undo_log_free(struct cl_undo_log *log);
+
+#endif
