@@ -12,9 +12,9 @@
 #include "wire/compression.h"
 #include "wire/conn.h"
 #include "base/log.h"
-#include "destination/source_push.h"
 #include "destination/precopy_store.h"
 #include "wire/page_protocol.h"
+#include "wire/push_hello.h"
 
 enum { MAX_BYTES = CL_PUSH_MAX_PAGES * CL_PAGE_SIZE }; /* of one message */
 

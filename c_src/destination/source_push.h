@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pages_push: the client of a page server that pushes (docs/protocol.md). A session is one demand connection, the
+ * source_push: the client of a page server that pushes (docs/protocol.md). A session is one demand connection, the
  * engine's remote.fd, and some background streams, opened to the same address. Each has a thread of its own that
  * receives and installs what comes. Demand faults are asked for, and answered, on the demand connection; everything else
  * comes unasked on the streams, in the server's order, as soon as it is told (resync) what is missing.
@@ -11,27 +11,12 @@
  *
  * What a hostile server can do: nothing but give wrong contents to pages that are missing. Every range is checked to
  * lie in the pages that it was asked for by the images; what is not missing (any more) is dropped.
- *
  */
-#ifndef CL_PAGES_PUSH_H
-#define CL_PAGES_PUSH_H
-
-#include <pthread.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include "wire/conn.h"
-#include "wire/push_protocol.h"
+#ifndef CL_SOURCE_PUSH_H
+#define CL_SOURCE_PUSH_H
 
 struct cl_engine;
-
-/*
- * Say hello on any connection, hear the answer: waits up to 10 s. 1; 0 if it was a stock server's, answer->plain; or
- * error->code: -EBUSY, -ESHUTDOWN if it refuses (CL_PUSH_BUSY, CL_PUSH_OVER). No lock.
- */
-int cl_push_say_hello(struct cl_conn conn, int version, const struct cl_push_hello *hello,
-		      struct cl_push_answer *answer, struct cl_error *error);
+struct cl_error;
 
 /*
  * Ask the server, on the connection that was just made, whether it pushes. 1 if it does: from then on it is the engine's

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "destination/source_push_receive.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "destination/engine.h"
+#include "destination/precopy_store.h"
+#include "destination/source_push_state.h"
+#include "destination/uffd_fill.h"
+#include "wire/compression.h"
+
+enum { ZERO_PAGES = 64 };
+
+/* These pages have come, the store's are not needed any more. Lock held; dropped meanwhile. */
+static void drop_stored(struct cl_engine *engine, const struct cl_image *image, uint64_t index, uint64_t nr_pages)
+{
+	if (!engine->store)
+		return;
+	pthread_mutex_unlock(&engine->lock);
+	cl_store_drop(engine->store, (uint64_t)image->pid, cl_image_vaddr(image, index), nr_pages);
+	pthread_mutex_lock(&engine->lock);
+}
+
+/* Install the next pages of the run. Lock held; dropped while copying. */
+static void install(struct cl_engine *engine, struct cl_push_run *run, uint64_t nr_pages, const uint8_t *data)
+{
+	while (nr_pages) {
+		uint64_t index = cl_image_index(run->image, run->vaddr);
+		uint64_t pages = cl_image_extent(run->image, index)[1].first - index;
+
+		if (pages > nr_pages)
+			pages = nr_pages;
+		cl_engine_fill(engine, run->image, index, pages, data);
+		drop_stored(engine, run->image, index, pages);
+		run->vaddr += pages * CL_PAGE_SIZE;
+		run->nr_pages -= pages;
+		nr_pages -= pages;
+		data += pages * CL_PAGE_SIZE;
+	}
+}
+
+/* The same, and in all runs of which these are the pages. */
+static void install_all(struct cl_engine *engine, struct cl_push_stream *stream, uint64_t nr_pages, const uint8_t *data)
+{
+	unsigned int i;
+
+	for (i = 0; i < stream->nr_also; i++)
+		install(engine, &stream->also[i], nr_pages, data);
+	install(engine, &stream->run, nr_pages, data);
+	if (!stream->run.nr_pages)
+		stream->nr_also = 0;
+}
+
+/* Zero pages need no payload. Lock held; dropped while copying. */
+static void install_zeroes(struct cl_engine *engine, struct cl_push_run *run)
+{
+	static const uint8_t zeroes[ZERO_PAGES * CL_PAGE_SIZE];
+
+	while (run->nr_pages && !engine->stopping)
+		install(engine, run, run->nr_pages < ZERO_PAGES ? run->nr_pages : ZERO_PAGES, zeroes);
+}
+
+/*
+ * Pages that are as in the store. Those that nobody misses may be gone from there: another thread has installed them. Lock
+ * held; dropped while reading and copying. 0, or error->code: -ESTALE.
+ */
+static int install_same(struct cl_engine *engine, struct cl_push_stream *stream, struct cl_error *error)
+{
+	struct cl_push_run *run = &stream->run;
+	uint64_t from, to, failed = UINT64_MAX;
+	int ret;
+
+	while (run->nr_pages && !engine->stopping) {
+		uint64_t index = cl_image_index(run->image, run->vaddr);
+		uint64_t end = cl_image_extent(run->image, index)[1].first;
+
+		if (end > index + run->nr_pages)
+			end = index + run->nr_pages;
+		if (cl_image_next_missing(run->image, index, end, &from, &to)) {
+			end = to < from + CL_PUSH_PACKED_PAGES ? to : from + CL_PUSH_PACKED_PAGES;
+			pthread_mutex_unlock(&engine->lock);
+			ret = cl_store_read(engine->store, (uint64_t)run->image->pid, cl_image_vaddr(run->image, from),
+					    end - from, stream->unpacked);
+			pthread_mutex_lock(&engine->lock);
+			if (ret == -ENODATA && failed != from) {
+				failed = from;
+				continue; /* if it isn't missing any more, it needn't be there */
+			}
+			if (ret < 0) {
+				engine->store_is_bad = true;
+				return cl_error_set(error, -ESTALE, "it expects pre-copied pages that can't be read here; asking for all");
+			}
+			cl_engine_fill(engine, run->image, from, end - from, stream->unpacked);
+			engine->stats.same_pages += end - from;
+			drop_stored(engine, run->image, from, end - from);
+		}
+		run->vaddr += (end - index) * CL_PAGE_SIZE;
+		run->nr_pages -= end - index;
+	}
+	return 0;
+}
+
+/* The pages of the next message are these, too. 0, or error->code: -EPROTO. */
+static int note_also(struct cl_push_stream *stream, struct cl_error *error)
+{
+	if (stream->nr_also == CL_PUSH_MAX_ALSO)
+		return cl_error_set(error, -EPROTO, "it sent too many ALSO in a row, where they have no place");
+	stream->also[stream->nr_also++] = stream->run;
+	stream->run.nr_pages = 0;
+	return 0;
+}
+
+/* Whether this message may follow those ALSO that there were. */
+static bool fits_also(const struct cl_push_stream *stream, const struct cl_push_header *header)
+{
+	unsigned int i;
+
+	if (stream->nr_also && header->type != CL_PUSH_ALSO && header->type != CL_PUSH_PAGES && header->type != CL_PUSH_PACKED)
+		return false;
+	for (i = 0; i < stream->nr_also; i++)
+		if (stream->also[i].nr_pages != header->nr_pages)
+			return false;
+	return true;
+}
+
+/* Whether it has pages in a form that this server may send on this stream. */
+static bool may_come(const struct cl_engine *engine, const struct cl_push_stream *stream, const struct cl_push_header *header)
+{
+	switch (header->type) {
+	case CL_PUSH_PAGES:
+	case CL_PUSH_ZERO:
+		return true;
+	case CL_PUSH_SAME:
+		return engine->push->has_store;
+	case CL_PUSH_PACKED:
+		return cl_codec_has_lz4();
+	case CL_PUSH_ALSO:
+		return stream->number;
+	default:
+		return false;
+	}
+}
+
+/* A message's header. Lock held; dropped while copying. 0, or error->code: -EPROTO, -ESTALE. */
+static int begin(struct cl_engine *engine, struct cl_push_stream *stream, const uint8_t *at, struct cl_error *error)
+{
+	struct cl_push_header header;
+
+	if (cl_push_unpack(at, &header) < 0)
+		return cl_error_set(error, -EPROTO, "it sent a damaged message");
+	if (header.type == CL_PUSH_CLOSED && engine->push->closing && !stream->number) {
+		engine->push->confirmed = true;
+		pthread_cond_broadcast(&engine->gate);
+		return 0;
+	}
+	if (!may_come(engine, stream, &header) || !fits_also(stream, &header))
+		return cl_error_set(error, -EPROTO, "it sent what only a client sends, or where or when it has no place");
+	stream->run.image = cl_image_find(engine->images, header.dst_id);
+	stream->run.vaddr = header.vaddr;
+	stream->run.nr_pages = header.nr_pages;
+	stream->run.packed_bytes = header.type == CL_PUSH_PACKED ? header.bytes : 0;
+	if (!stream->run.image || !cl_image_has_remote(stream->run.image, header.vaddr, header.nr_pages))
+		return cl_error_set(error, -EPROTO, "it sent pages that were not asked for");
+	if (header.type == CL_PUSH_ALSO)
+		return note_also(stream, error);
+	if (header.type == CL_PUSH_ZERO)
+		install_zeroes(engine, &stream->run);
+	return header.type == CL_PUSH_SAME ? install_same(engine, stream, error) : 0;
+}
+
+/* Install a run that has come as a whole. Lock held; dropped while unpacking and copying. 0, or error->code: -EPROTO. */
+static int install_packed(struct cl_engine *engine, struct cl_push_stream *stream, const uint8_t *packed,
+			  struct cl_error *error)
+{
+	struct cl_push_run *run = &stream->run;
+	int ret;
+
+	pthread_mutex_unlock(&engine->lock);
+	ret = cl_codec_unpack(packed, run->packed_bytes, stream->unpacked, run->nr_pages * CL_PAGE_SIZE);
+	pthread_mutex_lock(&engine->lock);
+	if (ret < 0)
+		return cl_error_set(error, -EPROTO, "what it sent can't be unpacked");
+	run->packed_bytes = 0;
+	install_all(engine, stream, run->nr_pages, stream->unpacked);
+	return 0;
+}
+
+int cl_push_install(struct cl_engine *engine, struct cl_push_stream *stream, struct cl_error *error)
+{
+	struct cl_push_run *run = &stream->run;
+	size_t at = 0;
+	int ret = 0;
+
+	while (ret == 0 && !engine->stopping) {
+		size_t left = stream->filled - at;
+
+		if (run->nr_pages == 0) {
+			if (left < CL_PUSH_HEADER_BYTES)
+				break;
+			ret = begin(engine, stream, stream->buffer + at, error);
+			at += CL_PUSH_HEADER_BYTES;
+		} else if (run->packed_bytes) {
+			size_t bytes = run->packed_bytes;
+
+			if (left < bytes)
+				break;
+			ret = install_packed(engine, stream, stream->buffer + at, error);
+			at += bytes;
+		} else {
+			uint64_t pages = left / CL_PAGE_SIZE;
+
+			if (pages == 0)
+				break;
+			if (pages > run->nr_pages)
+				pages = run->nr_pages;
+			install_all(engine, stream, pages, stream->buffer + at);
+			at += pages * CL_PAGE_SIZE;
+		}
+	}
+	stream->filled -= at;
+	memmove(stream->buffer, stream->buffer + at, stream->filled);
+	return ret;
+}
