@@ -80,7 +80,8 @@ struct cl_tls_config {
 
 /*
  * Counters since start. fault_wait_us: from reading a fault's event to waking its thread, by bucket: bucket i
- * holds waits below 2^(i/4) us (four to an octave), the last one all the rest.
+ * holds waits below 2^(i/4) us (four to an octave), the last one all the rest. More than 25 fields: each is a counter of its
+ * own, and Python reads them by their names.
  */
 struct cl_stats {
 	uint64_t total_pages;       /* lazy pages of all address spaces at start */

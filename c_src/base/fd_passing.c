@@ -54,9 +54,8 @@ static void take_fds(const struct cmsghdr *header, int *fds, int nr_fds)
 	}
 }
 
-long cl_fds_receive_from(int socket_fd, void *data, size_t size, int flags, int *fds, int nr_fds, pid_t *sender)
+static long receive(int socket_fd, struct iovec part, int flags, int *fds, int nr_fds, pid_t *sender)
 {
-	struct iovec part = { .iov_base = data, .iov_len = size };
 	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
 	union control control;
 	struct cmsghdr *header;
@@ -89,7 +88,12 @@ long cl_fds_receive(int socket_fd, void *data, size_t size, int flags, int *fds,
 {
 	pid_t sender;
 
-	return cl_fds_receive_from(socket_fd, data, size, flags, fds, nr_fds, &sender);
+	return receive(socket_fd, (struct iovec){ .iov_base = data, .iov_len = size }, flags, fds, nr_fds, &sender);
+}
+
+long cl_fds_receive_from(int socket_fd, void *data, size_t size, int flags, int *fd, pid_t *sender)
+{
+	return receive(socket_fd, (struct iovec){ .iov_base = data, .iov_len = size }, flags, fd, fd ? 1 : 0, sender);
 }
 
 void cl_fds_close_all_but(const int *keep, int nr_keep)

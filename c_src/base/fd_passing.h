@@ -17,8 +17,11 @@ int cl_fds_send(int socket_fd, const void *data, size_t size, const int *fds, in
  */
 long cl_fds_receive(int socket_fd, void *data, size_t size, int flags, int *fds, int nr_fds);
 
-/* The same; *sender: whose message it is, in our pid namespace, where SO_PASSCRED asks for it; 0: it isn't known. */
-long cl_fds_receive_from(int socket_fd, void *data, size_t size, int flags, int *fds, int nr_fds, pid_t *sender);
+/*
+ * The same, with one descriptor, or none if fd is NULL. *sender: whose message it is, in our pid namespace, where SO_PASSCRED
+ * asks for it; 0: it isn't known.
+ */
+long cl_fds_receive_from(int socket_fd, void *data, size_t size, int flags, int *fd, pid_t *sender);
 
 /* For a child: close every descriptor but these (negative ones are none). */
 void cl_fds_close_all_but(const int *keep, int nr_keep);

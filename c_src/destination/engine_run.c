@@ -138,9 +138,12 @@ void cl_engine_free(struct cl_engine *engine)
 
 int cl_engine_add_task(struct cl_engine *engine, int32_t pid, const struct cl_vma *vmas, size_t nr_vmas)
 {
+	const struct cl_image_files files = { .images_fd = engine->config.images_fd, .pid = pid, .vmas = vmas,
+					      .nr_vmas = nr_vmas, .punch = engine->config.auto_dedup };
 	struct cl_image **end = &engine->images;
 	struct cl_pages_local *pages;
 	struct cl_image *image;
+	struct cl_error error;
 	int ret;
 
 	if (cl_image_find(engine->images, (uint64_t)pid)) {
@@ -150,9 +153,9 @@ int cl_engine_add_task(struct cl_engine *engine, int32_t pid, const struct cl_vm
 	pages = malloc(sizeof(*pages));
 	if (!pages)
 		return -ENOMEM;
-	ret = cl_image_load(engine->config.images_fd, pid, vmas, nr_vmas, engine->config.auto_dedup, &image, pages,
-			    engine->error, sizeof(engine->error));
+	ret = cl_image_load(&files, &image, pages, &error);
 	if (ret < 0) {
+		snprintf(engine->error, sizeof(engine->error), "%.*s", (int)sizeof(engine->error) - 1, error.text);
 		free(pages);
 		return ret;
 	}
@@ -307,6 +310,46 @@ static bool is_left_to_a_successor(const struct cl_engine *engine)
 	return engine->restored && !engine->source_is_gone && engine->guardian.channel >= 0 && !engine->no_ledger;
 }
 
+/* What the loop waits on, the page server's word, and all other threads. 0 or -errno. */
+static int start(struct cl_engine *engine)
+{
+	int ret;
+
+	/* From now on it is told who speaks: which processes the restored tasks are. */
+	if (engine->restore_fd >= 0 && setsockopt(engine->restore_fd, SOL_SOCKET, SO_PASSCRED, &(int){ 1 }, sizeof(int)) < 0)
+		cl_log(&engine->log, CL_LOG_WARN, "restore: which processes its tasks are is not known: %s", strerror(errno));
+	ret = cl_engine_watch_fd(engine, engine->wake_fd, EPOLLIN, &engine->wake_fd);
+	if (ret == 0 && engine->restore_fd >= 0)
+		ret = cl_engine_watch_fd(engine, engine->restore_fd, EPOLLIN, &engine->restore_fd);
+	if (ret == 0)
+		ret = cl_session_agree(engine);
+	/* Who pushes is received from all the time. */
+	if (ret == 0 && engine->restore_fd >= 0 && engine->has_remote && !engine->source->keeps_tasks)
+		ret = cl_engine_watch_fd(engine, engine->remote.fd, EPOLLRDHUP | EPOLLONESHOT, &engine->remote);
+	if (ret == 0 && !engine->resumed && !engine->source->keeps_tasks)
+		ret = cl_requests_byte_ahead(engine);
+	if (ret < 0)
+		return ret;
+	if (engine->stats.total_pages)
+		cl_engine_watch_madvise(engine);
+	start_holder(engine);
+	ret = cl_workers_start(engine);
+	return ret < 0 ? ret : engine->source->start(engine);
+}
+
+/* Until every page has arrived, or something failed. */
+static void serve(struct cl_engine *engine)
+{
+	cl_take_precedence();
+	if (engine->resumed) {
+		pthread_mutex_lock(&engine->lock);
+		cl_restore_finished(engine);
+		pthread_mutex_unlock(&engine->lock);
+	}
+	event_loop(engine);
+	cl_session_end(engine);
+}
+
 int cl_engine_run(struct cl_engine *engine, int restore_fd)
 {
 	int ret;
@@ -320,39 +363,11 @@ int cl_engine_run(struct cl_engine *engine, int restore_fd)
 		return ret;
 	}
 	engine->restore_fd = restore_fd;
-	/* From now on it is told who speaks: which processes the restored tasks are. */
-	if (restore_fd >= 0 && setsockopt(restore_fd, SOL_SOCKET, SO_PASSCRED, &(int){ 1 }, sizeof(int)) < 0)
-		cl_log(&engine->log, CL_LOG_WARN, "restore: which processes its tasks are is not known: %s", strerror(errno));
-	ret = cl_engine_watch_fd(engine, engine->wake_fd, EPOLLIN, &engine->wake_fd);
-	if (ret == 0 && restore_fd >= 0)
-		ret = cl_engine_watch_fd(engine, restore_fd, EPOLLIN, &engine->restore_fd);
-	if (ret == 0)
-		ret = cl_session_agree(engine);
-	/* Who pushes is received from all the time. */
-	if (ret == 0 && restore_fd >= 0 && engine->has_remote && !engine->source->keeps_tasks)
-		ret = cl_engine_watch_fd(engine, engine->remote.fd, EPOLLRDHUP | EPOLLONESHOT, &engine->remote);
-	if (ret == 0 && !engine->resumed && !engine->source->keeps_tasks)
-		ret = cl_requests_byte_ahead(engine);
-	if (ret == 0) {
-		if (engine->stats.total_pages)
-			cl_engine_watch_madvise(engine);
-		start_holder(engine);
-		ret = cl_workers_start(engine);
-	}
-	if (ret == 0)
-		ret = engine->source->start(engine);
-	if (ret < 0) {
+	ret = start(engine);
+	if (ret < 0)
 		cl_engine_note_failure(engine, ret, "starting the engine: %s", strerror(-ret));
-	} else {
-		cl_take_precedence();
-		if (engine->resumed) {
-			pthread_mutex_lock(&engine->lock);
-			cl_restore_finished(engine);
-			pthread_mutex_unlock(&engine->lock);
-		}
-		event_loop(engine);
-		cl_session_end(engine);
-	}
+	else
+		serve(engine);
 	cl_workers_join(engine);
 	if (engine->restore_fd >= 0)
 		cl_restore_settle(engine);

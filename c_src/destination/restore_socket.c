@@ -16,7 +16,7 @@
 /* Exactly `size` bytes from the restore, of *sender, with a descriptor if fd isn't NULL. 1, 0 at the end of file, -errno. */
 static int receive_exactly(int socket, void *data, size_t size, int *fd, pid_t *sender)
 {
-	long got = cl_fds_receive_from(socket, data, size, MSG_WAITALL, fd, fd ? 1 : 0, sender);
+	long got = cl_fds_receive_from(socket, data, size, MSG_WAITALL, fd, sender);
 
 	return got < 0 ? (int)got : (size_t)got == size ? 1 : got == 0 ? 0 : -EPROTO;
 }

@@ -58,7 +58,7 @@ struct cl_image {
 #define CL_EXTENT_MAX_PAGES (1U << 18)
 #define CL_NO_PAGE UINT64_MAX
 
-/* Build an image from extents appended in ascending order. All return 0 or -ENOMEM. */
+/* Build an image from extents appended in ascending order. 0, -ENOMEM, or -EFBIG: 2^32 pages and more. */
 struct cl_image *cl_image_new(int32_t pid, const struct cl_vma *vmas, size_t nr_vmas);
 int cl_image_append(struct cl_image *image, uint64_t vaddr, uint64_t nr_pages, const struct cl_local *local);
 int cl_image_seal(struct cl_image *image);

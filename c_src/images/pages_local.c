@@ -10,9 +10,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
+#include "base/error.h"
+#include "base/page.h"
 #include "base/vec.h"
 #include "images/pagemap.h"
-#include "base/page.h"
 
 /* One pagemap of the chain, with where its present pages begin in its pages image. */
 struct layer {
@@ -23,23 +25,26 @@ struct layer {
 };
 
 struct loader {
-	int32_t pid;
-	bool punch;
+	const struct cl_image_files *files;
 	int dirfds[CL_MAX_LAYERS];    /* [0] borrowed */
 	struct layer layers[CL_MAX_LAYERS];
 	int nr_layers;                /* loaded */
 	struct cl_image *image;
 	struct cl_pages_local *pages;
-	char *text;
-	size_t text_size;
+	struct cl_error *error;
 };
 
 static int say(struct loader *loader, int error, int layer, const char *what)
 {
 	static const char *const of[] = { "", " of the parent images" };
 
-	snprintf(loader->text, loader->text_size, "pagemap-%d.img%s: %s", loader->pid, of[layer > 0], what);
-	return error;
+	return cl_error_set(loader->error, error, "pagemap-%d.img%s: %s", loader->files->pid, of[layer > 0], what);
+}
+
+/* What image.h's functions return. */
+static int of_image(struct loader *loader, int ret)
+{
+	return ret < 0 ? say(loader, ret, 0, strerror(-ret)) : 0;
 }
 
 /* Present entries whose LAZY flag is not set have pages in the file too, hence offsets for every entry. */
@@ -52,7 +57,7 @@ static int load_layer(struct loader *loader, int depth)
 	size_t max_entries = 0, max_offsets = 0;
 	int ret;
 
-	ret = cl_pagemap_open(&pagemap, loader->dirfds[depth], loader->pid);
+	ret = cl_pagemap_open(&pagemap, loader->dirfds[depth], loader->files->pid);
 	if (ret < 0)
 		return say(loader, ret, depth, ret == -EBADMSG ? pagemap.why : strerror(-ret));
 	layer->pages_id = pagemap.pages_id;
@@ -101,19 +106,15 @@ static int open_pages(struct loader *loader, int depth)
 	if (file->fd >= 0)
 		return 0;
 	snprintf(name, sizeof(name), "pages-%u.img", loader->layers[depth].pages_id);
-	file->fd = openat(loader->dirfds[depth], name, (loader->punch ? O_RDWR : O_RDONLY) | O_CLOEXEC);
-	if (file->fd < 0 || fstat(file->fd, &status) < 0) {
-		snprintf(loader->text, loader->text_size, "%s: %s", name, strerror(errno));
-		return -errno;
-	}
+	file->fd = openat(loader->dirfds[depth], name, (loader->files->punch ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+	if (file->fd < 0 || fstat(file->fd, &status) < 0)
+		return cl_error_set(loader->error, -errno, "%s: %s", name, strerror(errno));
 	file->size = (uint64_t)status.st_size;
 	if (!file->size)
 		return 0;
 	map = mmap(NULL, file->size, PROT_READ, MAP_SHARED, file->fd, 0);
-	if (map == MAP_FAILED) {
-		snprintf(loader->text, loader->text_size, "%s: mmap: %s", name, strerror(errno));
-		return -errno;
-	}
+	if (map == MAP_FAILED)
+		return cl_error_set(loader->error, -errno, "%s: mmap: %s", name, strerror(errno));
 	file->map = map;
 	return 0;
 }
@@ -128,12 +129,10 @@ static int add_local(struct loader *loader, int depth, size_t at, uint64_t vaddr
 		return ret;
 	local.offset = layer->offsets[at] + (vaddr - layer->entries[at].vaddr);
 	/* Checked here once, so that the copies never read past the file. */
-	if (local.offset + nr_pages * CL_PAGE_SIZE > loader->pages->files[depth].size) {
-		snprintf(loader->text, loader->text_size, "pages-%u.img: shorter than pagemap-%d.img says",
-			 layer->pages_id, loader->pid);
-		return -EBADMSG;
-	}
-	return cl_image_append(loader->image, vaddr, nr_pages, &local);
+	if (local.offset + nr_pages * CL_PAGE_SIZE > loader->pages->files[depth].size)
+		return cl_error_set(loader->error, -EBADMSG, "pages-%u.img: shorter than pagemap-%d.img says", layer->pages_id,
+				    loader->files->pid);
+	return of_image(loader, cl_image_append(loader->image, vaddr, nr_pages, &local));
 }
 
 /* Pages at vaddr are PARENT in layer depth - 1: find them in layer `depth` or further up. */
@@ -190,32 +189,41 @@ static int load_entries(struct loader *loader)
 		else if (entry->flags & CL_PE_PARENT)
 			ret = add_from_parent(loader, 1, entry->vaddr, entry->nr_pages);
 		else
-			ret = cl_image_append(loader->image, entry->vaddr, entry->nr_pages, NULL);
+			ret = of_image(loader, cl_image_append(loader->image, entry->vaddr, entry->nr_pages, NULL));
 	}
 	return ret;
 }
 
-int cl_image_load(int images_fd, int32_t pid, const struct cl_vma *vmas, size_t nr_vmas, bool punch,
-		  struct cl_image **image, struct cl_pages_local *pages, char *text, size_t text_size)
+/* 0 or error->code; loader->image and loader->pages are to be given up then. */
+static int load(struct loader *loader)
 {
-	struct loader *loader = calloc(1, sizeof(*loader));
+	int ret;
+
+	loader->image = cl_image_new(loader->files->pid, loader->files->vmas, loader->files->nr_vmas);
+	if (!loader->image)
+		return of_image(loader, -ENOMEM);
+	ret = load_layer(loader, 0);
+	if (ret == 0)
+		ret = load_entries(loader);
+	if (ret < 0)
+		return ret;
+	return of_image(loader, cl_image_seal(loader->image));
+}
+
+int cl_image_load(const struct cl_image_files *files, struct cl_image **image, struct cl_pages_local *pages,
+		  struct cl_error *error)
+{
+	CL_CLEANUP_FREE struct loader *loader = calloc(1, sizeof(*loader));
 	int ret, i;
 
-	text[0] = '\0';
+	if (!loader)
+		return cl_error_set(error, -ENOMEM, "pagemap-%d.img: %s", files->pid, strerror(ENOMEM));
 	memset(pages, 0, sizeof(*pages));
 	for (i = 0; i < CL_MAX_LAYERS; i++)
 		pages->files[i].fd = -1;
-	if (!loader)
-		return -ENOMEM;
-	*loader = (struct loader){ .pid = pid, .punch = punch, .pages = pages, .text = text, .text_size = text_size };
-	loader->dirfds[0] = images_fd;
-	loader->nr_layers = 1;
-	loader->image = cl_image_new(pid, vmas, nr_vmas);
-	ret = loader->image ? load_layer(loader, 0) : -ENOMEM;
-	if (ret == 0)
-		ret = load_entries(loader);
-	if (ret == 0)
-		ret = cl_image_seal(loader->image);
+	*loader = (struct loader){ .files = files, .pages = pages, .error = error, .nr_layers = 1 };
+	loader->dirfds[0] = files->images_fd;
+	ret = load(loader);
 	for (i = 0; i < loader->nr_layers; i++) {
 		free(loader->layers[i].entries);
 		free(loader->layers[i].offsets);
@@ -225,12 +233,9 @@ int cl_image_load(int images_fd, int32_t pid, const struct cl_vma *vmas, size_t 
 	if (ret == 0) {
 		*image = loader->image;
 	} else {
-		if (!text[0])
-			snprintf(text, text_size, "pagemap-%d.img: %s", pid, strerror(-ret));
 		cl_image_free(loader->image);
 		cl_pages_local_close(pages);
 	}
-	free(loader);
 	return ret;
 }
 

@@ -10,11 +10,12 @@
  *   LAZY|PARENT     where the parent says: its own PRESENT or, again, its PARENT
  * Entries without LAZY are criu restore's business.
  *
- * Errors: -EBADMSG for a damaged image (`text` says which and why), or what the system said.
+ * Errors: -EBADMSG for a damaged image, or what the system said; the text says which image, and why.
  */
 #ifndef CL_PAGES_LOCAL_H
 #define CL_PAGES_LOCAL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,17 +29,23 @@ struct cl_pages_file {
 	uint64_t size;
 };
 
+/* Which task's images. */
+struct cl_image_files {
+	int images_fd;               /* the directory; borrowed */
+	int32_t pid;
+	const struct cl_vma *vmas;   /* copied; sorted, they don't overlap */
+	size_t nr_vmas;
+	bool punch;                  /* the files will be punched: open them for writing */
+};
+
 struct cl_pages_local {
 	struct cl_pages_file files[CL_MAX_LAYERS];
 	int wire_version;   /* as the task's own pagemap tells; 0 if it is empty */
 };
 
-/*
- * The lazy pages of `pid`. punch: the files will be punched, open them for writing. On success *image is sealed.
- * On error a line of text is left in text[].
- */
-int cl_image_load(int images_fd, int32_t pid, const struct cl_vma *vmas, size_t nr_vmas, bool punch,
-		  struct cl_image **image, struct cl_pages_local *pages, char *text, size_t text_size);
+/* A task's lazy pages. *image is sealed; `pages` is closed by cl_pages_local_close(). 0 or error->code: then neither is there. */
+int cl_image_load(const struct cl_image_files *files, struct cl_image **image, struct cl_pages_local *pages,
+		  struct cl_error *error);
 
 void cl_pages_local_close(struct cl_pages_local *pages);
 

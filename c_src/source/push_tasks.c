@@ -15,12 +15,10 @@ static int open_task(struct cl_push_tasks *tasks, struct cl_push_task *task, int
 		     struct cl_error *error)
 {
 	struct cl_pages_local pages;
-	int ret = cl_image_load(images_fd, id, NULL, 0, false, &task->image, &pages, error->text, sizeof(error->text));
+	int ret = cl_image_load(&(struct cl_image_files){ .images_fd = images_fd, .pid = id }, &task->image, &pages, error);
 
-	if (ret < 0) {
-		error->code = ret;
+	if (ret < 0)
 		return ret;
-	}
 	cl_pages_local_close(&pages);
 	task->image->next = tasks->images;
 	tasks->images = task->image;
