@@ -264,7 +264,7 @@ class Migration:
         self.enter(State.SERVING, **facts, dump=identity(dump.process.pid), tree=self.tree)
         await self.hooks("after_dump")
         plain = "" if dump.key else "; pages go in plain"
-        self.progress.phase(f"images are over ({sent / 1e6:.1f} MB); starting lazy-pages there{plain}")
+        self.progress.phase(f"images transferred ({sent / 1e6:.1f} MB); starting lazy-pages there{plain}")
         request = self.host.request(
             "daemon", daemon=self.profile.daemon, options=[*daemon_options(self.profile), *self.profile.daemon_options],
             address=self.address, port=dump.port, key=dump.key, within=60,

@@ -64,7 +64,7 @@ class Report:
             rounds = f"{count} round{'s' if count != 1 else ''}"
             lines.append(f"  pre-dump  {rounds}, {sent / 1e6:.0f} MB in {seconds:.2f} s{same}")
         if self.downtime_s is not None:
-            lines.append(f"  downtime  {self.downtime_s * 1e3:.0f} ms (criu dump started .. restored task let run)")
+            lines.append(f"  downtime  {self.downtime_s * 1e3:.0f} ms (criu dump started .. restored task resumed)")
         if self.transfer_s is not None:
             memory = f" for {self.lazy_pages * PAGE_BYTES / 1e6:.0f} MB of memory" if self.lazy_pages else ""
             rate = self.received_bytes / self.transfer_s / 1e6 if self.transfer_s else 0.0
