@@ -1,6 +1,6 @@
 """The migration profile: YAML to a typed model; every error names file, line, column, key and what was expected.
 
-A new key is a field, with its type and default, of the section's class; it is documented in docs/migrate.md. A new type also
+A new key is a field, with its type and default, of the section's class; docs/migrate.md documents it. A new type also
 needs a reader in READERS, a new enumeration its words in CHOICES, a new section its class in SECTIONS.
 """
 

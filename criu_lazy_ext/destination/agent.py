@@ -3,7 +3,7 @@
 It speaks channel.py's messages on its standard input and output: requests {"id", "op", ...}, each answered by
 {"id", "ok": true, ...} or {"id", "ok": false, "error": one line}; and events {"event": ...} at any time.
 
-It keeps one promise: until the restored task has been let run (the source said "go"), the end of its input, or any
+It keeps one promise: until the restored task has been resumed (the source said "go"), the end of its input, or any
 failure, leaves nothing behind: daemon, restore and half-restored tasks are killed, files removed. After that it stays,
 connected or not, until the daemon has every page; it then leaves nothing but, if that failed, its files with the
 outcome in outcome.json.
@@ -210,7 +210,7 @@ class Agent:
         status = await ended
         if status < 0:
             # The restored tasks are its ptracees by now: its death lets them go.
-            raise AgentError(f"criu restore {describe_status(status)} while it let the restored task run")
+            raise AgentError(f"criu restore {describe_status(status)} while it resumed the restored task")
         if status > 0:
             raise await self.restore_failed(work)
 
@@ -231,9 +231,9 @@ class Agent:
         if self.gate is None or self.gate.done():
             raise AgentError("no restore waits for a go")
         if not self.daemon.lives:
-            raise AgentError("lazy-pages has ended; nothing was let run")
+            raise AgentError("lazy-pages has ended; no task was resumed")
         if missing := self.tasks.missing():
-            raise AgentError(f"the waiting process {missing} has ended; nothing was let run")
+            raise AgentError(f"the waiting process {missing} has ended; no task was resumed")
         self.gate.set_result(True)
         return {}
 

@@ -39,7 +39,7 @@ class Made:
     successor: list[str] | None = None  # the command of a daemon that goes on after a killed one
     restore: int = 0  # its pid, which is its process group's too
     restore_began: int = 0  # in clock ticks since boot
-    running: bool = False  # the restored task was let run
+    running: bool = False  # the restored task was resumed
     touched: bool = False  # a hook ran here, or images came
     keep_files: bool = False
     undo_hooks: list[dict[str, Any]] = field(default_factory=list)  # {"run", "env", "timeout"}

@@ -137,7 +137,7 @@ class Found:
             lines = page_server_lines(answer, self.facts)
             return lines if answer["state"] == "pre-copy" else [*lines, self.source.words(), self._with_page_server()]
         if self.server.hangs and self.facts["state"] == State.DUMPING.value:
-            return [f"criu dump is at work; when it is done, it is told to give up; {self.source.words()}"]
+            return [f"criu dump is still dumping; it is aborted as soon as it has finished; {self.source.words()}"]
         if self.server.hangs:
             return [
                 f"the page server (pid {self.server.hangs}) does not answer; {self.source.words()}",
@@ -152,19 +152,19 @@ class Found:
         return [f"no page server is there; {self.source.words()}", self._without_page_server()]
 
     def _rebooted(self) -> list[str]:
-        gone = "this host was rebooted since: the source task is gone with that"
+        gone = "this host was rebooted since, and the source task was lost with that"
         if not self.went:
-            return [f"{gone}, and the restored one was not let run", "--abort closes this migration"]
-        came = "every page had arrived" if self.complete else "what had arrived there is all there is"
+            return [f"{gone}; the restored task was not resumed", "--abort closes this migration"]
+        came = "every page had arrived" if self.complete else "pages that had not arrived there are lost"
         force = "" if self.may_commit else " --force"
         return [
-            f"{gone}; the restored one was let run, and {came}",
+            f"{gone}; the restored task was resumed, and {came}",
             f"look at the destination; --commit{force} closes this migration, if the restored task is to stay",
         ]
 
     def _with_page_server(self) -> str:
         if not self.went:
-            return "the restored task was not let run: --abort lets the source task run on"
+            return "the restored task was not resumed: --abort lets the source task run on"
         if self.facts.get("committing") and not self.complete:
             return BEGUN
         if self.restored_ended:
@@ -179,14 +179,14 @@ class Found:
         source = self.source
         if source.is_over:
             if not self.went:
-                return "nothing was let run at the destination; --abort closes this migration"
+                return "no task was resumed at the destination; --abort closes this migration"
             force = "" if self.may_commit else " --force"
             return (
-                "nothing here committed: what had arrived at the destination is all there is. --commit"
+                "something else killed the source task before the commit: pages that had not arrived are lost. --commit"
                 f"{force} closes this migration, if the restored task is to stay"
             )
         if not self.went:
-            return "the restored task was not let run: --abort lets the source task run on"
+            return "the restored task was not resumed: --abort lets the source task run on"
         if self.complete:
             return "every page arrived: --commit ends it"
         if self.facts.get("committing"):
@@ -195,24 +195,25 @@ class Found:
             return RESTORED_ENDED
         both = "the task may be at both hosts: kill one of them. " if source.some(Seen.RUNS) else ""
         return (
-            f"{both}what had not arrived comes no more, and is lost to the restored task. {GIVE_UP}; or, if it "
-            "is complete all the same, --commit --force kills the source task"
+            f"{both}pages that had not arrived can no longer be sent to the restored task. Kill that, then --abort "
+            "--force lets the source task run on; or, if it has every page all the same, --commit --force kills the "
+            "source task"
         )
 
 
 GIVE_UP = "or kill the restored task, and --abort --force lets the source task run on"
-BEGUN = "it was begun to give the source task up, which may happen any time: --commit ends it"
+BEGUN = "the commit was begun, and may still kill the source task: --commit finishes it"
 RESTORED_ENDED = (
-    "the restored task was killed before all its pages came: --abort --force lets the source task run on, --commit "
-    "gives it up"
+    "the restored task was killed with pages missing: --abort --force lets the source task run on, --commit kills it"
 )
 STOCK_IS_DONE = (
-    "criu's own lazy-pages is done, as it is, too, when the restored task was killed: look at the destination; if that "
-    "runs, --commit --force ends it; else --abort --force lets the source task run on"
+    "criu's own lazy-pages reports the end, which it also does when the restored task was killed: look at the "
+    "destination; if the task runs there, --commit --force ends this; else --abort --force lets the source task run on"
 )
 GIVEN_UP = (
-    "what had not arrived is lost to the restored task: it gets SIGBUS where it touches that. A lazy-pages which could "
-    "not be told, as it is cut off or the page server was dead, waits for it until SIGTERM"
+    "the restored task gets SIGBUS where it touches a page that had not arrived. If lazy-pages at the destination "
+    "could not be told, as it is cut off or the page server was dead, the task waits there instead: send lazy-pages "
+    "SIGTERM"
 )
 
 
@@ -221,8 +222,8 @@ def page_server_lines(answer: Answer, facts: dict[str, Any]) -> list[str]:
     if answer["state"] == "pre-copy":
         lines = [f"page server: pre-copy; store: {answer['store']}; the task was not frozen"]
     else:
-        let_run = "was" if answer["task_running"] and facts.get("went") else "was not"
-        lines = [f"page server: {answer['state']}, {answer['bytes']} bytes sent; the restored task {let_run} let run"]
+        resumed = "was" if answer["task_running"] and facts.get("went") else "was not"
+        lines = [f"page server: {answer['state']}, {answer['bytes']} bytes sent; the restored task {resumed} resumed"]
         if "port" in facts:
             lines.append(f"it listens on {facts['address']} port {facts['port']}")
     if answer["rate"]:
@@ -297,7 +298,7 @@ class Decision:
     def commit(self, force: bool) -> State:
         """Let the source task go."""
         if not self.found.went:
-            raise CriuLazyError("--commit: the restored task was not let run; " + "; ".join(self.found.words()))
+            raise CriuLazyError("--commit: the restored task was not resumed; " + "; ".join(self.found.words()))
         if not self.found.may_commit and force:
             print(GIVEN_UP)
         force = self.may_end(force or self.found.may_commit, "commit")

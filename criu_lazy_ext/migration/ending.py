@@ -135,7 +135,7 @@ class Ending:
         source = migration.look()
         try:
             if source.is_over and migration.dump is not None and migration.dump.process is not None:
-                await self.end_dump()  # there is nothing that it could let run on
+                await self.end_dump()  # there is no task left that it could resume
             if migration.dump is not None:
                 await self.let_go(force)
         except CriuLazyError as error:
@@ -198,6 +198,6 @@ class Ending:
         if migration.restored_ended:
             ways = "--abort --force to let the source task run on, or --commit to give it up"
         migration.report.message = (
-            f"{reason}; the restored task was let run; here {migration.look().words()}. Look at the destination, then: "
+            f"{reason}; the restored task was resumed; here {migration.look().words()}. Look at the destination, then: "
             f"criu-lazy migrate --status PROFILE, and {ways}"
         )

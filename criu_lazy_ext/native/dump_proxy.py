@@ -189,7 +189,7 @@ class Relay:
         self._thread.start()
 
     def end_alone(self, state: str) -> None:
-        """Without a dump: the source task was killed ("committed"), let run on ("aborted"), or neither ("failed")."""
+        """Without a dump: the source task was killed ("committed"), resumed ("aborted"), or neither ("failed")."""
         lib.cl_relay_end_alone(self.handle, next(value for value, word in STATES.items() if word == state))
 
     def lose_source(self, why: str) -> None:

@@ -14,7 +14,7 @@ from criu_lazy_ext.profile import Destination
 from criu_lazy_ext.remote.channel import MAX_PAYLOAD_BYTES, Channel, ChannelError, Message, MessageTooLong
 
 END_WITHIN_S = 15.0
-HELLO_WITHIN_S = 30.0
+HELLO_WITHIN_S = 60.0  # Python starts there, and looks at its host; a busy one takes its time
 LAST_WORD_S = 2.0
 PINGS = 3  # in the time of silence that is allowed
 MAX_PARTS = 256  # of files in one message
@@ -185,8 +185,8 @@ class RemoteHost:
         self._lose(reason)
 
     async def close(self, within: float = END_WITHIN_S) -> None:
-        """Close the channel and wait, `within` so many seconds, for the agent's end: it undoes what was not let run,
-        or sees it through."""
+        """Close the channel and wait, `within` so many seconds, for the agent's end: it undoes what was not resumed, or
+        sees the transfer through."""
         if self._pinger is not None:
             self._pinger.cancel()
         self._channel.close()

@@ -396,11 +396,12 @@ class Run:
         """One step of what an operator does after reading that. `looks`: how often in a row nothing was done."""
         row = self.row
         comes = "pages are on their way" in text and state_of(self.dst, self.pid) != "-" and "PAUSED" not in text
-        if "--commit ends it" in text or "every page had arrived" in text or "page server: drained" in text:
+        commits = ("--commit ends it", "--commit finishes it", "every page had arrived", "page server: drained")
+        if any(words in text for words in commits):
             self.decide("--commit")
-        elif "--abort closes" in text or ("not let run" in text and "--abort" in text):
+        elif "--abort closes" in text or ("not resumed" in text and "--abort" in text):
             self.decide("--abort")
-        elif (comes or "does not answer" in text or "To go on:" in text or "at work" in text) and looks < 12:
+        elif (comes or "does not answer" in text or "To go on:" in text or "still dumping" in text) and looks < 12:
             time.sleep(1)
             return looks + 1
         elif "does not answer" in text:

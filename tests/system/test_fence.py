@@ -124,7 +124,7 @@ def test_a_successor_of_the_page_server_lifts_it_as_well(source: LazySource) -> 
     assert_it_runs_on(source)
 
 
-def test_nothing_is_let_run_when_the_source_is_not_held(source: LazySource) -> None:
+def test_nothing_is_resumed_when_the_source_is_not_held(source: LazySource) -> None:
     server = serve(source)
     child = source.host.run(["pgrep", "-x", "task"]).stdout.split()[1]
     source.host.run(["kill", "-KILL", child])

@@ -231,7 +231,7 @@ def test_a_restored_task_killed_with_pages_missing_can_be_given_up(worker: Worke
     assert f"the restored task {worker.pid} was killed by SIGSEGV with" in message
     assert f"here the source task (pid {worker.pid}) is frozen, with all of its memory" in message
     assert "--abort --force to let the source task run on, or --commit to give it up" in message
-    assert "the restored task was killed before all its pages came" in migration.decide("--status").stdout
+    assert "the restored task was killed with pages missing" in migration.decide("--status").stdout
     frozen(worker)
     assert migration.decide("--commit").returncode == 0
     assert not worker.is_on(testbed.src)
@@ -261,7 +261,7 @@ def test_status_knows_of_a_restored_task_that_was_killed_after_migrate(worker: W
     kill(src, "python", "criu-lazy migrate")
     migration.process.wait(10)
     dst.run(["kill", "-KILL", str(worker.pid)])
-    told = "the restored task was killed before all its pages came"
+    told = "the restored task was killed with pages missing"
     eventually(lambda: told in migration.decide("--status").stdout, "it is told")
     frozen(worker)
     assert migration.decide("--abort", "--force").returncode == 0
@@ -376,7 +376,7 @@ def test_a_restored_task_that_is_killed_while_criu_serves_it_is_no_commit(worker
     assert migration.end() == UNDECIDED, migration.report
     assert f"the restored task {worker.pid} was killed by SIGKILL" in migration.report["message"]
     frozen(worker)
-    assert "was killed before all its pages came" in migration.decide("--status").stdout
+    assert "was killed with pages missing" in migration.decide("--status").stdout
     assert migration.decide("--abort", "--force").returncode == 0
     assert worker.answers(src) == "right\n"
 

@@ -127,11 +127,11 @@ async def say_go(victim: str) -> bool:
             await process.wait()
 
 
-def test_nothing_is_let_run_whose_pages_or_processes_are_gone_already() -> None:
+def test_nothing_is_resumed_whose_pages_or_processes_are_gone_already() -> None:
     assert asyncio.run(say_go("nobody"))
-    with pytest.raises(AgentError, match="lazy-pages has ended; nothing was let run"):
+    with pytest.raises(AgentError, match="lazy-pages has ended; no task was resumed"):
         asyncio.run(say_go("daemon"))
-    with pytest.raises(AgentError, match=r"process \d+ has ended; nothing was let run"):
+    with pytest.raises(AgentError, match=r"process \d+ has ended; no task was resumed"):
         asyncio.run(say_go("task"))
 
 

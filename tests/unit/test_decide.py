@@ -90,7 +90,7 @@ def test_a_reboot_while_memory_follows_is_no_commit(
     stopped = Stopped(tmp_path, task, boot_id="another", state="running", went=True)
     assert stopped.decide("--status") == UNDECIDED
     said = capsys.readouterr().out
-    assert "rebooted since: the source task is gone with that" in said and "is all there is" in said
+    assert "rebooted since, and the source task was lost with that" in said and "are lost" in said
     assert stopped.is_untouched() and stopped.state() == "running"
     with pytest.raises(Exception, match="needs --force"):
         stopped.decide("--commit")
@@ -99,13 +99,13 @@ def test_a_reboot_while_memory_follows_is_no_commit(
     assert task.poll() is None, "who has that pid after the reboot is somebody else"
 
 
-def test_a_reboot_before_the_task_was_let_run_leaves_none(
+def test_a_reboot_before_the_task_was_resumed_leaves_none(
     tmp_path: Path, task: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
     stopped = Stopped(tmp_path, task, boot_id="another", state="restoring")
     assert stopped.decide("--status") == UNDECIDED
-    assert "the restored one was not let run" in capsys.readouterr().out
-    with pytest.raises(Exception, match="was not let run"):
+    assert "the restored task was not resumed" in capsys.readouterr().out
+    with pytest.raises(Exception, match="was not resumed"):
         stopped.decide("--commit", "--force")
     assert stopped.decide("--abort") == 1
     assert stopped.state() == "failed" and stopped.is_untouched()
@@ -126,7 +126,7 @@ def test_a_source_task_that_is_gone_is_a_commit_only_if_one_was_begun(
     stopped = Stopped(tmp_path, task, state="running", went=True)
     end(task)
     assert stopped.decide("--status") == UNDECIDED
-    assert "is gone" in (said := capsys.readouterr().out) and "nothing here committed" in said
+    assert "is gone" in (said := capsys.readouterr().out) and "before the commit" in said
     assert "kill the restored" not in said
     assert stopped.is_untouched()
     Journal(stopped.directory, journal.read(stopped.directory)).record(state="undecided", committing=True)
@@ -148,7 +148,7 @@ def test_a_source_task_that_runs_though_a_commit_was_begun_is_no_commit(
     assert stopped.state() == "committed" and stopped.hooks() == "after_commit\n"
 
 
-def test_a_source_task_that_runs_and_was_not_let_run_elsewhere_is_a_roll_back(
+def test_a_source_task_that_runs_and_was_not_resumed_elsewhere_is_a_roll_back(
     tmp_path: Path, task: subprocess.Popen[bytes]
 ) -> None:
     stopped = Stopped(tmp_path, task, state="serving")
@@ -175,7 +175,7 @@ def test_a_fenced_source_task_runs_on_when_it_is_told_to(
     assert stopped.state() == "rolled-back" and stopped.hooks() == "after_rollback\n"
 
 
-def test_a_fenced_source_task_whose_restored_one_was_not_let_run_needs_no_force(
+def test_a_fenced_source_task_whose_restored_one_was_not_resumed_needs_no_force(
     tmp_path: Path, task: subprocess.Popen[bytes]
 ) -> None:
     """The driver died between the fence and the record of "go"."""
@@ -273,7 +273,7 @@ def test_a_commit_that_was_begun_is_to_be_ended(
     stopped = Stopped(tmp_path, task, state="committing", went=True, committing=True)
     assert stopped.decide("--status") == UNDECIDED
     said = capsys.readouterr().out
-    assert "--commit ends it" in said and "kill" not in said
+    assert "--commit finishes it" in said and "kill the restored" not in said
     end(task)
     assert stopped.decide("--abort", "--force") == 0
     assert stopped.state() == "committed"
