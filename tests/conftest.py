@@ -13,7 +13,10 @@ from testbed import instances
 __all__ = ["build"]
 
 # What takes longest, for `make test`, whose workers take one file after another: the last ones should be short.
-LONGEST = ("soft_dirty", "crash_matrix", "c_programs", "migrate", "push_server", "memory_content", "network_lock")
+LONGEST = (
+    *("soft_dirty", "crash_matrix", "c_programs", "migrate", "migrate_running", "push_server", "memory_content"),
+    "network_lock",
+)
 SEED = "CRIU_LAZY_SEED"
 
 

@@ -235,3 +235,9 @@ def daemons(host: Host) -> set[int]:
     """Our daemons' own processes, not those that they forked: children of the agent."""
     agent = str(max(pids_of(host, "python", "criu-lazy agent")))
     return set(map(int, host.run(["pgrep", "-P", agent, "-f", "lazy-pages"], check=False).stdout.split()))
+
+
+def ask_to_abort(migration: Migration) -> Any:
+    """The operator asks the page server itself."""
+    command = ["criu-lazy", "page-server", "--control", str(migration.journal()["control"]), "--op", "abort"]
+    return migration.testbed.src.run(command, check=False)
