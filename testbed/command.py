@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int:
 
 def do_prepare(_: argparse.Namespace) -> int:
     """Make the layers."""
-    layers = prepare(layers_in_use())
+    layers = prepare(layers_in_use)
     print(f"prepared in {layers.recipe_directory}")
     return 0
 

@@ -82,10 +82,11 @@ def say(text: str) -> None:
     print(f"criu-lazy testbed: {text}", file=sys.stderr, flush=True)
 
 
-def prepare(in_use: frozenset[Path] = frozenset()) -> Layers:
+def prepare(in_use: Callable[[], frozenset[Path]] | None = None) -> Layers:
     """Make whatever layer is missing (minutes from nothing, a fraction of a second if nothing changed).
 
-    `in_use`: package layers running testbeds stand on, not to be removed. Raises TestbedError.
+    `in_use`: tells the package layers that running testbeds stand on, once the others may go, which may be minutes
+    later; None: none is removed. Raises TestbedError.
     """
     sources = Sources.of_checkout()
     recipe = machine_recipe()
@@ -111,7 +112,8 @@ def prepare(in_use: frozenset[Path] = frozenset()) -> Layers:
         make(package, lambda target: refresh_python(base, engine, sources, target))
         os.utime(engine)
         os.utime(package)
-        forget_old_layers(directory, in_use | {package, engine})
+        if in_use is not None:
+            forget_old_layers(directory, in_use() | {package, engine})
     return layers
 
 

@@ -63,7 +63,7 @@ class Testbed:
                 raise TestbedError(f"criu series {series!r}: known are {', '.join(sorted(CRIU_SERIES))}")
         if os.geteuid() != 0:
             raise TestbedError("the testbed makes namespaces and mounts: run it as root")
-        layers = prepare(layers_in_use())
+        layers = prepare(layers_in_use)
         state = enter_record(name, criu, layers)
         try:
             start_hosts(state, layers)
