@@ -20,7 +20,7 @@ from testbed import Testbed
 PROFILE = "task: {pidfile: /run/bench.pid}\ndestination: {ssh: dst}\n"
 WAYS = {
     "stock": PROFILE + "page_source: stock\ndaemon: stock\n",
-    "lazy": PROFILE,
+    "lazy": PROFILE + "strategy: lazy\n",
     "predump": PROFILE + "predump: {}\n",
 }
 PATH = "/root/bench.yaml"

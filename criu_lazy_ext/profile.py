@@ -157,6 +157,7 @@ class Profile:
     daemon: str = "criu-lazy"
     daemon_options: list[str] = field(default_factory=list)
     page_source: str = "criu-lazy"
+    strategy: str = "auto"
     predump: Predump | None = None
     hooks: Mapping[str, list[Hook]] = field(default_factory=dict)
     timeouts: Timeouts = field(default_factory=Timeouts)
@@ -172,10 +173,21 @@ class Profile:
         return self.page_source == "criu-lazy" and self.daemon == "criu-lazy"
 
 
+    def rounds(self) -> Predump | None:
+        """What rounds before the freeze are to keep to; None: the migration is purely lazy."""
+        wanted = self.strategy == "hybrid" or (self.strategy == "auto" and self.pushes())
+        return self.predump or (Predump() if wanted else None)
+
+    def chooses(self) -> bool:
+        """Whether rounds are left out where they don't pay."""
+        return self.strategy == "auto" and self.predump is None
+
+
 PUSH_ONLY = "needs daemon: criu-lazy and page_source: criu-lazy"
 CHOICES = {
     "daemon": ("criu-lazy", "stock"),
     "page_source": ("criu-lazy", "stock"),
+    "strategy": ("auto", "lazy", "hybrid"),
     "criu.network_lock": ("iptables", "nftables", "skip"),
     "on": ("source", "destination"),
 }
@@ -362,6 +374,10 @@ def parse(text: str, name: str) -> Profile:
         raise reader.fail(sections["source"], "source.rate", PUSH_ONLY)
     if profile.predump is not None and not profile.pushes():
         raise reader.fail(sections["predump"], "predump", PUSH_ONLY)
+    if profile.strategy == "hybrid" and not profile.pushes():
+        raise reader.fail(sections["strategy"], "strategy", PUSH_ONLY)
+    if profile.strategy == "lazy" and profile.predump is not None:
+        raise reader.fail(sections["predump"], "predump", "goes with strategy: hybrid or auto; lazy has no rounds")
     for name, item in zip(profile.accept, sections["accept"].value if profile.accept else [], strict=True):
         if name not in check_names():
             near = difflib.get_close_matches(name, check_names(), 1)

@@ -81,7 +81,7 @@ def memory(arrival: Arrival) -> Iterator[Found]:
             for directory in hierarchy.chain(group or own):
                 charged[directory] = charged.get(directory, 0) + size
         # A page leaves the store as it comes to the task.
-        for directory in hierarchy.chain(own) if arrival.store and _is_in_memory(Path(arrival.store)) else ():
+        for directory in hierarchy.chain(own) if arrival.store and is_in_memory(Path(arrival.store)) else ():
             charged[directory] = max(charged.get(directory, 0), total)
         for directory, size in charged.items():
             room = cgroup.memory_left(directory, hierarchy.version, free["SwapFree"])
@@ -95,7 +95,7 @@ def memory(arrival: Arrival) -> Iterator[Found]:
         )
 
 
-def _is_in_memory(path: Path) -> bool:
+def is_in_memory(path: Path) -> bool:
     """Whether files below `path`, which need not exist yet, are kept in memory."""
     while not path.exists():
         path = path.parent

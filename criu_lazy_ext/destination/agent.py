@@ -24,6 +24,7 @@ from typing import Any
 from criu_lazy_ext import __version__
 from criu_lazy_ext.checks import catalogue
 from criu_lazy_ext.checks.check import run_all
+from criu_lazy_ext.checks.destination import is_in_memory
 from criu_lazy_ext.checks.needs import Arrival
 from criu_lazy_ext.criu import program as criu
 from criu_lazy_ext.criu.contrary import said_in_files
@@ -105,10 +106,12 @@ class Agent:
             raise AgentError(f"{error.filename}: {error.strerror}") from error
         if request["daemon"] == "criu-lazy":
             await self.daemon.stand_by()
-        return {"free_bytes": shutil.disk_usage(store or directory).free}
+        where = Path(store or directory)
+        return {"free_bytes": shutil.disk_usage(where).free, "in_memory": is_in_memory(where)}
 
     async def reach(self, request: Message) -> Message:
-        """Whether this host can connect to the source, and gets what it sends: {"address", "port", "bytes"}."""
+        """Whether this host can connect to the source, and gets what it sends, in how many seconds: {"address", "port",
+        "bytes"}."""
         address, port, wanted = str(request["address"]), int(request["port"]), int(request.get("bytes", 0))
         try:
             reader, writer = await asyncio.wait_for(asyncio.open_connection(address, port), REACH_WITHIN_S)
@@ -117,7 +120,7 @@ class Agent:
             raise AgentError(
                 f"can't connect to the source at {address} port {port}: {reason}; see source.address"
             ) from error
-        received = 0
+        received, began = 0, time.monotonic()
         try:
             while received < wanted:
                 piece = await asyncio.wait_for(reader.read(1 << 16), REACH_WITHIN_S)
@@ -131,7 +134,7 @@ class Agent:
             ) from None
         finally:
             writer.close()
-        return {}
+        return {"seconds": time.monotonic() - began}
 
     async def write(self, request: Message, payload: bytes) -> Message:
         """Append the payload's parts to image files: {"parts": [[name, bytes, whether they are its first], ...]}."""

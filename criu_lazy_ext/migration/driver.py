@@ -83,7 +83,7 @@ class Migration:
         self.findings: list[Finding] = []  # of the preflight
         self.address = ""  # of the page server, as the destination is told
         self.resumed = 0.0
-        self.rounds = Rounds(self)
+        self.rounds = Rounds(self, profile.rounds())
         self.hooked = False  # a hook ran
         self.tree: list[Identity] = []  # the source task's processes, once they are frozen
         self.began = start_time(self.pid)
@@ -434,11 +434,11 @@ class Migration:
     async def run(self) -> Report:
         """All of it. Never raises for what goes wrong in a migration: the report tells."""
         force = False
-        if self.profile.predump is not None:
+        if self.rounds.limits is not None:
             self.rounds.start_sampling()
         try:
             await self.guarded(Preparation(self).run())
-            if self.profile.predump is not None:
+            if self.rounds.limits is not None:
                 self.enter(State.PRE_DUMPING)
                 await self.rounds.run()
             self.rounds.stop_sampling()

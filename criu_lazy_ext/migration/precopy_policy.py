@@ -15,6 +15,19 @@ PAGE_BYTES = 4096
 # second round: what the first one took to send everything, the task took to dirty that much of it again.
 _SHRINKS = 0.8
 _SOONEST_S = 0.1  # younger samples say little
+LEAST_TRANSFER_S = 0.5  # what all memory takes to follow; below it a round, and its set-up, gain nothing
+
+
+def why_lazy(memory: int, path_bytes: int, path_seconds: float) -> str | None:
+    """Why a task with so many bytes of memory moves without rounds, as a clause for the user; None: they may pay.
+
+    `path_bytes`, `path_seconds`: what the path between the hosts took for a probe. A fast path's rate is higher than so
+    short a probe tells: too much memory is taken for worth a round then, never too little.
+    """
+    rate = path_bytes / max(path_seconds, 1e-6)
+    if memory / rate >= LEAST_TRANSFER_S:
+        return None
+    return f"its {_mb(memory)} of memory follow in {memory / rate:.2f} s"
 
 
 def why_hopeless(samples: Sequence[tuple[float, float]], round_seconds: float) -> str | None:

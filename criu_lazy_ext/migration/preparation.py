@@ -15,6 +15,7 @@ from criu_lazy_ext.criu import program as criu
 from criu_lazy_ext.errors import UsageError
 from criu_lazy_ext.migration import decide, journal, preflight
 from criu_lazy_ext.migration.journal import Journal
+from criu_lazy_ext.migration.precopy_policy import why_lazy
 from criu_lazy_ext.migration.preflight import AtSource, PreflightError
 from criu_lazy_ext.remote.channel import Message
 from criu_lazy_ext.remote.hosts import RemoteHost
@@ -36,6 +37,7 @@ class Preparation:
         self.directory = (
             migration.profile.directories.destination / f"{migration.name}-{os.getpid()}-{int(time.time())}"
         )  # the migration's, there
+        self.probe_seconds = 0.0  # what PROBE_BYTES took between the hosts
 
     async def run(self) -> None:
         """Both ends can do it; nothing is touched but directories made and pipe limits raised."""
@@ -55,7 +57,8 @@ class Preparation:
         if migration.journal is not None:
             migration.journal.record(limits=migration.limits.before())
         migration.dump = LazyDump(migration.profile, migration.pid, migration.directory)
-        await migration.dump.prepare(migration.address, criu.wire_version(await asyncio.to_thread(criu.version)))
+        version = criu.wire_version(await asyncio.to_thread(criu.version))
+        await migration.dump.prepare(migration.address, version, migration.rounds.limits)
 
     async def meet(self) -> Message:
         """Start the agent there; what it says of itself."""
@@ -76,7 +79,8 @@ class Preparation:
         self.stop_at_failures()
         migration.findings += await preflight.between(migration.host, migration.profile, hello)
         self.stop_at_failures()
-        migration.findings += await preflight.at_destination(migration.host, found.arrival(self.store()))
+        store = "" if migration.profile.chooses() else self.store()  # one that has no room is left out
+        migration.findings += await preflight.at_destination(migration.host, found.arrival(store))
         self.stop_at_failures()
         for finding in self.migration.findings:
             if finding.verdict is Verdict.WARN:
@@ -89,7 +93,7 @@ class Preparation:
 
     def store(self) -> str:
         """The directory there for pages that come before the dump, or ""."""
-        rounds = self.migration.profile.predump
+        rounds = self.migration.rounds.limits
         if rounds is None:
             return ""
         if rounds.directory is None:
@@ -97,20 +101,37 @@ class Preparation:
         return str(rounds.directory / f"{self.directory.name}.store")  # may be that same directory
 
     async def prepare_destination(self, arrival: Arrival) -> None:
-        """The agent makes its directory."""
+        """The agent makes its directory. It is known then whether rounds before the freeze can pay."""
         migration, profile = self.migration, self.migration.profile
         assert migration.host is not None
-        rounds, store = profile.predump, self.store()
+        store = self.store()
         prepared = await migration.host.request(
             "prepare", directory=str(self.directory), keep=profile.keep_files, undo_hooks=migration.undo_hooks(),
             store=store, daemon=profile.daemon, ids=arrival.ids, within=60,
         )  # fmt: skip
+        if not store:
+            return
         memory, free = memory_of_tree(migration.pid), int(prepared["free_bytes"])
-        if rounds is not None and memory > free:
+        why = f"{migration.host.name}: {free / 1e6:.0f} MB are free at {Path(store).parent}" if memory > free else ""
+        if why and not profile.chooses():
             raise SourceError(
-                f"{migration.host.name}: {free / 1e6:.0f} MB are free at {Path(store).parent}, and the task has "
-                f"{memory / 1e6:.0f} MB of memory: let predump.directory be where there is room, or leave predump out"
+                f"{why}, and the task has {memory / 1e6:.0f} MB of memory: let predump.directory be where there is "
+                "room, or leave predump out (strategy: lazy)"
             )
+        if profile.chooses():
+            if prepared["in_memory"]:
+                why = why or f"{migration.host.name}: {Path(store).parent} is a tmpfs, where it would take memory twice"
+            self.choose(why or why_lazy(memory, PROBE_BYTES, self.probe_seconds))
+
+    def choose(self, lazy: str | None) -> None:
+        """Rounds before the freeze, or not, and tell which."""
+        migration = self.migration
+        if lazy:
+            migration.rounds.leave_out()
+            migration.report.strategy = f"purely lazy: {lazy}"
+        else:
+            migration.report.strategy = "copy memory while the task runs, and what changes then lazily"
+        migration.progress.phase(f"strategy: {migration.report.strategy}")
 
     async def check_reachable(self) -> None:
         """The destination can connect to the page server's address, and gets what is sent from there in bulk."""
@@ -128,7 +149,10 @@ class Preparation:
             raise SourceError(f"can't listen on {migration.address}: {reason}; see source.address") from error
         try:
             port = probe.sockets[0].getsockname()[1]
-            await migration.host.request("reach", address=migration.address, port=port, bytes=PROBE_BYTES, within=60)
+            request = migration.host.request(
+                "reach", address=migration.address, port=port, bytes=PROBE_BYTES, within=60
+            )
+            self.probe_seconds = float((await request)["seconds"])
         finally:
             probe.close()
 

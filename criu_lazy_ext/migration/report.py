@@ -28,6 +28,7 @@ class Report:
     same_pages: int = 0  # of those that came: were there already, by the rounds before
     dropped_pages: int = 0  # no longer wanted when they would have come
     lost_pages: int = 0  # missing when a restored task was killed: the source has them
+    strategy: str = ""  # what was chosen, and why; "": the profile's
     predump: dict[str, Any] | None = None  # "rounds": figures of each, "stopped": why, "bytes", "seconds", "used"
     fault_wait_us: dict[str, float] = field(default_factory=dict)
     phases_s: dict[str, float] = field(default_factory=dict)  # when each state was entered

@@ -17,6 +17,7 @@ from criu_lazy_ext.source.dump import SourceError, memory_of_tree
 
 if TYPE_CHECKING:
     from criu_lazy_ext.migration.driver import Migration
+    from criu_lazy_ext.profile import Predump
 
 FIRST_SAMPLE_S, SAMPLES_GROW = 0.05, 1.25  # the ages at which a sample of the task's pages is looked at
 FAST_LINK = 1.25e9  # bytes per second: as long as nothing was sent, the link may be such a one
@@ -26,14 +27,21 @@ DEATH_WITHIN_S = 0.5  # of a page server that doesn't answer
 class Rounds:
     """The rounds of one migration, and a sample of the task's pages that tells whether they can help."""
 
-    def __init__(self, migration: Migration) -> None:
+    def __init__(self, migration: Migration, limits: Predump | None) -> None:
+        """`limits` None: there are none; Preparation may leave them out later."""
         self.migration = migration
+        self.limits = limits
         self.hopeless = ""  # why rounds before the freeze are
         self.sampling: asyncio.Task[None] | None = None
         self.began = 0.0  # the first one
 
     def start_sampling(self) -> None:
         self.sampling = asyncio.ensure_future(self.sample())
+
+    def leave_out(self) -> None:
+        """The migration is purely lazy."""
+        self.limits = None
+        self.stop_sampling()
 
     def stop_sampling(self) -> None:
         if self.sampling is not None:
@@ -43,7 +51,7 @@ class Rounds:
         """Rounds, as the profile says. Only the loss of the page server or the other host is trouble; if the pages
         can't be sent or kept, the migration is purely lazy."""
         migration = self.migration
-        host, dump, limits = migration.host, migration.dump, migration.profile.predump
+        host, dump, limits = migration.host, migration.dump, self.limits
         assert host is not None and dump is not None and limits is not None
         told: dict[str, Any] = {"rounds": [], "stopped": self.hopeless, "bytes": 0, "seconds": 0.0, "used": False}
         migration.report.predump = told

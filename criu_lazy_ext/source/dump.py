@@ -16,7 +16,7 @@ from pathlib import Path
 from criu_lazy_ext.criu import program as criu
 from criu_lazy_ext.criu.contrary import said_in_files
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.profile import Profile, Task
+from criu_lazy_ext.profile import Predump, Profile, Task
 from criu_lazy_ext.source import control as relay_control
 from criu_lazy_ext.system.files import write_key
 from criu_lazy_ext.system.pipes import read_all
@@ -174,8 +174,11 @@ class LazyDump:
         self._status = -1  # the writing end of the dump's status pipe, until the dump has it
         self._lifeline = -1  # when this end is closed, by us or by our death, the page server rolls back
 
-    async def prepare(self, address: str, wire_version: int) -> None:
-        """Start the page server on `address`, to wait for the dump; nothing is frozen. Raises SourceError."""
+    async def prepare(self, address: str, wire_version: int, rounds: Predump | None) -> None:
+        """Start the page server on `address`, to wait for the dump, and before it for `rounds`; nothing is frozen.
+
+        Raises SourceError.
+        """
         upstream, self._dump_end = connected_pair()
         status_read, self._status = os.pipe()
         lifeline_read, self._lifeline = os.pipe()
@@ -193,10 +196,10 @@ class LazyDump:
         self.resume_command = ["criu-lazy", *common, "--resume"]  # --port is known when it serves
         command = [sys.executable, "-m", "criu_lazy_ext.cli", *common, "-vv"]
         command += ["--port", str(self.profile.source.port), "--log-file", str(self.log)]
-        if self.profile.predump is not None:
+        if rounds is not None:
             command.append("--precopy")
-            if self.profile.predump.bandwidth:
-                command += ["--precopy-rate", str(self.profile.predump.bandwidth)]
+            if rounds.bandwidth:
+                command += ["--precopy-rate", str(rounds.bandwidth)]
         for option, fd in given.items():
             command += [option, str(fd)]
         try:

@@ -39,7 +39,12 @@ STATES = ("preflight", "dumping", "serving", "restoring", "allowed", "running", 
 WHEN = ("before", "after")
 MEMORY_MIB = 16
 RATE_MBIT = 12.0  # so much of such memory takes a few seconds
-PROFILE = "task: {pidfile: /run/worker.pid}\ndestination: {ssh: dst}\ntimeouts: {silence: 3, restore: 20, dump: 20}\n"
+PROFILE = """
+task: {pidfile: /run/worker.pid}
+destination: {ssh: dst}
+strategy: lazy
+timeouts: {silence: 3, restore: 20, dump: 20}
+"""
 DIRECTORY = "/var/lib/criu-lazy"
 DISK_MIB = 48
 STOPPED_FOR_S = 5.0  # longer than the profile's silence

@@ -143,7 +143,7 @@ class Migration:
         return self.source.run(["criu-lazy", "migrate", self.path, *options], check=False)
 
 
-BASE = "task: {pidfile: /run/worker.pid}\ndestination: {ssh: dst}\ntimeouts: {silence: 3}\n"
+BASE = "task: {pidfile: /run/worker.pid}\ndestination: {ssh: dst}\ntimeouts: {silence: 3}\nstrategy: lazy\n"
 
 
 def compile_task(testbed: Testbed) -> None:

@@ -115,6 +115,31 @@ def test_an_idle_task_is_all_there_after_one_round(hosts: Testbed) -> None:
     assert migration.report["received_bytes"] < PAGES * 4096 / 16
 
 
+def test_a_profile_that_says_nothing_gets_what_pays(hosts: Testbed) -> None:
+    """At 100 Mbit/s all of it would take seconds to follow; a disk that holds it twice is there."""
+    task = start(hosts, *WRITING)
+    hosts.link.set(rate_mbit=100, rtt_ms=0.2)
+    migration = Migration(hosts, BASE)
+    assert_moved(hosts, migration, task)
+    assert migration.report["strategy"] == "copy memory while the task runs, and what changes then lazily"
+    assert migration.report["predump"]["used"] and migration.report["same_pages"] > PAGES / 4
+    assert f"strategy: {migration.report['strategy']}" in migration.stderr
+
+
+def test_where_the_store_would_take_memory_twice_nothing_is_copied_before(hosts: Testbed) -> None:
+    task = start(hosts, *WRITING)
+    hosts.link.set(rate_mbit=100, rtt_ms=0.2)
+    hosts.dst.run(["sh", "-c", "mkdir -p /srv/ram && mount -t tmpfs none /srv/ram"])
+    try:
+        migration = Migration(hosts, BASE + "directories: {destination: /srv/ram}\n")
+        assert_moved(hosts, migration, task)
+    finally:
+        hosts.dst.run(["umount", "-l", "/srv/ram"])
+    why = "purely lazy: dst: /srv/ram/"
+    assert migration.report["strategy"].startswith(why) and "is a tmpfs" in migration.report["strategy"]
+    assert migration.report["predump"] is None
+
+
 def test_a_task_that_forks_and_moves_its_memory_is_right(hosts: Testbed) -> None:
     task = start(hosts, "--mib", str(MIB), "--threads", "2", "--ops", "all", "--guards")
     assert_moved(hosts, Migration(hosts, AUTO), task)

@@ -20,6 +20,7 @@ ADDRESS, PORT, CONNECTIONS = "10.78.0.100", 7000, 20
 PROFILE = """
 task: {pidfile: /run/connected.pid}
 destination: {ssh: TO}
+strategy: lazy
 timeouts: {silence: 3}
 criu: {tcp_established: true, network_lock: LOCK OPTIONS}
 hooks:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from criu_lazy_ext.migration.precopy_policy import Round, why_hopeless, why_stop
+from criu_lazy_ext.migration.precopy_policy import Round, why_hopeless, why_lazy, why_stop
 from criu_lazy_ext.profile import Predump, Rounds, Size, StopWhen
 
 MIB = 1 << 20
@@ -43,6 +43,14 @@ def until(seconds: float) -> Predump:
 def test_why_stop(rounds: list[float], limits: Predump, reason: str | None) -> None:
     said = why_stop([sent(mib) for mib in rounds], limits)
     assert said is None if reason is None else said is not None and said.startswith(reason)
+
+
+def test_rounds_are_left_out_where_all_memory_follows_at_once() -> None:
+    probe = 256 << 10
+    assert why_lazy(32 * MIB, probe, probe / 118e6) == "its 33.6 MB of memory follow in 0.28 s"
+    assert why_lazy(32 * MIB, probe, probe / 1e6) is None
+    assert why_lazy(400 * MIB, probe, probe / 118e6) is None
+    assert why_lazy(400 * MIB, probe, 0.0) is not None, "a path too fast for the clock"
 
 
 def test_pages_that_pack_well_are_counted_as_pages() -> None:

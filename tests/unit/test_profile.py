@@ -106,6 +106,9 @@ def test_hooks_are_texts_or_lists() -> None:
         ("task: {pid: 7}\ndestination: {}\n", "p:2:14: destination: expected either ssh: HOST or local: true"),
         ("task: {pid: 7}\ndestination: {ssh: 12}\n", "p:2:20: destination.ssh: expected text, found '12'; write it in"),
         ("task: {pid: 7}\ndestination: {ssh: d, prefix: [a]}\n", "p:2:14: destination.prefix: goes with local"),
+        (LEAST + "strategy: fast\n", "p:3:11: strategy: expected auto or lazy or hybrid"),
+        (LEAST + "strategy: lazy\npredump: {}\n", "p:4:10: predump: goes with strategy: hybrid or auto"),
+        (LEAST + "strategy: hybrid\ndaemon: stock\n", "p:3:11: strategy: needs daemon: criu-lazy and page_source"),
     ],
 )
 def test_what_is_wrong_is_refused_where_it_stands(text: str, message: str) -> None:
@@ -114,6 +117,17 @@ def test_what_is_wrong_is_refused_where_it_stands(text: str, message: str) -> No
     assert str(refused.value).startswith(message)
     assert "\n" not in str(refused.value)
     assert refused.value.exit_code == 2
+
+
+def test_who_says_nothing_gets_rounds_where_they_pay() -> None:
+    default, lazy, hybrid = (parse(LEAST + text, "p") for text in ("", "strategy: lazy\n", "strategy: hybrid\n"))
+    assert default.rounds() is not None and default.chooses()
+    assert lazy.rounds() is None
+    assert hybrid.rounds() is not None and not hybrid.chooses()
+    said = parse(LEAST + "predump: {max_seconds: 3}\n", "p")
+    assert said.rounds() is said.predump and not said.chooses()
+    stock = parse(LEAST + "page_source: stock\n", "p")
+    assert stock.rounds() is None
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
