@@ -37,6 +37,21 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Container:
+    """Which container moves, in place of a task: `engine` knows it by `name`. `root`: the engine's state directory (its
+    --root), if not its own choice. `bundle`: the OCI bundle's directory at the destination; None: as at the source.
+    `files`: `sync`, the bundle with its root directory, and `volumes`, go over by rsync, before the freeze and then
+    what has changed; or `shared`: they are there already."""
+
+    engine: str
+    name: str
+    root: Path | None = None
+    bundle: Path | None = None
+    files: str = "sync"
+    volumes: list[Path] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Destination:
     """Where to: `ssh` is a host as in ~/.ssh/config; `local` runs the agent on this machine, after `prefix`.
     `check_memory`: the task is refused if it finds too little memory there."""
@@ -145,12 +160,13 @@ class Timeouts:
     reconnect: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Profile:
-    """One migration."""
+    """One migration, of either a task or a container."""
 
-    task: Task
+    task: Task | None = None
     destination: Destination
+    container: Container | None = None
     source: Source = field(default_factory=Source)
     directories: Directories = field(default_factory=Directories)
     criu: Criu = field(default_factory=Criu)
@@ -189,10 +205,13 @@ CHOICES = {
     "page_source": ("criu-lazy", "stock"),
     "strategy": ("auto", "lazy", "hybrid"),
     "criu.network_lock": ("iptables", "nftables", "skip"),
+    "container.engine": ("runc", "crun"),
+    "container.files": ("sync", "shared"),
     "on": ("source", "destination"),
 }
 OPTIONS_FOR = {"criu.dump_options": "dump", "criu.restore_options": "restore", "daemon_options": "lazy-pages"}
-SECTIONS = (Task, Destination, Source, Directories, StopWhen, Predump, Criu, Hook, Timeouts, Profile)
+SECTIONS = (Task, Container, Destination, Source, Directories, StopWhen, Predump, Criu, Hook, Timeouts, Profile)
+OPTIONAL_SECTIONS: dict[Any, type[Any]] = {section | None: section for section in (Task, Container, Predump)}
 
 
 class _Reader:
@@ -228,8 +247,8 @@ class _Reader:
     def value(self, node: yaml.Node, key: str, hint: Any) -> Any:
         if hint in SECTIONS:
             return self.section(node, key, hint)
-        if hint == Predump | None:
-            return self.section(node, key, Predump)
+        if hint in OPTIONAL_SECTIONS:
+            return self.section(node, key, OPTIONAL_SECTIONS[hint])
         if key == "hooks":
             return self.hooks(node)
         result = READERS[hint](self, node, key)
@@ -309,6 +328,11 @@ class _Reader:
             raise self.fail(node, key, f"expected an absolute path, found {str(value)!r}")
         return value
 
+    def paths(self, node: yaml.Node, key: str) -> list[Path]:
+        if not isinstance(node, yaml.SequenceNode):
+            raise self.fail(node, key, f"expected a list of absolute paths, found {found(node)}")
+        return [self.path(item, f"{key}[{i}]") for i, item in enumerate(node.value)]
+
     def texts(self, node: yaml.Node, key: str) -> list[str]:
         if not isinstance(node, yaml.SequenceNode):
             raise self.fail(node, key, f"expected a list of texts, found {found(node)}")
@@ -343,6 +367,7 @@ READERS: dict[Any, Callable[[_Reader, yaml.Node, str], Any]] = {
     Path: _Reader.path,
     Path | None: _Reader.path,
     list[str]: _Reader.texts,
+    list[Path]: _Reader.paths,
     str | list[str]: _Reader.command,
 }
 
@@ -361,8 +386,7 @@ def parse(text: str, name: str) -> Profile:
     reader = _Reader(name)
     profile: Profile = reader.section(node, "", Profile)
     sections = {str(key.value): value for key, value in node.value}
-    if sum(item is not None for item in (profile.task.pid, profile.task.pidfile, profile.task.command)) != 1:
-        raise reader.fail(sections["task"], "task", "expected exactly one of pid, pidfile, command")
+    check_moved(reader, node, sections, profile)
     if profile.destination.local == (profile.destination.ssh is not None):
         raise reader.fail(sections["destination"], "destination", "expected either ssh: HOST or local: true")
     if profile.destination.prefix and not profile.destination.local:
@@ -391,6 +415,20 @@ def check_names() -> list[str]:
     from criu_lazy_ext.checks.catalogue import NAMES  # not above: the checks look at profiles
 
     return NAMES
+
+
+def check_moved(reader: _Reader, node: yaml.Node, sections: Mapping[str, yaml.Node], profile: Profile) -> None:
+    """What moves is one task, or one container. Raises ProfileError."""
+    task, container = profile.task, profile.container
+    if task is None and container is None:
+        raise reader.fail(node, "task", "missing (or container)")
+    if task is not None and container is not None:
+        raise reader.fail(sections["container"], "container", "expected either task or container")
+    if task is not None and sum(item is not None for item in (task.pid, task.pidfile, task.command)) != 1:
+        raise reader.fail(sections["task"], "task", "expected exactly one of pid, pidfile, command")
+    if container is not None and container.files == "sync" and profile.destination.ssh is None:
+        text = "files go over by rsync and ssh: with destination.local say files: shared"
+        raise reader.fail(sections["container"], "container.files", text)
 
 
 def load(path: Path) -> Profile:

@@ -72,12 +72,15 @@ class HostProcess(subprocess.Popen[Any]):
 class Host:
     """A running host: `name`, `pid` of its first process (in the driver's pid namespace), addresses, root."""
 
-    def __init__(self, name: str, pid: int, address: str, service_address: str, criu: str) -> None:
+    def __init__(
+        self, name: str, pid: int, address: str, service_address: str, criu: str, own_cgroups: bool = False
+    ) -> None:
         self.name = name
         self.pid = pid
         self.address = address
         self.service_address = service_address
         self.criu = criu
+        self.own_cgroups = own_cgroups
 
     def __repr__(self) -> str:
         return f"Host({self.name!r}, pid={self.pid})"
@@ -95,6 +98,9 @@ class Host:
         session = ["setsid"] if new_session else []
         # A host knows nothing of the signals that the driver ignores, as a shell's background job does SIGINT.
         signals = ["env", "--default-signal"]
+        if self.own_cgroups:
+            enter.append("--cgroup")
+            session = [*session, "sh", "-c", 'echo 0 >/sys/fs/cgroup/cgroup.procs && exec "$@"', "sh"]
         return [*enter, "--", *signals, *session, *(os.fspath(argument) for argument in argv)]
 
     def popen(self, argv: Sequence[Argument], env: Mapping[str, str] | None = None, **options: Any) -> HostProcess:

@@ -1,11 +1,13 @@
 /*
  * host_init: makes one test host and is its first process.
  *
- *   host_init ID HOSTNAME SCRATCH LOWERDIRS
+ *   host_init ID HOSTNAME SCRATCH LOWERDIRS [CGROUP]
  *
  * Unshares mount, pid, net, ipc and uts namespaces and forks. The child becomes pid 1 of the host: on SCRATCH
  * (an existing empty directory) it mounts a tmpfs, on it an overlay over LOWERDIRS (overlayfs's colon-separated
- * list), and makes that its root, with its own /proc, /sys, /dev, /run and /tmp. Then the parent prints the
+ * list), and makes that its root, with its own /proc, /sys, /dev, /run and /tmp. It sees the machine's control
+ * groups; with CGROUP (a directory of the machine's cgroup2 hierarchy) it moves there, and sees only cgroup2, with
+ * that as its root. Then the parent prints the
  * child's pid (decimal, as seen by the caller) and a newline on stdout and exits 0; on any error it prints one
  * line on stderr and exits 1, and nothing is left. All mounts live in the child's mount namespace: when pid 1
  * dies, the host's processes, mounts, files and network devices go with it.
@@ -116,7 +118,33 @@ static void populate_dev(void)
 	mount_at("shm", "dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777");
 }
 
-static void enter_root(const char *scratch, const char *lower_directories)
+/* Move into a control group, which becomes the root of those that can be seen from here. */
+static void enter_cgroup(const char *cgroup)
+{
+	char path[4096];
+	int fd;
+
+	if ((size_t)snprintf(path, sizeof(path), "%s/cgroup.procs", cgroup) >= sizeof(path)) {
+		errno = ENAMETOOLONG;
+		fail("%s", cgroup);
+	}
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, "0", 1) != 1)
+		fail("can't move to %s", cgroup);
+	close(fd);
+	if (unshare(CLONE_NEWCGROUP) < 0)
+		fail("can't unshare the cgroup namespace");
+}
+
+static void mount_cgroups(int own)
+{
+	if (own)
+		mount_at("cgroup2", "sys/fs/cgroup", "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
+	else
+		mount_at("/sys/fs/cgroup", "sys/fs/cgroup", NULL, MS_BIND | MS_REC, NULL);
+}
+
+static void enter_root(const char *scratch, const char *lower_directories, int own_cgroups)
 {
 	char options[8192];
 
@@ -137,7 +165,7 @@ static void enter_root(const char *scratch, const char *lower_directories)
 		fail("can't enter %s/root", scratch);
 	mount_at("proc", "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
 	mount_at("sysfs", "sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
-	mount_at("/sys/fs/cgroup", "sys/fs/cgroup", NULL, MS_BIND | MS_REC, NULL);
+	mount_cgroups(own_cgroups);
 	populate_dev();
 	mount_at("run", "run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755");
 	mount_at("tmp", "tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777");
@@ -177,7 +205,8 @@ static void reap_for_ever(void)
 	}
 }
 
-static void run_host(const char *hostname, const char *scratch, const char *lower_directories, int ready)
+static void run_host(const char *hostname, const char *scratch, const char *lower_directories, const char *cgroup,
+		     int ready)
 {
 	sigset_t child_ended;
 	char done = 1;
@@ -193,7 +222,9 @@ static void run_host(const char *hostname, const char *scratch, const char *lowe
 	if (sethostname(hostname, strlen(hostname)) < 0)
 		fail("can't set the host name %s", hostname);
 	loopback_up();
-	enter_root(scratch, lower_directories);
+	if (cgroup)
+		enter_cgroup(cgroup);
+	enter_root(scratch, lower_directories, cgroup != NULL);
 	umask(022);
 	if (write(ready, &done, 1) != 1)
 		fail("can't report");
@@ -208,8 +239,8 @@ int main(int argc, char **argv)
 	pid_t child;
 	char done;
 
-	if (argc != 5) {
-		fprintf(stderr, "usage: host_init ID HOSTNAME SCRATCH LOWERDIRS\n");
+	if (argc != 5 && argc != 6) {
+		fprintf(stderr, "usage: host_init ID HOSTNAME SCRATCH LOWERDIRS [CGROUP]\n");
 		return 2;
 	}
 	if (pipe2(ready, O_CLOEXEC) < 0)
@@ -221,7 +252,7 @@ int main(int argc, char **argv)
 		fail("can't fork");
 	if (child == 0) {
 		close(ready[0]);
-		run_host(argv[2], argv[3], argv[4], ready[1]);
+		run_host(argv[2], argv[3], argv[4], argv[5], ready[1]);
 	}
 	close(ready[1]);
 	if (read(ready[0], &done, 1) != 1)

@@ -162,6 +162,14 @@ def kill_and_wait(pid: int, deadline: float) -> None:
         os.close(descriptor)
 
 
+def make_cgroup(name: str, host: str) -> Path:
+    """The directory of a host's own control group, in the machine's cgroup2 hierarchy."""
+    unified = CGROUP_MOUNT / "unified"
+    group = (unified if unified.is_mount() else CGROUP_MOUNT) / CGROUP_PARENT / name / host
+    group.mkdir(parents=True, exist_ok=True)
+    return group
+
+
 def remove_cgroups(name: str) -> None:
     """Remove what containers in the hosts left below CGROUP_PARENT/name, in every hierarchy; nobody is in them."""
     hierarchies = [CGROUP_MOUNT, *(path for path in CGROUP_MOUNT.glob("*") if path.is_mount())]

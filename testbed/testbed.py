@@ -38,8 +38,9 @@ class Testbed:
 
     def __init__(self, state: instances.State) -> None:
         self._state = state
+        own = bool(state.get("own_cgroups"))
         hosts = {
-            name: Host(name, state["hosts"][name]["pid"], addresses[0], addresses[1], state["criu"][name])
+            name: Host(name, state["hosts"][name]["pid"], addresses[0], addresses[1], state["criu"][name], own)
             for name, addresses in HOSTS.items()
         }
         self.name: str = state["name"]
@@ -48,13 +49,19 @@ class Testbed:
 
     @classmethod
     def start(
-        cls, criu: tuple[str, str] = DEFAULT_CRIU, name: str | None = None, keep_running: bool = False
+        cls,
+        criu: tuple[str, str] = DEFAULT_CRIU,
+        name: str | None = None,
+        keep_running: bool = False,
+        own_cgroups: bool = False,
     ) -> Testbed:
         """Prepare what is missing, clean up after drivers that died, and start the hosts.
 
         `criu`: series ("4.1" or "4.2") of src and dst. `name`: which testbed (default: $CRIU_LAZY_TESTBED, or
         "default"); several with different names run side by side. `keep_running`: it outlives this process, until
-        `criu-lazy testbed down`. Raises TestbedError, and leaves nothing then.
+        `criu-lazy testbed down`. `own_cgroups`: each host sees cgroup2 alone, with a root of its own, as podman and
+        crun want it (without: the machine's hierarchies, whatever they are, with their controllers). Raises
+        TestbedError, and leaves nothing then.
         """
         name = name or os.environ.get(NAME_VARIABLE) or DEFAULT_NAME
         instances.check_name(name)
@@ -64,7 +71,7 @@ class Testbed:
         if os.geteuid() != 0:
             raise TestbedError("the testbed makes namespaces and mounts: run it as root")
         layers = prepare(layers_in_use)
-        state = enter_record(name, criu, layers)
+        state = enter_record(name, criu, layers, own_cgroups)
         try:
             start_hosts(state, layers)
             testbed = cls(state)
@@ -171,7 +178,7 @@ def layers_in_use() -> frozenset[Path]:
     return frozenset(Path(state["package_layer"]) for state in states if state is not None)
 
 
-def enter_record(name: str, criu: tuple[str, str], layers: Layers) -> instances.State:
+def enter_record(name: str, criu: tuple[str, str], layers: Layers, own_cgroups: bool) -> instances.State:
     """Clean up after dead drivers, then put a new testbed on record and set the sysctls."""
     with instances.registry_lock():
         instances.remove_abandoned()
@@ -187,6 +194,7 @@ def enter_record(name: str, criu: tuple[str, str], layers: Layers) -> instances.
             "owner": instances.process_identity(os.getpid()),
             "criu": {"src": criu[0], "dst": criu[1], "client": criu[0]},
             "package_layer": str(layers.package),
+            "own_cgroups": own_cgroups,
             "hosts": {},
         }
         instances.save(state)
@@ -202,7 +210,8 @@ def start_hosts(state: instances.State, layers: Layers) -> None:
         scratch.mkdir()
         lower = ":".join(str(layer) for layer in layers.lower_directories(state["criu"][host]))
         program = str(layers.tools / "host_init")
-        starting[host] = spawn_tool([program, state["id"], host, str(scratch), lower])
+        cgroup = [str(instances.make_cgroup(state["name"], host))] if state.get("own_cgroups") else []
+        starting[host] = spawn_tool([program, state["id"], host, str(scratch), lower, *cgroup])
     for host, process in starting.items():
         output, _ = process.communicate(timeout=60)
         if process.returncode != 0:

@@ -24,7 +24,9 @@ class Leaving:
         if pid is None:
             return cls(profile)
         options = dump_options(profile)
-        needs = measure(pid, charged=value_of("manage-cgroups", options) != "ignore")
+        # An engine makes the container's group at the destination, with its limits.
+        by_engine = profile is not None and profile.container is not None
+        needs = measure(pid, charged=not by_engine and value_of("manage-cgroups", options) != "ignore")
         return cls(profile, Task.look(pid), needs)
 
     def dump_value(self, option: str) -> str | None:

@@ -13,6 +13,7 @@ from criu_lazy_ext.errors import CriuLazyError
 OLDEST = (4, 1)
 PROTOCOL_2_SINCE = (4, 2)
 # A lazy dump asks for tee pipes of up to 3.2 MiB, and goes wrong without them (CRIU ignores the refusal).
+HARMLESS = ("tun: Unable", "rlimit:", 'execvp("ip')  # errors in its log after which criu goes on
 PIPE_MAX_SIZE = Path("/proc/sys/fs/pipe-max-size")
 PIPE_MAX_SIZE_BYTES = 4 << 20
 PIPE_USER_PAGES_SOFT = Path("/proc/sys/fs/pipe-user-pages-soft")
@@ -46,7 +47,8 @@ def last_error(log: Path) -> str:
         lines = log.read_text(errors="replace").splitlines()
     except OSError as error:
         return f"no log at {log}: {error.strerror}"
-    errors = [line for line in lines if "Error" in line and "tun: Unable" not in line and "rlimit:" not in line]
+    # "Error (file:line)": that is criu's; other programs that it runs log there, too.
+    errors = [line for line in lines if "Error (" in line and not any(word in line for word in HARMLESS)]
     return errors[0].strip() if errors else f"no error in {log.name}"
 
 

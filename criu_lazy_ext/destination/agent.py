@@ -33,7 +33,9 @@ from criu_lazy_ext.destination.page_store_process import PageStoreProcess
 from criu_lazy_ext.destination.restored import RestoredTasks
 from criu_lazy_ext.destination.undo import AgentError, Made
 from criu_lazy_ext.destination.workplace import Workplace
+from criu_lazy_ext.engines.engine import Command, container_as_message, container_of_message, engine_of
 from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.profile import Container
 from criu_lazy_ext.remote.channel import Channel, ChannelError, Message
 from criu_lazy_ext.system.hooks import run_hook
 from criu_lazy_ext.system.pipes import pipe_reader
@@ -63,6 +65,7 @@ class Agent:
         self.page_store = PageStoreProcess(self.place)
         self.restore: Process | None = None
         self.gate: asyncio.Future[bool] | None = None
+        self.container: Container | None = None  # what is restored by its engine
 
     # ---- requests ----
 
@@ -89,9 +92,13 @@ class Agent:
 
         `ids`: packed pids and tids of the task; `store`: the directory for the pages that come before the dump, or "".
         """
+        self.container = container_of_message(request["container"]["profile"]) if request.get("container") else None
         directory = Path(request["directory"])
         store = str(request.get("store", ""))
         problems = [f"{path} exists already" for path in (directory, store) if path and Path(path).exists()]
+        if self.container is not None:
+            expected = request["container"]["expected"]
+            problems += await asyncio.to_thread(engine_of(self.container).lacking, expected)
         if problems:
             raise AgentError("; ".join(problems))
         keep, hooks, ids = bool(request["keep"]), request["undo_hooks"], str(request["ids"])
@@ -160,7 +167,7 @@ class Agent:
 
     async def start_restore(self, request: Message) -> Message:
         """Restore: {"options", "timeout"}; sends the event "ask" when the task may run, waits for op "go"."""
-        images, work = self.place.images(), self.place.work()
+        work = self.place.work()
         for name in ("gate.ask", "gate.answer"):
             os.mkfifo(work / name, 0o600)
         script = work / "gate.sh"
@@ -174,12 +181,15 @@ class Agent:
         loop.add_reader(ask, asked.set)
         self.gate = loop.create_future()
         self.place.made.restore_began = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
-        command = ["criu", "restore", "-d", "--lazy-pages", "-D", str(images), "-W", str(work), "-o", "restore.log"]
-        command += ["-v2", "--pidfile", "restored.pid", "--action-script", str(script), *request["options"]]
+        command, output = self.restore_command(request["options"], script), 2
+        if self.container is not None:
+            self.place.made.container = container_as_message(self.container)
+            output = asyncio.subprocess.DEVNULL  # a restored container may keep it
         try:
             self.restore = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.DEVNULL, stdout=2, start_new_session=True
-            )
+                *command.argv, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+                env={**os.environ, **command.environment},
+            )  # fmt: skip
             self.place.made.restore = self.restore.pid
             self.place.tell_keeper()
             ended = asyncio.ensure_future(self.restore.wait())
@@ -196,6 +206,15 @@ class Agent:
             os.close(ask)
             os.close(answer)
         return {}
+
+    def restore_command(self, options: list[str], gate: Path) -> Command:
+        """What restores, with criu's options; `gate` is its action script."""
+        work = self.place.work()
+        if self.container is not None:
+            return engine_of(self.container).restore(work.parent, options, gate)
+        argv = ["criu", "restore", "-d", "--lazy-pages", "-D", str(self.place.images()), "-W", str(work)]
+        argv += ["-o", "restore.log", "-v2", "--pidfile", "restored.pid", "--action-script", str(gate), *options]
+        return Command(argv, {})
 
     async def pass_gate(self, answer: int, ended: asyncio.Future[int], work: Path) -> None:
         """Everything is restored, nothing runs: ask, wait for "go", pass it on, and wait for the end of the restore."""
@@ -227,7 +246,12 @@ class Agent:
         if status is None and self.daemon.starving.done():
             return AgentError(str(self.daemon.starving.result()))
         how = "did not get ready in time" if status is None else describe_status(status)
-        return AgentError(f"criu restore {how}: {criu.last_error(work / 'restore.log')}{daemon}{said_in_files()}")
+        log = work / "restore.log"
+        reason = criu.last_error(log)
+        if self.container is not None and not log.exists():
+            reason = engine_of(self.container).failure(work)
+        what = "criu restore" if self.container is None else "the engine's restore"
+        return AgentError(f"{what} {how}: {reason}{daemon}{said_in_files()}")
 
     async def go(self, request: Message) -> Message:
         """The restored task may run."""

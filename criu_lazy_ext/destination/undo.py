@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from criu_lazy_ext.checks.needs import unpack_ids
+from criu_lazy_ext.engines.engine import container_of_message, engine_of
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.system.hooks import run_hook
+from criu_lazy_ext.system.mounts import unmount_below
 from criu_lazy_ext.system.processes import Process, below
 
 GONE_WITHIN_S = 10.0
@@ -42,6 +44,7 @@ class Made:
     running: bool = False  # the restored task was resumed
     touched: bool = False  # a hook ran here, or images came
     keep_files: bool = False
+    container: dict[str, Any] | None = None  # by container_as_message, once its engine may know it here
     undo_hooks: list[dict[str, Any]] = field(default_factory=list)  # {"run", "env", "timeout"}
 
     def kill_restored(self) -> None:
@@ -49,6 +52,17 @@ class Made:
         if self.restore:
             kill_all(self.restored)
             self.restore = 0
+            unmount_below(Path(self.directory))  # a criu that restores control groups mounts them there
+            self.forget_container()
+
+    def forget_container(self) -> None:
+        """Its processes are gone: nor is the engine to know it."""
+        if self.container is not None:
+            try:
+                engine_of(container_of_message(self.container)).forget()
+            except CriuLazyError as error:
+                print(f"criu-lazy agent: warning: {error}", file=sys.stderr, flush=True)
+            self.container = None
 
     def restored(self) -> list[Process]:
         """The restore and what it restored. By descent: whoever has a pid of theirs but isn't below us is not ours."""

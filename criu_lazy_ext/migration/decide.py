@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from criu_lazy_ext.engines.engine import container_of_message, engine_of
 from criu_lazy_ext.errors import CriuLazyError, UsageError
 from criu_lazy_ext.migration import journal
 from criu_lazy_ext.migration.journal import Journal, JournalError
@@ -380,9 +381,18 @@ class Decision:
             return
         shutil.rmtree(self.directory / "images", ignore_errors=True)
         if ended is State.COMMITTED:
+            self.forget_container()
             self.run_hooks("after_commit")
         elif ended is State.ROLLED_BACK or self.found.facts.get("hooked"):
             self.run_hooks("after_rollback")
+
+    def forget_container(self) -> None:
+        """Its engine has done it, unless the engine's command was killed."""
+        if container := self.found.facts.get("container"):
+            try:
+                engine_of(container_of_message(container)).forget()
+            except CriuLazyError as error:
+                print(f"warning: {error}")
 
     def run_hooks(self, phase: str) -> None:
         """Run the source's hooks of a phase that nobody drives any more; name the destination's."""

@@ -19,8 +19,10 @@ from typing import Any, NoReturn, TypeVar
 
 from criu_lazy_ext.checks.check import Finding
 from criu_lazy_ext.checks.state import check_movable
+from criu_lazy_ext.engines.engine import engine_of
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.migration.ending import Ending
+from criu_lazy_ext.migration.files import ContainerFiles
 from criu_lazy_ext.migration.journal import Journal, JournalError
 from criu_lazy_ext.migration.preparation import Preparation
 from criu_lazy_ext.migration.progress import Progress
@@ -41,7 +43,7 @@ from criu_lazy_ext.source.dump import (
 )
 from criu_lazy_ext.source.task import OVER, Identity, Seen, Source, identities, identity
 from criu_lazy_ext.system.hooks import run_hook
-from criu_lazy_ext.system.processes import is_alive, send_signal, start_time
+from criu_lazy_ext.system.processes import send_signal, start_time
 
 T = TypeVar("T")
 
@@ -69,7 +71,9 @@ class Migration:
         self.directory = profile.directories.source / name
         self.limits = PipeLimits()
         self.start = time.monotonic()
-        self.pid = find_task(profile.task)
+        self.engine = engine_of(profile.container) if profile.container else None
+        self.container = self.engine.find() if self.engine else None
+        self.pid = self.container.pid if self.container else find_task(profile.task)
         self.report = Report("failed", self.pid, profile.destination.ssh or "local")
         self.journal: Journal | None = None
         self.host: RemoteHost | None = None
@@ -84,6 +88,7 @@ class Migration:
         self.address = ""  # of the page server, as the destination is told
         self.resumed = 0.0
         self.rounds = Rounds(self, profile.rounds())
+        self.files: ContainerFiles | None = None  # of a container, if they are not shared
         self.hooked = False  # a hook ran
         self.tree: list[Identity] = []  # the source task's processes, once they are frozen
         self.began = start_time(self.pid)
@@ -113,9 +118,8 @@ class Migration:
 
     def look(self) -> Source:
         """At the source task and criu dump."""
-        dump = self.dump.process if self.dump is not None else None
         source = Source.look(self.tree or identities(self.pid) or [(self.pid, self.began or 0)], None)
-        return Source(source.processes, dump.pid if dump else 0, self.dump_lives())
+        return Source(source.processes, self.dump.pid_of_criu if self.dump else 0, self.dump_lives())
 
     def kill_source(self) -> None:
         """Every page has arrived, and criu dump is dead."""
@@ -123,9 +127,8 @@ class Migration:
             send_signal(pid, began, signal.SIGKILL)
 
     def dump_lives(self) -> bool:
-        """Whether criu dump does; once it was reaped, its pid may be another's."""
-        dump = self.dump.process if self.dump is not None else None
-        return dump is not None and dump.returncode is None and is_alive(dump.pid)
+        """Whether criu dump does."""
+        return self.dump is not None and self.dump.lives()
 
     def is_free(self, source: Source) -> bool:
         """Whether what is left of the source task does what it did before the dump."""
@@ -187,8 +190,8 @@ class Migration:
 
     async def _watch_dump(self) -> None:
         """Its end before the end of the migration is trouble, unless the page server goes on without it."""
-        assert self.dump is not None and self.dump.process is not None
-        ended = f"criu dump ended by itself, with status {await self.dump.process.wait()}"
+        assert self.dump is not None
+        ended = f"criu dump ended by itself, with status {await self.dump.wait()}"
         warned = False
         while self.said_go and await self.dump.is_served_alone():
             if not warned:
@@ -252,16 +255,17 @@ class Migration:
         dump = self.dump
         await self.guarded(dump.start())
         self.report.freeze_s = time.monotonic() - self.dump_started
-        assert dump.process is not None
         self.watch(self._watch_dump())
         self.watch(self._watch_relay())
         looking = asyncio.ensure_future(asyncio.to_thread(identities, self.pid))
-        sent = self.report.image_bytes = await self.guarded(self.host.send_files(dump.images))
+        sending = asyncio.gather(self.host.send_files(dump.images), self.send_files(frozen=True))
+        sent, _ = await self.guarded(sending)
+        self.report.image_bytes = sent
         self.tree = await looking
         self.watch(self._watch_source())
         facts = {"address": self.address, "port": dump.port, "resume": dump.resume_command}
         facts["daemon"] = self.profile.daemon
-        self.enter(State.SERVING, **facts, dump=identity(dump.process.pid), tree=self.tree)
+        self.enter(State.SERVING, **facts, dump=dump.criu, tree=self.tree)
         await self.hooks("after_dump")
         plain = "" if dump.key else "; pages go in plain"
         self.progress.phase(f"images transferred ({sent / 1e6:.1f} MB); starting lazy-pages there{plain}")
@@ -398,6 +402,20 @@ class Migration:
             return False
         return True
 
+    async def send_files(self, *, frozen: bool = False) -> None:
+        """The container's; what has changed since the last time."""
+        if self.files is None:
+            return
+        if not frozen:
+            self.progress.phase("the container's files, while it runs")
+        sent, seconds = await self.files.send(frozen=frozen)
+        told = self.report.files or {"bytes": 0, "seconds": 0.0}
+        if frozen:
+            told |= {"frozen_bytes": sent, "frozen_seconds": round(seconds, 6)}
+        else:
+            told |= {"bytes": told["bytes"] + sent, "seconds": round(told["seconds"] + seconds, 6)}
+        self.report.files = told
+
     def undo_hooks(self) -> list[dict[str, Any]]:
         """The destination's hooks for a roll back: it runs them itself, also when nobody can tell it any more."""
         environment = hook_environment("after_rollback", self.pid, self.report.destination)
@@ -438,9 +456,11 @@ class Migration:
             self.rounds.start_sampling()
         try:
             await self.guarded(Preparation(self).run())
+            await self.guarded(self.send_files())
             if self.rounds.limits is not None:
                 self.enter(State.PRE_DUMPING)
                 await self.rounds.run()
+                await self.guarded(self.send_files())
             self.rounds.stop_sampling()
             if self.profile.hooks.get("before_dump") and self.journal is not None:
                 self.journal.record(hooked=True)
@@ -507,6 +527,8 @@ class Migration:
     async def clean_up(self) -> None:
         """Leave nothing behind but, after a failure, the logs."""
         self.rounds.stop_sampling()
+        if self.files is not None:
+            await self.files.close()
         if self.host is not None:
             if self.state is State.COMMITTED:
                 with contextlib.suppress(HostError):

@@ -69,11 +69,21 @@ class Ending:
         # The page server has removed it already, if it lives.
         for problem in await asyncio.to_thread(network_lock.remove, migration.pid, migration.dump.images):
             migration.warn(problem)
+        if migration.engine is not None:
+            await self.forget_container()
         migration.enter(State.COMMITTED)
         migration.report.outcome = "committed"
         but = ", but for those of processes that ended by themselves" if ended else ""
         migration.progress.phase(f"every page arrived{but}; the source task is gone")
         await migration.hooks("after_commit", fatal=False)
+
+    async def forget_container(self) -> None:
+        """The engine has removed it, unless its command was killed."""
+        assert self.migration.engine is not None
+        try:
+            await asyncio.to_thread(self.migration.engine.forget)
+        except CriuLazyError as error:
+            self.migration.warn(str(error))
 
     async def say_commit(self) -> None:
         """CLOSE to criu dump; if that is dead, the page server kills the source task.
@@ -116,10 +126,9 @@ class Ending:
         migration = self.migration
         assert migration.dump is not None and migration.dump.process is not None
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(migration.dump.process.wait(), ENDS_WITHIN_S)
-        if migration.dump.process.returncode is None:
-            os.kill(migration.dump.process.pid, signal.SIGKILL)
-            await migration.dump.process.wait()
+            await asyncio.wait_for(migration.dump.wait(), ENDS_WITHIN_S)
+        if migration.dump_lives():
+            await migration.dump.kill()
         if migration.dump.relay is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(migration.dump.relay.wait(), ENDS_WITHIN_S)
@@ -171,9 +180,7 @@ class Ending:
             migration.warn(f"{error}: killed")
             for problem in await asyncio.to_thread(network_lock.unlock, migration.pid, migration.dump.images):
                 migration.warn(problem)
-            if migration.dump_lives():
-                os.kill(migration.dump.process.pid, signal.SIGKILL)
-            await migration.dump.process.wait()
+            await migration.dump.kill()
 
     async def source_runs(self) -> Source:
         """What is there of the source task, which should run on; the fence around it is lifted, if it still stands."""

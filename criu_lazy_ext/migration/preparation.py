@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from criu_lazy_ext.checks.check import Verdict, accept, failures
 from criu_lazy_ext.checks.needs import Arrival
 from criu_lazy_ext.criu import program as criu
+from criu_lazy_ext.engines.engine import Found, container_as_message
 from criu_lazy_ext.errors import UsageError
 from criu_lazy_ext.migration import decide, journal, preflight
+from criu_lazy_ext.migration.files import ContainerFiles, trees_of
 from criu_lazy_ext.migration.journal import Journal
 from criu_lazy_ext.migration.precopy_policy import why_lazy
 from criu_lazy_ext.migration.preflight import AtSource, PreflightError
+from criu_lazy_ext.profile import Container
 from criu_lazy_ext.remote.channel import Message
 from criu_lazy_ext.remote.hosts import RemoteHost
 from criu_lazy_ext.source.dump import LazyDump, SourceError, memory_of_tree
@@ -43,6 +47,8 @@ class Preparation:
         """Both ends can do it; nothing is touched but directories made and pipe limits raised."""
         migration = self.migration
         migration.progress.phase(f"preflight: task {migration.pid}, destination {migration.report.destination}")
+        if migration.container is not None and migration.engine is not None:
+            migration.engine.check_movable(migration.container)
         looking = asyncio.ensure_future(AtSource.look(migration.profile, migration.pid))
         try:
             hello = await self.meet()
@@ -52,11 +58,13 @@ class Preparation:
         await self.check(found, hello)
         await self.check_reachable()
         self.prepare_directory()
+        if migration.container is not None and migration.profile.container is not None:
+            self.prepare_files(migration.profile.container, migration.container)
         await self.prepare_destination(found.arrival())
         migration.limits.raise_()
         if migration.journal is not None:
             migration.journal.record(limits=migration.limits.before())
-        migration.dump = LazyDump(migration.profile, migration.pid, migration.directory)
+        migration.dump = LazyDump(migration.profile, migration.pid, migration.directory, migration.engine)
         version = criu.wire_version(await asyncio.to_thread(criu.version))
         await migration.dump.prepare(migration.address, version, migration.rounds.limits)
 
@@ -107,7 +115,7 @@ class Preparation:
         store = self.store()
         prepared = await migration.host.request(
             "prepare", directory=str(self.directory), keep=profile.keep_files, undo_hooks=migration.undo_hooks(),
-            store=store, daemon=profile.daemon, ids=arrival.ids, within=60,
+            store=store, daemon=profile.daemon, ids=arrival.ids, container=self.container_there(), within=60,
         )  # fmt: skip
         if not store:
             return
@@ -132,6 +140,25 @@ class Preparation:
         else:
             migration.report.strategy = "copy memory while the task runs, and what changes then lazily"
         migration.progress.phase(f"strategy: {migration.report.strategy}")
+
+    def prepare_files(self, container: Container, found: Found) -> None:
+        """What is to be sent of the container's files. Raises SourceError."""
+        migration = self.migration
+        if container.files == "shared":
+            return
+        if shutil.which("rsync") is None:
+            raise SourceError("rsync is not installed here, and sends a container's files; or container.files: shared")
+        trees = trees_of(container, found)
+        migration.files = ContainerFiles(migration.profile, trees, migration.pid, migration.directory)
+
+    def container_there(self) -> dict[str, Any] | None:
+        """What the agent is told of the container: the profile's key, as it is there, and what it expects to find."""
+        migration = self.migration
+        container, engine, found = migration.profile.container, migration.engine, migration.container
+        if container is None or engine is None or found is None:
+            return None
+        there = dataclasses.replace(container, bundle=container.bundle or found.bundle)
+        return {"profile": container_as_message(there), "expected": engine.expectations(found)}
 
     async def check_reachable(self) -> None:
         """The destination can connect to the page server's address, and gets what is sent from there in bulk."""
@@ -173,6 +200,7 @@ class Preparation:
             state=migration.state.value,
             boot_id=boot_id(),
             pid=migration.pid,
+            container=container_as_message(migration.profile.container) if migration.profile.container else None,
             task_began=migration.began,
             destination=migration.report.destination,
             owner=[os.getpid(), start_time(os.getpid())],

@@ -30,6 +30,8 @@ class Report:
     lost_pages: int = 0  # missing when a restored task was killed: the source has them
     strategy: str = ""  # what was chosen, and why; "": the profile's
     predump: dict[str, Any] | None = None  # "rounds": figures of each, "stopped": why, "bytes", "seconds", "used"
+    # A container's files: "bytes" and "seconds" while it ran, "frozen_bytes" and "frozen_seconds" in the downtime.
+    files: dict[str, Any] | None = None
     fault_wait_us: dict[str, float] = field(default_factory=dict)
     phases_s: dict[str, float] = field(default_factory=dict)  # when each state was entered
     warnings: list[str] = field(default_factory=list)
@@ -64,6 +66,11 @@ class Report:
             same = f"; then {self.same_pages * PAGE_BYTES / 1e6:.0f} MB were the same" if self.predump["used"] else ""
             rounds = f"{count} round{'s' if count != 1 else ''}"
             lines.append(f"  pre-dump  {rounds}, {sent / 1e6:.0f} MB in {seconds:.2f} s{same}")
+        if self.files is not None:
+            lines.append(f"  files     {self.files['bytes'] / 1e6:.1f} MB in {self.files['seconds']:.2f} s")
+            if "frozen_seconds" in self.files:
+                sent, seconds = self.files["frozen_bytes"] / 1e6, self.files["frozen_seconds"] * 1e3
+                lines[-1] += f"; then {sent:.1f} MB in {seconds:.0f} ms of the downtime"
         if self.downtime_s is not None:
             lines.append(f"  downtime  {self.downtime_s * 1e3:.0f} ms (criu dump started .. restored task resumed)")
         if self.transfer_s is not None:

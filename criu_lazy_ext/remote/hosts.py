@@ -17,6 +17,7 @@ END_WITHIN_S = 15.0
 HELLO_WITHIN_S = 60.0  # Python starts there, and looks at its host; a busy one takes its time
 LAST_WORD_S = 2.0
 PINGS = 3  # in the time of silence that is allowed
+BESIDE_IMAGES = ("descriptors.json",)  # what container runtimes leave there, for their restore
 MAX_PARTS = 256  # of files in one message
 # Images are sent in pieces. Few bytes are under way at first, and remain so where answers take longer than QUICK_S: on
 # a thin link everything else waits behind them, and each answer is a sign of life.
@@ -42,11 +43,15 @@ def agent_command(destination: Destination, silence_s: float) -> list[str]:
     if destination.local:
         return [*destination.prefix, destination.criu_lazy, "agent"]
     assert destination.ssh is not None
-    remote = f"exec {destination.criu_lazy} agent"
+    return [*ssh_command(destination, silence_s), "-T", destination.ssh, f"exec {destination.criu_lazy} agent"]
+
+
+def ssh_command(destination: Destination, silence_s: float) -> list[str]:
+    """ssh with the profile's options, before the host's name."""
     alive = ["-o", "BatchMode=yes", "-o", "ServerAliveCountMax=3"]
     alive += ["-o", f"ServerAliveInterval={max(1, round(silence_s / 3))}"]
     # The first value given counts: the profile's.
-    return ["ssh", *destination.ssh_options, *alive, "-T", destination.ssh, remote]
+    return ["ssh", *destination.ssh_options, *alive]
 
 
 class RemoteHost:
@@ -211,7 +216,7 @@ def pack_files(
     parts: list[tuple[str, int, bool]] = []
     payload, limit = bytearray(), piece_bytes()
     for path in sorted(directory.iterdir()):
-        if path.is_symlink() or not path.is_file() or path.suffix != ".img":
+        if path.is_symlink() or not path.is_file() or not (path.suffix == ".img" or path.name in BESIDE_IMAGES):
             continue
         first = True
         with path.open("rb") as file:

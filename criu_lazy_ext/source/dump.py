@@ -15,12 +15,23 @@ from pathlib import Path
 
 from criu_lazy_ext.criu import program as criu
 from criu_lazy_ext.criu.contrary import said_in_files
+from criu_lazy_ext.engines.engine import Engine
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.profile import Predump, Profile, Task
 from criu_lazy_ext.source import control as relay_control
+from criu_lazy_ext.source.task import Identity, criu_that_traces, identity
 from criu_lazy_ext.system.files import write_key
 from criu_lazy_ext.system.pipes import read_all
-from criu_lazy_ext.system.processes import Child, describe_status, threads_at_page_starts, tree
+from criu_lazy_ext.system.processes import (
+    Child,
+    await_end,
+    describe_status,
+    is_alive,
+    send_signal,
+    start_time,
+    threads_at_page_starts,
+    tree,
+)
 
 FIND_TIMEOUT_S = 30.0
 PREPARE_TIMEOUT_S = 30.0
@@ -36,8 +47,9 @@ class SourceError(CriuLazyError):
     """The task can't be found, dumped, or served."""
 
 
-def find_task(task: Task) -> int:
+def find_task(task: Task | None) -> int:
     """The pid that the profile means. Raises SourceError."""
+    assert task is not None
     if task.pid is not None:
         text, where = str(task.pid), "task.pid"
     elif task.pidfile is not None:
@@ -155,16 +167,19 @@ def connected_pair() -> tuple[socket.socket, socket.socket]:
 
 
 class LazyDump:
-    """`criu dump --lazy-pages`, frozen tasks and all, and our page server before it."""
+    """`criu dump --lazy-pages`, frozen tasks and all, and our page server before it. With an `engine`, its own
+    checkpoint command starts criu."""
 
-    def __init__(self, profile: Profile, pid: int, directory: Path) -> None:
+    def __init__(self, profile: Profile, pid: int, directory: Path, engine: Engine | None = None) -> None:
         self.profile = profile
         self.pid = pid
+        self.engine = engine
         self.images = directory / "images"
         self.work = directory
         self.control = directory / "page-server.sock"
         self.log = directory / "page-server.log"
-        self.process: Child | None = None
+        self.process: Child | None = None  # criu dump, or the engine's command
+        self.criu: Identity | None = None  # criu dump, once it serves
         self.relay: Child | None = None
         self.port = 0
         # Of this migration alone; "" without encryption: criu's own daemon can't speak with such a key.
@@ -213,15 +228,12 @@ class LazyDump:
 
     async def start(self) -> None:
         """Freeze and dump; returns when the pages can be asked for. Raises SourceError, and then see `roll_back`."""
-        command = ["criu", "dump", "-t", str(self.pid), "-D", str(self.images), "-W", str(self.work), "-o", "dump.log"]
         assert self._dump_end is not None
-        given = {"--ps-socket": self._dump_end.fileno(), "--status-fd": self._status}
-        command += ["-v2", "--lazy-pages", *self.profile.criu.options(), *self.profile.criu.dump_options]
-        for option, fd in given.items():
-            command += [option, str(fd)]
+        given = {"ps-socket": self._dump_end.fileno(), "status-fd": self._status}
+        command, environment = self._command(given)
         try:
             with (self.work / "dump.out").open("wb") as output:
-                self.process = Child(command, output, tuple(given.values()))
+                self.process = Child(command, output, tuple(given.values()), environment)
         finally:
             self._close_dumps_ends()
         try:
@@ -232,10 +244,7 @@ class LazyDump:
         except relay_control.ControlError as error:
             with contextlib.suppress(TimeoutError):
                 status = await asyncio.wait_for(self.process.wait(), 1)
-                raise SourceError(
-                    f"criu dump {describe_status(status)}: {criu.last_error(self.work / 'dump.log')}"
-                    + said_in_files(self.profile.criu.dump_options)
-                ) from error
+                raise SourceError(self._why_failed(status)) from error
             if self.relay is not None and self.relay.returncode is not None:
                 raise SourceError(
                     f"the page server {describe_status(self.relay.returncode)}: {self._last_words()}"
@@ -243,6 +252,56 @@ class LazyDump:
             raise SourceError(f"criu dump was not ready within {self.profile.timeouts.dump:g} s") from error
         self.port = int(state["port"])
         self.resume_command += ["--port", str(self.port)]
+        self.criu = criu_that_traces(self.pid) if self.engine else identity(self.process.pid)
+
+    def _command(self, descriptors: dict[str, int]) -> tuple[list[str], dict[str, str]]:
+        """What dumps, and what is added to its environment."""
+        if self.engine is not None:
+            command = self.engine.checkpoint(self.work, self.profile.criu, descriptors)
+            return command.argv, command.environment
+        argv = ["criu", "dump", "-t", str(self.pid), "-D", str(self.images), "-W", str(self.work), "-o", "dump.log"]
+        argv += ["-v2", "--lazy-pages", *self.profile.criu.options(), *self.profile.criu.dump_options]
+        for name, fd in descriptors.items():
+            argv += [f"--{name}", str(fd)]
+        return argv, {}
+
+    def _why_failed(self, status: int) -> str:
+        log = self.work / "dump.log"
+        said = said_in_files(self.profile.criu.dump_options)
+        if self.engine is None:
+            return f"criu dump {describe_status(status)}: {criu.last_error(log)}{said}"
+        reason = criu.last_error(log) if log.exists() else self.engine.failure(self.work)
+        return f"the engine's checkpoint {describe_status(status)}: {reason}{said}"
+
+    @property
+    def pid_of_criu(self) -> int:
+        """0 before it was started."""
+        if self.criu is not None:
+            return self.criu[0]
+        return self.process.pid if self.process is not None else 0
+
+    def lives(self) -> bool:
+        """Whether criu dump does; once it was reaped, its pid may be another's."""
+        if self.engine is not None and self.criu is not None:
+            return start_time(self.criu[0]) == self.criu[1]
+        return self.process is not None and self.process.returncode is None and is_alive(self.process.pid)
+
+    async def wait(self) -> int:
+        """Until nothing of the dump is left. The exit status; of an engine's command, should criu outlive it, that."""
+        assert self.process is not None
+        status = await self.process.wait()
+        if self.engine is not None and self.criu is not None:
+            await await_end(*self.criu)
+        return status
+
+    async def kill(self) -> None:
+        """Kill criu dump; the tasks that it holds are let go. Wait for its end."""
+        assert self.process is not None
+        if self.criu is not None:
+            send_signal(*self.criu, signal.SIGKILL)
+        elif self.process.returncode is None:
+            os.kill(self.process.pid, signal.SIGKILL)
+        await self.wait()
 
     async def ask(
         self, op: str, force: bool = False, timeout: float | None = 60.0, rate: int = 0
@@ -264,13 +323,13 @@ class LazyDump:
         try:
             await asyncio.wait_for(self._end(), END_TIMEOUT_S)
         except TimeoutError:
-            if (self.process is None or self.process.returncode is not None) and self.relay is not None:
+            if not self.lives() and self.relay is not None:
                 # It hangs, and holds nothing: not yet, or not any more.
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self.relay.pid, signal.SIGKILL)
                 await self.relay.wait()
                 return
-            raise SourceError(f"criu dump (pid {self.process.pid if self.process else 0}) does not end") from None
+            raise SourceError(f"criu dump (pid {self.pid_of_criu}) does not end") from None
 
     async def _force_abort(self) -> bool:
         """Until a page server hears it: this one, or another that its guardian starts. False: none does, for long."""
@@ -283,12 +342,12 @@ class LazyDump:
             except relay_control.Refused:  # it is over already
                 return True
             except relay_control.ControlError:
-                if self.process.returncode is not None and not await self.has_page_server():
+                if not self.lives() and not await self.has_page_server():
                     return True
                 await asyncio.sleep(ABORT_RETRY_S)
             else:
                 return True
-        return self.process.returncode is not None
+        return not self.lives()
 
     async def has_page_server(self) -> bool:
         """Whether one is there, or a guardian that starts another."""
@@ -312,7 +371,7 @@ class LazyDump:
 
     async def _end(self) -> None:
         if self.process is not None:
-            await self.process.wait()
+            await self.wait()
         if self.relay is not None:
             await self.relay.wait()
 

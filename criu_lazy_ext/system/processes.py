@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -173,17 +173,42 @@ def protect_from_oom(pid: int) -> int | None:
     return None
 
 
+async def await_end(pid: int, began: int) -> None:
+    """Wait until the process that began then has ended; it need not be a child."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if start_time(pid) == began:
+            loop.add_reader(fd, _tell, ended)
+            await ended
+    finally:
+        loop.remove_reader(fd)
+        os.close(fd)
+
+
+def _tell(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)
+
+
 class Child:
     """A child process, in a session of its own, which goes on if this process ends.
 
     (asyncio's own subprocesses don't: the end of the event loop kills them.)
     """
 
-    def __init__(self, argv: Sequence[str], output: BinaryIO, pass_fds: Sequence[int] = ()) -> None:
-        """Its stdout and stderr go to `output`. Raises OSError."""
+    def __init__(
+        self, argv: Sequence[str], output: BinaryIO, pass_fds: Sequence[int] = (), more: Mapping[str, str] | None = None
+    ) -> None:
+        """Its stdout and stderr go to `output`; `more` is added to its environment. Raises OSError."""
         self._process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=pass_fds, start_new_session=True
-        )
+            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=pass_fds, start_new_session=True,
+            env={**os.environ, **(more or {})},
+        )  # fmt: skip
         self.pid = self._process.pid
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[int] = self._loop.create_future()

@@ -1,0 +1,101 @@
+"""What a migration asks of a container engine, and which engine does it.
+
+The engine runs CRIU: its own `checkpoint` dumps, its own `restore` restores, so that it knows afterwards what runs.
+What a migration needs besides (lazy pages, descriptors, the gate) CRIU reads in a file that CRIU_CONFIG_FILE names, for
+this one command; no file of the host's configuration is changed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from criu_lazy_ext.criu.contrary import options_in
+from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.profile import Container, Criu
+
+
+class EngineError(CriuLazyError):
+    """The engine doesn't know the container, can't move it, or failed."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """What is run, with what is added to its environment."""
+
+    argv: list[str]
+    environment: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A running container: its first process, its bundle, its root directory, its OCI configuration."""
+
+    pid: int
+    bundle: Path
+    rootfs: Path
+    config: Mapping[str, Any]
+
+
+class Engine(Protocol):
+    """One container of an engine, here. Every method may raise EngineError."""
+
+    def find(self) -> Found:
+        """The running container."""
+
+    def check_movable(self, found: Found) -> None:
+        """Raises EngineError if it can't be moved; nothing is touched."""
+
+    def lacking(self, expected: Mapping[str, Any]) -> list[str]:
+        """What this host lacks to take the container; `expected`: what `expectations` told at the source."""
+
+    def expectations(self, found: Found) -> dict[str, Any]:
+        """What the destination must have."""
+
+    def checkpoint(self, directory: Path, criu: Criu, descriptors: Mapping[str, int]) -> Command:
+        """Dump into directory/images, log in `directory`; `descriptors`: by the names of CRIU's options."""
+
+    def restore(self, directory: Path, criu_options: Sequence[str], gate: Path) -> Command:
+        """Restore from directory/images, log in directory/work; CRIU runs `gate` when all is restored."""
+
+    def failure(self, work: Path) -> str:
+        """What the engine itself said of its last failure; "" if nothing."""
+
+    def forget(self) -> None:
+        """Remove what the engine still has of a container whose processes have ended; none of it is no error."""
+
+
+def engine_of(container: Container) -> Engine:
+    """The engine that the profile names. Raises EngineError."""
+    module = importlib.import_module(f"criu_lazy_ext.engines.{container.engine}")
+    engine: Engine = module.engine(container)
+    return engine
+
+
+def container_as_message(container: Container) -> dict[str, Any]:
+    """For the other host, or the journal."""
+    return {name: str(value) if isinstance(value, Path) else value for name, value in vars(container).items()} | {
+        "volumes": [str(volume) for volume in container.volumes]
+    }
+
+
+def container_of_message(message: Mapping[str, Any]) -> Container:
+    """What `container_as_message` was given."""
+    paths = {name: Path(message[name]) if message[name] else None for name in ("root", "bundle")}
+    return Container(**{**message, **paths, "volumes": [Path(volume) for volume in message["volumes"]]})
+
+
+def criu_file(path: Path, options: Sequence[str]) -> dict[str, str]:
+    """Write a configuration file of CRIU's with these options; the environment that makes CRIU read it."""
+    lines = []
+    for given in options_in(options):
+        value = "" if given.value is None else ' "' + given.value.replace('"', '\\"') + '"'
+        lines.append(f"{given.name}{value}\n")
+    try:
+        path.write_text("".join(lines))
+    except OSError as error:
+        raise EngineError(f"{path}: {error.strerror}") from error
+    return {"CRIU_CONFIG_FILE": str(path)}

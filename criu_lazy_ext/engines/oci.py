@@ -1,0 +1,184 @@
+"""Runtimes with runc's command line: their containers, and how these are dumped and restored."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from criu_lazy_ext.criu.contrary import options_in
+from criu_lazy_ext.engines.engine import Command, EngineError, Found, criu_file
+from criu_lazy_ext.profile import Container, Criu
+from criu_lazy_ext.system.mounts import unmount_below
+
+ANSWERS_WITHIN_S = 30.0
+LOG = "runtime.log"
+# Of CRIU's options, those that a runtime always decides itself: only its own option changes them.
+RUNTIMES_OWN = ("tcp-established", "shell-job", "file-locks", "ext-unix-sk")
+
+
+class OciRuntime:
+    """One container of `program`. `lazy`: its own option for a lazy dump and restore, if it has one."""
+
+    def __init__(self, container: Container, program: str, lazy: Sequence[str] = ()) -> None:
+        self.container = container
+        self.program = program
+        self.lazy = list(lazy)
+
+    def command(self, *words: str) -> list[str]:
+        root = ["--root", str(self.container.root)] if self.container.root else []
+        return [self.program, *root, *words]
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Raises EngineError if the runtime can't be run."""
+        command = self.command(*words)
+        try:
+            return subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+                timeout=ANSWERS_WITHIN_S,
+            )  # fmt: skip
+        except OSError as error:
+            raise EngineError(f"{self.program}: {error.strerror}; is it installed here?") from error
+        except subprocess.TimeoutExpired:
+            raise EngineError(f"{' '.join(command)}: no answer in {ANSWERS_WITHIN_S:g} s") from None
+
+    def state(self) -> dict[str, Any] | None:
+        """What the runtime says of the container; None if it knows none of this name."""
+        done = self.run("state", self.container.name)
+        if done.returncode:
+            return None
+        try:
+            state: dict[str, Any] = json.loads(done.stdout)
+        except ValueError as error:
+            raise EngineError(f"{self.program} state {self.container.name}: not JSON: {error}") from error
+        return state
+
+    # ---- the source ----
+
+    def find(self) -> Found:
+        """The running container. Raises EngineError."""
+        name = self.container.name
+        state = self.state()
+        if state is None:
+            where = f" in {self.container.root}" if self.container.root else ""
+            see = f"see {self.program} list"
+            raise EngineError(f"container.name: {self.program} knows no container {name!r}{where}; {see}")
+        if state["status"] != "running":
+            raise EngineError(f"container.name: {name!r} is {state['status']}: only a running container can be moved")
+        bundle = Path(state["bundle"])
+        path = bundle / "config.json"
+        try:
+            config = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise EngineError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+        root = config.get("root", {}).get("path", "rootfs")
+        return Found(int(state["pid"]), bundle, bundle / root, config)
+
+    def check_movable(self, found: Found) -> None:
+        """Raises EngineError if it can't be moved."""
+        if found.config.get("process", {}).get("terminal"):
+            raise EngineError(
+                f"container {self.container.name!r} has a terminal (process.terminal in {found.bundle}/config.json), "
+                "which would stay here with who reads it: run it without one"
+            )
+
+    def expectations(self, found: Found) -> dict[str, Any]:
+        """Bind mounts whose source must exist there."""
+        mounts = found.config.get("mounts", [])
+        binds = [m for m in mounts if m.get("type") == "bind" or {"bind", "rbind"} & set(m.get("options", []))]
+        sources = [Path(mount["source"]) for mount in binds]
+        sent = [found.bundle, *self.container.volumes] if self.container.files == "sync" else []
+        there = [str(path) for path in sources if not any(path.is_relative_to(top) for top in sent)]
+        bundle = self.container.bundle or found.bundle
+        return {"binds": there, "bundle": "" if sent else str(bundle), "rsync": bool(sent)}
+
+    def checkpoint(self, directory: Path, criu: Criu, descriptors: Mapping[str, int]) -> Command:
+        """`checkpoint`, which removes the container once its processes are gone, and keeps it if it fails."""
+        options = [*criu.options(), *criu.dump_options]
+        told = ["--lazy-pages", *self._for_criu(options)]
+        for name, fd in descriptors.items():
+            told += [f"--{name}", str(fd)]
+        environment = criu_file(directory / "dump.conf", told)
+        words = ["--log", str(directory / LOG), "checkpoint", *self.lazy, *self._own(options)]
+        words += ["--image-path", str(directory / "images"), "--work-path", str(directory), self.container.name]
+        return Command(self.command(*words), environment)
+
+    # ---- the destination ----
+
+    def lacking(self, expected: Mapping[str, Any]) -> list[str]:
+        """What is missing here, or in the way."""
+        if shutil.which(self.program) is None:
+            return [f"{self.program} is not installed"]
+        problems = [f"bind mount {path} is missing" for path in expected["binds"] if not Path(path).exists()]
+        if expected["bundle"] and not (config := Path(expected["bundle"]) / "config.json").exists():
+            problems.append(f"{config} is missing: container.files says that the bundle is there")
+        if expected["rsync"] and shutil.which("rsync") is None:
+            problems.append("rsync is not installed, and is to take the container's files")
+        if (state := self.state()) is not None:
+            problems.append(f"{self.program} has a container {self.container.name!r} already ({state['status']})")
+        return problems
+
+    def restore(self, directory: Path, criu_options: Sequence[str], gate: Path) -> Command:
+        """`restore --detach`: the container's processes become children of this one's nearest reaper."""
+        work = directory / "work"
+        told = ["--lazy-pages", "--action-script", str(gate), *self._for_criu(criu_options)]
+        environment = criu_file(work / "restore.conf", told)
+        words = ["--log", str(work / LOG), "restore", "--detach", *self.lazy, *self._own(criu_options)]
+        words += ["--image-path", str(directory / "images"), "--work-path", str(work)]
+        words += ["--bundle", str(self.container.bundle), self.container.name]
+        return Command(self.command(*words), environment)
+
+    # ---- both ----
+
+    def failure(self, work: Path) -> str:
+        """The last error in the runtime's log."""
+        with contextlib.suppress(OSError):
+            lines = (work / LOG).read_text(errors="replace").strip().splitlines()
+            return f"{self.program}: {lines[-1].strip()}" if lines else ""
+        return ""
+
+    def forget(self) -> None:
+        """`delete --force`, if it is still known, or half known. Raises EngineError."""
+        self._unmount_left()
+        directory = self._state_directory()
+        if not directory.exists():
+            return
+        done = self.run("delete", "--force", self.container.name)
+        if self.state() is not None:
+            raise EngineError(f"{self.program} delete --force {self.container.name}: {done.stderr.strip()}")
+        shutil.rmtree(directory, ignore_errors=True)  # crun leaves one without a state behind a restore that failed
+
+    def _state_directory(self) -> Path:
+        return (self.container.root or Path("/run") / self.program) / self.container.name
+
+    def _unmount_left(self) -> None:
+        """A restore that was killed leaves the root directory mounted a second time, where CRIU was to find it."""
+        for directory in filter(None, (self.container.bundle, self._state_directory())):
+            left = directory / "criu-root"
+            unmount_below(left)
+            with contextlib.suppress(OSError):
+                left.rmdir()
+
+    @staticmethod
+    def _own(options: Sequence[str]) -> list[str]:
+        """What the runtime itself is told of CRIU's options."""
+        own = []
+        for given in options_in(options):
+            if given.name in RUNTIMES_OWN:
+                own.append(f"--{given.name}")
+            elif given.name == "manage-cgroups":
+                own.append(f"--manage-cgroups-mode={given.value or 'soft'}")
+        return own
+
+    @staticmethod
+    def _for_criu(options: Sequence[str]) -> list[str]:
+        """What is left for CRIU's file."""
+        rest = []
+        for given in options_in(options):
+            if given.name not in (*RUNTIMES_OWN, "manage-cgroups"):
+                rest.append(f"--{given.name}" if given.value is None else f"--{given.name}={given.value}")
+        return rest

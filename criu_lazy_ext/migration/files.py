@@ -1,0 +1,146 @@
+"""A container's files: over by rsync while it runs, and what has changed meanwhile once it is frozen."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shlex
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from criu_lazy_ext.engines.engine import Found
+from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.profile import Container, Profile
+from criu_lazy_ext.remote.hosts import ssh_command
+from criu_lazy_ext.system.processes import tree
+
+VANISHED = 24  # rsync's status when files went while it looked: they are not there to be sent
+MASTER_S = 30  # an idle connection is kept so long for the next pass
+# Nanoseconds of modification times count: a change in the second of the first pass is one.
+RSYNC = ("rsync", "-aHAXSx", "--numeric-ids", "--delete", "--modify-window=-1", "--mkpath", "--stats")
+_SENT = re.compile(r"^Total bytes sent: (\d+)$", re.MULTILINE)
+
+
+class FilesError(CriuLazyError):
+    """The files can't be sent."""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A directory here, where it goes, and what of it doesn't (as it is below it)."""
+
+    here: Path
+    there: Path
+    without: tuple[str, ...] = ()
+
+
+def trees_of(container: Container, found: Found) -> list[Tree]:
+    """What of a container's files is to be sent."""
+    bundle = Tree(found.bundle, container.bundle or found.bundle)
+    trees = [Tree(volume, volume) for volume in container.volumes]
+    root = Path(os.path.normpath(found.rootfs))
+    if root.is_relative_to(found.bundle):
+        # It may be a mount of its own, and these are not followed.
+        below = root.relative_to(found.bundle)
+        return [Tree(bundle.here, bundle.there, (str(below),)), Tree(root, bundle.there / below), *trees]
+    return [bundle, Tree(root, root), *trees]
+
+
+def mapped_shared(pid: int) -> set[Path]:
+    """Files that a process of the task writes by memory, as the task names them: their times may tell nothing of it."""
+    found = set()
+    for process in tree(pid).values():
+        with contextlib.suppress(OSError):  # it has ended
+            for line in Path(f"/proc/{process}/maps").read_text(errors="surrogateescape").splitlines():
+                fields = line.split(maxsplit=5)
+                if len(fields) == 6 and fields[1][1] == "w" and fields[1][3] == "s" and fields[5].startswith("/"):
+                    found.add(Path(fields[5]))
+    return found
+
+
+class ContainerFiles:
+    """One container's files, and the connection by which they go."""
+
+    def __init__(self, profile: Profile, trees: list[Tree], pid: int, directory: Path) -> None:
+        """`directory`: the migration's, for the connection's socket."""
+        self.trees = trees
+        self.pid = pid
+        self._ssh = [*ssh_command(profile.destination, profile.timeouts.silence), "-o", "ControlMaster=auto"]
+        self._ssh += ["-o", f"ControlPersist={MASTER_S}", "-o", f"ControlPath={directory / 'ssh'}"]
+        self._host = str(profile.destination.ssh)
+
+    async def send(self, *, frozen: bool = False) -> tuple[int, float]:
+        """Make the files there as they are here: bytes sent, seconds. `frozen`: the task is. Raises FilesError."""
+        began = time.monotonic()
+        if not frozen:
+            # What is mapped must fault at its next write for its time to change.
+            syncing = await asyncio.create_subprocess_exec("sync", "-f", *(str(tree_.here) for tree_ in self.trees))
+            await syncing.wait()
+        sent = await self._rsync(self.trees[0])  # this opens the connection
+        sent += sum(await asyncio.gather(*map(self._rsync, self.trees[1:])))
+        if frozen:
+            mapped = await asyncio.to_thread(mapped_shared, self.pid)
+            sent += sum(await asyncio.gather(*(self._rsync(*found) for found in self._named_here(mapped))))
+        return sent, time.monotonic() - began
+
+    def _named_here(self, mapped: Iterable[Path]) -> list[tuple[Tree, list[str]]]:
+        """Of the mapped files, those below one of the trees."""
+        found: dict[Tree, list[str]] = {}
+        for path in mapped:
+            with contextlib.suppress(OSError):
+                there = Path(f"/proc/{self.pid}/root{path}").stat()
+                for tree_ in self.trees:
+                    named = _same_file(tree_.here, path, (there.st_dev, there.st_ino))
+                    if named is not None:
+                        found.setdefault(tree_, []).append(named)
+                        break
+        return list(found.items())
+
+    async def _rsync(self, tree_: Tree, only: list[str] | None = None) -> int:
+        """Bytes sent. `only`: these files, whatever their times say."""
+        command = [*RSYNC, *(f"--exclude=/{path}" for path in tree_.without)]
+        if only is not None:
+            command = [word for word in command if word != "--delete"] + ["--ignore-times", "--files-from=-", "--from0"]
+        command += ["-e", shlex.join(self._ssh), f"{tree_.here}/", f"{self._host}:{tree_.there}/"]
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "LC_ALL": "C"}, start_new_session=True,
+        )  # fmt: skip
+        try:
+            output, errors = await process.communicate("\0".join(only or []).encode(errors="surrogateescape"))
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, 9)
+        if process.returncode not in (0, VANISHED):
+            lines = errors.decode(errors="replace").strip().splitlines()
+            raise FilesError(f"{tree_.here}: rsync ended with status {process.returncode}: {lines[0] if lines else ''}")
+        sent = _SENT.search(output.decode(errors="replace").replace(",", ""))
+        return int(sent[1]) if sent else 0
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        process = await asyncio.create_subprocess_exec(
+            *self._ssh, "-O", "exit", self._host, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        await process.wait()
+
+
+def _same_file(top: Path, inside: Path, identity: tuple[int, int]) -> str | None:
+    """The path below `top` of the file that the container calls `inside`; None if it isn't there.
+
+    A mount in the container may cut the path's beginning off: its ends are tried.
+    """
+    parts = inside.parts[1:]
+    for first in range(len(parts)):
+        below = Path(*parts[first:])
+        with contextlib.suppress(OSError):
+            found = (top / below).stat()
+            if (found.st_dev, found.st_ino) == identity:
+                return str(below)
+    return None
