@@ -9,8 +9,9 @@
  * from local images or from a page server, and returns when every task has all of its pages.
  *
  * Units: addresses and sizes in bytes unless a name says _pages; times in microseconds (_us).
- * Errors: functions that can fail return 0 or a negative errno; cl_engine_error() gives one line of text
- * saying what failed, on what, and why. The engine never exits the process and installs no signal handler.
+ * Errors: functions that can fail take a struct cl_error, never NULL, and return 0 or the negative errno that they set there,
+ * or NULL; its text is one line saying what failed, on what, and why. On success it is as it was. The engine never exits the
+ * process and installs no signal handler.
  * Threads: cl_engine_run() blocks in its caller until the end; cl_engine_stats(), cl_engine_stop() may be
  * called from any other thread meanwhile. Everything else belongs to one thread, before or after run().
  */
@@ -53,7 +54,6 @@ struct cl_vma {
 
 struct cl_config {
 	int images_fd;              /* directory with the images; borrowed for the engine's life */
-	int remote_fd;              /* connected stream socket to a page server, or -1; owned by the engine */
 	int log_fd;                 /* log lines go here, or -1; borrowed */
 	int log_level;              /* 0 none, 1 errors, 2 warnings, 3 info, 4 debug: as criu -v */
 	uint64_t log_start_us;      /* log lines tell CLOCK_MONOTONIC since then; 0: since cl_engine_new */
@@ -121,8 +121,8 @@ struct cl_ended {
 	uint64_t missing_pages;     /* 0: all of its own had arrived */
 };
 
-/* A new engine, or NULL with *error_out set to a static text. Frees nothing it borrows. */
-struct cl_engine *cl_engine_new(const struct cl_config *config, const char **error_out);
+/* A new engine, or NULL. Frees nothing it borrows. */
+struct cl_engine *cl_engine_new(const struct cl_config *config, struct cl_error *error);
 void cl_engine_free(struct cl_engine *engine);
 
 /*
@@ -130,7 +130,8 @@ void cl_engine_free(struct cl_engine *engine);
  * and the parent images). vmas: sorted, non-overlapping; copied. A pid announced twice: -EEXIST; an image that
  * is missing: -ENOENT, or damaged: -EBADMSG.
  */
-int cl_engine_add_task(struct cl_engine *engine, int32_t pid, const struct cl_vma *vmas, size_t nr_vmas);
+int cl_engine_add_task(struct cl_engine *engine, int32_t pid, const struct cl_vma *vmas, size_t nr_vmas,
+		       struct cl_error *error);
 
 /* The pagemap images announced so far tell the protocol: 1, 2, or 0 where they have no entry. */
 int cl_engine_wire_version(const struct cl_engine *engine);
@@ -139,25 +140,25 @@ int cl_engine_wire_version(const struct cl_engine *engine);
  * The page server is to be spoken to by TLS: loads the files. Before cl_engine_set_remote. -ENOSYS if the engine
  * was built without GnuTLS, -EBADF for a file that can't be used.
  */
-int cl_engine_set_tls(struct cl_engine *engine, const struct cl_tls_config *tls);
+int cl_engine_set_tls(struct cl_engine *engine, const struct cl_tls_config *tls, struct cl_error *error);
 
 /*
  * Give the engine its page server connection after cl_engine_new (owned by the engine from then on, on failure
  * too). With TLS this is the handshake: it waits up to 10 s, and ends with -EINTR at a caught signal; a server
  * that is not the one meant is left before it can take the end of the connection for success: -EACCES. A stock server
- * gets as much time again to refuse us: -EPROTO.
+ * gets as much time again to refuse us: -EPROTO. One connection already: -EEXIST.
  */
-int cl_engine_set_remote(struct cl_engine *engine, int remote_fd);
+int cl_engine_set_remote(struct cl_engine *engine, int remote_fd, struct cl_error *error);
 
 /* Between that and cl_engine_run: 0, or -EPROTO if the server has hung up. Without TLS it isn't known: 0. */
-int cl_engine_check_remote(struct cl_engine *engine);
+int cl_engine_check_remote(struct cl_engine *engine, struct cl_error *error);
 
 /*
  * Between these, after cl_engine_add_task: ask the page server now, and not in cl_engine_run, whether it pushes, which
  * tells whether it serves us at all: 0, -EBUSY or -ESHUTDOWN if it refuses, or another -errno. Waits up to 10 s. A server
  * that doesn't push is left in the middle of a request from then on: one of CRIU's that loses us rolls back.
  */
-int cl_engine_greet(struct cl_engine *engine);
+int cl_engine_greet(struct cl_engine *engine, struct cl_error *error);
 
 /*
  * Instead of a restore: go on where a daemon was that was killed once the restored tasks ran. guardian_fd is connected to
@@ -165,7 +166,7 @@ int cl_engine_greet(struct cl_engine *engine);
  * on. After cl_engine_add_task of the same images, before cl_engine_set_remote. On failure the tasks go on waiting for
  * another to take over: -ESTALE (other images), -EPERM (another user's), -EPROTO, -EBADMSG or another errno.
  */
-int cl_engine_take_over(struct cl_engine *engine, int guardian_fd);
+int cl_engine_take_over(struct cl_engine *engine, int guardian_fd, struct cl_error *error);
 
 /*
  * Serve the restore that is connected at restore_fd (owned by the engine from then on). Returns 0 when every
@@ -176,7 +177,7 @@ int cl_engine_take_over(struct cl_engine *engine, int guardian_fd);
  * -ESRCH when all was served, but a restored task was killed, or ended nobody knows how, with pages missing (lost_pages,
  * cl_engine_ended): the page server was not told CLOSE, unless it is a stock one's and another restored task lives.
  */
-int cl_engine_run(struct cl_engine *engine, int restore_fd);
+int cl_engine_run(struct cl_engine *engine, int restore_fd, struct cl_error *error);
 
 /* Make cl_engine_run() return -ECANCELED soon. Any thread. */
 void cl_engine_stop(struct cl_engine *engine);
@@ -186,9 +187,6 @@ void cl_engine_stats(struct cl_engine *engine, struct cl_stats *out);
 
 /* The index-th restored task that ended so: 1, or 0 if there are fewer. Any thread. */
 int cl_engine_ended(struct cl_engine *engine, uint64_t index, struct cl_ended *out);
-
-/* What went wrong, as one line; "" if nothing did. Valid until the next call on this engine. */
-const char *cl_engine_error(const struct cl_engine *engine);
 
 /* ---- the page server's connection to a stock dump (source/dump_proxy.h) ---- */
 
@@ -203,7 +201,7 @@ enum cl_relay_state {
 	CL_RELAY_DRAINED = 3,   /* the client said CLOSE: it has every page */
 	CL_RELAY_COMMITTED = 4, /* the dump was told CLOSE and has ended */
 	CL_RELAY_ABORTED = 5,   /* the dump was told to give up: the source task runs on */
-	CL_RELAY_FAILED = 6     /* see cl_relay_error() */
+	CL_RELAY_FAILED = 6     /* as its end tells */
 };
 
 struct cl_relay_config {
@@ -233,16 +231,15 @@ struct cl_relay_info {
 
 /*
  * A relay on a fresh connection to a dump, which may still be to come, with its guardian started: call it in a process
- * with one thread. NULL on error with a text in error_out; then the connection is closed and the dump was rolled back.
+ * with one thread. NULL on error; then the connection is closed and the dump was rolled back.
  */
-struct cl_relay *cl_relay_new(const struct cl_relay_config *config, char *error_out, size_t error_bytes);
+struct cl_relay *cl_relay_new(const struct cl_relay_config *config, struct cl_error *error);
 
 /*
  * A relay on the connection that the guardian of a dead relay holds, reached by lifeline_fd (a unix socket connected
  * to its takeover socket; owned). config->upstream_fd, resume and wire_version are ignored.
  */
-struct cl_relay *cl_relay_resume(const struct cl_relay_config *config, int lifeline_fd, char *error_out,
-				 size_t error_bytes);
+struct cl_relay *cl_relay_resume(const struct cl_relay_config *config, int lifeline_fd, struct cl_error *error);
 
 /*
  * Only these pids (in the dump's namespace) may be asked for; copied. None: any, though an unknown one makes a stock
@@ -256,18 +253,22 @@ void cl_relay_free(struct cl_relay *relay);
 /*
  * Serve until the end. 0: committed. -ECANCELED: rolled back. -EOWNERDEAD: the dump ended by itself, and the restored task
  * runs: cl_relay_run_alone() is due, until which no page is sent. Otherwise failed: -EPIPE when the dump ended by itself.
+ * The error is set only then, and after -EOWNERDEAD.
  */
-int cl_relay_run(struct cl_relay *relay);
+int cl_relay_run(struct cl_relay *relay, struct cl_error *error);
 
 /*
  * After -EOWNERDEAD. `held`: something else keeps the source task as the dump left it: go on without a dump; clients that are pushed
  * to are served, nobody else. 0: commit: the caller now kills the source task. -ECANCELED: it lets it run on. Both: then
- * cl_relay_end_alone(). Otherwise failed: it is not held, or not any more.
+ * cl_relay_end_alone(). Otherwise failed, with an error: it is not held, or not any more.
  */
-int cl_relay_run_alone(struct cl_relay *relay, int held);
+int cl_relay_run_alone(struct cl_relay *relay, int held, struct cl_error *error);
 
-/* The caller has done so: `state` is CL_RELAY_COMMITTED, _ABORTED, or _FAILED, and then another relay may try. */
-void cl_relay_end_alone(struct cl_relay *relay, int state);
+/*
+ * The caller has done so: `state` is CL_RELAY_COMMITTED or _ABORTED: 0; or CL_RELAY_FAILED: -EBUSY, the source task was sent
+ * SIGKILL and is not gone; then another relay may try.
+ */
+int cl_relay_end_alone(struct cl_relay *relay, int state, struct cl_error *error);
 
 /* Any thread: what kept the source task without a dump does so no more. why: for the log, once; NULL: it was said. */
 void cl_relay_source_lost(struct cl_relay *relay, const char *why);
@@ -289,9 +290,6 @@ void cl_relay_drop_client(struct cl_relay *relay);
 
 /* Any thread. */
 void cl_relay_info(struct cl_relay *relay, struct cl_relay_info *out);
-
-/* What went wrong, one line; "" if nothing did. After cl_relay_run(). */
-const char *cl_relay_error(const struct cl_relay *relay);
 
 /* ---- pre-copy, at the source (source/precopy_sender.h) ---- */
 
@@ -322,8 +320,8 @@ struct cl_precopy_round {
 	bool was_cut;           /* cl_precopy_cut() was called: it may have left something out */
 };
 
-/* NULL on error with one line in error_out: the build has no xxHash. */
-struct cl_precopy *cl_precopy_new(const struct cl_precopy_config *config, char *error_out, size_t error_bytes);
+/* NULL on error: -ENOSYS if the build has no xxHash. */
+struct cl_precopy *cl_precopy_new(const struct cl_precopy_config *config, struct cl_error *error);
 
 /* After the listener.h that it was given to. */
 void cl_precopy_free(struct cl_precopy *precopy);
@@ -331,10 +329,10 @@ void cl_precopy_free(struct cl_precopy *precopy);
 /*
  * One round over these tasks: pids[i] is, as we see it, the one that the images will name ids[i]. Blocks until the store
  * has confirmed it. 0; -EBUSY (another is under way), -ENOTCONN (no store is connected, or it was lost meanwhile),
- * -ECANCELED (stopped) or another -errno, all with one line in error_out.
+ * -ECANCELED (stopped) or another -errno.
  */
 int cl_precopy_round(struct cl_precopy *precopy, const int32_t *ids, const int32_t *pids, size_t nr_tasks,
-		     struct cl_precopy_round *out, char *error_out, size_t error_bytes);
+		     struct cl_precopy_round *out, struct cl_error *error);
 
 /* Any thread: the round under way, if one is, ends soon as if nothing were left to send. What it sent stays valid. */
 void cl_precopy_cut(struct cl_precopy *precopy);
@@ -343,7 +341,7 @@ void cl_precopy_cut(struct cl_precopy *precopy);
 uint64_t cl_precopy_scanned(struct cl_precopy *precopy);
 
 /* The store is to be completed. Blocks until it has confirmed that. Errors as above. */
-int cl_precopy_finish(struct cl_precopy *precopy, char *error_out, size_t error_bytes);
+int cl_precopy_finish(struct cl_precopy *precopy, struct cl_error *error);
 
 /* Any thread: no more rounds; one under way ends soon, and an incomplete store is lost. */
 void cl_precopy_stop(struct cl_precopy *precopy);
@@ -392,11 +390,10 @@ struct cl_serve_info {
 };
 
 /*
- * Start to serve, in threads of its own. NULL on error with one line in error_out. The relay must outlive it; NULL: before
- * the dump, for a store alone. The listener is closed in any case.
+ * Start to serve, in threads of its own. NULL on error. The relay must outlive it; NULL: before the dump, for a
+ * store alone. The listener is closed in any case.
  */
-struct cl_serve *cl_serve_new(struct cl_relay *relay, const struct cl_serve_config *config, char *error_out,
-			      size_t error_bytes);
+struct cl_serve *cl_serve_new(struct cl_relay *relay, const struct cl_serve_config *config, struct cl_error *error);
 
 /* Close all connections, wait for their threads. */
 void cl_serve_free(struct cl_serve *serve);
@@ -429,16 +426,15 @@ struct cl_page_store_config {
 };
 
 /*
- * Agree with the page server; waits up to 10 s for each of its answers. NULL on error with one line in error_out; then
- * there may be an empty file `pages`.
+ * Agree with the page server; waits up to 10 s for each of its answers. NULL on error; then there may be an
+ * empty file `pages`.
  */
-struct cl_page_store *cl_page_store_new(const struct cl_page_store_config *config, char *error_out, size_t error_bytes);
+struct cl_page_store *cl_page_store_new(const struct cl_page_store_config *config, struct cl_error *error);
 
 /*
- * Receive until the store is complete and the server knows: 0. Or -errno with one line in error_out: -ECANCELED after
- * cl_page_store_stop().
+ * Receive until the store is complete and the server knows: 0. Or -errno: -ECANCELED after cl_page_store_stop().
  */
-int cl_page_store_run(struct cl_page_store *store, char *error_out, size_t error_bytes);
+int cl_page_store_run(struct cl_page_store *store, struct cl_error *error);
 
 /* Make cl_page_store_run() return soon. Any thread. */
 void cl_page_store_stop(struct cl_page_store *store);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/error.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -14,18 +13,25 @@ static void mark_cut(struct cl_error *error, int length)
 		memcpy(error->text + CL_ERROR_TEXT_BYTES - sizeof(cut), cut, sizeof(cut));
 }
 
-int cl_error_set(struct cl_error *error, int code, const char *format, ...)
+__attribute__((format(printf, 3, 0)))
+int cl_error_vset(struct cl_error *error, int code, const char *format, va_list args)
 {
 	char text[CL_ERROR_TEXT_BYTES];
-	va_list args;
-	int length;
+	int length = vsnprintf(text, sizeof(text), format, args);
 
-	va_start(args, format);
-	length = vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
 	error->code = code;
 	memcpy(error->text, text, sizeof(text));
 	mark_cut(error, length);
+	return code;
+}
+
+int cl_error_set(struct cl_error *error, int code, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	(void)cl_error_vset(error, code, format, args);
+	va_end(args);
 	return code;
 }
 

@@ -42,13 +42,13 @@ void cl_engine_unwatch(struct cl_engine *engine, int fd)
 }
 
 /* The first one holds. Lock held. */
+__attribute__((format(printf, 3, 0)))
 static void note_failure_args(struct cl_engine *engine, int error, const char *format, va_list args)
 {
-	if (engine->failure)
+	if (engine->failure.code)
 		return;
-	engine->failure = error;
-	vsnprintf(engine->error, sizeof(engine->error), format, args);
-	cl_log(&engine->log, CL_LOG_ERROR, "%s", engine->error);
+	(void)cl_error_vset(&engine->failure, error, format, args);
+	cl_log(&engine->log, CL_LOG_ERROR, "%s", engine->failure.text);
 }
 
 /* Without an end of it all: there is something to do yet. */
@@ -77,11 +77,6 @@ void cl_engine_fail(struct cl_engine *engine, int error, const char *format, ...
 	pthread_cond_broadcast(&engine->work);
 	pthread_cond_broadcast(&engine->gate);
 	cl_engine_wake(engine);
-}
-
-const char *cl_engine_error(const struct cl_engine *engine)
-{
-	return engine->error;
 }
 
 void cl_engine_stop(struct cl_engine *engine)

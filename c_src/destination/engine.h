@@ -40,6 +40,7 @@
 #include "destination/flow.h"
 #include "destination/uffd_guardian.h"
 #include "destination/resume_state.h"
+#include "base/error.h"
 #include "base/log.h"
 #include "destination/madvise_watch.h"
 #include "destination/source_stock.h"
@@ -106,8 +107,7 @@ struct cl_engine {
 	bool restored;          /* criu restore is done: background transfer may run */
 	bool ending;            /* every page arrived: workers only drain the connection */
 	bool stopping;          /* failed, stopped or done: all threads leave */
-	int failure;            /* the first error, as negative errno */
-	char error[256];
+	struct cl_error failure; /* the first one; code 0: none */
 };
 
 /*

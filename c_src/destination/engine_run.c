@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/thread.h"
 #include "destination/advice.h"
 #include "destination/ended.h"
@@ -46,48 +47,37 @@ static bool new_client(uint64_t *client)
 	return true;
 }
 
-struct cl_engine *cl_engine_new(const struct cl_config *config, const char **error_out)
+struct cl_engine *cl_engine_new(const struct cl_config *config, struct cl_error *error)
 {
-	struct cl_engine *engine;
+	CL_CLEANUP_FREE struct cl_engine *engine = calloc(1, sizeof(*engine));
+	CL_CLEANUP_FD int wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	CL_CLEANUP_FD int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	pthread_mutexattr_t spinning;
+	int ret = 0;
 
-	*error_out = NULL;
-	if (sysconf(_SC_PAGESIZE) != CL_PAGE_SIZE) {
-		*error_out = "the page size of this kernel is not 4096 bytes";
+	if (wake_fd < 0 || epoll_fd < 0)
+		ret = cl_error_set(error, -errno, "no file descriptor for the engine: %s", strerror(errno));
+	if (!engine)
+		ret = cl_error_set(error, -ENOMEM, "no memory for the engine");
+	else if (!new_client(&engine->client))
+		ret = cl_error_set(error, -EIO, "no random number");
+	if (sysconf(_SC_PAGESIZE) != CL_PAGE_SIZE)
+		ret = cl_error_set(error, -ENOTSUP, "the page size of this kernel is not 4096 bytes");
+	if (ret < 0)
 		return NULL;
-	}
-	engine = calloc(1, sizeof(*engine));
-	if (!engine) {
-		*error_out = "no memory";
-		return NULL;
-	}
 	engine->config = *config;
 	engine->log = (struct cl_log){
 		.fd = config->log_fd, .level = config->log_level, .start_us = config->log_start_us, .from = "uffd"
 	};
 	if (!config->log_start_us)
 		engine->log.start_us = cl_now_us();
-	if (!new_client(&engine->client)) {
-		free(engine);
-		*error_out = "no random number";
-		return NULL;
-	}
-	engine->epoll_fd = -1;
 	engine->restore_fd = -1;
 	engine->remote.fd = -1;
 	engine->source = &cl_requests_source;
 	engine->guardian = CL_NO_GUARDIAN;
 	engine->ledger = CL_NO_LEDGER;
-	engine->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (engine->wake_fd >= 0)
-		engine->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (engine->epoll_fd < 0) {
-		if (engine->wake_fd >= 0)
-			close(engine->wake_fd);
-		free(engine);
-		*error_out = "no file descriptor left for the engine";
-		return NULL;
-	}
+	engine->wake_fd = cl_steal_fd(&wake_fd);
+	engine->epoll_fd = cl_steal_fd(&epoll_fd);
 	/* It is held for a microsecond or two: sleeping until then costs both threads more. */
 	pthread_mutexattr_init(&spinning);
 	pthread_mutexattr_settype(&spinning, PTHREAD_MUTEX_ADAPTIVE_NP);
@@ -95,9 +85,7 @@ struct cl_engine *cl_engine_new(const struct cl_config *config, const char **err
 	pthread_mutexattr_destroy(&spinning);
 	cl_cond_init(&engine->work);
 	cl_cond_init(&engine->gate);
-	if (config->remote_fd >= 0)
-		(void)cl_engine_set_remote(engine, config->remote_fd);
-	return engine;
+	return cl_steal(&engine);
 }
 
 void cl_engine_free(struct cl_engine *engine)
@@ -136,26 +124,23 @@ void cl_engine_free(struct cl_engine *engine)
 
 /* ---- before the run ---- */
 
-int cl_engine_add_task(struct cl_engine *engine, int32_t pid, const struct cl_vma *vmas, size_t nr_vmas)
+int cl_engine_add_task(struct cl_engine *engine, int32_t pid, const struct cl_vma *vmas, size_t nr_vmas,
+		       struct cl_error *error)
 {
 	const struct cl_image_files files = { .images_fd = engine->config.images_fd, .pid = pid, .vmas = vmas,
 					      .nr_vmas = nr_vmas, .punch = engine->config.auto_dedup };
 	struct cl_image **end = &engine->images;
 	struct cl_pages_local *pages;
 	struct cl_image *image;
-	struct cl_error error;
 	int ret;
 
-	if (cl_image_find(engine->images, (uint64_t)pid)) {
-		snprintf(engine->error, sizeof(engine->error), "task %d is announced twice", pid);
-		return -EEXIST;
-	}
+	if (cl_image_find(engine->images, (uint64_t)pid))
+		return cl_error_set(error, -EEXIST, "task %d is announced twice", pid);
 	pages = malloc(sizeof(*pages));
 	if (!pages)
-		return -ENOMEM;
-	ret = cl_image_load(&files, &image, pages, &error);
+		return cl_error_set(error, -ENOMEM, "task %d: no memory for its images", pid);
+	ret = cl_image_load(&files, &image, pages, error);
 	if (ret < 0) {
-		snprintf(engine->error, sizeof(engine->error), "%.*s", (int)sizeof(engine->error) - 1, error.text);
 		free(pages);
 		return ret;
 	}
@@ -176,20 +161,17 @@ int cl_engine_wire_version(const struct cl_engine *engine)
 	return engine->wire_version;
 }
 
-/* Settle what add_task and set_remote left open. */
-static int prepare(struct cl_engine *engine)
+/* Settle what add_task and set_remote left open. 0 or error->code. */
+static int prepare(struct cl_engine *engine, struct cl_error *error)
 {
 	uint64_t max_in_flight = engine->config.max_in_flight_bytes;
 	struct cl_image *image;
 
-	for (image = engine->images; image; image = image->next) {
-		if (image->nr_todo[CL_REMOTE] && !engine->has_remote) {
-			snprintf(engine->error, sizeof(engine->error),
-				 "task %d: its pages are at the source, and no page server was named (--page-server)",
-				 image->pid);
-			return -ENOTCONN;
-		}
-	}
+	for (image = engine->images; image; image = image->next)
+		if (image->nr_todo[CL_REMOTE] && !engine->has_remote)
+			return cl_error_set(error, -ENOTCONN,
+					    "task %d: its pages are at the source, and no page server was named (--page-server)",
+					    image->pid);
 	cl_session_know_version(engine);
 	cl_flow_init(&engine->flow, max_in_flight ? max_in_flight : DEFAULT_IN_FLIGHT, cl_now_us());
 	if (engine->has_remote)
@@ -301,17 +283,17 @@ static void event_loop(struct cl_engine *engine)
  * Whether the tasks go on waiting, for another daemon, rather than get SIGBUS: where the pages can still be had, as this
  * engine fails for a reason of its own; or it is a successor that received nothing, and so changed nothing: another attempt is allowed.
  */
-static bool is_left_to_a_successor(const struct cl_engine *engine)
+static bool is_left_to_a_successor(const struct cl_engine *engine, int failure)
 {
-	if (!engine->failure || engine->failure == -ECANCELED || engine->failure == -ESRCH)
+	if (!failure || failure == -ECANCELED || failure == -ESRCH)
 		return false;
 	if (engine->resumed && !engine->stats.received_bytes)
 		return true;
 	return engine->restored && !engine->source_is_gone && engine->guardian.channel >= 0 && !engine->no_ledger;
 }
 
-/* What the loop waits on, the page server's word, and all other threads. 0 or -errno. */
-static int start(struct cl_engine *engine)
+/* What the loop waits on. 0 or -errno. */
+static int watch(struct cl_engine *engine)
 {
 	int ret;
 
@@ -321,10 +303,16 @@ static int start(struct cl_engine *engine)
 	ret = cl_engine_watch_fd(engine, engine->wake_fd, EPOLLIN, &engine->wake_fd);
 	if (ret == 0 && engine->restore_fd >= 0)
 		ret = cl_engine_watch_fd(engine, engine->restore_fd, EPOLLIN, &engine->restore_fd);
-	if (ret == 0)
-		ret = cl_session_agree(engine);
+	return ret;
+}
+
+/* All other threads, and what they need. 0 or -errno. */
+static int start_threads(struct cl_engine *engine)
+{
+	int ret = 0;
+
 	/* Who pushes is received from all the time. */
-	if (ret == 0 && engine->restore_fd >= 0 && engine->has_remote && !engine->source->keeps_tasks)
+	if (engine->restore_fd >= 0 && engine->has_remote && !engine->source->keeps_tasks)
 		ret = cl_engine_watch_fd(engine, engine->remote.fd, EPOLLRDHUP | EPOLLONESHOT, &engine->remote);
 	if (ret == 0 && !engine->resumed && !engine->source->keeps_tasks)
 		ret = cl_requests_byte_ahead(engine);
@@ -335,6 +323,18 @@ static int start(struct cl_engine *engine)
 	start_holder(engine);
 	ret = cl_workers_start(engine);
 	return ret < 0 ? ret : engine->source->start(engine);
+}
+
+/* 0 or error->code. */
+static int start(struct cl_engine *engine, struct cl_error *error)
+{
+	int ret = watch(engine);
+
+	if (ret == 0 && cl_session_agree(engine, error) < 0)
+		return error->code;
+	if (ret == 0)
+		ret = start_threads(engine);
+	return ret < 0 ? cl_error_set(error, ret, "starting the engine: %s", strerror(-ret)) : 0;
 }
 
 /* Until every page has arrived, or something failed. */
@@ -350,12 +350,32 @@ static void serve(struct cl_engine *engine)
 	cl_session_end(engine);
 }
 
-int cl_engine_run(struct cl_engine *engine, int restore_fd)
+/* What is left to do for the tasks, now that nobody serves them. Lock not held; no other thread is left. */
+static void leave_tasks(struct cl_engine *engine, int failure)
+{
+	/* A server that pushes keeps the source's tasks, whatever becomes of its client. */
+	if (failure && engine->has_remote && !engine->restored && !engine->source->keeps_tasks && !engine->is_refused) {
+		cl_log(&engine->log, CL_LOG_INFO, "no task runs here yet: telling the source to let its tasks run on");
+		(void)cl_remote_roll_back(&engine->remote);
+	}
+	if (is_left_to_a_successor(engine, failure)) {
+		cl_log(&engine->log, CL_LOG_ERROR, "the tasks go on waiting for a daemon that takes over");
+		cl_guardian_leave(&engine->guardian);
+		return;
+	}
+	cl_spaces_abandon(engine);
+	cl_guardian_end(&engine->guardian);
+	if (engine->restore_fd >= 0)
+		close(engine->restore_fd);
+	engine->restore_fd = -1;
+}
+
+int cl_engine_run(struct cl_engine *engine, int restore_fd, struct cl_error *error)
 {
 	int ret;
 
 	pthread_mutex_lock(&engine->lock); /* its counters may be asked for already */
-	ret = prepare(engine);
+	ret = prepare(engine, error);
 	pthread_mutex_unlock(&engine->lock);
 	if (ret < 0) {
 		if (restore_fd >= 0)
@@ -363,28 +383,20 @@ int cl_engine_run(struct cl_engine *engine, int restore_fd)
 		return ret;
 	}
 	engine->restore_fd = restore_fd;
-	ret = start(engine);
-	if (ret < 0)
-		cl_engine_note_failure(engine, ret, "starting the engine: %s", strerror(-ret));
-	else
+	ret = start(engine, error);
+	if (ret == 0) {
 		serve(engine);
+	} else {
+		pthread_mutex_lock(&engine->lock); /* some threads may run already */
+		cl_engine_note_failure(engine, ret, "%s", error->text);
+		pthread_mutex_unlock(&engine->lock);
+	}
 	cl_workers_join(engine);
 	if (engine->restore_fd >= 0)
 		cl_restore_settle(engine);
-	/* A server that pushes keeps the source's tasks, whatever becomes of its client. */
-	if (engine->failure && engine->has_remote && !engine->restored && !engine->source->keeps_tasks && !engine->is_refused) {
-		cl_log(&engine->log, CL_LOG_INFO, "no task runs here yet: telling the source to let its tasks run on");
-		(void)cl_remote_roll_back(&engine->remote);
-	}
-	if (is_left_to_a_successor(engine)) {
-		cl_log(&engine->log, CL_LOG_ERROR, "the tasks go on waiting for a daemon that takes over");
-		cl_guardian_leave(&engine->guardian);
-		return engine->failure;
-	}
-	cl_spaces_abandon(engine);
-	cl_guardian_end(&engine->guardian);
-	if (engine->restore_fd >= 0)
-		close(engine->restore_fd);
-	engine->restore_fd = -1;
-	return engine->failure;
+	pthread_mutex_lock(&engine->lock); /* it may be told to stop just now: too late */
+	*error = engine->failure;
+	pthread_mutex_unlock(&engine->lock);
+	leave_tasks(engine, error->code);
+	return error->code;
 }

@@ -29,8 +29,8 @@ struct cl_page_source {
 	/* A restored task was killed by `signal` (0: not known) with pages missing: tell, where there are ears for it. */
 	void (*tell_lost)(struct cl_engine *engine, int32_t pid, uint64_t nr_pages, int signal);
 
-	/* Nothing is missing: tell the server, and hear that it knows. Dropped while waiting. 0 or -errno. */
-	int (*close)(struct cl_engine *engine);
+	/* Nothing is missing: tell the server, and hear that it knows. Dropped while waiting. 0 or error->code. */
+	int (*close)(struct cl_engine *engine, struct cl_error *error);
 
 	/* A new connection stands in place of one that was lost. Dropped while waiting. 0 or error->code. */
 	int (*begin_again)(struct cl_engine *engine, struct cl_error *error);

@@ -83,23 +83,21 @@ static int set_up(struct cl_page_store *store, struct cl_error *error)
 	return agree(store, error) < 0 ? cl_error_prefix(error, "page server: ") : 0;
 }
 
-struct cl_page_store *cl_page_store_new(const struct cl_page_store_config *config, char *error_out, size_t error_bytes)
+struct cl_page_store *cl_page_store_new(const struct cl_page_store_config *config, struct cl_error *error)
 {
 	struct cl_page_store *store = calloc(1, sizeof(*store));
 	struct cl_conn conn = { .fd = config->remote_fd };
-	struct cl_error error;
 
 	if (!store) {
 		cl_conn_close(&conn);
-		snprintf(error_out, error_bytes, "no memory");
+		cl_error_set(error, -ENOMEM, "no memory");
 		return NULL;
 	}
 	store->config = *config;
 	store->conn = conn;
 	store->log = (struct cl_log){ .fd = config->log_fd, .level = config->log_level, .from = "store",
 				      .start_us = cl_now_us() };
-	if (set_up(store, &error) < 0) {
-		snprintf(error_out, error_bytes, "%s", error.text);
+	if (set_up(store, error) < 0) {
 		cl_page_store_free(store);
 		return NULL;
 	}
@@ -194,20 +192,18 @@ static int obey(struct cl_page_store *store, struct cl_error *error)
 	return cl_error_set(error, -EPROTO, "it sent what has no place here");
 }
 
-int cl_page_store_run(struct cl_page_store *store, char *error_out, size_t error_bytes)
+int cl_page_store_run(struct cl_page_store *store, struct cl_error *error)
 {
-	struct cl_error error;
 	int ret;
 
 	do
-		ret = obey(store, &error);
+		ret = obey(store, error);
 	while (ret == 0);
 	if (ret == 1)
 		return 0;
 	if (atomic_load(&store->stopping))
-		(void)cl_error_set(&error, -ECANCELED, "stopped");
-	else if (ret == -ECONNRESET || ret == -EPIPE)
-		(void)cl_error_set(&error, ret, "the page server closed the connection, the store is not complete");
-	snprintf(error_out, error_bytes, "%s", error.text);
-	return error.code;
+		return cl_error_set(error, -ECANCELED, "stopped");
+	if (ret == -ECONNRESET || ret == -EPIPE)
+		return cl_error_set(error, ret, "the page server closed the connection, the store is not complete");
+	return error->code;
 }

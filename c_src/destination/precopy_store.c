@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/bits.h"
+#include "base/error.h"
 #include "base/io.h"
 #include "base/vec.h"
 #include "wire/page_protocol.h"
@@ -261,7 +262,8 @@ static int read_index(struct cl_store *store, int fd)
 	return ret;
 }
 
-int cl_store_take(int directory_fd, struct cl_store **out)
+/* 0 or -errno. */
+static int take(int directory_fd, struct cl_store **out)
 {
 	int pages_fd = openat(directory_fd, pages_name, O_RDWR | O_CLOEXEC | O_NOFOLLOW), index_fd, ret;
 	struct cl_store *store;
@@ -283,6 +285,13 @@ int cl_store_take(int directory_fd, struct cl_store **out)
 	}
 	*out = store;
 	return 0;
+}
+
+int cl_store_take(int directory_fd, struct cl_store **out, struct cl_error *error)
+{
+	int ret = take(directory_fd, out);
+
+	return ret < 0 ? cl_error_set(error, ret, "%s", ret == -EBADMSG ? "their index is damaged" : strerror(-ret)) : 0;
 }
 
 int cl_store_read(struct cl_store *store, uint64_t id, uint64_t vaddr, uint64_t nr_pages, uint8_t *out)

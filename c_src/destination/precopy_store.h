@@ -23,6 +23,7 @@ enum {
 	CL_STORE_CHUNKS = 1 << 20, /* 2 TiB */
 };
 
+struct cl_error;
 struct cl_store;
 
 /* A new, empty one in this directory (borrowed); there may be none yet. 0 or -errno. */
@@ -37,8 +38,8 @@ int cl_store_write(struct cl_store *store, uint64_t id, uint64_t vaddr, uint64_t
 /* All is there: write the index. 0 or -errno. */
 int cl_store_finish(struct cl_store *store, int directory_fd, const uint8_t token[CL_PUSH_TOKEN_BYTES]);
 
-/* Take the store in this directory: its files are unlinked. 0, or -errno: -EBADMSG if it is damaged. */
-int cl_store_take(int directory_fd, struct cl_store **out);
+/* Take the store in this directory: its files are unlinked. 0, or error->code: -EBADMSG if it is damaged. */
+int cl_store_take(int directory_fd, struct cl_store **out, struct cl_error *error);
 
 void cl_store_free(struct cl_store *store);
 

@@ -60,7 +60,7 @@ void cl_engine_watch_connections(struct cl_engine *engine)
 	engine->source->each_stream(engine, watch_connection);
 }
 
-bool cl_engine_lose(struct cl_engine *engine, const char *why)
+bool cl_engine_lose(struct cl_engine *engine, const struct cl_error *error)
 {
 	if (engine->stopping || !cl_engine_is_held(engine) || !engine->remote_address_bytes)
 		return false;
@@ -73,7 +73,7 @@ bool cl_engine_lose(struct cl_engine *engine, const char *why)
 			engine->lost_us = cl_now_us();
 			engine->calls = 0;
 		}
-		cl_log(&engine->log, CL_LOG_WARN, "page server: %s with %llu pages missing: calling it again", why,
+		cl_log(&engine->log, CL_LOG_WARN, "page server: %s with %llu pages missing: calling it again", error->text,
 		       (unsigned long long)cl_engine_remaining_pages(engine));
 		(void)shutdown(engine->remote.fd, SHUT_RDWR);
 		engine->source->shut_down(engine);
@@ -83,20 +83,26 @@ bool cl_engine_lose(struct cl_engine *engine, const char *why)
 	return true;
 }
 
-void cl_engine_broken(struct cl_engine *engine, int error, const char *why)
+void cl_engine_broken(struct cl_engine *engine, const struct cl_error *error)
 {
-	if (!why)
-		why = error == -EPIPE || error == -ECONNRESET ? "the connection was closed" : strerror(-error);
 	/* What the others see of a session that is lost already, TLS's words for it among them, says nothing more. */
-	if (engine->stopping || engine->lost || cl_engine_lose(engine, why)) {
+	if (engine->stopping || engine->lost || cl_engine_lose(engine, error)) {
 		/* It was there, and is likely to do the same again: no hurry. */
-		if (error == -EPROTO && engine->calls < QUICK_CALLS)
+		if (error->code == -EPROTO && engine->calls < QUICK_CALLS)
 			engine->calls = QUICK_CALLS;
 		return;
 	}
 	engine->source_is_gone = true;
-	cl_engine_fail(engine, -EIO, "page server: %s with %llu pages missing", why,
+	cl_engine_fail(engine, -EIO, "page server: %s with %llu pages missing", error->text,
 		       (unsigned long long)cl_engine_remaining_pages(engine));
+}
+
+void cl_engine_send_failed(struct cl_engine *engine, int code)
+{
+	struct cl_error error;
+
+	(void)cl_conn_error(code, &error);
+	cl_engine_broken(engine, &error);
 }
 
 /* Nothing is on its way any more: it is todo again, and pages that threads wait for come first. Lock held. */

@@ -16,16 +16,19 @@ struct cl_error;
 struct cl_tls;
 
 /*
- * The connection to the page server broke (`why`, not kept). True: it will be made again, `lost` is set; demand faults
+ * The connection to the page server broke; the error tells why. True: it will be made again, `lost` is set; demand faults
  * wait. False if it can't be: the restored task doesn't run yet, or nobody wants it. Lock held.
  */
-bool cl_engine_lose(struct cl_engine *engine, const char *why);
+bool cl_engine_lose(struct cl_engine *engine, const struct cl_error *error);
 
 /*
- * A connection broke, or the protocol was broken on it (-EPROTO, with `why`): it is lost, or the engine fails. why: NULL
- * where the error says it all. Sender and receiver call it, whoever is the first to see it. Lock held.
+ * A connection broke, or the protocol was broken on it (-EPROTO): it is lost, or the engine fails. Sender and receiver call
+ * it, whoever is the first to see it. Lock held.
  */
-void cl_engine_broken(struct cl_engine *engine, int error, const char *why);
+void cl_engine_broken(struct cl_engine *engine, const struct cl_error *error);
+
+/* The same; code: what sending on it returned. */
+void cl_engine_send_failed(struct cl_engine *engine, int code);
 
 /*
  * Put back what was in flight and connect to the page server until it answers, or time is up (then the engine fails).

@@ -68,7 +68,7 @@ void cl_requests_ask(struct cl_engine *engine)
 		ret = cl_remote_send(&engine->remote, out, bytes, byte_ahead);
 		pthread_mutex_lock(&engine->lock);
 		if (ret < 0)
-			cl_engine_broken(engine, ret, NULL);
+			cl_engine_send_failed(engine, ret);
 	}
 	engine->sending = false;
 	if (engine->lost) /* whoever is to call again waits for us */
@@ -109,13 +109,13 @@ void cl_requests_wait_until_idle(struct cl_engine *engine, uint64_t until_us)
 		ret = cl_cond_wait(&engine->gate, &engine->lock, until_us);
 }
 
-static int close_requests(struct cl_engine *engine)
+static int close_requests(struct cl_engine *engine, struct cl_error *error)
 {
 	int ret;
 
 	engine->receiving = engine->sending = true;
 	pthread_mutex_unlock(&engine->lock);
-	ret = cl_remote_close(&engine->remote);
+	ret = cl_remote_close(&engine->remote, error);
 	pthread_mutex_lock(&engine->lock);
 	engine->receiving = engine->sending = false;
 	return ret;

@@ -4,7 +4,6 @@
  * doubtful is refused before anything is touched that another successor would need.
  */
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,10 +13,9 @@
 #include "destination/uffd.h"
 #include "destination/uffd_events.h"
 
-static int refuse(struct cl_engine *engine, int error, const char *why)
+static int refuse(struct cl_error *error, int code, const char *why)
 {
-	snprintf(engine->error, sizeof(engine->error), "can't take over: %s", why);
-	return error;
+	return cl_error_set(error, code, "can't take over: %s", why);
 }
 
 /* A restored task as the ledger knows it; `missing` pages in its space, which is NULL if it is gone. 0 or -ENOMEM. */
@@ -75,7 +73,7 @@ static int load_area(struct cl_engine *engine, uint64_t area, int32_t pid, struc
 }
 
 /* Make the spaces that are in the ledger and were handed over; and learn of the restored tasks that are gone. */
-static int load(struct cl_engine *engine, struct cl_held *held, size_t nr_held)
+static int load(struct cl_engine *engine, struct cl_held *held, size_t nr_held, struct cl_error *error)
 {
 	uint64_t area = 0, key;
 	int32_t pid;
@@ -90,13 +88,13 @@ static int load(struct cl_engine *engine, struct cl_held *held, size_t nr_held)
 			break;
 	}
 	if (ret == -ESTALE)
-		return refuse(engine, ret, "these are not the images that the daemon served");
+		return refuse(error, ret, "these are not the images that the daemon served");
 	if (ret < 0)
-		return refuse(engine, ret, ret == -EBADMSG ? "the daemon's ledger makes no sense" : strerror(-ret));
+		return refuse(error, ret, ret == -EBADMSG ? "the daemon's ledger makes no sense" : strerror(-ret));
 	return 0;
 }
 
-static int replay(struct cl_engine *engine, struct cl_held *held, size_t nr_held)
+static int replay(struct cl_engine *engine, struct cl_held *held, size_t nr_held, struct cl_error *error)
 {
 	struct cl_image *image;
 	struct cl_space *space;
@@ -106,13 +104,13 @@ static int replay(struct cl_engine *engine, struct cl_held *held, size_t nr_held
 		for (space = image->spaces; space; space = space->next) {
 			ret = space->mirror.entry ? cl_engine_replay(engine, space, held, nr_held) : 0;
 			if (ret < 0)
-				return refuse(engine, ret, strerror(-ret));
+				return refuse(error, ret, engine->failure.code ? engine->failure.text : strerror(-ret));
 		}
 	}
 	return 0;
 }
 
-int cl_engine_take_over(struct cl_engine *engine, int guardian_fd)
+int cl_engine_take_over(struct cl_engine *engine, int guardian_fd, struct cl_error *error)
 {
 	struct cl_image *image;
 	struct cl_held *held;
@@ -121,17 +119,17 @@ int cl_engine_take_over(struct cl_engine *engine, int guardian_fd)
 
 	ret = cl_guardian_take_over(&engine->guardian, &engine->log, guardian_fd, &held, &nr_held, &ledger_fd);
 	if (ret < 0)
-		return refuse(engine, ret, ret == -EPERM    ? "its guardian is another user's" :
+		return refuse(error, ret, ret == -EPERM    ? "its guardian is another user's" :
 					   ret == -EPROTO ? "what is held can't be handed over" :
 							    strerror(-ret));
 	ret = cl_ledger_open(&engine->ledger, ledger_fd);
 	engine->client = engine->ledger.client;
-	if (ret == -EBADMSG)
-		ret = refuse(engine, ret, "the killed daemon was of another version of criu-lazy");
+	if (ret < 0)
+		(void)refuse(error, ret, ret == -EBADMSG ? "the killed daemon was of another version of criu-lazy" : strerror(-ret));
 	if (ret == 0)
-		ret = load(engine, held, nr_held);
+		ret = load(engine, held, nr_held, error);
 	if (ret == 0)
-		ret = replay(engine, held, nr_held);
+		ret = replay(engine, held, nr_held, error);
 	while (nr_held) {
 		if (held[--nr_held].uffd >= 0) {
 			close(held[nr_held].uffd);
@@ -140,7 +138,7 @@ int cl_engine_take_over(struct cl_engine *engine, int guardian_fd)
 	}
 	free(held);
 	if (ret == 0 && unexplained)
-		ret = refuse(engine, -EBADMSG, "an address space is held of which the daemon's ledger says nothing");
+		ret = refuse(error, -EBADMSG, "an address space is held of which the daemon's ledger says nothing");
 	if (ret < 0) {
 		cl_guardian_leave(&engine->guardian);
 		return ret;

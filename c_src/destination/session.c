@@ -2,9 +2,8 @@
 #include "destination/session.h"
 
 #include <errno.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "destination/ended.h"
 #include "destination/engine.h"
@@ -16,42 +15,29 @@
 
 enum { LAST_ANSWERS_US = 1000000 };
 
-/* The last error's text for Python, without an end of it all. Returns its code. */
-static int keep_reason(struct cl_engine *engine, const struct cl_error *error)
+int cl_engine_set_tls(struct cl_engine *engine, const struct cl_tls_config *tls, struct cl_error *error)
 {
-	snprintf(engine->error, sizeof(engine->error), "%.*s", (int)sizeof(engine->error) - 1, error->text);
-	return error->code;
-}
-
-int cl_engine_set_tls(struct cl_engine *engine, const struct cl_tls_config *tls)
-{
-	struct cl_error error;
-	int ret;
-
 	if (engine->has_remote || engine->tls)
-		return -EEXIST;
-	ret = cl_tls_load(tls, &engine->tls, &error);
-	return ret < 0 ? keep_reason(engine, &error) : 0;
+		return cl_error_set(error, -EEXIST, "TLS: it is set up already, or too late");
+	return cl_tls_load(tls, &engine->tls, error);
 }
 
-static int check_remote(struct cl_engine *engine, uint64_t wait_us)
+static int check_remote(struct cl_engine *engine, uint64_t wait_us, struct cl_error *error)
 {
-	struct cl_error error;
-
-	if (!engine->remote.tls || cl_tls_check(engine->remote.tls, wait_us, &error) == 0)
+	if (!engine->remote.tls || cl_tls_check(engine->remote.tls, wait_us, error) == 0)
 		return 0;
-	cl_error_prefix(&error, "page server: ");
-	return keep_reason(engine, &error);
+	return cl_error_prefix(error, "page server: ");
 }
 
-int cl_engine_set_remote(struct cl_engine *engine, int remote_fd)
+int cl_engine_set_remote(struct cl_engine *engine, int remote_fd, struct cl_error *error)
 {
 	uint64_t began_us = cl_now_us();
 	struct cl_tls *tls = NULL;
-	struct cl_error error;
 
-	if (engine->has_remote)
-		return -EEXIST;
+	if (engine->has_remote) {
+		close(remote_fd);
+		return cl_error_set(error, -EEXIST, "page server: there is a connection to it already");
+	}
 	cl_remote_init(&engine->remote, remote_fd, NULL, 1);
 	engine->has_remote = true;
 	engine->remote_address_bytes = sizeof(engine->remote_address);
@@ -60,16 +46,16 @@ int cl_engine_set_remote(struct cl_engine *engine, int remote_fd)
 		engine->remote_address_bytes = 0;
 	if (!engine->tls)
 		return 0;
-	if (cl_tls_start(engine->tls, remote_fd, &tls, &error) < 0)
-		return keep_reason(engine, &error);
+	if (cl_tls_start(engine->tls, remote_fd, &tls, error) < 0)
+		return error->code;
 	engine->remote.tls = tls;
 	/* One that pushes keeps its tasks, whoever leaves it: there is time to be refused. Else the handshake's, again. */
-	return engine->config.push_streams ? 0 : check_remote(engine, cl_now_us() - began_us);
+	return engine->config.push_streams ? 0 : check_remote(engine, cl_now_us() - began_us, error);
 }
 
-int cl_engine_check_remote(struct cl_engine *engine)
+int cl_engine_check_remote(struct cl_engine *engine, struct cl_error *error)
 {
-	return check_remote(engine, 0);
+	return check_remote(engine, 0, error);
 }
 
 void cl_session_know_version(struct cl_engine *engine)
@@ -83,16 +69,14 @@ void cl_session_know_version(struct cl_engine *engine)
 /* Without it all pages come from the server. */
 static void take_store(struct cl_engine *engine)
 {
-	int ret = engine->config.precopied_fd < 0 ? 0 : cl_store_take(engine->config.precopied_fd, &engine->store);
+	struct cl_error error;
 
-	if (ret < 0)
-		cl_log(&engine->log, CL_LOG_WARN, "the pages that came before the dump can't be used: %s",
-		       ret == -EBADMSG ? "their index is damaged" : strerror(-ret));
+	if (engine->config.precopied_fd >= 0 && cl_store_take(engine->config.precopied_fd, &engine->store, &error) < 0)
+		cl_log(&engine->log, CL_LOG_WARN, "the pages that came before the dump can't be used: %s", error.text);
 }
 
-int cl_session_agree(struct cl_engine *engine)
+int cl_session_agree(struct cl_engine *engine, struct cl_error *error)
 {
-	struct cl_error error;
 	int ret;
 
 	if (engine->was_asked || !engine->has_remote || !engine->config.push_streams || !engine->remote_address_bytes ||
@@ -101,24 +85,19 @@ int cl_session_agree(struct cl_engine *engine)
 	engine->was_asked = true;
 	take_store(engine);
 	pthread_mutex_lock(&engine->lock);
-	ret = cl_push_agree(engine, &error);
+	ret = cl_push_agree(engine, error);
 	engine->is_refused = ret == -EBUSY || ret == -ESHUTDOWN;
-	if (ret == -EPROTO || engine->is_refused) {
-		cl_engine_note_failure(engine, ret, "page server: %s", error.text);
-	} else if (ret < 0) {
-		cl_error_prefix(&error, "page server: ");
-		(void)keep_reason(engine, &error);
-	}
 	pthread_mutex_unlock(&engine->lock);
-	if (ret >= 0)
-		cl_log(&engine->log, CL_LOG_INFO, "page server: %s", ret ? "it pushes" : "it answers requests only");
-	return ret < 0 ? ret : 0;
+	if (ret < 0)
+		return cl_error_prefix(error, "page server: ");
+	cl_log(&engine->log, CL_LOG_INFO, "page server: %s", ret ? "it pushes" : "it answers requests only");
+	return 0;
 }
 
-int cl_engine_greet(struct cl_engine *engine)
+int cl_engine_greet(struct cl_engine *engine, struct cl_error *error)
 {
 	cl_session_know_version(engine);
-	return cl_session_agree(engine);
+	return cl_session_agree(engine, error);
 }
 
 /*
@@ -127,6 +106,7 @@ int cl_engine_greet(struct cl_engine *engine)
  */
 static void say_close(struct cl_engine *engine)
 {
+	struct cl_error error;
 	int ret = -ENOTCONN;
 
 	pthread_mutex_lock(&engine->lock);
@@ -138,10 +118,10 @@ static void say_close(struct cl_engine *engine)
 		}
 		if (engine->stopping)
 			break;
-		ret = engine->source->close(engine);
-		if (ret < 0 && (ret == -EPROTO || !cl_engine_lose(engine, strerror(-ret))))
+		ret = engine->source->close(engine, &error);
+		if (ret < 0 && (ret == -EPROTO || !cl_engine_lose(engine, &error)))
 			cl_engine_fail(engine, -EIO, "page server: every page arrived, but it did not confirm the end: %s",
-				       ret == -EPROTO ? engine->remote.error.text : strerror(-ret));
+				       error.text);
 	}
 	pthread_mutex_unlock(&engine->lock);
 }
@@ -153,7 +133,7 @@ static void say_close(struct cl_engine *engine)
  */
 static void end_with_losses(struct cl_engine *engine)
 {
-	char what[sizeof(engine->error) - 100] = "";
+	char what[CL_ERROR_TEXT_BYTES - 100] = "";
 	bool is_stock, must_close;
 
 	pthread_mutex_lock(&engine->lock);

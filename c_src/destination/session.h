@@ -7,12 +7,13 @@
 #define CL_SESSION_H
 
 struct cl_engine;
+struct cl_error;
 
 /* The version of the page-server protocol is settled: as configured, or as the images tell. */
 void cl_session_know_version(struct cl_engine *engine);
 
-/* Ask the page server, once, whether it pushes, if it is to. 0, or -errno, noted as the engine's failure. Lock not held. */
-int cl_session_agree(struct cl_engine *engine);
+/* Ask the page server, once, whether it pushes, if it is to. 0 or error->code. Lock not held. */
+int cl_session_agree(struct cl_engine *engine, struct cl_error *error);
 
 /* All is served, or the engine has failed: say CLOSE, or what there is to say instead. Lock not held. */
 void cl_session_end(struct cl_engine *engine);

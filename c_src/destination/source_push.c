@@ -139,7 +139,7 @@ static void ask(struct cl_engine *engine)
 			break;
 		ret = send_demand(engine, out, bytes);
 		if (ret < 0)
-			cl_engine_broken(engine, ret, NULL);
+			cl_engine_send_failed(engine, ret);
 	}
 	engine->sending = false;
 	if (engine->lost)
@@ -207,7 +207,7 @@ static int begin_again(struct cl_engine *engine, struct cl_error *error)
 	return ret < 0 ? cl_conn_error(ret, error) : 0;
 }
 
-static int close_session(struct cl_engine *engine)
+static int close_session(struct cl_engine *engine, struct cl_error *error)
 {
 	struct cl_push_header done = { .type = CL_PUSH_DONE };
 	uint8_t out[CL_PUSH_HEADER_BYTES];
@@ -215,7 +215,7 @@ static int close_session(struct cl_engine *engine)
 	int ret;
 
 	if (!engine->push->on)
-		return cl_requests_source.close(engine);
+		return cl_requests_source.close(engine, error);
 	cl_push_pack(&done, out);
 	engine->push->confirmed = false;
 	engine->push->closing = true;
@@ -232,7 +232,7 @@ static int close_session(struct cl_engine *engine)
 	pthread_cond_broadcast(&engine->gate);
 	if (engine->lost)
 		pthread_cond_signal(&engine->work);
-	return engine->push->confirmed ? 0 : ret;
+	return engine->push->confirmed ? 0 : cl_conn_error(ret, error);
 }
 
 static void tell_lost(struct cl_engine *engine, int32_t pid, uint64_t nr_pages, int signal)

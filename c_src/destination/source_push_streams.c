@@ -75,11 +75,11 @@ static void open_stream(struct cl_engine *engine, struct cl_push_stream *stream)
 		if (ret == 0 || (ret == 1 && answer.nr_streams != stream->number)) {
 			ret = cl_error_set(&error, -EPROTO, "it does not know a stream of its own session");
 		} else if (ret == -EPROTO && stream->conn.tls) {
-			ret = -ECONNRESET; /* it took us on the demand connection: the session is over */
+			ret = error.code = -ECONNRESET; /* it took us on the demand connection: the session is over */
 		}
 	}
 	if (ret < 0)
-		cl_engine_broken(engine, ret, error.text);
+		cl_engine_broken(engine, &error);
 }
 
 /*
@@ -122,7 +122,7 @@ static void receive_once(struct cl_engine *engine, struct cl_push_stream *stream
 		return;
 	}
 	if (got < 0) {
-		cl_engine_broken(engine, (int)got, error.text);
+		cl_engine_broken(engine, &error);
 		return;
 	}
 	engine->lost_us = engine->lost ? engine->lost_us : 0;
@@ -132,7 +132,7 @@ static void receive_once(struct cl_engine *engine, struct cl_push_stream *stream
 	stream->filled += (size_t)got;
 	ret = cl_push_install(engine, stream, &error);
 	if (ret < 0)
-		cl_engine_broken(engine, ret, error.text);
+		cl_engine_broken(engine, &error);
 }
 
 static void *stream_work(void *argument)

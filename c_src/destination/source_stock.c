@@ -61,18 +61,17 @@ int cl_remote_send(struct cl_remote *remote, const uint8_t *data, size_t bytes, 
 	return ret;
 }
 
-/* What has arrived, up to size bytes; waits for the first one. Their number or -errno. */
-static int64_t receive(struct cl_remote *remote, uint8_t *data, size_t size)
+static struct cl_conn conn_of(const struct cl_remote *remote)
 {
-	return cl_conn_receive((struct cl_conn){ remote->fd, remote->tls }, data, size, &remote->error);
+	return (struct cl_conn){ remote->fd, remote->tls };
 }
 
-int64_t cl_remote_receive(struct cl_remote *remote, uint8_t *buffer, size_t size, size_t *filled)
+int64_t cl_remote_receive(struct cl_remote *remote, uint8_t *buffer, size_t size, size_t *filled, struct cl_error *error)
 {
 	int64_t got;
 
 	memcpy(buffer, remote->carry, remote->carried);
-	got = receive(remote, buffer + remote->carried, size - remote->carried);
+	got = cl_conn_receive(conn_of(remote), buffer + remote->carried, size - remote->carried, error);
 	if (got > 0)
 		*filled = remote->carried + (size_t)got;
 	return got;
@@ -85,28 +84,28 @@ void cl_remote_acknowledge(const struct cl_remote *remote)
 	(void)setsockopt(remote->fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on));
 }
 
-static int broken(struct cl_remote *remote, const char *why)
+static int broken(struct cl_error *error, const char *why)
 {
-	return cl_error_set(&remote->error, -EPROTO, "%s", why);
+	return cl_error_set(error, -EPROTO, "%s", why);
 }
 
 /* An answer's header: it must be the answer to the oldest request, of at most as many pages. */
-static int begin_answer(struct cl_remote *remote, const uint8_t *at, uint64_t *cancelled_bytes)
+static int begin_answer(struct cl_remote *remote, const uint8_t *at, uint64_t *cancelled_bytes, struct cl_error *error)
 {
 	struct cl_wire_header header;
 	struct cl_request *request;
 
 	if (cl_wire_unpack(remote->version, at, &header) < 0)
-		return broken(remote, "sent a damaged header");
+		return broken(error, "sent a damaged header");
 	if (remote->asked == remote->answered)
-		return broken(remote, "answered what was not asked");
+		return broken(error, "answered what was not asked");
 	request = &remote->requests[remote->answered % CL_REMOTE_REQUESTS];
 	if (header.cmd != CL_WIRE_ADD_F || !(header.flags & CL_WIRE_FLAG_PRESENT))
-		return broken(remote, "answered with a command that is no answer");
+		return broken(error, "answered with a command that is no answer");
 	if (header.vaddr != cl_image_vaddr(request->image, request->index))
-		return broken(remote, "answered for another address than asked");
+		return broken(error, "answered for another address than asked");
 	if (header.nr_pages == 0 || header.nr_pages > request->nr_pages)
-		return broken(remote, "answered with no page, or with more pages than asked");
+		return broken(error, "answered with no page, or with more pages than asked");
 	remote->answered++;
 	remote->answer = *request;
 	remote->answer.nr_pages = (uint32_t)header.nr_pages;
@@ -119,7 +118,7 @@ static int begin_answer(struct cl_remote *remote, const uint8_t *at, uint64_t *c
 }
 
 int cl_remote_parse(struct cl_remote *remote, const uint8_t *buffer, size_t filled, struct cl_segment *segments,
-		    uint64_t *cancelled_bytes)
+		    uint64_t *cancelled_bytes, struct cl_error *error)
 {
 	size_t header_bytes = cl_wire_header_bytes(remote->version), at = 0;
 	struct cl_request *answer = &remote->answer;
@@ -130,7 +129,7 @@ int cl_remote_parse(struct cl_remote *remote, const uint8_t *buffer, size_t fill
 		if (answer->nr_pages == 0) {
 			if (filled - at < header_bytes)
 				break;
-			ret = begin_answer(remote, buffer + at, cancelled_bytes);
+			ret = begin_answer(remote, buffer + at, cancelled_bytes, error);
 			if (ret < 0) {
 				/* Nobody installs what came before it: it is to come again. */
 				while (nr_segments--)
@@ -192,26 +191,23 @@ int cl_remote_roll_back(struct cl_remote *remote)
 	return send_command(remote, CL_WIRE_ROLLBACK);
 }
 
-int cl_remote_close(struct cl_remote *remote)
+int cl_remote_close(struct cl_remote *remote, struct cl_error *error)
 {
-	struct timeval timeout = { .tv_sec = CLOSE_TIMEOUT_S };
+	const struct timeval timeout = { .tv_sec = CLOSE_TIMEOUT_S };
 	uint8_t status[4];
-	size_t filled = 0;
-	int64_t got;
 	int ret = send_command(remote, CL_WIRE_CLOSE);
 
 	if (ret < 0)
+		return cl_conn_error(ret, error);
+	ret = cl_conn_receive_exactly(conn_of(remote), status, sizeof(status), CLOSE_TIMEOUT_S, error);
+	if (ret < 0)
 		return ret;
-	(void)setsockopt(remote->fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
-	for (; filled < sizeof(status); filled += (size_t)got) {
-		got = receive(remote, status + filled, sizeof(status) - filled);
-		if (got < 0)
-			return got == -EAGAIN ? -ETIMEDOUT : (int)got;
-	}
 	if (memcmp(status, "\0\0\0", sizeof(status)) != 0)
-		return broken(remote, "ended with an error of its own");
-	if (remote->tls)
+		return broken(error, "ended with an error of its own");
+	if (remote->tls) {
+		(void)setsockopt(remote->fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
 		cl_tls_await_bye(remote->tls);
+	}
 	return 0;
 }
 

@@ -7,8 +7,8 @@
  * thread at a time, cl_remote_receive() by one thread at a time, both without the mutex: they block.
  * Between receive and the parse of what it received no other thread may receive.
  *
- * Every answer is checked against the request it should answer. Errors: negative errno; -EPROTO (with `error`)
- * when the server broke the protocol, -ECONNRESET when it closed the connection.
+ * Every answer is checked against the request it should answer. Errors: -EPROTO when the server broke the protocol,
+ * -ECONNRESET when it closed the connection, or another -errno.
  */
 #ifndef CL_PAGES_REMOTE_H
 #define CL_PAGES_REMOTE_H
@@ -47,7 +47,6 @@ struct cl_remote {
 	struct cl_request answer;  /* being received: what is left of it */
 	uint8_t carry[CL_PAGE_SIZE]; /* the last received bytes: less than a header or a page */
 	size_t carried;
-	struct cl_error error;     /* of what was received last */
 };
 
 /* fd, and tls over it or NULL, are owned by the caller. version: 1 or 2. */
@@ -77,9 +76,9 @@ int cl_remote_send(struct cl_remote *remote, const uint8_t *data, size_t bytes, 
 
 /*
  * Read what has arrived, waiting for the first byte: up to size bytes (size > 2 * CL_PAGE_SIZE) of buffer are
- * filled, *filled in all, some of them carried over from before. Returns the number of new bytes or -errno, with `error`.
+ * filled, *filled in all, some of them carried over from before. Returns the number of new bytes or error->code.
  */
-int64_t cl_remote_receive(struct cl_remote *remote, uint8_t *buffer, size_t size, size_t *filled);
+int64_t cl_remote_receive(struct cl_remote *remote, uint8_t *buffer, size_t size, size_t *filled, struct cl_error *error);
 
 /*
  * Acknowledge what was received at once. A stock server corks its socket: an answer's last segment leaves when all
@@ -89,17 +88,17 @@ void cl_remote_acknowledge(const struct cl_remote *remote);
 
 /*
  * Make segments of what cl_remote_receive() filled: at most filled / CL_PAGE_SIZE of them. Returns their
- * number or -EPROTO. *cancelled_bytes: what was asked for but not sent, because answers were short: those
+ * number or error->code. *cancelled_bytes: what was asked for but not sent, because answers were short: those
  * pages are todo again.
  */
 int cl_remote_parse(struct cl_remote *remote, const uint8_t *buffer, size_t filled, struct cl_segment *segments,
-		    uint64_t *cancelled_bytes);
+		    uint64_t *cancelled_bytes, struct cl_error *error);
 
 /* The connection is gone: what was asked for and did not come is todo again, and nothing is in flight. */
 void cl_remote_forget(struct cl_remote *remote);
 
-/* Tell the server that every page arrived, and wait for its word. Nothing may be in flight. 0 or -errno. */
-int cl_remote_close(struct cl_remote *remote);
+/* Tell the server that every page arrived, and wait for its word. Nothing may be in flight. 0 or error->code. */
+int cl_remote_close(struct cl_remote *remote, struct cl_error *error);
 
 /*
  * Make the server give up: a stock `criu dump` takes the mere end of the connection for success and kills the

@@ -383,7 +383,7 @@ int cl_engine_replay(struct cl_engine *engine, struct cl_space *space, struct cl
 		events[nr++] = events[i];
 	}
 	(void)apply_batch(engine, space, events, nr);
-	return engine->failure ? engine->failure : cl_uffd_wake_all(space->uffd);
+	return engine->failure.code ? engine->failure.code : cl_uffd_wake_all(space->uffd);
 }
 
 bool cl_engine_read_events(struct cl_engine *engine, struct cl_space *space)

@@ -28,13 +28,14 @@ static void receive(struct cl_engine *engine, struct worker *worker)
 	struct cl_segment segments[sizeof(worker->buffer) / CL_PAGE_SIZE];
 	uint64_t cancelled_bytes, delivered;
 	bool few_in_flight = engine->flow.in_flight < ACKNOWLEDGE_BYTES;
+	struct cl_error error;
 	size_t filled = 0;
 	int nr_segments, i;
 	int64_t got;
 
 	engine->receiving = true;
 	pthread_mutex_unlock(&engine->lock);
-	got = cl_remote_receive(&engine->remote, worker->buffer, sizeof(worker->buffer), &filled);
+	got = cl_remote_receive(&engine->remote, worker->buffer, sizeof(worker->buffer), &filled, &error);
 	if (got > 0 && few_in_flight)
 		cl_remote_acknowledge(&engine->remote);
 	pthread_mutex_lock(&engine->lock);
@@ -42,13 +43,13 @@ static void receive(struct cl_engine *engine, struct worker *worker)
 	if (engine->stopping)
 		return;
 	if (got < 0) {
-		cl_engine_broken(engine, (int)got, engine->remote.error.text);
+		cl_engine_broken(engine, &error);
 		return;
 	}
 	engine->lost_us = engine->lost ? engine->lost_us : 0;
-	nr_segments = cl_remote_parse(&engine->remote, worker->buffer, filled, segments, &cancelled_bytes);
+	nr_segments = cl_remote_parse(&engine->remote, worker->buffer, filled, segments, &cancelled_bytes, &error);
 	if (nr_segments < 0) {
-		cl_engine_broken(engine, nr_segments, engine->remote.error.text);
+		cl_engine_broken(engine, &error);
 		return;
 	}
 	engine->stats.received_bytes += (uint64_t)got;

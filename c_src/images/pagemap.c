@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
+#include "base/error.h"
 #include "base/page.h"
 
 enum {
@@ -20,10 +22,9 @@ enum {
 /* No user address reaches beyond 57 bits on x86_64 and aarch64. */
 #define ADDRESS_MAX (1ULL << 57)
 
-static int bad(struct cl_pagemap *pagemap, const char *why)
+static int bad(struct cl_error *error, const char *why)
 {
-	pagemap->why = why;
-	return -EBADMSG;
+	return cl_error_set(error, -EBADMSG, "%s", why);
 }
 
 static uint32_t get_u32(const uint8_t *at)
@@ -88,27 +89,27 @@ static int next_field(const uint8_t **at, const uint8_t *end, uint64_t *number, 
 	}
 }
 
-/* The next record's bytes: 1, 0 at the end of the file, -EBADMSG. */
-static int next_record(struct cl_pagemap *pagemap, const uint8_t **at, const uint8_t **end)
+/* The next record's bytes: 1, 0 at the end of the file, or error->code. */
+static int next_record(struct cl_pagemap *pagemap, const uint8_t **at, const uint8_t **end, struct cl_error *error)
 {
 	uint32_t length;
 
 	if (pagemap->position == pagemap->size)
 		return 0;
 	if (pagemap->size - pagemap->position < 4)
-		return bad(pagemap, "the file ends within a record's length");
+		return bad(error, "the file ends within a record's length");
 	length = get_u32(pagemap->file + pagemap->position);
 	if (length > RECORD_MAX)
-		return bad(pagemap, "a record is longer than any pagemap entry");
+		return bad(error, "a record is longer than any pagemap entry");
 	if (length > pagemap->size - pagemap->position - 4)
-		return bad(pagemap, "the file ends within a record");
+		return bad(error, "the file ends within a record");
 	*at = pagemap->file + pagemap->position + 4;
 	*end = *at + length;
 	pagemap->position += 4 + (size_t)length;
 	return 1;
 }
 
-int cl_pagemap_from_memory(struct cl_pagemap *pagemap, const uint8_t *file, size_t size)
+int cl_pagemap_from_memory(struct cl_pagemap *pagemap, const uint8_t *file, size_t size, struct cl_error *error)
 {
 	const uint8_t *at, *end;
 	uint64_t number, value;
@@ -119,67 +120,59 @@ int cl_pagemap_from_memory(struct cl_pagemap *pagemap, const uint8_t *file, size
 	pagemap->file = file;
 	pagemap->size = size;
 	if (size < 8 || get_u32(file) != IMG_COMMON_MAGIC || get_u32(file + 4) != PAGEMAP_MAGIC)
-		return bad(pagemap, "not a pagemap image (wrong magic)");
+		return bad(error, "not a pagemap image (wrong magic)");
 	pagemap->position = 8;
-	ret = next_record(pagemap, &at, &end);
+	ret = next_record(pagemap, &at, &end, error);
 	if (ret < 0)
 		return ret;
 	if (ret == 0)
-		return bad(pagemap, "the head is missing");
+		return bad(error, "the head is missing");
 	while ((ret = next_field(&at, end, &number, &value)) > 0) {
 		if (number != 1)
 			continue;
 		if (value > UINT32_MAX)
-			return bad(pagemap, "the head's pages_id is out of range");
+			return bad(error, "the head's pages_id is out of range");
 		pagemap->pages_id = (uint32_t)value;
 		found = true;
 	}
 	if (ret < 0 || !found)
-		return bad(pagemap, "the head is damaged");
+		return bad(error, "the head is damaged");
 	return 0;
 }
 
-int cl_pagemap_open(struct cl_pagemap *pagemap, int dirfd, int32_t pid)
+int cl_pagemap_open(struct cl_pagemap *pagemap, int dirfd, int32_t pid, struct cl_error *error)
 {
+	CL_CLEANUP_FD int fd = -1;
 	char name[32];
 	struct stat status;
 	void *map;
-	int fd, ret;
+	int ret;
 
 	memset(pagemap, 0, sizeof(*pagemap));
 	snprintf(name, sizeof(name), "pagemap-%d.img", pid);
 	fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (fstat(fd, &status) < 0) {
-		ret = -errno;
-		close(fd);
-		return ret;
-	}
-	if (!S_ISREG(status.st_mode) || status.st_size < 8) {
-		close(fd);
-		return bad(pagemap, "not a pagemap image (too short)");
-	}
+	if (fd < 0 || fstat(fd, &status) < 0)
+		return cl_error_set(error, -errno, "%s", strerror(errno));
+	if (!S_ISREG(status.st_mode) || status.st_size < 8)
+		return bad(error, "not a pagemap image (too short)");
 	map = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
-	ret = map == MAP_FAILED ? -errno : 0;
-	close(fd);
-	if (ret < 0)
-		return ret;
-	ret = cl_pagemap_from_memory(pagemap, map, (size_t)status.st_size);
+	if (map == MAP_FAILED)
+		return cl_error_set(error, -errno, "%s", strerror(errno));
+	ret = cl_pagemap_from_memory(pagemap, map, (size_t)status.st_size, error);
 	pagemap->mapped = true;
 	if (ret < 0)
 		cl_pagemap_close(pagemap);
 	return ret;
 }
 
-int cl_pagemap_next(struct cl_pagemap *pagemap, struct cl_pagemap_entry *entry)
+int cl_pagemap_next(struct cl_pagemap *pagemap, struct cl_pagemap_entry *entry, struct cl_error *error)
 {
 	const uint8_t *at, *end;
 	uint64_t number, value, old_count = 0, new_count = 0;
 	bool has_vaddr = false, has_flags = false, in_parent = false, is_new = false;
 	int ret;
 
-	ret = next_record(pagemap, &at, &end);
+	ret = next_record(pagemap, &at, &end, error);
 	if (ret <= 0)
 		return ret;
 	memset(entry, 0, sizeof(*entry));
@@ -197,7 +190,7 @@ int cl_pagemap_next(struct cl_pagemap *pagemap, struct cl_pagemap_entry *entry)
 			break;
 		case 4:
 			if (value > UINT32_MAX)
-				return bad(pagemap, "an entry's flags are out of range");
+				return bad(error, "an entry's flags are out of range");
 			entry->flags = (uint32_t)value;
 			has_flags = true;
 			break;
@@ -208,16 +201,16 @@ int cl_pagemap_next(struct cl_pagemap *pagemap, struct cl_pagemap_entry *entry)
 		}
 	}
 	if (ret < 0 || !has_vaddr)
-		return bad(pagemap, "an entry is damaged");
+		return bad(error, "an entry is damaged");
 	if (!has_flags) /* images of criu before 3.0 */
 		entry->flags = in_parent ? CL_PE_PARENT : CL_PE_PRESENT;
 	entry->nr_pages = is_new ? new_count : old_count;
 	pagemap->wire_version = is_new ? 2 : 1;
 	if (entry->vaddr % CL_PAGE_SIZE || entry->vaddr < pagemap->last_end)
-		return bad(pagemap, "an entry's address is not aligned, or not above the one before");
+		return bad(error, "an entry's address is not aligned, or not above the one before");
 	if (entry->nr_pages == 0 || entry->vaddr >= ADDRESS_MAX ||
 	    entry->nr_pages > (ADDRESS_MAX - entry->vaddr) / CL_PAGE_SIZE)
-		return bad(pagemap, "an entry's page count is out of range");
+		return bad(error, "an entry's page count is out of range");
 	pagemap->last_end = entry->vaddr + entry->nr_pages * CL_PAGE_SIZE;
 	return 1;
 }

@@ -34,11 +34,18 @@ struct loader {
 	struct cl_error *error;
 };
 
-static int say(struct loader *loader, int error, int layer, const char *what)
+/* Name the pagemap image that the error is about. Returns its code. */
+static int name_image(struct loader *loader, int layer)
 {
 	static const char *const of[] = { "", " of the parent images" };
 
-	return cl_error_set(loader->error, error, "pagemap-%d.img%s: %s", loader->files->pid, of[layer > 0], what);
+	return cl_error_prefix(loader->error, "pagemap-%d.img%s: ", loader->files->pid, of[layer > 0]);
+}
+
+static int say(struct loader *loader, int error, int layer, const char *what)
+{
+	(void)cl_error_set(loader->error, error, "%s", what);
+	return name_image(loader, layer);
 }
 
 /* What image.h's functions return. */
@@ -57,14 +64,14 @@ static int load_layer(struct loader *loader, int depth)
 	size_t max_entries = 0, max_offsets = 0;
 	int ret;
 
-	ret = cl_pagemap_open(&pagemap, loader->dirfds[depth], loader->files->pid);
+	ret = cl_pagemap_open(&pagemap, loader->dirfds[depth], loader->files->pid, loader->error);
 	if (ret < 0)
-		return say(loader, ret, depth, ret == -EBADMSG ? pagemap.why : strerror(-ret));
+		return name_image(loader, depth);
 	layer->pages_id = pagemap.pages_id;
-	while ((ret = cl_pagemap_next(&pagemap, &entry)) > 0) {
+	while ((ret = cl_pagemap_next(&pagemap, &entry, loader->error)) > 0) {
 		if (cl_vec_reserve(&layer->entries, &max_entries, layer->nr + 1, CL_VEC_NO_LIMIT) < 0 || /* the image bounds it */
 		    cl_vec_reserve(&layer->offsets, &max_offsets, layer->nr + 1, CL_VEC_NO_LIMIT) < 0) {
-			ret = -ENOMEM;
+			ret = cl_error_set(loader->error, -ENOMEM, "%s", strerror(ENOMEM));
 			break;
 		}
 		layer->entries[layer->nr] = entry;
@@ -75,9 +82,7 @@ static int load_layer(struct loader *loader, int depth)
 	if (depth == 0)
 		loader->pages->wire_version = pagemap.wire_version;
 	cl_pagemap_close(&pagemap);
-	if (ret < 0)
-		return say(loader, ret, depth, ret == -EBADMSG ? pagemap.why : strerror(-ret));
-	return 0;
+	return ret < 0 ? name_image(loader, depth) : 0;
 }
 
 static int need_layer(struct loader *loader, int depth)

@@ -254,29 +254,42 @@ static int serve(struct cl_relay *r)
 	return ret;
 }
 
-/* error: what r->error tells of. Returns it. */
-static int give_up(struct cl_relay *r, int error)
+/* As r->error tells. Returns its code. */
+static int give_up(struct cl_relay *r, struct cl_error *error)
 {
 	lose_client(r, r->error.text);
 	cl_relay_set_end(r, CL_RELAY_FAILED);
-	if (error == -EPIPE)
+	if (r->error.code == -EPIPE)
 		cl_relay_set_phase(r, CL_GUARD_DONE);
-	return error;
+	*error = r->error;
+	return error->code;
 }
 
-int cl_relay_run(struct cl_relay *r)
+int cl_relay_run(struct cl_relay *r, struct cl_error *error)
 {
 	int result = r->dump_is_dead ? cl_error_set(&r->error, -EPIPE, "the lazy dump is dead") : serve(r);
 
 	if (result == 0 || result == -ECANCELED)
 		return result;
 	cl_log(&r->log, CL_LOG_ERROR, "%s", r->error.text);
-	if (result == -EPIPE && atomic_load(&cl_relay_shared(r)->running) && !cl_dump_stream_stands(&r->dump))
+	if (result == -EPIPE && atomic_load(&cl_relay_shared(r)->running) && !cl_dump_stream_stands(&r->dump)) {
+		*error = r->error;
 		return -EOWNERDEAD;
-	return give_up(r, result);
+	}
+	return give_up(r, error);
 }
 
 /* ---- without a dump ---- */
+
+static bool is_fenced(struct cl_relay *r)
+{
+	bool held;
+
+	pthread_mutex_lock(&r->lock);
+	held = r->holder == HELD_BY_FENCE;
+	pthread_mutex_unlock(&r->lock);
+	return held;
+}
 
 /* Until it is to end. Whether something holds the source's tasks still. */
 static bool await_end(struct cl_relay *r)
@@ -286,29 +299,27 @@ static bool await_end(struct cl_relay *r)
 	uint64_t count;
 
 	while (held && !r->dump.close_sent && !atomic_load(&r->want_commit) && !atomic_load(&r->want_abort)) {
-		if (poll(&p, 1, -1) > 0 && read(r->wake, &count, sizeof(count)) < 0 && errno != EAGAIN)
+		if (!is_fenced(r) || (poll(&p, 1, -1) > 0 && read(r->wake, &count, sizeof(count)) < 0 && errno != EAGAIN))
 			return false;
-		pthread_mutex_lock(&r->lock);
-		held = r->holder == HELD_BY_FENCE;
-		pthread_mutex_unlock(&r->lock);
+		held = is_fenced(r);
 	}
 	return held;
 }
 
-int cl_relay_run_alone(struct cl_relay *r, int held)
+int cl_relay_run_alone(struct cl_relay *r, int held, struct cl_error *error)
 {
 	lose_client(r, "the dump is dead");
 	if (!held) {
-		cl_relay_set_holder(r, HELD_BY_NOBODY);
-		return give_up(r, -EPIPE);
+		(void)cl_relay_set_holder(r, HELD_BY_NOBODY);
+		return give_up(r, error);
 	}
-	r->error = (struct cl_error){ 0 };
-	cl_log(&r->log, CL_LOG_WARN, "going on without the dump: the source task is stopped, with all of its memory");
-	cl_relay_set_holder(r, HELD_BY_FENCE);
+	/* It may have been lost since it was found to be held. */
+	if (cl_relay_set_holder(r, HELD_BY_FENCE))
+		cl_log(&r->log, CL_LOG_WARN, "going on without the dump: the source task is stopped, with all of its memory");
 	if (!await_end(r)) {
 		cl_error_set(&r->error, -EPIPE, "the lazy dump ended by itself, and then the source task did not stay as it was");
 		cl_log(&r->log, CL_LOG_ERROR, "%s", r->error.text);
-		return give_up(r, -EPIPE);
+		return give_up(r, error);
 	}
 	if (!r->dump.close_sent && !atomic_load(&r->want_commit))
 		return -ECANCELED;
@@ -317,13 +328,12 @@ int cl_relay_run_alone(struct cl_relay *r, int held)
 	return 0;
 }
 
-void cl_relay_end_alone(struct cl_relay *r, int state)
+int cl_relay_end_alone(struct cl_relay *r, int state, struct cl_error *error)
 {
 	if (state != CL_RELAY_FAILED)
 		cl_relay_set_phase(r, CL_GUARD_DONE);
-	else
-		cl_error_set(&r->error, -EBUSY, "the source task was sent SIGKILL, and is not gone");
 	cl_relay_set_end(r, state);
+	return state == CL_RELAY_FAILED ? cl_error_set(error, -EBUSY, "the source task was sent SIGKILL, and is not gone") : 0;
 }
 
 /* ---- making and freeing ---- */
@@ -405,17 +415,15 @@ static int begin(struct cl_relay *r, const struct cl_relay_config *config, struc
 	return ret;
 }
 
-struct cl_relay *cl_relay_new(const struct cl_relay_config *config, char *error_out, size_t error_bytes)
+struct cl_relay *cl_relay_new(const struct cl_relay_config *config, struct cl_error *error)
 {
-	struct cl_error error;
-	struct cl_relay *r = relay_alloc(config, &error);
+	struct cl_relay *r = relay_alloc(config, error);
 
 	if (r) {
 		r->dump.fd = config->upstream_fd;
-		if (begin(r, config, &error) == 0)
+		if (begin(r, config, error) == 0)
 			return r;
 	}
-	snprintf(error_out, error_bytes, "%s", error.text);
 	cl_guard_roll_back(config->upstream_fd);
 	if (r)
 		cl_relay_free(r);
@@ -443,21 +451,16 @@ static int take_over(struct cl_relay *r, struct cl_error *error)
 	return r->dump_is_dead ? 0 : cl_dump_stream_resume(&r->dump, error);
 }
 
-struct cl_relay *cl_relay_resume(const struct cl_relay_config *config, int lifeline_fd, char *error_out,
-				 size_t error_bytes)
+struct cl_relay *cl_relay_resume(const struct cl_relay_config *config, int lifeline_fd, struct cl_error *error)
 {
-	struct cl_error error;
-	struct cl_relay *r = relay_alloc(config, &error);
-	int ret = r ? 0 : error.code;
+	struct cl_relay *r = relay_alloc(config, error);
 
-	if (r)
-		r->lifeline = lifeline_fd;
-	else
+	if (!r) {
 		close(lifeline_fd);
-	if (ret == 0)
-		ret = take_over(r, &error);
-	if (ret < 0) {
-		snprintf(error_out, error_bytes, "%s", error.text);
+		return NULL;
+	}
+	r->lifeline = lifeline_fd;
+	if (take_over(r, error) < 0) {
 		cl_relay_free(r);
 		return NULL;
 	}

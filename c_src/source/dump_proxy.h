@@ -5,8 +5,7 @@
  * end: CLOSE (the source task is killed) or nonsense (the source task runs on). Clients are brought by listener.h, which
  * also serves those that are pushed to, past the relay: it is only told of them.
  *
- * Errors: 0 or a negative errno; cl_relay_error() tells more. Threads: cl_relay_run() blocks in its caller; the calls
- * marked "any thread" may be made meanwhile.
+ * Threads: cl_relay_run() blocks in its caller; the calls marked "any thread" may be made meanwhile.
  */
 #ifndef CL_RELAY_H
 #define CL_RELAY_H

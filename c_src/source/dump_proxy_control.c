@@ -44,13 +44,18 @@ void cl_relay_update_state(struct cl_relay *r)
 
 /* ---- who holds the source ---- */
 
-void cl_relay_set_holder(struct cl_relay *r, enum cl_relay_holder holder)
+bool cl_relay_set_holder(struct cl_relay *r, enum cl_relay_holder holder)
 {
+	bool is_news;
+
 	pthread_mutex_lock(&r->lock);
-	r->holder = holder;
+	is_news = holder > r->holder;
+	if (is_news)
+		r->holder = holder;
 	pthread_cond_broadcast(&r->holder_changed);
 	cl_client_queue_clear(&r->queue);
 	pthread_mutex_unlock(&r->lock);
+	return is_news;
 }
 
 bool cl_relay_holds_source(struct cl_relay *r)
@@ -71,13 +76,13 @@ bool cl_relay_holds_source(struct cl_relay *r)
 
 void cl_relay_set_running(struct cl_relay *r, int running)
 {
-	const enum cl_guard_phase from = running ? CL_GUARD_ROLLBACK : CL_GUARD_HOLD;
-
 	/* Should we die in between, the next relay finds that it doesn't run, and rolls back. */
 	if (!running)
 		atomic_store(&cl_relay_shared(r)->running, 0);
-	if (atomic_load(&cl_relay_shared(r)->phase) == from)
-		cl_relay_set_phase(r, running ? CL_GUARD_HOLD : CL_GUARD_ROLLBACK);
+	if (running)
+		(void)cl_relay_move_phase(r, CL_GUARD_ROLLBACK, CL_GUARD_HOLD);
+	else
+		(void)cl_relay_move_phase(r, CL_GUARD_HOLD, CL_GUARD_ROLLBACK);
 	if (running)
 		atomic_store(&cl_relay_shared(r)->running, 1);
 	cl_log(&r->log, CL_LOG_INFO, running ? "the restored task runs: this end holds until every page is there"
@@ -104,14 +109,8 @@ int cl_relay_abort(struct cl_relay *r, int force)
 
 void cl_relay_source_lost(struct cl_relay *r, const char *why)
 {
-	bool is_news;
-
-	pthread_mutex_lock(&r->lock);
-	is_news = r->holder != HELD_BY_NOBODY;
-	pthread_mutex_unlock(&r->lock);
-	if (is_news && why)
+	if (cl_relay_set_holder(r, HELD_BY_NOBODY) && why)
 		cl_log(&r->log, CL_LOG_ERROR, "%s: no page is sent any more", why);
-	cl_relay_set_holder(r, HELD_BY_NOBODY);
 	wake_up(r);
 }
 
@@ -201,9 +200,4 @@ void cl_relay_info(struct cl_relay *r, struct cl_relay_info *out)
 	out->silent_ms = cl_pull_client_silent_ms(r->client_fd_for_info);
 	memcpy(out->client, r->pushing ? r->push_text : r->client_text, sizeof(out->client));
 	pthread_mutex_unlock(&r->lock);
-}
-
-const char *cl_relay_error(const struct cl_relay *r)
-{
-	return r->error.text;
 }

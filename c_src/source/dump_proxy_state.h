@@ -17,7 +17,7 @@
 #include "source/dump_stream.h"
 #include "source/pull_client.h"
 
-/* Who keeps the source's tasks as they were dumped. */
+/* Who keeps the source's tasks as they were dumped. They change in this order only. */
 enum cl_relay_holder { HELD_BY_DUMP, HELD_BY_FENCE, HELD_BY_NOBODY };
 
 struct cl_relay {
@@ -28,7 +28,7 @@ struct cl_relay {
 	struct cl_dump_stream dump;
 	bool dump_is_dead; /* as this relay found it */
 	struct cl_pull_client client;
-	struct cl_error error; /* why it failed; text "": it didn't */
+	struct cl_error error; /* what happened to the dump last; its own thread's */
 	_Atomic int state, want_commit, want_abort, want_drop;
 	_Atomic uint64_t requests, bytes, clients;
 
@@ -47,9 +47,18 @@ static inline struct cl_guard_state *cl_relay_shared(const struct cl_relay *r)
 	return r->dump.shared;
 }
 
+/* Its own thread: to COMMIT or DONE, which no other thread takes back. */
 static inline void cl_relay_set_phase(struct cl_relay *r, enum cl_guard_phase phase)
 {
 	atomic_store(&cl_relay_shared(r)->phase, phase);
+}
+
+/* Any thread. False: it was in another phase, as its own thread may have been quicker. */
+static inline bool cl_relay_move_phase(struct cl_relay *r, enum cl_guard_phase from, enum cl_guard_phase to)
+{
+	uint32_t expected = from;
+
+	return atomic_compare_exchange_strong(&cl_relay_shared(r)->phase, &expected, to);
 }
 
 /* Any thread: it is over (enum cl_relay_state). Nothing that clients do changes that. */
@@ -58,7 +67,7 @@ void cl_relay_set_end(struct cl_relay *r, int state);
 /* How things stand with the clients, after something of that has changed. Lock held. */
 void cl_relay_update_state(struct cl_relay *r);
 
-/* Any thread: it is not the dump, any more. Nobody who waits for his turn will be served. */
-void cl_relay_set_holder(struct cl_relay *r, enum cl_relay_holder holder);
+/* Any thread: it is not the dump, any more. Nobody who waits for his turn will be served. False: it was this, or a later one. */
+bool cl_relay_set_holder(struct cl_relay *r, enum cl_relay_holder holder);
 
 #endif

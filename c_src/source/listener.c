@@ -439,16 +439,14 @@ static void told(void *context, enum cl_push_told what, const char *name, uint64
 	}
 }
 
-struct cl_serve *cl_serve_new(struct cl_relay *relay, const struct cl_serve_config *config, char *error_out,
-			      size_t error_bytes)
+struct cl_serve *cl_serve_new(struct cl_relay *relay, const struct cl_serve_config *config, struct cl_error *error)
 {
 	struct cl_serve *serve = calloc(1, sizeof(*serve));
-	struct cl_error error;
 	int ret = 0;
 
 	if (!serve) {
 		close(config->listen_fd);
-		snprintf(error_out, error_bytes, "no memory");
+		cl_error_set(error, -ENOMEM, "no memory");
 		return NULL;
 	}
 	serve->relay = relay;
@@ -461,9 +459,9 @@ struct cl_serve *cl_serve_new(struct cl_relay *relay, const struct cl_serve_conf
 	pthread_mutex_init(&serve->lock, NULL);
 	pthread_cond_init(&serve->gone, NULL);
 	if (serve->wake < 0)
-		ret = cl_error_set(&error, -errno, "eventfd: %s", strerror(errno));
+		ret = cl_error_set(error, -errno, "eventfd: %s", strerror(errno));
 	if (ret == 0 && config->tls)
-		ret = cl_tls_load(config->tls, &serve->tls, &error);
+		ret = cl_tls_load(config->tls, &serve->tls, error);
 	if (ret == 0 && config->images_fd >= 0) {
 		struct cl_push_server_config push = { .images_fd = config->images_fd, .ids = config->ids,
 						      .pids = config->pids, .nr_tasks = config->nr_tasks,
@@ -473,16 +471,15 @@ struct cl_serve *cl_serve_new(struct cl_relay *relay, const struct cl_serve_conf
 
 		if (config->precopy)
 			push.stored = cl_precopy_hashes(config->precopy, push.store_token);
-		ret = cl_push_server_new(&push, &serve->push, &error);
+		ret = cl_push_server_new(&push, &serve->push, error);
 	}
 	if (ret == 0) {
 		cl_serve_set_rate(serve, config->rate);
 		ret = cl_thread_start(&serve->acceptor, "cl-accept", accept_clients, serve);
 		if (ret == 0)
 			return serve;
-		cl_error_set(&error, ret, "no thread: %s", strerror(-ret));
+		cl_error_set(error, ret, "no thread: %s", strerror(-ret));
 	}
-	snprintf(error_out, error_bytes, "%s", error.text);
 	serve->stopping = true;
 	cl_serve_free(serve);
 	return NULL;

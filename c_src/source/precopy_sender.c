@@ -41,14 +41,14 @@ struct cl_precopy {
 
 /* ---- life ---- */
 
-struct cl_precopy *cl_precopy_new(const struct cl_precopy_config *config, char *error_out, size_t error_bytes)
+struct cl_precopy *cl_precopy_new(const struct cl_precopy_config *config, struct cl_error *error)
 {
 	struct cl_precopy *precopy;
 	struct cl_hashes *hashes;
 	struct cl_dirty *dirty;
 
 	if (!cl_hashes_supported()) {
-		snprintf(error_out, error_bytes, "--precopy: this criu-lazy was built without xxHash (libxxhash-dev)");
+		cl_error_set(error, -ENOSYS, "--precopy: this criu-lazy was built without xxHash (libxxhash-dev)");
 		return NULL;
 	}
 	hashes = cl_hashes_new();
@@ -58,7 +58,7 @@ struct cl_precopy *cl_precopy_new(const struct cl_precopy_config *config, char *
 		cl_hashes_free(hashes);
 		cl_dirty_free(dirty);
 		free(precopy);
-		snprintf(error_out, error_bytes, "no memory or no random numbers");
+		cl_error_set(error, -ENOMEM, "no memory or no random numbers");
 		return NULL;
 	}
 	precopy->hashes = hashes;
@@ -223,27 +223,26 @@ void cl_precopy_serve(struct cl_precopy *precopy, struct cl_conn conn, const str
 		cl_log(&precopy->log, CL_LOG_INFO, "store %s is complete", name);
 }
 
-/* Begin to use the connection. Lock held. 0 or -errno, with one line. */
-static int take_connection(struct cl_precopy *precopy, char *error_out, size_t error_bytes)
+/* Begin to use the connection. Lock held. 0 or error->code. */
+static int take_connection(struct cl_precopy *precopy, struct cl_error *error)
 {
 	int ret = precopy->stopping ? -ECANCELED :
 		  precopy->busy     ? -EBUSY :
 		  precopy->state != CL_PRECOPY_CONNECTED ? -ENOTCONN : 0;
 
-	if (ret == 0)
-		precopy->busy = true;
-	else
-		snprintf(error_out, error_bytes, "%s",
-			 ret == -ECANCELED			  ? "pre-copy was stopped" :
-			 ret == -EBUSY				  ? "a round is under way" :
-			 precopy->state == CL_PRECOPY_NONE	  ? "no store is connected" :
-			 precopy->state == CL_PRECOPY_COMPLETE ? "the store is complete" :
-								  "the store was lost");
-	return ret;
+	if (ret < 0)
+		return cl_error_set(error, ret, "%s",
+				    ret == -ECANCELED			  ? "pre-copy was stopped" :
+				    ret == -EBUSY			  ? "a round is under way" :
+				    precopy->state == CL_PRECOPY_NONE	  ? "no store is connected" :
+				    precopy->state == CL_PRECOPY_COMPLETE ? "the store is complete" :
+									    "the store was lost");
+	precopy->busy = true;
+	return 0;
 }
 
-/* The connection isn't used any more; `ret`: how that went. Lock held. 0 or -errno, with one line. */
-static int leave_connection(struct cl_precopy *precopy, int ret, char *error_out, size_t error_bytes)
+/* The connection isn't used any more; `ret`: how that went. Lock held. 0 or error->code. */
+static int leave_connection(struct cl_precopy *precopy, int ret, struct cl_error *error)
 {
 	precopy->busy = false;
 	pthread_cond_broadcast(&precopy->changed);
@@ -253,9 +252,8 @@ static int leave_connection(struct cl_precopy *precopy, int ret, char *error_out
 		ret = -ECANCELED;
 	else if (precopy->state == CL_PRECOPY_LOST || ret == -EPIPE || ret == -ECONNRESET)
 		ret = -ENOTCONN;
-	snprintf(error_out, error_bytes, "%s",
-		 ret == -ECANCELED ? "pre-copy was stopped" : ret == -ENOTCONN ? "the store was lost" : strerror(-ret));
-	return ret;
+	return cl_error_set(error, ret, "%s", ret == -ECANCELED ? "pre-copy was stopped" :
+					      ret == -ENOTCONN	? "the store was lost" : strerror(-ret));
 }
 
 /* Ask the store to confirm, wait until it has. Lock held; dropped meanwhile. 0 or -errno. */
@@ -518,7 +516,7 @@ static int send_round(struct round *round)
 }
 
 int cl_precopy_round(struct cl_precopy *precopy, const int32_t *ids, const int32_t *pids, size_t nr_tasks,
-		     struct cl_precopy_round *out, char *error_out, size_t error_bytes)
+		     struct cl_precopy_round *out, struct cl_error *error)
 {
 	struct round round = { .precopy = precopy };
 	struct cl_push_header end = { .type = CL_PUSH_ROUND };
@@ -526,7 +524,7 @@ int cl_precopy_round(struct cl_precopy *precopy, const int32_t *ids, const int32
 	int ret;
 
 	pthread_mutex_lock(&precopy->lock);
-	ret = take_connection(precopy, error_out, error_bytes);
+	ret = take_connection(precopy, error);
 	if (ret == 0)
 		end.nr_pages = round.info.number = ++precopy->number;
 	pthread_mutex_unlock(&precopy->lock);
@@ -549,7 +547,7 @@ int cl_precopy_round(struct cl_precopy *precopy, const int32_t *ids, const int32
 		ret = confirm(precopy, &end);
 	else if (precopy->state == CL_PRECOPY_CONNECTED)
 		(void)shutdown(precopy->conn.fd, SHUT_RDWR); /* half a message may have gone */
-	ret = leave_connection(precopy, ret, error_out, error_bytes);
+	ret = leave_connection(precopy, ret, error);
 	pthread_mutex_unlock(&precopy->lock);
 	round.info.elapsed_us = cl_now_us() - began_us;
 	round.info.was_cut = round.cut;
@@ -557,15 +555,15 @@ int cl_precopy_round(struct cl_precopy *precopy, const int32_t *ids, const int32
 	return ret;
 }
 
-int cl_precopy_finish(struct cl_precopy *precopy, char *error_out, size_t error_bytes)
+int cl_precopy_finish(struct cl_precopy *precopy, struct cl_error *error)
 {
 	const struct cl_push_header end = { .type = CL_PUSH_END };
 	int ret;
 
 	pthread_mutex_lock(&precopy->lock);
-	ret = take_connection(precopy, error_out, error_bytes);
+	ret = take_connection(precopy, error);
 	if (ret == 0)
-		ret = leave_connection(precopy, confirm(precopy, &end), error_out, error_bytes);
+		ret = leave_connection(precopy, confirm(precopy, &end), error);
 	pthread_mutex_unlock(&precopy->lock);
 	return ret;
 }

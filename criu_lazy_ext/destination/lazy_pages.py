@@ -27,7 +27,15 @@ from criu_lazy_ext.criu.options import Options
 from criu_lazy_ext.destination import page_client
 from criu_lazy_ext.destination.collapse import Collapse
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.native.engine import GUARDIAN_SOCKET, IF_IT_PUSHES, VMA_FIELDS, WITHOUT_LIMIT, Engine, EngineError
+from criu_lazy_ext.native.engine import (
+    GUARDIAN_SOCKET,
+    IF_IT_PUSHES,
+    VMA_FIELDS,
+    WITHOUT_LIMIT,
+    Engine,
+    EngineError,
+    EngineOptions,
+)
 from criu_lazy_ext.system.stop_signals import Stopped, StopSignals
 
 SOCKET_NAME = "lazy-pages.socket"
@@ -124,7 +132,7 @@ class LazyPages:
 
     def _engine(self, images_fd: int) -> Engine:
         options = self.options
-        return Engine(
+        wanted = EngineOptions(
             images_fd=images_fd,
             log_fd=self.log.fd,
             log_level=options.log_level,
@@ -136,6 +144,7 @@ class LazyPages:
             push_streams=options.push_streams,
             precopied_fd=_open_store(options, self.log),
         )
+        return Engine(wanted)
 
     def _serve(
         self, engine: Engine, stats: Stats, images: Images, pids: list[int], listener: socket.socket

@@ -47,21 +47,21 @@ def set_tls(engine: Engine, options: Options) -> None:
     if options.tls_psk is not None:
         try:
             with open(options.tls_psk, encoding="ascii") as file:  # noqa: PTH123 (pathlib would cost 5 ms of start-up)
-                engine.set_tls(key_hex=file.read().strip())
+                engine.set_tls({"key_hex": file.read().strip()})
         except (OSError, UnicodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "no hexadecimal digits"
             raise PageServerError(f"--tls-psk {options.tls_psk}: {reason}") from error
         return
     if not options.tls:
         return
-    engine.set_tls(
-        ca_cert=options.tls_cacert,
-        ca_crl=options.tls_cacrl,
-        cert=options.tls_cert,
-        key=options.tls_key,
-        host=options.address,
-        no_cn_verify=options.tls_no_cn_verify,
-    )
+    texts = {
+        "ca_cert": options.tls_cacert,
+        "ca_crl": options.tls_cacrl,
+        "cert": options.tls_cert,
+        "key": options.tls_key,
+        "host": options.address,
+    }
+    engine.set_tls(texts, no_cn_verify=options.tls_no_cn_verify)
 
 
 def connect(options: Options, wait: Callable[[int, int], None], log: Log) -> int:

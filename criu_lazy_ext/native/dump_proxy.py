@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.native.library import ERROR_BYTES, TlsConfig, enum_words, ffi, lib, text
+from criu_lazy_ext.native.library import TlsConfig, enum_words, ffi, lib, new_error, text
 
 if TYPE_CHECKING:
     import socket
@@ -78,11 +78,11 @@ class Listener:
         config.tls = tls.struct if network.speaks_tls else ffi.NULL
         config.rate = network.rate
         config.precopy = precopy.handle if precopy else ffi.NULL
-        problem = ffi.new("char[]", ERROR_BYTES)
-        handle = lib.cl_serve_new(relay.handle if relay else ffi.NULL, config, problem, len(problem))
+        problem = new_error()
+        handle = lib.cl_serve_new(relay.handle if relay else ffi.NULL, config, problem)
         del ids, pids  # copied
         if not handle:
-            raise RelayError(text(problem))
+            raise RelayError(text(problem.text))
         self._handle = handle
 
     def close(self) -> None:
@@ -143,18 +143,18 @@ class Relay:
         config.wire_version = options.wire_version
         config.hold_close = options.hold_close
         config.max_request_pages = options.max_request_pages
-        problem = ffi.new("char[]", ERROR_BYTES)
+        self._error = new_error()
         if lifeline_fd >= 0:
-            handle = lib.cl_relay_resume(config, lifeline_fd, problem, len(problem))
+            handle = lib.cl_relay_resume(config, lifeline_fd, self._error)
         else:
-            handle = lib.cl_relay_new(config, problem, len(problem))
+            handle = lib.cl_relay_new(config, self._error)
         if not handle:
-            raise RelayError(text(problem))
+            raise RelayError(self.error())
         self.handle: cl_relay = handle
         self._listener: Listener | None = None
         self.ended_fd, self._end_fd = os.pipe2(os.O_CLOEXEC)
         self._result = 0
-        self._thread = self._thread_for(lambda: lib.cl_relay_run(self.handle))
+        self._thread = self._thread_for(lambda: lib.cl_relay_run(self.handle, self._error))
 
     def _thread_for(self, run: Callable[[], int]) -> threading.Thread:
         def work() -> None:
@@ -185,12 +185,14 @@ class Relay:
         """
         if held and not self.is_drained():
             held = self._serving().stand_alone()
-        self._thread = self._thread_for(lambda: lib.cl_relay_run_alone(self.handle, held))
+        self._error = new_error()
+        self._thread = self._thread_for(lambda: lib.cl_relay_run_alone(self.handle, held, self._error))
         self._thread.start()
 
     def end_alone(self, state: str) -> None:
         """Without a dump: the source task was killed ("committed"), resumed ("aborted"), or neither ("failed")."""
-        lib.cl_relay_end_alone(self.handle, next(value for value, word in STATES.items() if word == state))
+        value = next(value for value, word in STATES.items() if word == state)
+        lib.cl_relay_end_alone(self.handle, value, self._error)
 
     def lose_source(self, why: str) -> None:
         """Without a dump: the source task can't be read any more; `why` begins a line of the log, once."""
@@ -250,8 +252,8 @@ class Relay:
         return self._listener
 
     def error(self) -> str:
-        """What went wrong, one line; to be read after the end."""
-        return text(lib.cl_relay_error(self.handle))
+        """What went wrong, one line, or "" if nothing did; to be read after the end."""
+        return text(self._error.text)
 
     def is_running(self) -> bool:
         """Whether the restored task was said to run."""

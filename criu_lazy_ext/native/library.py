@@ -14,16 +14,19 @@ except ImportError as problem:
     raise CriuLazyError(f"the C engine is not built for this Python: {problem}; pip install .") from problem
 
 if TYPE_CHECKING:
-    from criu_lazy_ext._engine import Null, char_p
+    from criu_lazy_ext._engine import Null, char_p, cl_error
 
-__all__ = ("ERROR_BYTES", "TlsConfig", "enum_words", "ffi", "lib", "text")
-
-ERROR_BYTES = 512  # of a buffer for one line that says what is wrong
+__all__ = ("TlsConfig", "enum_words", "ffi", "lib", "new_error", "text")
 
 
 def text(chars: char_p | Null) -> str:
     """What stands at `chars`; "" for NULL."""
     return ffi.string(chars).decode(errors="replace") if chars else ""
+
+
+def new_error() -> cl_error:
+    """For a function of C to tell in it what went wrong: see `text` of its text."""
+    return ffi.new("struct cl_error *")
 
 
 def enum_words(name: str, prefix: str) -> dict[int, str]:

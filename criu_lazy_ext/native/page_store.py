@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.native.library import ERROR_BYTES, TlsConfig, ffi, lib, text
+from criu_lazy_ext.native.library import TlsConfig, ffi, lib, new_error, text
 
 
 class PageStoreError(CriuLazyError):
@@ -20,7 +20,7 @@ class PageStore:
 
         The other descriptors are borrowed. Raises PageStoreError.
         """
-        self._text = ffi.new("char[]", ERROR_BYTES)
+        self._error = new_error()
         config = ffi.new("struct cl_page_store_config *")
         config.remote_fd = remote_fd
         config.directory_fd = directory_fd
@@ -29,18 +29,18 @@ class PageStore:
         tls = TlsConfig({"key_hex": key_hex})
         if key_hex is not None:
             config.tls = tls.struct
-        store = lib.cl_page_store_new(config, self._text, len(self._text))
+        store = lib.cl_page_store_new(config, self._error)
         if not store:
-            raise PageStoreError(text(self._text))
+            raise PageStoreError(self.error())
         self._store = store
 
     def run(self) -> int:
         """Receive until the store is complete and the server knows: 0; or a negative errno, and `error` tells more."""
-        return lib.cl_page_store_run(self._store, self._text, len(self._text))
+        return lib.cl_page_store_run(self._store, self._error)
 
     def error(self) -> str:
         """What went wrong, one line; after `run`."""
-        return text(self._text)
+        return text(self._error.text)
 
     def stop(self) -> None:
         """Make `run` return soon. Any thread."""

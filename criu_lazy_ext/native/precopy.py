@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.native.library import ERROR_BYTES, enum_words, ffi, lib, text
+from criu_lazy_ext.native.library import enum_words, ffi, lib, new_error, text
 
 STATES = enum_words("cl_precopy_state", "CL_PRECOPY_")
 
@@ -24,10 +24,10 @@ class PrecopySender:
         config.rate = rate
         config.log_fd = log_fd
         config.log_level = log_level
-        problem = ffi.new("char[]", ERROR_BYTES)
-        handle = lib.cl_precopy_new(config, problem, len(problem))
+        problem = new_error()
+        handle = lib.cl_precopy_new(config, problem)
         if not handle:
-            raise PrecopyError(text(problem))
+            raise PrecopyError(text(problem.text))
         self.handle = handle
 
     def close(self) -> None:
@@ -41,16 +41,16 @@ class PrecopySender:
         """
         ids, pids = ffi.new("int32_t[]", list(tasks)), ffi.new("int32_t[]", list(tasks.values()))
         info = ffi.new("struct cl_precopy_round *")
-        problem = ffi.new("char[]", ERROR_BYTES)
-        if lib.cl_precopy_round(self.handle, ids, pids, len(tasks), info, problem, len(problem)) < 0:
-            raise PrecopyError(text(problem))
+        problem = new_error()
+        if lib.cl_precopy_round(self.handle, ids, pids, len(tasks), info, problem) < 0:
+            raise PrecopyError(text(problem.text))
         return {name: getattr(info, name) for name, _ in ffi.typeof("struct cl_precopy_round").fields}
 
     def finish(self) -> None:
         """Have the store completed. Raises PrecopyError."""
-        problem = ffi.new("char[]", ERROR_BYTES)
-        if lib.cl_precopy_finish(self.handle, problem, len(problem)) < 0:
-            raise PrecopyError(text(problem))
+        problem = new_error()
+        if lib.cl_precopy_finish(self.handle, problem) < 0:
+            raise PrecopyError(text(problem.text))
 
     def cut(self) -> None:
         """The round under way, if one is, ends soon, as if nothing were left to send."""

@@ -21,13 +21,13 @@ int main(int argc, char **argv)
 {
 	char directory[] = "/tmp/criu-lazy-stress.XXXXXX", path[300], restore_arg[12], done_arg[12];
 	struct cl_vma vma = { (uintptr_t)BASE, (uintptr_t)BASE + (uint64_t)PAGES * CL_PAGE_SIZE, 0 };
-	struct cl_config config = { .precopied_fd = -1, .remote_fd = -1, .log_fd = 2, .log_level = 2, .nr_workers = 3 };
+	struct cl_config config = { .precopied_fd = -1, .log_fd = 2, .log_level = 2, .nr_workers = 3 };
 	int restore[2], remote[2], done[2], status;
 	struct server server = { 0 };
 	struct cl_engine *engine;
 	pthread_t server_thread;
 	struct cl_stats stats;
-	const char *problem;
+	struct cl_error error = { 0 };
 	bool local;
 	pid_t child;
 
@@ -51,20 +51,20 @@ int main(int argc, char **argv)
 	fcntl(done[1], F_SETFD, FD_CLOEXEC);
 	config.images_fd = open(directory, O_RDONLY | O_DIRECTORY);
 	CHECK(config.images_fd >= 0);
-	engine = cl_engine_new(&config, &problem);
+	engine = cl_engine_new(&config, &error);
 	CHECK(engine);
-	CHECK(cl_engine_add_task(engine, PID, &vma, 1) == 0);
+	CHECK(cl_engine_add_task(engine, PID, &vma, 1, &error) == 0);
 	CHECK(cl_engine_wire_version(engine) == 2);
 	if (!local) {
 		CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, remote) == 0);
 		server.socket = remote[1];
 		server.bytes_a_second = (uint64_t)PAGES * CL_PAGE_SIZE / strtoull(argv[2], NULL, 10);
 		CHECK(pthread_create(&server_thread, NULL, serve, &server) == 0);
-		CHECK(cl_engine_set_remote(engine, remote[0]) == 0);
+		CHECK(cl_engine_set_remote(engine, remote[0], &error) == 0);
 	}
-	status = cl_engine_run(engine, restore[0]);
+	status = cl_engine_run(engine, restore[0], &error);
 	if (status != 0)
-		fprintf(stderr, "engine: %s\n", cl_engine_error(engine));
+		fprintf(stderr, "engine: %s\n", error.text);
 	CHECK(status == 0);
 	cl_engine_stats(engine, &stats);
 	CHECK(stats.remaining_pages == 0 && stats.copied_pages > 0);

@@ -68,24 +68,24 @@ void __wrap_cl_guardian_add(struct cl_guardian *guardian, uint64_t key, int uffd
 static int be_engine(int restore, int remote)
 {
 	struct cl_vma vma = { (uintptr_t)BASE, (uintptr_t)BASE + (uint64_t)PAGES * CL_PAGE_SIZE, 0 };
-	struct cl_config config = { .precopied_fd = -1, .remote_fd = -1, .log_level = 3, .nr_workers = 3 };
+	struct cl_config config = { .precopied_fd = -1, .log_level = 3, .nr_workers = 3 };
 	struct cl_engine *engine;
-	const char *problem;
+	struct cl_error error = { 0 };
 	int status;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	config.log_fd = open(log_path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
 	config.images_fd = open(".", O_RDONLY | O_DIRECTORY);
-	engine = cl_engine_new(&config, &problem);
-	CHECK(engine && config.log_fd >= 0 && cl_engine_add_task(engine, PID, &vma, 1) == 0);
-	if (restore < 0 && cl_engine_take_over(engine, call_holder()) < 0) {
-		fprintf(stderr, "%s\n", cl_engine_error(engine));
+	engine = cl_engine_new(&config, &error);
+	CHECK(engine && config.log_fd >= 0 && cl_engine_add_task(engine, PID, &vma, 1, &error) == 0);
+	if (restore < 0 && cl_engine_take_over(engine, call_holder(), &error) < 0) {
+		fprintf(stderr, "%s\n", error.text);
 		return 1;
 	}
-	CHECK(cl_engine_set_remote(engine, remote) == 0);
-	status = cl_engine_run(engine, restore);
+	CHECK(cl_engine_set_remote(engine, remote, &error) == 0);
+	status = cl_engine_run(engine, restore, &error);
 	if (status != 0)
-		fprintf(stderr, "engine: %s\n", cl_engine_error(engine));
+		fprintf(stderr, "engine: %s\n", error.text);
 	cl_engine_free(engine);
 	return status != 0;
 }

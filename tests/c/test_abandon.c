@@ -38,20 +38,20 @@ static bool is_poisoned(const volatile uint8_t *page)
 
 static void run_engine(int images_fd, int restore_fd)
 {
-	struct cl_config config = { .precopied_fd = -1, .remote_fd = -1, .log_fd = 2, .images_fd = images_fd,
+	struct cl_config config = { .precopied_fd = -1, .log_fd = 2, .images_fd = images_fd,
 				    .nr_workers = 1 };
 	struct cl_vma vma = { (uintptr_t)base, (uintptr_t)base + PAGES * CL_PAGE_SIZE, 0 };
 	struct cl_engine *engine;
-	const char *problem;
+	struct cl_error error = { 0 };
 	int remote[2];
 
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, remote) == 0);
-	engine = cl_engine_new(&config, &problem);
-	CHECK(engine && cl_engine_add_task(engine, PID, &vma, 1) == 0);
-	CHECK(cl_engine_set_remote(engine, remote[0]) == 0);
+	engine = cl_engine_new(&config, &error);
+	CHECK(engine && cl_engine_add_task(engine, PID, &vma, 1, &error) == 0);
+	CHECK(cl_engine_set_remote(engine, remote[0], &error) == 0);
 	/* Its loop ends after its first look, at one message of the restore's. */
 	cl_engine_stop(engine);
-	CHECK(cl_engine_run(engine, restore_fd) != 0);
+	CHECK(cl_engine_run(engine, restore_fd, &error) != 0);
 	cl_engine_free(engine);
 	_exit(0);
 }

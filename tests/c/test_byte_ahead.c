@@ -28,15 +28,16 @@ static const uint8_t pagemap[] = { 0x19, 0x43, 0x56, 0x54, 0x25, 0x40, 0x08, 0x5
 static int run_engine(const char *directory, int restore, int remote)
 {
 	static const struct cl_vma vma = { 0x400000, 0x401000, 0 };
-	struct cl_config config = { .precopied_fd = -1, .remote_fd = remote, .log_fd = -1, .nr_workers = 2 };
-	const char *problem;
+	struct cl_config config = { .precopied_fd = -1, .log_fd = -1, .nr_workers = 2 };
+	struct cl_error error = { 0 };
 	struct cl_engine *engine;
 	int status;
 
 	config.images_fd = open(directory, O_RDONLY | O_DIRECTORY);
-	engine = cl_engine_new(&config, &problem);
-	CHECK(engine && cl_engine_add_task(engine, PID, &vma, 1) == 0);
-	status = cl_engine_run(engine, restore);
+	engine = cl_engine_new(&config, &error);
+	CHECK(engine && cl_engine_add_task(engine, PID, &vma, 1, &error) == 0);
+	CHECK(cl_engine_set_remote(engine, remote, &error) == 0);
+	status = cl_engine_run(engine, restore, &error);
 	cl_engine_free(engine);
 	close(config.images_fd);
 	return status;

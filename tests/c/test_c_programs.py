@@ -83,6 +83,16 @@ def test_whoever_kills_the_daemon_the_tasks_wait_or_the_restore_fails(build, san
     run(build("test_uffd_guardian", sanitizer))
 
 
+@pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan"])
+def test_each_failure_of_the_engine_has_its_own_reason_and_leaves_nothing_open(build, sanitizer: str) -> None:
+    run(build("test_errors", sanitizer))
+
+
+@pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan", "tsan"])
+def test_the_end_of_a_dump_is_not_taken_back_by_what_comes_meanwhile(build, sanitizer: str) -> None:
+    run(build("test_dump_proxy", sanitizer))
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="it becomes another user")
 @pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan"])
 def test_a_guardian_of_a_dump_is_protected_and_trusts_root_and_its_own_user_only(build, sanitizer: str) -> None:
@@ -168,9 +178,9 @@ def test_a_build_without_xxhash_refuses_pre_copy_in_one_line(tmp_path: Path) -> 
         int main(void)
         {
             const struct cl_precopy_config config = { .log_fd = -1, .nr_threads = 1 };
-            char error[256];
+            struct cl_error error;
 
-            return cl_precopy_new(&config, error, sizeof(error)) ? 1 : (puts(error), 0);
+            return cl_precopy_new(&config, &error) ? 1 : (puts(error.text), 0);
         }
     """)
     flags = [flag for flag in FLAGS if not flag.startswith("-DCL_WITH_")]

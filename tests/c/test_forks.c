@@ -293,18 +293,18 @@ struct daemon {
 static void be_daemon(struct daemon *daemon, int log_fd)
 {
 	struct cl_vma vma = { (uintptr_t)BASE, (uintptr_t)BASE + (uint64_t)PAGES * CL_PAGE_SIZE, 0 };
-	struct cl_config config = { .precopied_fd = -1, .remote_fd = -1, .log_level = 2, .nr_workers = 2 };
+	struct cl_config config = { .precopied_fd = -1, .log_level = 2, .nr_workers = 2 };
 	int remote[2];
-	const char *problem;
+	struct cl_error error;
 
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, remote) == 0);
 	config.log_fd = log_fd;
 	config.images_fd = open(".", O_RDONLY | O_DIRECTORY);
-	daemon->engine = cl_engine_new(&config, &problem);
-	CHECK(daemon->engine && cl_engine_add_task(daemon->engine, PID, &vma, 1) == 0);
+	daemon->engine = cl_engine_new(&config, &error);
+	CHECK(daemon->engine && cl_engine_add_task(daemon->engine, PID, &vma, 1, &error) == 0);
 	daemon->server.socket = remote[1];
 	CHECK(pthread_create(&daemon->server_thread, NULL, serve, &daemon->server) == 0);
-	CHECK(cl_engine_set_remote(daemon->engine, remote[0]) == 0);
+	CHECK(cl_engine_set_remote(daemon->engine, remote[0], &error) == 0);
 }
 
 /* It finds that it can't be told which child had guards, and is killed. False: this host can't watch madvise(2). */
@@ -312,6 +312,7 @@ static bool kill_a_daemon(int restored)
 {
 	struct daemon daemon = { .server = { .client_may_die = true, .bytes_a_second = 1 << 20 } };
 	int log_fd = open("log", O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0600), try, status;
+	struct cl_error error;
 	char log[4096] = "";
 	pid_t child = fork();
 
@@ -319,7 +320,7 @@ static bool kill_a_daemon(int restored)
 	if (child == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		be_daemon(&daemon, log_fd);
-		_exit(cl_engine_run(daemon.engine, restored) != 0);
+		_exit(cl_engine_run(daemon.engine, restored, &error) != 0);
 	}
 	close(restored);
 	for (try = 0; try < TRIES && !strstr(log, "can't be told which") && !strstr(log, "can't be watched"); try++) {
@@ -338,12 +339,13 @@ static void take_over(struct cl_engine *engine)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = CL_GUARDIAN_SOCKET };
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), try;
+	struct cl_error error;
 
 	for (try = 0; connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0; try++) {
 		CHECK(try < TRIES);
 		usleep(TRY_US);
 	}
-	CHECK(cl_engine_take_over(engine, fd) == 0);
+	CHECK(cl_engine_take_over(engine, fd, &error) == 0);
 }
 
 int main(int argc, char **argv)
@@ -352,6 +354,7 @@ int main(int argc, char **argv)
 	struct daemon daemon = { .server = { .bytes_a_second = (uint64_t)PAGES * CL_PAGE_SIZE / 2 } };
 	bool is_killed = argc == 2 && strcmp(argv[1], "killed") == 0;
 	int restored[2], done[2], go[2] = { -1, -1 }, status;
+	struct cl_error error;
 	pid_t child;
 
 	CHECK(argc == 2);
@@ -378,9 +381,9 @@ int main(int argc, char **argv)
 		take_over(daemon.engine);
 		close(go[1]);
 	}
-	status = cl_engine_run(daemon.engine, is_killed ? -1 : restored[0]);
+	status = cl_engine_run(daemon.engine, is_killed ? -1 : restored[0], &error);
 	if (status)
-		fprintf(stderr, "engine: %s\n", cl_engine_error(daemon.engine));
+		fprintf(stderr, "engine: %s\n", error.text);
 	CHECK(status == 0);
 	pthread_join(daemon.server_thread, NULL);
 	cl_engine_free(daemon.engine);

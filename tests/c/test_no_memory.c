@@ -89,12 +89,12 @@ static unsigned int times(const char *text, const char *what)
 
 int main(int argc, char **argv)
 {
-	struct cl_config config = { .precopied_fd = -1, .remote_fd = -1, .log_level = 2, .nr_workers = 2 };
+	struct cl_config config = { .precopied_fd = -1, .log_level = 2, .nr_workers = 2 };
 	struct cl_vma vma = { 0 };
 	char directory[] = "/tmp/criu-lazy-memory.XXXXXX";
 	static char log[SHOWN];
 	pthread_t server, helper;
-	const char *problem;
+	struct cl_error error = { 0 };
 	struct cl_stats stats;
 	struct room room;
 	int restore[2], remote[2];
@@ -115,12 +115,12 @@ int main(int argc, char **argv)
 		be_task(argv[1], restore[1]);
 	close(restore[1]);
 	room.cgroup = argv[1];
-	room.engine = cl_engine_new(&config, &problem);
-	CHECK(room.engine && cl_engine_add_task(room.engine, PID, &vma, 1) == 0);
-	CHECK(cl_engine_set_remote(room.engine, remote[0]) == 0);
+	room.engine = cl_engine_new(&config, &error);
+	CHECK(room.engine && cl_engine_add_task(room.engine, PID, &vma, 1, &error) == 0);
+	CHECK(cl_engine_set_remote(room.engine, remote[0], &error) == 0);
 	CHECK(pthread_create(&server, NULL, serve, &remote[1]) == 0);
 	CHECK(pthread_create(&helper, NULL, make_room, &room) == 0);
-	CHECK(cl_engine_run(room.engine, restore[0]) == 0);
+	CHECK(cl_engine_run(room.engine, restore[0], &error) == 0);
 	cl_engine_stats(room.engine, &stats);
 	CHECK(stats.copied_pages == PAGES / 8 * 7 && !stats.no_memory_us && !stats.lost_pages);
 	CHECK(pread(config.log_fd, log, sizeof(log) - 1, 0) > 0);

@@ -186,18 +186,18 @@ static void end_store(struct store *store)
 static int one_round(struct cl_precopy *precopy, struct cl_precopy_round *info)
 {
 	const int32_t id = ID, pid = task;
-	char error[256] = "";
-	int ret = cl_precopy_round(precopy, &id, &pid, 1, info, error, sizeof(error));
+	struct cl_error error = { 0 };
+	int ret = cl_precopy_round(precopy, &id, &pid, 1, info, &error);
 
-	CHECK((ret == 0) == !*error);
+	CHECK(ret == error.code && (ret == 0) == !*error.text);
 	return ret;
 }
 
 static struct cl_precopy *start(uint64_t rate)
 {
 	const struct cl_precopy_config config = { .log_fd = -1, .nr_threads = 2, .rate = rate };
-	char error[256];
-	struct cl_precopy *precopy = cl_precopy_new(&config, error, sizeof(error));
+	struct cl_error error;
+	struct cl_precopy *precopy = cl_precopy_new(&config, &error);
 
 	CHECK(precopy);
 	return precopy;
@@ -221,7 +221,7 @@ static bool rounds_send_what_changed(struct cl_precopy *precopy, struct store *s
 {
 	struct cl_precopy_round info;
 	uint64_t unread;
-	char error[256];
+	struct cl_error error;
 	bool stale;
 
 	CHECK(one_round(precopy, &info) == -ENOTCONN); /* nobody is there */
@@ -258,7 +258,7 @@ static bool rounds_send_what_changed(struct cl_precopy *precopy, struct store *s
 	CHECK(one_round(precopy, &info) == 0);
 	stale = info.sent_pages < HALF / 2;
 	CHECK(tracked || !stale);
-	CHECK(cl_precopy_finish(precopy, error, sizeof(error)) == 0 && cl_precopy_state(precopy) == CL_PRECOPY_COMPLETE);
+	CHECK(cl_precopy_finish(precopy, &error) == 0 && cl_precopy_state(precopy) == CL_PRECOPY_COMPLETE);
 	CHECK(one_round(precopy, &info) == -ENOTCONN);
 	end_store(store);
 	CHECK(cl_precopy_state(precopy) == CL_PRECOPY_COMPLETE);
@@ -300,7 +300,7 @@ static void a_lost_store_is_forgotten(void)
 	uint8_t token[CL_PUSH_TOKEN_BYTES];
 	struct cl_precopy_round info;
 	struct store store, second;
-	char error[256];
+	struct cl_error error;
 
 	for (size_t i = 0; i <= nr_wrong; i++) {
 		CHECK(open_store(precopy, &store, wrong[i].type, wrong[i].off));
@@ -310,7 +310,7 @@ static void a_lost_store_is_forgotten(void)
 		CHECK(!cl_precopy_hashes(precopy, token));
 		if (i == nr_wrong) {
 			store.number_off = 5; /* to END */
-			CHECK(cl_precopy_finish(precopy, error, sizeof(error)) == -ENOTCONN);
+			CHECK(cl_precopy_finish(precopy, &error) == -ENOTCONN);
 		}
 		end_store(&store);
 		CHECK(cl_precopy_state(precopy) == CL_PRECOPY_LOST && !cl_precopy_hashes(precopy, token));

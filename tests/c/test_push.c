@@ -46,7 +46,7 @@ struct server {
 	const struct cl_push_header *wrong; /* all that it says */
 	bool wrong_on_demand;
 	unsigned int also_before; /* that many ALSO of two pages, which are right, come before */
-	char error[256];         /* the client's last word */
+	struct cl_error error;   /* the client's last word */
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	/* The session: connections that came in it. All of them end with it. */
@@ -538,12 +538,12 @@ static int run_engine(struct server *server, int restore, struct cl_stats *stats
 {
 	char directory[] = "/tmp/criu-lazy-push.XXXXXX", store[] = "/tmp/criu-lazy-store.XXXXXX";
 	struct cl_vma vma = { server->base, server->base + (uint64_t)PAGES * CL_PAGE_SIZE, 0 };
-	struct cl_config config = { .precopied_fd = -1, .remote_fd = -1, .log_fd = server->hostile ? -1 : 2,
-				    .log_level = 1, .nr_workers = 2, .push_streams = STREAMS, .reconnect_us = server->hostile || server->hasty ? 0 : 20000000 };
+	struct cl_config config = { .precopied_fd = -1, .log_fd = server->hostile ? -1 : 2, .log_level = 1, .nr_workers = 2,
+				    .push_streams = STREAMS,
+				    .reconnect_us = server->hostile || server->hasty ? 0 : 20000000 };
 	struct sockaddr_in address;
 	struct cl_engine *engine;
 	pthread_t server_thread;
-	const char *problem;
 	int remote, status;
 
 	pthread_cond_init(&server->changed, NULL);
@@ -557,13 +557,12 @@ static int run_engine(struct server *server, int restore, struct cl_stats *stats
 	config.images_fd = make_images(directory, PID, server->base, PAGES);
 	if (server->stores)
 		config.precopied_fd = make_store(store, server->base);
-	engine = cl_engine_new(&config, &problem);
-	CHECK(engine && cl_engine_add_task(engine, PID, &vma, 1) == 0);
-	CHECK(cl_engine_set_remote(engine, remote) == 0);
-	status = cl_engine_run(engine, restore);
+	engine = cl_engine_new(&config, &server->error);
+	CHECK(engine && cl_engine_add_task(engine, PID, &vma, 1, &server->error) == 0);
+	CHECK(cl_engine_set_remote(engine, remote, &server->error) == 0);
+	status = cl_engine_run(engine, restore, &server->error);
 	if (status < 0 && !server->hostile)
-		fprintf(stderr, "engine: %s\n", cl_engine_error(engine));
-	snprintf(server->error, sizeof(server->error), "%s", cl_engine_error(engine));
+		fprintf(stderr, "engine: %s\n", server->error.text);
 	cl_engine_stats(engine, stats);
 	cl_engine_free(engine);
 	remove_images(directory, PID, config.images_fd);
@@ -772,7 +771,7 @@ static void turned_away(void)
 		alarm(30);
 		finish_restore(restore[1]);
 		CHECK(run_engine(&server, restore[0], &stats) == cases[i].result);
-		CHECK(strstr(server.error, cases[i].error) && server.sessions == cases[i].sessions);
+		CHECK(strstr(server.error.text, cases[i].error) && server.sessions == cases[i].sessions);
 		CHECK(!server.done);
 		close(restore[1]);
 		unmap(memory);
@@ -824,9 +823,9 @@ static void refused(void)
 
 		alarm(20); /* a client that takes it waits for more */
 		(void)hostile_server(&server);
-		if (!strstr(server.error, cases[i].error))
-			fprintf(stderr, "case %zu: %s\n", i, server.error);
-		CHECK(strstr(server.error, cases[i].error));
+		if (!strstr(server.error.text, cases[i].error))
+			fprintf(stderr, "case %zu: %s\n", i, server.error.text);
+		CHECK(strstr(server.error.text, cases[i].error));
 	}
 }
 

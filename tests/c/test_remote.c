@@ -52,6 +52,7 @@ static int feed(struct cl_remote *remote, int peer, const uint8_t *stream, size_
 {
 	uint8_t buffer[BUFFER];
 	struct cl_segment segments[BUFFER / CL_PAGE_SIZE];
+	struct cl_error error;
 	uint64_t cancelled;
 	size_t sent = 0, filled;
 
@@ -63,11 +64,11 @@ static int feed(struct cl_remote *remote, int peer, const uint8_t *stream, size_
 			now = size - sent;
 		CHECK(send(peer, stream + sent, now, 0) == (ssize_t)now);
 		while (received < now) {
-			int64_t got = cl_remote_receive(remote, buffer, sizeof(buffer), &filled);
+			int64_t got = cl_remote_receive(remote, buffer, sizeof(buffer), &filled, &error);
 
 			CHECK(got > 0);
 			received += (size_t)got;
-			nr = cl_remote_parse(remote, buffer, filled, segments, &cancelled);
+			nr = cl_remote_parse(remote, buffer, filled, segments, &cancelled, &error);
 			if (nr < 0)
 				return nr;
 			CHECK(nr <= (int)(filled / CL_PAGE_SIZE));
@@ -125,6 +126,7 @@ static void hostile(int version, uint64_t seed)
 	struct cl_image *image = make_image();
 	uint8_t stream[16 * CL_PAGE_SIZE];
 	struct cl_remote remote;
+	struct cl_error error = { 0 };
 	size_t size, at;
 	int pair[2], ret, i;
 
@@ -153,17 +155,17 @@ static void hostile(int version, uint64_t seed)
 
 		CHECK(send(pair[1], stream, size, 0) == (ssize_t)size);
 		while (ret >= 0 && received < size) {
-			int64_t got = cl_remote_receive(&remote, buffer, sizeof(buffer), &filled);
+			int64_t got = cl_remote_receive(&remote, buffer, sizeof(buffer), &filled, &error);
 
 			CHECK(got > 0);
 			received += (size_t)got;
-			ret = cl_remote_parse(&remote, buffer, filled, segments, &cancelled);
+			ret = cl_remote_parse(&remote, buffer, filled, segments, &cancelled, &error);
 			for (i = 0; i < ret; i++)
 				CHECK(segments[i].index + segments[i].nr_pages <= PAGES &&
 				      segments[i].data + segments[i].nr_pages * CL_PAGE_SIZE <= buffer + filled);
 		}
 	}
-	CHECK(ret >= 0 || (ret == -EPROTO && remote.error.text[0]));
+	CHECK(ret >= 0 || (ret == -EPROTO && error.text[0]));
 	close(pair[0]);
 	close(pair[1]);
 	cl_image_free_spaces(image);
@@ -177,6 +179,7 @@ static void damaged_behind_a_right_one(int version)
 	struct cl_image *image = make_image();
 	uint8_t stream[BUFFER], buffer[BUFFER];
 	struct cl_remote remote;
+	struct cl_error error;
 	size_t size, filled;
 	uint64_t cancelled;
 	int pair[2];
@@ -188,8 +191,8 @@ static void damaged_behind_a_right_one(int version)
 	size = answer(stream, version, 0, 2);
 	size += answer(stream + size, version, 6, 1);
 	CHECK(send(pair[1], stream, size, 0) == (ssize_t)size);
-	CHECK(cl_remote_receive(&remote, buffer, sizeof(buffer), &filled) == (int64_t)size);
-	CHECK(cl_remote_parse(&remote, buffer, filled, segments, &cancelled) == -EPROTO);
+	CHECK(cl_remote_receive(&remote, buffer, sizeof(buffer), &filled, &error) == (int64_t)size);
+	CHECK(cl_remote_parse(&remote, buffer, filled, segments, &cancelled, &error) == -EPROTO);
 	cl_remote_forget(&remote);
 	CHECK(image->nr_todo[CL_REMOTE] == PAGES);
 	close(pair[0]);

@@ -96,6 +96,7 @@ static uint64_t blocks(const char *path)
 
 static void against_the_model(uint64_t seed)
 {
+	struct cl_error error;
 	char path[] = "/tmp/criu-lazy-store.XXXXXX", link_name[64];
 	uint8_t token[CL_PUSH_TOKEN_BYTES] = { 7 };
 	static struct model model;
@@ -116,7 +117,7 @@ static void against_the_model(uint64_t seed)
 	CHECK(blocks(path) > PAGES);
 	snprintf(link_name, sizeof(link_name), "%s/pages", path);
 	pages_fd = open(link_name, O_RDONLY | O_CLOEXEC);
-	CHECK(pages_fd >= 0 && cl_store_take(fd, &store) == 0);
+	CHECK(pages_fd >= 0 && cl_store_take(fd, &store, &error) == 0);
 	CHECK(cl_store_token(store)[0] == 7 && rmdir(path) == 0);
 	for (i = 0; i < STEPS; i++)
 		read_some(store, &model, &random, i > STEPS / 2);
@@ -132,6 +133,7 @@ static void against_the_model(uint64_t seed)
 /* Bytes of the index changed, or cut off: it is refused, or what it says is harmless. */
 static void damaged_index(uint64_t seed)
 {
+	struct cl_error error;
 	char path[] = "/tmp/criu-lazy-store.XXXXXX";
 	uint8_t token[CL_PUSH_TOKEN_BYTES] = { 0 }, index[4096];
 	uint64_t random = seed, page;
@@ -155,7 +157,7 @@ static void damaged_index(uint64_t seed)
 		if (i % 5 == 0)
 			CHECK(ftruncate(file, (off_t)(next_random(&random) % size)) == 0);
 		close(file);
-		if (cl_store_take(fd, &store) < 0) {
+		if (cl_store_take(fd, &store, &error) < 0) {
 			refused++;
 			continue;
 		}
@@ -168,7 +170,7 @@ static void damaged_index(uint64_t seed)
 		cl_store_free(store);
 	}
 	CHECK(refused > MUTATIONS / 5);
-	CHECK(cl_store_take(fd, &store) == -ENOENT);
+	CHECK(cl_store_take(fd, &store, &error) == -ENOENT);
 	CHECK(rmdir(path) == 0);
 	close(fd);
 }
@@ -213,7 +215,7 @@ static void *serve(void *argument)
 }
 
 /* What page_store makes of it: its result, and its last word in error. */
-static int run_script(struct script *script, char *error, size_t error_size, bool *complete)
+static int run_script(struct script *script, struct cl_error *error, bool *complete)
 {
 	char path[] = "/tmp/criu-lazy-store.XXXXXX";
 	int fds[2], fd = open_directory(path), ret;
@@ -225,10 +227,10 @@ static int run_script(struct script *script, char *error, size_t error_size, boo
 	script->fd = fds[1];
 	config.remote_fd = fds[0];
 	CHECK(pthread_create(&server, NULL, serve, script) == 0);
-	store = cl_page_store_new(&config, error, error_size);
+	store = cl_page_store_new(&config, error);
 	CHECK(store);
-	*error = 0;
-	ret = cl_page_store_run(store, error, error_size);
+	error->text[0] = 0;
+	ret = cl_page_store_run(store, error);
 	cl_page_store_free(store);
 	pthread_join(server, NULL);
 	close(fds[1]);
@@ -265,26 +267,26 @@ static void servers(uint64_t seed)
 		{ { Z, 0, 1ull << 34, 0, 10 }, "space" },
 	};
 	struct script script = { .messages = good, .nr_messages = 6 };
-	char error[256];
+	struct cl_error error;
 	bool complete;
 	size_t i;
 
-	CHECK(run_script(&script, error, sizeof(error), &complete) == 0 && complete);
+	CHECK(run_script(&script, &error, &complete) == 0 && complete);
 	script.nr_messages = 5; /* it breaks off */
-	CHECK(run_script(&script, error, sizeof(error), &complete) == -ECONNRESET && !complete);
-	CHECK(strstr(error, "not complete"));
+	CHECK(run_script(&script, &error, &complete) == -ECONNRESET && !complete);
+	CHECK(strstr(error.text, "not complete"));
 	for (i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		struct script bad = { .messages = &wrong[i].header, .nr_messages = 1 };
 
-		CHECK(run_script(&bad, error, sizeof(error), &complete) < 0 && !complete);
-		if (!strstr(error, wrong[i].error))
-			fprintf(stderr, "case %zu: %s\n", i, error);
-		CHECK(strstr(error, wrong[i].error));
+		CHECK(run_script(&bad, &error, &complete) < 0 && !complete);
+		if (!strstr(error.text, wrong[i].error))
+			fprintf(stderr, "case %zu: %s\n", i, error.text);
+		CHECK(strstr(error.text, wrong[i].error));
 	}
 	for (i = 1; i <= 100; i++) {
 		struct script damaged = { .messages = good, .nr_messages = 1 + i % 6, .random = seed * 1000 + i };
 
-		(void)run_script(&damaged, error, sizeof(error), &complete);
+		(void)run_script(&damaged, &error, &complete);
 	}
 }
 

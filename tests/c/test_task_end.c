@@ -146,29 +146,30 @@ static void *end_task(void *argument)
 	return NULL;
 }
 
-static void check_outcome(const struct run *run, struct cl_engine *engine, const struct server *server, int result)
+static void check_outcome(const struct run *run, struct cl_engine *engine, const struct server *server,
+			  const struct cl_error *error)
 {
 	struct cl_ended ended = { 0 };
 	struct cl_stats stats;
 
 	cl_engine_stats(engine, &stats);
 	fprintf(stderr, "death %d: %d, \"%s\", copied %llu dropped %llu lost %llu, closed %d rolled back %d\n", run->death,
-		result, cl_engine_error(engine), (unsigned long long)stats.copied_pages,
+		error->code, error->text, (unsigned long long)stats.copied_pages,
 		(unsigned long long)stats.dropped_pages, (unsigned long long)stats.lost_pages, server->was_closed,
 		server->was_rolled_back);
-	CHECK(result == run->result);
+	CHECK(error->code == run->result);
 	CHECK(cl_engine_ended(engine, 0, &ended) == (run->how != NULL));
 	CHECK(!run->how || (strcmp(ended.how, run->how) == 0 && ended.pid == PID && ended.missing_pages));
 	CHECK((stats.lost_pages != 0) == run->is_lost && (!run->is_lost || stats.lost_pages == ended.missing_pages));
 	CHECK(stats.copied_pages + stats.dropped_pages + stats.lost_pages >= LAZY && stats.remaining_pages == 0);
 	CHECK(run->answers || run->death == EXITS_WITH_A_CHILD || stats.copied_pages == 0);
-	CHECK((cl_engine_error(engine)[0] != 0) == run->is_lost);
+	CHECK((error->text[0] != 0) == run->is_lost);
 	CHECK(server->was_closed == run->is_closed && server->was_rolled_back == run->is_rolled_back);
 }
 
 static void try(const struct run *run)
 {
-	struct cl_config config = { .precopied_fd = -1, .remote_fd = -1, .log_fd = -1, .log_level = 4, .nr_workers = 2,
+	struct cl_config config = { .precopied_fd = -1, .log_fd = -1, .log_level = 4, .nr_workers = 2,
 				    .reconnect_us = run->holds ? 1000000 : 0 };
 	struct cl_vma vma = { (uintptr_t)memory, (uintptr_t)memory + PAGES * CL_PAGE_SIZE, 0 };
 	char directory[] = "/tmp/criu-lazy-end.XXXXXX";
@@ -176,8 +177,8 @@ static void try(const struct run *run)
 	struct helper helper = { .server = &server, .run = run };
 	pthread_t server_thread, helper_thread;
 	struct cl_engine *engine;
-	const char *problem;
-	int restore[2], remote[2], go[2], life[2], result;
+	struct cl_error error = { 0 };
+	int restore[2], remote[2], go[2], life[2];
 
 	config.images_fd = make_images(directory, PID, (uintptr_t)memory, PAGES);
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, restore) == 0);
@@ -196,12 +197,13 @@ static void try(const struct run *run)
 	server.socket = remote[1];
 	CHECK(pthread_create(&server_thread, NULL, serve, &server) == 0);
 	CHECK(pthread_create(&helper_thread, NULL, end_task, &helper) == 0);
-	engine = cl_engine_new(&config, &problem);
-	CHECK(engine && cl_engine_add_task(engine, PID, &vma, 1) == 0 && cl_engine_set_remote(engine, remote[0]) == 0);
-	result = cl_engine_run(engine, restore[0]);
+	engine = cl_engine_new(&config, &error);
+	CHECK(engine && cl_engine_add_task(engine, PID, &vma, 1, &error) == 0);
+	CHECK(cl_engine_set_remote(engine, remote[0], &error) == 0);
+	CHECK(cl_engine_run(engine, restore[0], &error) == error.code);
 	if (run->is_rolled_back || run->is_closed)
 		pthread_join(server_thread, NULL);
-	check_outcome(run, engine, &server, result);
+	check_outcome(run, engine, &server, &error);
 	cl_engine_free(engine);
 	if (!run->is_rolled_back && !run->is_closed)
 		pthread_join(server_thread, NULL);

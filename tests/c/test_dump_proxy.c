@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What other threads tell a dump's proxy while its own thread comes to the end: an end is an end, whoever is told what in that
+ * moment; and tasks that nobody holds any more are not taken for held.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "source/dump_proxy.h"
+#include "source/dump_proxy_state.h"
+
+enum { ROUNDS = 10000, SPINS = 200 };
+
+/* Both ends of a TCP connection: [0] the proxy's, [1] the dump's. */
+static void connect_tcp(int ends[2])
+{
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t size = sizeof(address);
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	CHECK(bind(listener, (struct sockaddr *)&address, size) == 0 && listen(listener, 1) == 0);
+	CHECK(getsockname(listener, (struct sockaddr *)&address, &size) == 0);
+	ends[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CHECK(connect(ends[0], (struct sockaddr *)&address, size) == 0);
+	ends[1] = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	CHECK(ends[1] >= 0);
+	close(listener);
+}
+
+static struct cl_relay *make_proxy(int *dump)
+{
+	struct cl_relay_config config = { .takeover_fd = -1, .log_fd = -1, .hold_close = 1, .max_request_pages = 1 };
+	struct cl_relay *proxy;
+	struct cl_error error;
+	int ends[2];
+
+	connect_tcp(ends);
+	config.upstream_fd = ends[0];
+	proxy = cl_relay_new(&config, &error);
+	CHECK(proxy);
+	*dump = ends[1];
+	return proxy;
+}
+
+struct race {
+	struct cl_relay *proxy;
+	bool running;
+	_Atomic unsigned int told;
+	_Atomic bool over;
+};
+
+static void *tell_running(void *argument)
+{
+	struct race *race = argument;
+
+	while (!race->over) {
+		cl_relay_set_running(race->proxy, race->running);
+		race->told++;
+	}
+	return NULL;
+}
+
+/* Until it was told once from the beginning on. */
+static void await_telling(struct race *race)
+{
+	unsigned int told = race->told;
+
+	while (race->told - told < 2)
+		sched_yield();
+}
+
+/* The guardian acts on the phase: what is over must not be held, nor rolled back, because of a word that came meanwhile. */
+static void an_end_is_not_taken_back(struct cl_relay *proxy, bool running)
+{
+	struct race race = { .proxy = proxy, .running = running };
+	struct cl_guard_state *shared = cl_relay_shared(proxy);
+	pthread_t teller;
+
+	CHECK(pthread_create(&teller, NULL, tell_running, &race) == 0);
+	for (unsigned int i = 0; i < ROUNDS; i++) {
+		atomic_store(&shared->phase, running ? CL_GUARD_ROLLBACK : CL_GUARD_HOLD);
+		for (volatile unsigned int spin = 0; spin < i % SPINS; spin++)
+			;
+		cl_relay_set_phase(proxy, CL_GUARD_DONE);
+		await_telling(&race);
+		CHECK(atomic_load(&shared->phase) == CL_GUARD_DONE);
+	}
+	race.over = true;
+	pthread_join(teller, NULL);
+}
+
+/* The dump dies, its tasks are found stopped, one is lost, and only then is the proxy told to go on without the dump. */
+static void a_lost_source_is_not_held_again(void)
+{
+	struct cl_error error = { 0 };
+	struct cl_relay_info info;
+	int dump;
+	struct cl_relay *proxy = make_proxy(&dump);
+
+	cl_relay_set_running(proxy, 1);
+	close(dump);
+	CHECK(cl_relay_run(proxy, &error) == -EOWNERDEAD && error.text[0]);
+	cl_relay_source_lost(proxy, NULL);
+	error = (struct cl_error){ 0 };
+	CHECK(cl_relay_run_alone(proxy, 1, &error) == -EPIPE && error.code == -EPIPE && error.text[0]);
+	CHECK(!cl_relay_holds_source(proxy));
+	cl_relay_info(proxy, &info);
+	CHECK(!info.alone && info.state == CL_RELAY_FAILED);
+	cl_relay_free(proxy);
+}
+
+int main(void)
+{
+	struct cl_relay *proxy;
+	int dump;
+
+	alarm(30);
+	proxy = make_proxy(&dump);
+	an_end_is_not_taken_back(proxy, true);
+	an_end_is_not_taken_back(proxy, false);
+	cl_relay_free(proxy); /* its phase is DONE: the guardian ends */
+	close(dump);
+	a_lost_source_is_not_held_again();
+	return 0;
+}
