@@ -4,26 +4,14 @@
 
 #include "source/push_server_state.h"
 
-/* The task has gone, killed by somebody; the dump has its pages still, for those who ask. */
-static void stop_pushing(struct cl_push_server *server, const struct cl_push_task *task)
+static void log_lost(const struct cl_push_server *server, const struct cl_push_task *task, const char *why)
 {
-	bool is_news;
-
-	pthread_mutex_lock(&server->lock);
-	is_news = !server->gone;
-	server->gone = true;
-	pthread_mutex_unlock(&server->lock);
-	if (!is_news)
-		return;
-	cl_log(&server->config.log, CL_LOG_ERROR, "the frozen task %d was killed: its pages are served from the dump, and "
-	       "nothing is pushed any more", task->image->pid);
-	cl_push_server_end(server, CL_PUSH_END_SESSION);
+	cl_log(&server->config.log, CL_LOG_ERROR, "the source task %d %s: no page is sent any more", task->image->pid, why);
 }
 
 /* Without a dump: what is missing of this task can't be had any more. */
-static int lose_source(struct cl_push_server *server, const struct cl_push_task *task, const char *why)
+static int lose_source(struct cl_push_server *server)
 {
-	cl_log(&server->config.log, CL_LOG_ERROR, "the source task %d %s: no page is sent any more", task->image->pid, why);
 	cl_push_server_end(server, CL_PUSH_END_LOST);
 	pthread_mutex_lock(&server->lock);
 	server->config.told(server->config.context, CL_PUSH_TOLD_LOST, NULL, server->client);
@@ -31,19 +19,49 @@ static int lose_source(struct cl_push_server *server, const struct cl_push_task 
 	return -EOWNERDEAD;
 }
 
+/* The task has gone, killed by somebody; a dump has its pages still, for those who ask. -ESRCH, or -EOWNERDEAD. */
+static int lose_task(struct cl_push_server *server, const struct cl_push_task *task)
+{
+	bool alone, is_news;
+
+	pthread_mutex_lock(&server->lock);
+	alone = server->alone;
+	is_news = !server->gone;
+	server->gone = server->gone || !alone;
+	pthread_mutex_unlock(&server->lock);
+	if (alone) {
+		log_lost(server, task, "was killed");
+		return lose_source(server);
+	}
+	if (is_news) {
+		cl_log(&server->config.log, CL_LOG_ERROR, "the frozen task %d was killed: its pages are served from the dump, and "
+		       "nothing is pushed any more", task->image->pid);
+		cl_push_server_end(server, CL_PUSH_END_SESSION);
+	}
+	return -ESRCH;
+}
+
+static bool stands_alone(struct cl_push_server *server)
+{
+	bool alone;
+
+	pthread_mutex_lock(&server->lock);
+	alone = server->alone;
+	pthread_mutex_unlock(&server->lock);
+	return alone;
+}
+
 int cl_push_read_pages(struct cl_push_server *server, const struct cl_push_task *task, const struct cl_push_header *header,
-		      bool shared, uint8_t *out)
+		       bool shared, uint8_t *out)
 {
 	int ret = (shared ? cl_taskmem_read_shared : cl_taskmem_read)(&task->memory, header->vaddr, out,
 								       header->nr_pages * CL_PAGE_SIZE);
 
-	if (ret < 0 && ret != -ESRCH)
+	if (ret == -ESRCH)
+		return lose_task(server, task);
+	if (ret < 0)
 		cl_log(&server->config.log, CL_LOG_ERROR, "memory of task %d at %#llx: %s", task->image->pid,
 		       (unsigned long long)header->vaddr, strerror(-ret));
-	if (ret == -ESRCH && server->alone)
-		return lose_source(server, task, "was killed");
-	if (ret == -ESRCH)
-		stop_pushing(server, task);
 	return ret;
 }
 
@@ -51,8 +69,10 @@ int cl_push_still_frozen(struct cl_push_server *server, const struct cl_push_tas
 {
 	bool held = server->config.frozen(server->config.context);
 
-	if (held && server->alone && !cl_taskmem_is_stopped(&task->memory))
-		return lose_source(server, task, "does not stay stopped");
+	if (held && stands_alone(server) && !cl_taskmem_is_stopped(&task->memory)) {
+		log_lost(server, task, "does not stay stopped");
+		return lose_source(server);
+	}
 	if (held)
 		return 0;
 	cl_log(&server->config.log, CL_LOG_WARN, "the dump has ended, and holds its tasks no more: no page is sent any more");

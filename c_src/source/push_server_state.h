@@ -38,7 +38,7 @@ struct cl_push_server {
 	struct cl_push_session session;
 	bool closed;            /* for ever */
 	bool over; /* committed or rolled back: told to who still asks */
-	bool gone;              /* a task: nobody is pushed to any more */
+	bool gone;              /* a task, while there is a dump: nobody is pushed to any more */
 	bool alone;             /* there is no dump; set while `frozen` answers to nobody */
 	uint64_t client;        /* whose session it is, or the last one was; 0: nobody's */
 	bool restored;          /* it said GO, ever */

@@ -207,14 +207,16 @@ int cl_push_server_stand_alone(struct cl_push_server *server)
 
 	pthread_mutex_lock(&server->lock);
 	served = (server->info.sessions || server->restored) && !server->closed;
-	if (server->gone)
-		ret = -ESRCH;
 	pthread_mutex_unlock(&server->lock);
 	if (!served)
 		return -ENOENT;
 	for (size_t i = 0; ret == 0 && i < server->tasks.nr; i++)
 		ret = cl_taskmem_note_stop(&server->tasks.at[i].memory);
+	pthread_mutex_lock(&server->lock);
+	if (server->gone) /* perhaps just now: see lose_task() */
+		ret = -ESRCH;
 	server->alone = ret == 0;
+	pthread_mutex_unlock(&server->lock);
 	return ret;
 }
 

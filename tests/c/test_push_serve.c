@@ -396,7 +396,7 @@ static void a_client_keeps_its_place(struct cl_push_server_config config)
 }
 
 /* A task was killed: what is pushed ends, nothing wrong was sent, and the client is sent to the dump. */
-static void a_killed_task_ends_pushing(const struct cl_push_server_config *config, pid_t child)
+static void a_killed_task_ends_pushing(const struct cl_push_server_config *config, pid_t child, const struct told *told)
 {
 	struct call call = { .hello = { .nr_streams = 1, .client = 5 } };
 	struct cl_push_header get = { .type = CL_PUSH_GET, .nr_pages = 1, .dst_id = CHILD_ID, .vaddr = (uintptr_t)memory };
@@ -410,10 +410,13 @@ static void a_killed_task_ends_pushing(const struct cl_push_server_config *confi
 	CHECK(kill(child, SIGKILL) == 0 && waitpid(child, NULL, 0) == child);
 	cl_push_pack(&get, out);
 	CHECK(send(fd, out, sizeof(out), MSG_NOSIGNAL) == sizeof(out));
+	/* At that very moment the dump is found dead. The other task is not stopped; nor is there one any more, in the end. */
+	while (cl_push_server_stand_alone(server) != -ESRCH)
+		;
 	CHECK(recv(fd, &byte, 1, 0) <= 0);
 	pthread_join(call.thread, NULL);
 	close(fd);
-	CHECK(cl_push_server_admits(server, 5) == CL_PUSH_PLAIN && !opens(5, false));
+	CHECK(cl_push_server_admits(server, 5) == CL_PUSH_PLAIN && !opens(5, false) && !told->lost);
 	cl_push_server_free(server);
 }
 
@@ -457,7 +460,7 @@ int main(int argc, char **argv)
 	an_escaped_task_gives_no_page(&config);
 	escaped = false;
 	a_client_keeps_its_place(config);
-	a_killed_task_ends_pushing(&config, pids[1]);
+	a_killed_task_ends_pushing(&config, pids[1], &told);
 	free(childs_memory);
 	CHECK(unlinkat(config.images_fd, "pagemap-4712.img", 0) == 0);
 	remove_images(directory, ID, config.images_fd);
