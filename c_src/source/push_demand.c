@@ -22,6 +22,19 @@ static bool have_left(const struct cl_push_server *server, const struct cl_push_
 	return true;
 }
 
+/*
+ * An answer couldn't overtake these pages. (One that says no more than "as in the store" can: a stream of such words is done
+ * with at the client long after they have come, as each stands for many pages to be read and installed.) Returns 0.
+ */
+static int leave_to_stream(struct cl_push_server *server, uint64_t session, uint64_t nr_pages)
+{
+	pthread_mutex_lock(&server->lock);
+	if (server->session.number == session)
+		server->info.left_pages += nr_pages;
+	pthread_mutex_unlock(&server->lock);
+	return 0;
+}
+
 /* 0 or -errno. */
 static int answer_get(struct cl_push_server *server, struct cl_conn conn, uint64_t session,
 		      const struct cl_push_header *get, uint8_t *out)
@@ -44,11 +57,10 @@ static int answer_get(struct cl_push_server *server, struct cl_conn conn, uint64
 		server->near = (size_t)(task - server->tasks.at);
 		task->image->background[CL_REMOTE] = index + get->nr_pages;
 		server->info.asked_pages += get->nr_pages;
-		server->info.left_pages += left ? get->nr_pages : 0;
 	}
 	pthread_mutex_unlock(&server->lock);
-	if (left) /* it couldn't overtake them */
-		return 0;
+	if (left && !client_stores)
+		return leave_to_stream(server, session, get->nr_pages);
 	ret = cl_push_read_pages(server, task, &pages, server->tasks.nr > 1, out + CL_PUSH_HEADER_BYTES);
 	if (ret == 0)
 		ret = cl_push_still_frozen(server, task);
@@ -57,6 +69,8 @@ static int answer_get(struct cl_push_server *server, struct cl_conn conn, uint64
 	memset(kinds, CL_PUSH_PAGES, get->nr_pages);
 	/* One answer, so whole if a part of it is. */
 	same = client_stores && cl_push_find_same(server, get, out + CL_PUSH_HEADER_BYTES, kinds) == get->nr_pages;
+	if (left && !same)
+		return leave_to_stream(server, session, get->nr_pages);
 	pages.type = same ? CL_PUSH_SAME : CL_PUSH_PAGES;
 	pages.bytes = same ? 0 : (uint32_t)(get->nr_pages * CL_PAGE_SIZE);
 	cl_push_pack(&pages, out);
