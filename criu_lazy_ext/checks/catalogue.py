@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from criu_lazy_ext.checks import destination, memory, pair, state, tools
+from criu_lazy_ext.checks import descriptors, destination, files, memory, network, pair, state, tools
 from criu_lazy_ext.checks.check import Check
 from criu_lazy_ext.checks.leaving import Leaving
 from criu_lazy_ext.checks.needs import Arrival
@@ -19,7 +19,41 @@ SOURCE: tuple[Check[Leaving], ...] = (
     tools.dump_configuration,
     state.tracer,
     state.arriving,
+    state.frozen,
+    state.dead_leader,
+    state.zombies,
+    state.one_address_space,
+    state.container,
+    state.supervisor,
+    files.deleted_files,
+    files.file_locks,
+    descriptors.outside_pipes,
+    descriptors.terminal,
+    descriptors.session,
+    descriptors.kernel_objects,
+    descriptors.devices,
+    descriptors.inotify,
+    network.outside_sockets,
+    network.connections,
+    network.local_connections,
+    network.network_lock,
+    network.socket_kinds,
     memory.dump_descriptors,
+    memory.system_v,
+    memory.not_lazy,
+)
+# Of those, the ones that hold for a container, too: its engine sees to the others' subjects.
+CONTAINER_SOURCE: tuple[Check[Leaving], ...] = (
+    *HOST,
+    tools.pipes,
+    state.tracer,
+    state.arriving,
+    state.frozen,
+    state.dead_leader,
+    descriptors.kernel_objects,
+    network.socket_kinds,
+    memory.dump_descriptors,
+    memory.not_lazy,
 )
 # At the destination: of the host, then whether the task finds there what it needs.
 DESTINATION: tuple[Check[Arrival], ...] = (
@@ -27,6 +61,12 @@ DESTINATION: tuple[Check[Arrival], ...] = (
     tools.userfaultfd,
     tools.pycriu,
     tools.restore_configuration,
+    files.shared_files,
+    files.differing_files,
+    files.missing_files,
+    network.addresses,
+    network.ports,
+    network.socket_names,
     destination.pids,
     destination.served_descriptors,
     destination.processes,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from functools import cached_property
 
 from criu_lazy_ext.checks.needs import Needs, measure
+from criu_lazy_ext.checks.sockets import Sockets
 from criu_lazy_ext.checks.task import Task
-from criu_lazy_ext.criu.contrary import value_of
+from criu_lazy_ext.criu.contrary import options_in, options_of_files, value_of
 from criu_lazy_ext.profile import Profile
 
 
@@ -29,9 +32,28 @@ class Leaving:
         needs = measure(pid, charged=not by_engine and value_of("manage-cgroups", options) != "ignore")
         return cls(profile, Task.look(pid), needs)
 
+    @cached_property
+    def sockets(self) -> Sockets:
+        """The task's. Raises OSError if they can't be looked at."""
+        return Sockets.of(self.task) if self.task is not None else Sockets()
+
+    def dump_words(self) -> list[str]:
+        """What criu dump is given for the user, as it stands."""
+        return dump_options(self.profile)
+
+    def restore_words(self) -> list[str]:
+        """The same of criu restore."""
+        return restore_options(self.profile)
+
     def dump_value(self, option: str) -> str | None:
         """What criu dump will be told by a long option that takes a value, or None."""
         return value_of(option, dump_options(self.profile))
+
+    def dump_flags(self) -> set[str]:
+        """The options that criu dump will be told, on its command line or in its files, by their long names."""
+        words = dump_options(self.profile)
+        given = [*(item for _, item in options_of_files(words, os.environ)), *options_in(words)]
+        return {f"--{item.name}" for item in given}
 
     def brings_files(self) -> bool:
         """Whether hooks run between the dump and the restore, which may bring the task's files, or its address."""

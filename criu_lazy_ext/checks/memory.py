@@ -5,8 +5,13 @@ from __future__ import annotations
 import resource
 from collections.abc import Iterator
 
-from criu_lazy_ext.checks.check import Found, check, fail
+from criu_lazy_ext.checks.check import Found, check, fail, warn
 from criu_lazy_ext.checks.leaving import Leaving
+from criu_lazy_ext.checks.task import Task
+
+SHARED_ANONYMOUS = ("/dev/zero", "/memfd:", "/SYSV")
+TOLD_BYTES = 8 << 20
+NOT_LAZY_RATE = 60e6
 
 
 @check(
@@ -25,3 +30,56 @@ def dump_descriptors(leaving: Leaving) -> Iterator[Found]:
             f"criu dump holds {needs.dump_descriptors} descriptors for {needs.processes} processes with "
             f"{needs.memory_bytes / 1e6:.0f} MB, and {limit} are allowed (RLIMIT_NOFILE, whose hard limit is {hard})"
         )
+
+
+@check(
+    "system-v",
+    why="criu dumps System V shared memory only with the whole of its IPC namespace.",
+    way_out="start the task in an IPC namespace of its own: unshare --ipc PROGRAM, or a container",
+)
+def system_v(leaving: Leaving) -> Iterator[Found]:
+    """System V shared memory (shmget) that the task has attached"""
+    if leaving.task is None or leaving.task.has_own("ipc"):
+        return
+    for process in leaving.task.processes:
+        if any(mapping.path.startswith("/SYSV") for mapping in process.mappings):
+            yield fail(
+                f"process {process.pid} ({process.name}) has System V shared memory, and this host's IPC namespace"
+            )
+            return
+
+
+KINDS = {"shared": "shared anonymous or memfd", "locked": "locked (mlock)", "huge": "huge pages (hugetlb)"}
+
+
+def not_lazy_bytes(task: Task) -> dict[str, int]:
+    """What can't follow lazily, by why."""
+    found = dict.fromkeys(KINDS, 0)
+    for process in task.processes:
+        for mapping in process.mappings:
+            if mapping.flags & {"ht"}:
+                found["huge"] += mapping.bytes_of("Shared_Hugetlb", "Private_Hugetlb")
+            elif mapping.is_shared and mapping.path.startswith(SHARED_ANONYMOUS):
+                found["shared"] += mapping.bytes_of("Pss")  # each of those that share it has its part
+            elif "lo" in mapping.flags and not mapping.is_shared:
+                found["locked"] += mapping.bytes_of("Rss")
+    return found
+
+
+@check(
+    "not-lazy",
+    why="userfaultfd brings private anonymous memory only; criu puts the rest into the images, which go over while the "
+    "task is frozen.",
+    way_out="a longer downtime is all that it costs; less of such memory, or a faster link, shortens it",
+)
+def not_lazy(leaving: Leaving) -> Iterator[Found]:
+    """memory that can't follow lazily: shared anonymous, memfd, locked and huge pages"""
+    found = not_lazy_bytes(leaving.task) if leaving.task else {}
+    total = sum(found.values())
+    if total < TOLD_BYTES:
+        return
+    kinds = ", ".join(f"{size / 1e6:.0f} MB {KINDS[kind]}" for kind, size in found.items() if size >= TOLD_BYTES / 4)
+    yield warn(
+        f"{total / 1e6:.0f} MB of its memory go in the downtime, not lazily: {kinds}; that takes about "
+        f"{total / NOT_LAZY_RATE:.1f} s on a link of 1 Gbit/s"
+    )

@@ -11,10 +11,8 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from criu_lazy_ext.checks.task import Task
-from criu_lazy_ext.profile import Profile
 from criu_lazy_ext.system import cgroup
 from criu_lazy_ext.system.processes import tree
 
@@ -105,6 +103,25 @@ def _shared_bytes(pid: int) -> int:
     return sum(int(kib) << 10 for kib in _SHARED.findall(Path(f"/proc/{pid}/smaps").read_bytes()))
 
 
+class FileFact(NamedTuple):
+    """A file of the task's, as it is at the source."""
+
+    path: str
+    use: str  # "exe", "cwd", "root", "mapped", "shared" (mapped, and written), "open"
+    mode: int
+    size: int  # -1: not compared
+    mtime_ns: int
+    device: int
+    inode: int
+    kind: str  # of file system
+    digest: str  # of samples of its content; "": not looked at
+
+    @classmethod
+    def from_list(cls, fields: list[Any]) -> FileFact:
+        """What a message has made of it. Raises TypeError."""
+        return cls(*fields)
+
+
 @dataclass(frozen=True)
 class Arrival:
     """What the destination's checks look at. Without a task (`processes` 0), only the host."""
@@ -117,21 +134,11 @@ class Arrival:
     check_memory: bool = True
     restore_options: list[str] = field(default_factory=list)
     daemon_options: list[str] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, needs: Needs | None, task: Task | None, profile: Profile | None, store: str = "") -> Arrival:
-        """As the source knows it."""
-        facts: dict[str, Any] = {"store": store}
-        if needs is not None:
-            ids = pack_ids(needs.ids)
-            facts |= {"processes": needs.processes, "threads": needs.threads, "ids": ids, "memory": needs.memory}
-        if profile is not None:
-            facts |= {
-                "check_memory": profile.destination.check_memory,
-                "restore_options": [*profile.criu.options(), *profile.criu.restore_options],
-                "daemon_options": profile.daemon_options,
-            }
-        return cls(**facts)
+    brings_files: bool = False  # hooks may, between dump and restore
+    boot_id: str = ""
+    files: list[list[Any]] = field(default_factory=list)  # FileFact
+    sockets: list[list[Any]] = field(default_factory=list)  # family, kind, address, port, whether it is no connection
+    unix_peers: list[str] = field(default_factory=list)  # of sockets of others that it sends to
 
     def pack(self) -> str:
         """For a message."""

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import os
+import re
+import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
-from criu_lazy_ext.checks.check import Found, check, fail
+from criu_lazy_ext.checks.check import Found, check, fail, warn
 from criu_lazy_ext.checks.leaving import Leaving
 from criu_lazy_ext.checks.task import Task
 from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.system import cgroup
 
 PAGE_BYTES = 4096
 USERFAULTFD = "anon_inode:[userfaultfd]"
+SYS_KCMP, KCMP_VM = 312, 1
+SUPERVISORS = frozenset(
+    {"supervisord", "runsv", "s6-supervise", "monit", "circusd", "god", "daemon", "daemontools", "supervise", "perpd"}
+)
+ENGINES = {"Docker": r"docker[-/]", "podman": r"libpod-|/libpod_", "Kubernetes": r"kubepods", "LXC": r"lxc[./]"}
+WATCHERS = {
+    "conmon": "podman",
+    "containerd-shim": "containerd",
+    "containerd-shim-runc-v2": "containerd",
+    "crio": "CRI-O",
+}
+MOST_ANCESTORS = 16
 
 
 class NotMovable(CriuLazyError):
@@ -63,3 +83,150 @@ def check_movable(pid: int) -> None:
     for item in (tracer, arriving):
         for found in item.look(leaving):
             raise NotMovable(f"{found.text}: {found.way_out or item.way_out}")
+
+
+@check("frozen", why="A frozen task can't be made to tell its state: criu dump waits in vain.", way_out="thaw it first")
+def frozen(leaving: Leaving) -> Iterator[Found]:
+    """control groups of the task that are frozen (podman pause, systemctl freeze, a batch system)"""
+    for process in leaving.task.processes if leaving.task else []:
+        if (directory := cgroup.frozen_by(cgroup.groups_of(process.pid))) is not None:
+            yield fail(f"process {process.pid} is in a frozen control group, {directory}")
+            return
+
+
+@check(
+    "dead-leader",
+    why="criu knows no process whose first thread has ended while others go on.",
+    way_out="the program has to keep its main thread: it is to wait for the others (pthread_join)",
+)
+def dead_leader(leaving: Leaving) -> Iterator[Found]:
+    """processes whose first thread has ended"""
+    for process in leaving.task.processes if leaving.task else []:
+        if process.state in "ZX" and len(process.threads) > 1:
+            yield fail(f"the first thread of process {process.pid} ({process.name}) has ended, and others go on")
+            return
+
+
+@check(
+    "zombies",
+    why="criu restores a zombie in the session in which it died, whose leader has to be in the task.",
+    way_out="wait until its parent has reaped it, or end that parent",
+)
+def zombies(leaving: Leaving) -> Iterator[Found]:
+    """processes that have ended, and that nobody has waited for"""
+    task = leaving.task
+    for process in task.processes if task else []:
+        if process.state not in "ZX" or len(process.threads) > 1:
+            continue
+        if task is not None and process.pid == task.pid:
+            yield fail(f"task {process.pid} ({process.name}) has ended: it is a zombie", "there is nothing to move")
+        elif task is not None and process.session not in task.pids:
+            yield fail(
+                f"process {process.pid} ({process.name}) is a zombie, whose session leader is outside of the task"
+            )
+        else:
+            continue
+        return
+
+
+@check(
+    "shared-memory-space",
+    why="criu dumps no two processes in one address space: vfork() until the child calls exec, clone(CLONE_VM).",
+    way_out="wait until the child has called exec; a program that stays so can't be moved",
+)
+def one_address_space(leaving: Leaving) -> Iterator[Found]:
+    """processes that share their memory with their parent"""
+    task = leaving.task
+    for process in task.processes if task else []:
+        is_child = task is not None and process.parent in task.pids and process.state not in "ZX"
+        if is_child and kcmp(process.pid, process.parent, KCMP_VM) == 0:
+            yield fail(f"process {process.pid} runs in the memory of its parent {process.parent}")
+            return
+
+
+def kcmp(first: int, second: int, what: int) -> int:
+    """0: both have the same; -1: can't be told, as one has ended."""
+    return int(ctypes.CDLL(None, use_errno=True).syscall(SYS_KCMP, first, second, what, 0, 0))
+
+
+@check(
+    "supervisor",
+    why="When the source task has gone, who watches over it starts it anew: there are two.",
+    way_out="have it not start another: of systemd, Restart=no in /run/systemd/system/UNIT.d/move.conf, daemon-reload",
+)
+def supervisor(leaving: Leaving) -> Iterator[Found]:
+    """the parent of the task, and its systemd unit: whether it would be started again"""
+    task = leaving.task
+    if task is None or task.has_own("pid"):
+        return
+    parent = task.processes[0].parent
+    with contextlib.suppress(OSError):
+        name = Path(f"/proc/{parent}/comm").read_text(errors="replace").strip()
+        if name in SUPERVISORS:
+            yield warn(f"its parent, process {parent} ({name}), may start it again when it has gone")
+            return
+    unit = _unit(task.pid)
+    if unit and shutil.which("systemctl"):
+        command = ["systemctl", "show", "-p", "Restart", "--value", unit]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=2)
+        restart = done.stdout.strip()
+        if done.returncode == 0 and restart not in ("", "no"):
+            yield warn(f"systemd will start {unit} again when it has gone (Restart={restart})")
+
+
+def _unit(pid: int) -> str:
+    """The service of systemd's that the process is in, or ""."""
+    for group in cgroup.groups_of(pid).values():
+        for part in reversed(group.split("/")):
+            if part.endswith(".service") and not part.startswith(("user@", "ssh")):
+                return part
+    return ""
+
+
+@check(
+    "container",
+    why="A container's files, mounts, networks and groups are its engine's to make anew at the destination; criu alone "
+    "does not know of them.",
+    way_out="move it as a container: docs/containers.md",
+)
+def container(leaving: Leaving) -> Iterator[Found]:
+    """namespaces of the task's own, and the engine that made them"""
+    task = leaving.task
+    if task is None or not task.has_own("mnt"):
+        return
+    engine = _engine(task.pid)
+    if engine:
+        yield fail(f"task {task.pid} is in a container of {engine}'s")
+    elif Path(f"/proc/{task.pid}/root").readlink() != Path("/") or _root_mount(task.pid) != _root_mount(os.getpid()):
+        yield fail(f"task {task.pid} has a root file system of its own, and no engine that is known here made it")
+    else:
+        yield warn(
+            f"task {task.pid} has a mount namespace of its own: criu makes it anew, with the mounts that it had",
+            "of a systemd service: PrivateTmp=, ProtectSystem= and their like make one; a drop-in can turn them off",
+        )
+
+
+def _engine(pid: int) -> str:
+    """The engine whose container the process is in, by its control groups and by who watches over it; "" if none."""
+    groups = " ".join(cgroup.groups_of(pid).values())
+    for name, mark in ENGINES.items():
+        if re.search(mark, groups):
+            return name
+    for _ in range(MOST_ANCESTORS):
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+            name = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+        except OSError:
+            return ""
+        if name in WATCHERS:
+            return WATCHERS[name]
+    return ""
+
+
+def _root_mount(pid: int) -> str:
+    """The file system and the directory of it that a process has as its root."""
+    for line in Path(f"/proc/{pid}/mountinfo").read_text(errors="replace").splitlines():
+        fields = line.split()
+        if fields[4] == "/":
+            return f"{fields[2]} {fields[3]}"
+    return ""

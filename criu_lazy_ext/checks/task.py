@@ -53,6 +53,13 @@ class Descriptor:
     def link(self) -> Path:
         return Path(f"/proc/{self.process}/fd/{self.number}")
 
+    @property
+    def which(self) -> str:
+        """As "stdout of process 12", for a message."""
+        names = ("stdin", "stdout", "stderr")
+        name = names[self.number] if self.number < len(names) else f"descriptor {self.number}"
+        return f"{name} of process {self.process}"
+
     def info(self) -> dict[str, str]:
         """/proc/PID/fdinfo/N: {} if it is closed."""
         with contextlib.suppress(OSError):

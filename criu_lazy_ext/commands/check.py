@@ -10,6 +10,7 @@ from pathlib import Path
 from criu_lazy_ext.checks import catalogue
 from criu_lazy_ext.checks.check import Finding, Verdict, accept, run_all
 from criu_lazy_ext.checks.needs import Arrival
+from criu_lazy_ext.engines.engine import engine_of
 from criu_lazy_ext.errors import CriuLazyError, UsageError
 from criu_lazy_ext.migration import preflight
 from criu_lazy_ext.migration.preflight import AtSource
@@ -49,11 +50,15 @@ async def _of_host(profile: Profile | None, destination: Destination, source: At
         try:
             hello = await host.hello(silence)
             found = await preflight.between(host, profile, hello)
-            return found + await preflight.at_destination(host, source.arrival())
+            return found + await preflight.at_destination(host, source.arrival)
         finally:
             await host.close()
     except CriuLazyError as error:
         return [Finding("agent", name, Verdict.FAIL, str(error).removeprefix(f"{name}: "))]
+
+
+def _pid_of(profile: Profile) -> int:
+    return engine_of(profile.container).find().pid if profile.container else find_task(profile.task)
 
 
 async def _check(options: argparse.Namespace) -> list[Finding]:
@@ -65,7 +70,7 @@ async def _check(options: argparse.Namespace) -> list[Finding]:
             raise UsageError("a profile names its destination itself: give either one profile, or hosts")
         profile = load(Path(options.where[0]))
         destinations = [profile.destination]
-        pid = find_task(profile.task) if pid is None else pid
+        pid = _pid_of(profile) if pid is None else pid
     findings: list[Finding] = []
     source = AtSource()
     if not options.destination:

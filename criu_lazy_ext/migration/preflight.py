@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from criu_lazy_ext.checks import catalogue
+from criu_lazy_ext.checks import catalogue, files, network
 from criu_lazy_ext.checks.check import Finding, from_json, run_all
 from criu_lazy_ext.checks.leaving import Leaving
-from criu_lazy_ext.checks.needs import Arrival
+from criu_lazy_ext.checks.needs import Arrival, pack_ids
 from criu_lazy_ext.checks.pair import Pair
 from criu_lazy_ext.criu import program as criu
 from criu_lazy_ext.errors import CriuLazyError
@@ -29,18 +29,44 @@ class AtSource:
 
     findings: list[Finding] = field(default_factory=list)
     leaving: Leaving = field(default_factory=Leaving)
+    arrival: Arrival = field(default_factory=Arrival)
 
     @classmethod
-    async def look(cls, profile: Profile | None, pid: int | None) -> AtSource:
-        """Run the source's checks. Raises PreflightError if the task has ended."""
+    async def look(cls, profile: Profile | None, pid: int | None, store: str = "") -> AtSource:
+        """Run the source's checks. `store`: the directory there for pages that come before the dump, or "".
+
+        Raises PreflightError if the task has ended.
+        """
         try:
             leaving = await asyncio.to_thread(Leaving.look, profile, pid)
-        except OSError:
+            arrival = asyncio.to_thread(arrival_of, leaving, store)
+            is_container = profile is not None and profile.container is not None
+            checks = catalogue.CONTAINER_SOURCE if is_container else catalogue.SOURCE
+            looking = asyncio.to_thread(run_all, checks, leaving, "source")
+            return cls(await looking, leaving, await arrival)
+        except (FileNotFoundError, ProcessLookupError):
             raise PreflightError(f"task {pid} has ended") from None
-        return cls(await asyncio.to_thread(run_all, catalogue.SOURCE, leaving, "source"), leaving)
 
-    def arrival(self, store: str = "") -> Arrival:
-        return Arrival.of(self.leaving.needs, self.leaving.task, self.leaving.profile, store)
+
+def arrival_of(leaving: Leaving, store: str) -> Arrival:
+    """What the destination is to look for."""
+    profile, needs, task = leaving.profile, leaving.needs, leaving.task
+    arrival = Arrival(store=store, boot_id=files.boot_id(), brings_files=leaving.brings_files())
+    if profile is not None:
+        arrival = replace(
+            arrival,
+            check_memory=profile.destination.check_memory,
+            restore_options=leaving.restore_words(),
+            daemon_options=profile.daemon_options,
+        )
+    if needs is None or task is None:
+        return arrival
+    arrival = replace(
+        arrival, processes=needs.processes, threads=needs.threads, ids=pack_ids(needs.ids), memory=needs.memory
+    )
+    if profile is not None and profile.container is not None:
+        return arrival  # its files and addresses are its engine's to bring
+    return replace(arrival, files=[list(fact) for fact in files.collect(task)], **network.bound(leaving))
 
 
 async def at_destination(host: RemoteHost, arrival: Arrival) -> list[Finding]:
@@ -51,5 +77,8 @@ async def at_destination(host: RemoteHost, arrival: Arrival) -> list[Finding]:
 
 async def between(host: RemoteHost, profile: Profile | None, hello: Message) -> list[Finding]:
     """Run the checks of both together."""
-    mine = await asyncio.to_thread(criu.version)
+    try:
+        mine = await asyncio.to_thread(criu.version)
+    except criu.CriuError:
+        return []  # the source's own checks say so
     return run_all(catalogue.PAIR, Pair(profile, mine, host.name, hello), "both")

@@ -49,7 +49,8 @@ class Preparation:
         migration.progress.phase(f"preflight: task {migration.pid}, destination {migration.report.destination}")
         if migration.container is not None and migration.engine is not None:
             migration.engine.check_movable(migration.container)
-        looking = asyncio.ensure_future(AtSource.look(migration.profile, migration.pid))
+        store = "" if migration.profile.chooses() else self.store()  # one that has no room is left out
+        looking = asyncio.ensure_future(AtSource.look(migration.profile, migration.pid, store))
         try:
             hello = await self.meet()
             found = await looking
@@ -60,7 +61,7 @@ class Preparation:
         self.prepare_directory()
         if migration.container is not None and migration.profile.container is not None:
             self.prepare_files(migration.profile.container, migration.container)
-        await self.prepare_destination(found.arrival())
+        await self.prepare_destination(found.arrival)
         migration.limits.raise_()
         if migration.journal is not None:
             migration.journal.record(limits=migration.limits.before())
@@ -84,11 +85,8 @@ class Preparation:
         migration = self.migration
         assert migration.host is not None
         migration.findings += found.findings
-        self.stop_at_failures()
         migration.findings += await preflight.between(migration.host, migration.profile, hello)
-        self.stop_at_failures()
-        store = "" if migration.profile.chooses() else self.store()  # one that has no room is left out
-        migration.findings += await preflight.at_destination(migration.host, found.arrival(store))
+        migration.findings += await preflight.at_destination(migration.host, found.arrival)
         self.stop_at_failures()
         for finding in self.migration.findings:
             if finding.verdict is Verdict.WARN:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,3 +116,19 @@ def processes_left(directory: Path) -> Room | None:
     if limit is None or used is None:
         return None
     return Room(max(0, limit - used), f"cgroup {directory}, which is limited to {limit}")
+
+
+def frozen_by(groups: dict[str, str]) -> Path | None:
+    """The directory of a frozen group among those of a process, or None."""
+    if (shown := hierarchy("freezer")) is None:
+        return None
+    group = group_for("freezer", groups)
+    directory = shown.directory(group) if group is not None else None
+    if directory is None:
+        return None
+    with contextlib.suppress(OSError):
+        if shown.version == 1 and (directory / "freezer.state").read_text().strip() != "THAWED":
+            return directory
+        if shown.version == 2 and "frozen 1" in (directory / "cgroup.events").read_text():
+            return directory
+    return None

@@ -1,0 +1,219 @@
+"""The task's sockets: who is at their other ends, what they are bound to."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import shutil
+import socket
+import stat
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from criu_lazy_ext.checks.check import Found, Verdict, check, fail
+from criu_lazy_ext.checks.leaving import Leaving
+from criu_lazy_ext.checks.needs import Arrival
+from criu_lazy_ext.checks.sockets import Own
+from criu_lazy_ext.system.holders import holders, name_of
+
+TCP_CLOSE, TCP_LISTEN = 7, 10
+MPTCP = 262
+DUMPABLE = frozenset({0, 1, 6, 17, 58, 136})  # of Internet protocols: IP, ICMP, TCP, UDP, ICMPv6, UDP-Lite
+FAMILIES = frozenset({socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK, socket.AF_PACKET})
+SHOWN = 3
+HOOKS = "hooks that take them from this host (after_dump) and give them to the other one (before_restore)"
+
+
+def _connections(leaving: Leaving) -> list[Own]:
+    return [
+        own
+        for own in leaving.sockets.inet
+        if own.socket.kind == socket.SOCK_STREAM and own.socket.state not in (0, TCP_CLOSE, TCP_LISTEN)
+    ]
+
+
+@check(
+    "connections",
+    why="criu dumps a live TCP connection only when told to, and it lives on only if its address moves with the task.",
+    way_out="criu.tcp_established: true, with hooks that move the address (configs/redis.yaml); or [--tcp-close] in "
+    "criu.dump_options and restore_options, which closes them",
+)
+def connections(leaving: Leaving) -> Iterator[Found]:
+    """live TCP connections"""
+    found = _connections(leaving)
+    if found and not leaving.dump_flags() & {"--tcp-established", "--tcp-close"}:
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        yield fail(f"{found[0].which} is a live TCP connection, {found[0].ends}{more}")
+
+
+@check(
+    "local-connections",
+    why="The other end of a connection over this host's own addresses stays here, and can't be reached from there: the "
+    "connection is reset.",
+    way_out="have the task connect again after it has moved, and close it before; or move both as one tree",
+)
+def local_connections(leaving: Leaving) -> Iterator[Found]:
+    """TCP connections to programs on this very host (127.0.0.1), outside of the task"""
+    found = _connections(leaving)
+    ends = {(own.socket.local, own.socket.peer) for own in found}
+    if leaving.task is None or leaving.task.has_own("net") or "--tcp-close" in leaving.dump_flags():
+        return
+    for own in found:
+        peer = own.socket.peer
+        if peer is not None and ip_address(peer[0]).is_loopback and (peer, own.socket.local) not in ends:
+            yield fail(f"{own.which} is a connection to another program of this host, {own.ends}")
+            return
+
+
+@check(
+    "network-lock",
+    why="criu keeps the packets of live connections away while it dumps them: by iptables, unless told otherwise.",
+    way_out="criu.network_lock: nftables; or install iptables",
+)
+def network_lock(leaving: Leaving) -> Iterator[Found]:
+    """the tool by which criu locks live connections"""
+    locks = "--tcp-established" in leaving.dump_flags() and _connections(leaving)
+    if locks and leaving.dump_value("network-lock") in (None, "iptables") and not shutil.which("iptables-restore"):
+        yield fail("the task has live TCP connections, and iptables is not installed here")
+
+
+@check(
+    "socket-kinds",
+    why="criu dumps TCP, UDP, raw, packet, netlink and unix sockets.",
+    way_out="a setting of the program that does without; of Go programs that listen by MPTCP: GODEBUG=multipathtcp=0",
+)
+def socket_kinds(leaving: Leaving) -> Iterator[Found]:
+    """families and protocols of the task's sockets: MPTCP, SCTP, vsock, AF_ALG, ..."""
+    for own in leaving.sockets.inet:
+        family, kind, protocol = own.socket.family, own.socket.kind, own.socket.protocol
+        if family not in FAMILIES:
+            yield fail(f"{own.which} is a socket of address family {family}: criu can't dump it")
+        elif family in (socket.AF_INET, socket.AF_INET6) and kind != socket.SOCK_RAW and protocol not in DUMPABLE:
+            name = "MPTCP" if protocol == MPTCP else f"protocol {protocol}"
+            yield fail(f"{own.which} is a socket of {name}: criu can't dump it")
+        else:
+            continue
+        return
+
+
+@check(
+    "outside-sockets",
+    why="The other end of a unix socket stays here. criu refuses a connection of which it has one end; a datagram "
+    "socket that only sends (to /dev/log, to systemd's journal) it connects again there, if told to.",
+    way_out="end the connection first; or move who is at the other end with it, as one tree",
+)
+def outside_sockets(leaving: Leaving) -> Iterator[Found]:
+    """unix sockets that are connected to a process which stays"""
+    sockets = leaving.sockets
+    external = "--ext-unix-sk" in leaving.dump_flags()
+    outside = {peer.inode: own for own, peer in sockets.outside_peers()}
+    known = holders({f"socket:[{inode}]" for inode in outside}, leaving.task.pids if leaving.task else set())
+    for own, peer in sockets.outside_peers():
+        holder = known.get(f"socket:[{peer.inode}]")
+        to = f" ({name_of(holder)})" if holder else ""
+        text = f"{own.which} is a unix socket connected to {peer.name or 'a nameless one'}{to}, which stays here"
+        if peer.kind != socket.SOCK_DGRAM or not peer.name:
+            yield fail(text)
+            return
+        if not external:
+            yield fail(text, "criu.ext_unix_sk: true, if a socket of that name is at the destination, too")
+            return
+    for own, sender in sockets.outside_senders():
+        if not external:
+            yield fail(
+                f"{own.which}, the unix socket {own.unix_name}, has senders that stay here (inode {sender.inode})",
+                "criu.ext_unix_sk: true; the senders find nobody there until they connect again",
+            )
+            return
+
+
+def bound(leaving: Leaving) -> dict[str, Any]:
+    """For the destination: what its sockets are bound to, and the names of those that it sends to."""
+    sockets: list[list[Any]] = []
+    peers: list[str] = []
+    with contextlib.suppress(OSError):  # the source's own checks say that they can't be looked at
+        if leaving.task is not None and not leaving.task.has_own("net"):
+            for own in leaving.sockets.inet:
+                if own.socket.local is not None and own.socket.local[0]:
+                    is_connection = own.socket.kind == socket.SOCK_STREAM and not own.socket.listens
+                    sockets.append([own.socket.family, own.socket.kind, *own.socket.local, not is_connection])
+        peers = sorted({peer.name for _, peer in leaving.sockets.outside_peers() if peer.kind == socket.SOCK_DGRAM})
+    return {"sockets": sockets, "unix_peers": list(filter(None, peers))}
+
+
+# ---- at the destination ----
+
+
+@check(
+    "addresses",
+    why="criu can't bind a socket to an address that its host doesn't have.",
+    way_out=f"move the address with the task: {HOOKS}, as in configs/redis.yaml; or have the program listen on 0.0.0.0",
+)
+def addresses(arrival: Arrival) -> Iterator[Found]:
+    """addresses at the destination: those that the task's sockets are bound or connected from"""
+    missing: list[str] = []
+    for family, _, address, _, _ in arrival.sockets:
+        if address not in missing and not ip_address(address).is_unspecified and not _has(family, address):
+            missing.append(address)
+    if missing:
+        verdict = Verdict.WARN if arrival.brings_files else Verdict.FAIL
+        way_out = "unless a hook of before_restore brings it, criu restore fails" if arrival.brings_files else ""
+        yield Found(
+            verdict, f"the task's sockets are bound to {', '.join(missing)}, which is not an address there", way_out
+        )
+
+
+def _has(family: int, address: str) -> bool:
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError as error:
+            return error.errno not in (errno.EADDRNOTAVAIL, errno.EINVAL)
+    return True
+
+
+@check(
+    "ports",
+    why="criu can't bind a socket to a port that another program has.",
+    way_out="stop that program there, as a standby of the same service",
+)
+def ports(arrival: Arrival) -> Iterator[Found]:
+    """ports at the destination that the task listens on, or has bound"""
+    taken: list[str] = []
+    for family, kind, address, port, is_bound in arrival.sockets:
+        if is_bound and port and _is_taken(family, kind, address, port):
+            taken.append(f"{address} port {port}")
+    if taken:
+        verdict = Verdict.WARN if arrival.brings_files else Verdict.FAIL
+        way_out = "unless a hook of before_restore stops it, criu restore fails" if arrival.brings_files else ""
+        yield Found(verdict, f"another program there has {', '.join(dict.fromkeys(taken))}", way_out)
+
+
+def _is_taken(family: int, kind: int, address: str, port: int) -> bool:
+    with socket.socket(family, kind) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
+
+
+@check(
+    "socket-names",
+    why="criu connects the task's datagram sockets again by the name.",
+    way_out="start at the destination what listens there (syslog, systemd-journald)",
+)
+def socket_names(arrival: Arrival) -> Iterator[Found]:
+    """unix sockets (as /dev/log) that the task sends to, at the destination"""
+    for name in arrival.unix_peers:
+        try:
+            is_there = name.startswith("@") or stat.S_ISSOCK(Path(name).stat().st_mode)
+        except OSError:
+            is_there = False
+        if not is_there:
+            yield fail(f"the task sends to the unix socket {name}, which is not there")

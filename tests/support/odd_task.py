@@ -1,0 +1,214 @@
+"""A task with one thing about it that may keep it from moving: odd_task.py KIND [ARGUMENT]. Its pid is in /run/odd.pid.
+
+On SIGUSR1 it does what KIND is about once more (writes to its pipe, its socket, ...) and appends a line to
+/run/odd.result: "right", or what went wrong.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import mmap
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+KEPT: list[object] = []  # what must stay open
+Use = Callable[[], object]
+
+
+def nothing() -> None:
+    """For what is only there."""
+
+
+def deleted(argument: str) -> Use:
+    """A file of so many KiB, deleted, and open."""
+    path = Path("/srv/odd.deleted")
+    file = path.open("w+b")
+    file.write(os.urandom(int(argument) << 10))
+    file.flush()
+    path.unlink()
+    KEPT.append(file)
+    return nothing
+
+
+def renamed_over(_: str) -> Use:
+    """The name is gone, another one is left."""
+    path = Path("/srv/odd.linked")
+    file = path.open("w+b")
+    Path("/srv/odd.other").unlink(missing_ok=True)
+    os.link(path, "/srv/odd.other")
+    path.unlink()
+    KEPT.append(file)
+    return nothing
+
+
+def lock(_: str) -> Use:
+    file = os.open("/srv/odd.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return nothing
+
+
+def opened(argument: str) -> Use:
+    """A file that is there."""
+    os.open(argument, os.O_RDWR)
+    return nothing
+
+
+def mapped(argument: str) -> Use:
+    """A file, mapped shared and written."""
+    with Path(argument).open("w+b") as file:
+        file.truncate(1 << 20)
+        memory = mmap.mmap(file.fileno(), 1 << 20)
+    memory[:8] = b"contents"
+    KEPT.append(memory)
+    return lambda: memory[:8] == b"contents" or sys.exit(1)
+
+
+def stream(argument: str) -> Use:
+    """A connection to a unix socket."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(argument)
+    KEPT.append(sock)
+    return lambda: sock.send(b"x")
+
+
+def datagram(argument: str) -> Use:
+    """As syslog() does it."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sock.connect(argument)
+    KEPT.append(sock)
+    return lambda: sock.send(b"<14>odd: moved")
+
+
+def listener(argument: str) -> Use:
+    """On ADDRESS:PORT."""
+    host, _, port = argument.rpartition(":")
+    KEPT.append(socket.create_server((host, int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET))
+    return nothing
+
+
+def unix_listener(argument: str) -> Use:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(argument)
+    sock.listen()
+    KEPT.append(sock)
+    return nothing
+
+
+def connection(argument: str) -> Use:
+    """To ADDRESS:PORT."""
+    host, _, port = argument.rpartition(":")
+    sock = socket.create_connection((host, int(port)))
+    KEPT.append(sock)
+    return lambda: sock.send(b"x")
+
+
+def mptcp(_: str) -> Use:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)
+    sock.bind(("0.0.0.0", 7262))
+    sock.listen()
+    KEPT.append(sock)
+    return nothing
+
+
+def watch(argument: str) -> Use:
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = libc.inotify_init1(os.O_CLOEXEC)
+    if libc.inotify_add_watch(fd, argument.encode(), 0x100) < 0:
+        raise OSError(ctypes.get_errno(), "inotify_add_watch")
+    return nothing
+
+
+def io_uring(_: str) -> Use:
+    if ctypes.CDLL(None, use_errno=True).syscall(425, 8, bytes(120)) < 0:
+        raise OSError(ctypes.get_errno(), "io_uring_setup")
+    return nothing
+
+
+def device(argument: str) -> Use:
+    os.open(argument, os.O_RDWR)
+    return nothing
+
+
+def system_v(_: str) -> Use:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.shmat.restype = ctypes.c_void_p
+    segment = libc.shmget(0, 1 << 16, 0o1600)
+    libc.shmat(segment, None, 0)
+    libc.shmctl(segment, 0, None)  # it goes when it is detached
+    return nothing
+
+
+def zombie(_: str) -> Use:
+    """Whose session leader has ended, too, and is reaped."""
+    reader, writer = os.pipe()
+    leader = os.fork()
+    if leader == 0:
+        os.setsid()
+        ctypes.CDLL(None).prctl(36, 0)
+        child = os.fork()
+        os.write(writer, str(child).encode() if child else b"")
+        os._exit(0)
+    ctypes.CDLL(None).prctl(36, 1)  # orphans become this one's
+    os.waitpid(leader, 0)
+    os.read(reader, 16)
+    os.close(reader)
+    os.close(writer)
+    return nothing
+
+
+def churn(argument: str) -> Use:
+    """Children that come and go, so many a second."""
+    pause = 1 / float(argument)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        if os.fork() == 0:
+            time.sleep(pause)
+            os._exit(0)
+        time.sleep(pause)
+
+
+def output(_: str) -> Use:
+    """What stdout is, is what the kind is about."""
+    return lambda: os.write(1, b"still here\n")
+
+
+KINDS: dict[str, Callable[[str], Use]] = {
+    item.__name__: item
+    for item in (
+        *(deleted, renamed_over, lock, opened, mapped, stream, datagram, listener, unix_listener, connection, mptcp),
+        *(watch, io_uring, device, system_v, zombie, output),
+    )
+}
+
+
+def main() -> None:
+    kind, argument = sys.argv[1], (sys.argv[2:] or [""])[0]
+    asked: list[int] = []
+    signal.signal(signal.SIGUSR1, lambda number, _: asked.append(number))
+    Path("/run/odd.pid.new").write_text(f"{os.getpid()}\n")
+    if kind == "churn":
+        Path("/run/odd.pid.new").rename("/run/odd.pid")
+        churn(argument)
+    use = KINDS[kind](argument)
+    Path("/run/odd.pid.new").rename("/run/odd.pid")
+    while True:
+        time.sleep(0.02)
+        if asked:
+            asked.clear()
+            try:
+                use()
+                said = "right"
+            except BaseException as error:
+                said = f"{type(error).__name__}: {error}"
+            with Path("/run/odd.result").open("a") as file:
+                file.write(said + "\n")
+
+
+if __name__ == "__main__":
+    main()
