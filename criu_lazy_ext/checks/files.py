@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -163,15 +164,22 @@ def boot_id() -> str:
 
 
 def _told(arrival: Arrival, wanted: str, text: str) -> Iterator[Found]:
-    """One finding for all files of a kind. Where hooks may bring them in time, it is only a warning."""
-    found = [(how, fact) for kind, how, fact in _differences(arrival) if kind == wanted]
+    """One finding for all files of a kind, without those that a hook names. Other hooks may bring them, too."""
+    named = tuple(re.findall(r"/[^\s\"':;]+", arrival.hooks))
+    found = [
+        (how, fact) for kind, how, fact in _differences(arrival) if kind == wanted and not _is_in(fact.path, named)
+    ]
     if not found:
         return
     files = ", ".join(f"{fact.path} ({how})" if wanted == "differs" else fact.path for how, fact in found[:SHOWN])
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    verdict = Verdict.WARN if arrival.brings_files else Verdict.FAIL
-    way_out = "unless a hook of after_dump or before_restore brings them, it goes wrong" if arrival.brings_files else ""
+    verdict = Verdict.WARN if arrival.hooks else Verdict.FAIL
+    way_out = "no hook names it: unless one brings it, it goes wrong" if arrival.hooks else ""
     yield Found(verdict, text.format(files + more), way_out)
+
+
+def _is_in(path: str, directories: Iterable[str]) -> bool:
+    return any(path == directory or path.startswith(directory.rstrip("/") + "/") for directory in directories)
 
 
 @check(

@@ -55,10 +55,11 @@ class Leaving:
         given = [*(item for _, item in options_of_files(words, os.environ)), *options_in(words)]
         return {f"--{item.name}" for item in given}
 
-    def brings_files(self) -> bool:
-        """Whether hooks run between the dump and the restore, which may bring the task's files, or its address."""
-        hooks = self.profile.hooks if self.profile is not None else {}
-        return bool(hooks.get("after_dump") or hooks.get("before_restore"))
+    def hooks(self) -> str:
+        """The words of the hooks between the dump and the restore, which may bring the task's files, or its address."""
+        given = self.profile.hooks if self.profile is not None else {}
+        runs = [hook.run for phase in ("after_dump", "before_restore") for hook in given.get(phase, [])]
+        return "\n".join(run if isinstance(run, str) else " ".join(run) for run in runs)
 
 
 def dump_options(profile: Profile | None) -> list[str]:

@@ -134,7 +134,7 @@ class Arrival:
     check_memory: bool = True
     restore_options: list[str] = field(default_factory=list)
     daemon_options: list[str] = field(default_factory=list)
-    brings_files: bool = False  # hooks may, between dump and restore
+    hooks: str = ""  # between dump and restore: their words
     boot_id: str = ""
     files: list[list[Any]] = field(default_factory=list)  # FileFact
     sockets: list[list[Any]] = field(default_factory=list)  # family, kind, address, port, whether it is no connection

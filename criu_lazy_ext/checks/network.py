@@ -155,11 +155,12 @@ def addresses(arrival: Arrival) -> Iterator[Found]:
     """addresses at the destination: those that the task's sockets are bound or connected from"""
     missing: list[str] = []
     for family, _, address, _, _ in arrival.sockets:
-        if address not in missing and not ip_address(address).is_unspecified and not _has(family, address):
+        is_known = address in missing or address in arrival.hooks or ip_address(address).is_unspecified
+        if not is_known and not _has(family, address):
             missing.append(address)
     if missing:
-        verdict = Verdict.WARN if arrival.brings_files else Verdict.FAIL
-        way_out = "unless a hook of before_restore brings it, criu restore fails" if arrival.brings_files else ""
+        verdict = Verdict.WARN if arrival.hooks else Verdict.FAIL
+        way_out = "no hook names it: unless one of before_restore adds it, criu restore fails" if arrival.hooks else ""
         yield Found(
             verdict, f"the task's sockets are bound to {', '.join(missing)}, which is not an address there", way_out
         )
@@ -186,8 +187,8 @@ def ports(arrival: Arrival) -> Iterator[Found]:
         if is_bound and port and _is_taken(family, kind, address, port):
             taken.append(f"{address} port {port}")
     if taken:
-        verdict = Verdict.WARN if arrival.brings_files else Verdict.FAIL
-        way_out = "unless a hook of before_restore stops it, criu restore fails" if arrival.brings_files else ""
+        verdict = Verdict.WARN if arrival.hooks else Verdict.FAIL
+        way_out = "unless a hook of before_restore stops it, criu restore fails" if arrival.hooks else ""
         yield Found(verdict, f"another program there has {', '.join(dict.fromkeys(taken))}", way_out)
 
 

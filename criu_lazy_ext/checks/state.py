@@ -89,7 +89,10 @@ def check_movable(pid: int) -> None:
 def frozen(leaving: Leaving) -> Iterator[Found]:
     """control groups of the task that are frozen (podman pause, systemctl freeze, a batch system)"""
     for process in leaving.task.processes if leaving.task else []:
-        if (directory := cgroup.frozen_by(cgroup.groups_of(process.pid))) is not None:
+        directory = None
+        with contextlib.suppress(OSError):  # it has ended
+            directory = cgroup.frozen_by(cgroup.groups_of(process.pid))
+        if directory is not None:
             yield fail(f"process {process.pid} is in a frozen control group, {directory}")
             return
 

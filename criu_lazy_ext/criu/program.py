@@ -7,13 +7,13 @@ import re
 import subprocess
 from pathlib import Path
 
+from criu_lazy_ext.criu.explain import cause
 from criu_lazy_ext.criu.images import how_to_get_pycriu
 from criu_lazy_ext.errors import CriuLazyError
 
 OLDEST = (4, 1)
 PROTOCOL_2_SINCE = (4, 2)
 # A lazy dump asks for tee pipes of up to 3.2 MiB, and goes wrong without them (CRIU ignores the refusal).
-HARMLESS = ("tun: Unable", "rlimit:", 'execvp("ip')  # errors in its log after which criu goes on
 PIPE_MAX_SIZE = Path("/proc/sys/fs/pipe-max-size")
 PIPE_MAX_SIZE_BYTES = 4 << 20
 PIPE_USER_PAGES_SOFT = Path("/proc/sys/fs/pipe-user-pages-soft")
@@ -42,14 +42,12 @@ def wire_version(criu_version: tuple[int, ...]) -> int:
 
 
 def last_error(log: Path) -> str:
-    """The first error in a criu log (later ones follow from it), or that there is none."""
+    """Of a criu log the error that the others follow from, and what helps; or that there is none."""
     try:
         lines = log.read_text(errors="replace").splitlines()
     except OSError as error:
         return f"no log at {log}: {error.strerror}"
-    # "Error (file:line)": that is criu's; other programs that it runs log there, too.
-    errors = [line for line in lines if "Error (" in line and not any(word in line for word in HARMLESS)]
-    return errors[0].strip() if errors else f"no error in {log.name}"
+    return cause(lines) or f"no error in {log.name}"
 
 
 def criu_check(*arguments: str) -> str | None:

@@ -254,6 +254,7 @@ class Migration:
         self.dump_started = time.monotonic()
         dump = self.dump
         await self.guarded(dump.start())
+        self.dump_started = dump.began  # it may have been tried again
         self.report.freeze_s = time.monotonic() - self.dump_started
         self.watch(self._watch_dump())
         self.watch(self._watch_relay())

@@ -51,7 +51,7 @@ class AtSource:
 def arrival_of(leaving: Leaving, store: str) -> Arrival:
     """What the destination is to look for."""
     profile, needs, task = leaving.profile, leaving.needs, leaving.task
-    arrival = Arrival(store=store, boot_id=files.boot_id(), brings_files=leaving.brings_files())
+    arrival = Arrival(store=store, boot_id=files.boot_id(), hooks=leaving.hooks())
     if profile is not None:
         arrival = replace(
             arrival,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from criu_lazy_ext.criu import program as criu
 from criu_lazy_ext.criu.contrary import said_in_files
+from criu_lazy_ext.criu.explain import PASSING, cause
 from criu_lazy_ext.engines.engine import Engine
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.profile import Predump, Profile, Task
@@ -40,6 +41,7 @@ END_TIMEOUT_S = 30.0
 RESTARTED_WITHIN_S, ABORT_RETRY_S = 15.0, 0.2
 ANSWER_WITHIN_S = 5.0
 PAGE_STARTS_WAIT_S, PAGE_STARTS_POLL_S = 0.25, 0.01
+TRIES, TRY_AGAIN_S = 8, 0.05  # of a dump that met a process or a connection which came or went
 PUSH_STREAMS = 2
 
 
@@ -178,6 +180,7 @@ class LazyDump:
         self.work = directory
         self.control = directory / "page-server.sock"
         self.log = directory / "page-server.log"
+        self.began = 0.0  # the dump that was started last
         self.process: Child | None = None  # criu dump, or the engine's command
         self.criu: Identity | None = None  # criu dump, once it serves
         self.relay: Child | None = None
@@ -228,22 +231,25 @@ class LazyDump:
 
     async def start(self) -> None:
         """Freeze and dump; returns when the pages can be asked for. Raises SourceError, and then see `roll_back`."""
-        assert self._dump_end is not None
-        given = {"ps-socket": self._dump_end.fileno(), "status-fd": self._status}
-        command, environment = self._command(given)
+        served = asyncio.ensure_future(self._served())
         try:
-            with (self.work / "dump.out").open("wb") as output:
-                self.process = Child(command, output, tuple(given.values()), environment)
+            for last in (*[False] * (TRIES - 1), True):
+                process = self.process = self._spawn()
+                ended = asyncio.ensure_future(process.wait())
+                await asyncio.wait({served, ended}, return_when=asyncio.FIRST_COMPLETED)
+                ended.cancel()
+                if served.done() or last or not self._may_try_again():
+                    break
+                await asyncio.sleep(TRY_AGAIN_S)
         finally:
-            self._close_dumps_ends()
+            self._close_dumps_ends()  # so the page server hears of it
         try:
-            async with asyncio.timeout(self.profile.timeouts.dump):
-                state = await self.ask("served", timeout=self.profile.timeouts.dump)
+            state = await served
         except TimeoutError:
             raise SourceError(f"criu dump was not ready within {self.profile.timeouts.dump:g} s") from None
         except relay_control.ControlError as error:
             with contextlib.suppress(TimeoutError):
-                status = await asyncio.wait_for(self.process.wait(), 1)
+                status = await asyncio.wait_for(process.wait(), 1)
                 raise SourceError(self._why_failed(status)) from error
             if self.relay is not None and self.relay.returncode is not None:
                 raise SourceError(
@@ -252,7 +258,33 @@ class LazyDump:
             raise SourceError(f"criu dump was not ready within {self.profile.timeouts.dump:g} s") from error
         self.port = int(state["port"])
         self.resume_command += ["--port", str(self.port)]
-        self.criu = criu_that_traces(self.pid) if self.engine else identity(self.process.pid)
+        self.criu = criu_that_traces(self.pid) if self.engine else identity(process.pid)
+
+    def _spawn(self) -> Child:
+        """Start criu dump. The page server hears of its end when this process, too, has closed the dump's ends."""
+        assert self._dump_end is not None
+        given = {"ps-socket": self._dump_end.fileno(), "status-fd": self._status}
+        command, environment = self._command(given)
+        self.began = time.monotonic()
+        with (self.work / "dump.out").open("wb") as output:
+            return Child(command, output, tuple(given.values()), environment)
+
+    async def _served(self) -> relay_control.Answer:
+        """The page server's word that the dump serves. Raises TimeoutError, ControlError."""
+        async with asyncio.timeout(self.profile.timeouts.dump):
+            return await self.ask("served", timeout=self.profile.timeouts.dump)
+
+    def _may_try_again(self) -> bool:
+        """Whether the dump failed of what passes by itself, and nothing is left of it: the task runs."""
+        if self.engine is not None:
+            return False
+        with contextlib.suppress(OSError):
+            lines = (self.work / "dump.log").read_text(errors="replace").splitlines()
+            if PASSING.search(cause(lines)):
+                for image in self.images.iterdir():
+                    image.unlink()
+                return True
+        return False
 
     def _command(self, descriptors: dict[str, int]) -> tuple[list[str], dict[str, str]]:
         """What dumps, and what is added to its environment."""
