@@ -5,6 +5,7 @@
 #   make test-unit   those that need neither root nor a testbed; like `make lint`, it installs no Debian package
 #   make crash-matrix   every fault in every state of a migration; the table goes into docs/reliability.md
 #   make soak N=200     so many migrations, each with a random fault (SEED=... repeats one)
+#   make moves   a busy service moves twenty times (MOVES=..., RATE=new connections a second); what its clients saw
 #   make bench   stock criu and criu-lazy side by side (CASES=... REPEATS=... OPTIONS='--push 2' are passed on)
 #   make bench-programs   the same with Redis, SQLite, Python and a JVM as the tasks
 
@@ -16,7 +17,7 @@ ENGINE := criu_lazy_ext/_engine.abi3.so
 PACKAGES := gcc libc6-dev python3-dev python3-venv libgnutls28-dev liblz4-dev libxxhash-dev pkg-config spin
 
 .NOTPARALLEL:
-.PHONY: demo test test-unit lint crash-matrix soak bench bench-programs setup packages build clean
+.PHONY: demo test test-unit lint crash-matrix soak moves bench bench-programs setup packages build clean
 
 demo: setup
 	$(BIN)/python -m demo
@@ -42,6 +43,11 @@ crash-matrix: setup
 
 soak: setup
 	$(MATRIX) --soak $(or $(N),200)
+
+# Twenty moves of a forking server with 40 long connections and 500 new ones a second; what its clients saw.
+moves: setup
+	CRIU_LAZY_MOVES=$(or $(MOVES),20) CRIU_LAZY_MOVES_RATE=$(or $(RATE),500) $(BIN)/python -m pytest -n0 -s \
+		tests/system/test_service_network.py -k there_and_back
 
 bench: setup
 	$(BIN)/criu-lazy bench $(if $(CASES),--cases '$(CASES)') $(if $(REPEATS),--repeats $(REPEATS)) $(if $(JSON),--json $(JSON)) $(OPTIONS)

@@ -6,9 +6,12 @@ needs a reader in READERS, a new enumeration its words in CHOICES, a new section
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
+from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any, NewType, get_type_hints
 
@@ -109,9 +112,10 @@ class Predump:
 
 @dataclass(frozen=True)
 class Criu:
-    """What CRIU is told, on both ends; the lists are passed on as they stand."""
+    """What CRIU is told, on both ends; the lists are passed on as they stand. `tcp_established` None: if the task has
+    TCP connections when it is dumped; `network_lock` None: nftables then, criu's own choice else."""
 
-    tcp_established: bool = False
+    tcp_established: bool | None = None
     shell_job: bool = False
     file_locks: bool = False
     ext_unix_sk: bool = False
@@ -130,6 +134,27 @@ class Criu:
         if self.manage_cgroups:
             options.append(f"--manage-cgroups={self.manage_cgroups}")
         return options
+
+
+@dataclass(frozen=True)
+class MovedAddress:
+    """An IP address of the device `device` at the source, which goes to the device `there` at the destination."""
+
+    address: str
+    prefix: int
+    device: str
+    there: str
+
+    def __str__(self) -> str:
+        return f"{self.address}/{self.prefix} dev {self.device}"
+
+
+@dataclass(frozen=True)
+class Network:
+    """What moves of the network: service addresses, each as "10.0.0.5/24 dev eth0" or, where the destination's device
+    has another name, "10.0.0.5/24 dev eth0 -> eth1"."""
+
+    addresses: list[MovedAddress]
 
 
 @dataclass(frozen=True)
@@ -170,6 +195,7 @@ class Profile:
     source: Source = field(default_factory=Source)
     directories: Directories = field(default_factory=Directories)
     criu: Criu = field(default_factory=Criu)
+    network: Network | None = None
     daemon: str = "criu-lazy"
     daemon_options: list[str] = field(default_factory=list)
     page_source: str = "criu-lazy"
@@ -187,6 +213,14 @@ class Profile:
     def pushes(self) -> bool:
         """Whether our page server pushes to our daemon."""
         return self.page_source == "criu-lazy" and self.daemon == "criu-lazy"
+
+    def for_connections(self, has_some: bool, nftables: bool) -> Profile:
+        """This profile, for a task that has TCP connections or not; `nftables`: they can be locked by that."""
+        criu = self.criu
+        by_looking = has_some and "--tcp-close" not in criu.dump_options
+        established = by_looking if criu.tcp_established is None else criu.tcp_established
+        lock = criu.network_lock or ("nftables" if established and nftables else None)
+        return replace(self, criu=replace(criu, tcp_established=established, network_lock=lock))
 
 
     def rounds(self) -> Predump | None:
@@ -210,8 +244,12 @@ CHOICES = {
     "on": ("source", "destination"),
 }
 OPTIONS_FOR = {"criu.dump_options": "dump", "criu.restore_options": "restore", "daemon_options": "lazy-pages"}
-SECTIONS = (Task, Container, Destination, Source, Directories, StopWhen, Predump, Criu, Hook, Timeouts, Profile)
-OPTIONAL_SECTIONS: dict[Any, type[Any]] = {section | None: section for section in (Task, Container, Predump)}
+SECTIONS = (
+    Task, Container, Destination, Source, Directories, StopWhen, Predump, Criu, Network, Hook, Timeouts, Profile
+)  # fmt: skip
+OPTIONAL_SECTIONS: dict[Any, type[Any]] = {section | None: section for section in (Task, Container, Predump, Network)}
+ADDRESS_EXAMPLE = "10.0.0.5/24 dev eth0"
+MOVED_ADDRESS = re.compile(r"(\S+/\d+) dev (\S{1,15})(?: -> (\S{1,15}))?")
 
 
 class _Reader:
@@ -338,6 +376,20 @@ class _Reader:
             raise self.fail(node, key, f"expected a list of texts, found {found(node)}")
         return [self.text(item, f"{key}[{i}]") for i, item in enumerate(node.value)]
 
+    def moved_addresses(self, node: yaml.Node, key: str) -> list[MovedAddress]:
+        if not isinstance(node, yaml.SequenceNode) or not node.value:
+            what = "an empty list" if isinstance(node, yaml.SequenceNode) else found(node)
+            raise self.fail(node, key, f"expected a list of addresses, each as {ADDRESS_EXAMPLE}, found {what}")
+        return [self.moved_address(item, f"{key}[{i}]") for i, item in enumerate(node.value)]
+
+    def moved_address(self, node: yaml.Node, key: str) -> MovedAddress:
+        text = self.text(node, key)
+        if match := MOVED_ADDRESS.fullmatch(text):
+            with contextlib.suppress(ValueError):
+                found = ip_interface(match[1])
+                return MovedAddress(str(found.ip), found.network.prefixlen, match[2], match[3] or match[2])
+        raise self.fail(node, key, f"expected an address as {ADDRESS_EXAMPLE}, found {text!r}")
+
     def command(self, node: yaml.Node, key: str) -> str | list[str]:
         if not isinstance(node, yaml.SequenceNode):
             return self.text(node, key)
@@ -368,6 +420,7 @@ READERS: dict[Any, Callable[[_Reader, yaml.Node, str], Any]] = {
     Path | None: _Reader.path,
     list[str]: _Reader.texts,
     list[Path]: _Reader.paths,
+    list[MovedAddress]: _Reader.moved_addresses,
     str | list[str]: _Reader.command,
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from criu_lazy_ext.checks import descriptors, destination, files, memory, network, pair, state, tools
+from criu_lazy_ext.checks import addresses, descriptors, destination, files, memory, network, pair, state, tools
 from criu_lazy_ext.checks.check import Check
 from criu_lazy_ext.checks.leaving import Leaving
 from criu_lazy_ext.checks.needs import Arrival
@@ -41,6 +41,7 @@ SOURCE: tuple[Check[Leaving], ...] = (
     memory.dump_descriptors,
     memory.system_v,
     memory.not_lazy,
+    addresses.leave,
 )
 # Of those, the ones that hold for a container, too: its engine sees to the others' subjects.
 CONTAINER_SOURCE: tuple[Check[Leaving], ...] = (
@@ -54,6 +55,7 @@ CONTAINER_SOURCE: tuple[Check[Leaving], ...] = (
     network.socket_kinds,
     memory.dump_descriptors,
     memory.not_lazy,
+    addresses.leave,
 )
 # At the destination: of the host, then whether the task finds there what it needs.
 DESTINATION: tuple[Check[Arrival], ...] = (
@@ -71,9 +73,10 @@ DESTINATION: tuple[Check[Arrival], ...] = (
     destination.served_descriptors,
     destination.processes,
     destination.memory,
+    addresses.arrive,
 )
 # Of both together.
-PAIR: tuple[Check[Pair], ...] = (pair.versions,)
+PAIR: tuple[Check[Pair], ...] = (pair.versions, addresses.way)
 
 _ALL: tuple[Check[Any], ...] = (*SOURCE, *DESTINATION, *PAIR)
 NAMES = list(dict.fromkeys(item.name for item in _ALL))

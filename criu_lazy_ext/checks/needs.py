@@ -139,6 +139,8 @@ class Arrival:
     files: list[list[Any]] = field(default_factory=list)  # FileFact
     sockets: list[list[Any]] = field(default_factory=list)  # family, kind, address, port, whether it is no connection
     unix_peers: list[str] = field(default_factory=list)  # of sockets of others that it sends to
+    addresses: list[tuple[str, str]] = field(default_factory=list)  # that come along, each with its device
+
 
     def pack(self) -> str:
         """For a message."""

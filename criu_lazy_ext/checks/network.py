@@ -17,13 +17,14 @@ from criu_lazy_ext.checks.leaving import Leaving
 from criu_lazy_ext.checks.needs import Arrival
 from criu_lazy_ext.checks.sockets import Own
 from criu_lazy_ext.system.holders import holders, name_of
+from criu_lazy_ext.system.nftables import Nft
 
 TCP_CLOSE, TCP_LISTEN = 7, 10
 MPTCP = 262
 DUMPABLE = frozenset({0, 1, 6, 17, 58, 136})  # of Internet protocols: IP, ICMP, TCP, UDP, ICMPv6, UDP-Lite
 FAMILIES = frozenset({socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK, socket.AF_PACKET})
 SHOWN = 3
-HOOKS = "hooks that take them from this host (after_dump) and give them to the other one (before_restore)"
+HOOKS = "hooks that take it from this host (after_dump) and give it to the other one (before_restore)"
 
 
 def _connections(leaving: Leaving) -> list[Own]:
@@ -37,13 +38,14 @@ def _connections(leaving: Leaving) -> list[Own]:
 @check(
     "connections",
     why="criu dumps a live TCP connection only when told to, and it lives on only if its address moves with the task.",
-    way_out="criu.tcp_established: true, with hooks that move the address (configs/redis.yaml); or [--tcp-close] in "
+    way_out="leave criu.tcp_established out, and let network.addresses move (configs/redis.yaml); or [--tcp-close] in "
     "criu.dump_options and restore_options, which closes them",
 )
 def connections(leaving: Leaving) -> Iterator[Found]:
     """live TCP connections"""
     found = _connections(leaving)
-    if found and not leaving.dump_flags() & {"--tcp-established", "--tcp-close"}:
+    refused = leaving.profile is not None and leaving.profile.criu.tcp_established is False
+    if found and refused and not leaving.dump_flags() & {"--tcp-established", "--tcp-close"}:
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         yield fail(f"{found[0].which} is a live TCP connection, {found[0].ends}{more}")
 
@@ -69,13 +71,13 @@ def local_connections(leaving: Leaving) -> Iterator[Found]:
 
 @check(
     "network-lock",
-    why="criu keeps the packets of live connections away while it dumps them: by iptables, unless told otherwise.",
-    way_out="criu.network_lock: nftables; or install iptables",
+    why="criu keeps the packets of live connections away while it dumps them: by nftables, if it is there.",
+    way_out="leave criu.network_lock out, and install nftables; or install iptables",
 )
 def network_lock(leaving: Leaving) -> Iterator[Found]:
     """the tool by which criu locks live connections"""
-    locks = "--tcp-established" in leaving.dump_flags() and _connections(leaving)
-    if locks and leaving.dump_value("network-lock") in (None, "iptables") and not shutil.which("iptables-restore"):
+    lock = leaving.dump_value("network-lock") or ("nftables" if Nft.load() else "iptables")
+    if _connections(leaving) and lock == "iptables" and not shutil.which("iptables-restore"):
         yield fail("the task has live TCP connections, and iptables is not installed here")
 
 
@@ -149,13 +151,15 @@ def bound(leaving: Leaving) -> dict[str, Any]:
 @check(
     "addresses",
     why="criu can't bind a socket to an address that its host doesn't have.",
-    way_out=f"move the address with the task: {HOOKS}, as in configs/redis.yaml; or have the program listen on 0.0.0.0",
+    way_out=f"move the address with the task: network.addresses, as in configs/redis.yaml, or {HOOKS}; or have the "
+    "program listen on 0.0.0.0",
 )
 def addresses(arrival: Arrival) -> Iterator[Found]:
     """addresses at the destination: those that the task's sockets are bound or connected from"""
     missing: list[str] = []
     for family, _, address, _, _ in arrival.sockets:
-        is_known = address in missing or address in arrival.hooks or ip_address(address).is_unspecified
+        comes = address in arrival.hooks or any(address == moved for moved, _ in arrival.addresses)
+        is_known = comes or address in missing or ip_address(address).is_unspecified
         if not is_known and not _has(family, address):
             missing.append(address)
     if missing:

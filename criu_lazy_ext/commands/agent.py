@@ -13,6 +13,7 @@ import signal
 from criu_lazy_ext.destination.agent import serve
 from criu_lazy_ext.destination.keeper import Keeper, become_reaper
 from criu_lazy_ext.destination.undo import AgentError
+from criu_lazy_ext.remote.hosts import KEEPER_LOST
 
 
 def _close_terminal() -> None:
@@ -54,4 +55,4 @@ def main(argv: list[str]) -> int:
     os.close(status_write)
     _close_terminal()
     status = os.read(status_read, 1)
-    return status[0] if status else 128 + signal.SIGKILL  # the keeper was killed
+    return status[0] if status else KEEPER_LOST

@@ -21,7 +21,7 @@ EXPLANATIONS: tuple[tuple[str, str], ...] = (
      "[--skip-in-flight], which leaves that client to connect again"),
     (r"Can't open (PID|/proc/\d+)|Can't stat /proc|found while seizing|Can't freeze|Unexpected child",
      "a process came or went just then: try again"),
-    (r"Connected TCP socket", "criu.tcp_established: true, with the address moved, or --tcp-close"),
+    (r"Connected TCP socket", "leave criu.tcp_established out, with network.addresses, or --tcp-close"),
     (r"External socket is used|Can't dump half of stream", "a unix socket is connected to a process that stays: "
      "criu.ext_unix_sk: true helps for datagrams (syslog); else end that connection"),
     (r"Can't dump ghost file", "a deleted file is still in use: criu.dump_options: [--ghost-limit, SIZE]"),
@@ -31,8 +31,8 @@ EXPLANATIONS: tuple[tuple[str, str], ...] = (
      "or bring it by hooks.after_dump"),
     (r"Can't open file .* on restore|Can't open .*: No such file", "the file is not at the destination: bring it by "
      "hooks.after_dump"),
-    (r"Can't bind inet socket.*Cannot assign", "the address is not at the destination: a hook of before_restore has to "
-     "add it"),
+    (r"Can't bind inet socket.*Cannot assign", "the address is not at the destination: it moves with "
+     "network.addresses, or a hook of before_restore has to add it"),
     (r"Can't bind inet socket.*already in use", "another program at the destination has that port: stop it there"),
     (r"Pid \d+ (already exists|do not match)|Can't fork for \d+: File exists|File exists.*clone",
      "a process at the destination has that pid: end it, or try again"),

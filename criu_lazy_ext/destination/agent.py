@@ -16,6 +16,7 @@ import contextlib
 import os
 import shutil
 import stat
+import sys
 import time
 from asyncio.subprocess import Process
 from pathlib import Path
@@ -37,19 +38,27 @@ from criu_lazy_ext.engines.engine import Command, container_as_message, containe
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.profile import Container
 from criu_lazy_ext.remote.channel import Channel, ChannelError, Message
+from criu_lazy_ext.system import network_lock
 from criu_lazy_ext.system.hooks import run_hook
 from criu_lazy_ext.system.pipes import pipe_reader
 from criu_lazy_ext.system.processes import describe_status
+from criu_lazy_ext.system.service_network import ServiceNetwork
 
 REACH_WITHIN_S = 5.0
 HELLO_WITHIN_S = 60.0
+OPENS_WITHIN_S = 2.0
+ANNOUNCED_AGAIN_S = (0.1, 1.0)  # an announcement may be lost
 
 GATE_SCRIPT = """#!/bin/sh
-# criu restore runs this when everything is restored and nothing runs yet; its failure kills what was restored.
-[ "$CRTOOLS_SCRIPT_ACTION" = post-restore ] || exit 0
-cd "$(dirname "$0")" &&
-exec timeout {timeout} sh -c 'echo ask > gate.ask && read answer < gate.answer && [ "$answer" = go ]'
+# criu restore runs this when everything is restored and nothing runs yet; its failure kills what was restored. Later,
+# when nothing can fail any more but nothing runs yet, the service addresses are opened: with no agent, from here.
+cd "$(dirname "$0")" || exit
+case "$CRTOOLS_SCRIPT_ACTION" in
+post-restore) exec timeout {timeout} sh -c 'echo ask > gate.ask && read answer < gate.answer && [ "$answer" = go ]' ;;
+pre-resume) {open} ;;
+esac
 """
+OPEN = """timeout {seconds:g} sh -c 'echo open > gate.ask && read answer < gate.answer' || nft '{remove}'"""
 
 
 class Agent:
@@ -66,6 +75,7 @@ class Agent:
         self.restore: Process | None = None
         self.gate: asyncio.Future[bool] | None = None
         self.container: Container | None = None  # what is restored by its engine
+        self.opened = False  # the service addresses are
 
     # ---- requests ----
 
@@ -166,20 +176,33 @@ class Agent:
         return {}
 
     async def start_restore(self, request: Message) -> Message:
-        """Restore: {"options", "timeout"}; sends the event "ask" when the task may run, waits for op "go"."""
+        """Restore: {"options", "timeout", "network"}; sends the event "ask" when the task may run, waits for op "go".
+
+        `network`: ServiceNetwork.facts() of the addresses that come with it, if any do.
+        """
         work = self.place.work()
         for name in ("gate.ask", "gate.answer"):
             os.mkfifo(work / name, 0o600)
         script = work / "gate.sh"
-        script.write_text(GATE_SCRIPT.format(timeout=int(float(request["timeout"])) + 1))
+        network = ServiceNetwork.of_facts(request.get("network"))
+        opens = OPEN.format(seconds=OPENS_WITHIN_S, remove=network.removal()) if network else ""
+        script.write_text(GATE_SCRIPT.format(timeout=int(float(request["timeout"])) + 1, open=opens))
         script.chmod(stat.S_IRWXU)
         # Both ends are held here, so that neither the script nor this process ever blocks in open().
         ask = os.open(work / "gate.ask", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         answer = os.open(work / "gate.answer", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         asked = asyncio.Event()
         loop = asyncio.get_running_loop()
-        loop.add_reader(ask, asked.set)
+
+        def hear() -> None:
+            if b"open" in os.read(ask, 64):
+                self.open_network(answer)
+            asked.set()
+
+        loop.add_reader(ask, hear)
         self.gate = loop.create_future()
+        if network is not None:
+            self.receive(network)
         self.place.made.restore_began = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
         command, output = self.restore_command(request["options"], script), 2
         if self.container is not None:
@@ -199,7 +222,6 @@ class Agent:
             waiting.cancel()
             if not asked.is_set():
                 raise await self.restore_failed(work)
-            loop.remove_reader(ask)
             await self.pass_gate(answer, ended, work)
         finally:
             loop.remove_reader(ask)
@@ -215,6 +237,32 @@ class Agent:
         argv = ["criu", "restore", "-d", "--lazy-pages", "-D", str(self.place.images()), "-W", str(work)]
         argv += ["-o", "restore.log", "-v2", "--pidfile", "restored.pid", "--action-script", str(gate), *options]
         return Command(argv, {})
+
+    def receive(self, network: ServiceNetwork) -> None:
+        """The addresses come here, mute. Raises AgentError, and what ServiceNetwork.arrive does."""
+        if taken := network.here():
+            raise AgentError(f"{taken[0]} is here already")
+        self.place.made.network = network.facts()
+        self.place.tell_keeper()
+        network.arrive()
+
+    def open_network(self, answer: int) -> None:
+        """The restored task is about to run."""
+        self.place.made.open_network()
+        self.opened = True
+        os.write(answer, b"opened\n")
+        if self.place.made.network is not None:
+            self.place.spawn(self.settle_network())
+
+    async def settle_network(self) -> None:
+        """What was kept back by the filter is asked for, and the neighbours are told once more."""
+        pids = [process.pid for process in self.tasks.waiting]
+        for problem in await asyncio.to_thread(network_lock.probe, pids, self.place.images()):
+            print(f"criu-lazy agent: warning: {problem}", file=sys.stderr, flush=True)
+        for seconds in ANNOUNCED_AGAIN_S:
+            await asyncio.sleep(seconds)
+            if (network := ServiceNetwork.of_facts(self.place.made.network)) is not None:
+                network.announce()
 
     async def pass_gate(self, answer: int, ended: asyncio.Future[int], work: Path) -> None:
         """Everything is restored, nothing runs: ask, wait for "go", pass it on, and wait for the end of the restore."""
@@ -235,6 +283,8 @@ class Agent:
             raise AgentError(f"criu restore {describe_status(status)} while it resumed the restored task")
         if status > 0:
             raise await self.restore_failed(work)
+        if not self.opened:
+            self.place.made.open_network()
 
     async def restore_failed(self, work: Path) -> AgentError:
         """Nothing of it is left when the source hears of it: the source task may run on."""

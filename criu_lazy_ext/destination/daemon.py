@@ -177,6 +177,8 @@ class Daemon:
             with contextlib.suppress(TimeoutError):
                 await ready
         self.outcome = await self.outcome_of(status, why)
+        if self.outcome["status"] != 0 and self.place.made.running:
+            self.place.made.leave_network()
         self.place.made.daemon = 0
         self.place.tell_keeper()
         if self.outcome["status"] != 0 or self.outcome.get("by_itself"):

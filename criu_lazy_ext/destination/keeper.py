@@ -66,6 +66,8 @@ class Keeper:
             poll.unregister(self.facts)
         if not self.made.running:
             self.made.undo()
+        elif status != 0:  # it may have died before it did
+            self.made.open_network()
         with contextlib.suppress(OSError):  # who was to hear it is dead
             os.write(agent_ended, bytes([status if status >= 0 else 128 - status]))
         os.close(agent_ended)
@@ -155,5 +157,6 @@ class Keeper:
         if status == 0:
             self.made.remove_files()
             return
+        self.made.leave_network()
         error = f"lazy-pages {describe_status(status)}: {criu.last_error(work / 'lazy-pages.log')}"
         self.made.write_outcome({"event": "daemon", "status": status, "error": error})

@@ -20,6 +20,7 @@ from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.system.hooks import run_hook
 from criu_lazy_ext.system.mounts import unmount_below
 from criu_lazy_ext.system.processes import Process, below
+from criu_lazy_ext.system.service_network import ServiceNetwork
 
 GONE_WITHIN_S = 10.0
 
@@ -46,14 +47,33 @@ class Made:
     keep_files: bool = False
     container: dict[str, Any] | None = None  # by container_as_message, once its engine may know it here
     undo_hooks: list[dict[str, Any]] = field(default_factory=list)  # {"run", "env", "timeout"}
+    network: dict[str, Any] | None = None  # ServiceNetwork.facts() of the addresses that are here now
 
     def kill_restored(self) -> None:
-        """Kill the restore and whatever it restored; wait until they are gone."""
+        """Kill the restore and whatever it restored; wait until they are gone. The service addresses go before them."""
+        network = ServiceNetwork.of_facts(self.network)
+        problems = network.withdraw() if network is not None else []
         if self.restore:
             kill_all(self.restored)
             self.restore = 0
             unmount_below(Path(self.directory))  # a criu that restores control groups mounts them there
             self.forget_container()
+        if network is not None:
+            self.network = None
+            say(problems + network.open())
+
+    def open_network(self) -> None:
+        """The restored task is about to run, or runs: its service addresses are answered for here."""
+        if (network := ServiceNetwork.of_facts(self.network)) is not None:
+            say(network.open() + network.announce())
+
+    def leave_network(self) -> None:
+        """The restored task should run, but if all of it is dead, nobody is to answer for its addresses."""
+        network = ServiceNetwork.of_facts(self.network)
+        since = [process for process in self.ours() if process.began >= self.restore_began]
+        if network is not None and all(process.group == self.daemon for process in since):
+            say(network.withdraw() + network.open())
+            self.network = None
 
     def forget_container(self) -> None:
         """Its processes are gone: nor is the engine to know it."""
@@ -100,7 +120,7 @@ class Made:
             try:
                 asyncio.run(run_hook(hook["run"], hook["env"], hook["timeout"]))
             except (CriuLazyError, OSError) as error:
-                print(f"criu-lazy agent: warning: after_rollback: {error}", file=sys.stderr, flush=True)
+                say([f"after_rollback: {error}"])
 
     def remove_files(self) -> None:
         """The migration is over."""
@@ -113,6 +133,13 @@ class Made:
         """For whoever finds the files that stay."""
         with contextlib.suppress(OSError):
             (Path(self.directory or "/nonexistent") / "outcome.json").write_text(json.dumps(outcome) + "\n")
+
+
+def say(problems: list[str]) -> None:
+    """Warnings; the agent's standard error goes to the source while that is there."""
+    for problem in problems:
+        with contextlib.suppress(OSError):
+            print(f"criu-lazy agent: warning: {problem}", file=sys.stderr, flush=True)
 
 
 def kill_all(look: Callable[[], list[Process]]) -> None:

@@ -34,6 +34,7 @@ from criu_lazy_ext.source.task import OVER, Seen, Source, boot_id, identities_of
 from criu_lazy_ext.system import network_lock
 from criu_lazy_ext.system.hooks import run_hook
 from criu_lazy_ext.system.processes import send_signal
+from criu_lazy_ext.system.service_network import ServiceNetwork
 
 ANSWER_WITHIN_S = 3.0
 RESTARTED_WITHIN_S = 10.0  # a page server, by its guardian
@@ -259,7 +260,7 @@ class Decision:
             ended = self.abort(options.force) if options.abort else self.commit(options.force)
             print(f"now {ended.value}: {self.found.source.words()}")
         if ended is None:
-            print(*found.words(), sep="\n")
+            print(*found.words(), *self.addresses(), sep="\n")
             return EXIT_STATUS[State.UNDECIDED]
         if found.facts["state"] not in ENDED:
             self.settle(ended)
@@ -271,6 +272,7 @@ class Decision:
     def abort(self, force: bool) -> State:
         """Let the source task run on."""
         force = self.may_end(force or not self.found.went, "abort")
+        self.check_addresses()
         asked, refusal = False, ""
         if self.found.server.is_there:
             try:  # what counts is what is seen then
@@ -280,6 +282,7 @@ class Decision:
                 if COMMIT_UNDER_WAY in str(error):
                     asked, refusal = True, str(error)
         if not asked:
+            self.give_back()
             self.unlock(network_lock.unlock)
         self.look_again(lambda: not self.found.source.dump_lives, ENDS_WITHIN_S if asked else 0)
         if refusal and self.found.source.dump_lives:
@@ -363,13 +366,52 @@ class Decision:
         """Undo CRIU's network lock, or a part of that, if this boot has it."""
         if self.found.rebooted:
             return
-        for problem in action(int(self.found.facts["pid"]), self.directory / "images"):
+        self.warn(action(int(self.found.facts["pid"]), self.directory / "images"))
+
+    @property
+    def network(self) -> ServiceNetwork | None:
+        """The service addresses that the migration moves, if they are this boot's."""
+        return None if self.found.rebooted else ServiceNetwork.of_facts(self.found.facts.get("network"))
+
+    def addresses(self) -> list[str]:
+        """Where the service addresses are, as far as this host can see."""
+        network, destination = self.network, self.found.facts["destination"]
+        if network is None:
+            return []
+        if network.here():
+            return [f"service addresses: {network}: here"]
+        there = f"at {destination}" if self.found.went else f"not here; where {destination} has them, it is mute"
+        return [f"service addresses: {network}: {there}"]
+
+    def check_addresses(self) -> None:
+        """Raises CriuLazyError if the service addresses, which are to come back, are answered for somewhere else."""
+        facts, network = self.found.facts, self.network
+        there = ServiceNetwork.of_facts(facts.get("network_there"))
+        if network is None or there is None or not self.found.went:
+            return
+        where, by_hand = facts["destination"], there.by_hand(mute=False)
+        if not network.here() and (answers := network.answered()):
+            raise CriuLazyError(f"--abort: {answers}: at {where}, {by_hand}; then again")
+        print(f"if they are there still, left to do at {where}: {by_hand}")
+
+    def give_back(self) -> None:
+        """The service addresses, as the source task runs on."""
+        self.warn(self.network.give_back() if self.network is not None else [])
+
+    @staticmethod
+    def warn(problems: list[str]) -> None:
+        """Tell of them."""
+        for problem in problems:
             print(f"warning: {problem}")
 
     def settle(self, ended: State) -> None:
         """It has ended: what migrate does then."""
         if not self.found.rebooted:
             PipeLimits(self.found.facts.get("limits")).restore()
+            if ended is not State.COMMITTED:
+                self.give_back()
+            else:
+                self.warn(self.network.open() if self.network is not None else [])
             if self.found.was_frozen:
                 self.unlock(network_lock.unlock if ended is State.ROLLED_BACK else network_lock.remove)
         try:

@@ -24,6 +24,7 @@ from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.migration.ending import Ending
 from criu_lazy_ext.migration.files import ContainerFiles
 from criu_lazy_ext.migration.journal import Journal, JournalError
+from criu_lazy_ext.migration.moving_network import MovingNetwork
 from criu_lazy_ext.migration.preparation import Preparation
 from criu_lazy_ext.migration.progress import Progress
 from criu_lazy_ext.migration.report import Report
@@ -89,6 +90,7 @@ class Migration:
         self.resumed = 0.0
         self.rounds = Rounds(self, profile.rounds())
         self.files: ContainerFiles | None = None  # of a container, if they are not shared
+        self.network = MovingNetwork(self)
         self.hooked = False  # a hook ran
         self.tree: list[Identity] = []  # the source task's processes, once they are frozen
         self.began = start_time(self.pid)
@@ -250,11 +252,15 @@ class Migration:
         self.progress.phase("lazy dump: the task is frozen")
         assert self.dump.relay is not None
         self.stopped = self.look().some(Seen.STOPPED)
-        self.enter(State.DUMPING, stopped=self.stopped, page_server=identity(self.dump.relay.pid))
-        self.dump_started = time.monotonic()
+        page_server = identity(self.dump.relay.pid)
+        self.enter(State.DUMPING, stopped=self.stopped, page_server=page_server, **self.network.facts())
+        await self.guarded(self.network.hold_new())
         dump = self.dump
+        dump.profile = self.profile
+        self.dump_started = time.monotonic()
         await self.guarded(dump.start())
         self.dump_started = dump.began  # it may have been tried again
+        self.network.leave()
         self.report.freeze_s = time.monotonic() - self.dump_started
         self.watch(self._watch_dump())
         self.watch(self._watch_relay())
@@ -284,7 +290,8 @@ class Migration:
         self.enter(State.RESTORING)
         options = [*self.profile.criu.options(), *self.profile.criu.restore_options]
         timeout = self.profile.timeouts.restore
-        restored = asyncio.ensure_future(self.host.request("restore", options=options, timeout=timeout))
+        request = self.host.request("restore", options=options, timeout=timeout, **self.network.request())
+        restored = asyncio.ensure_future(request)
         asked = asyncio.ensure_future(self.asked.wait())
         try:
             either: set[asyncio.Future[Any]] = {restored, asked}

@@ -69,6 +69,8 @@ class Ending:
         # The page server has removed it already, if it lives.
         for problem in await asyncio.to_thread(network_lock.remove, migration.pid, migration.dump.images):
             migration.warn(problem)
+        for problem in migration.network.end():
+            migration.warn(problem)
         if migration.engine is not None:
             await self.forget_container()
         migration.enter(State.COMMITTED)
@@ -140,6 +142,7 @@ class Ending:
         frozen = migration.state not in (State.PREFLIGHT, State.PRE_DUMPING)
         if migration.state is State.DUMPING and migration.dump is not None and migration.dump.process is None:
             frozen = False  # it did not come to that
+        held = migration.state not in (State.PREFLIGHT, State.PRE_DUMPING)  # new connections are
         migration.progress.phase(f"{'rolling back' if frozen else 'stopped'}: {reason}")
         source = migration.look()
         try:
@@ -152,9 +155,10 @@ class Ending:
             migration.report.message = f"{reason}; rolling back failed: {error}; {migration.look().words()}"
             migration.enter(State.UNDECIDED, **({} if migration.said_go else {"went": False}))
             return
-        locked: list[str] = []
-        if frozen and migration.dump is not None:  # the page server has done it, unless it or the dump was killed
-            locked = await asyncio.to_thread(network_lock.unlock, migration.pid, migration.dump.images)
+        # The page server has done it, unless it or the dump was killed.
+        locked = migration.network.give_back() if held else []
+        if frozen and migration.dump is not None:
+            locked += await asyncio.to_thread(network_lock.unlock, migration.pid, migration.dump.images)
         source = await self.source_runs()
         end = State.ROLLED_BACK if frozen and not source.is_over else State.FAILED
         migration.report.outcome = end.value
@@ -165,6 +169,8 @@ class Ending:
         migration.enter(end)
         if migration.host is not None:
             await migration.host.close(END_WITHIN_S + sum(hook["timeout"] for hook in migration.undo_hooks()))
+            if doubt := migration.network.in_doubt():
+                migration.report.message += f"; {doubt}"
         if frozen or migration.hooked:
             await migration.hooks("after_rollback", fatal=False)
 
@@ -206,5 +212,5 @@ class Ending:
             ways = "--abort --force to let the source task run on, or --commit to give it up"
         migration.report.message = (
             f"{reason}; the restored task was resumed; here {migration.look().words()}. Look at the destination, then: "
-            f"criu-lazy migrate --status PROFILE, and {ways}"
+            f"criu-lazy migrate --status PROFILE, and {ways}{migration.network.ways()}"
         )

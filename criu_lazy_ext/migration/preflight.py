@@ -53,11 +53,13 @@ def arrival_of(leaving: Leaving, store: str) -> Arrival:
     profile, needs, task = leaving.profile, leaving.needs, leaving.task
     arrival = Arrival(store=store, boot_id=files.boot_id(), hooks=leaving.hooks())
     if profile is not None:
+        moved = profile.network.addresses if profile.network is not None else []
         arrival = replace(
             arrival,
             check_memory=profile.destination.check_memory,
             restore_options=leaving.restore_words(),
             daemon_options=profile.daemon_options,
+            addresses=[(item.address, item.there) for item in moved],
         )
     if needs is None or task is None:
         return arrival

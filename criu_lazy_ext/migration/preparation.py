@@ -57,6 +57,7 @@ class Preparation:
         finally:
             looking.cancel()
         await self.check(found, hello)
+        migration.network.plan()
         await self.check_reachable()
         self.prepare_directory()
         if migration.container is not None and migration.profile.container is not None:

@@ -16,6 +16,7 @@ from criu_lazy_ext.remote.channel import MAX_PAYLOAD_BYTES, Channel, ChannelErro
 END_WITHIN_S = 15.0
 HELLO_WITHIN_S = 60.0  # Python starts there, and looks at its host; a busy one takes its time
 LAST_WORD_S = 2.0
+KEEPER_LOST = 254  # the exit status of an agent whose keeper was killed; ssh's own is 255
 PINGS = 3  # in the time of silence that is allowed
 BESIDE_IMAGES = ("descriptors.json",)  # what container runtimes leave there, for their restore
 MAX_PARTS = 256  # of files in one message
@@ -188,6 +189,11 @@ class RemoteHost:
             if status:
                 reason += f" ({self.name}: ssh or the agent ended with status {status})"
         self._lose(reason)
+
+    @property
+    def has_undone(self) -> bool:
+        """Whether it is known that all of the other half has ended, and what was not let run was undone there first."""
+        return self.process.returncode is not None and 0 <= self.process.returncode < KEEPER_LOST
 
     async def close(self, within: float = END_WITHIN_S) -> None:
         """Close the channel and wait, `within` so many seconds, for the agent's end: it undoes what was not resumed, or

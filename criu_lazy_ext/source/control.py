@@ -106,6 +106,11 @@ def guard_path(control: Path) -> Path:
     return control.with_name(control.name + ".guard")
 
 
+def network_path(control: Path) -> Path:
+    """The file that tells of the service addresses that move, for the page server behind `control`."""
+    return control.with_name(control.name + ".network")
+
+
 def is_guarded(control: Path) -> bool:
     """Whether a dead page server's guardian holds on to the dump."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

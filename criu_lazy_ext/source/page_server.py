@@ -33,6 +33,7 @@ from criu_lazy_ext.source.precopy import Precopy
 from criu_lazy_ext.system.files import open_log, read_key
 from criu_lazy_ext.system.network_lock import NetworkLock
 from criu_lazy_ext.system.processes import protect_from_oom
+from criu_lazy_ext.system.service_network import ServiceNetwork
 from criu_lazy_ext.system.stop_signals import StopSignals
 
 ALONE_LOOK_SECONDS = 0.5
@@ -80,6 +81,11 @@ class Endpoints:
     selector: selectors.BaseSelector
     control: ControlServer | None  # on this selector
     wakeup: socket.socket  # has the numbers of signals
+
+
+def moved_network(control: Path | None) -> ServiceNetwork | None:
+    """The service addresses that move with the task, if any do."""
+    return ServiceNetwork.load(relay_control.network_path(control)) if control else None
 
 
 def say(text: str) -> None:
@@ -151,11 +157,14 @@ class PageServer:
 
     def _unlock(self, state: dict[str, Any]) -> None:
         """At the end: the connections end with the source task, or go on with it."""
-        if lock := self._network_lock():
-            if state["state"] == "committed":
-                self._warn(lock.remove())
-            elif not state["task_running"]:  # also if the dump died
-                self._warn(lock.lift())
+        lock, network = self._network_lock(), moved_network(self._control_path)
+        if state["state"] == "committed":
+            self._warn(lock.remove() if lock else [])
+            self._warn(network.open() if network else [])
+        elif not state["task_running"]:  # also if the dump died
+            self._warn(network.give_back() if network else [])
+            self._warn(lock.lift() if lock else [])
+        if lock:
             lock.close()
 
     def _answer_waiting(self, state: dict[str, Any]) -> None:
@@ -233,6 +242,8 @@ class PageServer:
             if not force:
                 return False
             self._source.lift()
+        if network := moved_network(self._control_path):
+            self._warn(network.give_back())
         if lock := self._network_lock():
             self._warn(lock.lift())
         return self._relay.abort(force)
@@ -421,6 +432,7 @@ class Serving:
         self.endpoints = Endpoints(port, selector, answers, _catch_signals())
         self.precopy: Precopy | None = None
         self.relay: Relay | None = None
+        self.has_ended = False
         protect_from_oom(os.getpid())  # and so the guardian
 
     def run(self) -> dict[str, Any]:
@@ -517,9 +529,14 @@ class Serving:
             _tell_ready(options.status_fd)
         end = server.run(precopy.awaited if precopy else (), gives_up)
         self.held = end["held"]
+        self.has_ended = True
         return end
 
     def _close(self) -> None:
+        network = moved_network(self.options.control)
+        if network and not self.held and not self.has_ended:  # no dump served: new connections were held off for it
+            for problem in network.give_back():
+                say(f"warning: {problem}")
         if self.relay:
             self.problem = self.relay.error()
             self.relay.close()

@@ -18,7 +18,6 @@ import contextlib
 import ctypes
 import errno
 import itertools
-import json
 import os
 import re
 import shlex
@@ -26,31 +25,25 @@ import shutil
 import socket
 import struct
 import subprocess
-import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from criu_lazy_ext.criu.images import Connection, Endpoint, Images, PycriuMissing, endpoint
 from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.system.net_namespace import within
+from criu_lazy_ext.system.nftables import FilterError, Nft
 from criu_lazy_ext.system.processes import tree
-
-T = TypeVar("T")
 
 SYS_PIDFD_GETFD = 438
 TCP_REPAIR = 19
 REPAIR_ON, REPAIR_OFF, REPAIR_OFF_SILENTLY = 1, 0, -1  # REPAIR_OFF sends a window probe
 SO_PEERNAME = 28
 SOCKADDR_BYTES = 28
-NFT_OUTPUT_JSON = 1 << 4
 TABLE = re.compile(r"CRIU-[0-9a-f-]+")
 MARK = "0xc114"  # of criu's own packets
 CHAIN = "CRIU"  # drops everything in a network namespace of the task's own
 TOOL_WITHIN_S = 30.0
-
-
-class LockError(CriuLazyError):
-    """The packet filter can't be read or changed."""
 
 
 class NetworkLock:
@@ -96,8 +89,8 @@ class NetworkLock:
         problems: list[str] = []
         for fd in self._namespaces:
             try:
-                _within(fd, lambda own: _remove(self._run_id, self._seen, own))
-            except (LockError, OSError) as error:
+                within(fd, lambda own: _remove(self._run_id, self._seen, own))
+            except (FilterError, OSError) as error:
                 problems.append(f"CRIU's network lock stays, and its connections are dead: {error}")
         return problems
 
@@ -106,9 +99,7 @@ class NetworkLock:
 
         def probe(inode: int, sock: socket.socket) -> None:
             if inode in self._dumped:
-                reuse = sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
-                sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, REPAIR_OFF)  # as criu itself ends it
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
+                _probe(sock, self._dumped[inode])
 
         problems = self.wake() + self.remove() + _for_each_connection(self._root_pid, probe)
         return list(dict.fromkeys(problems))
@@ -127,6 +118,24 @@ def remove(root_pid: int, images: Path) -> list[str]:
 def hush(root_pid: int, images: Path) -> list[str]:
     """`NetworkLock.hush`, for who holds none."""
     return _once(NetworkLock(root_pid, images), NetworkLock.hush)
+
+
+def probe(pids: Iterable[int], images: Path) -> list[str]:
+    """Have the peers of restored processes' connections tell where they are, as criu does: its own probes may have been
+    filtered. `images`: those that were restored."""
+    dumped = {connection.ends: connection for connection in _read_images(images)[1].values()}
+
+    def probe(_: int, sock: socket.socket) -> None:
+        if (connection := dumped.get(_ends(sock))) is not None:
+            _probe(sock, connection)
+
+    return _for_each_connection_of(pids, probe)
+
+
+def _probe(sock: socket.socket, dumped: Connection) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, REPAIR_OFF)  # as criu itself ends it
+    # That has overwritten it; what it was is not read here, as somebody else may be about to do the same.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, dumped.reuse_address)
 
 
 def _once(lock: NetworkLock, action: Callable[[NetworkLock], list[str]]) -> list[str]:
@@ -168,38 +177,18 @@ def _namespaces(root_pid: int) -> list[int]:
     return list(found.values())
 
 
-def _within(namespace: int, action: Callable[[bool], T]) -> T:
-    """Call `action(whether it is this process's own)` in a network namespace. Raises what it raises, OSError."""
-    if os.fstat(namespace).st_ino == Path("/proc/self/ns/net").stat().st_ino:
-        return action(True)
-    results: list[T] = []
-    errors: list[Exception] = []
-
-    def run() -> None:  # in a thread: only that one changes
-        libc = ctypes.CDLL(None, use_errno=True)
-        try:
-            if libc.setns(namespace, 0) < 0:
-                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-            results.append(action(False))
-        except (LockError, OSError) as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
-
-
 # ---- sockets ----
 
 
 def _for_each_connection(root_pid: int, action: Callable[[int, socket.socket], None]) -> list[str]:
-    """Call `action(inode, a descriptor of ours)` for each TCP connection of the task. Returns what failed."""
+    return _for_each_connection_of(tree(root_pid).values(), action)
+
+
+def _for_each_connection_of(pids: Iterable[int], action: Callable[[int, socket.socket], None]) -> list[str]:
+    """Call `action(inode, a descriptor of ours)` for each TCP connection of processes. Returns what failed."""
     problems: list[str] = []
     done: set[str] = set()
-    for pid in tree(root_pid).values():
+    for pid in pids:
         task = -1
         try:
             task = os.pidfd_open(pid)
@@ -265,15 +254,15 @@ def _ends(sock: socket.socket) -> frozenset[Endpoint]:
 
 
 def _remove(run_id: str, connections: set[frozenset[Endpoint]], own: bool) -> None:
-    """In this thread's network namespace; `own`: it is this process's. Raises LockError."""
+    """In this thread's network namespace; `own`: it is this process's. Raises FilterError."""
     if not _remove_table(run_id, connections, own) and (connections or not own):
         for program in ("iptables", "ip6tables"):
             _remove_rules(program, connections, own)
 
 
 def _remove_table(run_id: str, connections: set[frozenset[Endpoint]], own: bool) -> bool:
-    """Delete the dump's nftables table. False if there is none. Raises LockError."""
-    nft = _Nft.load()
+    """Delete the dump's nftables table. False if there is none. Raises FilterError."""
+    nft = Nft.load()
     if nft is None:
         return False  # then criu had none either
     found = False
@@ -286,7 +275,7 @@ def _remove_table(run_id: str, connections: set[frozenset[Endpoint]], own: bool)
     return found
 
 
-def _is_of_dump(name: str, nft: _Nft, run_id: str, connections: set[frozenset[Endpoint]], own: bool) -> bool:
+def _is_of_dump(name: str, nft: Nft, run_id: str, connections: set[frozenset[Endpoint]], own: bool) -> bool:
     if run_id:
         return f"CRIU-{run_id}".startswith(name)  # criu cuts it to what its buffer holds
     # The dump died before it had written its run id.
@@ -306,52 +295,8 @@ def _is_locked(item: dict[str, Any], connections: set[frozenset[Endpoint]]) -> b
     )
 
 
-class _Nft:
-    """libnftables, which criu itself uses; a context of it, in the network namespace where it is entered."""
-
-    def __init__(self, library: ctypes.CDLL) -> None:
-        self._library = library
-        self._context: int | None = None
-        library.nft_ctx_new.restype = ctypes.c_void_p
-        for name in ("nft_ctx_get_output_buffer", "nft_ctx_get_error_buffer"):
-            getattr(library, name).restype = ctypes.c_char_p
-
-    @classmethod
-    def load(cls) -> _Nft | None:
-        """None where there is no such library."""
-        try:
-            return cls(ctypes.CDLL("libnftables.so.1"))
-        except OSError:
-            return None
-
-    def __enter__(self) -> _Nft:
-        self._context = self._library.nft_ctx_new(0)
-        if not self._context:
-            raise LockError("nftables can't be used")
-        self._library.nft_ctx_buffer_output(ctypes.c_void_p(self._context))
-        self._library.nft_ctx_buffer_error(ctypes.c_void_p(self._context))
-        self._library.nft_ctx_output_set_flags(ctypes.c_void_p(self._context), NFT_OUTPUT_JSON)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._library.nft_ctx_free(ctypes.c_void_p(self._context))
-
-    def run(self, command: str) -> list[dict[str, Any]]:
-        """The objects that it lists. Raises LockError."""
-        context = ctypes.c_void_p(self._context)
-        failed = self._library.nft_run_cmd_from_buffer(context, command.encode())
-        output = self._library.nft_ctx_get_output_buffer(context) or b""
-        said = (self._library.nft_ctx_get_error_buffer(context) or b"").decode(errors="replace").split("\n")[0]
-        if failed:
-            raise LockError(f"nft {command}: {said or 'failed'}; do it by hand")
-        try:
-            return list(json.loads(output)["nftables"]) if output.strip() else []
-        except (ValueError, KeyError) as error:
-            raise LockError(f"nft {command}: {error!r} in what it lists") from error
-
-
 def _remove_rules(program: str, connections: set[frozenset[Endpoint]], own: bool) -> None:
-    """Delete the rules that criu made by iptables. Raises LockError."""
+    """Delete the rules that criu made by iptables. Raises FilterError."""
     if shutil.which(f"{program}-save") is None:
         return
     saved = _tool([f"{program}-save", "-t", "filter"], "").splitlines()
@@ -388,15 +333,15 @@ def _restore(program: str, lines: list[str]) -> None:
 
 
 def _tool(command: list[str], text: str) -> str:
-    """What an iptables program prints. Raises LockError."""
+    """What an iptables program prints. Raises FilterError."""
     shown = shlex.join(command)
     try:
         done = subprocess.run(
             command, input=text, capture_output=True, text=True, errors="replace", check=False, timeout=TOOL_WITHIN_S
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise LockError(f"{shown}: {error}") from error
+        raise FilterError(f"{shown}: {error}") from error
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["failed"])[-1]
-        raise LockError(f"{shown}: {said}; remove the rules with mark {MARK} and the chain {CHAIN} by hand")
+        raise FilterError(f"{shown}: {said}; remove the rules with mark {MARK} and the chain {CHAIN} by hand")
     return done.stdout

@@ -188,7 +188,10 @@ HOLD = "hooks: {before_restore: [{run: 'touch /run/held; while test -e /run/held
 HOLD_SCRIPT = '#!/bin/sh\n[ "$CRTOOLS_SCRIPT_ACTION" != "$(cat /srv/hold-at)" ] || { touch /run/held; sleep SECS; }\n'
 
 
-def held(testbed: Testbed, profile: str, *, at: str = "", host: Host | None = None, seconds: int = 2) -> Migration:
+def held(
+    testbed: Testbed, profile: str, *, at: str = "", host: Host | None = None, seconds: int = 2,
+    environment: dict[str, str] | None = None,
+) -> Migration:  # fmt: skip
     """A migration that waits before the restore, or where criu comes to the stage `at` on `host`."""
     host = host or testbed.src
     host.run(["rm", "-f", "/run/held"])
@@ -196,7 +199,7 @@ def held(testbed: Testbed, profile: str, *, at: str = "", host: Host | None = No
         host.write("/srv/hold.sh", HOLD_SCRIPT.replace("SECS", str(seconds)))
         host.write("/srv/hold-at", at)
         host.run(["chmod", "+x", "/srv/hold.sh"])
-    migration = Migration(testbed, profile)
+    migration = Migration(testbed, profile, environment=environment)
     eventually(lambda: (host.root / "run/held").exists() or migration.process.poll() is not None, "it is held")
     if migration.process.poll() is not None:
         migration.end()

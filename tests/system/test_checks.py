@@ -85,8 +85,9 @@ CASES = [
     Case("address", "listener 10.78.0.1:7003", {"addresses": "10.78.0.1"}, moves=False),
     Case("port", "listener 0.0.0.0:22", {"ports": "0.0.0.0 port 22"}, moves=False, at_source="pkill -x sshd; true"),
     Case("free port", "listener 0.0.0.0:7003", moves=True),
-    Case("connection here", "connection 127.0.0.1:7001",
-        {"connections": "127.0.0.1:7001", "local-connections": ":7001"}),
+    Case("connection here", "connection 127.0.0.1:7001", {"local-connections": ":7001"}),
+    Case("connection that is not to move", "connection 127.0.0.1:7001",
+        {"connections": "127.0.0.1:7001", "local-connections": ":7001"}, profile="criu: {tcp_established: false}"),
     Case("MPTCP", "mptcp", {"socket-kinds": "MPTCP"}, moves=False),
 ]  # fmt: skip
 

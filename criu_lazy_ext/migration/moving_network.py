@@ -1,0 +1,106 @@
+"""The service addresses of a migration, at the source: what its driver does with them, and what the others are told."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from criu_lazy_ext.source.connections import Connections
+from criu_lazy_ext.source.control import network_path
+from criu_lazy_ext.source.dump import SourceError
+from criu_lazy_ext.system import addresses
+from criu_lazy_ext.system.nftables import Nft
+from criu_lazy_ext.system.service_network import ServiceNetwork
+
+if TYPE_CHECKING:
+    from criu_lazy_ext.migration.driver import Migration
+
+ACCEPTED_WITHIN_S, POLL_S = 0.25, 0.001
+
+
+class MovingNetwork:
+    """Does nothing but look at the task's connections if the profile has no `network`."""
+
+    def __init__(self, migration: Migration) -> None:
+        self.migration = migration
+        self.here: ServiceNetwork | None = None
+        self.there: ServiceNetwork | None = None
+        self.requested = False  # that they come up there
+
+    def plan(self) -> None:
+        """Find the addresses, as they are here now. Raises SourceError."""
+        network = self.migration.profile.network
+        if network is None:
+            return
+        here, moved = addresses.addresses(), []
+        for wanted in network.addresses:
+            address = addresses.find(here, wanted.address, wanted.prefix, wanted.device)
+            if address is None:
+                raise SourceError(f"{wanted} is not here")
+            moved.append((address, address.at(wanted.there)))
+        self.here = ServiceNetwork.new(address for address, _ in moved)
+        self.there = ServiceNetwork(tuple(address for _, address in moved), self.here.table)
+
+    def facts(self) -> dict[str, Any]:
+        """For the journal, before anything is touched."""
+        if self.here is None or self.there is None:
+            return {}
+        return {"network": self.here.facts(), "network_there": self.there.facts()}
+
+    def request(self) -> dict[str, Any]:
+        """For the agent's restore."""
+        self.requested = True
+        return {} if self.there is None else {"network": self.there.facts()}
+
+    async def hold_new(self) -> None:
+        """What is being connected is done; nothing new begins, if the addresses are service addresses. Nothing here is
+        left to a thread: a step that was given up would still be done."""
+        migration = self.migration
+        connections = Connections(migration.pid)
+        try:
+            if self.here is not None:
+                self.here.save(network_path(Path(migration.directory / "page-server.sock")))
+                self.here.hold_new()
+            deadline = time.monotonic() + ACCEPTED_WITHIN_S
+            while connections.are_being_made() and time.monotonic() < deadline:
+                await asyncio.sleep(POLL_S)
+            profile = migration.profile.for_connections(connections.exist(), nftables=Nft.load() is not None)
+        finally:
+            connections.close()
+        migration.profile = profile
+
+    def leave(self) -> None:
+        """The task is frozen: the addresses go."""
+        if self.here is not None:
+            self.here.leave()
+
+    def give_back(self) -> list[str]:
+        """The task runs on here. What could not be done."""
+        return [] if self.here is None else self.here.give_back()
+
+    def end(self) -> list[str]:
+        """The task is gone from here. What could not be done."""
+        return [] if self.here is None else self.here.open()
+
+    def in_doubt(self) -> str:
+        """After a roll back: what is to be said when nobody here knows whether the destination's half has undone its
+        part; "" if that is known."""
+        host = self.migration.host
+        if self.there is None or not self.requested or host is None or host.has_undone:
+            return ""
+        by_hand = self.there.by_hand(mute=True)
+        return (
+            f"whether {host.name} has taken {self.there} off again is not known here: its half does that by itself, "
+            f"and answers nobody until then; should all of it have been killed, do it there: {by_hand}"
+        )
+
+    def ways(self) -> str:
+        """What an operator has to know of the addresses before the source task is let run on, after "go"."""
+        if self.there is None:
+            return ""
+        return (
+            f". The addresses are at {self.migration.report.destination}: before the restored task is killed, there: "
+            f"{self.there.by_hand(mute=False)}"
+        )

@@ -1,0 +1,164 @@
+"""Service addresses move with the task (`network:`), and no client of theirs loses anything, whoever dies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+from lazy_source import eventually
+from migrating import COMMITTED, FAILED, HOLD_RESTORE, ROLLED_BACK, Migration, held, kill_ours, pids_of
+from service import SYN_RETRY_S, Service
+
+from testbed import Host, Testbed
+
+# `make moves` has 20, with 500 new connections a second.
+MOVES, RATE = int(os.environ.get("CRIU_LAZY_MOVES", "3")), float(os.environ.get("CRIU_LAZY_MOVES_RATE", "250"))
+
+
+@pytest.fixture(scope="module")
+def services(testbed: Testbed) -> Iterator[dict[int, Service]]:
+    """Those that run, by their IP version: most tests leave theirs as it was."""
+    running: dict[int, Service] = {}
+    yield running
+    for service in running.values():
+        service.end()
+
+
+@pytest.fixture
+def service(request: pytest.FixtureRequest, testbed: Testbed, services: dict[int, Service]) -> Iterator[Service]:
+    version = getattr(request, "param", 4)
+    for other in [known for known in services if known != version]:
+        services.pop(other).end()
+    if version not in services:
+        services[version] = Service(testbed, version, rate=RATE)
+    service = services[version]
+    yield service
+    if testbed.link.is_cut:
+        testbed.link.mend()
+    if service.hosts_with_address() != ["src"] or service.filters() or service.ask()["errors"]:
+        services.pop(version).end()
+
+
+@pytest.mark.parametrize(("service", "moves"), [(6, 2), (4, MOVES)], indirect=["service"])
+def test_a_busy_service_moves_there_and_back(service: Service, moves: int) -> None:
+    ends = [service.testbed.src, service.testbed.dst]
+    for number in range(moves):
+        source, destination = ends[number % 2], ends[1 - number % 2]
+        service.ask()
+        migration = Migration(service.testbed, service.profile(destination.name), source=source)
+        assert migration.end() == COMMITTED, migration.stderr
+        assert migration.report["warnings"] == []
+        service.assert_served(destination)
+        service.assert_only_at(destination)
+        seen, phases = service.seen, migration.report["phases_s"]
+        held_s = phases["running"] - phases["dumping"]
+        print(
+            f"move {number + 1}: new ones held off for {held_s:.3f} s, downtime {migration.report['downtime_s']:.3f} s;"
+            f" {seen['shorts']} short ones, the longest {seen['longest_short_s']:.3f} s; a long one waited "
+            f"{seen['longest_wait_s']:.3f} s at most; errors: {len(seen['errors'])}"
+        )
+        assert seen["longest_short_s"] < held_s + 2 * SYN_RETRY_S, "the first retry after that is answered"
+
+
+def kill(host: Host, *pids: int) -> None:
+    assert pids
+    host.run(["kill", "-9", *map(str, pids)])
+
+
+def kill_agent(testbed: Testbed) -> None:
+    """Not its keeper, which comes first."""
+    kill(testbed.dst, max(pids_of(testbed.dst, "criu-lazy agent")))
+
+
+def kill_destination(testbed: Testbed) -> None:
+    """All of its half: nobody is left to undo it."""
+    kill(testbed.dst, *pids_of(testbed.dst, "criu-lazy agent"))
+
+
+def kill_page_servers(testbed: Testbed) -> None:
+    """With its guardian: its child, of the same command line."""
+    kill(testbed.src, *pids_of(testbed.src, "page-server", "--hold"))
+
+
+def kill_migrate(testbed: Testbed) -> None:
+    kill(testbed.src, *pids_of(testbed.src, "criu-lazy migrate"))
+
+
+def kill_migrate_and_page_servers(testbed: Testbed) -> None:
+    kill(testbed.src, *pids_of(testbed.src, "criu-lazy migrate"), *pids_of(testbed.src, "page-server", "--hold"))
+
+
+DEATHS: dict[str, Callable[[Testbed], object]] = {
+    "agent": kill_agent,
+    "page server and guardian": kill_page_servers,
+    "link": lambda testbed: testbed.link.cut(),
+    "migrate": kill_migrate,
+    "migrate, page server and guardian": kill_migrate_and_page_servers,
+}
+
+
+@pytest.mark.parametrize(("service", "death"), [(4, death) for death in DEATHS] + [(6, "agent")], indirect=["service"])
+def test_no_client_loses_anything_in_a_roll_back(service: Service, death: str) -> None:
+    """With the address at the destination, where nothing is to answer."""
+    testbed = service.testbed
+    migration = held(testbed, service.profile(more=HOLD_RESTORE), at="pre-restore", host=testbed.dst, seconds=1)
+    assert service.hosts_with_address() == ["dst"]
+    assert len(service.filters()) == 3 + (":" not in service.address), "ours at both, and criu's; ARP's there"
+    DEATHS[death](testbed)
+    if death.startswith("migrate"):
+        migration.end()
+        eventually(lambda: not pids_of(testbed.src, "criu dump"), "the dump has given up")
+        assert "rolled-back" in migration.decide("--status").stdout
+    else:
+        assert migration.end() == ROLLED_BACK, (migration.stderr, migration.report)
+        assert "the source task runs on" in migration.report["message"]
+    if death == "link":
+        assert "not known here" in migration.report["message"], "nobody tells"
+        testbed.link.mend()
+    service.assert_served(testbed.src)
+    service.assert_only_at(testbed.src)
+
+
+def test_no_client_loses_anything_where_the_restore_fails(service: Service) -> None:
+    migration = Migration(service.testbed, service.profile(more="criu: {restore_options: [--no-such-option]}\n"))
+    assert migration.end() == ROLLED_BACK, migration.stderr
+    service.assert_served(service.testbed.src)
+    service.assert_only_at(service.testbed.src)
+
+
+def test_addresses_that_nobody_is_left_to_take_off_are_mute_and_told(service: Service) -> None:
+    testbed = service.testbed
+    migration = held(testbed, service.profile(more=HOLD_RESTORE), at="pre-restore", host=testbed.dst, seconds=1)
+    kill_destination(testbed)
+    assert migration.end() == ROLLED_BACK, (migration.stderr, migration.report)
+    message = migration.report["message"]
+    assert "whether dst has taken" in message and f"ip address del {service.moved} dev svc0" in message
+    service.assert_served(testbed.src)
+    assert service.hosts_with_address() == ["src", "dst"]
+    testbed.client.run(["ip", "neigh", "flush", "dev", "svc0"])  # only one of them tells where it is
+    service.assert_served(testbed.src)
+    again = Migration(testbed, service.profile())
+    assert again.end() == FAILED
+    assert f"{service.address}/24 dev svc0 is here already: ip address del" in again.report["message"]
+    testbed.dst.run(["sh", "-ec", message.partition("do it there: ")[2]])
+    service.assert_only_at(testbed.src)
+    kill_ours(testbed.dst)
+    testbed.dst.run(["pkill", "-9", "-x", "forking_server"], check=False)
+
+
+def test_who_gives_the_restored_task_up_is_told_of_its_addresses(service: Service) -> None:
+    testbed = service.testbed
+    migration = Migration(testbed, service.profile(more="source: {rate: 200K}\n"))
+    eventually(lambda: migration.is_in("running") or migration.process.poll() is not None, "the restored task runs")
+    kill(testbed.src, *pids_of(testbed.src, "criu-lazy migrate"), *pids_of(testbed.src, "ssh", "criu-lazy agent"))
+    migration.end()
+    assert "service addresses: 10.78.0.100/24 dev svc0: at dst" in migration.decide("--status").stdout
+    refused = migration.decide("--abort", "--force")
+    assert refused.returncode == 1 and "10.78.0.100 is answered for by another host" in refused.stderr
+    assert service.hosts_with_address() == ["dst"]
+    testbed.dst.run(["sh", "-ec", refused.stderr.partition("at dst, ")[2].partition("; then again")[0]], check=False)
+    testbed.dst.run(["pkill", "-9", "-x", "forking_server"])
+    assert migration.decide("--abort", "--force").returncode == 0
+    service.assert_only_at(testbed.src)
+    assert service.pid in pids_of(testbed.src, "forking_server")
