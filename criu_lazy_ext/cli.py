@@ -16,6 +16,8 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "page-server": (".commands.page_server", "serve a lazy dump's pages, whatever becomes of connections"),
     "page-store": (".commands.page_store", "keep the pages that a page server brings before the dump (pre-copy)"),
     "migrate": (".commands.migrate", "move a running task to another host, as a YAML profile says"),
+    "init": (".commands.init", "write a profile that fits a task"),
+    "explain": (".commands.explain", "print what migrate would do, step by step, and do nothing"),
     "check": (".commands.check", "say what would keep a task from moving: this host, the task, other hosts"),
 }
 # Beside the package in a checkout, and nowhere else: no host that takes part in a migration has them installed.

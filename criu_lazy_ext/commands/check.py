@@ -41,7 +41,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     return options
 
 
-async def _of_host(profile: Profile | None, destination: Destination, source: AtSource) -> list[Finding]:
+async def check_host(profile: Profile | None, destination: Destination, source: AtSource) -> list[Finding]:
     """What the other host's agent finds; that there is none is a finding, too."""
     silence = profile.timeouts.silence if profile is not None else SILENCE_S
     name = destination.ssh or "local"
@@ -81,7 +81,7 @@ async def _check(options: argparse.Namespace) -> list[Finding]:
         here = await asyncio.to_thread(run_all, catalogue.DESTINATION, Arrival(), "destination")
         findings += [finding for finding in here if finding.check not in names]
     if not options.source:
-        there = await asyncio.gather(*(_of_host(profile, destination, source) for destination in destinations))
+        there = await asyncio.gather(*(check_host(profile, destination, source) for destination in destinations))
         findings += [finding for found in there for finding in found]
     return list(accept(findings, profile.accept if profile is not None else []))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from lazy_source import eventually
-from migrating import COMMITTED, FAILED, ROLLED_BACK, Migration, pids_of
+from migrating import COMMITTED, FAILED, ROLLED_BACK, USAGE, Migration, pids_of
 from paths import SUPPORT
 
 from testbed import Host, Testbed
@@ -180,3 +180,33 @@ def test_a_failure_stops_a_migration_before_the_freeze(clean: Testbed) -> None:
     assert "source: process" in message and "holds a lock on /srv/odd.lock: criu.file_locks: true" in message
     assert "dst: not there: /srv/odd.lock" in message and "\n" not in message
     assert migration.report["phases_s"].keys() == {"failed"}
+
+
+def test_init_writes_a_profile_by_which_the_task_moves(clean: Testbed) -> None:
+    """A job of a shell that holds a lock on a file which the destination lacks."""
+    src, dst = clean.src, clean.dst
+    src.start(["sh", "-c", "python3 /srv/odd_task.py lock </dev/null >/dev/null 2>&1 & wait"])
+    eventually((src.root / "run/odd.pid").exists, "it runs")
+    pid = src.read("/run/odd.pid").strip()
+    made = src.run(["criu-lazy", "init", "--pid", pid, "dst", "-o", "/root/m-init.yaml"], check=False)
+    assert made.returncode == 0, made.stdout + made.stderr
+    text = src.read("/root/m-init.yaml")
+    for words in ("file_locks: true", "shell_job: true", "[rsync, -a, --relative, /srv/odd.lock, 'dst:/']"):
+        assert words in text
+    again = src.run(["criu-lazy", "init", "--pid", pid, "dst", "-o", "/root/m-init.yaml"], check=False)
+    assert again.returncode == USAGE and "is there already" in again.stderr
+    migration = Migration(clean, text)
+    assert migration.end() == COMMITTED, migration.report
+    dst.run(["pkill", "-USR1", "-f", "python3 /srv/odd_task.py"])
+    eventually((dst.root / "run/odd.result").exists, "it answers")
+    assert dst.read("/run/odd.result") == RIGHT
+
+
+def test_init_names_what_is_left_to_settle(clean: Testbed) -> None:
+    src = clean.src
+    src.start(["sh", "-c", "exec python3 /srv/odd_task.py io_uring </dev/null >/dev/null 2>&1"])
+    eventually((src.root / "run/odd.pid").exists, "it runs")
+    pid = src.read("/run/odd.pid").strip()
+    made = src.run(["criu-lazy", "init", "--pid", pid, "dst", "-o", "-"], check=False)
+    assert made.returncode == FAILED
+    assert "# fail: source: descriptor 3 of process" in made.stdout and "[io_uring]" in made.stdout
