@@ -23,6 +23,7 @@ _TYPES: dict[Any, dict[str, Any]] = {
     Path: {"type": "string", "pattern": "^/"},
     list[str]: _TEXTS,
     list[Path]: {"type": "array", "items": {"type": "string", "pattern": "^/"}},
+    list[profile.MovedAddress]: {"type": "array", "minItems": 1, "items": {"type": "string", "pattern": "^\\S+ dev "}},
     str | list[str]: {"anyOf": [_TEXT, _TEXTS | {"minItems": 1}]},
     profile.Size: {"type": ["integer", "string"], "pattern": "^[0-9]+[KMGkmg]?$"},
     profile.Rounds: {"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": 1000}]},

@@ -53,6 +53,9 @@ def steps(profile: Profile, name: str) -> Iterator[str]:
     yield from _hooks(profile, "before_dump")
     yield f"freeze and dump: {_dump(profile)}, within {profile.timeouts.dump:g} s"
     yield f"send its images (not its lazy memory) to {profile.directories.destination}/{name}-... there"
+    addresses = ", ".join(map(str, profile.network.addresses)) if profile.network is not None else ""
+    if addresses:
+        yield f"take {addresses} off here"
     yield from _hooks(profile, "after_dump")
     words = " ".join([*daemon_options(profile), *profile.daemon_options])
     daemon = "criu lazy-pages" if profile.daemon == "stock" else "criu-lazy lazy-pages"
@@ -60,6 +63,8 @@ def steps(profile: Profile, name: str) -> Iterator[str]:
     yield from _hooks(profile, "before_restore")
     yield f"restore: {_restore(profile)}, within {profile.timeouts.restore:g} s; nothing runs yet"
     yield "resume: fence the source task, record it, and let the restored task run: the point of no return"
+    if addresses:
+        yield f"put {addresses} up there"
     yield from _hooks(profile, "after_restore")
     rate = f"at most {profile.source.rate} bytes per second" if profile.source.rate else "as fast as the link allows"
     yield f"bring the memory that is missing, what the task touches first; {rate}"

@@ -59,17 +59,6 @@ def _locks(draft: Draft, _: Finding) -> None:
     draft.criu["file_locks"] = ("true", "it holds locks on files")
 
 
-def _connections(draft: Draft, _: Finding) -> None:
-    draft.criu["tcp_established"] = (
-        "true",
-        "it has live connections; its address has to move with it (configs/redis.yaml)",
-    )
-
-
-def _network_lock(draft: Draft, _: Finding) -> None:
-    draft.criu["network_lock"] = ("nftables", "iptables is not installed here")
-
-
 def _session(draft: Draft, _: Finding) -> None:
     draft.criu["shell_job"] = ("true", "it was started from a shell, without a session of its own")
 
@@ -94,8 +83,6 @@ def _files(draft: Draft, finding: Finding) -> None:
 
 FIXES: dict[str, Callable[[Draft, Finding], None]] = {
     "file-locks": _locks,
-    "connections": _connections,
-    "network-lock": _network_lock,
     "session": _session,
     "outside-sockets": _sockets,
     "deleted-files": _deleted,
