@@ -61,7 +61,7 @@ int main(int argc, char **argv)
 	signal(SIGCHLD, SIG_IGN); /* the kernel reaps */
 	int listener = socket(found->ai_family, SOCK_STREAM, 0);
 	setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (listener < 0 || bind(listener, found->ai_addr, found->ai_addrlen) != 0 || listen(listener, 512) != 0)
+	if (listener < 0 || bind(listener, found->ai_addr, found->ai_addrlen) != 0 || listen(listener, 4096) != 0)
 		fail(argv[1]);
 	freeaddrinfo(found);
 	for (;;) {

@@ -58,7 +58,8 @@ def test_a_busy_service_moves_there_and_back(service: Service, moves: int) -> No
             f" {seen['shorts']} short ones, the longest {seen['longest_short_s']:.3f} s; a long one waited "
             f"{seen['longest_wait_s']:.3f} s at most; errors: {len(seen['errors'])}"
         )
-        assert seen["longest_short_s"] < held_s + 2 * SYN_RETRY_S, "the first retry after that is answered"
+        # Of a quiet machine: held_s, and the first retry after that. A busy one may not take all retries at once.
+        assert seen["longest_short_s"] < 2 * held_s + 3 * SYN_RETRY_S
 
 
 def kill(host: Host, *pids: int) -> None:
@@ -162,3 +163,26 @@ def test_who_gives_the_restored_task_up_is_told_of_its_addresses(service: Servic
     assert migration.decide("--abort", "--force").returncode == 0
     service.assert_only_at(testbed.src)
     assert service.pid in pids_of(testbed.src, "forking_server")
+
+
+def refusal(service: Service, *addresses: str, more: str = "") -> str:
+    """Of `--dry-run` with these addresses."""
+    listed = ", ".join(f'"{address}"' for address in addresses)
+    text = service.profile(more=more).replace(f'["{service.moved} dev svc0"]', f"[{listed}]")
+    migration = Migration(service.testbed, text, "--dry-run")
+    assert migration.end() == FAILED
+    return migration.stderr
+
+
+def test_addresses_that_cannot_move_are_refused(service: Service) -> None:
+    src, moved = service.testbed.src, f"{service.moved} dev svc0"
+    said = refusal(service, "10.78.0.99/24 dev svc0", "10.78.0.100/16 dev svc0", "10.78.0.1/24 dev svc0")
+    assert "10.78.0.99/24 dev svc0 is not here" in said
+    assert f"10.78.0.100/16 dev svc0 is not here, but {moved}" in said
+    assert f"the kernel would delete {moved} together with 10.78.0.1/24 dev svc0: sysctl net.ipv4.conf.svc0" in said
+    src.run(["ip", "route", "add", "192.0.2.0/24", "dev", "svc0", "src", "10.78.0.100"])
+    assert "a route has 10.78.0.100 for its source, and would be lost with it" in refusal(service, moved)
+    src.run(["ip", "route", "del", "192.0.2.0/24"])
+    assert "there is no device eth7 for 10.78.0.100" in refusal(service, f"{moved} -> eth7")
+    more = "source: {address: 10.78.0.100}\n"
+    assert "source.address ends at 10.78.0.100, which moves" in refusal(service, moved, more=more)
