@@ -51,20 +51,22 @@ def steps(profile: Profile, name: str) -> Iterator[str]:
     if profile.rounds() is not None:
         yield _rounds(profile)
     yield from _hooks(profile, "before_dump")
-    yield f"freeze and dump: {_dump(profile)}, within {profile.timeouts.dump:g} s"
-    yield f"send its images (not its lazy memory) to {profile.directories.destination}/{name}-... there"
     addresses = ", ".join(map(str, profile.network.addresses)) if profile.network is not None else ""
     if addresses:
+        yield f"hold new connections to {addresses} off, until the restored task takes them"
+    yield f"freeze and dump: {_dump(profile)}, within {profile.timeouts.dump:g} s"
+    if addresses:
         yield f"take {addresses} off here"
+    yield f"send its images (not its lazy memory) to {profile.directories.destination}/{name}-... there"
     yield from _hooks(profile, "after_dump")
     words = " ".join([*daemon_options(profile), *profile.daemon_options])
     daemon = "criu lazy-pages" if profile.daemon == "stock" else "criu-lazy lazy-pages"
     yield f"start the daemon there that fetches pages: {daemon} {words}".rstrip()
     yield from _hooks(profile, "before_restore")
+    if addresses:
+        yield f"put {addresses} up there, mute until the restored task runs"
     yield f"restore: {_restore(profile)}, within {profile.timeouts.restore:g} s; nothing runs yet"
     yield "resume: fence the source task, record it, and let the restored task run: the point of no return"
-    if addresses:
-        yield f"put {addresses} up there"
     yield from _hooks(profile, "after_restore")
     rate = f"at most {profile.source.rate} bytes per second" if profile.source.rate else "as fast as the link allows"
     yield f"bring the memory that is missing, what the task touches first; {rate}"

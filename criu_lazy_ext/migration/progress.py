@@ -14,11 +14,11 @@ PLAIN_INTERVAL_S = 2.0
 class Progress:
     """`phase` tells what is going on; `stats` shows the daemon's counters, at most as often as is readable."""
 
-    def __init__(self, stream: TextIO = sys.stderr, quiet: bool = False) -> None:
-        self.stream = stream
+    def __init__(self, stream: TextIO | None = None, quiet: bool = False) -> None:
+        self.stream = stream or sys.stderr
         self.quiet = quiet
         self.start = time.monotonic()
-        self.live = stream.isatty()
+        self.live = self.stream.isatty()
         self._open_line = False
         self._last: tuple[float, int, int] | None = None
         self._shown = 0.0

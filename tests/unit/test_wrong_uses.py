@@ -1,0 +1,91 @@
+"""Wrong uses end with one line that says what is wrong and what to do, and with its exit status."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from criu_lazy_ext.cli import main
+
+FAILED, USAGE = 1, 2
+LOCAL = "destination: {local: true}\n"
+LEAST = "task: {pid: 1}\n" + LOCAL
+NOBODY = 4194303  # a pid that no process has
+
+# Words after criu-lazy ("P": the profile), the profile, the exit status, and what the last line says.
+WRONG: list[tuple[list[str], str | None, int, tuple[str, ...]]] = [
+    (["migrate"], None, USAGE, ("required: profile",)),
+    (["migrate", "P", "--fast"], LEAST, USAGE, ("unrecognized arguments: --fast",)),
+    (["migrate", "P"], None, USAGE, ("p.yaml: No such file or directory",)),
+    (["migrate", "/"], None, USAGE, ("/: Is a directory",)),
+    (["migrate", "P"], "", USAGE, ("p.yaml:1:1: the profile is empty",)),
+    (["migrate", "P"], "task: [", USAGE, ("p.yaml:1:8: not YAML",)),
+    (["migrate", "P"], "- a\n", USAGE, ("expected a mapping with", "found a list")),
+    (["migrate", "P"], LEAST + "timeout: {}\n", USAGE, ("unknown key", "did you mean 'timeouts'?")),
+    (["migrate", "P"], LEAST + LOCAL, USAGE, ("p.yaml:3:1: destination: given twice",)),
+    (["migrate", "P"], LOCAL, USAGE, ("task: missing",)),
+    (["migrate", "P"], "task: {}\n" + LOCAL, USAGE, ("exactly one of pid, pidfile, command",)),
+    (["migrate", "P"], "task: {pid: 1, pidfile: /run/x}\n" + LOCAL, USAGE, ("exactly one of pid, pidfile, command",)),
+    (["migrate", "P"], "task: {pid: nginx}\n" + LOCAL, USAGE, ("task.pid: expected a whole number, found 'nginx'",)),
+    (["migrate", "P"], "task: {pid: 0}\n" + LOCAL, USAGE, ("expected a number from 1 to",)),
+    (["migrate", "P"], "task: {pidfile: x.pid}\n" + LOCAL, USAGE, ("expected an absolute path, found 'x.pid'",)),
+    (["migrate", "P"], "task: {pid: 1}\n", USAGE, ("destination: missing",)),
+    (["migrate", "P"], "task: {pid: 1}\ndestination: {}\n", USAGE, ("expected either ssh: HOST or local: true",)),
+    (["migrate", "P"], "task: {pid: 1}\ndestination: {ssh: a, local: true}\n", USAGE, ("either ssh: HOST or local",)),
+    (["migrate", "P"], "task: {pid: 1}\ndestination: {ssh: a, prefix: [x]}\n", USAGE, ("goes with local: true only",)),
+    (["migrate", "P"], LEAST + "source: {rate: quick}\n", USAGE, ("expected a number of bytes (K, M, G may follow)",)),
+    (["migrate", "P"], LEAST + "strategy: eager\n", USAGE, ("expected auto or lazy or hybrid, found 'eager'",)),
+    (["migrate", "P"], LEAST + "keep_files: 1\n", USAGE, ("expected true or false, found '1'",)),
+    (["migrate", "P"], LEAST + "hooks: {before_dmp: []}\n", USAGE, ("unknown phase; did you mean 'before_dump'?",)),
+    (["migrate", "P"], LEAST + "hooks: {before_dump: [{on: source}]}\n", USAGE, ("hooks.before_dump[0].run: missing",)),
+    (["migrate", "P"], LEAST + "accept: [outside-pipe]\n", USAGE, ("did you mean 'outside-pipes'?",)),
+    (["migrate", "P"], LEAST + "criu: {dump_options: [-R]}\n", USAGE, ("the source task would run on beside",)),
+    (["migrate", "P"], LEAST + "daemon: stock\npredump: {}\n", USAGE, ("predump: needs daemon: criu-lazy",)),
+    (["migrate", "P"], LEAST + "network: {addresses: [10.0.0.1]}\n", USAGE, ("expected an address as",)),
+    (["migrate", "P"], LEAST + "container: {engine: runc, name: x}\n", USAGE, ("either task or container",)),
+    (["migrate", "P"], f"task: {{pid: {NOBODY}}}\n" + LOCAL, FAILED, (f"no process has pid {NOBODY}",)),
+    (["migrate", "P"], "task: {pidfile: /nowhere/x.pid}\n" + LOCAL, FAILED, ("/nowhere/x.pid: No such file",)),
+    (["migrate", "P"], "task: {command: echo one two}\n" + LOCAL, FAILED, ("expected one pid, found 'one two'",)),
+    (["migrate", "P"], "task: {command: 'exit 3'}\n" + LOCAL, FAILED, ("ended with status 3",)),
+    (["migrate", "P", "--rate", "fast"], LEAST, USAGE, ("--rate: ",)),
+    (["migrate", "P", "--abort"], LEAST, FAILED, ("no migration of this profile",)),
+    (["check", "P", "host"], LEAST, USAGE, ("a profile names its destination itself",)),
+    (["check", "P"], None, USAGE, ("p.yaml: No such file or directory",)),
+    (["check", "--destination", "--pid", "1"], None, USAGE, ("a task leaves it as the source",)),
+    (["check", "--pid", str(NOBODY)], None, FAILED, (f"task {NOBODY} has ended",)),
+    (["init", "host"], None, USAGE, ("required: --pid",)),
+    (["init", "--pid", str(NOBODY), "host"], None, USAGE, (f"--pid {NOBODY}: no process has this pid",)),
+    (["init", "--pid", "1", "host", "-o", "P"], LEAST, USAGE, ("is there already", "--output")),
+    (["explain", "P"], None, USAGE, ("p.yaml: No such file or directory",)),
+    (["agent", "now"], None, FAILED, ("it is run by criu-lazy migrate",)),
+]
+
+
+@pytest.mark.parametrize(("words", "profile", "status", "says"), WRONG, ids=lambda value: str(value)[:60])
+def test_a_wrong_use_is_told_in_one_line(
+    words: list[str], profile: str | None, status: int, says: tuple[str, ...],
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    path = tmp_path / "p.yaml"
+    if profile is not None:
+        end = "" if profile in ("", "task: [", "- a\n") else f"directories: {{source: {tmp_path}/d}}\n"
+        path.write_text(profile + end)
+    try:
+        found = main([str(path) if word == "P" else word for word in words])
+    except SystemExit as ended:  # argparse's
+        found = int(ended.code or 0)
+    error = capsys.readouterr().err
+    assert found == status, error
+    assert "Traceback" not in error
+    *usage, line = error.strip().splitlines()
+    assert line.startswith(f"criu-lazy {words[0]}: ") and all(text in line for text in says), line
+    assert not usage or usage[0].startswith("usage: criu-lazy"), "one line, or argparse's usage before it"
+    assert {item.name for item in tmp_path.rglob("*")} <= {"p.yaml", "d", "p.lock"}, "nothing was touched"
+
+
+def test_no_subcommand_and_an_unknown_one_are_answered_with_the_list(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, says in (([], "a subcommand is needed"), (["move"], "unknown subcommand 'move'")):
+        assert main(words) == USAGE
+        error = capsys.readouterr().err
+        assert error.startswith(f"criu-lazy: {says}") and "  migrate " in error
