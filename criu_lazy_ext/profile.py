@@ -239,7 +239,7 @@ CHOICES = {
     "page_source": ("criu-lazy", "stock"),
     "strategy": ("auto", "lazy", "hybrid"),
     "criu.network_lock": ("iptables", "nftables", "skip"),
-    "container.engine": ("runc", "crun"),
+    "container.engine": ("runc", "crun", "podman"),
     "container.files": ("sync", "shared"),
     "on": ("source", "destination"),
 }

@@ -34,6 +34,7 @@ from criu_lazy_ext.destination.page_store_process import PageStoreProcess
 from criu_lazy_ext.destination.restored import RestoredTasks
 from criu_lazy_ext.destination.undo import AgentError, Made
 from criu_lazy_ext.destination.workplace import Workplace
+from criu_lazy_ext.engines import podman_shim
 from criu_lazy_ext.engines.engine import Command, container_as_message, container_of_message, engine_of
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.profile import Container
@@ -41,13 +42,14 @@ from criu_lazy_ext.remote.channel import Channel, ChannelError, Message
 from criu_lazy_ext.system import network_lock
 from criu_lazy_ext.system.hooks import run_hook
 from criu_lazy_ext.system.pipes import pipe_reader
-from criu_lazy_ext.system.processes import describe_status
+from criu_lazy_ext.system.processes import await_end, describe_status, start_time
 from criu_lazy_ext.system.service_network import ServiceNetwork
 
 REACH_WITHIN_S = 5.0
 HELLO_WITHIN_S = 60.0
 OPENS_WITHIN_S = 2.0
 ANNOUNCED_AGAIN_S = (0.1, 1.0)  # an announcement may be lost
+RUNTIME_POLL_S = 0.02
 
 GATE_SCRIPT = """#!/bin/sh
 # criu restore runs this when everything is restored and nothing runs yet; its failure kills what was restored. Later,
@@ -76,6 +78,7 @@ class Agent:
         self.gate: asyncio.Future[bool] | None = None
         self.container: Container | None = None  # what is restored by its engine
         self.opened = False  # the service addresses are
+        self.runtime_ended: asyncio.Task[None] | None = None  # see await_runtime
 
     # ---- requests ----
 
@@ -111,6 +114,8 @@ class Agent:
             problems += await asyncio.to_thread(engine_of(self.container).lacking, expected)
         if problems:
             raise AgentError("; ".join(problems))
+        if self.container is not None:
+            await asyncio.to_thread(engine_of(self.container).make_room, expected)
         keep, hooks, ids = bool(request["keep"]), request["undo_hooks"], str(request["ids"])
         self.place.made = Made(str(directory), self.keeper_pid, ids, store, keep_files=keep, undo_hooks=hooks)
         self.place.tell_keeper()
@@ -204,30 +209,50 @@ class Agent:
         if network is not None:
             self.receive(network)
         self.place.made.restore_began = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
-        command, output = self.restore_command(request["options"], script), 2
+        command = self.restore_command(request["options"], script)
         if self.container is not None:
             self.place.made.container = container_as_message(self.container)
-            output = asyncio.subprocess.DEVNULL  # a restored container may keep it
         try:
-            self.restore = await asyncio.create_subprocess_exec(
-                *command.argv, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-                env={**os.environ, **command.environment},
-            )  # fmt: skip
+            self.restore = await self.start_command(command)
             self.place.made.restore = self.restore.pid
             self.place.tell_keeper()
             ended = asyncio.ensure_future(self.restore.wait())
             waiting = asyncio.ensure_future(asked.wait())
-            either: set[asyncio.Future[Any]] = {ended, waiting, self.daemon.starving}
+            self.runtime_ended = asyncio.ensure_future(self.await_runtime(work))
+            either: set[asyncio.Future[Any]] = {ended, waiting, self.runtime_ended, self.daemon.starving}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED, timeout=request["timeout"])
             waiting.cancel()
             if not asked.is_set():
                 raise await self.restore_failed(work)
             await self.pass_gate(answer, ended, work)
         finally:
+            if self.runtime_ended is not None:
+                self.runtime_ended.cancel()
             loop.remove_reader(ask)
             os.close(ask)
             os.close(answer)
         return {}
+
+    async def start_command(self, command: Command) -> Process:
+        """A container may keep what is its engine's output: that is no way to the source."""
+        with contextlib.ExitStack() as stack:
+            output: int | Any = 2 if self.container is None else asyncio.subprocess.DEVNULL
+            if command.output is not None:
+                output = stack.enter_context(command.output.open("wb"))
+            return await asyncio.create_subprocess_exec(
+                *command.argv, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+                env={**os.environ, **command.environment},
+            )  # fmt: skip
+
+    async def await_runtime(self, work: Path) -> None:
+        """The end of the runtime that an engine runs for the restore, which leaves its pid there. (What is no engine's,
+        or is its only process, is known by `restore`.)"""
+        path = work / podman_shim.RUNTIME_PID
+        while not path.exists():
+            await asyncio.sleep(RUNTIME_POLL_S)
+        pid = int(path.read_text())
+        if (began := start_time(pid)) is not None:
+            await await_end(pid, began)
 
     def restore_command(self, options: list[str], gate: Path) -> Command:
         """What restores, with criu's options; `gate` is its action script."""
@@ -267,9 +292,13 @@ class Agent:
     async def pass_gate(self, answer: int, ended: asyncio.Future[int], work: Path) -> None:
         """Everything is restored, nothing runs: ask, wait for "go", pass it on, and wait for the end of the restore."""
         assert self.restore is not None and self.gate is not None
-        self.tasks.look(self.restore.pid)
+        if self.container is not None:
+            self.tasks.look_in_namespaces(self.keeper_pid)  # an engine may have let go of them
+        else:
+            self.tasks.look(self.restore.pid)
         await self.place.channel.send({"event": "ask"})
-        either: set[asyncio.Future[Any]] = {ended, self.gate}
+        assert self.runtime_ended is not None
+        either: set[asyncio.Future[Any]] = {ended, self.gate, self.runtime_ended}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not self.gate.done():
             raise await self.restore_failed(work)
@@ -281,6 +310,9 @@ class Agent:
         if status < 0:
             # The restored tasks are its ptracees by now: its death lets them go.
             raise AgentError(f"criu restore {describe_status(status)} while it resumed the restored task")
+        if status > 0 and self.container is not None and not self.tasks.missing():
+            failure = engine_of(self.container).failure(work)
+            raise AgentError(f"the engine's restore {describe_status(status)} as it resumed the container: {failure}")
         if status > 0:
             raise await self.restore_failed(work)
         if not self.opened:
@@ -296,6 +328,8 @@ class Agent:
         if status is None and self.daemon.starving.done():
             return AgentError(str(self.daemon.starving.result()))
         how = "did not get ready in time" if status is None else describe_status(status)
+        if status is None and self.runtime_ended is not None and self.runtime_ended.done():
+            how = "lost its runtime"
         log = work / "restore.log"
         reason = criu.last_error(log)
         if self.container is not None and not log.exists():
@@ -309,6 +343,8 @@ class Agent:
             raise AgentError("no restore waits for a go")
         if not self.daemon.lives:
             raise AgentError("lazy-pages has ended; no task was resumed")
+        if self.runtime_ended is not None and self.runtime_ended.done():
+            raise AgentError("the engine's runtime has ended; nothing was resumed")
         if missing := self.tasks.missing():
             raise AgentError(f"the waiting process {missing} has ended; no task was resumed")
         self.gate.set_result(True)

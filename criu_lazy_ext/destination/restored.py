@@ -30,6 +30,11 @@ class RestoredTasks:
         self.waiting = below(restore)
         self.here = {process.inner_pid: process.pid for process in self.waiting}
 
+    def look_in_namespaces(self, keeper: int) -> None:
+        """They are those below `keeper` that are in a pid namespace of their own."""
+        self.waiting = [process for process in below(keeper) if process.inner_pid != process.pid]
+        self.here = {process.inner_pid: process.pid for process in self.waiting}
+
     def missing(self) -> int:
         """The pid in the images of one that has ended while it waited; 0 if all are there."""
         return next((process.inner_pid for process in self._gone()), 0)

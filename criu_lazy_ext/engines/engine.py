@@ -17,6 +17,8 @@ from criu_lazy_ext.criu.contrary import options_in
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.profile import Container, Criu
 
+ARCHIVE = "container.tar"  # beside the images
+
 
 class EngineError(CriuLazyError):
     """The engine doesn't know the container, can't move it, or failed."""
@@ -24,10 +26,20 @@ class EngineError(CriuLazyError):
 
 @dataclass(frozen=True)
 class Command:
-    """What is run, with what is added to its environment."""
+    """What is run, with what is added to its environment; `output`: a file for what it says, or None: that is lost."""
 
     argv: list[str]
     environment: dict[str, str]
+    output: Path | None = None
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A directory here, where it goes, and what of it doesn't (as it is below it)."""
+
+    here: Path
+    there: Path
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,7 +53,10 @@ class Found:
 
 
 class Engine(Protocol):
-    """One container of an engine, here. Every method may raise EngineError."""
+    """One container of an engine, here. Every method may raise EngineError. `detaches`: its checkpoint command ends
+    when CRIU serves, and has written an archive beside the images."""
+
+    detaches: bool
 
     def find(self) -> Found:
         """The running container."""
@@ -52,14 +67,26 @@ class Engine(Protocol):
     def lacking(self, expected: Mapping[str, Any]) -> list[str]:
         """What this host lacks to take the container; `expected`: what `expectations` told at the source."""
 
+    def trees(self, found: Found) -> list[Tree]:
+        """What of its files is sent by rsync."""
+
     def expectations(self, found: Found) -> dict[str, Any]:
         """What the destination must have."""
+
+    def make_room(self, expected: Mapping[str, Any]) -> None:
+        """Make what its files go to, where that is not a plain directory."""
 
     def checkpoint(self, directory: Path, criu: Criu, descriptors: Mapping[str, int]) -> Command:
         """Dump into directory/images, log in `directory`; `descriptors`: by the names of CRIU's options."""
 
     def restore(self, directory: Path, criu_options: Sequence[str], gate: Path) -> Command:
         """Restore from directory/images, log in directory/work; CRIU runs `gate` when all is restored."""
+
+    def let_go(self) -> None:
+        """The container here is about to end for good, and frozen: nothing is to start it again."""
+
+    def keep(self, found: Mapping[str, Any]) -> None:
+        """It stays, after `let_go`; `found`: what was Found.config."""
 
     def failure(self, work: Path) -> str:
         """What the engine itself said of its last failure; "" if nothing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from criu_lazy_ext.criu.contrary import options_in
-from criu_lazy_ext.engines.engine import Command, EngineError, Found, criu_file
+from criu_lazy_ext.engines.engine import Command, EngineError, Found, Tree, criu_file
 from criu_lazy_ext.profile import Container, Criu
 from criu_lazy_ext.system.mounts import unmount_below
 
@@ -23,6 +24,8 @@ RUNTIMES_OWN = ("tcp-established", "shell-job", "file-locks", "ext-unix-sk")
 
 class OciRuntime:
     """One container of `program`. `lazy`: its own option for a lazy dump and restore, if it has one."""
+
+    detaches = False
 
     def __init__(self, container: Container, program: str, lazy: Sequence[str] = ()) -> None:
         self.container = container
@@ -86,6 +89,23 @@ class OciRuntime:
                 "which would stay here with who reads it: run it without one"
             )
 
+    def trees(self, found: Found) -> list[Tree]:
+        """The bundle, the root directory, the profile's volumes."""
+        bundle = Tree(found.bundle, self.container.bundle or found.bundle)
+        volumes = [Tree(volume, volume) for volume in self.container.volumes]
+        root = Path(os.path.normpath(found.rootfs))
+        if root.is_relative_to(found.bundle):
+            # It may be a mount of its own, and these are not followed.
+            below = root.relative_to(found.bundle)
+            return [Tree(bundle.here, bundle.there, (str(below),)), Tree(root, bundle.there / below), *volumes]
+        return [bundle, Tree(root, root), *volumes]
+
+    def let_go(self) -> None:
+        """Its end is the runtime's to see; nothing starts it again."""
+
+    def keep(self, found: Mapping[str, Any]) -> None:
+        """Nothing was changed."""
+
     def expectations(self, found: Found) -> dict[str, Any]:
         """Bind mounts whose source must exist there."""
         mounts = found.config.get("mounts", [])
@@ -99,11 +119,11 @@ class OciRuntime:
     def checkpoint(self, directory: Path, criu: Criu, descriptors: Mapping[str, int]) -> Command:
         """`checkpoint`, which removes the container once its processes are gone, and keeps it if it fails."""
         options = [*criu.options(), *criu.dump_options]
-        told = ["--lazy-pages", *self._for_criu(options)]
+        told = ["--lazy-pages", *for_criu(options)]
         for name, fd in descriptors.items():
             told += [f"--{name}", str(fd)]
         environment = criu_file(directory / "dump.conf", told)
-        words = ["--log", str(directory / LOG), "checkpoint", *self.lazy, *self._own(options)]
+        words = ["--log", str(directory / LOG), "checkpoint", *self.lazy, *for_runtime(options)]
         words += ["--image-path", str(directory / "images"), "--work-path", str(directory), self.container.name]
         return Command(self.command(*words), environment)
 
@@ -122,12 +142,15 @@ class OciRuntime:
             problems.append(f"{self.program} has a container {self.container.name!r} already ({state['status']})")
         return problems
 
+    def make_room(self, expected: Mapping[str, Any]) -> None:
+        """Directories are made as they come."""
+
     def restore(self, directory: Path, criu_options: Sequence[str], gate: Path) -> Command:
         """`restore --detach`: the container's processes become children of this one's nearest reaper."""
         work = directory / "work"
-        told = ["--lazy-pages", "--action-script", str(gate), *self._for_criu(criu_options)]
+        told = ["--lazy-pages", "--action-script", str(gate), *for_criu(criu_options)]
         environment = criu_file(work / "restore.conf", told)
-        words = ["--log", str(work / LOG), "restore", "--detach", *self.lazy, *self._own(criu_options)]
+        words = ["--log", str(work / LOG), "restore", "--detach", *self.lazy, *for_runtime(criu_options)]
         words += ["--image-path", str(directory / "images"), "--work-path", str(work)]
         words += ["--bundle", str(self.container.bundle), self.container.name]
         return Command(self.command(*words), environment)
@@ -163,22 +186,22 @@ class OciRuntime:
             with contextlib.suppress(OSError):
                 left.rmdir()
 
-    @staticmethod
-    def _own(options: Sequence[str]) -> list[str]:
-        """What the runtime itself is told of CRIU's options."""
-        own = []
-        for given in options_in(options):
-            if given.name in RUNTIMES_OWN:
-                own.append(f"--{given.name}")
-            elif given.name == "manage-cgroups":
-                own.append(f"--manage-cgroups-mode={given.value or 'soft'}")
-        return own
 
-    @staticmethod
-    def _for_criu(options: Sequence[str]) -> list[str]:
-        """What is left for CRIU's file."""
-        rest = []
-        for given in options_in(options):
-            if given.name not in (*RUNTIMES_OWN, "manage-cgroups"):
-                rest.append(f"--{given.name}" if given.value is None else f"--{given.name}={given.value}")
-        return rest
+def for_runtime(options: Sequence[str]) -> list[str]:
+    """What the runtime itself is told of CRIU's options."""
+    own = []
+    for given in options_in(options):
+        if given.name in RUNTIMES_OWN:
+            own.append(f"--{given.name}")
+        elif given.name == "manage-cgroups":
+            own.append(f"--manage-cgroups-mode={given.value or 'soft'}")
+    return own
+
+
+def for_criu(options: Sequence[str]) -> list[str]:
+    """What is left for CRIU's file."""
+    rest = []
+    for given in options_in(options):
+        if given.name not in (*RUNTIMES_OWN, "manage-cgroups"):
+            rest.append(f"--{given.name}" if given.value is None else f"--{given.name}={given.value}")
+    return rest

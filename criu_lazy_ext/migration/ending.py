@@ -53,10 +53,12 @@ class Ending:
         for process in ended[:MAX_ENDED_TOLD]:
             migration.warn(describe_ended(process))
         ended = [process for process in ended if process["missing_pages"]]
+        if migration.engine is not None:
+            await asyncio.to_thread(migration.engine.let_go)
         migration.enter(State.COMMITTING, committing=True)
         await self.say_commit()
         source = await self.source_ends()
-        if not source.is_over and migration.dump.process.returncode and source.all_are(Seen.STOPPED, *OVER):
+        if not source.is_over and not migration.dump_lives() and source.all_are(Seen.STOPPED, *OVER):
             migration.kill_source()  # criu dump died before it could, and so did who would have done it in its place
             source = await self.source_ends()
         if not source.is_over:

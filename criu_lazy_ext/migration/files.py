@@ -9,12 +9,11 @@ import re
 import shlex
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
-from criu_lazy_ext.engines.engine import Found
+from criu_lazy_ext.engines.engine import Tree
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.profile import Container, Profile
+from criu_lazy_ext.profile import Profile
 from criu_lazy_ext.remote.hosts import ssh_command
 from criu_lazy_ext.system.processes import tree
 
@@ -27,27 +26,6 @@ _SENT = re.compile(r"^Total bytes sent: (\d+)$", re.MULTILINE)
 
 class FilesError(CriuLazyError):
     """The files can't be sent."""
-
-
-@dataclass(frozen=True)
-class Tree:
-    """A directory here, where it goes, and what of it doesn't (as it is below it)."""
-
-    here: Path
-    there: Path
-    without: tuple[str, ...] = ()
-
-
-def trees_of(container: Container, found: Found) -> list[Tree]:
-    """What of a container's files is to be sent."""
-    bundle = Tree(found.bundle, container.bundle or found.bundle)
-    trees = [Tree(volume, volume) for volume in container.volumes]
-    root = Path(os.path.normpath(found.rootfs))
-    if root.is_relative_to(found.bundle):
-        # It may be a mount of its own, and these are not followed.
-        below = root.relative_to(found.bundle)
-        return [Tree(bundle.here, bundle.there, (str(below),)), Tree(root, bundle.there / below), *trees]
-    return [bundle, Tree(root, root), *trees]
 
 
 def mapped_shared(pid: int) -> set[Path]:

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 from criu_lazy_ext.checks.check import Verdict, accept, failures
 from criu_lazy_ext.checks.needs import Arrival
 from criu_lazy_ext.criu import program as criu
-from criu_lazy_ext.engines.engine import Found, container_as_message
+from criu_lazy_ext.engines.engine import container_as_message
 from criu_lazy_ext.errors import UsageError
 from criu_lazy_ext.migration import decide, journal, preflight
-from criu_lazy_ext.migration.files import ContainerFiles, trees_of
+from criu_lazy_ext.migration.files import ContainerFiles
 from criu_lazy_ext.migration.journal import Journal
 from criu_lazy_ext.migration.precopy_policy import why_lazy
 from criu_lazy_ext.migration.preflight import AtSource, PreflightError
-from criu_lazy_ext.profile import Container
 from criu_lazy_ext.remote.channel import Message
 from criu_lazy_ext.remote.hosts import RemoteHost
 from criu_lazy_ext.source.dump import LazyDump, SourceError, memory_of_tree
@@ -60,8 +59,7 @@ class Preparation:
         migration.network.plan()
         await self.check_reachable()
         self.prepare_directory()
-        if migration.container is not None and migration.profile.container is not None:
-            self.prepare_files(migration.profile.container, migration.container)
+        self.prepare_files()
         await self.prepare_destination(found.arrival)
         migration.limits.raise_()
         if migration.journal is not None:
@@ -140,14 +138,16 @@ class Preparation:
             migration.report.strategy = "copy memory while the task runs, and what changes then lazily"
         migration.progress.phase(f"strategy: {migration.report.strategy}")
 
-    def prepare_files(self, container: Container, found: Found) -> None:
-        """What is to be sent of the container's files. Raises SourceError."""
+    def prepare_files(self) -> None:
+        """What is to be sent of a container's files. Raises SourceError."""
         migration = self.migration
-        if container.files == "shared":
+        container, engine, found = migration.profile.container, migration.engine, migration.container
+        if container is None or engine is None or found is None or container.files == "shared":
+            return
+        if not (trees := engine.trees(found)):
             return
         if shutil.which("rsync") is None:
             raise SourceError("rsync is not installed here, and sends a container's files; or container.files: shared")
-        trees = trees_of(container, found)
         migration.files = ContainerFiles(migration.profile, trees, migration.pid, migration.directory)
 
     def container_there(self) -> dict[str, Any] | None:

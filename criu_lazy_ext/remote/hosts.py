@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
+from criu_lazy_ext.engines.engine import ARCHIVE
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.profile import Destination
 from criu_lazy_ext.remote.channel import MAX_PAYLOAD_BYTES, Channel, ChannelError, Message, MessageTooLong
@@ -18,7 +19,7 @@ HELLO_WITHIN_S = 60.0  # Python starts there, and looks at its host; a busy one 
 LAST_WORD_S = 2.0
 KEEPER_LOST = 254  # the exit status of an agent whose keeper was killed; ssh's own is 255
 PINGS = 3  # in the time of silence that is allowed
-BESIDE_IMAGES = ("descriptors.json",)  # what container runtimes leave there, for their restore
+BESIDE_IMAGES = ("descriptors.json", ARCHIVE)  # what container engines leave there, for their restore
 MAX_PARTS = 256  # of files in one message
 # Images are sent in pieces. Few bytes are under way at first, and remain so where answers take longer than QUICK_S: on
 # a thin link everything else waits behind them, and each answer is a sign of life.

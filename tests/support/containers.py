@@ -2,44 +2,81 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+from pathlib import Path
 from typing import Any
 
 from lazy_source import TASK_C, eventually
 from migrating import COMMITTED, ROLLED_BACK, Migration
+from paths import SUPPORT
 
 from testbed import Host, Testbed
 
 NAME = "box"
 HERE = "/srv/box"  # its bundle, on both hosts
-HELLO_C = '#include <stdio.h>\nint main(void) { return puts("hello") < 0; }\n'
+MEGABYTES = "32"
+PROGRAMS = {
+    "task": TASK_C.read_text(),
+    "tick": (SUPPORT / "ticking_task.c").read_text(),
+    "hello": '#include <stdio.h>\nint main(void) { return puts("hello") < 0; }\n',
+}
 # A detached container keeps its runtime's output as its own.
 SILENT = '"$@" </dev/null >/dev/null 2>&1'
+# podman as a testbed's host can have it.
+PODMAN_CONF = """[containers]
+pids_limit = 0
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+[network]
+firewall_driver = "nftables"
+"""
+
+
+def make_root(host: Host, directory: str) -> None:
+    """A root directory with the patterned task, what starts it and ticks, and a greeting."""
+    host.run(["mkdir", "-p", f"{directory}/data", f"{directory}/more"])
+    for name, text in PROGRAMS.items():
+        host.write(f"/tmp/{name}.c", text)
+        host.run(["cc", "-O1", "-static", "-o", f"{directory}/{name}", f"/tmp/{name}.c"])
+
+
+def prepare_podman(testbed: Testbed) -> None:
+    """The image `patterned` on both hosts."""
+    for host in (testbed.src, testbed.dst):
+        host.run(["sh", "-c", "mkdir -p /var/lib/containers && mount -t tmpfs tmpfs /var/lib/containers"])
+        host.write("/etc/containers/containers.conf", PODMAN_CONF)
+    make_root(testbed.src, "/tmp/root")
+    testbed.src.run(["sh", "-c", "tar -c -C /tmp/root . | podman import - patterned"])
+    testbed.src.run(["sh", "-c", "podman save patterned | ssh dst podman load"])
 
 
 class Container:
     """A container of `engine` (runc or crun) that runs the patterned task; its files are in HERE."""
 
-    def __init__(self, testbed: Testbed, engine: str, megabytes: int = 32) -> None:
+    def __init__(self, testbed: Testbed, engine: str) -> None:
         self.testbed = testbed
         self.engine = engine
-        src = testbed.src
-        src.run(["mkdir", "-p", f"{HERE}/rootfs/data", f"{HERE}/rootfs/more"])
-        for name, text in (("task", TASK_C.read_text()), ("hello", HELLO_C)):
-            src.write(f"/tmp/{name}.c", text)
-            src.run(["cc", "-O1", "-static", "-o", f"{HERE}/rootfs/{name}", f"/tmp/{name}.c"])
-        src.run(["runc", "spec", "--bundle", HERE])
-        self.config: dict[str, Any] = json.loads(src.read(f"{HERE}/config.json"))
-        self.config["process"] |= {"terminal": False, "args": ["/task", str(megabytes)], "cwd": "/data"}
+        self.data = f"{HERE}/rootfs/data"  # where its task works, on a host
+        make_root(testbed.src, f"{HERE}/rootfs")
+        testbed.src.run(["runc", "spec", "--bundle", HERE])
+        self.config: dict[str, Any] = json.loads(testbed.src.read(f"{HERE}/config.json"))
+        self.config["process"] |= {"terminal": False, "args": ["/tick", MEGABYTES], "cwd": "/data"}
         self.config["root"]["readonly"] = False
+
+    @property
+    def runtime(self) -> str:
+        return self.engine
 
     def run(self) -> None:
         """Run it on src, with the configuration as it is now."""
         src = self.testbed.src
         src.write(f"{HERE}/config.json", json.dumps(self.config))
         src.run(["sh", "-c", SILENT, "sh", self.engine, "run", "--detach", "--bundle", HERE, NAME])
-        eventually(lambda: (src.root / HERE[1:] / "rootfs/data/info").exists(), "its task has started")
+        eventually((self.path(src) / "info").exists, "its task has started")
+
+    def path(self, host: Host) -> Path:
+        return host.root / self.data[1:]
 
     def state(self, host: Host) -> str:
         """What the engine says: "running", ...; "" if it knows none."""
@@ -54,33 +91,76 @@ class Container:
 
     def answers(self, host: Host) -> str:
         """What its task says of its memory."""
-        data = host.root / HERE[1:] / "rootfs/data"
+        data = self.path(host)
         (data / "answer").unlink(missing_ok=True)
         (data / "ask").touch()
         return str(eventually(lambda: (data / "answer").exists() and (data / "answer").read_text(), "it answers"))
 
+    def ticks(self, host: Host) -> int:
+        """How often it has ticked; none may be missing."""
+        ticks = [int(line) for line in (self.path(host) / "ticks").read_text().splitlines()]
+        assert ticks == list(range(len(ticks)))
+        return len(ticks)
+
     def serves(self, host: Host) -> None:
-        """The engine can do with it there what it does with a container that it started."""
+        """The engine can do with it there what it does with a container that it started, and it works."""
         assert self.listed(host) == [NAME]
         assert self.state(host) == "running"
         assert self.answers(host) == "right\n"
         assert host.run([self.engine, "exec", NAME, "/hello"]).stdout == "hello\n"
+        ticks = self.ticks(host)
+        eventually(lambda: self.ticks(host) > ticks, "it ticks")
 
     def remove(self) -> None:
         for host in (self.testbed.src, self.testbed.dst):
             host.run([self.engine, "delete", "--force", NAME], check=False)
             host.run(["rm", "-rf", HERE], check=False)
 
+    def profile(self, files: str = "sync", more: str = "", criu: str = "") -> str:
+        """A migration of it. `criu`: more keys of that section."""
+        # The machine's hierarchies of cgroup v1 are no business of a container on cgroup2.
+        cgroups = ", manage_cgroups: ignore" if self.runtime == "crun" else ""
+        return (
+            f"container: {{engine: {self.engine}, name: {NAME}, files: {files}}}\n"
+            "destination: {ssh: dst}\ntimeouts: {silence: 3}\n"
+            f"criu: {{network_lock: nftables{cgroups}{criu}}}\n{more}"
+        )
 
-def profile(engine: str, files: str = "sync", more: str = "", criu: str = "") -> str:
-    """A migration of it. `criu`: more keys of that section."""
-    # The machine's hierarchies of cgroup v1 are no business of a container on cgroup2.
-    cgroups = ", manage_cgroups: ignore" if engine == "crun" else ""
-    return (
-        f"container: {{engine: {engine}, name: {NAME}, files: {files}}}\n"
-        "destination: {ssh: dst}\ntimeouts: {silence: 3}\n"
-        f"criu: {{network_lock: nftables{cgroups}{criu}}}\n{more}"
-    )
+
+class PodmanContainer(Container):
+    """A container of podman's, of the image `patterned`; its task works in the volume `box-data`."""
+
+    def __init__(self, testbed: Testbed, runtime: str) -> None:
+        self.testbed = testbed
+        self.engine = "podman"
+        self._runtime = runtime
+        self.data = "/var/lib/containers/storage/volumes/box-data/_data"
+        self.options = ["--restart=always", "--network=bridge", "--publish=8080:80"]
+
+    @property
+    def runtime(self) -> str:
+        return self._runtime
+
+    def run(self) -> None:
+        command = ["podman", "--runtime", self.runtime, "run", "--detach", "--name", NAME, *self.options]
+        command += ["--volume", "box-data:/data", "--workdir", "/data", "patterned", "/tick", MEGABYTES]
+        self.testbed.src.run(command)
+        eventually((self.path(self.testbed.src) / "info").exists, "its task has started")
+
+    def inspect(self, host: Host) -> dict[str, Any]:
+        return dict(json.loads(host.run(["podman", "inspect", NAME]).stdout)[0])
+
+    def state(self, host: Host) -> str:
+        done = host.run(["podman", "inspect", "--format", "{{.State.Status}}", NAME], check=False)
+        return done.stdout.strip()
+
+    def listed(self, host: Host) -> list[str]:
+        return host.run(["podman", "ps", "--all", "--format", "{{.Names}}"]).stdout.split()
+
+    def remove(self) -> None:
+        for host in (self.testbed.src, self.testbed.dst):
+            host.run(["podman", "rm", "--force", "--time", "0", NAME], check=False)
+            host.run(["podman", "volume", "rm", "--force", "box-data"], check=False)
 
 
 def assert_moved(container: Container, migration: Migration) -> None:
@@ -99,8 +179,6 @@ def assert_stayed(container: Container, migration: Migration, *says: str) -> Non
     assert container.listed(container.testbed.dst) == []
 
 
-def configuration(host: Host) -> str:
-    """CRIU's configuration files on the host."""
-    with contextlib.suppress(OSError):
-        return "\n".join(sorted(path.name for path in (host.root / "etc/criu").iterdir()))
-    return ""
+def configuration(host: Host) -> list[str]:
+    """CRIU's and podman's configuration files on the host."""
+    return [str(path) for name in ("criu", "containers") for path in sorted((host.root / "etc" / name).glob("**/*"))]

@@ -7,7 +7,16 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from containers import HERE, NAME, Container, assert_moved, assert_stayed, configuration, profile
+from containers import (
+    HERE,
+    NAME,
+    Container,
+    PodmanContainer,
+    assert_moved,
+    assert_stayed,
+    configuration,
+    prepare_podman,
+)
 from lazy_source import eventually
 from migrating import FAILED, HOLD, Migration, held, kill, kill_ours
 from paths import CONFIGS
@@ -26,16 +35,30 @@ def own_cgroups() -> Iterator[Testbed]:
         yield started
 
 
-@pytest.fixture(params=["runc", "crun"])
+@pytest.fixture(scope="module")
+def with_podman(own_cgroups: Testbed) -> Testbed:
+    prepare_podman(own_cgroups)
+    return own_cgroups
+
+
+@pytest.fixture(params=["runc", "crun", "podman-runc", "podman-crun"])
 def container(request: pytest.FixtureRequest, own_cgroups: Testbed) -> Iterator[Container]:
     """A running one, on src."""
-    made = Container(own_cgroups, request.param)
+    if request.param.startswith("podman"):
+        made: Container = PodmanContainer(request.getfixturevalue("with_podman"), request.param.partition("-")[2])
+    else:
+        made = Container(own_cgroups, request.param)
     try:
         made.run()
         yield made
     finally:
         made.remove()
         clean(own_cgroups)
+
+
+def only(*engines: str) -> pytest.MarkDecorator:
+    """For a test that need not be run with each engine."""
+    return pytest.mark.parametrize("container", engines, indirect=True)
 
 
 def clean(testbed: Testbed) -> None:
@@ -46,16 +69,17 @@ def clean(testbed: Testbed) -> None:
         host.run(["sh", "-c", "rm -rf /var/lib/criu-lazy* /root/m*.yaml /run/held /srv/hold*"])
 
 
-def test_there_and_back_the_engine_knows_it_where_it_runs(container: Container) -> None:
+@only("runc", "crun")
+def test_there_and_back_the_runtime_knows_it_where_it_runs(container: Container) -> None:
     src, dst = container.testbed.src, container.testbed.dst
     before = configuration(src), configuration(dst)
-    migration = Migration(container.testbed, profile(container.engine))
+    migration = Migration(container.testbed, container.profile())
     assert_moved(container, migration)
     assert migration.report["files"]["bytes"] > 100_000, "its root came along"
     assert "frozen_seconds" in migration.report["files"]
     assert dst.read(f"/proc/{container.pid(dst)}/cgroup").splitlines()[-1] == f"0::/{NAME}"
 
-    back = Migration(container.testbed, profile(container.engine).replace("ssh: dst", "ssh: src"), source=dst)
+    back = Migration(container.testbed, container.profile().replace("ssh: dst", "ssh: src"), source=dst)
     assert back.end() == 0, back.stderr
     assert container.listed(dst) == []
     container.serves(src)
@@ -67,15 +91,49 @@ def test_there_and_back_the_engine_knows_it_where_it_runs(container: Container) 
     assert not (src.root / f"sys/fs/cgroup/{NAME}").exists()
 
 
-def test_writes_while_it_moves_are_not_lost(container: Container) -> None:
-    """By write() and by memory alike, until it is frozen."""
+@only("podman-runc", "podman-crun")
+def test_there_and_back_podman_knows_it_where_it_runs(container: PodmanContainer) -> None:
+    """With its restart policy, its address and published port, and its volume."""
     src, dst = container.testbed.src, container.testbed.dst
-    src.run(["sh", "-c", f"head -c 40M /dev/urandom >{HERE}/rootfs/data/ballast"])
-    more = "hooks: {before_dump: [{run: 'echo late >>/srv/box/rootfs/data/late'}]}\n"
-    assert_moved(container, Migration(container.testbed, profile(container.engine, more=more)))
-    assert dst.read(f"{HERE}/rootfs/data/late") == "late\n"
-    sums = [h.run(["sha256sum", f"{HERE}/rootfs/data/ballast"]).stdout for h in (src, dst)]
-    assert sums[0] == sums[1]
+    before = configuration(src), configuration(dst)
+    described = container.inspect(src)
+    assert_moved(container, Migration(container.testbed, container.profile()))
+    moved = container.inspect(dst)
+    for key in ("Id", "Name", "Image", "OCIRuntime"):
+        assert moved[key] == described[key]
+    assert moved["HostConfig"]["RestartPolicy"] == described["HostConfig"]["RestartPolicy"]
+    assert moved["HostConfig"]["PortBindings"] == described["HostConfig"]["PortBindings"]
+    networks = [each["NetworkSettings"]["Networks"]["podman"] for each in (described, moved)]
+    for key in ("IPAddress", "MacAddress"):
+        assert networks[0][key] == networks[1][key]
+
+    back = Migration(container.testbed, container.profile().replace("ssh: dst", "ssh: src"), source=dst)
+    assert back.end() == 0, (back.stderr, back.report)
+    assert container.listed(dst) == []
+    container.serves(src)
+    assert (configuration(src), configuration(dst)) == before
+    src.run(["podman", "stop", "--time", "0", NAME])
+    assert container.state(src) == "exited"
+    src.run(["podman", "start", NAME])
+    assert src.run(["podman", "exec", NAME, "/hello"]).stdout == "hello\n"
+    src.run(["podman", "rm", "--force", "--time", "0", NAME])
+    assert container.listed(src) == []
+
+
+@only("podman-crun")
+def test_podman_moves_a_container_in_the_host_s_network(container: PodmanContainer) -> None:
+    container.remove()
+    container.options = ["--network=host"]
+    container.run()
+    assert_moved(container, Migration(container.testbed, container.profile()))
+
+
+@only("podman-runc")
+def test_podman_s_sample_moves_one_without_a_network(container: PodmanContainer) -> None:
+    container.remove()
+    container.options = ["--network=none"]
+    container.run()
+    assert_moved(container, Migration(container.testbed, (CONFIGS / "podman.yaml").read_text()))
 
 
 def test_the_sample_moves_it_with_a_volume(own_cgroups: Testbed) -> None:
@@ -92,35 +150,41 @@ def test_the_sample_moves_it_with_a_volume(own_cgroups: Testbed) -> None:
         clean(own_cgroups)
 
 
+@only("runc", "crun", "podman-crun")
 def test_a_restore_that_fails_leaves_it_running(container: Container) -> None:
     dst = container.testbed.dst
     dst.write("/srv/hold.sh", '#!/bin/sh\n[ "$CRTOOLS_SCRIPT_ACTION" != post-restore ]\n', mode=0o755)
     criu = ", restore_options: [--action-script, /srv/hold.sh]"
-    migration = Migration(container.testbed, profile(container.engine, criu=criu))
+    migration = Migration(container.testbed, container.profile(criu=criu))
     assert_stayed(container, migration, "dst: the engine's restore ended with status 1")
-    assert_moved(container, Migration(container.testbed, profile(container.engine)))
+    if isinstance(container, PodmanContainer):
+        assert container.inspect(container.testbed.src)["HostConfig"]["RestartPolicy"]["Name"] == "always"
+    assert_moved(container, Migration(container.testbed, container.profile()))
 
 
+@only("runc", "podman-runc")
 def test_a_killed_runtime_changes_nothing(container: Container) -> None:
     """CRIU goes on without it; what it would have removed is removed."""
     src = container.testbed.src
-    migration = held(container.testbed, profile(container.engine, more=HOLD))
-    kill(src, container.engine, "checkpoint")
+    migration = held(container.testbed, container.profile(more=HOLD))
+    kill(src, container.runtime, "checkpoint")
     src.run(["rm", "/run/held"])
     assert_moved(container, migration)
 
 
+@only("crun", "podman-crun")
 def test_a_killed_runtime_at_the_destination_leaves_it_running(container: Container) -> None:
     criu = ", restore_options: [--action-script, /srv/hold.sh]"
-    text = profile(container.engine, criu=criu)
+    text = container.profile(criu=criu)
     migration = held(container.testbed, text, at="post-restore", host=container.testbed.dst, seconds=20)
-    kill(container.testbed.dst, container.engine, "restore")
+    kill(container.testbed.dst, f"{container.runtime} ", " restore ", "--image-path")
     assert_stayed(container, migration, "dst: ")
 
 
+@only("runc", "podman-crun")
 def test_a_lost_link_leaves_it_running(container: Container) -> None:
     src = container.testbed.src
-    migration = held(container.testbed, profile(container.engine, more=HOLD))
+    migration = held(container.testbed, container.profile(more=HOLD))
     container.testbed.link.cut()
     src.run(["rm", "/run/held"])
     assert migration.end() == 3, migration.stderr
@@ -129,20 +193,43 @@ def test_a_lost_link_leaves_it_running(container: Container) -> None:
     eventually(lambda: container.listed(container.testbed.dst) == [], "the destination has undone it")
 
 
+@only("runc", "crun")
 def test_what_can_t_move_is_said_before(container: Container) -> None:
     def refused(text: str) -> str:
         migration = Migration(container.testbed, text)
         assert migration.end() in (FAILED, 2), migration.stderr
         return migration.stderr + str(migration.report.get("message"))
 
-    text = profile(container.engine)
+    text = container.profile()
     assert f"{container.engine} knows no container 'other'" in refused(text.replace(f"name: {NAME}", "name: other"))
     container.testbed.dst.run(["rm", "-rf", HERE])
-    assert "config.json is missing" in refused(profile(container.engine, files="shared"))
+    assert "config.json is missing" in refused(container.profile(files="shared"))
     container.testbed.src.run([container.engine, "pause", NAME])
     assert "is paused: only a running container can be moved" in refused(text)
     container.testbed.src.run([container.engine, "resume", NAME])
     container.serves(container.testbed.src)
+
+
+@only("podman-crun")
+def test_what_podman_can_t_move_is_said_before(container: PodmanContainer) -> None:
+    def refused() -> str:
+        migration = Migration(container.testbed, container.profile())
+        assert migration.end() in (FAILED, 2), migration.stderr
+        return migration.stderr + str(migration.report.get("message"))
+
+    src, dst = container.testbed.src, container.testbed.dst
+    dst.run(["podman", "tag", "patterned", "other"])
+    image = container.inspect(src)["Image"][:12]
+    dst.run(["podman", "save", "--output", "/tmp/image.tar", "patterned"])
+    dst.run(["podman", "rmi", "--force", image])
+    try:
+        assert f"image localhost/patterned:latest ({image}) is missing: at the source, podman save" in refused()
+    finally:
+        dst.run(["podman", "load", "--input", "/tmp/image.tar"])
+    dst.run(["podman", "create", "--name", NAME, "patterned", "/tick"])
+    assert f"podman has a container {NAME!r} already (created)" in refused()
+    dst.run(["podman", "rm", NAME])
+    container.serves(src)
 
 
 def test_its_limits_hold_at_the_destination(testbed: Testbed) -> None:
@@ -156,7 +243,7 @@ def test_its_limits_hold_at_the_destination(testbed: Testbed) -> None:
             container.config["linux"]["cgroupsPath"] = f"{testbed.cgroup}/{NAME}-{host.name}"
             host.write(f"{HERE}/config.json", json.dumps(container.config))
         container.run()
-        assert_moved(container, Migration(testbed, profile("runc", files="shared")))
+        assert_moved(container, Migration(testbed, container.profile(files="shared")))
         pid = container.pid(testbed.dst)
         groups = dict(line.split(":")[1:] for line in testbed.dst.read(f"/proc/{pid}/cgroup").splitlines())
         assert groups["memory"] == f"{testbed.cgroup}/{NAME}-dst"
@@ -167,7 +254,8 @@ def test_its_limits_hold_at_the_destination(testbed: Testbed) -> None:
         clean(testbed)
 
 
+@only("runc", "podman-crun")
 def test_rounds_before_the_freeze_serve_a_container(container: Container) -> None:
-    migration = Migration(container.testbed, profile(container.engine, more="predump: {rounds: 1}\n"))
+    migration = Migration(container.testbed, container.profile(more="predump: {rounds: 1}\n"))
     assert_moved(container, migration)
     assert migration.report["predump"]["used"]

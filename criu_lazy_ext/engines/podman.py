@@ -1,0 +1,230 @@
+"""podman: `podman container checkpoint --export` and `podman container restore --import`, by its own OCI runtime.
+
+podman holds the container's lock for as long as its runtime dumps, and a lazy dump lasts until the last page is over.
+So for these two commands alone it runs podman_shim.py in the runtime's place, by CONTAINERS_CONF_OVERRIDE: the runtime
+goes on in the background. podman's archive (its configuration, network, log, what changed in the root) goes
+over with the images; volumes go by rsync, as they may be large.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from criu_lazy_ext.engines import podman_shim
+from criu_lazy_ext.engines.engine import ARCHIVE, Command, EngineError, Found, Tree, criu_file
+from criu_lazy_ext.engines.oci import for_criu, for_runtime
+from criu_lazy_ext.profile import Container, Criu
+
+ANSWERS_WITHIN_S = 60.0
+RUNTIMES: dict[str, list[str]] = {"crun": [], "runc": ["--lazy-pages"]}
+NETWORKS = ("bridge", "host", "none")
+
+
+class Podman:
+    """One container of root's podman."""
+
+    detaches = True
+
+    def __init__(self, container: Container) -> None:
+        self.container = container
+        self.runtime = ""  # of the container, once it was found
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Raises EngineError if podman can't be run."""
+        root = ["--root", str(self.container.root)] if self.container.root else []
+        command = ["podman", *root, *words]
+        try:
+            return subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+                timeout=ANSWERS_WITHIN_S,
+            )  # fmt: skip
+        except OSError as error:
+            raise EngineError(f"podman: {error.strerror}; is it installed here?") from error
+        except subprocess.TimeoutExpired:
+            raise EngineError(f"{shlex.join(command)}: no answer in {ANSWERS_WITHIN_S:g} s") from None
+
+    def inspect(self) -> dict[str, Any] | None:
+        """What podman knows of the container; None if it knows none of this name."""
+        done = self.run("container", "inspect", self.container.name)
+        if done.returncode:
+            return None
+        found: dict[str, Any] = json.loads(done.stdout)[0]
+        return found
+
+    # ---- the source ----
+
+    def find(self) -> Found:
+        """The running container. Raises EngineError."""
+        name = self.container.name
+        config = self.inspect()
+        if config is None:
+            raise EngineError(f"container.name: podman knows no container {name!r}; see podman ps")
+        if config["State"]["Status"] != "running":
+            status = config["State"]["Status"]
+            raise EngineError(f"container.name: {name!r} is {status}: only a running container can be moved")
+        self.runtime = str(config["OCIRuntime"])
+        return Found(int(config["State"]["Pid"]), Path(config["StaticDir"]), Path("/"), config)
+
+    def check_movable(self, found: Found) -> None:
+        """Raises EngineError if it can't be moved."""
+        name, config = self.container.name, found.config
+        if config["OCIRuntime"] not in RUNTIMES:
+            raise EngineError(f"container {name!r} is run by {config['OCIRuntime']}: {' and '.join(RUNTIMES)} can dump")
+        mode = str(config["HostConfig"]["NetworkMode"])
+        if mode.partition(":")[0] not in NETWORKS:
+            raise EngineError(f"container {name!r} has the network {mode!r}: {', '.join(NETWORKS)} can be moved")
+        for mount in config["Mounts"]:
+            if mount["Type"] == "volume" and mount.get("Driver", "local") != "local":
+                volume = f"{mount['Name']!r} is of the driver {mount['Driver']}"
+                raise EngineError(f"container {name!r}: its volume {volume}: only local ones go by rsync")
+        if config.get("Pod"):
+            raise EngineError(f"container {name!r} is in a pod, which would stay here: it must be on its own")
+
+    def trees(self, found: Found) -> list[Tree]:
+        """podman's volumes and the profile's; all others are in podman's archive."""
+        paths = [*map(Path, self._volumes(found).values()), *self.container.volumes]
+        return [Tree(path, path) for path in paths]
+
+    @staticmethod
+    def _volumes(found: Found) -> dict[str, str]:
+        return {mount["Name"]: mount["Source"] for mount in found.config["Mounts"] if mount["Type"] == "volume"}
+
+    def expectations(self, found: Found) -> dict[str, Any]:
+        """The image, networks, and what is mounted from the host."""
+        binds = [Path(mount["Source"]) for mount in found.config["Mounts"] if mount["Type"] == "bind"]
+        synced = self.container.files == "sync"
+        sent = self.container.volumes if synced else []
+        return {
+            "binds": [str(path) for path in binds if not any(path.is_relative_to(top) for top in sent)],
+            "image": found.config["Image"],
+            "image_name": found.config["ImageName"],
+            "networks": list(found.config["NetworkSettings"].get("Networks") or {}),
+            "runtime": found.config["OCIRuntime"],
+            "volumes": self._volumes(found),
+            "rsync": synced and bool(self.trees(found)),
+        }
+
+    def checkpoint(self, directory: Path, criu: Criu, descriptors: Mapping[str, int]) -> Command:
+        """It ends when pages can be asked for and the archive is there."""
+        options = [*criu.options(), *criu.dump_options]
+        ours = {"ps-socket": podman_shim.PS_SOCKET, "status-fd": podman_shim.STATUS}
+        told = ["--lazy-pages", *for_criu(options), *(f"--{name}={fd}" for name, fd in ours.items())]
+        config = criu_file(directory / "dump.conf", told)["CRIU_CONFIG_FILE"]
+        environment = self._shim(
+            directory, self.runtime, options,
+            {"images": str(directory / "images"), "work": str(directory), "criu_config": config, **descriptors},
+        )  # fmt: skip
+        argv = ["podman", "container", "checkpoint", "--leave-running", "--compress", "none", "--ignore-volumes"]
+        argv += ["--export", str(directory / "images" / ARCHIVE), self.container.name]
+        return Command(argv, environment, directory / "dump.out")
+
+    def let_go(self) -> None:
+        """podman would start it anew when it ends, were that its policy. The destination has it from the archive."""
+        done = self.run("update", "--restart=no", self.container.name)
+        if done.returncode:
+            raise EngineError(f"podman update --restart=no {self.container.name}: {done.stderr.strip()}")
+
+    def keep(self, found: Mapping[str, Any]) -> None:
+        """It stays here after all: its policy, as it was."""
+        policy = found["HostConfig"]["RestartPolicy"]
+        retries = f":{policy['MaximumRetryCount']}" if policy.get("MaximumRetryCount") else ""
+        self.run("update", f"--restart={policy['Name'] or 'no'}{retries}", self.container.name)
+
+    # ---- the destination ----
+
+    def lacking(self, expected: Mapping[str, Any]) -> list[str]:
+        """What is missing here, or in the way."""
+        for program in ("podman", expected["runtime"], *(["rsync"] if expected["rsync"] else [])):
+            if shutil.which(program) is None:
+                return [f"{program} is not installed"]
+        problems = [f"bind mount {path} is missing" for path in expected["binds"] if not Path(path).exists()]
+        if self.run("image", "exists", expected["image"]).returncode:
+            name, short = expected["image_name"], expected["image"][:12]
+            way_out = f"at the source, podman save {short} | ssh HOST podman load"
+            problems.append(f"image {name} ({short}) is missing: {way_out}")
+        for network in expected["networks"]:
+            if network not in ("host", "none") and self.run("network", "exists", network).returncode:
+                problems.append(f"network {network} is missing; see podman network create")
+        for name, path in expected["volumes"].items():
+            there = self.run("volume", "inspect", "--format", "{{.Mountpoint}}", name).stdout.strip()
+            if there not in ("", path):
+                problems.append(f"volume {name} is at {there}, and at {path} at the source: the paths must be the same")
+        if (found := self.inspect()) is not None:
+            problems.append(f"podman has a container {self.container.name!r} already ({found['State']['Status']})")
+        return problems
+
+    def make_room(self, expected: Mapping[str, Any]) -> None:
+        """Its volumes. Raises EngineError."""
+        for name in expected["volumes"]:
+            done = self.run("volume", "create", "--ignore", name)
+            if done.returncode:
+                raise EngineError(f"podman volume create {name}: {done.stderr.strip()}")
+
+    def restore(self, directory: Path, criu_options: Sequence[str], gate: Path) -> Command:
+        """From the archive; conmon, which podman starts, runs the runtime."""
+        work = directory / "work"
+        archive = directory / "images" / ARCHIVE
+        runtime = self._runtime_of(archive)
+        told = ["--lazy-pages", "--action-script", str(gate), *for_criu(criu_options)]
+        config = criu_file(work / "restore.conf", told)["CRIU_CONFIG_FILE"]
+        facts = {"images": str(directory / "images"), "work": str(work), "criu_config": config}
+        environment = self._shim(work, runtime, criu_options, facts)
+        argv = ["podman", "container", "restore", "--keep", "--ignore-volumes", "--import", str(archive)]
+        return Command(argv, environment, work / "restore.out")
+
+    # ---- both ----
+
+    def failure(self, work: Path) -> str:
+        """What podman said last."""
+        for name in ("dump.out", "restore.out"):
+            if (path := work / name).exists():
+                lines = path.read_text(errors="replace").strip().splitlines()
+                return f"podman: {lines[-1].strip()}" if lines else ""
+        return ""
+
+    def forget(self) -> None:
+        """`podman rm`, if podman still knows it. Raises EngineError."""
+        done = self.run("rm", "--force", "--ignore", "--time", "0", "--volumes", self.container.name)
+        if done.returncode and self.inspect() is not None:
+            raise EngineError(f"podman rm {self.container.name}: {done.stderr.strip()}")
+
+    @staticmethod
+    def _runtime_of(archive: Path) -> str:
+        import tarfile  # not above: only this is to wait for it
+
+        try:
+            with tarfile.open(archive) as tar:
+                member = next(name for name in ("config.dump", "./config.dump") if name in tar.getnames())
+                file = tar.extractfile(member)
+                assert file is not None
+                return str(json.load(file)["runtime"])
+        except (OSError, StopIteration, ValueError, KeyError) as error:
+            raise EngineError(f"{archive}: {error}: not an archive of podman's") from error
+
+    @staticmethod
+    def _shim(directory: Path, runtime: str, options: Sequence[str], facts: Mapping[str, Any]) -> dict[str, str]:
+        """Make the runtime that podman is to run for one command; the environment that makes it do so."""
+        path = shutil.which(runtime)
+        if path is None:
+            raise EngineError(f"{runtime} is not installed here")
+        known = {"runtime": path, "options": [*RUNTIMES[runtime], *for_runtime(options)], **facts}
+        (directory / "shim.json").write_text(json.dumps(known))
+        program = directory / "runtime"
+        command = [sys.executable, "-ISB", podman_shim.__file__, str(directory / "shim.json")]
+        program.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+        program.chmod(0o700)
+        override = directory / "containers.conf"
+        override.write_text(f'[engine.runtimes]\n{runtime} = ["{program}"]\n')
+        return {"CONTAINERS_CONF_OVERRIDE": str(override)}
+
+
+def engine(container: Container) -> Podman:
+    """Its runtime is the container's."""
+    return Podman(container)
