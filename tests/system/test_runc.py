@@ -94,15 +94,14 @@ def status(process: HostProcess) -> int | None:
     return process.returncode
 
 
-def test_runc_moves_a_container_lazily_and_its_memory_is_right(bundle: Testbed) -> None:
-    src, dst = bundle.src, bundle.dst
+def move(testbed: Testbed, daemon: list[str]) -> None:
+    """By runc's own commands; `daemon` serves, and says so in the file `ready`."""
+    src, dst = testbed.src, testbed.dst
     src.run(["sh", "-c", SILENT, "sh", *RUNC, "run", "--detach", "--bundle", HERE, NAME])
     wait_for("container", lambda: (src.root / f"{HERE[1:]}/data/info").exists())
 
     checkpoint = [*RUNC, "checkpoint", "--lazy-pages", "--page-server", f"{src.address}:{PORT}", "--status-fd", "9"]
     checkpoint += ["--image-path", f"{HERE}/images", "--work-path", f"{HERE}/work", NAME]
-    daemon = ["criu-lazy", "lazy-pages", "-D", f"{HERE}/images", "-W", f"{HERE}/work", "-o", "lazy-pages.log", "-v4"]
-    daemon += ["--page-server", "--address", src.address, "--port", str(PORT), "--status-fd", "9"]
     restore = [*RUNC, "restore", "--detach", "--lazy-pages", "--bundle", HERE]
     restore += ["--image-path", f"{HERE}/images", "--work-path", f"{HERE}/work", NAME]
 
@@ -114,10 +113,49 @@ def test_runc_moves_a_container_lazily_and_its_memory_is_right(bundle: Testbed) 
             assert status(served) == 0, logs(dst)
         assert status(dump) == 0, logs(src)
 
-    log = dst.read(f"{HERE}/work/lazy-pages.log")
+
+def assert_right(testbed: Testbed, log: str) -> None:
+    """All pages came lazily; runc knows the container on dst, and its memory is right."""
+    dst = testbed.dst
     transferred = next(line for line in log.splitlines() if "UFFD transferred pages:" in line)
     assert int(transferred.rpartition("(")[2].partition("/")[0]) >= MEGABYTES * 256
     assert json.loads(dst.run([*RUNC, "state", NAME]).stdout)["status"] == "running"
     (dst.root / f"{HERE[1:]}/data/ask").touch()
     wait_for("verdict", lambda: (dst.root / f"{HERE[1:]}/data/answer").exists())
     assert dst.read(f"{HERE}/data/answer") == "right\n"
+
+
+def options(testbed: Testbed) -> list[str]:
+    """Of the daemon."""
+    directories = ["-D", f"{HERE}/images", "-W", f"{HERE}/work"]
+    return [*directories, "--page-server", "--address", testbed.src.address, "--port", str(PORT)]
+
+
+def test_runc_moves_a_container_lazily_and_its_memory_is_right(bundle: Testbed) -> None:
+    daemon = ["criu-lazy", "lazy-pages", *options(bundle), "-o", "lazy-pages.log", "-v4", "--status-fd", "9"]
+    move(bundle, daemon)
+    assert_right(bundle, bundle.dst.read(f"{HERE}/work/lazy-pages.log"))
+
+
+# As Kubernetes' shims do: no environment, the log on stdout, and a second for the socket to be there (a busy machine gets three).
+SHIM = """
+log=$1 socket=$2; shift 2
+env -i /usr/local/sbin/criu -o /dev/stdout -v4 "$@" lazy-pages >"$log" 2>&1 9>&- & daemon=$!
+tries=300; until test -S "$socket"; do test $((tries -= 1)) -gt 0 || kill $daemon; sleep 0.01; done
+echo ready >&9; wait $daemon
+"""
+
+
+def test_a_shim_that_runs_criu_gets_criu_lazy(bundle: Testbed) -> None:
+    dst = bundle.dst
+    own = dst.run(["criu", "--version"]).stdout
+    assert "lazy-pages is criu-lazy's now" in dst.run(["criu-lazy", "drop-in", "install"]).stdout
+    try:
+        assert dst.run(["which", "criu"]).stdout == "/usr/local/sbin/criu\n"
+        assert dst.run(["env", "-i", "/usr/local/sbin/criu", "--version"]).stdout == own
+        log, socket = f"{HERE}/shim.log", f"{HERE}/work/lazy-pages.socket"
+        move(bundle, ["sh", "-c", SHIM, "sh", log, socket, *options(bundle)])
+        assert_right(bundle, dst.read(log))
+    finally:
+        dst.run(["criu-lazy", "drop-in", "remove"])
+    assert dst.run(["which", "criu"]).stdout != "/usr/local/sbin/criu\n"
