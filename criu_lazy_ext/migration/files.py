@@ -58,8 +58,9 @@ class ContainerFiles:
             # What is mapped must fault at its next write for its time to change.
             syncing = await asyncio.create_subprocess_exec("sync", "-f", *(str(tree_.here) for tree_ in self.trees))
             await syncing.wait()
-        sent = await self._rsync(self.trees[0])  # this opens the connection
-        sent += sum(await asyncio.gather(*map(self._rsync, self.trees[1:])))
+        alone = 0 if frozen else 1  # the very first opens the connection
+        sent = sum([await self._rsync(tree_) for tree_ in self.trees[:alone]])
+        sent += sum(await asyncio.gather(*map(self._rsync, self.trees[alone:])))
         if frozen:
             mapped = await asyncio.to_thread(mapped_shared, self.pid)
             sent += sum(await asyncio.gather(*(self._rsync(*found) for found in self._named_here(mapped))))

@@ -256,7 +256,7 @@ class LazyDump:
                     f"the page server {describe_status(self.relay.returncode)}: {self._last_words()}"
                 ) from error
             raise SourceError(f"criu dump was not ready within {self.profile.timeouts.dump:g} s") from error
-        if self.engine is not None and self.engine.detaches and (status := await self.process.wait()):
+        if self.engine is not None and self.engine.detaches and (status := await process.wait()):
             raise SourceError(self._why_failed(status))
         self.port = int(state["port"])
         self.resume_command += ["--port", str(self.port)]

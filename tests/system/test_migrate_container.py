@@ -20,6 +20,7 @@ from containers import (
 from lazy_source import eventually
 from migrating import FAILED, HOLD, Migration, held, kill, kill_ours
 from paths import CONFIGS
+from redis_containers import ADDRESS, Load, RedisContainer, RedisPodmanContainer, moving_with_its_address
 
 from testbed import Testbed
 
@@ -150,6 +151,32 @@ def test_the_sample_moves_it_with_a_volume(own_cgroups: Testbed) -> None:
         clean(own_cgroups)
 
 
+@pytest.mark.parametrize("kind", ["runc", "crun", "podman-crun"])
+def test_redis_moves_with_its_address_and_its_clients_connection(kind: str, with_podman: Testbed) -> None:
+    src = with_podman.src
+    container: Container
+    if kind.startswith("podman"):
+        container = RedisPodmanContainer(with_podman, kind.partition("-")[2])
+    else:
+        container = RedisContainer(with_podman, kind)
+    src.run(["ip", "address", "add", ADDRESS + "/24", "dev", "svc0"])
+    src.run(["arping", "-q", "-U", "-c", "1", "-I", "svc0", ADDRESS])
+    try:
+        container.run()
+        load = Load(with_podman, 4000)
+        migration = Migration(with_podman, moving_with_its_address(container))
+        assert migration.end() == 0, (migration.stderr, migration.report)
+        assert (container.listed(src), container.listed(with_podman.dst)) == ([], [NAME])
+        seen = load.end()
+        assert (seen["checked"], seen["wrong"]) == (4000, 0)
+        assert seen["errors"] == 0, "its connection lived on"
+    finally:
+        container.remove()
+        for host in (src, with_podman.dst):
+            host.run(["ip", "address", "del", ADDRESS + "/24", "dev", "svc0"], check=False)
+        clean(with_podman)
+
+
 @only("runc", "crun", "podman-crun")
 def test_a_restore_that_fails_leaves_it_running(container: Container) -> None:
     dst = container.testbed.dst
@@ -181,7 +208,7 @@ def test_a_killed_runtime_at_the_destination_leaves_it_running(container: Contai
     assert_stayed(container, migration, "dst: ")
 
 
-@only("runc", "podman-crun")
+@only("crun", "podman-runc")
 def test_a_lost_link_leaves_it_running(container: Container) -> None:
     src = container.testbed.src
     migration = held(container.testbed, container.profile(more=HOLD))
@@ -193,7 +220,7 @@ def test_a_lost_link_leaves_it_running(container: Container) -> None:
     eventually(lambda: container.listed(container.testbed.dst) == [], "the destination has undone it")
 
 
-@only("runc", "crun")
+@only("runc")
 def test_what_can_t_move_is_said_before(container: Container) -> None:
     def refused(text: str) -> str:
         migration = Migration(container.testbed, text)
@@ -243,7 +270,8 @@ def test_its_limits_hold_at_the_destination(testbed: Testbed) -> None:
             container.config["linux"]["cgroupsPath"] = f"{testbed.cgroup}/{NAME}-{host.name}"
             host.write(f"{HERE}/config.json", json.dumps(container.config))
         container.run()
-        assert_moved(container, Migration(testbed, container.profile(files="shared")))
+        hooks = "hooks: {after_dump: [{run: 'scp -q -r /srv/box/rootfs/data dst:/srv/box/rootfs/'}]}\n"
+        assert_moved(container, Migration(testbed, container.profile(files="shared", more=hooks)))
         pid = container.pid(testbed.dst)
         groups = dict(line.split(":")[1:] for line in testbed.dst.read(f"/proc/{pid}/cgroup").splitlines())
         assert groups["memory"] == f"{testbed.cgroup}/{NAME}-dst"
@@ -254,7 +282,7 @@ def test_its_limits_hold_at_the_destination(testbed: Testbed) -> None:
         clean(testbed)
 
 
-@only("runc", "podman-crun")
+@only("podman-crun")
 def test_rounds_before_the_freeze_serve_a_container(container: Container) -> None:
     migration = Migration(container.testbed, container.profile(more="predump: {rounds: 1}\n"))
     assert_moved(container, migration)

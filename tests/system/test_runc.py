@@ -137,7 +137,8 @@ def test_runc_moves_a_container_lazily_and_its_memory_is_right(bundle: Testbed) 
     assert_right(bundle, bundle.dst.read(f"{HERE}/work/lazy-pages.log"))
 
 
-# As Kubernetes' shims do: no environment, the log on stdout, and a second for the socket to be there (a busy machine gets three).
+# As Kubernetes' shims do: no environment, the log on stdout, and a second for the socket to be there (a busy machine
+# gets three).
 SHIM = """
 log=$1 socket=$2; shift 2
 env -i /usr/local/sbin/criu -o /dev/stdout -v4 "$@" lazy-pages >"$log" 2>&1 9>&- & daemon=$!
