@@ -181,15 +181,12 @@ class Agent:
         return {}
 
     async def start_restore(self, request: Message) -> Message:
-        """Restore: {"options", "timeout", "network"}; sends the event "ask" when the task may run, waits for op "go".
-
-        `network`: ServiceNetwork.facts() of the addresses that come with it, if any do.
-        """
+        """Restore: {"options", "timeout"}; sends the event "ask" when the task may run, waits for op "go"."""
         work = self.place.work()
         for name in ("gate.ask", "gate.answer"):
             os.mkfifo(work / name, 0o600)
         script = work / "gate.sh"
-        network = ServiceNetwork.of_facts(request.get("network"))
+        network = ServiceNetwork.of_facts(self.place.made.network)
         opens = OPEN.format(seconds=OPENS_WITHIN_S, remove=network.removal()) if network else ""
         script.write_text(GATE_SCRIPT.format(timeout=int(float(request["timeout"])) + 1, open=opens))
         script.chmod(stat.S_IRWXU)
@@ -263,11 +260,21 @@ class Agent:
         argv += ["-o", "restore.log", "-v2", "--pidfile", "restored.pid", "--action-script", str(gate), *options]
         return Command(argv, {})
 
+    async def mute(self, request: Message) -> Message:
+        """Service addresses will come with the task, and nobody is to answer for them before it does: {"network"}, by
+        ServiceNetwork.facts()."""
+        network = ServiceNetwork.of_facts(request["network"])
+        assert network is not None
+        self.place.made.network = network.facts()
+        self.place.tell_keeper()
+        network.mute()
+        return {}
+
     def receive(self, network: ServiceNetwork) -> None:
-        """The addresses come here, mute. Raises AgentError, and what ServiceNetwork.arrive does."""
+        """The addresses come here. Raises AgentError, and what ServiceNetwork.arrive does."""
         if taken := network.here():
             raise AgentError(f"{taken[0]} is here already")
-        self.place.made.network = network.facts()
+        self.place.made.arrived = True
         self.place.tell_keeper()
         network.arrive()
 
@@ -280,14 +287,14 @@ class Agent:
             self.place.spawn(self.settle_network())
 
     async def settle_network(self) -> None:
-        """What was kept back by the filter is asked for, and the neighbours are told once more."""
+        """The neighbours are told, also once more, and what was kept back by the filter is asked for."""
+        await asyncio.to_thread(self.place.made.announce_network)
         pids = [process.pid for process in self.tasks.waiting]
         for problem in await asyncio.to_thread(network_lock.probe, pids, self.place.images()):
             print(f"criu-lazy agent: warning: {problem}", file=sys.stderr, flush=True)
         for seconds in ANNOUNCED_AGAIN_S:
             await asyncio.sleep(seconds)
-            if (network := ServiceNetwork.of_facts(self.place.made.network)) is not None:
-                network.announce()
+            await asyncio.to_thread(self.place.made.announce_network)
 
     async def pass_gate(self, answer: int, ended: asyncio.Future[int], work: Path) -> None:
         """Everything is restored, nothing runs: ask, wait for "go", pass it on, and wait for the end of the restore."""
@@ -317,6 +324,7 @@ class Agent:
             raise await self.restore_failed(work)
         if not self.opened:
             self.place.made.open_network()
+            self.place.made.announce_network()
 
     async def restore_failed(self, work: Path) -> AgentError:
         """Nothing of it is left when the source hears of it: the source task may run on."""
@@ -357,8 +365,8 @@ class Agent:
 
     async def answer(self, request: Message, payload: bytes) -> None:
         operations = {
-            "hello": self.hello, "ping": self.ping, "reach": self.reach, "check": self.check, "prepare": self.prepare,
-            "hook": self.hook,
+            "hello": self.hello, "ping": self.ping, "reach": self.reach, "check": self.check,
+            "prepare": self.prepare, "mute": self.mute, "hook": self.hook,
             "page-store": self.page_store.start, "page-stored": self.page_store.stored,
             "drop-page-store": self.page_store.drop, "daemon": self.daemon.start, "restore": self.start_restore,
             "go": self.go, "finish": self.finish,

@@ -68,6 +68,7 @@ class Keeper:
             self.made.undo()
         elif status != 0:  # it may have died before it did
             self.made.open_network()
+            self.made.announce_network()
         with contextlib.suppress(OSError):  # who was to hear it is dead
             os.write(agent_ended, bytes([status if status >= 0 else 128 - status]))
         os.close(agent_ended)

@@ -47,25 +47,31 @@ class Made:
     keep_files: bool = False
     container: dict[str, Any] | None = None  # by container_as_message, once its engine may know it here
     undo_hooks: list[dict[str, Any]] = field(default_factory=list)  # {"run", "env", "timeout"}
-    network: dict[str, Any] | None = None  # ServiceNetwork.facts() of the addresses that are here now
+    network: dict[str, Any] | None = None  # ServiceNetwork.facts() of the addresses that come; the filter is there
+    arrived: bool = False  # and the addresses are
 
     def kill_restored(self) -> None:
         """Kill the restore and whatever it restored; wait until they are gone. The service addresses go before them."""
         network = ServiceNetwork.of_facts(self.network)
-        problems = network.withdraw() if network is not None else []
+        problems = network.withdraw() if network is not None and self.arrived else []
         if self.restore:
             kill_all(self.restored)
             self.restore = 0
             unmount_below(Path(self.directory))  # a criu that restores control groups mounts them there
             self.forget_container()
         if network is not None:
-            self.network = None
+            self.network, self.arrived = None, False
             say(problems + network.open())
 
     def open_network(self) -> None:
         """The restored task is about to run, or runs: its service addresses are answered for here."""
         if (network := ServiceNetwork.of_facts(self.network)) is not None:
-            say(network.open() + network.announce())
+            say(network.open())
+
+    def announce_network(self) -> None:
+        """Tell the neighbours where they are; takes some milliseconds."""
+        if (network := ServiceNetwork.of_facts(self.network)) is not None:
+            say(network.announce())
 
     def leave_network(self) -> None:
         """The restored task should run, but if all of it is dead, nobody is to answer for its addresses."""

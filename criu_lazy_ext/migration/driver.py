@@ -290,8 +290,7 @@ class Migration:
         self.enter(State.RESTORING)
         options = [*self.profile.criu.options(), *self.profile.criu.restore_options]
         timeout = self.profile.timeouts.restore
-        request = self.host.request("restore", options=options, timeout=timeout, **self.network.request())
-        restored = asyncio.ensure_future(request)
+        restored = asyncio.ensure_future(self.host.request("restore", options=options, timeout=timeout))
         asked = asyncio.ensure_future(self.asked.wait())
         try:
             either: set[asyncio.Future[Any]] = {restored, asked}

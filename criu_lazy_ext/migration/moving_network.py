@@ -17,6 +17,7 @@ from criu_lazy_ext.system.service_network import ServiceNetwork
 if TYPE_CHECKING:
     from criu_lazy_ext.migration.driver import Migration
 
+MUTE_WITHIN_S = 10.0
 ACCEPTED_WITHIN_S, POLL_S = 0.25, 0.001
 
 
@@ -49,15 +50,14 @@ class MovingNetwork:
             return {}
         return {"network": self.here.facts(), "network_there": self.there.facts()}
 
-    def request(self) -> dict[str, Any]:
-        """For the agent's restore."""
-        self.requested = True
-        return {} if self.there is None else {"network": self.there.facts()}
-
     async def hold_new(self) -> None:
         """What is being connected is done; nothing new begins, if the addresses are service addresses. Nothing here is
         left to a thread: a step that was given up would still be done."""
         migration = self.migration
+        if self.there is not None:
+            assert migration.host is not None
+            self.requested = True
+            await migration.host.request("mute", network=self.there.facts(), within=MUTE_WITHIN_S)
         connections = Connections(migration.pid)
         try:
             if self.here is not None:

@@ -4,8 +4,9 @@ At each end of a migration it is an object of its own, with the tables (`inet` a
 
 - source: `hold_new` right before the dump: what opens a connection is dropped, and its client tries again; `leave` once
   the task is frozen; then `give_back`, if the task runs on there, or `open`, if it is gone.
-- destination: `arrive` before the restore: the addresses are there, and mute: nothing that comes for them is answered,
-  by a reset, ARP or anything else; `open` when the restored task is about to run; or `withdraw`, and `open`, if not.
+- destination: `mute` before the dump: nothing that will come for them is answered, by a reset, ARP or anything else;
+  `arrive` before the restore: the addresses are there; `open` when the restored task is about to run; or `withdraw`,
+  and `open`, if not.
 
 So at no time do two hosts answer for an address, whoever dies. Each may be repeated. What can't be done is returned, a
 line each, where it must not end what goes on around it.
@@ -127,11 +128,15 @@ class ServiceNetwork:
 
     # ---- the destination ----
 
+    def mute(self) -> None:
+        """Drop whatever comes for the addresses. Raises FilterError, OSError."""
+        arp_rules = [f"arp daddr ip {self._set(4)} drop"] if 4 in self._versions() else []
+        self._within(lambda: self._filter(self._mute(), arp_rules))
+
     def arrive(self) -> None:
-        """Put the addresses up, mute. Raises ServiceNetworkError, FilterError, OSError."""
+        """Put the addresses up, which are mute. Raises ServiceNetworkError, OSError."""
 
         def arrive() -> None:
-            self._filter(self._mute(), [f"arp daddr ip {self._set(4)} drop"] if 4 in self._versions() else [])
             self._forget_old_connections()  # no reset of theirs leaves without the address
             for address in self.addresses:
                 if not addresses.add(address):
