@@ -234,6 +234,7 @@ class Profile:
 
 
 PUSH_ONLY = "needs daemon: criu-lazy and page_source: criu-lazy"
+NO_ENGINE = "it keeps its own record of a container, which would be wrong at both ends"
 CHOICES = {
     "daemon": ("criu-lazy", "stock"),
     "page_source": ("criu-lazy", "stock"),
@@ -294,7 +295,8 @@ class _Reader:
             raise self.fail(node.value[contrary[0]], f"{key}[{contrary[0]}]", contrary[1])
         choices = CHOICES.get(key) or (CHOICES["on"] if key.endswith(".on") else None)
         if choices and result not in choices:
-            raise self.fail(node, key, f"expected {' or '.join(choices)}, found {result!r}")
+            hint = f": {NO_ENGINE}" if key == "container.engine" and result in ("containerd", "docker") else ""
+            raise self.fail(node, key, f"expected {' or '.join(choices)}, found {result!r}{hint}")
         return result
 
     def hooks(self, node: yaml.Node) -> dict[str, list[Hook]]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from criu_lazy_ext.profile import Predump, Profile, ProfileError, Rounds, Size, StopWhen, load, parse
 
 CONFIGS = sorted(paths.CONFIGS.glob("*.yaml"))
+BOX = "destination: {ssh: d}\ncontainer: "
 LEAST = "task: {pid: 7}\ndestination: {ssh: dst}\n"
 
 
@@ -109,6 +110,12 @@ def test_hooks_are_texts_or_lists() -> None:
         (LEAST + "strategy: fast\n", "p:3:11: strategy: expected auto or lazy or hybrid"),
         (LEAST + "strategy: lazy\npredump: {}\n", "p:4:10: predump: goes with strategy: hybrid or auto"),
         (LEAST + "strategy: hybrid\ndaemon: stock\n", "p:3:11: strategy: needs daemon: criu-lazy and page_source"),
+        (BOX + "{engine: docker, name: b}\n", "p:2:21: container.engine: expected runc or crun or podman, found"),
+        (BOX + "{engine: runc}\n", "p:2:12: container.name: missing"),
+        (BOX + "{engine: runc, name: b, volumes: [srv]}\n", "p:2:46: container.volumes[0]: expected an absolute path"),
+        (BOX + "{engine: runc, name: b}\ntask: {pid: 7}\n", "p:2:12: container: expected either task or container"),
+        (BOX.replace("ssh: d", "local: true") + "{engine: runc, name: b}\n", "p:2:12: container.files: files go over"),
+        ("destination: {ssh: d}\n", "p:1:1: task: missing (or container)"),
     ],
 )
 def test_what_is_wrong_is_refused_where_it_stands(text: str, message: str) -> None:
