@@ -125,7 +125,8 @@ def install_simulator(tb: Testbed) -> None:
     engine = here.parent / "c_src"
     where = "/usr/local/src/simulate"
     parts = [*engine.glob("**/*.h"), *(engine / f"{part}.c" for part in SIMULATED)]
-    files = {"simulate.c": here / "simulate.c"} | {str(part.relative_to(engine)): part for part in parts}
+    files = {"simulate.c": here / "simulate.c", "check.h": here.parent / "tests/c/check.h"}
+    files |= {str(part.relative_to(engine)): part for part in parts}
     for name, part in files.items():
         tb.src.write(f"{where}/{name}", part.read_text())
     sources = [f"{where}/{name}" for name in files if name.endswith(".c")]

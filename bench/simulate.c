@@ -31,18 +31,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check.h"
+#include "destination/address_space.h"
 #include "destination/flow.h"
 #include "destination/schedule.h"
-#include "destination/address_space.h"
 #include "wire/page_protocol.h"
-
-#define CHECK(condition)                                                                          \
-	do {                                                                                      \
-		if (!(condition)) {                                                               \
-			fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #condition); \
-			_Exit(1);                                                                 \
-		}                                                                                 \
-	} while (0)
 
 #define TASK_PREFIX "task-"
 #define ZIPF_THETA 0.99 /* memtask's */
@@ -107,16 +100,6 @@ struct simulation {
 	uint64_t *waits_ns;
 	uint64_t nr_waits;
 };
-
-/* A repeatable stream of numbers (splitmix64). */
-static uint64_t next_random(uint64_t *state)
-{
-	uint64_t z = *state += 0x9E3779B97F4A7C15ull;
-
-	z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
-	z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
-	return z ^ (z >> 31);
-}
 
 static void *make(size_t nr, size_t size)
 {

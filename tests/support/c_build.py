@@ -35,7 +35,7 @@ def build(tmp_path_factory: pytest.TempPathFactory):
         if not program.exists():
             directories = (C_PROGRAMS, CHECKOUT / "bench")
             source = next(path for where in directories if (path := where / f"{name}.c").exists())
-            flags = [*FLAGS, *SANITIZERS[sanitizer], f"-I{C_SRC}"]
+            flags = [*FLAGS, *SANITIZERS[sanitizer], f"-I{C_SRC}", f"-I{C_PROGRAMS}"]
             flags += [f"-Wl,--wrap={wrapped}" for wrapped in set(re.findall(r"__wrap_(\w+)", source.read_text()))]
             command = ["gcc", *flags, "-o", str(program), str(source), *engine_objects[sanitizer], *LIBRARIES]
             subprocess.run(command, check=True)
