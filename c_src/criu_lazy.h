@@ -190,35 +190,35 @@ int cl_engine_ended(struct cl_engine *engine, uint64_t index, struct cl_ended *o
 
 /* ---- the page server's connection to a stock dump (source/dump_proxy.h) ---- */
 
-#define CL_RELAY_TEXT_BYTES 256
+#define CL_DUMP_PROXY_TEXT_BYTES 256
 
-struct cl_relay;
+struct cl_dump_proxy;
 
-enum cl_relay_state {
-	CL_RELAY_WAITING = 0,   /* no client yet */
-	CL_RELAY_SERVING = 1,   /* a client is connected */
-	CL_RELAY_PAUSED = 2,    /* the client was lost; the next one goes on */
-	CL_RELAY_DRAINED = 3,   /* the client said CLOSE: it has every page */
-	CL_RELAY_COMMITTED = 4, /* the dump was told CLOSE and has ended */
-	CL_RELAY_ABORTED = 5,   /* the dump was told to give up: the source task runs on */
-	CL_RELAY_FAILED = 6     /* as its end tells */
+enum cl_dump_proxy_state {
+	CL_DUMP_PROXY_WAITING = 0,   /* no client yet */
+	CL_DUMP_PROXY_SERVING = 1,   /* a client is connected */
+	CL_DUMP_PROXY_PAUSED = 2,    /* the client was lost; the next one goes on */
+	CL_DUMP_PROXY_DRAINED = 3,   /* the client said CLOSE: it has every page */
+	CL_DUMP_PROXY_COMMITTED = 4, /* the dump was told CLOSE and has ended */
+	CL_DUMP_PROXY_ABORTED = 5,   /* the dump was told to give up: the source task runs on */
+	CL_DUMP_PROXY_FAILED = 6     /* as its end tells */
 };
 
-struct cl_relay_config {
-	int upstream_fd;         /* TCP connection to the dump; owned by the relay */
+struct cl_dump_proxy_config {
+	int upstream_fd;         /* TCP connection to the dump; owned by the proxy */
 	int takeover_fd;         /* listening unix socket: the guardian hands the connection over there, or -1; borrowed */
 	char **resume;           /* the command that the guardian starts to take over (see dump_guardian.h), or NULL; borrowed */
 	int log_fd;              /* log lines go here, or -1; borrowed */
 	int log_level;           /* 1 errors, 2 warnings, 3 info, 4 debug: as criu -v */
 	int wire_version;        /* 1, 2, or 0: as the first client's first request tells */
-	int hold_close;          /* a client's CLOSE is answered at once, and the dump hears it only by cl_relay_commit() */
+	int hold_close;          /* a client's CLOSE is answered at once, and the dump hears it only by cl_dump_proxy_commit() */
 	uint64_t max_request_pages; /* larger GETs are refused */
 };
 
-struct cl_relay_info {
-	int state;               /* enum cl_relay_state */
+struct cl_dump_proxy_info {
+	int state;               /* enum cl_dump_proxy_state */
 	int running;             /* the restored task runs at the destination */
-	int alone;               /* the dump has died, and the fence holds the source task: see cl_relay_run_alone() */
+	int alone;               /* the dump has died, and the fence holds the source task: see cl_dump_proxy_run_alone() */
 	int held;                /* should this process end now, the guardian holds on and another may resume */
 	int wire_version;        /* 0 until known */
 	uint64_t requests;       /* GETs forwarded */
@@ -226,70 +226,70 @@ struct cl_relay_info {
 	uint64_t discarded_bytes; /* answers whose client was lost */
 	uint64_t clients;        /* accepted so far */
 	uint64_t silent_ms;      /* since the client's host last answered at all; 0 without a client */
-	char client[CL_RELAY_TEXT_BYTES]; /* address, "" without one */
+	char client[CL_DUMP_PROXY_TEXT_BYTES]; /* address, "" without one */
 };
 
 /*
- * A relay on a fresh connection to a dump, which may still be to come, with its guardian started: call it in a process
+ * A proxy on a fresh connection to a dump, which may still be to come, with its guardian started: call it in a process
  * with one thread. NULL on error; then the connection is closed and the dump was rolled back.
  */
-struct cl_relay *cl_relay_new(const struct cl_relay_config *config, struct cl_error *error);
+struct cl_dump_proxy *cl_dump_proxy_new(const struct cl_dump_proxy_config *config, struct cl_error *error);
 
 /*
- * A relay on the connection that the guardian of a dead relay holds, reached by lifeline_fd (a unix socket connected
+ * A proxy on the connection that the guardian of a dead proxy holds, reached by lifeline_fd (a unix socket connected
  * to its takeover socket; owned). config->upstream_fd, resume and wire_version are ignored.
  */
-struct cl_relay *cl_relay_resume(const struct cl_relay_config *config, int lifeline_fd, struct cl_error *error);
+struct cl_dump_proxy *cl_dump_proxy_resume(const struct cl_dump_proxy_config *config, int lifeline_fd, struct cl_error *error);
 
 /*
  * Only these pids (in the dump's namespace) may be asked for; copied. None: any, though an unknown one makes a stock
- * dump crash (its task runs on). Before cl_relay_run(). 0 or -ENOMEM.
+ * dump crash (its task runs on). Before cl_dump_proxy_run(). 0 or -ENOMEM.
  */
-int cl_relay_set_tasks(struct cl_relay *relay, const uint64_t *tasks, size_t nr_tasks);
+int cl_dump_proxy_set_tasks(struct cl_dump_proxy *proxy, const uint64_t *tasks, size_t nr_tasks);
 
-/* If the relay did not end in CL_RELAY_COMMITTED or _ABORTED, its guardian takes over now. */
-void cl_relay_free(struct cl_relay *relay);
+/* If the proxy did not end in CL_DUMP_PROXY_COMMITTED or _ABORTED, its guardian takes over now. */
+void cl_dump_proxy_free(struct cl_dump_proxy *proxy);
 
 /*
  * Serve until the end. 0: committed. -ECANCELED: rolled back. -EOWNERDEAD: the dump ended by itself, and the restored task
- * runs: cl_relay_run_alone() is due, until which no page is sent. Otherwise failed: -EPIPE when the dump ended by itself.
+ * runs: cl_dump_proxy_run_alone() is due, until which no page is sent. Otherwise failed: -EPIPE when the dump ended by itself.
  * The error is set only then, and after -EOWNERDEAD.
  */
-int cl_relay_run(struct cl_relay *relay, struct cl_error *error);
+int cl_dump_proxy_run(struct cl_dump_proxy *proxy, struct cl_error *error);
 
 /*
  * After -EOWNERDEAD. `held`: something else keeps the source task as the dump left it: go on without a dump; clients that are pushed
  * to are served, nobody else. 0: commit: the caller now kills the source task. -ECANCELED: it lets it run on. Both: then
- * cl_relay_end_alone(). Otherwise failed, with an error: it is not held, or not any more.
+ * cl_dump_proxy_end_alone(). Otherwise failed, with an error: it is not held, or not any more.
  */
-int cl_relay_run_alone(struct cl_relay *relay, int held, struct cl_error *error);
+int cl_dump_proxy_run_alone(struct cl_dump_proxy *proxy, int held, struct cl_error *error);
 
 /*
- * The caller has done so: `state` is CL_RELAY_COMMITTED or _ABORTED: 0; or CL_RELAY_FAILED: -EBUSY, the source task was sent
- * SIGKILL and is not gone; then another relay may try.
+ * The caller has done so: `state` is CL_DUMP_PROXY_COMMITTED or _ABORTED: 0; or CL_DUMP_PROXY_FAILED: -EBUSY, the source task was sent
+ * SIGKILL and is not gone; then another proxy may try.
  */
-int cl_relay_end_alone(struct cl_relay *relay, int state, struct cl_error *error);
+int cl_dump_proxy_end_alone(struct cl_dump_proxy *proxy, int state, struct cl_error *error);
 
 /* Any thread: what kept the source task without a dump does so no more. why: for the log, once; NULL: it was said. */
-void cl_relay_source_lost(struct cl_relay *relay, const char *why);
+void cl_dump_proxy_source_lost(struct cl_dump_proxy *proxy, const char *why);
 
 /*
  * Any thread: the restored task runs, so nothing but a commit or a forced abort may end the dump from now on. With 0:
  * it is known not to, after all.
  */
-void cl_relay_set_running(struct cl_relay *relay, int running);
+void cl_dump_proxy_set_running(struct cl_dump_proxy *proxy, int running);
 
 /* Any thread: end the dump with success, which kills the source task. -EBUSY unless drained or forced. */
-int cl_relay_commit(struct cl_relay *relay, int force);
+int cl_dump_proxy_commit(struct cl_dump_proxy *proxy, int force);
 
 /* Any thread: make the dump give up; the source task runs on. -EBUSY if the restored task runs, unless forced. */
-int cl_relay_abort(struct cl_relay *relay, int force);
+int cl_dump_proxy_abort(struct cl_dump_proxy *proxy, int force);
 
 /* Any thread: close the connection to the client, as if it had been lost. */
-void cl_relay_drop_client(struct cl_relay *relay);
+void cl_dump_proxy_drop_client(struct cl_dump_proxy *proxy);
 
 /* Any thread. */
-void cl_relay_info(struct cl_relay *relay, struct cl_relay_info *out);
+void cl_dump_proxy_info(struct cl_dump_proxy *proxy, struct cl_dump_proxy_info *out);
 
 /* ---- pre-copy, at the source (source/precopy_sender.h) ---- */
 
@@ -354,26 +354,26 @@ int cl_precopy_state(struct cl_precopy *precopy);
 
 /* ---- the network side of the page server (source/listener.h) ---- */
 
-#define CL_SERVE_CONNECTIONS 64
-#define CL_SERVE_STRANGERS 16
+#define CL_LISTENER_CONNECTIONS 64
+#define CL_LISTENER_STRANGERS 16
 
-struct cl_serve;
+struct cl_listener;
 
-struct cl_serve_config {
+struct cl_listener_config {
 	int listen_fd;           /* listening TCP socket; owned */
 	int log_fd;              /* log lines go here, or -1; borrowed */
 	int log_level;           /* 1 errors, 2 warnings, 3 info, 4 debug: as criu -v */
-	int images_fd;           /* the dump's images, to push its pages, or -1: all clients are the relay's; borrowed */
+	int images_fd;           /* the dump's images, to push its pages, or -1: all clients are the proxy's; borrowed */
 	const int32_t *ids;      /* its tasks, as the images name them; copied */
 	const int32_t *pids;     /* the same, as we see them; copied */
 	size_t nr_tasks;
-	int gone;                /* some of them: nobody is pushed to any more, and who was is served by the relay */
+	int gone;                /* some of them: nobody is pushed to any more, and who was is served by the proxy */
 	const struct cl_tls_config *tls; /* NULL: in plain */
 	uint64_t rate;           /* bytes per second that pages may take; 0: no limit */
-	struct cl_precopy *precopy; /* with a relay: what its store has need not be pushed. NULL: none. Outlives it */
+	struct cl_precopy *precopy; /* with a proxy: what its store has need not be pushed. NULL: none. Outlives it */
 };
 
-struct cl_serve_info {
+struct cl_listener_info {
 	uint64_t sessions;       /* with clients that are pushed to */
 	unsigned int streams;    /* background streams of the present one */
 	uint64_t asked_pages;    /* by demand */
@@ -390,34 +390,34 @@ struct cl_serve_info {
 };
 
 /*
- * Start to serve, in threads of its own. NULL on error. The relay must outlive it; NULL: before the dump, for a
+ * Start to serve, in threads of its own. NULL on error. The proxy must outlive it; NULL: before the dump, for a
  * store alone. The listener is closed in any case.
  */
-struct cl_serve *cl_serve_new(struct cl_relay *relay, const struct cl_serve_config *config, struct cl_error *error);
+struct cl_listener *cl_listener_new(struct cl_dump_proxy *proxy, const struct cl_listener_config *config, struct cl_error *error);
 
 /* Close all connections, wait for their threads. */
-void cl_serve_free(struct cl_serve *serve);
+void cl_listener_free(struct cl_listener *listener);
 
 /*
- * The dump has died: from now on the tasks' stop signal holds them (see cl_push_server_stand_alone()). Between cl_relay_run() and
- * cl_relay_run_alone(). 0 or -errno: nobody can be served then.
+ * The dump has died: from now on the tasks' stop signal holds them (see cl_push_server_stand_alone()). Between cl_dump_proxy_run() and
+ * cl_dump_proxy_run_alone(). 0 or -errno: nobody can be served then.
  */
-int cl_serve_stand_alone(struct cl_serve *serve);
+int cl_listener_stand_alone(struct cl_listener *listener);
 
 /* Any thread. */
-void cl_serve_set_rate(struct cl_serve *serve, uint64_t bytes_per_s);
+void cl_listener_set_rate(struct cl_listener *listener, uint64_t bytes_per_s);
 
 /* Any thread: end the session of a client that is pushed to, as if it had been lost. */
-void cl_serve_drop_client(struct cl_serve *serve);
+void cl_listener_drop_client(struct cl_listener *listener);
 
 /* Any thread. */
-void cl_serve_info(struct cl_serve *serve, struct cl_serve_info *out);
+void cl_listener_info(struct cl_listener *listener, struct cl_listener_info *out);
 
 /* ---- pre-copy, at the destination (destination/precopy_receiver.h) ---- */
 
-struct cl_page_store;
+struct cl_precopy_receiver;
 
-struct cl_page_store_config {
+struct cl_precopy_receiver_config {
 	int remote_fd;           /* connected to the page server; owned, on failure too */
 	int directory_fd;        /* gets the files `pages` and `index`; borrowed */
 	int log_fd;              /* log lines go here, or -1; borrowed */
@@ -429,17 +429,17 @@ struct cl_page_store_config {
  * Agree with the page server; waits up to 10 s for each of its answers. NULL on error; then there may be an
  * empty file `pages`.
  */
-struct cl_page_store *cl_page_store_new(const struct cl_page_store_config *config, struct cl_error *error);
+struct cl_precopy_receiver *cl_precopy_receiver_new(const struct cl_precopy_receiver_config *config, struct cl_error *error);
 
 /*
- * Receive until the store is complete and the server knows: 0. Or -errno: -ECANCELED after cl_page_store_stop().
+ * Receive until the store is complete and the server knows: 0. Or -errno: -ECANCELED after cl_precopy_receiver_stop().
  */
-int cl_page_store_run(struct cl_page_store *store, struct cl_error *error);
+int cl_precopy_receiver_run(struct cl_precopy_receiver *receiver, struct cl_error *error);
 
-/* Make cl_page_store_run() return soon. Any thread. */
-void cl_page_store_stop(struct cl_page_store *store);
+/* Make cl_precopy_receiver_run() return soon. Any thread. */
+void cl_precopy_receiver_stop(struct cl_precopy_receiver *receiver);
 
-void cl_page_store_free(struct cl_page_store *store);
+void cl_precopy_receiver_free(struct cl_precopy_receiver *receiver);
 
 /* ---- huge pages for a restored task (task/collapse.h) ---- */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fds: descriptors over unix sockets (SCM_RIGHTS), and closing all but a few. */
-#ifndef CL_FDS_H
-#define CL_FDS_H
+/* fd_passing: descriptors over unix sockets (SCM_RIGHTS), and closing all but a few. */
+#ifndef CL_FD_PASSING_H
+#define CL_FD_PASSING_H
 
 #include <stddef.h>
 #include <sys/types.h>

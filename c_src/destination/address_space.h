@@ -41,8 +41,8 @@
  * A page that is not missing anywhere is never asked for, and a page that is missing somewhere is todo or on
  * its way: nothing is lost, nothing is fetched twice.
  */
-#ifndef CL_SPACE_H
-#define CL_SPACE_H
+#ifndef CL_ADDRESS_SPACE_H
+#define CL_ADDRESS_SPACE_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -65,12 +65,12 @@ struct cl_waiters {
 	size_t nr, max;
 };
 
-struct cl_ledger_entry;
+struct cl_resume_entry;
 struct cl_restored;
 
 /* Copies of the space's own that outlive the process: resume_state.h's; all NULL where there is none. */
 struct cl_space_mirror {
-	struct cl_ledger_entry *entry;
+	struct cl_resume_entry *entry;
 	uint64_t *missing, *doubtful;
 	_Atomic uint64_t *quiet;
 };
@@ -91,7 +91,7 @@ struct cl_space {
 	uint64_t nr_missing;
 	uint64_t *doubtful;        /* a bitmap like `missing`: of these pages it can't be known what they are. NULL: none */
 	struct cl_space_mirror mirror;
-	uint64_t key;              /* by which guardian and ledger know it */
+	uint64_t key;              /* by which guardian and resume state know it */
 	struct cl_restored *restored; /* the restored task whose it is (ended.h); NULL: a forked child's */
 	uint64_t guarded;          /* missing pages that guards were put on: advice.c's */
 	struct cl_fork_advice advice; /* what its next fork leaves out; advice.c's */

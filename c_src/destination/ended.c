@@ -54,7 +54,7 @@ void cl_ended_gone(struct cl_engine *engine, struct cl_space *space)
 	if (restored) {
 		restored->gone_pages = pages;
 		restored->gone_us = cl_now_us();
-		cl_ledger_gone(space, pages); /* before they are dropped, and not missing there either */
+		cl_resume_state_gone(space, pages); /* before they are dropped, and not missing there either */
 	} else {
 		engine->stats.dropped_pages += pages;
 	}
@@ -110,7 +110,7 @@ static void settle(struct cl_engine *engine, struct cl_restored *restored, struc
 	       "the restored task %d ended (%s) with %llu pages missing", restored->pid, how,
 	       (unsigned long long)restored->gone_pages);
 	if (restored->has_area)
-		cl_ledger_ended(&engine->ledger, restored->area, &end);
+		cl_resume_state_ended(&engine->resume_state, restored->area, &end);
 	cl_engine_wake(engine);
 }
 
@@ -278,11 +278,11 @@ void cl_engine_enter(struct cl_engine *engine, struct cl_space *space)
 	uint64_t area;
 	int ret;
 
-	if (engine->ledger.fd < 0)
+	if (engine->resume_state.fd < 0)
 		return;
-	ret = cl_ledger_enter(&engine->ledger, space, restored ? &restored->task : NULL, &area);
+	ret = cl_resume_state_enter(&engine->resume_state, space, restored ? &restored->task : NULL, &area);
 	if (ret < 0) {
-		cl_engine_no_ledger(engine, ret);
+		cl_engine_warn_no_resume_state(engine, ret);
 	} else if (restored) {
 		restored->area = area;
 		restored->has_area = true;

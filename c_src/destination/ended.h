@@ -12,7 +12,7 @@
  * Of forked children the kernel tells nothing: theirs are dropped when their address space is gone.
  *
  * The list of restored tasks is the events thread's; what workers note of one (gone_*) is under the engine's lock. All of
- * it is in the ledger too: a daemon that takes over knows what was lost before.
+ * it is in the resume state too: a daemon that takes over knows what was lost before.
  */
 #ifndef CL_ENDED_H
 #define CL_ENDED_H
@@ -30,7 +30,7 @@ struct cl_restored {
 	int32_t pid;             /* as in the images */
 	struct cl_task task;
 	struct cl_space *space;  /* NULL: it has let go of it */
-	uint64_t area;           /* of the ledger, where has_area */
+	uint64_t area;           /* in the resume state, where has_area */
 	bool has_area;
 	bool settled;            /* nothing is to be found out any more */
 	bool complete;           /* all of its pages came; how it ends is of interest still */
@@ -44,13 +44,13 @@ struct cl_restored {
 int cl_ended_add(struct cl_engine *engine, int32_t pid, struct cl_space *space, const struct cl_task *task,
 		 struct cl_restored **restored_out);
 
-/* Enter a new space, which has its key, in the ledger, with its task; where that fails, it can't be taken over. */
+/* Enter a new space, which has its key, in the resume state, with its task; where that fails, it can't be taken over. */
 void cl_engine_enter(struct cl_engine *engine, struct cl_space *space);
 
 /* The space's address space is gone, with all that was missing in it. Any thread; lock held. */
 void cl_ended_gone(struct cl_engine *engine, struct cl_space *space);
 
-/* A killed daemon's ledger said so. Before there are threads. */
+/* A killed daemon's resume state said so. Before there are threads. */
 void cl_ended_again(struct cl_engine *engine, struct cl_restored *restored, uint64_t pages, const struct cl_end *end);
 void cl_ended_gone_again(struct cl_engine *engine, struct cl_restored *restored, uint64_t pages);
 

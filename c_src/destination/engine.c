@@ -92,11 +92,11 @@ void cl_engine_ask(struct cl_engine *engine)
 		engine->source->ask(engine);
 }
 
-void cl_engine_no_ledger(struct cl_engine *engine, int error)
+void cl_engine_warn_no_resume_state(struct cl_engine *engine, int error)
 {
-	if (engine->no_ledger)
+	if (engine->warned_no_resume_state)
 		return;
-	engine->no_ledger = true;
+	engine->warned_no_resume_state = true;
 	cl_log(&engine->log, CL_LOG_WARN, "should this process be killed, no other can go on: %s", strerror(-error));
 }
 

@@ -54,7 +54,7 @@
 struct cl_page_source;
 struct cl_push;
 struct cl_restored;
-struct cl_store;
+struct cl_precopy_store;
 
 /* More than 25 fields, as it is what one mutex guards: several threads read and change them together. */
 struct cl_engine {
@@ -68,11 +68,11 @@ struct cl_engine {
 	struct cl_remote remote;
 	const struct cl_page_source *source;
 	struct cl_push *push;   /* source_push.c's; NULL: the page server never agreed to push */
-	struct cl_store *store; /* of pages that came before the dump; NULL: there is none */
+	struct cl_precopy_store *store; /* of pages that came before the dump; NULL: there is none */
 	bool store_is_bad;      /* unreadable: do not announce it */
-	struct cl_guardian guardian; /* these two: the events thread's */
-	struct cl_ledger ledger;
-	bool no_ledger;         /* it was warned of */
+	struct cl_uffd_guardian guardian; /* these two: the events thread's */
+	struct cl_resume_state resume_state;
+	bool warned_no_resume_state;         /* it was warned of */
 	bool short_of_fds;      /* the same; the events thread's */
 	struct cl_tls_credentials *tls; /* NULL: the page server is spoken to in plain */
 	struct cl_stats stats;
@@ -136,7 +136,7 @@ int cl_engine_watch_fd(struct cl_engine *engine, int fd, uint32_t events, void *
 void cl_engine_unwatch(struct cl_engine *engine, int fd);
 
 /* Warn once that there will be nothing to take over. */
-void cl_engine_no_ledger(struct cl_engine *engine, int error);
+void cl_engine_warn_no_resume_state(struct cl_engine *engine, int error);
 
 /* Faults on pages that were just dropped are not waits for the page server any more. Lock held. */
 void cl_engine_forget_dropped_waiters(struct cl_space *space);

@@ -74,8 +74,8 @@ struct cl_engine *cl_engine_new(const struct cl_config *config, struct cl_error 
 	engine->restore_fd = -1;
 	engine->remote.fd = -1;
 	engine->source = &cl_requests_source;
-	engine->guardian = CL_NO_GUARDIAN;
-	engine->ledger = CL_NO_LEDGER;
+	engine->guardian = CL_NO_UFFD_GUARDIAN;
+	engine->resume_state = CL_NO_RESUME_STATE;
 	engine->wake_fd = cl_steal_fd(&wake_fd);
 	engine->epoll_fd = cl_steal_fd(&epoll_fd);
 	/* It is held for a microsecond or two: sleeping until then costs both threads more. */
@@ -101,7 +101,7 @@ void cl_engine_free(struct cl_engine *engine)
 		cl_image_free_spaces(image);
 		cl_image_free(image);
 	}
-	cl_guardian_leave(&engine->guardian); /* a successor that never ran */
+	cl_uffd_guardian_leave(&engine->guardian); /* a successor that never ran */
 	cl_tls_free(engine->remote.tls);
 	cl_tls_credentials_free(engine->tls);
 	if (engine->remote.fd >= 0)
@@ -110,9 +110,9 @@ void cl_engine_free(struct cl_engine *engine)
 	cl_ended_free(engine);
 	cl_madvise_watch_stop(&engine->madvise);
 	free(engine->later);
-	if (engine->ledger.fd >= 0)
-		close(engine->ledger.fd);
-	cl_store_free(engine->store);
+	if (engine->resume_state.fd >= 0)
+		close(engine->resume_state.fd);
+	cl_precopy_store_free(engine->store);
 	engine->source->free(engine);
 	pthread_cond_destroy(&engine->gate);
 	pthread_cond_destroy(&engine->work);
@@ -187,10 +187,10 @@ static void start_holder(struct cl_engine *engine)
 
 	if (!engine->stats.total_pages || engine->resumed)
 		return;
-	ret = cl_ledger_new(&engine->ledger, engine->client);
+	ret = cl_resume_state_new(&engine->resume_state, engine->client);
 	if (ret < 0)
-		cl_engine_no_ledger(engine, ret);
-	ret = cl_guardian_start(&engine->guardian, &engine->log, engine->restore_fd, engine->ledger.fd);
+		cl_engine_warn_no_resume_state(engine, ret);
+	ret = cl_uffd_guardian_start(&engine->guardian, &engine->log, engine->restore_fd, engine->resume_state.fd);
 	if (ret < 0)
 		cl_log(&engine->log, CL_LOG_WARN, "no process can be started that guards the tasks should this one be killed: "
 		       "%s", strerror(-ret));
@@ -289,7 +289,7 @@ static bool is_left_to_a_successor(const struct cl_engine *engine, int failure)
 		return false;
 	if (engine->resumed && !engine->stats.received_bytes)
 		return true;
-	return engine->restored && !engine->source_is_gone && engine->guardian.channel >= 0 && !engine->no_ledger;
+	return engine->restored && !engine->source_is_gone && engine->guardian.channel >= 0 && !engine->warned_no_resume_state;
 }
 
 /* What the loop waits on. 0 or -errno. */
@@ -360,11 +360,11 @@ static void leave_tasks(struct cl_engine *engine, int failure)
 	}
 	if (is_left_to_a_successor(engine, failure)) {
 		cl_log(&engine->log, CL_LOG_ERROR, "the tasks go on waiting for a daemon that takes over");
-		cl_guardian_leave(&engine->guardian);
+		cl_uffd_guardian_leave(&engine->guardian);
 		return;
 	}
 	cl_spaces_abandon(engine);
-	cl_guardian_end(&engine->guardian);
+	cl_uffd_guardian_end(&engine->guardian);
 	if (engine->restore_fd >= 0)
 		close(engine->restore_fd);
 	engine->restore_fd = -1;

@@ -30,10 +30,10 @@ static void let_go(struct cl_engine *engine, struct cl_space *space)
 	pthread_cond_broadcast(&engine->gate);
 	engine->stats.address_spaces--;
 	pthread_mutex_unlock(&engine->lock);
-	/* Whoever is killed in between is found to have had nothing, or something of which the ledger knows. */
+	/* Whoever is killed in between is found to have had nothing, or something of which the resume state knows. */
 	cl_engine_unwatch(engine, uffd);
-	cl_guardian_release(&engine->guardian, space->key);
-	cl_ledger_forget(&engine->ledger, space);
+	cl_uffd_guardian_release(&engine->guardian, space->key);
+	cl_resume_state_forget(&engine->resume_state, space);
 	pthread_mutex_lock(&engine->lock);
 }
 

@@ -18,12 +18,12 @@
 
 enum { MAX_BYTES = CL_PUSH_MAX_PAGES * CL_PAGE_SIZE }; /* of one message */
 
-struct cl_page_store {
-	struct cl_page_store_config config;
+struct cl_precopy_receiver {
+	struct cl_precopy_receiver_config config;
 	struct cl_log log;
 	struct cl_tls_credentials *credentials;
 	struct cl_conn conn;
-	struct cl_store *store;
+	struct cl_precopy_store *store;
 	uint8_t token[CL_PUSH_TOKEN_BYTES];
 	uint8_t *buffer, *unpacked;
 	uint64_t rounds;           /* complete */
@@ -33,133 +33,133 @@ struct cl_page_store {
 
 /* ---- life ---- */
 
-void cl_page_store_free(struct cl_page_store *store)
+void cl_precopy_receiver_free(struct cl_precopy_receiver *receiver)
 {
-	if (!store)
+	if (!receiver)
 		return;
-	cl_conn_close(&store->conn);
-	cl_tls_credentials_free(store->credentials);
-	cl_store_free(store->store);
-	free(store->buffer);
-	free(store->unpacked);
-	free(store);
+	cl_conn_close(&receiver->conn);
+	cl_tls_credentials_free(receiver->credentials);
+	cl_precopy_store_free(receiver->store);
+	free(receiver->buffer);
+	free(receiver->unpacked);
+	free(receiver);
 }
 
 /* 0 or error->code. */
-static int agree(struct cl_page_store *store, struct cl_error *error)
+static int agree(struct cl_precopy_receiver *receiver, struct cl_error *error)
 {
-	struct cl_push_hello hello = { .stores = true, .nr_streams = 1, .unpacks = cl_codec_has_lz4() };
+	struct cl_push_hello hello = { .stores = true, .nr_streams = 1, .unpacks = cl_compression_has_lz4() };
 	struct cl_push_answer answer;
-	int ret = cl_push_say_hello(store->conn, 1, &hello, &answer, error);
+	int ret = cl_push_say_hello(receiver->conn, 1, &hello, &answer, error);
 
 	if (ret == 0)
 		return cl_error_set(error, -EPROTO, "it is a stock one, which has nothing to store");
 	if (ret < 0)
 		return ret;
-	memcpy(store->token, answer.token, sizeof(store->token));
+	memcpy(receiver->token, answer.token, sizeof(receiver->token));
 	return 0;
 }
 
 /* All but the memory of the store itself. 0 or error->code. */
-static int set_up(struct cl_page_store *store, struct cl_error *error)
+static int set_up(struct cl_precopy_receiver *receiver, struct cl_error *error)
 {
-	const struct cl_page_store_config *config = &store->config;
+	const struct cl_precopy_receiver_config *config = &receiver->config;
 	int ret;
 
-	store->buffer = malloc(MAX_BYTES);
-	store->unpacked = malloc(CL_PUSH_PACKED_PAGES * CL_PAGE_SIZE);
-	if (!store->buffer || !store->unpacked)
+	receiver->buffer = malloc(MAX_BYTES);
+	receiver->unpacked = malloc(CL_PUSH_PACKED_PAGES * CL_PAGE_SIZE);
+	if (!receiver->buffer || !receiver->unpacked)
 		return cl_error_set(error, -ENOMEM, "no memory");
-	ret = cl_store_create(config->directory_fd, &store->store);
+	ret = cl_precopy_store_create(config->directory_fd, &receiver->store);
 	if (ret < 0)
 		return cl_error_set(error, ret, "making the file `pages`: %s", strerror(-ret));
 	if (config->tls) {
-		ret = cl_tls_load(config->tls, &store->credentials, error);
+		ret = cl_tls_load(config->tls, &receiver->credentials, error);
 		if (ret == 0)
-			ret = cl_tls_start(store->credentials, store->conn.fd, &store->conn.tls, error);
+			ret = cl_tls_start(receiver->credentials, receiver->conn.fd, &receiver->conn.tls, error);
 		if (ret < 0)
 			return ret;
 	}
-	return agree(store, error) < 0 ? cl_error_prefix(error, "page server: ") : 0;
+	return agree(receiver, error) < 0 ? cl_error_prefix(error, "page server: ") : 0;
 }
 
-struct cl_page_store *cl_page_store_new(const struct cl_page_store_config *config, struct cl_error *error)
+struct cl_precopy_receiver *cl_precopy_receiver_new(const struct cl_precopy_receiver_config *config, struct cl_error *error)
 {
-	struct cl_page_store *store = calloc(1, sizeof(*store));
+	struct cl_precopy_receiver *receiver = calloc(1, sizeof(*receiver));
 	struct cl_conn conn = { .fd = config->remote_fd };
 
-	if (!store) {
+	if (!receiver) {
 		cl_conn_close(&conn);
 		cl_error_set(error, -ENOMEM, "no memory");
 		return NULL;
 	}
-	store->config = *config;
-	store->conn = conn;
-	store->log = (struct cl_log){ .fd = config->log_fd, .level = config->log_level, .from = "store",
+	receiver->config = *config;
+	receiver->conn = conn;
+	receiver->log = (struct cl_log){ .fd = config->log_fd, .level = config->log_level, .from = "store",
 				      .start_us = cl_now_us() };
-	if (set_up(store, error) < 0) {
-		cl_page_store_free(store);
+	if (set_up(receiver, error) < 0) {
+		cl_precopy_receiver_free(receiver);
 		return NULL;
 	}
-	return store;
+	return receiver;
 }
 
-void cl_page_store_stop(struct cl_page_store *store)
+void cl_precopy_receiver_stop(struct cl_precopy_receiver *receiver)
 {
-	atomic_store(&store->stopping, true);
-	(void)shutdown(store->conn.fd, SHUT_RDWR);
+	atomic_store(&receiver->stopping, true);
+	(void)shutdown(receiver->conn.fd, SHUT_RDWR);
 }
 
 /* ---- what comes ---- */
 
-static int receive(struct cl_page_store *store, uint8_t *data, size_t bytes, struct cl_error *error)
+static int receive(struct cl_precopy_receiver *receiver, uint8_t *data, size_t bytes, struct cl_error *error)
 {
-	store->received_bytes += bytes;
-	return cl_conn_receive_exactly(store->conn, data, bytes, 0, error);
+	receiver->received_bytes += bytes;
+	return cl_conn_receive_exactly(receiver->conn, data, bytes, 0, error);
 }
 
-static int confirm(struct cl_page_store *store, uint64_t round, struct cl_error *error)
+static int confirm(struct cl_precopy_receiver *receiver, uint64_t round, struct cl_error *error)
 {
 	struct cl_push_header stored = { .type = CL_PUSH_STORED, .nr_pages = round };
 	uint8_t out[CL_PUSH_HEADER_BYTES];
 	int ret;
 
 	cl_push_pack(&stored, out);
-	ret = cl_conn_send(store->conn, out, sizeof(out));
+	ret = cl_conn_send(receiver->conn, out, sizeof(out));
 	return ret < 0 ? cl_conn_error(ret, error) : 0;
 }
 
 /* Pages, in whatever form. 0 or error->code. */
-static int take_pages(struct cl_page_store *store, const struct cl_push_header *header, struct cl_error *error)
+static int take_pages(struct cl_precopy_receiver *receiver, const struct cl_push_header *header, struct cl_error *error)
 {
 	const uint8_t *data = NULL;
 	int ret;
 
 	if (header->type != CL_PUSH_ZERO) {
-		ret = receive(store, store->buffer, header->bytes, error);
+		ret = receive(receiver, receiver->buffer, header->bytes, error);
 		if (ret < 0)
 			return ret;
-		data = store->buffer;
+		data = receiver->buffer;
 	}
 	if (header->type == CL_PUSH_PACKED) {
-		if (cl_codec_unpack(data, header->bytes, store->unpacked, header->nr_pages * CL_PAGE_SIZE) < 0)
+		if (cl_compression_unpack(data, header->bytes, receiver->unpacked, header->nr_pages * CL_PAGE_SIZE) < 0)
 			return cl_error_set(error, -EPROTO, "what it sent can't be unpacked");
-		data = store->unpacked;
+		data = receiver->unpacked;
 	}
-	store->pages += header->nr_pages;
-	ret = cl_store_write(store->store, header->dst_id, header->vaddr, header->nr_pages, data);
+	receiver->pages += header->nr_pages;
+	ret = cl_precopy_store_write(receiver->store, header->dst_id, header->vaddr, header->nr_pages, data);
 	if (ret < 0)
-		cl_log(&store->log, CL_LOG_ERROR, "writing %llu pages: %s", (unsigned long long)header->nr_pages,
+		cl_log(&receiver->log, CL_LOG_ERROR, "writing %llu pages: %s", (unsigned long long)header->nr_pages,
 		       strerror(-ret));
 	return ret < 0 ? cl_error_set(error, ret, "%s", strerror(-ret)) : 0;
 }
 
 /* Obey one message. 1: it was the last one; 0; or error->code. */
-static int obey(struct cl_page_store *store, struct cl_error *error)
+static int obey(struct cl_precopy_receiver *receiver, struct cl_error *error)
 {
 	uint8_t in[CL_PUSH_HEADER_BYTES];
 	struct cl_push_header header;
-	int ret = receive(store, in, sizeof(in), error);
+	int ret = receive(receiver, in, sizeof(in), error);
 
 	if (ret < 0)
 		return ret;
@@ -169,22 +169,22 @@ static int obey(struct cl_page_store *store, struct cl_error *error)
 	case CL_PUSH_PAGES:
 	case CL_PUSH_ZERO:
 	case CL_PUSH_PACKED:
-		if (header.type == CL_PUSH_PACKED && !cl_codec_has_lz4())
+		if (header.type == CL_PUSH_PACKED && !cl_compression_has_lz4())
 			break;
-		return take_pages(store, &header, error);
+		return take_pages(receiver, &header, error);
 	case CL_PUSH_ROUND:
-		if (header.nr_pages != store->rounds + 1)
+		if (header.nr_pages != receiver->rounds + 1)
 			return cl_error_set(error, -EPROTO, "it miscounted its rounds");
-		store->rounds++;
-		cl_log(&store->log, CL_LOG_INFO, "round %llu is complete: %llu pages so far, in %llu bytes",
-		       (unsigned long long)store->rounds, (unsigned long long)store->pages,
-		       (unsigned long long)store->received_bytes);
-		return confirm(store, header.nr_pages, error);
+		receiver->rounds++;
+		cl_log(&receiver->log, CL_LOG_INFO, "round %llu is complete: %llu pages so far, in %llu bytes",
+		       (unsigned long long)receiver->rounds, (unsigned long long)receiver->pages,
+		       (unsigned long long)receiver->received_bytes);
+		return confirm(receiver, header.nr_pages, error);
 	case CL_PUSH_END:
-		ret = cl_store_finish(store->store, store->config.directory_fd, store->token);
+		ret = cl_precopy_store_finish(receiver->store, receiver->config.directory_fd, receiver->token);
 		if (ret < 0)
 			return cl_error_set(error, ret, "%s", strerror(-ret));
-		ret = confirm(store, 0, error);
+		ret = confirm(receiver, 0, error);
 		return ret < 0 ? ret : 1;
 	default:
 		break;
@@ -192,16 +192,16 @@ static int obey(struct cl_page_store *store, struct cl_error *error)
 	return cl_error_set(error, -EPROTO, "it sent what has no place here");
 }
 
-int cl_page_store_run(struct cl_page_store *store, struct cl_error *error)
+int cl_precopy_receiver_run(struct cl_precopy_receiver *receiver, struct cl_error *error)
 {
 	int ret;
 
 	do
-		ret = obey(store, error);
+		ret = obey(receiver, error);
 	while (ret == 0);
 	if (ret == 1)
 		return 0;
-	if (atomic_load(&store->stopping))
+	if (atomic_load(&receiver->stopping))
 		return cl_error_set(error, -ECANCELED, "stopped");
 	if (ret == -ECONNRESET || ret == -EPIPE)
 		return cl_error_set(error, ret, "the page server closed the connection, the store is not complete");

@@ -17,8 +17,8 @@
 #include "wire/page_protocol.h"
 
 enum {
-	CHUNK_BYTES = CL_STORE_CHUNK_PAGES * CL_PAGE_SIZE,
-	CHUNK_WORDS = CL_STORE_CHUNK_PAGES / 64,
+	CHUNK_BYTES = CL_PRECOPY_STORE_CHUNK_PAGES * CL_PAGE_SIZE,
+	CHUNK_WORDS = CL_PRECOPY_STORE_CHUNK_PAGES / 64,
 	PUNCH_PAGES = 16,      /* at once; fewer wait for others of their chunk */
 	PUNCH_WAITING = 64,
 };
@@ -40,7 +40,7 @@ struct index_head {
 
 static const char magic[8] = "CLSTORE1";
 
-struct cl_store {
+struct cl_precopy_store {
 	pthread_mutex_t lock;
 	int fd;
 	uint8_t token[CL_PUSH_TOKEN_BYTES];
@@ -50,9 +50,9 @@ struct cl_store {
 	size_t last;           /* found */
 };
 
-static struct cl_store *new_store(int fd)
+static struct cl_precopy_store *new_store(int fd)
 {
-	struct cl_store *store = calloc(1, sizeof(*store));
+	struct cl_precopy_store *store = calloc(1, sizeof(*store));
 
 	if (!store) {
 		close(fd);
@@ -63,7 +63,7 @@ static struct cl_store *new_store(int fd)
 	return store;
 }
 
-void cl_store_free(struct cl_store *store)
+void cl_precopy_store_free(struct cl_precopy_store *store)
 {
 	if (!store)
 		return;
@@ -74,7 +74,7 @@ void cl_store_free(struct cl_store *store)
 	free(store);
 }
 
-const uint8_t *cl_store_token(const struct cl_store *store)
+const uint8_t *cl_precopy_store_token(const struct cl_precopy_store *store)
 {
 	return store->token;
 }
@@ -89,7 +89,7 @@ static int compare(const struct chunk *chunk, uint64_t id, uint64_t address)
 }
 
 /* Where the chunk is, or belongs. Lock held. */
-static size_t place_of(struct cl_store *store, uint64_t id, uint64_t address)
+static size_t place_of(struct cl_precopy_store *store, uint64_t id, uint64_t address)
 {
 	size_t from = 0, to = store->nr;
 
@@ -108,20 +108,20 @@ static size_t place_of(struct cl_store *store, uint64_t id, uint64_t address)
 }
 
 /* Lock held. */
-static struct chunk *find(struct cl_store *store, uint64_t id, uint64_t address)
+static struct chunk *find(struct cl_precopy_store *store, uint64_t id, uint64_t address)
 {
 	size_t at = place_of(store, id, address);
 
 	return at < store->nr && !compare(&store->chunks[at], id, address) ? &store->chunks[at] : NULL;
 }
 
-static int add(struct cl_store *store, uint64_t id, uint64_t address, struct chunk **out)
+static int add(struct cl_precopy_store *store, uint64_t id, uint64_t address, struct chunk **out)
 {
 	size_t at = place_of(store, id, address);
 
-	if (store->nr == CL_STORE_CHUNKS)
+	if (store->nr == CL_PRECOPY_STORE_CHUNKS)
 		return -ENOSPC;
-	if (cl_vec_reserve(&store->chunks, &store->max, store->nr + 1, CL_STORE_CHUNKS) < 0)
+	if (cl_vec_reserve(&store->chunks, &store->max, store->nr + 1, CL_PRECOPY_STORE_CHUNKS) < 0)
 		return -ENOMEM;
 	memmove(&store->chunks[at + 1], &store->chunks[at], (store->nr - at) * sizeof(*store->chunks));
 	store->chunks[at] = (struct chunk){ .id = id, .address = address, .number = store->nr };
@@ -135,9 +135,9 @@ static uint64_t part_of(uint64_t vaddr, uint64_t nr_pages, uint64_t *address, ui
 {
 	uint64_t pages;
 
-	*from = vaddr / CL_PAGE_SIZE % CL_STORE_CHUNK_PAGES;
+	*from = vaddr / CL_PAGE_SIZE % CL_PRECOPY_STORE_CHUNK_PAGES;
 	*address = vaddr - *from * CL_PAGE_SIZE;
-	pages = CL_STORE_CHUNK_PAGES - *from;
+	pages = CL_PRECOPY_STORE_CHUNK_PAGES - *from;
 	return pages < nr_pages ? pages : nr_pages;
 }
 
@@ -146,7 +146,7 @@ static off_t offset_of(uint64_t number, uint64_t page)
 	return (off_t)(number * CHUNK_BYTES + page * CL_PAGE_SIZE);
 }
 
-static int punch(const struct cl_store *store, uint64_t number, uint64_t from, uint64_t nr_pages)
+static int punch(const struct cl_precopy_store *store, uint64_t number, uint64_t from, uint64_t nr_pages)
 {
 	int ret;
 
@@ -159,7 +159,7 @@ static int punch(const struct cl_store *store, uint64_t number, uint64_t from, u
 
 /* ---- writing ---- */
 
-int cl_store_create(int directory_fd, struct cl_store **out)
+int cl_precopy_store_create(int directory_fd, struct cl_precopy_store **out)
 {
 	int fd = openat(directory_fd, pages_name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 
@@ -169,7 +169,7 @@ int cl_store_create(int directory_fd, struct cl_store **out)
 	return *out ? 0 : -ENOMEM;
 }
 
-int cl_store_write(struct cl_store *store, uint64_t id, uint64_t vaddr, uint64_t nr_pages, const uint8_t *data)
+int cl_precopy_store_write(struct cl_precopy_store *store, uint64_t id, uint64_t vaddr, uint64_t nr_pages, const uint8_t *data)
 {
 	while (nr_pages) {
 		uint64_t address, from, pages = part_of(vaddr, nr_pages, &address, &from);
@@ -192,7 +192,7 @@ int cl_store_write(struct cl_store *store, uint64_t id, uint64_t vaddr, uint64_t
 	return 0;
 }
 
-int cl_store_finish(struct cl_store *store, int directory_fd, const uint8_t token[CL_PUSH_TOKEN_BYTES])
+int cl_precopy_store_finish(struct cl_precopy_store *store, int directory_fd, const uint8_t token[CL_PUSH_TOKEN_BYTES])
 {
 	struct index_head head = { .nr_chunks = store->nr };
 	int fd, ret;
@@ -216,7 +216,7 @@ int cl_store_finish(struct cl_store *store, int directory_fd, const uint8_t toke
 /* ---- reading ---- */
 
 /* Sorted, aligned, each with a place of its own in the file. */
-static bool is_sound(const struct cl_store *store, uint64_t *taken)
+static bool is_sound(const struct cl_precopy_store *store, uint64_t *taken)
 {
 	size_t i;
 
@@ -231,7 +231,7 @@ static bool is_sound(const struct cl_store *store, uint64_t *taken)
 	return true;
 }
 
-static int read_index(struct cl_store *store, int fd)
+static int read_index(struct cl_precopy_store *store, int fd)
 {
 	struct index_head head;
 	struct stat index, pages;
@@ -243,7 +243,7 @@ static int read_index(struct cl_store *store, int fd)
 	ret = cl_pread_all(fd, &head, sizeof(head), 0);
 	if (ret < 0)
 		return ret;
-	if (memcmp(head.magic, magic, sizeof(magic)) != 0 || head.nr_chunks > CL_STORE_CHUNKS ||
+	if (memcmp(head.magic, magic, sizeof(magic)) != 0 || head.nr_chunks > CL_PRECOPY_STORE_CHUNKS ||
 	    (uint64_t)index.st_size != sizeof(head) + head.nr_chunks * sizeof(struct chunk) ||
 	    pages.st_size != offset_of(head.nr_chunks, 0))
 		return -EBADMSG;
@@ -263,10 +263,10 @@ static int read_index(struct cl_store *store, int fd)
 }
 
 /* 0 or -errno. */
-static int take(int directory_fd, struct cl_store **out)
+static int take(int directory_fd, struct cl_precopy_store **out)
 {
 	int pages_fd = openat(directory_fd, pages_name, O_RDWR | O_CLOEXEC | O_NOFOLLOW), index_fd, ret;
-	struct cl_store *store;
+	struct cl_precopy_store *store;
 
 	if (pages_fd < 0)
 		return -errno;
@@ -280,21 +280,21 @@ static int take(int directory_fd, struct cl_store **out)
 	(void)unlinkat(directory_fd, pages_name, 0);
 	(void)unlinkat(directory_fd, index_name, 0);
 	if (ret < 0) {
-		cl_store_free(store);
+		cl_precopy_store_free(store);
 		return ret;
 	}
 	*out = store;
 	return 0;
 }
 
-int cl_store_take(int directory_fd, struct cl_store **out, struct cl_error *error)
+int cl_precopy_store_take(int directory_fd, struct cl_precopy_store **out, struct cl_error *error)
 {
 	int ret = take(directory_fd, out);
 
 	return ret < 0 ? cl_error_set(error, ret, "%s", ret == -EBADMSG ? "their index is damaged" : strerror(-ret)) : 0;
 }
 
-int cl_store_read(struct cl_store *store, uint64_t id, uint64_t vaddr, uint64_t nr_pages, uint8_t *out)
+int cl_precopy_store_read(struct cl_precopy_store *store, uint64_t id, uint64_t vaddr, uint64_t nr_pages, uint8_t *out)
 {
 	while (nr_pages) {
 		uint64_t address, from, number = 0, pages = part_of(vaddr, nr_pages, &address, &from);
@@ -323,14 +323,14 @@ int cl_store_read(struct cl_store *store, uint64_t id, uint64_t vaddr, uint64_t 
 /* The next run of dropped pages, forgotten as such; false: there is none. */
 static bool next_dropped(uint64_t *dropped, uint64_t *from, uint64_t *to)
 {
-	*from = cl_bits_find(dropped, 0, CL_STORE_CHUNK_PAGES, true);
-	*to = cl_bits_find(dropped, *from, CL_STORE_CHUNK_PAGES, false);
+	*from = cl_bits_find(dropped, 0, CL_PRECOPY_STORE_CHUNK_PAGES, true);
+	*to = cl_bits_find(dropped, *from, CL_PRECOPY_STORE_CHUNK_PAGES, false);
 	cl_bits_assign(dropped, *from, *to, false);
-	return *from < CL_STORE_CHUNK_PAGES;
+	return *from < CL_PRECOPY_STORE_CHUNK_PAGES;
 }
 
 /* Give back the pages of one chunk: at once if it is worth a system call, else with others. */
-static void drop_part(struct cl_store *store, uint64_t id, uint64_t address, uint64_t from, uint64_t pages)
+static void drop_part(struct cl_precopy_store *store, uint64_t id, uint64_t address, uint64_t from, uint64_t pages)
 {
 	uint64_t giving[CHUNK_WORDS] = { 0 }, number, first, end, waiting = 0;
 	struct chunk *chunk;
@@ -347,7 +347,7 @@ static void drop_part(struct cl_store *store, uint64_t id, uint64_t address, uin
 	for (i = 0; i < CHUNK_WORDS; i++)
 		waiting += (uint64_t)__builtin_popcountll(store->dropped[number][i]);
 	if (pages >= PUNCH_PAGES || waiting >= PUNCH_WAITING ||
-	    cl_bits_find(chunk->held, 0, CL_STORE_CHUNK_PAGES, true) == CL_STORE_CHUNK_PAGES) {
+	    cl_bits_find(chunk->held, 0, CL_PRECOPY_STORE_CHUNK_PAGES, true) == CL_PRECOPY_STORE_CHUNK_PAGES) {
 		memcpy(giving, store->dropped[number], sizeof(giving));
 		memset(store->dropped[number], 0, sizeof(giving));
 	}
@@ -357,7 +357,7 @@ static void drop_part(struct cl_store *store, uint64_t id, uint64_t address, uin
 		(void)punch(store, number, first, end - first);
 }
 
-void cl_store_drop(struct cl_store *store, uint64_t id, uint64_t vaddr, uint64_t nr_pages)
+void cl_precopy_store_drop(struct cl_precopy_store *store, uint64_t id, uint64_t vaddr, uint64_t nr_pages)
 {
 	while (nr_pages) {
 		uint64_t address, from, pages = part_of(vaddr, nr_pages, &address, &from);

@@ -30,7 +30,7 @@ static int add_space(struct cl_engine *engine, int32_t pid, int uffd, pid_t send
 	struct cl_task task;
 	int ret;
 
-	cl_guardian_add(&engine->guardian, cl_guardian_key(engine->guardian.generation, uffd), uffd);
+	cl_uffd_guardian_add(&engine->guardian, cl_uffd_guardian_key(engine->guardian.generation, uffd), uffd);
 	if (!image) {
 		close(uffd);
 		cl_engine_fail(engine, -EPIPE, "criu restore handed over task %d, which is not in the images", pid);
@@ -42,7 +42,7 @@ static int add_space(struct cl_engine *engine, int32_t pid, int uffd, pid_t send
 		cl_engine_fail(engine, -ENOMEM, "task %d: no memory for its page table", pid);
 		return -1;
 	}
-	space->key = cl_guardian_key(engine->guardian.generation, uffd);
+	space->key = cl_uffd_guardian_key(engine->guardian.generation, uffd);
 	cl_task_open(&task, sender);
 	ret = cl_ended_add(engine, pid, space, &task, &restored);
 	if (ret < 0) {
@@ -70,7 +70,7 @@ void cl_restore_finished(struct cl_engine *engine)
 	int source;
 
 	engine->restored = true;
-	cl_guardian_restored(&engine->guardian);
+	cl_uffd_guardian_restored(&engine->guardian);
 	if (engine->restore_fd >= 0)
 		cl_engine_unwatch(engine, engine->restore_fd);
 	engine->restore_fd = -1;

@@ -18,9 +18,9 @@ static int refuse(struct cl_error *error, int code, const char *why)
 	return cl_error_set(error, code, "can't take over: %s", why);
 }
 
-/* A restored task as the ledger knows it; `missing` pages in its space, which is NULL if it is gone. 0 or -ENOMEM. */
+/* A restored task as the resume state has it; `missing` pages in its space, which is NULL if it is gone. 0 or -ENOMEM. */
 static int load_task(struct cl_engine *engine, int32_t pid, struct cl_space *space, uint64_t area,
-		     const struct cl_ledger_task *told, uint64_t missing)
+		     const struct cl_resume_task *told, uint64_t missing)
 {
 	struct cl_restored *restored;
 	struct cl_task task = CL_NO_TASK;
@@ -49,12 +49,12 @@ static int load_area(struct cl_engine *engine, uint64_t area, int32_t pid, struc
 {
 	struct cl_image *image = cl_image_find(engine->images, (uint64_t)pid);
 	struct cl_space *space = NULL;
-	struct cl_ledger_task told;
+	struct cl_resume_task told;
 	uint64_t missing;
-	int ret = image ? cl_ledger_task(&engine->ledger, area, image, &told, &missing) : -ESTALE;
+	int ret = image ? cl_resume_state_task(&engine->resume_state, area, image, &told, &missing) : -ESTALE;
 
 	if (ret == 0 && held && !told.ended) {
-		ret = cl_ledger_load(&engine->ledger, area, image, held->uffd, &space);
+		ret = cl_resume_state_load(&engine->resume_state, area, image, held->uffd, &space);
 		if (ret < 0)
 			return ret;
 		held->uffd = -1;
@@ -65,14 +65,14 @@ static int load_area(struct cl_engine *engine, uint64_t area, int32_t pid, struc
 		/* The daemon was killed when it was about to do this. */
 		close(held->uffd);
 		held->uffd = -1;
-		cl_guardian_release(&engine->guardian, held->key);
+		cl_uffd_guardian_release(&engine->guardian, held->key);
 	}
 	if (ret == 0 && told.is_task && (told.ended || space || missing || told.gone_pages))
 		ret = load_task(engine, pid, space, area, &told, missing);
 	return ret;
 }
 
-/* Make the spaces that are in the ledger and were handed over; and learn of the restored tasks that are gone. */
+/* Make the spaces that are in the resume state and were handed over; and learn of the restored tasks that are gone. */
 static int load(struct cl_engine *engine, struct cl_held *held, size_t nr_held, struct cl_error *error)
 {
 	uint64_t area = 0, key;
@@ -80,7 +80,7 @@ static int load(struct cl_engine *engine, struct cl_held *held, size_t nr_held, 
 	size_t h;
 	int ret;
 
-	for (; (ret = cl_ledger_next(&engine->ledger, &area, &key, &pid)) > 0; area++) {
+	for (; (ret = cl_resume_state_next(&engine->resume_state, &area, &key, &pid)) > 0; area++) {
 		for (h = 0; h < nr_held && (held[h].key != key || held[h].uffd < 0); h++)
 			;
 		ret = load_area(engine, area, pid, h < nr_held ? &held[h] : NULL);
@@ -90,7 +90,7 @@ static int load(struct cl_engine *engine, struct cl_held *held, size_t nr_held, 
 	if (ret == -ESTALE)
 		return refuse(error, ret, "these are not the images that the daemon served");
 	if (ret < 0)
-		return refuse(error, ret, ret == -EBADMSG ? "the daemon's ledger makes no sense" : strerror(-ret));
+		return refuse(error, ret, ret == -EBADMSG ? "the daemon's resume state makes no sense" : strerror(-ret));
 	return 0;
 }
 
@@ -115,15 +115,15 @@ int cl_engine_take_over(struct cl_engine *engine, int guardian_fd, struct cl_err
 	struct cl_image *image;
 	struct cl_held *held;
 	size_t nr_held, unexplained = 0;
-	int ledger_fd, ret;
+	int state_fd, ret;
 
-	ret = cl_guardian_take_over(&engine->guardian, &engine->log, guardian_fd, &held, &nr_held, &ledger_fd);
+	ret = cl_uffd_guardian_take_over(&engine->guardian, &engine->log, guardian_fd, &held, &nr_held, &state_fd);
 	if (ret < 0)
 		return refuse(error, ret, ret == -EPERM    ? "its guardian is another user's" :
 					   ret == -EPROTO ? "what is held can't be handed over" :
 							    strerror(-ret));
-	ret = cl_ledger_open(&engine->ledger, ledger_fd);
-	engine->client = engine->ledger.client;
+	ret = cl_resume_state_open(&engine->resume_state, state_fd);
+	engine->client = engine->resume_state.client;
 	if (ret < 0)
 		(void)refuse(error, ret, ret == -EBADMSG ? "the killed daemon was of another version of criu-lazy" : strerror(-ret));
 	if (ret == 0)
@@ -138,15 +138,15 @@ int cl_engine_take_over(struct cl_engine *engine, int guardian_fd, struct cl_err
 	}
 	free(held);
 	if (ret == 0 && unexplained)
-		ret = refuse(error, -EBADMSG, "an address space is held of which the daemon's ledger says nothing");
+		ret = refuse(error, -EBADMSG, "an address space is held of which the daemon's resume state says nothing");
 	if (ret < 0) {
-		cl_guardian_leave(&engine->guardian);
+		cl_uffd_guardian_leave(&engine->guardian);
 		return ret;
 	}
 	for (image = engine->images; image; image = image->next)
 		cl_image_only_missing(image);
 	engine->resumed = true;
-	cl_guardian_taken(&engine->guardian);
+	cl_uffd_guardian_taken(&engine->guardian);
 	cl_log(&engine->log, CL_LOG_INFO, "took over %llu address spaces: %llu pages missing",
 	       (unsigned long long)engine->stats.address_spaces,
 	       (unsigned long long)cl_engine_remaining_pages(engine));

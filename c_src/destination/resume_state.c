@@ -34,7 +34,7 @@ struct slot {
 	uint64_t changes;
 };
 
-struct cl_ledger_entry {
+struct cl_resume_entry {
 	_Atomic uint64_t key;      /* 0: void; else all the rest is right */
 	uint64_t area;
 	uint64_t nr_pages, fingerprint;
@@ -49,10 +49,10 @@ struct cl_ledger_entry {
 	int64_t process;
 	_Atomic uint64_t gone_pages;
 	_Atomic uint64_t ended;    /* 0: not; else 1 + enum cl_end_how, and the code << 8 */
-	struct uffd_msg events[CL_LEDGER_EVENTS]; /* up to the first that is all zero */
+	struct uffd_msg events[CL_RESUME_EVENTS]; /* up to the first that is all zero */
 };
 
-_Static_assert(sizeof(struct cl_ledger_entry) <= MIRROR_AT, "the head is one page");
+_Static_assert(sizeof(struct cl_resume_entry) <= MIRROR_AT, "the head is one page");
 
 static uint64_t area_at(uint64_t area)
 {
@@ -66,23 +66,23 @@ static uint64_t mapped_bytes(uint64_t nr_pages)
 	return (bytes + CL_PAGE_SIZE - 1) / CL_PAGE_SIZE * CL_PAGE_SIZE;
 }
 
-static struct cl_ledger_entry *map(const struct cl_ledger *ledger, uint64_t area, uint64_t nr_pages)
+static struct cl_resume_entry *map(const struct cl_resume_state *state, uint64_t area, uint64_t nr_pages)
 {
-	return mmap(NULL, mapped_bytes(nr_pages), PROT_READ | PROT_WRITE, MAP_SHARED, ledger->fd,
+	return mmap(NULL, mapped_bytes(nr_pages), PROT_READ | PROT_WRITE, MAP_SHARED, state->fd,
 		    (off_t)area_at(area));
 }
 
-static uint64_t *missing_of(struct cl_ledger_entry *entry)
+static uint64_t *missing_of(struct cl_resume_entry *entry)
 {
 	return (uint64_t *)(void *)((uint8_t *)entry + MIRROR_AT);
 }
 
-static uint64_t *doubtful_of(struct cl_ledger_entry *entry)
+static uint64_t *doubtful_of(struct cl_resume_entry *entry)
 {
 	return missing_of(entry) + cl_bits_words(entry->nr_pages);
 }
 
-static void attach(struct cl_space *space, struct cl_ledger_entry *entry)
+static void attach(struct cl_space *space, struct cl_resume_entry *entry)
 {
 	space->mirror.entry = entry;
 	space->mirror.quiet = &entry->quiet;
@@ -95,41 +95,41 @@ static off_t slot_at(uint64_t area, unsigned int slot)
 	return (off_t)(area_at(area) + (slot + 1) * SLOT_BYTES);
 }
 
-int cl_ledger_new(struct cl_ledger *ledger, uint64_t client)
+int cl_resume_state_new(struct cl_resume_state *state, uint64_t client)
 {
 	const struct head head = { .magic = HEAD_MAGIC, .client = client };
-	int fd = memfd_create("criu-lazy-ledger", MFD_CLOEXEC), ret;
+	int fd = memfd_create("criu-lazy-state", MFD_CLOEXEC), ret;
 
-	*ledger = (struct cl_ledger){ .fd = fd, .client = client };
+	*state = (struct cl_resume_state){ .fd = fd, .client = client };
 	if (fd < 0)
 		return -errno;
 	ret = cl_pwrite_all(fd, &head, sizeof(head), 0);
 	if (ret < 0) {
 		close(fd);
-		*ledger = CL_NO_LEDGER;
+		*state = CL_NO_RESUME_STATE;
 	}
 	return ret;
 }
 
-int cl_ledger_open(struct cl_ledger *ledger, int fd)
+int cl_resume_state_open(struct cl_resume_state *state, int fd)
 {
 	struct head head;
 	struct stat status;
 	int ret;
 
-	*ledger = (struct cl_ledger){ .fd = fd };
+	*state = (struct cl_resume_state){ .fd = fd };
 	if (fstat(fd, &status) < 0)
 		return -errno;
 	ret = cl_pread_all(fd, &head, sizeof(head), 0);
 	if (ret < 0 || head.magic != HEAD_MAGIC)
 		return ret < 0 ? ret : -EBADMSG;
-	ledger->client = head.client;
+	state->client = head.client;
 	if ((uint64_t)status.st_size > AREA_BYTES)
-		ledger->nr_areas = (uint64_t)status.st_size / AREA_BYTES - 1;
+		state->nr_areas = (uint64_t)status.st_size / AREA_BYTES - 1;
 	return 0;
 }
 
-static int write_slot(const struct cl_ledger *ledger, const struct cl_space *space, unsigned int slot)
+static int write_slot(const struct cl_resume_state *state, const struct cl_space *space, unsigned int slot)
 {
 	const struct cl_region *parts[] = { space->regions.at, space->limbo.at, space->suspects.at };
 	const size_t nr[] = { space->regions.nr, space->limbo.nr, space->suspects.nr };
@@ -140,7 +140,7 @@ static int write_slot(const struct cl_ledger *ledger, const struct cl_space *spa
 	if ((nr[0] + nr[1] + nr[2]) * sizeof(struct cl_region) > SLOT_BYTES)
 		return -EFBIG;
 	for (i = 0; i < 3 && ret == 0; i++) {
-		ret = cl_pwrite_all(ledger->fd, parts[i], nr[i] * sizeof(struct cl_region), at);
+		ret = cl_pwrite_all(state->fd, parts[i], nr[i] * sizeof(struct cl_region), at);
 		at += (off_t)(nr[i] * sizeof(struct cl_region));
 	}
 	space->mirror.entry->slots[slot] = (struct slot){ .nr_regions = nr[0], .nr_limbo = nr[1], .nr_suspects = nr[2],
@@ -148,21 +148,21 @@ static int write_slot(const struct cl_ledger *ledger, const struct cl_space *spa
 	return ret;
 }
 
-int cl_ledger_enter(struct cl_ledger *ledger, struct cl_space *space, const struct cl_task *task, uint64_t *area_out)
+int cl_resume_state_enter(struct cl_resume_state *state, struct cl_space *space, const struct cl_task *task, uint64_t *area_out)
 {
 	const struct cl_image *image = space->image;
-	uint64_t area = ledger->nr_areas, bytes = mapped_bytes(image->nr_pages);
-	struct cl_ledger_entry *entry;
+	uint64_t area = state->nr_areas, bytes = mapped_bytes(image->nr_pages);
+	struct cl_resume_entry *entry;
 	int ret;
 
-	if (ledger->fd < 0)
+	if (state->fd < 0)
 		return -ENOENT;
 	/* All of its memory now: later there would be no errno, but SIGBUS. */
-	if (ftruncate(ledger->fd, (off_t)area_at(area + 1)) < 0 ||
-	    fallocate(ledger->fd, 0, (off_t)area_at(area), (off_t)bytes) < 0)
+	if (ftruncate(state->fd, (off_t)area_at(area + 1)) < 0 ||
+	    fallocate(state->fd, 0, (off_t)area_at(area), (off_t)bytes) < 0)
 		return -errno;
-	ledger->nr_areas++;
-	entry = map(ledger, area, image->nr_pages);
+	state->nr_areas++;
+	entry = map(state, area, image->nr_pages);
 	if (entry == MAP_FAILED)
 		return -errno;
 	entry->area = area;
@@ -179,30 +179,30 @@ int cl_ledger_enter(struct cl_ledger *ledger, struct cl_space *space, const stru
 	memcpy(space->mirror.missing, space->missing, cl_bits_words(image->nr_pages) * sizeof(*space->mirror.missing));
 	if (space->doubtful)
 		memcpy(space->mirror.doubtful, space->doubtful, cl_bits_words(image->nr_pages) * sizeof(*space->doubtful));
-	ret = write_slot(ledger, space, 0);
+	ret = write_slot(state, space, 0);
 	if (ret < 0)
-		cl_ledger_forget(ledger, space);
+		cl_resume_state_forget(state, space);
 	else
 		atomic_store_explicit(&entry->key, space->key, memory_order_release);
 	return ret;
 }
 
-void cl_ledger_gone(struct cl_space *space, uint64_t pages)
+void cl_resume_state_gone(struct cl_space *space, uint64_t pages)
 {
 	if (space->mirror.entry)
 		atomic_store_explicit(&space->mirror.entry->gone_pages, pages, memory_order_release);
 }
 
-void cl_ledger_ended(struct cl_ledger *ledger, uint64_t area, const struct cl_end *end)
+void cl_resume_state_ended(struct cl_resume_state *state, uint64_t area, const struct cl_end *end)
 {
 	uint64_t word = 1 + (uint64_t)end->how + ((uint64_t)(unsigned int)end->code << 8);
 
 	/* By a write: the space, and with it the mapping, may be gone. It has its memory, so it can't fail. */
-	(void)cl_pwrite_all(ledger->fd, &word, sizeof(word),
-			(off_t)(area_at(area) + offsetof(struct cl_ledger_entry, ended)));
+	(void)cl_pwrite_all(state->fd, &word, sizeof(word),
+			(off_t)(area_at(area) + offsetof(struct cl_resume_entry, ended)));
 }
 
-void cl_ledger_forget(struct cl_ledger *ledger, struct cl_space *space)
+void cl_resume_state_forget(struct cl_resume_state *state, struct cl_space *space)
 {
 	uint64_t area;
 	bool keep;
@@ -217,11 +217,11 @@ void cl_ledger_forget(struct cl_ledger *ledger, struct cl_space *space)
 	space->mirror = (struct cl_space_mirror){ 0 };
 	if (keep)
 		return;
-	(void)fallocate(ledger->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)area_at(area),
+	(void)fallocate(state->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)area_at(area),
 			(off_t)AREA_BYTES);
 }
 
-struct uffd_msg *cl_ledger_begin(struct cl_ledger_entry *entry, uint64_t generation)
+struct uffd_msg *cl_resume_state_begin(struct cl_resume_entry *entry, uint64_t generation)
 {
 	memset(entry->events, 0, sizeof(entry->events));
 	entry->generation = generation;
@@ -230,17 +230,17 @@ struct uffd_msg *cl_ledger_begin(struct cl_ledger_entry *entry, uint64_t generat
 	return entry->events;
 }
 
-int cl_ledger_applied(struct cl_ledger *ledger, struct cl_space *space, bool changed)
+int cl_resume_state_applied(struct cl_resume_state *state, struct cl_space *space, bool changed)
 {
-	struct cl_ledger_entry *entry = space->mirror.entry;
+	struct cl_resume_entry *entry = space->mirror.entry;
 	unsigned int slot = atomic_load(&entry->applied) & 1;
 	int ret;
 
 	if (changed) {
 		slot ^= 1;
-		ret = write_slot(ledger, space, slot);
+		ret = write_slot(state, space, slot);
 		if (ret < 0) {
-			cl_ledger_forget(ledger, space);
+			cl_resume_state_forget(state, space);
 			return ret;
 		}
 	}
@@ -252,13 +252,13 @@ int cl_ledger_applied(struct cl_ledger *ledger, struct cl_space *space, bool cha
 
 /* ---- taking over ---- */
 
-int cl_ledger_next(const struct cl_ledger *ledger, uint64_t *area, uint64_t *key, int32_t *image_pid)
+int cl_resume_state_next(const struct cl_resume_state *state, uint64_t *area, uint64_t *key, int32_t *image_pid)
 {
-	struct cl_ledger_entry entry;
+	struct cl_resume_entry entry;
 	int ret;
 
-	for (; *area < ledger->nr_areas; (*area)++) {
-		ret = cl_pread_all(ledger->fd, &entry, sizeof(entry), (off_t)area_at(*area));
+	for (; *area < state->nr_areas; (*area)++) {
+		ret = cl_pread_all(state->fd, &entry, sizeof(entry), (off_t)area_at(*area));
 		if (ret < 0)
 			return ret;
 		*key = entry.key;
@@ -269,10 +269,10 @@ int cl_ledger_next(const struct cl_ledger *ledger, uint64_t *area, uint64_t *key
 	return 0;
 }
 
-int cl_ledger_task(const struct cl_ledger *ledger, uint64_t area, const struct cl_image *image,
-		   struct cl_ledger_task *task, uint64_t *missing)
+int cl_resume_state_task(const struct cl_resume_state *state, uint64_t area, const struct cl_image *image,
+		   struct cl_resume_task *task, uint64_t *missing)
 {
-	struct cl_ledger_entry *entry = map(ledger, area, image->nr_pages);
+	struct cl_resume_entry *entry = map(state, area, image->nr_pages);
 	const uint64_t *mirror;
 	uint64_t ended;
 	size_t i;
@@ -284,7 +284,7 @@ int cl_ledger_task(const struct cl_ledger *ledger, uint64_t area, const struct c
 		return -ESTALE;
 	}
 	ended = atomic_load(&entry->ended);
-	*task = (struct cl_ledger_task){ .is_task = entry->is_task,
+	*task = (struct cl_resume_task){ .is_task = entry->is_task,
 					 .process = (pid_t)entry->process,
 					 .began = entry->began,
 					 .gone_pages = atomic_load(&entry->gone_pages),
@@ -299,7 +299,7 @@ int cl_ledger_task(const struct cl_ledger *ledger, uint64_t area, const struct c
 	return 0;
 }
 
-static int read_slot(const struct cl_ledger *ledger, uint64_t area, unsigned int slot, const struct slot *told,
+static int read_slot(const struct cl_resume_state *state, uint64_t area, unsigned int slot, const struct slot *told,
 		     struct cl_space_memory *memory)
 {
 	const uint64_t nr[] = { told->nr_regions, told->nr_limbo, told->nr_suspects };
@@ -319,22 +319,22 @@ static int read_slot(const struct cl_ledger *ledger, uint64_t area, unsigned int
 		if (!parts[i]->at)
 			return -ENOMEM;
 		parts[i]->nr = nr[i];
-		ret = cl_pread_all(ledger->fd, parts[i]->at, bytes, at);
+		ret = cl_pread_all(state->fd, parts[i]->at, bytes, at);
 		at += (off_t)bytes;
 	}
 	memory->changes = told->changes;
 	return ret;
 }
 
-int cl_ledger_load(struct cl_ledger *ledger, uint64_t area, struct cl_image *image, int uffd, struct cl_space **space_out)
+int cl_resume_state_load(struct cl_resume_state *state, uint64_t area, struct cl_image *image, int uffd, struct cl_space **space_out)
 {
 	struct cl_space_memory memory = { 0 };
-	struct cl_ledger_entry *entry;
+	struct cl_resume_entry *entry;
 	struct cl_space *space = NULL;
 	unsigned int slot;
 	int ret;
 
-	entry = map(ledger, area, image->nr_pages);
+	entry = map(state, area, image->nr_pages);
 	if (entry == MAP_FAILED)
 		return -errno;
 	slot = atomic_load(&entry->applied) & 1;
@@ -343,7 +343,7 @@ int cl_ledger_load(struct cl_ledger *ledger, uint64_t area, struct cl_image *ima
 	else if (entry->nr_pages != image->nr_pages || entry->fingerprint != image->fingerprint)
 		ret = -ESTALE;
 	else
-		ret = read_slot(ledger, area, slot, &entry->slots[slot], &memory);
+		ret = read_slot(state, area, slot, &entry->slots[slot], &memory);
 	if (ret == 0) {
 		memory.quiet = entry->quiet;
 		memory.missing = missing_of(entry);
@@ -363,7 +363,7 @@ int cl_ledger_load(struct cl_ledger *ledger, uint64_t area, struct cl_image *ima
 	return 0;
 }
 
-int cl_ledger_pending(const struct cl_ledger_entry *entry, struct uffd_msg events[CL_LEDGER_EVENTS],
+int cl_resume_state_pending(const struct cl_resume_entry *entry, struct uffd_msg events[CL_RESUME_EVENTS],
 		      uint64_t *generation)
 {
 	int nr = 0;
@@ -371,7 +371,7 @@ int cl_ledger_pending(const struct cl_ledger_entry *entry, struct uffd_msg event
 	*generation = entry->generation;
 	if (atomic_load(&entry->reading) == atomic_load(&entry->applied) / 2)
 		return 0;
-	for (; nr < CL_LEDGER_EVENTS && entry->events[nr].event; nr++)
+	for (; nr < CL_RESUME_EVENTS && entry->events[nr].event; nr++)
 		events[nr] = entry->events[nr];
 	return nr;
 }

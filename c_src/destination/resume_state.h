@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ledger: what must be known of every address space to go on after the daemon is killed, in shared memory that outlives
+ * resume_state: what must be known of every address space to go on after the daemon is killed, in shared memory that outlives
  * it (the guardian has it open: uffd_guardian.h). It is right at any moment, even in the middle of anything:
  *
  *   missing pages  a bitmap, a mirror of the space's own. Bits are only ever cleared, after the page was installed or
  *                  dropped. One that is set too long is harmless: the kernel says that the page is there.
  *   doubtful pages another, likewise: bits are only ever set, when it is found that a page can't be known.
- *   events         read by the kernel's hand straight into the ledger, as a batch with a number. Reading takes an event
+ *   events         read by the kernel's hand straight into it, as a batch with a number. Reading takes an event
  *                  from the kernel, and the thread that caused it goes on, so none may be lost.
  *   regions        (and limbo, suspects) as of the last batch applied, in one of two slots. A batch that changes them
  *                  writes the other slot, then one word says which slot holds and which batch was applied.
@@ -17,8 +17,8 @@
  *
  * No locks: the events thread's, but for the bitmaps, which are the engine's lock's, as the space itself is.
  */
-#ifndef CL_LEDGER_H
-#define CL_LEDGER_H
+#ifndef CL_RESUME_STATE_H
+#define CL_RESUME_STATE_H
 
 #include <linux/userfaultfd.h>
 #include <stddef.h>
@@ -27,16 +27,16 @@
 #include "destination/address_space.h"
 #include "task/task_end.h"
 
-enum { CL_LEDGER_EVENTS = 64 }; /* in a batch */
+enum { CL_RESUME_EVENTS = 64 }; /* in a batch */
 
-struct cl_ledger {
+struct cl_resume_state {
 	int fd;            /* -1: there is none, and entries are not made */
 	uint64_t nr_areas; /* given out so far */
 	uint64_t client;   /* by which the page server knows this daemon, and whoever takes over from it */
 };
 
 /* What an area says of the restored task whose space it is (ended.h). */
-struct cl_ledger_task {
+struct cl_resume_task {
 	bool is_task;      /* false: it is a forked child's, and the rest means nothing */
 	pid_t process;     /* 0: not known */
 	uint64_t began;
@@ -45,55 +45,55 @@ struct cl_ledger_task {
 	struct cl_end end;
 };
 
-#define CL_NO_LEDGER ((struct cl_ledger){ .fd = -1 })
+#define CL_NO_RESUME_STATE ((struct cl_resume_state){ .fd = -1 })
 
 /* A new, empty one. 0 or -errno. */
-int cl_ledger_new(struct cl_ledger *ledger, uint64_t client);
+int cl_resume_state_new(struct cl_resume_state *state, uint64_t client);
 
-/* One that was handed over; fd is owned by it. 0, -EBADMSG (it is no ledger as this one is) or -errno. */
-int cl_ledger_open(struct cl_ledger *ledger, int fd);
+/* One that was handed over; fd is owned by it. 0, -EBADMSG (it is another version's) or -errno. */
+int cl_resume_state_open(struct cl_resume_state *state, int fd);
 
 /*
  * Enter a space under its key; sets space->mirror. task: the restored task's process, NULL for a forked child;
  * *area_out: where it is. 0 or -errno: then it can't be taken over.
  */
-int cl_ledger_enter(struct cl_ledger *ledger, struct cl_space *space, const struct cl_task *task, uint64_t *area_out);
+int cl_resume_state_enter(struct cl_resume_state *state, struct cl_space *space, const struct cl_task *task, uint64_t *area_out);
 
 /* The restored task's address space is gone, with so many pages missing, which are going to be dropped. */
-void cl_ledger_gone(struct cl_space *space, uint64_t pages);
+void cl_resume_state_gone(struct cl_space *space, uint64_t pages);
 
-/* How it ended with them: the area says so from now on, until the ledger is gone, whatever becomes of the space. */
-void cl_ledger_ended(struct cl_ledger *ledger, uint64_t area, const struct cl_end *end);
+/* How it ended with them: the area says so from now on, until all of this is gone, whatever becomes of the space. */
+void cl_resume_state_ended(struct cl_resume_state *state, uint64_t area, const struct cl_end *end);
 
 /* Nobody needs it any more. Harmless without an entry. */
-void cl_ledger_forget(struct cl_ledger *ledger, struct cl_space *space);
+void cl_resume_state_forget(struct cl_resume_state *state, struct cl_space *space);
 
-/* Room for CL_LEDGER_EVENTS events, to be read into: a batch of the daemon of that generation begins. */
-struct uffd_msg *cl_ledger_begin(struct cl_ledger_entry *entry, uint64_t generation);
+/* Room for CL_RESUME_EVENTS events, to be read into: a batch of the daemon of that generation begins. */
+struct uffd_msg *cl_resume_state_begin(struct cl_resume_entry *entry, uint64_t generation);
 
 /*
  * The batch is applied; `changed`: regions, limbo or suspects may have been. 0, or -errno: then the space's entry is void.
  */
-int cl_ledger_applied(struct cl_ledger *ledger, struct cl_space *space, bool changed);
+int cl_resume_state_applied(struct cl_resume_state *state, struct cl_space *space, bool changed);
 
 /*
- * Go through the areas of a ledger that was opened, *area = 0 at first. 1: *key and the pid of its image are known, to be
+ * Go through the areas of a state that was opened, *area = 0 at first. 1: *key and the pid of its image are known, to be
  * loaded or ignored; 0: there are no more; or -errno.
  */
-int cl_ledger_next(const struct cl_ledger *ledger, uint64_t *area, uint64_t *key, int32_t *image_pid);
+int cl_resume_state_next(const struct cl_resume_state *state, uint64_t *area, uint64_t *key, int32_t *image_pid);
 
 /* Whose area that is; *missing: the pages that its space missed. 0, -ESTALE (these are other images) or -errno. */
-int cl_ledger_task(const struct cl_ledger *ledger, uint64_t area, const struct cl_image *image,
-		   struct cl_ledger_task *task, uint64_t *missing);
+int cl_resume_state_task(const struct cl_resume_state *state, uint64_t area, const struct cl_image *image,
+		   struct cl_resume_task *task, uint64_t *missing);
 
 /*
- * The space of the area that cl_ledger_next() told of, appended to its image's list, its mirror set. uffd is owned
+ * The space of the area that cl_resume_state_next() told of, appended to its image's list, its mirror set. uffd is owned
  * by the space. 0, -ENOMEM, -ESTALE (these are other images) or -EBADMSG (it makes no sense).
  */
-int cl_ledger_load(struct cl_ledger *ledger, uint64_t area, struct cl_image *image, int uffd, struct cl_space **space_out);
+int cl_resume_state_load(struct cl_resume_state *state, uint64_t area, struct cl_image *image, int uffd, struct cl_space **space_out);
 
 /* The batch that was read and not applied: copied to `events`; and which daemon read it. Their number. */
-int cl_ledger_pending(const struct cl_ledger_entry *entry, struct uffd_msg events[CL_LEDGER_EVENTS],
+int cl_resume_state_pending(const struct cl_resume_entry *entry, struct uffd_msg events[CL_RESUME_EVENTS],
 		      uint64_t *generation);
 
 #endif

@@ -71,7 +71,7 @@ static void take_store(struct cl_engine *engine)
 {
 	struct cl_error error;
 
-	if (engine->config.precopied_fd >= 0 && cl_store_take(engine->config.precopied_fd, &engine->store, &error) < 0)
+	if (engine->config.precopied_fd >= 0 && cl_precopy_store_take(engine->config.precopied_fd, &engine->store, &error) < 0)
 		cl_log(&engine->log, CL_LOG_WARN, "the pages that came before the dump can't be used: %s", error.text);
 }
 

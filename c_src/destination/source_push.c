@@ -34,10 +34,10 @@ static int tell_store(struct cl_conn conn, const uint8_t *token)
 
 static int agree(struct cl_engine *engine, struct cl_error *error)
 {
-	struct cl_push_hello hello = { .nr_streams = engine->config.push_streams, .unpacks = cl_codec_has_lz4(),
+	struct cl_push_hello hello = { .nr_streams = engine->config.push_streams, .unpacks = cl_compression_has_lz4(),
 				       .shares = true, .client = engine->client };
 	struct cl_conn conn = { engine->remote.fd, engine->remote.tls };
-	const uint8_t *store = engine->store && !engine->store_is_bad ? cl_store_token(engine->store) : NULL;
+	const uint8_t *store = engine->store && !engine->store_is_bad ? cl_precopy_store_token(engine->store) : NULL;
 	int version = engine->remote.version, ret;
 	struct cl_push_answer answer;
 

@@ -19,7 +19,7 @@ static void drop_stored(struct cl_engine *engine, const struct cl_image *image, 
 	if (!engine->store)
 		return;
 	pthread_mutex_unlock(&engine->lock);
-	cl_store_drop(engine->store, (uint64_t)image->pid, cl_image_vaddr(image, index), nr_pages);
+	cl_precopy_store_drop(engine->store, (uint64_t)image->pid, cl_image_vaddr(image, index), nr_pages);
 	pthread_mutex_lock(&engine->lock);
 }
 
@@ -81,7 +81,7 @@ static int install_same(struct cl_engine *engine, struct cl_push_stream *stream,
 		if (cl_image_next_missing(run->image, index, end, &from, &to)) {
 			end = to < from + CL_PUSH_PACKED_PAGES ? to : from + CL_PUSH_PACKED_PAGES;
 			pthread_mutex_unlock(&engine->lock);
-			ret = cl_store_read(engine->store, (uint64_t)run->image->pid, cl_image_vaddr(run->image, from),
+			ret = cl_precopy_store_read(engine->store, (uint64_t)run->image->pid, cl_image_vaddr(run->image, from),
 					    end - from, stream->unpacked);
 			pthread_mutex_lock(&engine->lock);
 			if (ret == -ENODATA && failed != from) {
@@ -135,7 +135,7 @@ static bool may_come(const struct cl_engine *engine, const struct cl_push_stream
 	case CL_PUSH_SAME:
 		return engine->push->has_store;
 	case CL_PUSH_PACKED:
-		return cl_codec_has_lz4();
+		return cl_compression_has_lz4();
 	case CL_PUSH_ALSO:
 		return stream->number;
 	default:
@@ -178,7 +178,7 @@ static int install_packed(struct cl_engine *engine, struct cl_push_stream *strea
 	int ret;
 
 	pthread_mutex_unlock(&engine->lock);
-	ret = cl_codec_unpack(packed, run->packed_bytes, stream->unpacked, run->nr_pages * CL_PAGE_SIZE);
+	ret = cl_compression_unpack(packed, run->packed_bytes, stream->unpacked, run->nr_pages * CL_PAGE_SIZE);
 	pthread_mutex_lock(&engine->lock);
 	if (ret < 0)
 		return cl_error_set(error, -EPROTO, "what it sent can't be unpacked");

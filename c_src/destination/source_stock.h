@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pages_remote: one connection to a page server, from the client's side. Requests are answered strictly in
+ * source_stock: one connection to a page server, from the client's side. Requests are answered strictly in
  * order, each by a header and its pages; an answer may hold fewer pages than asked.
  *
  * Who may call what: cl_remote_ask(), cl_remote_parse() under the engine's mutex. cl_remote_send() by one
@@ -10,8 +10,8 @@
  * Every answer is checked against the request it should answer. Errors: -EPROTO when the server broke the protocol,
  * -ECONNRESET when it closed the connection, or another -errno.
  */
-#ifndef CL_PAGES_REMOTE_H
-#define CL_PAGES_REMOTE_H
+#ifndef CL_SOURCE_STOCK_H
+#define CL_SOURCE_STOCK_H
 
 #include <stdbool.h>
 #include <stddef.h>

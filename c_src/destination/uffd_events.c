@@ -18,7 +18,7 @@
 #include "destination/uffd_fill.h"
 #include "wire/page_protocol.h"
 
-enum { EVENTS = CL_LEDGER_EVENTS, ZERO_SPAN_PAGES = 16, UNSETTLED_WAIT_US = 20, UNSETTLED_MAX_US = 2000,
+enum { EVENTS = CL_RESUME_EVENTS, ZERO_SPAN_PAGES = 16, UNSETTLED_WAIT_US = 20, UNSETTLED_MAX_US = 2000,
        SHORT_OF_FDS_WAIT_US = 10000, NO_MEMORY_WAIT_US = 10000 };
 
 /* What to do once all events are applied: wake [address, +length); or give zeroes if no page belongs there (then). */
@@ -74,7 +74,7 @@ static uint64_t fork_key(const struct uffd_msg *event)
 
 static void set_fork_key(struct uffd_msg *event, uint64_t generation)
 {
-	event->arg.reserved.reserved3 = cl_guardian_key(generation, (int)event->arg.fork.ufd);
+	event->arg.reserved.reserved3 = cl_uffd_guardian_key(generation, (int)event->arg.fork.ufd);
 }
 
 /* A page is missing in a child, though it was not wanted any more: asked for, as a server that pushes has perhaps done that. */
@@ -98,7 +98,7 @@ static void apply_fork(struct cl_engine *engine, struct cl_space *parent, int uf
 	if (ret < 0) {
 		if (!child) {
 			close(uffd);
-			cl_guardian_release(&engine->guardian, key);
+			cl_uffd_guardian_release(&engine->guardian, key);
 		}
 		cl_engine_fail(engine, ret, "task %d: following its fork: %s", parent->pid, strerror(-ret));
 		return;
@@ -302,9 +302,9 @@ static bool apply_batch(struct cl_engine *engine, struct cl_space *space, const 
 
 	settled = settle(engine, space);
 	if (space->mirror.entry) {
-		ret = cl_ledger_applied(&engine->ledger, space, changed);
+		ret = cl_resume_state_applied(&engine->resume_state, space, changed);
 		if (ret < 0)
-			cl_engine_no_ledger(engine, ret);
+			cl_engine_warn_no_resume_state(engine, ret);
 	}
 	pthread_mutex_lock(&engine->lock);
 	if (settled) {
@@ -328,7 +328,7 @@ static bool apply_batch(struct cl_engine *engine, struct cl_space *space, const 
 static bool read_batch(struct cl_engine *engine, struct cl_space *space)
 {
 	uint64_t generation = engine->guardian.generation;
-	struct uffd_msg own[EVENTS], *events = space->mirror.entry ? cl_ledger_begin(space->mirror.entry, generation) : own;
+	struct uffd_msg own[EVENTS], *events = space->mirror.entry ? cl_resume_state_begin(space->mirror.entry, generation) : own;
 	bool forked = false;
 	int nr_events, i;
 
@@ -347,7 +347,7 @@ static bool read_batch(struct cl_engine *engine, struct cl_space *space)
 	for (i = 0; i < nr_events; i++) {
 		if (events[i].event == UFFD_EVENT_FORK) {
 			set_fork_key(&events[i], generation);
-			cl_guardian_add(&engine->guardian, fork_key(&events[i]), (int)events[i].arg.fork.ufd);
+			cl_uffd_guardian_add(&engine->guardian, fork_key(&events[i]), (int)events[i].arg.fork.ufd);
 			forked = true;
 		}
 	}
@@ -360,7 +360,7 @@ int cl_engine_replay(struct cl_engine *engine, struct cl_space *space, struct cl
 {
 	struct uffd_msg events[EVENTS];
 	uint64_t generation;
-	int nr_read = cl_ledger_pending(space->mirror.entry, events, &generation), nr = 0, i;
+	int nr_read = cl_resume_state_pending(space->mirror.entry, events, &generation), nr = 0, i;
 	size_t h;
 
 	for (i = 0; i < nr_read; i++) {
@@ -374,7 +374,7 @@ int cl_engine_replay(struct cl_engine *engine, struct cl_space *space, struct cl
 			if (h == nr_held)
 				cl_log(&engine->log, CL_LOG_ERROR, "task %d: a child that it was forking when the daemon was "
 				       "killed is lost: it reads zeroes where pages are missing", space->pid);
-			/* Or it is in the ledger by now. */
+			/* Or it is in the resume state by now. */
 			if (h == nr_held || held[h].uffd < 0)
 				continue;
 			events[i].arg.fork.ufd = (uint32_t)held[h].uffd;

@@ -28,11 +28,11 @@
 #include "destination/uffd.h"
 #include "wire/page_protocol.h"
 
-enum op { ADD = 1, FOUND, RELEASE, RESTORED, END, LEDGER, HELD, ALL_HELD, TAKEN, LEAVE };
+enum op { ADD = 1, FOUND, RELEASE, RESTORED, END, STATE, HELD, ALL_HELD, TAKEN, LEAVE };
 
 struct message {
-	uint64_t op;  /* enum op; ADD, FOUND, LEDGER, HELD have a descriptor with them, TAKEN may have: the log's */
-	uint64_t key; /* LEDGER: the successor's generation; TAKEN: the log's start */
+	uint64_t op;  /* enum op; ADD, FOUND, STATE, HELD have a descriptor with them, TAKEN may have: the log's */
+	uint64_t key; /* STATE: the successor's generation; TAKEN: the log's start */
 };
 
 enum {
@@ -45,7 +45,7 @@ enum {
 
 struct guardian {
 	struct cl_log log;
-	int channel, restore_fd, ledger_fd, listener; /* -1: none */
+	int channel, restore_fd, state_fd, listener; /* -1: none */
 	uint64_t generation;
 	struct cl_held *held;
 	size_t nr, bytes; /* room */
@@ -205,7 +205,7 @@ static bool hand_over(struct guardian *g, int successor)
 	size_t i;
 	int ret;
 
-	ret = send_message(successor, LEDGER, ++g->generation, g->ledger_fd);
+	ret = send_message(successor, STATE, ++g->generation, g->state_fd);
 	for (i = 0; i < g->nr && ret == 0; i++)
 		ret = send_message(successor, HELD, g->held[i].key, g->held[i].uffd);
 	return ret == 0 && send_message(successor, ALL_HELD, 0, -1) == 0;
@@ -304,7 +304,7 @@ static int table_size(void)
 }
 
 /* Its table stays open until it ends, so it ends soon after the engine. */
-static void report_userfaultfds(const struct cl_guardian *guardian, int engine_pidfd)
+static void report_userfaultfds(const struct cl_uffd_guardian *guardian, int engine_pidfd)
 {
 	struct pollfd death = { .fd = engine_pidfd, .events = POLLIN };
 	int fd, end;
@@ -314,7 +314,7 @@ static void report_userfaultfds(const struct cl_guardian *guardian, int engine_p
 	end = table_size();
 	for (fd = 0; fd < end; fd++)
 		if (is_userfaultfd(fd))
-			(void)send_message(guardian->channel, FOUND, cl_guardian_key(guardian->generation, fd), fd);
+			(void)send_message(guardian->channel, FOUND, cl_uffd_guardian_key(guardian->generation, fd), fd);
 }
 
 /* ---- the engine's side ---- */
@@ -323,7 +323,7 @@ static void report_userfaultfds(const struct cl_guardian *guardian, int engine_p
  * From here on a userfaultfd that the kernel gives to this process is open in another from the same moment. No fork():
  * that would not share the descriptors.
  */
-static void start_table_sharer(struct cl_guardian *guardian)
+static void start_table_sharer(struct cl_uffd_guardian *guardian)
 {
 	int engine_pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
 
@@ -340,22 +340,22 @@ static void start_table_sharer(struct cl_guardian *guardian)
 	guardian->engine_pidfd = engine_pidfd;
 }
 
-static void end_table_sharer(struct cl_guardian *guardian)
+static void end_table_sharer(struct cl_uffd_guardian *guardian)
 {
 	cl_survivor_kill(&guardian->table_sharer);
 	if (guardian->engine_pidfd >= 0)
 		close(cl_steal_fd(&guardian->engine_pidfd));
 }
 
-int cl_guardian_start(struct cl_guardian *guardian, const struct cl_log *log, int restore_fd, int ledger_fd)
+int cl_uffd_guardian_start(struct cl_uffd_guardian *guardian, const struct cl_log *log, int restore_fd, int state_fd)
 {
-	const int kept[] = { restore_fd, ledger_fd, log->fd };
-	struct guardian g = { .log = *log, .restore_fd = restore_fd, .ledger_fd = ledger_fd, .listener = -1, .generation = 1 };
+	const int kept[] = { restore_fd, state_fd, log->fd };
+	struct guardian g = { .log = *log, .restore_fd = restore_fd, .state_fd = state_fd, .listener = -1, .generation = 1 };
 	struct cl_survivor survivor;
 	struct rlimit files;
 	int ret;
 
-	*guardian = CL_NO_GUARDIAN;
+	*guardian = CL_NO_UFFD_GUARDIAN;
 	guardian->generation = 1;
 	guardian->log = log;
 	ret = cl_survivor_fork(&survivor, "criu-lazy-guard", SOCK_SEQPACKET, kept, sizeof(kept) / sizeof(kept[0]));
@@ -378,7 +378,7 @@ int cl_guardian_start(struct cl_guardian *guardian, const struct cl_log *log, in
 }
 
 /* Receive what a guardian hands over. 0 or -errno; what came is the caller's even then. */
-static int receive_all_held(struct cl_guardian *guardian, struct cl_held **held, size_t *nr, int *ledger_fd)
+static int receive_all_held(struct cl_uffd_guardian *guardian, struct cl_held **held, size_t *nr, int *state_fd)
 {
 	struct message message = { 0 };
 	size_t max = 0;
@@ -389,8 +389,8 @@ static int receive_all_held(struct cl_guardian *guardian, struct cl_held **held,
 
 		if (got != sizeof(message) || (message.op == ALL_HELD) != (fd < 0))
 			return got < 0 ? (int)got : -EPROTO;
-		if (message.op == LEDGER && *ledger_fd < 0) {
-			*ledger_fd = cl_steal_fd(&fd);
+		if (message.op == STATE && *state_fd < 0) {
+			*state_fd = cl_steal_fd(&fd);
 			guardian->generation = message.key;
 		} else if (message.op == HELD) {
 			if (cl_vec_reserve(held, &max, *nr + 1, CL_VEC_NO_LIMIT) < 0) /* the limit on open files bounds it */
@@ -398,45 +398,45 @@ static int receive_all_held(struct cl_guardian *guardian, struct cl_held **held,
 			(*held)[(*nr)++] = (struct cl_held){ .key = message.key, .uffd = cl_steal_fd(&fd) };
 		}
 	}
-	return *ledger_fd < 0 ? -EPROTO : 0;
+	return *state_fd < 0 ? -EPROTO : 0;
 }
 
-int cl_guardian_take_over(struct cl_guardian *guardian, const struct cl_log *log, int socket_fd, struct cl_held **held_out,
-			size_t *nr_out, int *ledger_fd_out)
+int cl_uffd_guardian_take_over(struct cl_uffd_guardian *guardian, const struct cl_log *log, int socket_fd, struct cl_held **held_out,
+			size_t *nr_out, int *state_fd_out)
 {
 	const struct timeval timeout = { .tv_sec = CL_SURVIVOR_TIMEOUT_S };
 	int ret = -EPERM;
 
-	*guardian = CL_NO_GUARDIAN;
+	*guardian = CL_NO_UFFD_GUARDIAN;
 	guardian->channel = socket_fd;
 	guardian->log = log;
 	*held_out = NULL;
 	*nr_out = 0;
-	*ledger_fd_out = -1;
+	*state_fd_out = -1;
 	cl_survivor_set_send_timeout(socket_fd);
 	(void)setsockopt(socket_fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
 	if (cl_survivor_trusts(socket_fd))
-		ret = receive_all_held(guardian, held_out, nr_out, ledger_fd_out);
+		ret = receive_all_held(guardian, held_out, nr_out, state_fd_out);
 	if (ret == 0)
 		return 0;
 	while (*nr_out)
 		close((*held_out)[--*nr_out].uffd);
 	free(cl_steal(held_out));
-	if (*ledger_fd_out >= 0)
-		close(cl_steal_fd(ledger_fd_out));
+	if (*state_fd_out >= 0)
+		close(cl_steal_fd(state_fd_out));
 	close(cl_steal_fd(&guardian->channel));
 	return ret;
 }
 
 /* Whatever state the processes are in, they are gone afterwards, and so is what they held; a predecessor's guardian isn't. */
-static void end_processes(struct cl_guardian *guardian)
+static void end_processes(struct cl_uffd_guardian *guardian)
 {
 	end_table_sharer(guardian);
 	close(cl_steal_fd(&guardian->channel));
 	cl_survivor_kill(&guardian->pid);
 }
 
-static void tell(struct cl_guardian *guardian, enum op op, uint64_t key, int fd)
+static void tell(struct cl_uffd_guardian *guardian, enum op op, uint64_t key, int fd)
 {
 	int ret;
 
@@ -450,29 +450,29 @@ static void tell(struct cl_guardian *guardian, enum op op, uint64_t key, int fd)
 	end_processes(guardian);
 }
 
-void cl_guardian_add(struct cl_guardian *guardian, uint64_t key, int uffd)
+void cl_uffd_guardian_add(struct cl_uffd_guardian *guardian, uint64_t key, int uffd)
 {
 	tell(guardian, ADD, key, uffd);
 }
 
-void cl_guardian_release(struct cl_guardian *guardian, uint64_t key)
+void cl_uffd_guardian_release(struct cl_uffd_guardian *guardian, uint64_t key)
 {
 	tell(guardian, RELEASE, key, -1);
 }
 
-void cl_guardian_restored(struct cl_guardian *guardian)
+void cl_uffd_guardian_restored(struct cl_uffd_guardian *guardian)
 {
 	tell(guardian, RESTORED, 0, -1);
 }
 
-void cl_guardian_taken(struct cl_guardian *guardian)
+void cl_uffd_guardian_taken(struct cl_uffd_guardian *guardian)
 {
 	tell(guardian, TAKEN, guardian->log->start_us, guardian->log->fd);
 	if (guardian->channel >= 0)
 		start_table_sharer(guardian);
 }
 
-void cl_guardian_leave(struct cl_guardian *guardian)
+void cl_uffd_guardian_leave(struct cl_uffd_guardian *guardian)
 {
 	end_table_sharer(guardian);
 	tell(guardian, LEAVE, 0, -1);
@@ -480,7 +480,7 @@ void cl_guardian_leave(struct cl_guardian *guardian)
 		close(cl_steal_fd(&guardian->channel));
 }
 
-void cl_guardian_end(struct cl_guardian *guardian)
+void cl_uffd_guardian_end(struct cl_uffd_guardian *guardian)
 {
 	struct pollfd end = { .fd = guardian->channel, .events = POLLIN };
 

@@ -28,7 +28,7 @@
 #include "base/log.h"
 #include "criu_lazy.h"
 
-struct cl_guardian {
+struct cl_uffd_guardian {
 	int channel;              /* -1: there is none, and the calls below do nothing */
 	pid_t pid;                /* a child; -1: taken over, it is none */
 	pid_t table_sharer;       /* a child; -1: none */
@@ -43,48 +43,48 @@ struct cl_held {
 	int uffd;                 /* the receiver's; -1 once somebody took it from here */
 };
 
-#define CL_NO_GUARDIAN ((struct cl_guardian){ .channel = -1, .pid = -1, .table_sharer = -1, .engine_pidfd = -1 })
+#define CL_NO_UFFD_GUARDIAN ((struct cl_uffd_guardian){ .channel = -1, .pid = -1, .table_sharer = -1, .engine_pidfd = -1 })
 
 /*
- * Start the process. restore_fd: what criu restore talks on; ledger_fd: to be handed over, or -1. 0 or -errno; then
+ * Start the process. restore_fd: what criu restore talks on; state_fd: to be handed over, or -1. 0 or -errno; then
  * guardian->channel is -1.
  */
-int cl_guardian_start(struct cl_guardian *guardian, const struct cl_log *log, int restore_fd, int ledger_fd);
+int cl_uffd_guardian_start(struct cl_uffd_guardian *guardian, const struct cl_log *log, int restore_fd, int state_fd);
 
 /*
  * Succeed a daemon that was killed: socket_fd is connected to its guardian, and owned by `guardian` from now on, on failure
- * too. *held_out (to be freed; nr) and *ledger_fd_out are the caller's. Nothing is lost should it fail or the caller give
- * up: the guardian waits for another successor, until cl_guardian_taken(). 0; -EPERM if the guardian is another user's;
+ * too. *held_out (to be freed; nr) and *state_fd_out are the caller's. Nothing is lost should it fail or the caller give
+ * up: the guardian waits for another successor, until cl_uffd_guardian_taken(). 0; -EPERM if the guardian is another user's;
  * -EPROTO if what is there is no guardian, or its daemon can't be succeeded; or -errno.
  */
-int cl_guardian_take_over(struct cl_guardian *guardian, const struct cl_log *log, int socket_fd, struct cl_held **held_out,
-			size_t *nr_out, int *ledger_fd_out);
+int cl_uffd_guardian_take_over(struct cl_uffd_guardian *guardian, const struct cl_log *log, int socket_fd, struct cl_held **held_out,
+			size_t *nr_out, int *state_fd_out);
 
 /* The successor has understood all: should it be killed, that is logged in its log. */
-void cl_guardian_taken(struct cl_guardian *guardian);
+void cl_uffd_guardian_taken(struct cl_uffd_guardian *guardian);
 
 /* The successor gives up, in good order: the guardian goes on waiting for another. */
-void cl_guardian_leave(struct cl_guardian *guardian);
+void cl_uffd_guardian_leave(struct cl_uffd_guardian *guardian);
 
 /* The key of a descriptor of the daemon of that generation. Never 0. */
-static inline uint64_t cl_guardian_key(uint64_t generation, int uffd)
+static inline uint64_t cl_uffd_guardian_key(uint64_t generation, int uffd)
 {
 	return generation << 32 | (uint32_t)uffd;
 }
 
 /* A userfaultfd came; from now on it is known by `key`. */
-void cl_guardian_add(struct cl_guardian *guardian, uint64_t key, int uffd);
+void cl_uffd_guardian_add(struct cl_uffd_guardian *guardian, uint64_t key, int uffd);
 
 /*
  * It isn't needed any more: the guardian closes it. Both that and the caller's own close come before the kernel lets the
  * memory go; whichever is second.
  */
-void cl_guardian_release(struct cl_guardian *guardian, uint64_t key);
+void cl_uffd_guardian_release(struct cl_uffd_guardian *guardian, uint64_t key);
 
 /* The restored tasks run. */
-void cl_guardian_restored(struct cl_guardian *guardian);
+void cl_uffd_guardian_restored(struct cl_uffd_guardian *guardian);
 
 /* Nothing is missing any more: the guardian closes what it has and ends; returns when it has. */
-void cl_guardian_end(struct cl_guardian *guardian);
+void cl_uffd_guardian_end(struct cl_uffd_guardian *guardian);
 
 #endif

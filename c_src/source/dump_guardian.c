@@ -29,13 +29,13 @@ enum {
 	HANG_UP_TIMEOUT_US = 30 * 1000 * 1000,
 	BACK_OFF_US = 100 * 1000, /* before the second successor; doubled for each that fails */
 	MAX_BACK_OFF_SHIFT = 7,
-	MAX_WAIT_US = 10 * 1000 * 1000, /* a relay that lived for so long is no failure */
+	MAX_WAIT_US = 10 * 1000 * 1000, /* a proxy that lived for so long is no failure */
 	USAGE_STATUS = 2,  /* how a program ends that was told of files which are not there */
 	MAX_REFUSALS = 3,
-	RAW_AFTER_US = 5 * 1000 * 1000, /* so long a relay may take to roll back, or to start */
+	RAW_AFTER_US = 5 * 1000 * 1000, /* so long a proxy may take to roll back, or to start */
 };
 
-int cl_guard_counts(int fd, uint64_t *sent_bytes_out, uint64_t *consumed_bytes_out)
+int cl_dump_guardian_counts(int fd, uint64_t *sent_bytes_out, uint64_t *consumed_bytes_out)
 {
 	uint64_t sent = 0, consumed = 0;
 
@@ -64,35 +64,35 @@ int cl_guard_counts(int fd, uint64_t *sent_bytes_out, uint64_t *consumed_bytes_o
 	return -EAGAIN;
 }
 
-struct cl_guard_state *cl_guard_state_map(int memfd)
+struct cl_dump_guardian_state *cl_dump_guardian_state_map(int memfd)
 {
-	void *state = mmap(NULL, sizeof(struct cl_guard_state), PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
+	void *state = mmap(NULL, sizeof(struct cl_dump_guardian_state), PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
 
 	return state == MAP_FAILED ? NULL : state;
 }
 
-void cl_guard_state_unmap(struct cl_guard_state *state)
+void cl_dump_guardian_state_unmap(struct cl_dump_guardian_state *state)
 {
 	if (state)
 		munmap(state, sizeof(*state));
 }
 
-int cl_guard_state_new(int upstream_fd, struct cl_guard_state **state_out, int *memfd_out)
+int cl_dump_guardian_state_new(int upstream_fd, struct cl_dump_guardian_state **state_out, int *memfd_out)
 {
-	struct cl_guard_state *state = NULL;
-	int memfd = memfd_create("criu-lazy-relay", MFD_CLOEXEC);
+	struct cl_dump_guardian_state *state = NULL;
+	int memfd = memfd_create("criu-lazy-proxy", MFD_CLOEXEC);
 	int error;
 
 	if (memfd < 0)
 		return -errno;
-	if (ftruncate(memfd, sizeof(struct cl_guard_state)) < 0 || !(state = cl_guard_state_map(memfd))) {
+	if (ftruncate(memfd, sizeof(struct cl_dump_guardian_state)) < 0 || !(state = cl_dump_guardian_state_map(memfd))) {
 		error = -errno;
 		close(memfd);
 		return error;
 	}
-	error = cl_guard_counts(upstream_fd, &state->sent_base_bytes, &state->consumed_base_bytes);
+	error = cl_dump_guardian_counts(upstream_fd, &state->sent_base_bytes, &state->consumed_base_bytes);
 	if (error) {
-		cl_guard_state_unmap(state);
+		cl_dump_guardian_state_unmap(state);
 		close(memfd);
 		return error;
 	}
@@ -121,7 +121,7 @@ static int drain_until_hang_up(int fd, uint64_t timeout_us)
 	return got == -ECONNRESET || got == -EPIPE ? 0 : (int)got; /* a reset is a hang-up */
 }
 
-int cl_guard_roll_back(int upstream_fd)
+int cl_dump_guardian_roll_back(int upstream_fd)
 {
 	/*
 	 * Whatever header has begun, 32 bytes finish it and make its command unknown, in either version: a first
@@ -137,7 +137,7 @@ int cl_guard_roll_back(int upstream_fd)
 	return drain_until_hang_up(upstream_fd, HANG_UP_TIMEOUT_US);
 }
 
-int cl_guard_take_over(int lifeline_fd, int *upstream_fd_out, int *memfd_out)
+int cl_dump_guardian_take_over(int lifeline_fd, int *upstream_fd_out, int *memfd_out)
 {
 	int fds[2];
 	char byte;
@@ -156,12 +156,12 @@ int cl_guard_take_over(int lifeline_fd, int *upstream_fd_out, int *memfd_out)
 }
 
 /* The commit's CLOSE has left when the bytes sent end at a header's end (else one byte of the next is ahead). */
-static int close_was_sent(int upstream_fd, const struct cl_guard_state *state)
+static int close_was_sent(int upstream_fd, const struct cl_dump_guardian_state *state)
 {
 	size_t header_bytes = cl_wire_header_bytes((int)atomic_load(&state->wire_version));
 	uint64_t sent, consumed;
 
-	if (!header_bytes || cl_guard_counts(upstream_fd, &sent, &consumed))
+	if (!header_bytes || cl_dump_guardian_counts(upstream_fd, &sent, &consumed))
 		return 0;
 	return sent != state->sent_base_bytes && (sent - state->sent_base_bytes) % header_bytes == 0;
 }
@@ -171,19 +171,19 @@ static int close_was_sent(int upstream_fd, const struct cl_guard_state *state)
 struct guardian {
 	int upstream, memfd, takeover;
 	struct cl_survivor survivor;
-	int lifeline;            /* to the relay, or -1 */
-	struct cl_guard_state *state;
-	char *const *resume;     /* argv of the program that starts the next relay, or NULL */
+	int lifeline;            /* to the proxy, or -1 */
+	struct cl_dump_guardian_state *state;
+	char *const *resume;     /* argv of the program that starts the next proxy, or NULL */
 	int successor;           /* pidfd of one that was started, or -1 */
 	unsigned int failures;   /* of those, in a row */
 	unsigned int refusals;   /* of these, in a row: what it was given is not there any more */
 	uint64_t start_at_us;    /* not before, the next one */
-	uint64_t raw_at_us;      /* when to roll back without the help of a relay; 0: not yet known */
+	uint64_t raw_at_us;      /* when to roll back without the help of a proxy; 0: not yet known */
 	char path[PATH_MAX];     /* of the takeover socket; "": there is none */
 	ino_t inode;             /* what is to be found there */
 };
 
-/* Where the next relay is to come: noted while that is as it was given. */
+/* Where the next proxy is to come: noted while that is as it was given. */
 static void note_path(struct guardian *g)
 {
 	struct sockaddr_un address = { 0 };
@@ -197,7 +197,7 @@ static void note_path(struct guardian *g)
 		g->inode = found.st_ino;
 }
 
-/* Whether another relay can still come: nobody has removed the socket, or put another one there. */
+/* Whether another proxy can still come: nobody has removed the socket, or put another one there. */
 static bool can_be_reached(const struct guardian *g)
 {
 	struct stat found;
@@ -227,7 +227,7 @@ static void start_successor(struct guardian *g)
 	}
 }
 
-/* A successor, root's or our user's, gets what it needs, unless a relay is alive. Whether it has it now. */
+/* A successor, root's or our user's, gets what it needs, unless a proxy is alive. Whether it has it now. */
 static bool answer_newcomer(struct guardian *g)
 {
 	const int fds[2] = { g->upstream, g->memfd };
@@ -243,7 +243,7 @@ static bool answer_newcomer(struct guardian *g)
 	return false;
 }
 
-/* The dump is dead, and the restored task was not let run, or no relay can go on without it: its files were removed. */
+/* The dump is dead, and the restored task was not let run, or no proxy can go on without it: its files were removed. */
 static bool is_hopeless(const struct guardian *g)
 {
 	struct pollfd p = { .fd = g->upstream, .events = POLLRDHUP };
@@ -253,11 +253,11 @@ static bool is_hopeless(const struct guardian *g)
 	return !atomic_load(&g->state->running) || g->refusals >= MAX_REFUSALS || !can_be_reached(g);
 }
 
-/* The relay is gone: start the next, wait for it, or for an operator's. 1: there is one; 0: not in time; -1: it is hopeless. */
+/* The proxy is gone: start the next, wait for it, or for an operator's. 1: there is one; 0: not in time; -1: it is hopeless. */
 static int await_successor(struct guardian *g, uint64_t until_us)
 {
 	while (!until_us || cl_now_us() < until_us) {
-		/* Not POLLIN: answers to the dead relay's requests may wait there for long. */
+		/* Not POLLIN: answers to the dead proxy's requests may wait there for long. */
 		struct pollfd p[3] = {
 			{ .fd = atomic_load(&g->state->running) ? -1 : g->upstream, .events = POLLRDHUP },
 			{ .fd = g->takeover, .events = POLLIN },
@@ -285,8 +285,8 @@ static int await_successor(struct guardian *g, uint64_t until_us)
 	return 0;
 }
 
-/* Until the relay's process is gone, however it went. */
-static void await_relays_end(struct guardian *g)
+/* Until the proxy's process is gone, however it went. */
+static void await_end_of_proxy(struct guardian *g)
 {
 	uint64_t began_us = cl_now_us();
 
@@ -318,7 +318,7 @@ static void await_relays_end(struct guardian *g)
 	}
 }
 
-/* Whether there is a relay again, which does it, and undoes what else was done to the source; otherwise it is done. */
+/* Whether there is a proxy again, which does it, and undoes what else was done to the source; otherwise it is done. */
 static bool roll_back(struct guardian *g)
 {
 	if (!g->raw_at_us)
@@ -331,11 +331,11 @@ static bool roll_back(struct guardian *g)
 	}
 	/* Nobody is to take over what is being given up. */
 	close(g->takeover);
-	cl_guard_roll_back(g->upstream);
+	cl_dump_guardian_roll_back(g->upstream);
 	return false;
 }
 
-/* Whether the commit is finished, without a relay. */
+/* Whether the commit is finished, without a proxy. */
 static bool finish_commit(struct guardian *g)
 {
 	if (!close_was_sent(g->upstream, g->state))
@@ -348,19 +348,19 @@ static bool finish_commit(struct guardian *g)
 
 static void run_guardian(struct guardian *g)
 {
-	bool relay_lives = g->state;
+	bool proxy_lives = g->state;
 
-	while (relay_lives) {
-		await_relays_end(g);
+	while (proxy_lives) {
+		await_end_of_proxy(g);
 		switch (atomic_load(&g->state->phase)) {
-		case CL_GUARD_ROLLBACK:
-			relay_lives = roll_back(g);
+		case CL_DUMP_GUARDIAN_ROLLBACK:
+			proxy_lives = roll_back(g);
 			break;
-		case CL_GUARD_COMMIT:
-			relay_lives = !finish_commit(g) && await_successor(g, 0) > 0;
+		case CL_DUMP_GUARDIAN_COMMIT:
+			proxy_lives = !finish_commit(g) && await_successor(g, 0) > 0;
 			break;
-		case CL_GUARD_HOLD:
-			relay_lives = await_successor(g, 0) > 0;
+		case CL_DUMP_GUARDIAN_HOLD:
+			proxy_lives = await_successor(g, 0) > 0;
 			break;
 		default:
 			return;
@@ -368,7 +368,7 @@ static void run_guardian(struct guardian *g)
 	}
 }
 
-int cl_guard_start(int upstream_fd, int memfd, int takeover_fd, char *const *resume)
+int cl_dump_guardian_start(int upstream_fd, int memfd, int takeover_fd, char *const *resume)
 {
 	const int keep[] = { upstream_fd, memfd, takeover_fd };
 	struct guardian g = { .upstream = upstream_fd, .memfd = memfd, .takeover = takeover_fd, .successor = -1,
@@ -383,7 +383,7 @@ int cl_guard_start(int upstream_fd, int memfd, int takeover_fd, char *const *res
 	if (chdir("/") < 0)
 		_exit(1);
 	g.lifeline = g.survivor.channel;
-	g.state = cl_guard_state_map(memfd);
+	g.state = cl_dump_guardian_state_map(memfd);
 	run_guardian(&g);
 	_exit(0);
 }

@@ -25,7 +25,7 @@ enum {
 /* ---- the client ---- */
 
 /* why: NULL: it has every page. */
-static void lose_client(struct cl_relay *r, const char *why)
+static void lose_client(struct cl_dump_proxy *r, const char *why)
 {
 	if (r->client.fd < 0)
 		return;
@@ -33,14 +33,14 @@ static void lose_client(struct cl_relay *r, const char *why)
 	cl_log(&r->log, why ? CL_LOG_WARN : CL_LOG_INFO, "client %s %s%s", r->client_text, why ? "lost: " : "has every page", why ? why : "");
 	r->client_fd_for_info = -1;
 	r->client_text[0] = '\0';
-	cl_relay_update_state(r);
+	cl_dump_proxy_update_state(r);
 	pthread_mutex_unlock(&r->lock);
 	cl_pull_client_end(&r->client);
 	cl_dump_stream_drop_client(&r->dump);
 }
 
 /* The next client's turn, if nobody else is served. */
-static void take_client(struct cl_relay *r)
+static void take_client(struct cl_dump_proxy *r)
 {
 	int fd;
 
@@ -51,12 +51,12 @@ static void take_client(struct cl_relay *r)
 		r->client_fd_for_info = fd;
 		atomic_fetch_add(&r->clients, 1);
 		cl_log(&r->log, CL_LOG_INFO, "client %s connected", r->client_text);
-		cl_relay_update_state(r);
+		cl_dump_proxy_update_state(r);
 	}
 	pthread_mutex_unlock(&r->lock);
 }
 
-static bool client_waits(struct cl_relay *r)
+static bool client_waits(struct cl_dump_proxy *r)
 {
 	bool waits;
 
@@ -67,7 +67,7 @@ static bool client_waits(struct cl_relay *r)
 }
 
 /* Forward the requests at hand: as many as there is room for answers owed. 0 or -errno. */
-static int handle_requests(struct cl_relay *r)
+static int handle_requests(struct cl_dump_proxy *r)
 {
 	struct cl_dump_batch batch;
 	const char *refusal;
@@ -85,7 +85,7 @@ static int handle_requests(struct cl_relay *r)
 	batch.used = 0;
 	refusal = cl_pull_client_requests(&r->client, &r->dump, &r->rules, &r->log, &batch, &nr_requests);
 	if (nr_requests)
-		atomic_store(&cl_relay_shared(r)->drained, 0);
+		atomic_store(&cl_dump_proxy_shared(r)->drained, 0);
 	atomic_fetch_add(&r->requests, nr_requests);
 	if (refusal)
 		lose_client(r, refusal);
@@ -93,7 +93,7 @@ static int handle_requests(struct cl_relay *r)
 }
 
 /* Give the client what is there for it. Whether something moved. */
-static bool forward(struct cl_relay *r)
+static bool forward(struct cl_dump_proxy *r)
 {
 	int64_t sent;
 
@@ -112,13 +112,13 @@ static bool forward(struct cl_relay *r)
 }
 
 /* The client said CLOSE and has all its answers: answer it now, or after the dump has. */
-static void finish_client(struct cl_relay *r)
+static void finish_client(struct cl_dump_proxy *r)
 {
 	const uint32_t zero = 0;
 
 	if (!r->client.closing || !cl_dump_stream_is_settled(&r->dump))
 		return;
-	atomic_store(&cl_relay_shared(r)->drained, 1);
+	atomic_store(&cl_dump_proxy_shared(r)->drained, 1);
 	if (!r->hold_close && !r->dump.status_received) {
 		atomic_store(&r->want_commit, 1);
 		return;
@@ -131,7 +131,7 @@ static void finish_client(struct cl_relay *r)
 /* ---- the loop ---- */
 
 /* Everything that can be done without waiting. 0 or -errno. */
-static int work(struct cl_relay *r)
+static int work(struct cl_dump_proxy *r)
 {
 	int moved, ret;
 
@@ -150,41 +150,41 @@ static int work(struct cl_relay *r)
 	finish_client(r);
 	if (!atomic_load(&r->want_commit) || r->dump.close_sent || !cl_dump_stream_is_settled(&r->dump))
 		return 0;
-	cl_relay_set_phase(r, CL_GUARD_COMMIT);
+	cl_dump_proxy_set_phase(r, CL_DUMP_GUARDIAN_COMMIT);
 	cl_log(&r->log, CL_LOG_INFO, "committing: the dump is told that every page has arrived");
 	return cl_dump_stream_send_close(&r->dump, &r->error);
 }
 
-static int roll_back(struct cl_relay *r)
+static int roll_back(struct cl_dump_proxy *r)
 {
 	int ret;
 
 	cl_log(&r->log, CL_LOG_INFO, "rolling back: the dump is told to give up");
 	lose_client(r, "the dump is rolled back");
-	ret = cl_guard_roll_back(r->dump.fd);
+	ret = cl_dump_guardian_roll_back(r->dump.fd);
 	if (ret < 0)
 		return cl_error_set(&r->error, ret, "the lazy dump did not end after it was told to give up: %s", strerror(-ret));
-	cl_relay_set_phase(r, CL_GUARD_DONE);
-	cl_relay_set_end(r, CL_RELAY_ABORTED);
+	cl_dump_proxy_set_phase(r, CL_DUMP_GUARDIAN_DONE);
+	cl_dump_proxy_set_end(r, CL_DUMP_PROXY_ABORTED);
 	return -ECANCELED;
 }
 
 /* The dump hung up. */
-static int dump_ended(struct cl_relay *r)
+static int dump_ended(struct cl_dump_proxy *r)
 {
 	if (!r->dump.close_sent || !r->dump.status_received)
 		return cl_error_set(&r->error, -EPIPE, "the lazy dump ended by itself: look at its log");
 	finish_client(r);
 	if (r->dump.status)
 		return cl_error_set(&r->error, -EPROTO, "the lazy dump answered CLOSE with status %u", r->dump.status);
-	cl_relay_set_phase(r, CL_GUARD_DONE);
-	cl_relay_set_end(r, CL_RELAY_COMMITTED);
+	cl_dump_proxy_set_phase(r, CL_DUMP_GUARDIAN_DONE);
+	cl_dump_proxy_set_end(r, CL_DUMP_PROXY_COMMITTED);
 	cl_log(&r->log, CL_LOG_INFO, "committed: the dump has ended");
 	return 0;
 }
 
 /* Something came of the client's socket. */
-static void client_event(struct cl_relay *r, short events)
+static void client_event(struct cl_dump_proxy *r, short events)
 {
 	const char *lost;
 
@@ -199,7 +199,7 @@ static void client_event(struct cl_relay *r, short events)
 	}
 }
 
-static int wait_for_events(struct cl_relay *r)
+static int wait_for_events(struct cl_dump_proxy *r)
 {
 	bool reads = cl_pull_client_may_read(&r->client, &r->dump);
 	struct pollfd p[3] = {
@@ -227,7 +227,7 @@ static int wait_for_events(struct cl_relay *r)
 	return 0;
 }
 
-static int serve(struct cl_relay *r)
+static int serve(struct cl_dump_proxy *r)
 {
 	bool write_side_open = true;
 	int ret = 0;
@@ -255,24 +255,24 @@ static int serve(struct cl_relay *r)
 }
 
 /* As r->error tells. Returns its code. */
-static int give_up(struct cl_relay *r, struct cl_error *error)
+static int give_up(struct cl_dump_proxy *r, struct cl_error *error)
 {
 	lose_client(r, r->error.text);
-	cl_relay_set_end(r, CL_RELAY_FAILED);
+	cl_dump_proxy_set_end(r, CL_DUMP_PROXY_FAILED);
 	if (r->error.code == -EPIPE)
-		cl_relay_set_phase(r, CL_GUARD_DONE);
+		cl_dump_proxy_set_phase(r, CL_DUMP_GUARDIAN_DONE);
 	*error = r->error;
 	return error->code;
 }
 
-int cl_relay_run(struct cl_relay *r, struct cl_error *error)
+int cl_dump_proxy_run(struct cl_dump_proxy *r, struct cl_error *error)
 {
 	int result = r->dump_is_dead ? cl_error_set(&r->error, -EPIPE, "the lazy dump is dead") : serve(r);
 
 	if (result == 0 || result == -ECANCELED)
 		return result;
 	cl_log(&r->log, CL_LOG_ERROR, "%s", r->error.text);
-	if (result == -EPIPE && atomic_load(&cl_relay_shared(r)->running) && !cl_dump_stream_stands(&r->dump)) {
+	if (result == -EPIPE && atomic_load(&cl_dump_proxy_shared(r)->running) && !cl_dump_stream_stands(&r->dump)) {
 		*error = r->error;
 		return -EOWNERDEAD;
 	}
@@ -281,7 +281,7 @@ int cl_relay_run(struct cl_relay *r, struct cl_error *error)
 
 /* ---- without a dump ---- */
 
-static bool is_fenced(struct cl_relay *r)
+static bool is_fenced(struct cl_dump_proxy *r)
 {
 	bool held;
 
@@ -292,7 +292,7 @@ static bool is_fenced(struct cl_relay *r)
 }
 
 /* Until it is to end. Whether something holds the source's tasks still. */
-static bool await_end(struct cl_relay *r)
+static bool await_end(struct cl_dump_proxy *r)
 {
 	struct pollfd p = { .fd = r->wake, .events = POLLIN };
 	bool held = true;
@@ -306,15 +306,15 @@ static bool await_end(struct cl_relay *r)
 	return held;
 }
 
-int cl_relay_run_alone(struct cl_relay *r, int held, struct cl_error *error)
+int cl_dump_proxy_run_alone(struct cl_dump_proxy *r, int held, struct cl_error *error)
 {
 	lose_client(r, "the dump is dead");
 	if (!held) {
-		(void)cl_relay_set_holder(r, HELD_BY_NOBODY);
+		(void)cl_dump_proxy_set_holder(r, HELD_BY_NOBODY);
 		return give_up(r, error);
 	}
 	/* It may have been lost since it was found to be held. */
-	if (cl_relay_set_holder(r, HELD_BY_FENCE))
+	if (cl_dump_proxy_set_holder(r, HELD_BY_FENCE))
 		cl_log(&r->log, CL_LOG_WARN, "going on without the dump: the source task is stopped, with all of its memory");
 	if (!await_end(r)) {
 		cl_error_set(&r->error, -EPIPE, "the lazy dump ended by itself, and then the source task did not stay as it was");
@@ -323,22 +323,22 @@ int cl_relay_run_alone(struct cl_relay *r, int held, struct cl_error *error)
 	}
 	if (!r->dump.close_sent && !atomic_load(&r->want_commit))
 		return -ECANCELED;
-	cl_relay_set_phase(r, CL_GUARD_COMMIT);
+	cl_dump_proxy_set_phase(r, CL_DUMP_GUARDIAN_COMMIT);
 	cl_log(&r->log, CL_LOG_INFO, "committing: every page has arrived");
 	return 0;
 }
 
-int cl_relay_end_alone(struct cl_relay *r, int state, struct cl_error *error)
+int cl_dump_proxy_end_alone(struct cl_dump_proxy *r, int state, struct cl_error *error)
 {
-	if (state != CL_RELAY_FAILED)
-		cl_relay_set_phase(r, CL_GUARD_DONE);
-	cl_relay_set_end(r, state);
-	return state == CL_RELAY_FAILED ? cl_error_set(error, -EBUSY, "the source task was sent SIGKILL, and is not gone") : 0;
+	if (state != CL_DUMP_PROXY_FAILED)
+		cl_dump_proxy_set_phase(r, CL_DUMP_GUARDIAN_DONE);
+	cl_dump_proxy_set_end(r, state);
+	return state == CL_DUMP_PROXY_FAILED ? cl_error_set(error, -EBUSY, "the source task was sent SIGKILL, and is not gone") : 0;
 }
 
 /* ---- making and freeing ---- */
 
-void cl_relay_free(struct cl_relay *r)
+void cl_dump_proxy_free(struct cl_dump_proxy *r)
 {
 	if (!r)
 		return;
@@ -357,9 +357,9 @@ void cl_relay_free(struct cl_relay *r)
 }
 
 /* NULL: no memory, no descriptor. */
-static struct cl_relay *relay_alloc(const struct cl_relay_config *config, struct cl_error *error)
+static struct cl_dump_proxy *proxy_alloc(const struct cl_dump_proxy_config *config, struct cl_error *error)
 {
-	struct cl_relay *r = calloc(1, sizeof(*r));
+	struct cl_dump_proxy *r = calloc(1, sizeof(*r));
 
 	if (!r) {
 		cl_error_set(error, -ENOMEM, "no memory");
@@ -376,13 +376,13 @@ static struct cl_relay *relay_alloc(const struct cl_relay_config *config, struct
 	r->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (r->wake < 0) {
 		cl_error_set(error, -errno, "eventfd: %s", strerror(errno));
-		cl_relay_free(r);
+		cl_dump_proxy_free(r);
 		return NULL;
 	}
 	return r;
 }
 
-int cl_relay_set_tasks(struct cl_relay *r, const uint64_t *tasks, size_t nr_tasks)
+int cl_dump_proxy_set_tasks(struct cl_dump_proxy *r, const uint64_t *tasks, size_t nr_tasks)
 {
 	uint64_t *copy = calloc(nr_tasks + 1, sizeof(*copy));
 
@@ -397,17 +397,17 @@ int cl_relay_set_tasks(struct cl_relay *r, const uint64_t *tasks, size_t nr_task
 }
 
 /* On a fresh connection, which is in place. 0 or -errno. */
-static int begin(struct cl_relay *r, const struct cl_relay_config *config, struct cl_error *error)
+static int begin(struct cl_dump_proxy *r, const struct cl_dump_proxy_config *config, struct cl_error *error)
 {
 	int memfd, ret;
 
 	(void)setsockopt(r->dump.fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int)); /* just quicker */
-	ret = cl_guard_state_new(r->dump.fd, &r->dump.shared, &memfd);
+	ret = cl_dump_guardian_state_new(r->dump.fd, &r->dump.shared, &memfd);
 	if (ret < 0)
 		return cl_error_set(error, ret, "no state to share with the guardian: %s", strerror(-ret));
 	ret = cl_dump_stream_begin(&r->dump, config->wire_version, error);
 	if (ret == 0) {
-		r->lifeline = cl_guard_start(r->dump.fd, memfd, config->takeover_fd, config->resume);
+		r->lifeline = cl_dump_guardian_start(r->dump.fd, memfd, config->takeover_fd, config->resume);
 		if (r->lifeline < 0)
 			ret = cl_error_set(error, r->lifeline, "no guardian: %s", strerror(-r->lifeline));
 	}
@@ -415,33 +415,33 @@ static int begin(struct cl_relay *r, const struct cl_relay_config *config, struc
 	return ret;
 }
 
-struct cl_relay *cl_relay_new(const struct cl_relay_config *config, struct cl_error *error)
+struct cl_dump_proxy *cl_dump_proxy_new(const struct cl_dump_proxy_config *config, struct cl_error *error)
 {
-	struct cl_relay *r = relay_alloc(config, error);
+	struct cl_dump_proxy *r = proxy_alloc(config, error);
 
 	if (r) {
 		r->dump.fd = config->upstream_fd;
 		if (begin(r, config, error) == 0)
 			return r;
 	}
-	cl_guard_roll_back(config->upstream_fd);
+	cl_dump_guardian_roll_back(config->upstream_fd);
 	if (r)
-		cl_relay_free(r);
+		cl_dump_proxy_free(r);
 	else
 		close(config->upstream_fd);
 	return NULL;
 }
 
 /* With the lifeline in place. 0 or -errno. */
-static int take_over(struct cl_relay *r, struct cl_error *error)
+static int take_over(struct cl_dump_proxy *r, struct cl_error *error)
 {
-	int memfd, ret = cl_guard_take_over(r->lifeline, &r->dump.fd, &memfd);
+	int memfd, ret = cl_dump_guardian_take_over(r->lifeline, &r->dump.fd, &memfd);
 
 	if (ret == -EPIPE)
 		return cl_error_set(error, ret, "another page server has taken over, or the dump has ended");
 	if (ret < 0)
 		return cl_error_set(error, ret, "the guardian did not hand the connection over: %s", strerror(-ret));
-	r->dump.shared = cl_guard_state_map(memfd);
+	r->dump.shared = cl_dump_guardian_state_map(memfd);
 	close(memfd);
 	if (!r->dump.shared)
 		return cl_error_set(error, -errno, "the shared state can't be mapped: %s", strerror(errno));
@@ -451,9 +451,9 @@ static int take_over(struct cl_relay *r, struct cl_error *error)
 	return r->dump_is_dead ? 0 : cl_dump_stream_resume(&r->dump, error);
 }
 
-struct cl_relay *cl_relay_resume(const struct cl_relay_config *config, int lifeline_fd, struct cl_error *error)
+struct cl_dump_proxy *cl_dump_proxy_resume(const struct cl_dump_proxy_config *config, int lifeline_fd, struct cl_error *error)
 {
-	struct cl_relay *r = relay_alloc(config, error);
+	struct cl_dump_proxy *r = proxy_alloc(config, error);
 
 	if (!r) {
 		close(lifeline_fd);
@@ -461,12 +461,12 @@ struct cl_relay *cl_relay_resume(const struct cl_relay_config *config, int lifel
 	}
 	r->lifeline = lifeline_fd;
 	if (take_over(r, error) < 0) {
-		cl_relay_free(r);
+		cl_dump_proxy_free(r);
 		return NULL;
 	}
-	if (atomic_load(&cl_relay_shared(r)->phase) == CL_GUARD_COMMIT)
-		atomic_store(&cl_relay_shared(r)->running, 1); /* whoever told it or not */
-	cl_relay_set_phase(r, atomic_load(&cl_relay_shared(r)->running) ? CL_GUARD_HOLD : CL_GUARD_ROLLBACK);
-	atomic_store(&r->state, atomic_load(&cl_relay_shared(r)->drained) ? CL_RELAY_DRAINED : CL_RELAY_PAUSED);
+	if (atomic_load(&cl_dump_proxy_shared(r)->phase) == CL_DUMP_GUARDIAN_COMMIT)
+		atomic_store(&cl_dump_proxy_shared(r)->running, 1); /* whoever told it or not */
+	cl_dump_proxy_set_phase(r, atomic_load(&cl_dump_proxy_shared(r)->running) ? CL_DUMP_GUARDIAN_HOLD : CL_DUMP_GUARDIAN_ROLLBACK);
+	atomic_store(&r->state, atomic_load(&cl_dump_proxy_shared(r)->drained) ? CL_DUMP_PROXY_DRAINED : CL_DUMP_PROXY_PAUSED);
 	return r;
 }

@@ -18,15 +18,15 @@
 #include "source/pull_client.h"
 
 /* Who keeps the source's tasks as they were dumped. They change in this order only. */
-enum cl_relay_holder { HELD_BY_DUMP, HELD_BY_FENCE, HELD_BY_NOBODY };
+enum cl_source_holder { HELD_BY_DUMP, HELD_BY_FENCE, HELD_BY_NOBODY };
 
-struct cl_relay {
+struct cl_dump_proxy {
 	struct cl_log log;
 	int hold_close;
 	struct cl_pull_rules rules;
 	int wake, lifeline;
 	struct cl_dump_stream dump;
-	bool dump_is_dead; /* as this relay found it */
+	bool dump_is_dead; /* as this proxy found it */
 	struct cl_pull_client client;
 	struct cl_error error; /* what happened to the dump last; its own thread's */
 	_Atomic int state, want_commit, want_abort, want_drop;
@@ -34,7 +34,7 @@ struct cl_relay {
 
 	pthread_mutex_t lock; /* state once it is written; and: */
 	pthread_cond_t holder_changed; /* or the state is final */
-	enum cl_relay_holder holder;
+	enum cl_source_holder holder;
 	int client_fd_for_info;
 	char client_text[CL_CLIENT_NAME_BYTES];
 	struct cl_client_queue queue;
@@ -42,32 +42,32 @@ struct cl_relay {
 	char push_text[CL_CLIENT_NAME_BYTES];
 };
 
-static inline struct cl_guard_state *cl_relay_shared(const struct cl_relay *r)
+static inline struct cl_dump_guardian_state *cl_dump_proxy_shared(const struct cl_dump_proxy *r)
 {
 	return r->dump.shared;
 }
 
 /* Its own thread: to COMMIT or DONE, which no other thread takes back. */
-static inline void cl_relay_set_phase(struct cl_relay *r, enum cl_guard_phase phase)
+static inline void cl_dump_proxy_set_phase(struct cl_dump_proxy *r, enum cl_dump_guardian_phase phase)
 {
-	atomic_store(&cl_relay_shared(r)->phase, phase);
+	atomic_store(&cl_dump_proxy_shared(r)->phase, phase);
 }
 
 /* Any thread. False: it was in another phase, as its own thread may have been quicker. */
-static inline bool cl_relay_move_phase(struct cl_relay *r, enum cl_guard_phase from, enum cl_guard_phase to)
+static inline bool cl_dump_proxy_move_phase(struct cl_dump_proxy *r, enum cl_dump_guardian_phase from, enum cl_dump_guardian_phase to)
 {
 	uint32_t expected = from;
 
-	return atomic_compare_exchange_strong(&cl_relay_shared(r)->phase, &expected, to);
+	return atomic_compare_exchange_strong(&cl_dump_proxy_shared(r)->phase, &expected, to);
 }
 
-/* Any thread: it is over (enum cl_relay_state). Nothing that clients do changes that. */
-void cl_relay_set_end(struct cl_relay *r, int state);
+/* Any thread: it is over (enum cl_dump_proxy_state). Nothing that clients do changes that. */
+void cl_dump_proxy_set_end(struct cl_dump_proxy *r, int state);
 
 /* How things stand with the clients, after something of that has changed. Lock held. */
-void cl_relay_update_state(struct cl_relay *r);
+void cl_dump_proxy_update_state(struct cl_dump_proxy *r);
 
 /* Any thread: it is not the dump, any more. Nobody who waits for his turn will be served. False: it was this, or a later one. */
-bool cl_relay_set_holder(struct cl_relay *r, enum cl_relay_holder holder);
+bool cl_dump_proxy_set_holder(struct cl_dump_proxy *r, enum cl_source_holder holder);
 
 #endif

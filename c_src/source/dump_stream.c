@@ -39,7 +39,7 @@ void cl_dump_stream_free(struct cl_dump_stream *stream)
 {
 	if (stream->fd >= 0)
 		close(stream->fd);
-	cl_guard_state_unmap(stream->shared);
+	cl_dump_guardian_state_unmap(stream->shared);
 }
 
 static void owe(struct cl_dump_stream *stream, struct cl_dump_owed answer)
@@ -151,14 +151,14 @@ int cl_dump_stream_send_close(struct cl_dump_stream *stream, struct cl_error *er
 static void ring_read(const struct cl_dump_stream *stream, uint64_t offset, uint8_t *out, size_t length)
 {
 	for (size_t i = 0; i < length; i++)
-		out[i] = stream->shared->ring[(offset + i) % CL_GUARD_RING_BYTES];
+		out[i] = stream->shared->ring[(offset + i) % CL_DUMP_GUARDIAN_RING_BYTES];
 }
 
 /* Up to two pieces of the ring for the stream's [offset, offset + length). */
 static size_t ring_pieces(struct cl_dump_stream *stream, uint64_t offset, size_t length, struct iovec out[2])
 {
-	size_t start = offset % CL_GUARD_RING_BYTES;
-	size_t first = CL_GUARD_RING_BYTES - start;
+	size_t start = offset % CL_DUMP_GUARDIAN_RING_BYTES;
+	size_t first = CL_DUMP_GUARDIAN_RING_BYTES - start;
 
 	out[0].iov_base = stream->shared->ring + start;
 	out[0].iov_len = length < first ? length : first;
@@ -169,7 +169,7 @@ static size_t ring_pieces(struct cl_dump_stream *stream, uint64_t offset, size_t
 
 static size_t ring_room(const struct cl_dump_stream *stream)
 {
-	return CL_GUARD_RING_BYTES - (size_t)(stream->consumed - stream->forwarded);
+	return CL_DUMP_GUARDIAN_RING_BYTES - (size_t)(stream->consumed - stream->forwarded);
 }
 
 bool cl_dump_stream_has_room(const struct cl_dump_stream *stream)
@@ -324,7 +324,7 @@ bool cl_dump_stream_is_settled(const struct cl_dump_stream *stream)
 /* From what was sent and consumed on the connection so far: what is owed. 0, or -EBADMSG: it ends in the middle of a request. */
 static int restore(struct cl_dump_stream *stream, uint64_t sent, uint64_t consumed)
 {
-	struct cl_guard_state *shared = stream->shared;
+	struct cl_dump_guardian_state *shared = stream->shared;
 	int parent_first = (int)atomic_load(&shared->parent_first);
 	uint64_t requests;
 	size_t byte_ahead;
@@ -351,7 +351,7 @@ static int restore(struct cl_dump_stream *stream, uint64_t sent, uint64_t consum
 int cl_dump_stream_resume(struct cl_dump_stream *stream, struct cl_error *error)
 {
 	uint64_t sent, consumed;
-	int ret = cl_guard_counts(stream->fd, &sent, &consumed);
+	int ret = cl_dump_guardian_counts(stream->fd, &sent, &consumed);
 
 	if (ret < 0)
 		return cl_error_set(error, ret, "the connection to the dump can't be looked at: %s", strerror(-ret));

@@ -51,13 +51,13 @@ enum cl_dump_ahead { CL_DUMP_AHEAD_NONE, CL_DUMP_AHEAD_PARENT, CL_DUMP_AHEAD_GET
 
 struct cl_dump_stream {
 	int fd;                        /* owned */
-	struct cl_guard_state *shared; /* owned; NULL: not yet */
+	struct cl_dump_guardian_state *shared; /* owned; NULL: not yet */
 	size_t header_bytes;           /* 0 until the version is known */
 	enum cl_dump_ahead ahead;
 	/* The stream of answers, as offsets: forwarded <= consumed, and next_header is where understanding ends. */
 	uint64_t consumed, forwarded, next_header;
 	bool wanted;                   /* [forwarded, next_header) is for the present client; otherwise dropped */
-	struct cl_guard_progress progress;
+	struct cl_dump_guardian_progress progress;
 	struct cl_dump_owed owed[CL_DUMP_MAX_OWED];
 	size_t owed_head, nr_owed;
 	bool close_sent, status_received;

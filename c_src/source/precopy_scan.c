@@ -35,7 +35,7 @@ static bool parse_mapping(const char *line, struct cl_precopy_range *range)
 
 static void close_source(struct cl_precopy_source *source)
 {
-	cl_taskmem_close(&source->memory);
+	cl_task_memory_close(&source->memory);
 	if (source->pagemap_fd >= 0)
 		close(source->pagemap_fd);
 	free(source->ranges);
@@ -49,11 +49,11 @@ static int open_source(struct cl_precopy_source *source)
 	size_t line_bytes = 0;
 	struct cl_precopy_range range;
 	char path[32];
-	int ret = cl_taskmem_open(&source->memory, source->memory.pid);
+	int ret = cl_task_memory_open(&source->memory, source->memory.pid);
 
 	if (ret < 0)
 		return ret;
-	source->pagemap_fd = cl_resident_open(source->memory.pid);
+	source->pagemap_fd = cl_proc_pagemap_open(source->memory.pid);
 	if (source->pagemap_fd < 0)
 		return source->pagemap_fd;
 	snprintf(path, sizeof(path), "/proc/%d/maps", source->memory.pid);
@@ -78,7 +78,7 @@ static int by_id(const void *a, const void *b)
 	return first->id < second->id ? -1 : first->id > second->id;
 }
 
-int cl_precopy_scan_begin(struct cl_precopy_scan *scan, const struct cl_dirty *dirty, const int32_t *ids,
+int cl_precopy_scan_begin(struct cl_precopy_scan *scan, const struct cl_soft_dirty *dirty, const int32_t *ids,
 			  const int32_t *pids, size_t nr_tasks)
 {
 	*scan = (struct cl_precopy_scan){ .sources = calloc(nr_tasks + 1, sizeof(*scan->sources)) };
@@ -86,8 +86,8 @@ int cl_precopy_scan_begin(struct cl_precopy_scan *scan, const struct cl_dirty *d
 		return -ENOMEM;
 	for (; scan->nr < nr_tasks; scan->nr++)
 		scan->sources[scan->nr] = (struct cl_precopy_source){
-			.id = ids[scan->nr], .pagemap_fd = -1, .memory = cl_taskmem_closed(pids[scan->nr]),
-			.tracked = cl_dirty_is_tracked(dirty, ids[scan->nr])
+			.id = ids[scan->nr], .pagemap_fd = -1, .memory = cl_task_memory_closed(pids[scan->nr]),
+			.tracked = cl_soft_dirty_is_tracked(dirty, ids[scan->nr])
 		};
 	qsort(scan->sources, scan->nr, sizeof(*scan->sources), by_id);
 	return 0;
@@ -108,7 +108,7 @@ static uint64_t skip_empty(struct cl_precopy_scan *scan, const struct cl_precopy
 
 	if (scan->cannot_scan || to - from <= CL_PRECOPY_PIECE_BYTES)
 		return from;
-	if (cl_resident_next(source->pagemap_fd, from, to, &next) == 0)
+	if (cl_proc_pagemap_next(source->pagemap_fd, from, to, &next) == 0)
 		return next;
 	scan->cannot_scan = true;
 	return from;

@@ -28,7 +28,7 @@ struct cl_precopy_range {
 
 struct cl_precopy_source {
 	int32_t id;
-	struct cl_taskmem memory;
+	struct cl_task_memory memory;
 	int pagemap_fd;
 	bool tracked;         /* what was not written since the last round need not be read */
 	struct cl_precopy_range *ranges; /* of memory that may be lazy */
@@ -51,7 +51,7 @@ struct cl_precopy_piece {
 };
 
 /* Over these tasks: pids[i] is, as we see it, the one that the images will name ids[i]. 0 or -ENOMEM; to be ended in any case. */
-int cl_precopy_scan_begin(struct cl_precopy_scan *scan, const struct cl_dirty *dirty, const int32_t *ids,
+int cl_precopy_scan_begin(struct cl_precopy_scan *scan, const struct cl_soft_dirty *dirty, const int32_t *ids,
 			  const int32_t *pids, size_t nr_tasks);
 void cl_precopy_scan_end(struct cl_precopy_scan *scan);
 

@@ -30,7 +30,7 @@ struct cl_precopy {
 	uint8_t token[CL_PUSH_TOKEN_BYTES];
 	/* Of what was sent on this connection; changed by a round, or with none under way: */
 	struct cl_hashes *hashes;
-	struct cl_dirty *dirty;
+	struct cl_soft_dirty *dirty;
 	bool busy;                 /* a round or the end is under way, and uses conn */
 	bool stopping;
 	uint64_t number, asked, confirmed; /* rounds */
@@ -45,18 +45,18 @@ struct cl_precopy *cl_precopy_new(const struct cl_precopy_config *config, struct
 {
 	struct cl_precopy *precopy;
 	struct cl_hashes *hashes;
-	struct cl_dirty *dirty;
+	struct cl_soft_dirty *dirty;
 
 	if (!cl_hashes_supported()) {
 		cl_error_set(error, -ENOSYS, "--precopy: this criu-lazy was built without xxHash (libxxhash-dev)");
 		return NULL;
 	}
 	hashes = cl_hashes_new();
-	dirty = cl_dirty_new();
+	dirty = cl_soft_dirty_new();
 	precopy = calloc(1, sizeof(*precopy));
 	if (!hashes || !dirty || !precopy) {
 		cl_hashes_free(hashes);
-		cl_dirty_free(dirty);
+		cl_soft_dirty_free(dirty);
 		free(precopy);
 		cl_error_set(error, -ENOMEM, "no memory or no random numbers");
 		return NULL;
@@ -80,7 +80,7 @@ void cl_precopy_free(struct cl_precopy *precopy)
 	if (!precopy)
 		return;
 	cl_hashes_free(precopy->hashes);
-	cl_dirty_free(precopy->dirty);
+	cl_soft_dirty_free(precopy->dirty);
 	pthread_cond_destroy(&precopy->changed);
 	pthread_mutex_destroy(&precopy->sending);
 	pthread_mutex_destroy(&precopy->lock);
@@ -146,7 +146,7 @@ static int greet(struct cl_precopy *precopy, struct cl_conn conn, const struct c
 		/* Nobody else sends before the answer: who has seen the new state waits for `sending`. */
 		pthread_mutex_lock(&precopy->sending);
 		memcpy(precopy->token, answer.token, sizeof(answer.token));
-		precopy->client_unpacks = hello->unpacks && cl_codec_has_lz4();
+		precopy->client_unpacks = hello->unpacks && cl_compression_has_lz4();
 		precopy->conn = conn;
 		precopy->number = precopy->asked = precopy->confirmed = 0;
 		precopy->end_asked = precopy->end_confirmed = false;
@@ -212,7 +212,7 @@ void cl_precopy_serve(struct cl_precopy *precopy, struct cl_conn conn, const str
 	precopy->conn.fd = -1;
 	if (ret < 0) {
 		cl_hashes_clear(precopy->hashes);
-		cl_dirty_forget(precopy->dirty);
+		cl_soft_dirty_forget(precopy->dirty);
 	}
 	stopping = precopy->stopping;
 	pthread_mutex_unlock(&precopy->lock);
@@ -314,7 +314,7 @@ uint64_t cl_precopy_scanned(struct cl_precopy *precopy)
 
 struct worker {
 	struct round *round;
-	struct cl_push_out out;
+	struct cl_push_batch out;
 	uint64_t *pagemap; /* CL_PRECOPY_PIECE_PAGES */
 	struct cl_hash zero;
 };
@@ -349,7 +349,7 @@ static uint64_t await_rate(struct worker *worker, uint64_t *held_us, bool *cut)
 static int read_batch(const struct cl_precopy_source *source, const struct cl_push_header *batch, bool shared, uint8_t *pages,
 		      uint8_t *there)
 {
-	int (*read)(const struct cl_taskmem *, uint64_t, uint8_t *, size_t) = shared ? cl_taskmem_read_shared : cl_taskmem_read;
+	int (*read)(const struct cl_task_memory *, uint64_t, uint8_t *, size_t) = shared ? cl_task_memory_read_shared : cl_task_memory_read;
 	int ret = read(&source->memory, batch->vaddr, pages, batch->nr_pages * CL_PAGE_SIZE);
 	uint64_t i;
 
@@ -370,7 +370,7 @@ static int send_changed(struct worker *worker, const struct cl_precopy_source *s
 			bool shared, struct cl_hash *hashes, uint64_t held_us)
 {
 	struct cl_precopy *precopy = worker->round->precopy;
-	uint8_t kinds[CL_PUSH_BATCH_PAGES], *pages = cl_push_out_pages(&worker->out);
+	uint8_t kinds[CL_PUSH_BATCH_PAGES], *pages = cl_push_batch_pages(&worker->out);
 	struct cl_precopy_round *info = &worker->round->info;
 	uint64_t i, began_us = cl_now_us(), nr_read = 0, nr_sent = 0;
 	int ret = read_batch(source, batch, shared, pages, kinds);
@@ -379,7 +379,7 @@ static int send_changed(struct worker *worker, const struct cl_precopy_source *s
 		return ret;
 	for (i = 0; i < batch->nr_pages; i++) {
 		const uint8_t *page = pages + i * CL_PAGE_SIZE;
-		bool zero = kinds[i] && cl_codec_is_zero(page);
+		bool zero = kinds[i] && cl_page_is_zero(page);
 		struct cl_hash hash;
 
 		if (!kinds[i])
@@ -390,7 +390,7 @@ static int send_changed(struct worker *worker, const struct cl_precopy_source *s
 		hashes[i] = hash; /* should sending fail, all are dropped */
 		nr_sent += kinds[i] != 0;
 	}
-	ret = nr_sent ? cl_push_out_batch(&worker->out, batch, kinds, began_us, held_us) : 0;
+	ret = nr_sent ? cl_push_batch_send(&worker->out, batch, kinds, began_us, held_us) : 0;
 	if (!nr_sent)
 		worker->out.sent_bytes = worker->out.zero_pages = worker->out.packed_pages = 0;
 	pthread_mutex_lock(&precopy->lock);
@@ -436,7 +436,7 @@ static int send_piece(struct worker *worker, const struct cl_precopy_piece *piec
 	struct cl_precopy *precopy = worker->round->precopy;
 	struct cl_push_header batch = { .dst_id = (uint64_t)piece->source->id };
 	uint64_t first = piece->from / CL_PAGE_SIZE, nr = piece->to / CL_PAGE_SIZE - first, i = 0, end, held_us;
-	uint64_t (*read)(int, uint64_t, uint64_t *, uint64_t) = piece->source->tracked ? cl_dirty_read : cl_resident_read;
+	uint64_t (*read)(int, uint64_t, uint64_t *, uint64_t) = piece->source->tracked ? cl_soft_dirty_read : cl_proc_pagemap_read;
 	struct cl_hash *hashes;
 	bool cut, shared;
 	int ret = 0;
@@ -476,7 +476,7 @@ static void *work(void *argument)
 	struct cl_precopy *precopy = round->precopy;
 	struct worker worker = { .round = round, .zero = cl_hashes_of(precopy->hashes, zeroes) };
 	struct cl_precopy_piece piece;
-	int ret = cl_push_out_init(&worker.out);
+	int ret = cl_push_batch_init(&worker.out);
 
 	worker.pagemap = calloc(CL_PRECOPY_PIECE_PAGES, sizeof(*worker.pagemap));
 	if (!worker.pagemap)
@@ -496,7 +496,7 @@ static void *work(void *argument)
 	if (ret < 0 && !round->error)
 		round->error = ret;
 	pthread_mutex_unlock(&precopy->lock);
-	cl_push_out_free(&worker.out);
+	cl_push_batch_free(&worker.out);
 	free(worker.pagemap);
 	return NULL;
 }
@@ -530,7 +530,7 @@ int cl_precopy_round(struct cl_precopy *precopy, const int32_t *ids, const int32
 	pthread_mutex_unlock(&precopy->lock);
 	if (ret < 0)
 		return ret;
-	cl_dirty_begin(precopy->dirty, ids, pids, nr_tasks);
+	cl_soft_dirty_begin(precopy->dirty, ids, pids, nr_tasks);
 	ret = cl_precopy_scan_begin(&round.scan, precopy->dirty, ids, pids, nr_tasks);
 	if (ret == 0) {
 		pthread_mutex_lock(&precopy->lock);

@@ -11,8 +11,8 @@
  *
  * Locks: `lock` over all state, never held while sending or reading memory; `sending` around each message.
  */
-#ifndef CL_PRECOPY_H
-#define CL_PRECOPY_H
+#ifndef CL_PRECOPY_SENDER_H
+#define CL_PRECOPY_SENDER_H
 
 #include <stdint.h>
 

@@ -40,22 +40,22 @@ uint64_t cl_push_pace_batch_pages(const struct cl_push_pace *pace)
 	return pace->rate && bytes < CL_PUSH_BATCH_BYTES ? 1 + bytes / CL_PAGE_SIZE : CL_PUSH_BATCH_PAGES;
 }
 
-int cl_push_out_init(struct cl_push_out *out)
+int cl_push_batch_init(struct cl_push_batch *out)
 {
-	*out = (struct cl_push_out){ .conn.fd = -1 };
+	*out = (struct cl_push_batch){ .conn.fd = -1 };
 	out->buffer = malloc(CL_PUSH_HEAD_BYTES + CL_PUSH_BATCH_BYTES);
 	out->packed = malloc(CL_PUSH_HEAD_BYTES + CL_PUSH_BATCH_BYTES);
 	cl_packing_init(&out->packing);
 	return out->buffer && out->packed ? 0 : -ENOMEM;
 }
 
-void cl_push_out_free(struct cl_push_out *out)
+void cl_push_batch_free(struct cl_push_batch *out)
 {
 	free(out->buffer);
 	free(out->packed);
 }
 
-static int send_message(struct cl_push_out *out, const uint8_t *message, size_t bytes)
+static int send_message(struct cl_push_batch *out, const uint8_t *message, size_t bytes)
 {
 	int ret;
 
@@ -68,7 +68,7 @@ static int send_message(struct cl_push_out *out, const uint8_t *message, size_t 
 	return ret;
 }
 
-int cl_push_out_header(struct cl_push_out *out, const struct cl_push_header *header)
+int cl_push_batch_header(struct cl_push_batch *out, const struct cl_push_header *header)
 {
 	uint8_t message[CL_PUSH_HEADER_BYTES];
 
@@ -77,7 +77,7 @@ int cl_push_out_header(struct cl_push_out *out, const struct cl_push_header *hea
 }
 
 /* Pages at `data`, in the buffer, of which `also` is true. Headers are put in front, over what was sent before. */
-static int send_pages(struct cl_push_out *out, struct cl_push_header *header, uint8_t *data, uint16_t also)
+static int send_pages(struct cl_push_batch *out, struct cl_push_header *header, uint8_t *data, uint16_t also)
 {
 	uint8_t *message = data;
 	size_t bytes = 0;
@@ -85,9 +85,9 @@ static int send_pages(struct cl_push_out *out, struct cl_push_header *header, ui
 
 	header->type = CL_PUSH_PAGES;
 	if (out->client_unpacks && out->packing.packing)
-		bytes = cl_codec_pack(data, header->nr_pages * CL_PAGE_SIZE, cl_push_out_scratch(out));
+		bytes = cl_compression_pack(data, header->nr_pages * CL_PAGE_SIZE, cl_push_batch_scratch(out));
 	if (bytes) {
-		message = cl_push_out_scratch(out);
+		message = cl_push_batch_scratch(out);
 		header->type = CL_PUSH_PACKED;
 		out->packed_pages += header->nr_pages;
 	} else {
@@ -111,7 +111,7 @@ static int send_pages(struct cl_push_out *out, struct cl_push_header *header, ui
 	return send_message(out, message, bytes);
 }
 
-int cl_push_out_batch(struct cl_push_out *out, const struct cl_push_header *batch, const uint8_t *kinds,
+int cl_push_batch_send(struct cl_push_batch *out, const struct cl_push_header *batch, const uint8_t *kinds,
 		      uint64_t began_us, uint64_t held_us)
 {
 	uint64_t from, to, nr_whole = 0, read_us = cl_now_us() - began_us;
@@ -126,11 +126,11 @@ int cl_push_out_batch(struct cl_push_out *out, const struct cl_push_header *batc
 			;
 		header.nr_pages = to - from;
 		if (kinds[from] == CL_PUSH_PAGES) {
-			ret = send_pages(out, &header, cl_push_out_pages(out) + from * CL_PAGE_SIZE, out->also[from]);
+			ret = send_pages(out, &header, cl_push_batch_pages(out) + from * CL_PAGE_SIZE, out->also[from]);
 			nr_whole += to - from;
 		} else if (kinds[from]) {
 			*(kinds[from] == CL_PUSH_ZERO ? &out->zero_pages : &out->same_pages) += to - from;
-			ret = cl_push_out_header(out, &header);
+			ret = cl_push_batch_header(out, &header);
 		}
 	}
 	/* What reading the others took says nothing of packing. */

@@ -3,8 +3,8 @@
  * push_batch: how pages go out, to a client that is pushed to and to a store: a batch in runs of zero, same and other
  * pages, packed where that pays (compression.h), and no faster than a rate. No lock of its own but the one that it is given.
  */
-#ifndef CL_PUSH_OUT_H
-#define CL_PUSH_OUT_H
+#ifndef CL_PUSH_BATCH_H
+#define CL_PUSH_BATCH_H
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -40,7 +40,7 @@ uint64_t cl_push_pace_batch_pages(const struct cl_push_pace *pace);
 
 /* ---- a thread that sends ---- */
 
-struct cl_push_out {
+struct cl_push_batch {
 	struct cl_conn conn;
 	pthread_mutex_t *sending; /* held for each message; NULL: nobody else sends there */
 	bool client_unpacks;
@@ -54,17 +54,17 @@ struct cl_push_out {
 };
 
 /* 0 or -ENOMEM; free it in any case. conn, sending and client_unpacks are the caller's to set. */
-int cl_push_out_init(struct cl_push_out *out);
-void cl_push_out_free(struct cl_push_out *out);
+int cl_push_batch_init(struct cl_push_batch *out);
+void cl_push_batch_free(struct cl_push_batch *out);
 
 /* Where the batch's pages belong: CL_PUSH_BATCH_BYTES. */
-static inline uint8_t *cl_push_out_pages(const struct cl_push_out *out)
+static inline uint8_t *cl_push_batch_pages(const struct cl_push_batch *out)
 {
 	return out->buffer + CL_PUSH_HEAD_BYTES;
 }
 
 /* As many bytes, of no use to anybody until the batch is sent. */
-static inline uint8_t *cl_push_out_scratch(const struct cl_push_out *out)
+static inline uint8_t *cl_push_batch_scratch(const struct cl_push_batch *out)
 {
 	return out->packed + CL_PUSH_HEAD_BYTES;
 }
@@ -74,10 +74,10 @@ static inline uint8_t *cl_push_out_scratch(const struct cl_push_out *out)
  * of each page as what it goes, CL_PUSH_PAGES, _ZERO, _SAME, or 0: not at all. began_us: when reading them began;
  * held_us: how long the rate had held it back before. 0 or -errno.
  */
-int cl_push_out_batch(struct cl_push_out *out, const struct cl_push_header *batch, const uint8_t *kinds,
+int cl_push_batch_send(struct cl_push_batch *out, const struct cl_push_header *batch, const uint8_t *kinds,
 		      uint64_t began_us, uint64_t held_us);
 
 /* One header alone. 0 or -errno. */
-int cl_push_out_header(struct cl_push_out *out, const struct cl_push_header *header);
+int cl_push_batch_header(struct cl_push_batch *out, const struct cl_push_header *header);
 
 #endif

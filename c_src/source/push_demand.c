@@ -14,7 +14,7 @@ static bool have_left(const struct cl_push_server *server, const struct cl_push_
 
 	for (; nr_pages; index++, nr_pages--) {
 		for (k = 1; k <= server->info.nr_streams; k++)
-			if (server->session.fds[k] >= 0 && cl_push_sent_has_left(&server->session.sent[k], server->session.fds[k], task, index))
+			if (server->session.fds[k] >= 0 && cl_push_in_flight_has_left(&server->session.sent[k], server->session.fds[k], task, index))
 				break;
 		if (k > server->info.nr_streams)
 			return false;

@@ -29,7 +29,7 @@ static bool look(int fd, uint64_t *sent, uint64_t *unsent)
 	return info.tcpi_ca_state == CA_OPEN;
 }
 
-uint64_t cl_push_sent_written(int fd)
+uint64_t cl_push_in_flight_written(int fd)
 {
 	uint64_t sent = 0, unsent = 0;
 
@@ -37,24 +37,24 @@ uint64_t cl_push_sent_written(int fd)
 	return sent + unsent;
 }
 
-void cl_push_sent_begin(struct cl_push_sent *sent, const void *task, uint64_t first, uint64_t nr_pages, uint64_t written,
+void cl_push_in_flight_begin(struct cl_push_in_flight *sent, const void *task, uint64_t first, uint64_t nr_pages, uint64_t written,
 			bool packed)
 {
-	sent->next = (sent->next + 1) % CL_PUSH_SENT_BATCHES;
-	sent->batches[sent->next] = (struct cl_push_sent_batch){ task, first, nr_pages, written, 0, packed };
+	sent->next = (sent->next + 1) % CL_PUSH_IN_FLIGHT_BATCHES;
+	sent->batches[sent->next] = (struct cl_push_in_flight_batch){ task, first, nr_pages, written, 0, packed };
 }
 
-void cl_push_sent_end(struct cl_push_sent *sent, uint64_t written)
+void cl_push_in_flight_end(struct cl_push_in_flight *sent, uint64_t written)
 {
 	sent->batches[sent->next].end = written;
 }
 
-bool cl_push_sent_has_left(const struct cl_push_sent *sent, int fd, const void *task, uint64_t index)
+bool cl_push_in_flight_has_left(const struct cl_push_in_flight *sent, int fd, const void *task, uint64_t index)
 {
-	const struct cl_push_sent_batch *batch;
+	const struct cl_push_in_flight_batch *batch;
 	uint64_t has_left, unsent, at;
 
-	for (batch = sent->batches; batch < sent->batches + CL_PUSH_SENT_BATCHES; batch++) {
+	for (batch = sent->batches; batch < sent->batches + CL_PUSH_IN_FLIGHT_BATCHES; batch++) {
 		if (batch->task != task || index - batch->first >= batch->nr_pages || !batch->begin)
 			continue;
 		at = batch->begin + (index - batch->first + 1) * PAGE_AT_MOST;

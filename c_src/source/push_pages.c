@@ -54,7 +54,7 @@ static bool stands_alone(struct cl_push_server *server)
 int cl_push_read_pages(struct cl_push_server *server, const struct cl_push_task *task, const struct cl_push_header *header,
 		       bool shared, uint8_t *out)
 {
-	int ret = (shared ? cl_taskmem_read_shared : cl_taskmem_read)(&task->memory, header->vaddr, out,
+	int ret = (shared ? cl_task_memory_read_shared : cl_task_memory_read)(&task->memory, header->vaddr, out,
 								       header->nr_pages * CL_PAGE_SIZE);
 
 	if (ret == -ESRCH)
@@ -69,7 +69,7 @@ int cl_push_still_frozen(struct cl_push_server *server, const struct cl_push_tas
 {
 	bool held = server->config.frozen(server->config.context);
 
-	if (held && stands_alone(server) && !cl_taskmem_is_stopped(&task->memory)) {
+	if (held && stands_alone(server) && !cl_task_memory_is_stopped(&task->memory)) {
 		log_lost(server, task, "does not stay stopped");
 		return lose_source(server);
 	}

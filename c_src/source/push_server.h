@@ -24,8 +24,8 @@
  * Locks: one, over what is wanted and who is connected; never held while reading memory, sending or receiving.
  * `told` is called with it held.
  */
-#ifndef CL_PUSH_SERVE_H
-#define CL_PUSH_SERVE_H
+#ifndef CL_PUSH_SERVER_H
+#define CL_PUSH_SERVER_H
 
 #include <stdbool.h>
 #include <stddef.h>

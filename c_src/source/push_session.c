@@ -106,7 +106,7 @@ static int open_session(struct cl_push_server *server, int fd, const struct cl_p
 		memset(server->tasks.at[i].siblings, 0, sizeof(server->tasks.at[i].siblings));
 	}
 	memcpy(server->session.token, answer->token, sizeof(server->session.token));
-	server->session.unpacks = hello->unpacks && cl_codec_has_lz4();
+	server->session.unpacks = hello->unpacks && cl_compression_has_lz4();
 	server->session.shares = hello->shares;
 	server->session.stores = false;
 	memset(server->session.sent, 0, sizeof(server->session.sent));
@@ -211,7 +211,7 @@ int cl_push_server_stand_alone(struct cl_push_server *server)
 	if (!served)
 		return -ENOENT;
 	for (size_t i = 0; ret == 0 && i < server->tasks.nr; i++)
-		ret = cl_taskmem_note_stop(&server->tasks.at[i].memory);
+		ret = cl_task_memory_note_stop(&server->tasks.at[i].memory);
 	pthread_mutex_lock(&server->lock);
 	if (server->gone) /* perhaps just now: see lose_task() */
 		ret = -ESRCH;

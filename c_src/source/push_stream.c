@@ -46,7 +46,7 @@ static uint64_t claim(struct cl_push_server *server, uint64_t session, struct cl
  * siblings share something.
  */
 static uint16_t find_shared(struct cl_push_server *server, uint64_t session, const struct batch *batch,
-			    const struct cl_push_common *common, struct cl_push_out *out, const uint8_t *kinds)
+			    const struct cl_push_common *common, struct cl_push_batch *out, const uint8_t *kinds)
 {
 	uint64_t indices[CL_PUSH_BATCH_PAGES], vaddr = batch->header.vaddr, mask, left, same;
 	uint16_t hits = 0;
@@ -65,7 +65,7 @@ static uint16_t find_shared(struct cl_push_server *server, uint64_t session, con
 		mask = mask ? claim(server, session, sibling->image, indices, mask, false) : 0;
 		if (!mask)
 			continue;
-		same = cl_push_same_pages(sibling, vaddr, mask, cl_push_out_pages(out), cl_push_out_scratch(out));
+		same = cl_push_same_pages(sibling, vaddr, mask, cl_push_batch_pages(out), cl_push_batch_scratch(out));
 		if (mask & ~same)
 			(void)claim(server, session, sibling->image, indices, mask & ~same, true);
 		out->also_ids[k] = (uint64_t)sibling->image->pid;
@@ -127,10 +127,10 @@ static bool await_batch(struct cl_push_server *server, uint64_t session, struct 
 }
 
 /* Read a batch and send it; the rate held it back for held_us. *hits: the siblings it went to, too. 0 or -errno. */
-static int push_batch(struct cl_push_server *server, uint64_t session, struct cl_push_out *out, const struct batch *batch,
+static int push_batch(struct cl_push_server *server, uint64_t session, struct cl_push_batch *out, const struct batch *batch,
 		      uint64_t held_us, uint16_t *hits)
 {
-	uint8_t *pages = cl_push_out_pages(out), kinds[CL_PUSH_BATCH_PAGES];
+	uint8_t *pages = cl_push_batch_pages(out), kinds[CL_PUSH_BATCH_PAGES];
 	uint64_t i, began_us = cl_now_us();
 	struct cl_push_common common;
 	int ret;
@@ -140,39 +140,39 @@ static int push_batch(struct cl_push_server *server, uint64_t session, struct cl
 	if (ret < 0)
 		return ret;
 	for (i = 0; i < batch->header.nr_pages; i++)
-		kinds[i] = cl_codec_is_zero(pages + i * CL_PAGE_SIZE) ? CL_PUSH_ZERO : CL_PUSH_PAGES;
+		kinds[i] = cl_page_is_zero(pages + i * CL_PAGE_SIZE) ? CL_PUSH_ZERO : CL_PUSH_PAGES;
 	if (batch->client_stores)
 		(void)cl_push_find_same(server, &batch->header, pages, kinds);
 	*hits = find_shared(server, session, batch, &common, out, kinds);
 	ret = cl_push_still_frozen(server, batch->task);
-	return ret < 0 ? ret : cl_push_out_batch(out, &batch->header, kinds, began_us, held_us);
+	return ret < 0 ? ret : cl_push_batch_send(out, &batch->header, kinds, began_us, held_us);
 }
 
 int cl_push_serve_stream(struct cl_push_server *server, struct cl_conn conn, uint64_t session, unsigned int number)
 {
-	struct cl_push_sent *sent = &server->session.sent[number];
-	struct cl_push_out out;
+	struct cl_push_in_flight *sent = &server->session.sent[number];
+	struct cl_push_batch out;
 	const int unsent = UNSENT_BYTES;
 	struct batch batch;
 	uint64_t held_us, written;
 	uint16_t hits;
-	int ret = cl_push_out_init(&out);
+	int ret = cl_push_batch_init(&out);
 
 	(void)setsockopt(conn.fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
 	out.conn = conn;
-	written = cl_push_sent_written(conn.fd);
+	written = cl_push_in_flight_written(conn.fd);
 	pthread_mutex_lock(&server->lock);
 	out.client_unpacks = server->session.unpacks;
 	while (ret == 0 && await_batch(server, session, &batch, &held_us)) {
-		cl_push_sent_begin(sent, batch.task, cl_image_index(batch.task->image, batch.header.vaddr),
+		cl_push_in_flight_begin(sent, batch.task, cl_image_index(batch.task->image, batch.header.vaddr),
 				   batch.header.nr_pages, written, out.client_unpacks && out.packing.packing);
 		pthread_mutex_unlock(&server->lock);
 		ret = push_batch(server, session, &out, &batch, held_us, &hits);
-		written = cl_push_sent_written(conn.fd);
+		written = cl_push_in_flight_written(conn.fd);
 		pthread_mutex_lock(&server->lock);
 		if (ret < 0 || server->session.number != session)
 			break;
-		cl_push_sent_end(sent, written);
+		cl_push_in_flight_end(sent, written);
 		server->info.pushed_pages += batch.header.nr_pages;
 		server->info.zero_pages += out.zero_pages;
 		server->info.same_pages += out.same_pages;
@@ -182,6 +182,6 @@ int cl_push_serve_stream(struct cl_push_server *server, struct cl_conn conn, uin
 		cl_push_charge(server, out.sent_bytes);
 	}
 	pthread_mutex_unlock(&server->lock);
-	cl_push_out_free(&out);
+	cl_push_batch_free(&out);
 	return ret;
 }

@@ -22,7 +22,7 @@ static int open_task(struct cl_push_tasks *tasks, struct cl_push_task *task, int
 	cl_pages_local_close(&pages);
 	task->image->next = tasks->images;
 	tasks->images = task->image;
-	ret = cl_taskmem_open(&task->memory, pid);
+	ret = cl_task_memory_open(&task->memory, pid);
 	return ret < 0 ? cl_error_set(error, ret, "memory of task %d (pid %d here): %s", id, pid, strerror(-ret)) : 0;
 }
 
@@ -37,11 +37,11 @@ int cl_push_tasks_open(struct cl_push_tasks *tasks, int images_fd, const int32_t
 	for (; ret == 0 && tasks->nr < nr; tasks->nr++) {
 		struct cl_push_task *task = &tasks->at[tasks->nr];
 
-		task->memory = cl_taskmem_closed(pids[tasks->nr]);
+		task->memory = cl_task_memory_closed(pids[tasks->nr]);
 		task->frames_fd = -1;
 		ret = open_task(tasks, task, images_fd, ids[tasks->nr], pids[tasks->nr], error);
 		if (ret == 0 && nr > 1)
-			task->frames_fd = cl_resident_open(pids[tasks->nr]); /* or nothing is shared */
+			task->frames_fd = cl_proc_pagemap_open(pids[tasks->nr]); /* or nothing is shared */
 	}
 	return ret;
 }
@@ -49,7 +49,7 @@ int cl_push_tasks_open(struct cl_push_tasks *tasks, int images_fd, const int32_t
 void cl_push_tasks_close(struct cl_push_tasks *tasks)
 {
 	for (size_t i = 0; i < tasks->nr; i++) {
-		cl_taskmem_close(&tasks->at[i].memory);
+		cl_task_memory_close(&tasks->at[i].memory);
 		if (tasks->at[i].frames_fd >= 0)
 			close(tasks->at[i].frames_fd);
 		if (tasks->at[i].image)

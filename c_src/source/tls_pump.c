@@ -28,10 +28,10 @@ static size_t receive_header(struct cl_tls_pump *pump, uint8_t *data, int *versi
 {
 	size_t got = receive_answer(pump, data, sizeof(uint32_t)), bytes;
 	struct cl_wire_header header;
-	struct cl_relay_info info;
+	struct cl_dump_proxy_info info;
 
 	if (got && !*version) {
-		cl_relay_info(pump->relay, &info);
+		cl_dump_proxy_info(pump->proxy, &info);
 		*version = info.wire_version;
 	}
 	bytes = cl_wire_header_bytes(*version);

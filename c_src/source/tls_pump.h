@@ -17,7 +17,7 @@
 struct cl_tls_pump {
 	struct cl_conn client;
 	int proxy_fd;           /* a stream socket, whose other end the proxy has as its client's; borrowed */
-	struct cl_relay *relay; /* knows the protocol's version once the first answer is there */
+	struct cl_dump_proxy *proxy; /* knows the protocol's version once the first answer is there */
 };
 
 /* Until either hangs up; then both are shut down. `first`: what was read of the client already. */

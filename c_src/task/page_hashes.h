@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hashes: of each page that a store has been sent, 128 bits: so that it need not be sent again. By task and address, in
+ * page_hashes: of each page that a store has been sent, 128 bits: so that it need not be sent again. By task and address, in
  * chunks of CL_HASHES_PAGES pages; 16 bytes a page. The hash is keyed by random bytes that never leave this process, so
  * nobody can make pages that are taken for others. No I/O, no lock: who changes a table is alone with it, but for the
  * hashes themselves, of which each may be written by another thread.
  *
  * Built without CL_WITH_XXHASH there are none, and cl_hashes_supported() says so.
  */
-#ifndef CL_HASHES_H
-#define CL_HASHES_H
+#ifndef CL_PAGE_HASHES_H
+#define CL_PAGE_HASHES_H
 
 #include <stdbool.h>
 #include <stddef.h>

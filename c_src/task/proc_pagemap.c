@@ -21,7 +21,7 @@ struct scan {
 #define SCAN _IOWR('f', 16, struct scan)
 enum { IS_FILE = 1 << 2, IS_PRESENT = 1 << 3, IS_SWAPPED = 1 << 4, IS_SOFT_DIRTY = 1 << 7, MAX_REGIONS = 256 };
 
-int cl_resident_open(pid_t pid)
+int cl_proc_pagemap_open(pid_t pid)
 {
 	char path[32];
 	int fd;
@@ -31,19 +31,19 @@ int cl_resident_open(pid_t pid)
 	return fd < 0 ? -errno : fd;
 }
 
-uint64_t cl_resident_read(int pagemap_fd, uint64_t vaddr, uint64_t *entries, uint64_t nr)
+uint64_t cl_proc_pagemap_read(int pagemap_fd, uint64_t vaddr, uint64_t *entries, uint64_t nr)
 {
 	ssize_t got = pread(pagemap_fd, entries, nr * sizeof(*entries), (off_t)(vaddr / CL_PAGE_SIZE * sizeof(*entries)));
 
 	return got > 0 ? (uint64_t)got / sizeof(*entries) : 0;
 }
 
-int cl_resident_frames(int pagemap_fd, uint64_t vaddr, uint64_t *frames, uint64_t nr, bool *shared)
+int cl_proc_pagemap_frames(int pagemap_fd, uint64_t vaddr, uint64_t *frames, uint64_t nr, bool *shared)
 {
 	const uint64_t there = CL_ENTRY_PRESENT | CL_ENTRY_SWAPPED;
 	uint64_t i;
 
-	if (cl_resident_read(pagemap_fd, vaddr, frames, nr) != nr)
+	if (cl_proc_pagemap_read(pagemap_fd, vaddr, frames, nr) != nr)
 		return -ESRCH;
 	if (shared)
 		*shared = false;
@@ -55,7 +55,7 @@ int cl_resident_frames(int pagemap_fd, uint64_t vaddr, uint64_t *frames, uint64_
 	return 0;
 }
 
-int cl_resident_next(int pagemap_fd, uint64_t from, uint64_t to, uint64_t *next)
+int cl_proc_pagemap_next(int pagemap_fd, uint64_t from, uint64_t to, uint64_t *next)
 {
 	struct page_region found;
 	struct scan scan = { .size = sizeof(scan), .start = from, .end = to, .vec = (uintptr_t)&found, .vec_len = 1,
@@ -69,7 +69,7 @@ int cl_resident_next(int pagemap_fd, uint64_t from, uint64_t to, uint64_t *next)
 	return 0;
 }
 
-int cl_resident_soft_dirty(int pagemap_fd, uint64_t vaddr, uint64_t *entries, uint64_t nr)
+int cl_proc_pagemap_soft_dirty(int pagemap_fd, uint64_t vaddr, uint64_t *entries, uint64_t nr)
 {
 	struct page_region found[MAX_REGIONS];
 	uint64_t at = vaddr, end = vaddr + nr * CL_PAGE_SIZE, i;

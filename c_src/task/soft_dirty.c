@@ -17,7 +17,7 @@ struct task {
 	bool is_new;    /* in this round */
 };
 
-struct cl_dirty {
+struct cl_soft_dirty {
 	bool supported;
 	struct task *tasks;
 	size_t nr, max;
@@ -37,12 +37,12 @@ static bool clear_bits(int32_t pid)
 	return cleared;
 }
 
-uint64_t cl_dirty_read(int pagemap_fd, uint64_t vaddr, uint64_t *entries, uint64_t nr)
+uint64_t cl_soft_dirty_read(int pagemap_fd, uint64_t vaddr, uint64_t *entries, uint64_t nr)
 {
-	uint64_t got = cl_resident_read(pagemap_fd, vaddr, entries, nr);
+	uint64_t got = cl_proc_pagemap_read(pagemap_fd, vaddr, entries, nr);
 
 	/* Where the kernel can't tell so exactly, pagemap's own word stands: some pages are read for nothing. */
-	(void)cl_resident_soft_dirty(pagemap_fd, vaddr, entries, got);
+	(void)cl_proc_pagemap_soft_dirty(pagemap_fd, vaddr, entries, got);
 	return got;
 }
 
@@ -50,14 +50,14 @@ static bool is_dirty(int pagemap_fd, const volatile void *page)
 {
 	uint64_t entry = CL_ENTRY_SOFT_DIRTY;
 
-	return cl_dirty_read(pagemap_fd, (uintptr_t)page, &entry, 1) != 1 || entry & CL_ENTRY_SOFT_DIRTY;
+	return cl_soft_dirty_read(pagemap_fd, (uintptr_t)page, &entry, 1) != 1 || entry & CL_ENTRY_SOFT_DIRTY;
 }
 
 /* Whether the bit of a page of our own can be cleared, and comes when the page is written. */
 static bool try_kernel(void)
 {
 	volatile char *page = mmap(NULL, CL_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	int fd = cl_resident_open(getpid());
+	int fd = cl_proc_pagemap_open(getpid());
 	bool works = page != MAP_FAILED && fd >= 0;
 
 	if (works) {
@@ -73,31 +73,31 @@ static bool try_kernel(void)
 	return works;
 }
 
-struct cl_dirty *cl_dirty_new(void)
+struct cl_soft_dirty *cl_soft_dirty_new(void)
 {
-	struct cl_dirty *dirty = calloc(1, sizeof(*dirty));
+	struct cl_soft_dirty *dirty = calloc(1, sizeof(*dirty));
 
 	if (dirty)
 		dirty->supported = try_kernel();
 	return dirty;
 }
 
-void cl_dirty_forget(struct cl_dirty *dirty)
+void cl_soft_dirty_forget(struct cl_soft_dirty *dirty)
 {
 	while (dirty->nr)
 		close(dirty->tasks[--dirty->nr].pagemap_fd);
 }
 
-void cl_dirty_free(struct cl_dirty *dirty)
+void cl_soft_dirty_free(struct cl_soft_dirty *dirty)
 {
 	if (!dirty)
 		return;
-	cl_dirty_forget(dirty);
+	cl_soft_dirty_forget(dirty);
 	free(dirty->tasks);
 	free(dirty);
 }
 
-static struct task *find(const struct cl_dirty *dirty, int32_t id)
+static struct task *find(const struct cl_soft_dirty *dirty, int32_t id)
 {
 	size_t i;
 
@@ -107,7 +107,7 @@ static struct task *find(const struct cl_dirty *dirty, int32_t id)
 	return NULL;
 }
 
-bool cl_dirty_is_tracked(const struct cl_dirty *dirty, int32_t id)
+bool cl_soft_dirty_is_tracked(const struct cl_soft_dirty *dirty, int32_t id)
 {
 	const struct task *task = find(dirty, id);
 
@@ -115,13 +115,13 @@ bool cl_dirty_is_tracked(const struct cl_dirty *dirty, int32_t id)
 }
 
 /* Let go of those that have ended, or have become another program: their address space has gone. */
-static void forget_gone(struct cl_dirty *dirty)
+static void forget_gone(struct cl_soft_dirty *dirty)
 {
 	size_t i, kept = 0;
 	uint64_t entry;
 
 	for (i = 0; i < dirty->nr; i++) {
-		if (cl_resident_read(dirty->tasks[i].pagemap_fd, 0, &entry, 1) == 1)
+		if (cl_proc_pagemap_read(dirty->tasks[i].pagemap_fd, 0, &entry, 1) == 1)
 			dirty->tasks[kept++] = dirty->tasks[i];
 		else
 			close(dirty->tasks[i].pagemap_fd);
@@ -129,10 +129,10 @@ static void forget_gone(struct cl_dirty *dirty)
 	dirty->nr = kept;
 }
 
-static void track(struct cl_dirty *dirty, int32_t id, int32_t pid)
+static void track(struct cl_soft_dirty *dirty, int32_t id, int32_t pid)
 {
 	/* First the address space, then its bits: should the task exec in between, ours has gone, and that shows. */
-	int fd = cl_resident_open(pid);
+	int fd = cl_proc_pagemap_open(pid);
 
 	if (fd < 0)
 		return;
@@ -142,7 +142,7 @@ static void track(struct cl_dirty *dirty, int32_t id, int32_t pid)
 		close(fd);
 }
 
-void cl_dirty_begin(struct cl_dirty *dirty, const int32_t *ids, const int32_t *pids, size_t nr)
+void cl_soft_dirty_begin(struct cl_soft_dirty *dirty, const int32_t *ids, const int32_t *pids, size_t nr)
 {
 	size_t i;
 

@@ -10,17 +10,17 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-int cl_taskmem_open(struct cl_taskmem *memory, pid_t pid)
+int cl_task_memory_open(struct cl_task_memory *memory, pid_t pid)
 {
 	char path[32];
 
 	snprintf(path, sizeof(path), "/proc/%d/mem", pid);
-	*memory = cl_taskmem_closed(pid);
+	*memory = cl_task_memory_closed(pid);
 	memory->mem_fd = open(path, O_RDONLY | O_CLOEXEC);
 	return memory->mem_fd < 0 ? -errno : 0;
 }
 
-void cl_taskmem_close(struct cl_taskmem *memory)
+void cl_task_memory_close(struct cl_task_memory *memory)
 {
 	if (memory->mem_fd >= 0)
 		close(memory->mem_fd);
@@ -58,7 +58,7 @@ static int read_status(int status_fd, bool *stopped, uint64_t *switches)
 	return 0;
 }
 
-int cl_taskmem_note_stop(struct cl_taskmem *memory)
+int cl_task_memory_note_stop(struct cl_task_memory *memory)
 {
 	char path[32];
 	bool stopped = false;
@@ -73,7 +73,7 @@ int cl_taskmem_note_stop(struct cl_taskmem *memory)
 	return ret < 0 ? ret : stopped ? 0 : -EBUSY;
 }
 
-bool cl_taskmem_is_stopped(const struct cl_taskmem *memory)
+bool cl_task_memory_is_stopped(const struct cl_task_memory *memory)
 {
 	uint64_t switches;
 	bool stopped;
@@ -81,19 +81,19 @@ bool cl_taskmem_is_stopped(const struct cl_taskmem *memory)
 	return read_status(memory->status_fd, &stopped, &switches) == 0 && stopped && switches == memory->switches;
 }
 
-static int read_mem(const struct cl_taskmem *memory, uint64_t address, uint8_t *out, size_t bytes)
+static int read_mem(const struct cl_task_memory *memory, uint64_t address, uint8_t *out, size_t bytes)
 {
 	int ret = cl_pread_all(memory->mem_fd, out, bytes, (off_t)address);
 
 	return ret == -EBADMSG ? -ESRCH : ret; /* its address space is gone */
 }
 
-int cl_taskmem_read_shared(const struct cl_taskmem *memory, uint64_t address, uint8_t *out, size_t bytes)
+int cl_task_memory_read_shared(const struct cl_task_memory *memory, uint64_t address, uint8_t *out, size_t bytes)
 {
 	return read_mem(memory, address, out, bytes);
 }
 
-int cl_taskmem_read(const struct cl_taskmem *memory, uint64_t address, uint8_t *out, size_t bytes)
+int cl_task_memory_read(const struct cl_task_memory *memory, uint64_t address, uint8_t *out, size_t bytes)
 {
 	struct iovec local = { .iov_base = out, .iov_len = bytes };
 	struct iovec remote = { .iov_base = (void *)(uintptr_t)address, .iov_len = bytes };

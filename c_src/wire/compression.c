@@ -16,7 +16,7 @@ enum {
 	LAST_PAUSE = 1024,
 };
 
-bool cl_codec_is_zero(const uint8_t *page)
+bool cl_page_is_zero(const uint8_t *page)
 {
 	uint64_t first;
 
@@ -26,19 +26,19 @@ bool cl_codec_is_zero(const uint8_t *page)
 
 #ifdef CL_WITH_LZ4
 
-bool cl_codec_has_lz4(void)
+bool cl_compression_has_lz4(void)
 {
 	return true;
 }
 
-size_t cl_codec_pack(const uint8_t *data, size_t bytes, uint8_t *out)
+size_t cl_compression_pack(const uint8_t *data, size_t bytes, uint8_t *out)
 {
 	int packed = LZ4_compress_default((const char *)data, (char *)out, (int)bytes, (int)(bytes - bytes / 16));
 
 	return packed > 0 ? (size_t)packed : 0;
 }
 
-int cl_codec_unpack(const uint8_t *packed, size_t packed_bytes, uint8_t *out, size_t out_bytes)
+int cl_compression_unpack(const uint8_t *packed, size_t packed_bytes, uint8_t *out, size_t out_bytes)
 {
 	int got = LZ4_decompress_safe((const char *)packed, (char *)out, (int)packed_bytes, (int)out_bytes);
 
@@ -47,12 +47,12 @@ int cl_codec_unpack(const uint8_t *packed, size_t packed_bytes, uint8_t *out, si
 
 #else
 
-bool cl_codec_has_lz4(void)
+bool cl_compression_has_lz4(void)
 {
 	return false;
 }
 
-size_t cl_codec_pack(const uint8_t *data, size_t bytes, uint8_t *out)
+size_t cl_compression_pack(const uint8_t *data, size_t bytes, uint8_t *out)
 {
 	(void)data;
 	(void)bytes;
@@ -60,7 +60,7 @@ size_t cl_codec_pack(const uint8_t *data, size_t bytes, uint8_t *out)
 	return 0;
 }
 
-int cl_codec_unpack(const uint8_t *packed, size_t packed_bytes, uint8_t *out, size_t out_bytes)
+int cl_compression_unpack(const uint8_t *packed, size_t packed_bytes, uint8_t *out, size_t out_bytes)
 {
 	(void)packed;
 	(void)packed_bytes;

@@ -1,26 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * codec: fewer bytes for the same pages: which are zero, LZ4 for a batch of them, and whether that pays. No I/O; pure
+ * compression: fewer bytes for the same pages: which are zero, LZ4 for a batch of them, and whether that pays. No I/O; pure
  * but for LZ4's own working memory on the stack.
  *
- * Built without CL_WITH_LZ4 nothing is ever packed, and cl_codec_has_lz4() says so.
+ * Built without CL_WITH_LZ4 nothing is ever packed, and cl_compression_has_lz4() says so.
  */
-#ifndef CL_CODEC_H
-#define CL_CODEC_H
+#ifndef CL_COMPRESSION_H
+#define CL_COMPRESSION_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-bool cl_codec_has_lz4(void);
+bool cl_compression_has_lz4(void);
 
-bool cl_codec_is_zero(const uint8_t *page);
+bool cl_page_is_zero(const uint8_t *page);
 
 /* Pack `bytes` bytes into at most `bytes` - 1. The packed size; 0 if that is not worth it (less than a 16th saved). */
-size_t cl_codec_pack(const uint8_t *data, size_t bytes, uint8_t *out);
+size_t cl_compression_pack(const uint8_t *data, size_t bytes, uint8_t *out);
 
 /* Exactly out_bytes come out. 0, or -EBADMSG whatever the input is. */
-int cl_codec_unpack(const uint8_t *packed, size_t packed_bytes, uint8_t *out, size_t out_bytes);
+int cl_compression_unpack(const uint8_t *packed, size_t packed_bytes, uint8_t *out, size_t out_bytes);
 
 /*
  * Whether to pack, found out by doing: what a page takes either way, from memory until the socket has it, is measured,

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * page_protocol.h: headers of CRIU's page-server protocol: pack, unpack, validate. Pure functions, no I/O, no state.
+ * page_protocol: headers of CRIU's page-server protocol: pack, unpack, validate. Pure functions, no I/O, no state.
  *
  * Version 1 (CRIU <= 4.1), 24 bytes: u32 cmd, u32 nr_pages, u64 vaddr, u64 dst_id.
  * Version 2 (CRIU >= 4.2), 32 bytes: u32 cmd, 4 bytes of padding (any value), u64 nr_pages, u64 vaddr, u64 dst_id.
  * Little-endian on every host. The wire's u32 cmd carries the command in its low 16 bits, pagemap flags above.
  */
-#ifndef CL_WIRE_H
-#define CL_WIRE_H
+#ifndef CL_PAGE_PROTOCOL_H
+#define CL_PAGE_PROTOCOL_H
 
 #include <stddef.h>
 #include <stdint.h>

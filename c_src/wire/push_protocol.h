@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * push_wire: the messages by which a page server pushes and its client steers it (docs/protocol.md): pack, unpack,
+ * push_protocol: the messages by which a page server pushes and its client steers it (docs/protocol.md): pack, unpack,
  * validate. Pure functions, no I/O, no state. Little-endian on every host.
  */
-#ifndef CL_PUSH_WIRE_H
-#define CL_PUSH_WIRE_H
+#ifndef CL_PUSH_PROTOCOL_H
+#define CL_PUSH_PROTOCOL_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,4 +1,4 @@
-"""The destination's end of pre-copy (cl_page_store), as one class."""
+"""The destination's end of pre-copy (cl_precopy_receiver), as one class."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PageStore:
         The other descriptors are borrowed. Raises PageStoreError.
         """
         self._error = new_error()
-        config = ffi.new("struct cl_page_store_config *")
+        config = ffi.new("struct cl_precopy_receiver_config *")
         config.remote_fd = remote_fd
         config.directory_fd = directory_fd
         config.log_fd = log_fd
@@ -29,14 +29,14 @@ class PageStore:
         tls = TlsConfig({"key_hex": key_hex})
         if key_hex is not None:
             config.tls = tls.struct
-        store = lib.cl_page_store_new(config, self._error)
+        store = lib.cl_precopy_receiver_new(config, self._error)
         if not store:
             raise PageStoreError(self.error())
         self._store = store
 
     def run(self) -> int:
         """Receive until the store is complete and the server knows: 0; or a negative errno, and `error` tells more."""
-        return lib.cl_page_store_run(self._store, self._error)
+        return lib.cl_precopy_receiver_run(self._store, self._error)
 
     def error(self) -> str:
         """What went wrong, one line; after `run`."""
@@ -44,8 +44,8 @@ class PageStore:
 
     def stop(self) -> None:
         """Make `run` return soon. Any thread."""
-        lib.cl_page_store_stop(self._store)
+        lib.cl_precopy_receiver_stop(self._store)
 
     def close(self) -> None:
         """Free it; nothing may be called after it."""
-        lib.cl_page_store_free(self._store)
+        lib.cl_precopy_receiver_free(self._store)

@@ -22,7 +22,7 @@ from typing import Any
 
 from criu_lazy_ext.criu.images import Images, load_source_messages
 from criu_lazy_ext.errors import UsageError
-from criu_lazy_ext.native.dump_proxy import Network, Relay, RelayOptions
+from criu_lazy_ext.native.dump_proxy import DumpProxy, DumpProxyOptions, Network
 from criu_lazy_ext.source import control as relay_control
 from criu_lazy_ext.source import frozen
 from criu_lazy_ext.source.control import ControlServer, Reply, Request, refusal
@@ -98,7 +98,7 @@ class PageServer:
     """Serves the control socket and the signals while the relay runs."""
 
     def __init__(
-        self, options: PageServerOptions, relay: Relay, source: Frozen, endpoints: Endpoints
+        self, options: PageServerOptions, relay: DumpProxy, source: Frozen, endpoints: Endpoints
     ) -> None:
         """`source`: the task's processes. The endpoints are this server's from now on."""
         self._relay = relay
@@ -431,7 +431,7 @@ class Serving:
         port = int(self.listener.getsockname()[1])
         self.endpoints = Endpoints(port, selector, answers, _catch_signals())
         self.precopy: Precopy | None = None
-        self.relay: Relay | None = None
+        self.relay: DumpProxy | None = None
         self.has_ended = False
         protect_from_oom(os.getpid())  # and so the guardian
 
@@ -457,10 +457,10 @@ class Serving:
             if images_fd >= 0:
                 os.close(images_fd)
 
-    def _make_relay(self) -> Relay:
+    def _make_relay(self) -> DumpProxy:
         """With --upstream-fd before the dump begins; in a process with one thread, as the guardian is forked."""
         options = self.options
-        wanted = RelayOptions(
+        wanted = DumpProxyOptions(
             takeover_fd=self.takeover.fileno() if self.takeover else -1,
             resume=self.resume_command(self.endpoints.port) if self.takeover else [],
             log_fd=self.log_fd,
@@ -472,9 +472,9 @@ class Serving:
         # Last, as what comes after it must not fail: the dump accepts one connection, and its end kills the task.
         if options.resume:
             assert options.control is not None
-            relay = Relay(wanted, lifeline_fd=take_over(options.control).detach())
+            relay = DumpProxy(wanted, lifeline_fd=take_over(options.control).detach())
         else:
-            relay = Relay(wanted, upstream_fd=self._upstream().detach())
+            relay = DumpProxy(wanted, upstream_fd=self._upstream().detach())
         if self.takeover:
             self.takeover.close()
         return relay
@@ -512,7 +512,7 @@ class Serving:
             aborted({"ok": True, "state": "aborted", "port": port})
             raise PageServerError("stopped before it was connected to the dump; nothing was touched")
 
-    def _serve(self, relay: Relay, images_fd: int, pids: list[int], gives_up: bool) -> dict[str, Any]:
+    def _serve(self, relay: DumpProxy, images_fd: int, pids: list[int], gives_up: bool) -> dict[str, Any]:
         options, precopy = self.options, self.precopy
         source = Frozen() if gives_up else _find_source(options, images_fd)
         if precopy and precopy.new_rate is not None:

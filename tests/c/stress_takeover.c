@@ -49,19 +49,19 @@ static int call_holder(void)
 }
 
 /*
- * Linked in the place of cl_guardian_add(): a child's userfaultfd was read and nobody knows of it yet. Here some engines
+ * Linked in the place of cl_uffd_guardian_add(): a child's userfaultfd was read and nobody knows of it yet. Here some engines
  * die; not the one that is just told of the task.
  */
-void __real_cl_guardian_add(struct cl_guardian *guardian, uint64_t key, int uffd);
-void __wrap_cl_guardian_add(struct cl_guardian *guardian, uint64_t key, int uffd);
+void __real_cl_uffd_guardian_add(struct cl_uffd_guardian *guardian, uint64_t key, int uffd);
+void __wrap_cl_uffd_guardian_add(struct cl_uffd_guardian *guardian, uint64_t key, int uffd);
 
-void __wrap_cl_guardian_add(struct cl_guardian *guardian, uint64_t key, int uffd)
+void __wrap_cl_uffd_guardian_add(struct cl_uffd_guardian *guardian, uint64_t key, int uffd)
 {
 	static unsigned int calls;
 
 	if (++calls > 1 && (getpid() + calls) % 3 == 0)
 		raise(SIGKILL);
-	__real_cl_guardian_add(guardian, key, uffd);
+	__real_cl_uffd_guardian_add(guardian, key, uffd);
 }
 
 /* In the work directory. restore: -1 for a successor. */

@@ -32,7 +32,8 @@ def test_all_is_read_and_written_and_nothing_grows_without_limit(build, sanitize
 
 @pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan"])
 @pytest.mark.parametrize(
-    "name", ["test_space", "test_flow", "test_remote", "test_readahead", "test_push_sent", "test_packing"]
+    "name",
+    ["test_address_space", "test_flow", "test_source_stock", "test_readahead", "test_push_in_flight", "test_packing"],
 )
 def test_logic_against_its_model(build, name: str, sanitizer: str) -> None:
     run(build(name, sanitizer))
@@ -156,13 +157,13 @@ def test_pages_are_pushed_under_a_task_that_never_holds_still(build, connections
 @pytest.mark.parametrize("sanitizer", ["asan-ubsan", "tsan"])
 @pytest.mark.parametrize("seed", ["1", "2", "3"])
 def test_whatever_clients_say_only_lazy_pages_are_served(build, seed: str, sanitizer: str) -> None:
-    run(build("test_push_serve", sanitizer), seed)
+    run(build("test_push_server", sanitizer), seed)
 
 
 @pytest.mark.parametrize("sanitizer", ["asan-ubsan", "tsan"])
 @pytest.mark.parametrize("seed", ["1", "2", "3"])
 def test_a_store_gives_back_what_it_was_given_and_refuses_the_rest(build, seed: str, sanitizer: str) -> None:
-    run(build("test_store", sanitizer), seed)
+    run(build("test_precopy_store", sanitizer), seed)
 
 
 @pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan", "tsan"])

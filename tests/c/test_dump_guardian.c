@@ -49,13 +49,13 @@ static void connect_tcp(int ends[2])
 	close(listener);
 }
 
-/* 0 if the connection to the dump is handed over, else as cl_guard_take_over() says. */
+/* 0 if the connection to the dump is handed over, else as cl_dump_guardian_take_over() says. */
 static int take_over(const struct sockaddr_un *address)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), upstream, memfd, ret;
 
 	CHECK(connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0);
-	ret = cl_guard_take_over(fd, &upstream, &memfd);
+	ret = cl_dump_guardian_take_over(fd, &upstream, &memfd);
 	return ret;
 }
 
@@ -106,7 +106,7 @@ int main(int argc, char **argv)
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	char command[512], text[64], written[256];
 	char *resume[] = { (char *)"/bin/sh", (char *)"-c", command, NULL };
-	struct cl_guard_state *state;
+	struct cl_dump_guardian_state *state;
 	int tcp[2], memfd, takeover, lifeline, fd;
 	bool may_protect;
 	pid_t guardian, successor;
@@ -125,9 +125,9 @@ int main(int argc, char **argv)
 	may_protect = write(fd, "-1000", 5) == 5;
 	CHECK(write(fd, "17", 2) == 2);
 	close(fd);
-	CHECK(cl_guard_state_new(tcp[0], &state, &memfd) == 0);
-	atomic_store(&state->phase, CL_GUARD_HOLD);
-	lifeline = cl_guard_start(tcp[0], memfd, takeover, resume);
+	CHECK(cl_dump_guardian_state_new(tcp[0], &state, &memfd) == 0);
+	atomic_store(&state->phase, CL_DUMP_GUARDIAN_HOLD);
+	lifeline = cl_dump_guardian_start(tcp[0], memfd, takeover, resume);
 	CHECK(lifeline >= 0);
 	close(takeover);
 	guardian = only_child();

@@ -33,23 +33,23 @@ static void connect_tcp(int ends[2])
 	close(listener);
 }
 
-static struct cl_relay *make_proxy(int *dump)
+static struct cl_dump_proxy *make_proxy(int *dump)
 {
-	struct cl_relay_config config = { .takeover_fd = -1, .log_fd = -1, .hold_close = 1, .max_request_pages = 1 };
-	struct cl_relay *proxy;
+	struct cl_dump_proxy_config config = { .takeover_fd = -1, .log_fd = -1, .hold_close = 1, .max_request_pages = 1 };
+	struct cl_dump_proxy *proxy;
 	struct cl_error error;
 	int ends[2];
 
 	connect_tcp(ends);
 	config.upstream_fd = ends[0];
-	proxy = cl_relay_new(&config, &error);
+	proxy = cl_dump_proxy_new(&config, &error);
 	CHECK(proxy);
 	*dump = ends[1];
 	return proxy;
 }
 
 struct race {
-	struct cl_relay *proxy;
+	struct cl_dump_proxy *proxy;
 	bool running;
 	_Atomic unsigned int told;
 	_Atomic bool over;
@@ -60,7 +60,7 @@ static void *tell_running(void *argument)
 	struct race *race = argument;
 
 	while (!race->over) {
-		cl_relay_set_running(race->proxy, race->running);
+		cl_dump_proxy_set_running(race->proxy, race->running);
 		race->told++;
 	}
 	return NULL;
@@ -76,20 +76,20 @@ static void await_telling(struct race *race)
 }
 
 /* The guardian acts on the phase: what is over must not be held, nor rolled back, because of a word that came meanwhile. */
-static void an_end_is_not_taken_back(struct cl_relay *proxy, bool running)
+static void an_end_is_not_taken_back(struct cl_dump_proxy *proxy, bool running)
 {
 	struct race race = { .proxy = proxy, .running = running };
-	struct cl_guard_state *shared = cl_relay_shared(proxy);
+	struct cl_dump_guardian_state *shared = cl_dump_proxy_shared(proxy);
 	pthread_t teller;
 
 	CHECK(pthread_create(&teller, NULL, tell_running, &race) == 0);
 	for (unsigned int i = 0; i < ROUNDS; i++) {
-		atomic_store(&shared->phase, running ? CL_GUARD_ROLLBACK : CL_GUARD_HOLD);
+		atomic_store(&shared->phase, running ? CL_DUMP_GUARDIAN_ROLLBACK : CL_DUMP_GUARDIAN_HOLD);
 		for (volatile unsigned int spin = 0; spin < i % SPINS; spin++)
 			;
-		cl_relay_set_phase(proxy, CL_GUARD_DONE);
+		cl_dump_proxy_set_phase(proxy, CL_DUMP_GUARDIAN_DONE);
 		await_telling(&race);
-		CHECK(atomic_load(&shared->phase) == CL_GUARD_DONE);
+		CHECK(atomic_load(&shared->phase) == CL_DUMP_GUARDIAN_DONE);
 	}
 	race.over = true;
 	pthread_join(teller, NULL);
@@ -99,32 +99,32 @@ static void an_end_is_not_taken_back(struct cl_relay *proxy, bool running)
 static void a_lost_source_is_not_held_again(void)
 {
 	struct cl_error error = { 0 };
-	struct cl_relay_info info;
+	struct cl_dump_proxy_info info;
 	int dump;
-	struct cl_relay *proxy = make_proxy(&dump);
+	struct cl_dump_proxy *proxy = make_proxy(&dump);
 
-	cl_relay_set_running(proxy, 1);
+	cl_dump_proxy_set_running(proxy, 1);
 	close(dump);
-	CHECK(cl_relay_run(proxy, &error) == -EOWNERDEAD && error.text[0]);
-	cl_relay_source_lost(proxy, NULL);
+	CHECK(cl_dump_proxy_run(proxy, &error) == -EOWNERDEAD && error.text[0]);
+	cl_dump_proxy_source_lost(proxy, NULL);
 	error = (struct cl_error){ 0 };
-	CHECK(cl_relay_run_alone(proxy, 1, &error) == -EPIPE && error.code == -EPIPE && error.text[0]);
-	CHECK(!cl_relay_holds_source(proxy));
-	cl_relay_info(proxy, &info);
-	CHECK(!info.alone && info.state == CL_RELAY_FAILED);
-	cl_relay_free(proxy);
+	CHECK(cl_dump_proxy_run_alone(proxy, 1, &error) == -EPIPE && error.code == -EPIPE && error.text[0]);
+	CHECK(!cl_dump_proxy_holds_source(proxy));
+	cl_dump_proxy_info(proxy, &info);
+	CHECK(!info.alone && info.state == CL_DUMP_PROXY_FAILED);
+	cl_dump_proxy_free(proxy);
 }
 
 int main(void)
 {
-	struct cl_relay *proxy;
+	struct cl_dump_proxy *proxy;
 	int dump;
 
 	alarm(30);
 	proxy = make_proxy(&dump);
 	an_end_is_not_taken_back(proxy, true);
 	an_end_is_not_taken_back(proxy, false);
-	cl_relay_free(proxy); /* its phase is DONE: the guardian ends */
+	cl_dump_proxy_free(proxy); /* its phase is DONE: the guardian ends */
 	close(dump);
 	a_lost_source_is_not_held_again();
 	return 0;

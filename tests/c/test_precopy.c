@@ -140,7 +140,7 @@ static void *read_store(void *argument)
 				break;
 			(void)send(store->fd, raw, sizeof(raw), MSG_NOSIGNAL);
 		} else if (header.type == CL_PUSH_PACKED) {
-			CHECK(cl_codec_unpack(data, header.bytes, unpacked, header.nr_pages * CL_PAGE_SIZE) == 0);
+			CHECK(cl_compression_unpack(data, header.bytes, unpacked, header.nr_pages * CL_PAGE_SIZE) == 0);
 			keep(store, &header, unpacked);
 		} else {
 			CHECK(header.type == CL_PUSH_PAGES || header.type == CL_PUSH_ZERO);
@@ -210,7 +210,7 @@ static bool can_scan(void)
 {
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	uint64_t next;
-	int ret = cl_resident_next(fd, 0, CL_PAGE_SIZE, &next);
+	int ret = cl_proc_pagemap_next(fd, 0, CL_PAGE_SIZE, &next);
 
 	close(fd);
 	CHECK(ret == 0 || ret == -ENOTTY);
@@ -425,7 +425,7 @@ static uint64_t take(int fd, const struct store *store, uint8_t *as)
 		if (header.type == CL_PUSH_SAME)
 			CHECK(memcmp(store->pages + (page + i) * CL_PAGE_SIZE, right, CL_PAGE_SIZE) == 0);
 		else if (header.type == CL_PUSH_ZERO)
-			CHECK(cl_codec_is_zero(right));
+			CHECK(cl_page_is_zero(right));
 		else
 			CHECK(header.type == CL_PUSH_PAGES && memcmp(data + i * CL_PAGE_SIZE, right, CL_PAGE_SIZE) == 0);
 		as[page + i] = (uint8_t)header.type;
@@ -473,7 +473,7 @@ static void a_stored_page_overtakes_a_stream(const struct store *store)
 	uint8_t session[CL_PUSH_TOKEN_BYTES], as[PAGES] = { 0 }, demanded[PAGES] = { 0 };
 	uint64_t page = 16;
 
-	while (cl_codec_is_zero(frozen + page * CL_PAGE_SIZE) ||
+	while (cl_page_is_zero(frozen + page * CL_PAGE_SIZE) ||
 	       memcmp(store->pages + page * CL_PAGE_SIZE, frozen + page * CL_PAGE_SIZE, CL_PAGE_SIZE))
 		CHECK((page += page % 8 == 6 ? 2 : 1) < PAGES);
 	header.vaddr = BASE + page * CL_PAGE_SIZE;
@@ -528,7 +528,7 @@ static void pages_are_the_same_only_if_they_are(struct cl_precopy *precopy, cons
 	CHECK(cl_push_server_new(&config, &server, &error) == 0);
 	one_session(store, store->token, as, demanded);
 	for (int page = 0; page < PAGES; page++) {
-		bool changed = page < 8 || (stale && page < HALF), zero = cl_codec_is_zero(frozen + page * CL_PAGE_SIZE);
+		bool changed = page < 8 || (stale && page < HALF), zero = cl_page_is_zero(frozen + page * CL_PAGE_SIZE);
 
 		if (page % 8 == 7)
 			continue; /* not lazy */
@@ -557,9 +557,9 @@ static void pages_are_the_same_only_if_they_are(struct cl_precopy *precopy, cons
 
 static void frames_of(pid_t pid, const void *address, uint64_t *frames)
 {
-	int fd = cl_resident_open(pid);
+	int fd = cl_proc_pagemap_open(pid);
 
-	CHECK(fd >= 0 && cl_resident_frames(fd, (uintptr_t)address, frames, PAGES, NULL) == 0);
+	CHECK(fd >= 0 && cl_proc_pagemap_frames(fd, (uintptr_t)address, frames, PAGES, NULL) == 0);
 	close(fd);
 }
 

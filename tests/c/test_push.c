@@ -514,22 +514,22 @@ static int make_store(char *directory, uint64_t base)
 {
 	uint8_t token[CL_PUSH_TOKEN_BYTES];
 	uint64_t words[WORDS], page;
-	struct cl_store *store;
+	struct cl_precopy_store *store;
 	unsigned int word;
 	int fd;
 
 	CHECK(mkdtemp(directory));
 	fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	CHECK(fd >= 0 && cl_store_create(fd, &store) == 0);
+	CHECK(fd >= 0 && cl_precopy_store_create(fd, &store) == 0);
 	for (page = 0; page < PAGES; page++) {
 		for (word = 0; word < WORDS; word++)
 			words[word] = word_at_dump(page, word);
 		if (is_stored(page))
-			CHECK(cl_store_write(store, PID, base + page * CL_PAGE_SIZE, 1, (uint8_t *)words) == 0);
+			CHECK(cl_precopy_store_write(store, PID, base + page * CL_PAGE_SIZE, 1, (uint8_t *)words) == 0);
 	}
 	memset(token, STORE_TOKEN, sizeof(token));
-	CHECK(cl_store_finish(store, fd, token) == 0);
-	cl_store_free(store);
+	CHECK(cl_precopy_store_finish(store, fd, token) == 0);
+	cl_precopy_store_free(store);
 	return fd;
 }
 

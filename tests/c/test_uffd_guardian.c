@@ -52,18 +52,18 @@ static int new_uffd(void *page)
 static void daemon_until_killed(enum moment moment, int restore, int uffd, struct notes *notes)
 {
 	struct cl_log log = { .fd = 2, .level = 0 };
-	struct cl_guardian guardian;
+	struct cl_uffd_guardian guardian;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	CHECK(cl_guardian_start(&guardian, &log, restore, -1) == 0);
+	CHECK(cl_uffd_guardian_start(&guardian, &log, restore, -1) == 0);
 	notes->guardian = guardian.pid;
 	if (moment != TASK_UNREAD)
-		cl_guardian_add(&guardian, 1, uffd);
+		cl_uffd_guardian_add(&guardian, 1, uffd);
 	close(uffd);
 	if (moment == AFTER_THE_END || moment == RELEASED)
-		cl_guardian_restored(&guardian);
+		cl_uffd_guardian_restored(&guardian);
 	if (moment == RELEASED)
-		cl_guardian_release(&guardian, 1);
+		cl_uffd_guardian_release(&guardian, 1);
 	notes->ready = 1;
 	for (;;)
 		pause();

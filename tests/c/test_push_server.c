@@ -128,7 +128,7 @@ static uint64_t check_answers(struct stream *stream)
 		if (!receive(fd, data, header.bytes))
 			break;
 		if (header.type == CL_PUSH_PACKED) {
-			CHECK(cl_codec_unpack(data, header.bytes, unpacked, header.nr_pages * CL_PAGE_SIZE) == 0);
+			CHECK(cl_compression_unpack(data, header.bytes, unpacked, header.nr_pages * CL_PAGE_SIZE) == 0);
 			got = unpacked;
 		}
 		for (uint64_t i = 0; i < header.nr_pages; i++)
@@ -295,9 +295,9 @@ static void check_sharing(const int32_t pids[2])
 	uint64_t frames[2][PAGES];
 
 	for (unsigned int i = 0; i < 2; i++) {
-		int fd = cl_resident_open(pids[i]);
+		int fd = cl_proc_pagemap_open(pids[i]);
 
-		CHECK(fd >= 0 && cl_resident_frames(fd, (uintptr_t)memory, frames[i], PAGES, NULL) == 0);
+		CHECK(fd >= 0 && cl_proc_pagemap_frames(fd, (uintptr_t)memory, frames[i], PAGES, NULL) == 0);
 		close(fd);
 	}
 	for (uint64_t page = 0; page < PAGES; page++)

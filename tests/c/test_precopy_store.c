@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The store, against a model of it, and what a hostile server or a damaged index can do.   test_store SEED
+ * The store, against a model of it, and what a hostile server or a damaged index can do.   test_precopy_store SEED
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -49,7 +49,7 @@ static void range(uint64_t *random, uint64_t *page, uint64_t *nr_pages)
 	*page = next_random(random) % (PAGES - *nr_pages + 1);
 }
 
-static void write_some(struct cl_store *store, struct model *model, uint64_t *random, unsigned int version)
+static void write_some(struct cl_precopy_store *store, struct model *model, uint64_t *random, unsigned int version)
 {
 	unsigned int task = next_random(random) % TASKS;
 	bool zero = next_random(random) % 4 == 0;
@@ -60,10 +60,10 @@ static void write_some(struct cl_store *store, struct model *model, uint64_t *ra
 		model->version[task][page + i] = zero ? 1 : version;
 		fill(buffer + i * PAGE, task, page + i, version);
 	}
-	CHECK(cl_store_write(store, 10 + task, BASE + page * PAGE, nr_pages, zero ? NULL : buffer) == 0);
+	CHECK(cl_precopy_store_write(store, 10 + task, BASE + page * PAGE, nr_pages, zero ? NULL : buffer) == 0);
 }
 
-static void read_some(struct cl_store *store, struct model *model, uint64_t *random, bool drop)
+static void read_some(struct cl_precopy_store *store, struct model *model, uint64_t *random, bool drop)
 {
 	unsigned int task = next_random(random) % TASKS;
 	uint64_t page, nr_pages, i;
@@ -75,12 +75,12 @@ static void read_some(struct cl_store *store, struct model *model, uint64_t *ran
 		held = held && model->version[task][page + i];
 		fill(expected + i * PAGE, task, page + i, model->version[task][page + i]);
 	}
-	ret = cl_store_read(store, 10 + task, BASE + page * PAGE, nr_pages, buffer);
+	ret = cl_precopy_store_read(store, 10 + task, BASE + page * PAGE, nr_pages, buffer);
 	CHECK(ret == (held ? 0 : -ENODATA));
 	CHECK(!held || memcmp(buffer, expected, nr_pages * PAGE) == 0);
 	if (!drop)
 		return;
-	cl_store_drop(store, 10 + task, BASE + page * PAGE, nr_pages);
+	cl_precopy_store_drop(store, 10 + task, BASE + page * PAGE, nr_pages);
 	memset(&model->version[task][page], 0, nr_pages * sizeof(model->version[0][0]));
 }
 
@@ -101,31 +101,31 @@ static void against_the_model(uint64_t seed)
 	uint8_t token[CL_PUSH_TOKEN_BYTES] = { 7 };
 	static struct model model;
 	uint64_t random = seed;
-	struct cl_store *store;
+	struct cl_precopy_store *store;
 	struct stat status;
 	int fd = open_directory(path), pages_fd, i;
 
 	memset(&model, 0, sizeof(model));
-	CHECK(cl_store_create(fd, &store) == 0);
+	CHECK(cl_precopy_store_create(fd, &store) == 0);
 	for (i = 0; i < STEPS; i++)
 		write_some(store, &model, &random, (unsigned int)i + 2);
-	CHECK(cl_store_finish(store, fd, token) == 0);
-	cl_store_free(store);
-	CHECK(cl_store_create(fd, &store) == -EEXIST);
+	CHECK(cl_precopy_store_finish(store, fd, token) == 0);
+	cl_precopy_store_free(store);
+	CHECK(cl_precopy_store_create(fd, &store) == -EEXIST);
 
 	/* The file goes with the store; we look at it by another name. */
 	CHECK(blocks(path) > PAGES);
 	snprintf(link_name, sizeof(link_name), "%s/pages", path);
 	pages_fd = open(link_name, O_RDONLY | O_CLOEXEC);
-	CHECK(pages_fd >= 0 && cl_store_take(fd, &store, &error) == 0);
-	CHECK(cl_store_token(store)[0] == 7 && rmdir(path) == 0);
+	CHECK(pages_fd >= 0 && cl_precopy_store_take(fd, &store, &error) == 0);
+	CHECK(cl_precopy_store_token(store)[0] == 7 && rmdir(path) == 0);
 	for (i = 0; i < STEPS; i++)
 		read_some(store, &model, &random, i > STEPS / 2);
-	CHECK(cl_store_read(store, 99, BASE, 1, buffer) == -ENODATA);
+	CHECK(cl_precopy_store_read(store, 99, BASE, 1, buffer) == -ENODATA);
 	for (i = 0; i < TASKS; i++)
-		cl_store_drop(store, 10 + (uint64_t)i, BASE, PAGES);
+		cl_precopy_store_drop(store, 10 + (uint64_t)i, BASE, PAGES);
 	CHECK(fstat(pages_fd, &status) == 0 && status.st_blocks == 0); /* all of it was given back */
-	cl_store_free(store);
+	cl_precopy_store_free(store);
 	close(pages_fd);
 	close(fd);
 }
@@ -138,16 +138,16 @@ static void damaged_index(uint64_t seed)
 	uint8_t token[CL_PUSH_TOKEN_BYTES] = { 0 }, index[4096];
 	uint64_t random = seed, page;
 	unsigned int i, refused = 0;
-	struct cl_store *store;
+	struct cl_precopy_store *store;
 	int fd = open_directory(path), file;
 	size_t size, at;
 
 	for (i = 0; i < MUTATIONS; i++) {
-		CHECK(cl_store_create(fd, &store) == 0);
+		CHECK(cl_precopy_store_create(fd, &store) == 0);
 		for (page = 0; page < 20; page++)
-			CHECK(cl_store_write(store, 10 + page % 3, BASE + page * 600 * PAGE, 1, NULL) == 0);
-		CHECK(cl_store_finish(store, fd, token) == 0);
-		cl_store_free(store);
+			CHECK(cl_precopy_store_write(store, 10 + page % 3, BASE + page * 600 * PAGE, 1, NULL) == 0);
+		CHECK(cl_precopy_store_finish(store, fd, token) == 0);
+		cl_precopy_store_free(store);
 		file = openat(fd, "index", O_RDWR | O_CLOEXEC);
 		size = (size_t)read(file, index, sizeof(index));
 		CHECK(file >= 0 && size > 1000 && size < sizeof(index));
@@ -157,20 +157,20 @@ static void damaged_index(uint64_t seed)
 		if (i % 5 == 0)
 			CHECK(ftruncate(file, (off_t)(next_random(&random) % size)) == 0);
 		close(file);
-		if (cl_store_take(fd, &store, &error) < 0) {
+		if (cl_precopy_store_take(fd, &store, &error) < 0) {
 			refused++;
 			continue;
 		}
 		for (page = 0; page < 20; page++) {
-			int ret = cl_store_read(store, 10 + page % 3, BASE + page * 600 * PAGE, 1, buffer);
+			int ret = cl_precopy_store_read(store, 10 + page % 3, BASE + page * 600 * PAGE, 1, buffer);
 
 			CHECK(ret == 0 || ret == -ENODATA);
-			cl_store_drop(store, 10 + page % 3, BASE + page * 600 * PAGE, 1);
+			cl_precopy_store_drop(store, 10 + page % 3, BASE + page * 600 * PAGE, 1);
 		}
-		cl_store_free(store);
+		cl_precopy_store_free(store);
 	}
 	CHECK(refused > MUTATIONS / 5);
-	CHECK(cl_store_take(fd, &store, &error) == -ENOENT);
+	CHECK(cl_precopy_store_take(fd, &store, &error) == -ENOENT);
 	CHECK(rmdir(path) == 0);
 	close(fd);
 }
@@ -219,19 +219,19 @@ static int run_script(struct script *script, struct cl_error *error, bool *compl
 {
 	char path[] = "/tmp/criu-lazy-store.XXXXXX";
 	int fds[2], fd = open_directory(path), ret;
-	struct cl_page_store_config config = { .directory_fd = fd, .log_fd = -1 };
-	struct cl_page_store *store;
+	struct cl_precopy_receiver_config config = { .directory_fd = fd, .log_fd = -1 };
+	struct cl_precopy_receiver *store;
 	pthread_t server;
 
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
 	script->fd = fds[1];
 	config.remote_fd = fds[0];
 	CHECK(pthread_create(&server, NULL, serve, script) == 0);
-	store = cl_page_store_new(&config, error);
+	store = cl_precopy_receiver_new(&config, error);
 	CHECK(store);
 	error->text[0] = 0;
-	ret = cl_page_store_run(store, error);
-	cl_page_store_free(store);
+	ret = cl_precopy_receiver_run(store, error);
+	cl_precopy_receiver_free(store);
 	pthread_join(server, NULL);
 	close(fds[1]);
 	*complete = unlinkat(fd, "index", 0) == 0;

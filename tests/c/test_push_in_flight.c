@@ -45,33 +45,33 @@ static void receive(int in, size_t bytes)
 	}
 }
 
-static unsigned int nr_left(const struct cl_push_sent *sent, int fd, uint64_t first)
+static unsigned int nr_left(const struct cl_push_in_flight *sent, int fd, uint64_t first)
 {
 	unsigned int nr = 0;
 
 	for (uint64_t i = 0; i < BATCH_PAGES; i++)
-		nr += cl_push_sent_has_left(sent, fd, &task, first + i);
+		nr += cl_push_in_flight_has_left(sent, fd, &task, first + i);
 	return nr;
 }
 
 /* Within a second, as the kernel takes its time to send on. */
-static void check_all_leave(const struct cl_push_sent *sent, int fd, uint64_t first)
+static void check_all_leave(const struct cl_push_in_flight *sent, int fd, uint64_t first)
 {
 	for (int i = 0; i < 1000 && nr_left(sent, fd, first) < BATCH_PAGES; i++)
 		usleep(1000);
 	CHECK(nr_left(sent, fd, first) == BATCH_PAGES);
 }
 
-static void write_batch(struct cl_push_sent *sent, int fd, uint64_t first)
+static void write_batch(struct cl_push_in_flight *sent, int fd, uint64_t first)
 {
-	cl_push_sent_begin(sent, &task, first, BATCH_PAGES, cl_push_sent_written(fd), false);
+	cl_push_in_flight_begin(sent, &task, first, BATCH_PAGES, cl_push_in_flight_written(fd), false);
 	CHECK(send(fd, message, sizeof(message), 0) == sizeof(message));
-	cl_push_sent_end(sent, cl_push_sent_written(fd));
+	cl_push_in_flight_end(sent, cl_push_in_flight_written(fd));
 }
 
 int main(void)
 {
-	struct cl_push_sent *sent = calloc(1, sizeof(*sent));
+	struct cl_push_in_flight *sent = calloc(1, sizeof(*sent));
 	unsigned int nr;
 	int out, in, pair[2];
 
@@ -88,8 +88,8 @@ int main(void)
 		usleep(1000);
 	nr = nr_left(sent, out, 1000);
 	CHECK(nr > 0 && nr < BATCH_PAGES && nr_left(sent, out, 5000) == 0);
-	CHECK(cl_push_sent_has_left(sent, out, &task, 1000) && !cl_push_sent_has_left(sent, out, &task, 1000 + BATCH_PAGES - 1));
-	CHECK(!cl_push_sent_has_left(sent, out, &other_task, 1000) && !cl_push_sent_has_left(sent, out, &task, 999));
+	CHECK(cl_push_in_flight_has_left(sent, out, &task, 1000) && !cl_push_in_flight_has_left(sent, out, &task, 1000 + BATCH_PAGES - 1));
+	CHECK(!cl_push_in_flight_has_left(sent, out, &other_task, 1000) && !cl_push_in_flight_has_left(sent, out, &task, 999));
 	receive(in, MESSAGE_BYTES);
 	check_all_leave(sent, out, 1000);
 	CHECK(nr_left(sent, out, 5000) < BATCH_PAGES);
@@ -97,7 +97,7 @@ int main(void)
 	check_all_leave(sent, out, 5000);
 
 	/* One that is being written: its first pages may have left; and none, as long as nothing was written. */
-	cl_push_sent_begin(sent, &task, 7000, BATCH_PAGES, cl_push_sent_written(out), false);
+	cl_push_in_flight_begin(sent, &task, 7000, BATCH_PAGES, cl_push_in_flight_written(out), false);
 	CHECK(nr_left(sent, out, 7000) == 0);
 	CHECK(send(out, message, sizeof(message), 0) == sizeof(message));
 	receive(in, MESSAGE_BYTES);
@@ -105,20 +105,20 @@ int main(void)
 		usleep(1000);
 	nr = nr_left(sent, out, 7000);
 	CHECK(nr > 0 && nr < BATCH_PAGES);
-	cl_push_sent_end(sent, cl_push_sent_written(out));
+	cl_push_in_flight_end(sent, cl_push_in_flight_written(out));
 	check_all_leave(sent, out, 7000);
 
 	/* Of a packed one nothing is there before all is. */
-	cl_push_sent_begin(sent, &task, 8000, BATCH_PAGES, cl_push_sent_written(out), true);
+	cl_push_in_flight_begin(sent, &task, 8000, BATCH_PAGES, cl_push_in_flight_written(out), true);
 	CHECK(send(out, message, sizeof(message), 0) == sizeof(message));
 	receive(in, MESSAGE_BYTES);
 	usleep(10000);
 	CHECK(nr_left(sent, out, 8000) == 0);
-	cl_push_sent_end(sent, cl_push_sent_written(out));
+	cl_push_in_flight_end(sent, cl_push_in_flight_written(out));
 	check_all_leave(sent, out, 8000);
 
 	/* Long ago. */
-	for (uint64_t i = 0; i < CL_PUSH_SENT_BATCHES; i++) {
+	for (uint64_t i = 0; i < CL_PUSH_IN_FLIGHT_BATCHES; i++) {
 		write_batch(sent, out, 10000 + i * BATCH_PAGES);
 		receive(in, MESSAGE_BYTES);
 	}
@@ -129,7 +129,7 @@ int main(void)
 	/* No TCP: nothing is known. */
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
 	CHECK(send(pair[0], message, 5000, 0) == 5000);
-	CHECK(cl_push_sent_written(pair[0]) == 0 && nr_left(sent, pair[0], 10000) == 0);
+	CHECK(cl_push_in_flight_written(pair[0]) == 0 && nr_left(sent, pair[0], 10000) == 0);
 	close(pair[0]);
 	close(pair[1]);
 	free(sent);
