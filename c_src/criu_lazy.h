@@ -9,9 +9,9 @@
  * from local images or from a page server, and returns when every task has all of its pages.
  *
  * Units: addresses and sizes in bytes unless a name says _pages; times in microseconds (_us).
- * Errors: functions that can fail take a struct cl_error, never NULL, and return 0 or the negative errno that they set there,
- * or NULL; its text is one line saying what failed, on what, and why. On success it is as it was. The engine never exits the
- * process and installs no signal handler.
+ * Errors: functions that can fail take a struct cl_error, never NULL, and return 0 or the negative errno that they set
+ * there, or NULL; its text is one line saying what failed, on what, and why. On success it is as it was. The engine never
+ * exits the process and installs no signal handler.
  * Threads: cl_engine_run() blocks in its caller until the end; cl_engine_stats(), cl_engine_stop() may be
  * called from any other thread meanwhile. Everything else belongs to one thread, before or after run().
  */
@@ -39,7 +39,7 @@
 
 /* Why something failed (base/error.h). */
 struct cl_error {
-	int code;                   /* a negative errno */
+	int code;                       /* a negative errno */
 	char text[CL_ERROR_TEXT_BYTES]; /* one line, without the newline; ends in "..." if it was too long */
 };
 
@@ -53,29 +53,29 @@ struct cl_vma {
 };
 
 struct cl_config {
-	int images_fd;              /* directory with the images; borrowed for the engine's life */
-	int log_fd;                 /* log lines go here, or -1; borrowed */
-	int log_level;              /* 0 none, 1 errors, 2 warnings, 3 info, 4 debug: as criu -v */
-	uint64_t log_start_us;      /* log lines tell CLOCK_MONOTONIC since then; 0: since cl_engine_new */
-	int wire_version;           /* 1 or 2 as the source speaks, 0: as the pagemap images tell */
-	int auto_dedup;             /* punch local images' pages out once they are filled in */
-	unsigned int nr_workers;    /* receiving and copying threads; 0: by the number of CPUs */
+	int images_fd;                /* directory with the images; borrowed for the engine's life */
+	int log_fd;                   /* log lines go here, or -1; borrowed */
+	int log_level;                /* 0 none, 1 errors, 2 warnings, 3 info, 4 debug: as criu -v */
+	uint64_t log_start_us;        /* log lines tell CLOCK_MONOTONIC since then; 0: since cl_engine_new */
+	int wire_version;             /* 1 or 2 as the source speaks, 0: as the pagemap images tell */
+	int auto_dedup;               /* punch local images' pages out once they are filled in */
+	unsigned int nr_workers;      /* receiving and copying threads; 0: by the number of CPUs */
 	uint64_t max_in_flight_bytes; /* cap on what is asked of the page server at once; 0: the default */
-	unsigned int push_streams;  /* ask the page server to push, by 1..CL_PUSH_MAX_STREAMS background connections; 0: don't */
-	int precopied_fd;           /* directory of the store that pre-copy left (precopy_receiver.h), or -1; borrowed */
-	int64_t reconnect_us;       /* once the restored task runs: how long to connect to a lost page server again; 0: not;
+	unsigned int push_streams; /* ask the page server to push, by 1..CL_PUSH_MAX_STREAMS background streams; 0: don't */
+	int precopied_fd;          /* directory of the store that pre-copy left (precopy_receiver.h), or -1; borrowed */
+	int64_t reconnect_us;      /* once the restored task runs: how long to connect to a lost page server again; 0: not;
 	                             * CL_WITHOUT_LIMIT; CL_IF_IT_PUSHES: without limit if it pushes, else not */
 };
 
 /* TLS, by x509 on both sides, as criu's options. Paths; NULL: criu's default place. */
 struct cl_tls_config {
-	const char *ca_cert;        /* NULL: criu's default place; and, to a client, the system's authorities too */
-	const char *ca_crl;         /* NULL: criu's default place, if there is one */
-	const char *cert, *key;     /* ours */
-	const char *host;           /* whom the server's certificate must name, or NULL */
-	int no_cn_verify;           /* whatever name it has will do */
-	const char *key_hex;        /* not NULL: instead of certificates, this key, in hexadecimal, which both sides know */
-	int server;                 /* this side is the server */
+	const char *ca_cert;    /* NULL: criu's default place; and, to a client, the system's authorities too */
+	const char *ca_crl;     /* NULL: criu's default place, if there is one */
+	const char *cert, *key; /* ours */
+	const char *host;       /* whom the server's certificate must name, or NULL */
+	int no_cn_verify;       /* whatever name it has will do */
+	const char *key_hex;    /* not NULL: instead of certificates, this key, in hexadecimal, which both sides know */
+	int server;             /* this side is the server */
 };
 
 /*
@@ -84,31 +84,31 @@ struct cl_tls_config {
  * own, and Python reads them by their names.
  */
 struct cl_stats {
-	uint64_t total_pages;       /* lazy pages of all address spaces at start */
-	uint64_t remaining_pages;   /* still missing somewhere */
-	uint64_t copied_pages;      /* installed by UFFDIO_COPY */
-	uint64_t zero_pages;        /* installed by UFFDIO_ZEROPAGE */
-	uint64_t same_pages;        /* of those copied: from the store, on the page server's word */
-	uint64_t dropped_pages;     /* not needed any more: unmapped, removed, or the task called execve or exit */
-	uint64_t lost_pages;        /* missing when a restored task was killed, or ended nobody knows how */
-	uint64_t demand_faults;     /* fault events on pages that had to be fetched */
-	uint64_t zero_faults;       /* fault events on pages that are zero */
-	uint64_t merged_faults;     /* fault events on a page asked for already */
-	uint64_t received_bytes;    /* from the page server, headers included */
-	uint64_t requests;          /* GETs sent */
-	uint64_t in_flight_bytes;   /* now */
-	uint64_t window_bytes;      /* cap on in_flight_bytes now */
-	uint64_t delivery_rate;     /* bytes per second, as estimated */
-	uint64_t min_rtt_us;        /* of the page server's connection */
-	uint64_t address_spaces;    /* alive now */
+	uint64_t total_pages;     /* lazy pages of all address spaces at start */
+	uint64_t remaining_pages; /* still missing somewhere */
+	uint64_t copied_pages;    /* installed by UFFDIO_COPY */
+	uint64_t zero_pages;      /* installed by UFFDIO_ZEROPAGE */
+	uint64_t same_pages;      /* of those copied: from the store, on the page server's word */
+	uint64_t dropped_pages;   /* not needed any more: unmapped, removed, or the task called execve or exit */
+	uint64_t lost_pages;      /* missing when a restored task was killed, or ended nobody knows how */
+	uint64_t demand_faults;   /* fault events on pages that had to be fetched */
+	uint64_t zero_faults;     /* fault events on pages that are zero */
+	uint64_t merged_faults;   /* fault events on a page asked for already */
+	uint64_t received_bytes;  /* from the page server, headers included */
+	uint64_t requests;        /* GETs sent */
+	uint64_t in_flight_bytes; /* now */
+	uint64_t window_bytes;    /* cap on in_flight_bytes now */
+	uint64_t delivery_rate;   /* bytes per second, as estimated */
+	uint64_t min_rtt_us;      /* of the page server's connection */
+	uint64_t address_spaces;  /* alive now */
 	uint64_t events_fork, events_remap, events_unmap, events_remove;
-	uint64_t again;             /* UFFDIO_COPY answered EAGAIN */
-	uint64_t push_streams;      /* by which the page server pushes; 0: it doesn't */
+	uint64_t again;        /* UFFDIO_COPY answered EAGAIN */
+	uint64_t push_streams; /* by which the page server pushes; 0: it doesn't */
 	uint64_t reconnects;
-	uint64_t paused_us;         /* since the connection to the page server was lost; 0 while there is one */
-	uint64_t no_memory_us;      /* since there is no memory for a task's pages; 0 while there is */
-	uint64_t waiting_faults;    /* threads that wait for a page now */
-	uint64_t oldest_wait_us;    /* of these, the one that waits longest */
+	uint64_t paused_us;      /* since the connection to the page server was lost; 0 while there is one */
+	uint64_t no_memory_us;   /* since there is no memory for a task's pages; 0 while there is */
+	uint64_t waiting_faults; /* threads that wait for a page now */
+	uint64_t oldest_wait_us; /* of these, the one that waits longest */
 	uint64_t fault_wait_sum_us;
 	uint64_t fault_wait_max_us;
 	uint64_t fault_wait_us[CL_LATENCY_BUCKETS];
@@ -116,9 +116,9 @@ struct cl_stats {
 
 /* A restored task that ended while pages of it were missing; or, not by exit, while pages of others were. */
 struct cl_ended {
-	int32_t pid;                /* as in the images */
-	char how[44];               /* "exit 3", "killed by SIGKILL" or "unknown" */
-	uint64_t missing_pages;     /* 0: all of its own had arrived */
+	int32_t pid;            /* as in the images */
+	char how[44];           /* "exit 3", "killed by SIGKILL" or "unknown" */
+	uint64_t missing_pages; /* 0: all of its own had arrived */
 };
 
 /* A new engine, or NULL. Frees nothing it borrows. */
@@ -172,10 +172,11 @@ int cl_engine_take_over(struct cl_engine *engine, int guardian_fd, struct cl_err
  * Serve the restore that is connected at restore_fd (owned by the engine from then on). Returns 0 when every
  * page of every task arrived (the page server was told CLOSE) or there was nothing to do; -ECANCELED after
  * cl_engine_stop(); -EPIPE when the restore failed or its connection ended early; -EIO when the page server
- * was lost, and can't come back or did not in time (reconnect_us), or before the restored tasks ran. After cl_engine_take_over,
- * restore_fd is -1; and if it fails before any page came, the tasks go on waiting for another to take over.
- * -ESRCH when all was served, but a restored task was killed, or ended nobody knows how, with pages missing (lost_pages,
- * cl_engine_ended): the page server was not told CLOSE, unless it is a stock one's and another restored task lives.
+ * was lost, and can't come back or did not in time (reconnect_us), or before the restored tasks ran. After
+ * cl_engine_take_over, restore_fd is -1; and if it fails before any page came, the tasks go on waiting for another to
+ * take over. -ESRCH when all was served, but a restored task was killed, or ended nobody knows how, with pages missing
+ * (lost_pages, cl_engine_ended): the page server was not told CLOSE, unless it is a stock one's and another restored task
+ * lives.
  */
 int cl_engine_run(struct cl_engine *engine, int restore_fd, struct cl_error *error);
 
@@ -205,27 +206,27 @@ enum cl_dump_proxy_state {
 };
 
 struct cl_dump_proxy_config {
-	int upstream_fd;         /* TCP connection to the dump; owned by the proxy */
-	int takeover_fd;         /* listening unix socket: the guardian hands the connection over there, or -1; borrowed */
-	char **resume;           /* the command that the guardian starts to take over (see dump_guardian.h), or NULL; borrowed */
-	int log_fd;              /* log lines go here, or -1; borrowed */
-	int log_level;           /* 1 errors, 2 warnings, 3 info, 4 debug: as criu -v */
-	int wire_version;        /* 1, 2, or 0: as the first client's first request tells */
-	int hold_close;          /* a client's CLOSE is answered at once, and the dump hears it only by cl_dump_proxy_commit() */
+	int upstream_fd;  /* TCP connection to the dump; owned by the proxy */
+	int takeover_fd;  /* listening unix socket: the guardian hands the connection over there, or -1; borrowed */
+	char **resume;    /* the command that the guardian starts to take over (dump_guardian.h), or NULL; borrowed */
+	int log_fd;       /* log lines go here, or -1; borrowed */
+	int log_level;    /* 1 errors, 2 warnings, 3 info, 4 debug: as criu -v */
+	int wire_version; /* 1, 2, or 0: as the first client's first request tells */
+	int hold_close;   /* a client's CLOSE is answered at once; the dump hears it only by cl_dump_proxy_commit() */
 	uint64_t max_request_pages; /* larger GETs are refused */
 };
 
 struct cl_dump_proxy_info {
-	int state;               /* enum cl_dump_proxy_state */
-	int running;             /* the restored task runs at the destination */
-	int alone;               /* the dump has died, and the fence holds the source task: see cl_dump_proxy_run_alone() */
-	int held;                /* should this process end now, the guardian holds on and another may resume */
-	int wire_version;        /* 0 until known */
-	uint64_t requests;       /* GETs forwarded */
-	uint64_t bytes;          /* forwarded to clients, headers included */
+	int state;                /* enum cl_dump_proxy_state */
+	int running;              /* the restored task runs at the destination */
+	int alone;                /* the dump has died, and the fence holds the source task: see cl_dump_proxy_run_alone() */
+	int held;                 /* should this process end now, the guardian holds on and another may resume */
+	int wire_version;         /* 0 until known */
+	uint64_t requests;        /* GETs forwarded */
+	uint64_t bytes;           /* forwarded to clients, headers included */
 	uint64_t discarded_bytes; /* answers whose client was lost */
-	uint64_t clients;        /* accepted so far */
-	uint64_t silent_ms;      /* since the client's host last answered at all; 0 without a client */
+	uint64_t clients;         /* accepted so far */
+	uint64_t silent_ms;       /* since the client's host last answered at all; 0 without a client */
 	char client[CL_DUMP_PROXY_TEXT_BYTES]; /* address, "" without one */
 };
 
@@ -239,7 +240,8 @@ struct cl_dump_proxy *cl_dump_proxy_new(const struct cl_dump_proxy_config *confi
  * A proxy on the connection that the guardian of a dead proxy holds, reached by lifeline_fd (a unix socket connected
  * to its takeover socket; owned). config->upstream_fd, resume and wire_version are ignored.
  */
-struct cl_dump_proxy *cl_dump_proxy_resume(const struct cl_dump_proxy_config *config, int lifeline_fd, struct cl_error *error);
+struct cl_dump_proxy *cl_dump_proxy_resume(const struct cl_dump_proxy_config *config, int lifeline_fd,
+					   struct cl_error *error);
 
 /*
  * Only these pids (in the dump's namespace) may be asked for; copied. None: any, though an unknown one makes a stock
@@ -252,21 +254,21 @@ void cl_dump_proxy_free(struct cl_dump_proxy *proxy);
 
 /*
  * Serve until the end. 0: committed. -ECANCELED: rolled back. -EOWNERDEAD: the dump ended by itself, and the restored task
- * runs: cl_dump_proxy_run_alone() is due, until which no page is sent. Otherwise failed: -EPIPE when the dump ended by itself.
- * The error is set only then, and after -EOWNERDEAD.
+ * runs: cl_dump_proxy_run_alone() is due, until which no page is sent. Otherwise failed: -EPIPE when the dump ended by
+ * itself. The error is set only then, and after -EOWNERDEAD.
  */
 int cl_dump_proxy_run(struct cl_dump_proxy *proxy, struct cl_error *error);
 
 /*
- * After -EOWNERDEAD. `held`: something else keeps the source task as the dump left it: go on without a dump; clients that are pushed
- * to are served, nobody else. 0: commit: the caller now kills the source task. -ECANCELED: it lets it run on. Both: then
- * cl_dump_proxy_end_alone(). Otherwise failed, with an error: it is not held, or not any more.
+ * After -EOWNERDEAD. `held`: something else keeps the source task as the dump left it: go on without a dump; clients that
+ * are pushed to are served, nobody else. 0: commit: the caller now kills the source task. -ECANCELED: it lets it run on.
+ * Both: then cl_dump_proxy_end_alone(). Otherwise failed, with an error: it is not held, or not any more.
  */
 int cl_dump_proxy_run_alone(struct cl_dump_proxy *proxy, int held, struct cl_error *error);
 
 /*
- * The caller has done so: `state` is CL_DUMP_PROXY_COMMITTED or _ABORTED: 0; or CL_DUMP_PROXY_FAILED: -EBUSY, the source task was sent
- * SIGKILL and is not gone; then another proxy may try.
+ * The caller has done so: `state` is CL_DUMP_PROXY_COMMITTED or _ABORTED: 0; or CL_DUMP_PROXY_FAILED: -EBUSY, the source
+ * task was sent SIGKILL and is not gone; then another proxy may try.
  */
 int cl_dump_proxy_end_alone(struct cl_dump_proxy *proxy, int state, struct cl_error *error);
 
@@ -296,17 +298,17 @@ void cl_dump_proxy_info(struct cl_dump_proxy *proxy, struct cl_dump_proxy_info *
 struct cl_precopy;
 
 enum cl_precopy_state {
-	CL_PRECOPY_NONE = 0,      /* no store came yet */
+	CL_PRECOPY_NONE = 0, /* no store came yet */
 	CL_PRECOPY_CONNECTED = 1,
-	CL_PRECOPY_LOST = 2,      /* its connection broke; another may come */
-	CL_PRECOPY_COMPLETE = 3   /* it has said that it has everything */
+	CL_PRECOPY_LOST = 2,    /* its connection broke; another may come */
+	CL_PRECOPY_COMPLETE = 3 /* it has said that it has everything */
 };
 
 struct cl_precopy_config {
-	int log_fd;             /* log lines go here, or -1; borrowed */
-	int log_level;          /* 1 errors, 2 warnings, 3 info, 4 debug: as criu -v */
+	int log_fd;              /* log lines go here, or -1; borrowed */
+	int log_level;           /* 1 errors, 2 warnings, 3 info, 4 debug: as criu -v */
 	unsigned int nr_threads; /* that read and hash in a round, 1.. */
-	uint64_t rate;          /* bytes per second that pages may take; 0: no limit */
+	uint64_t rate;           /* bytes per second that pages may take; 0: no limit */
 };
 
 struct cl_precopy_round {
@@ -315,9 +317,9 @@ struct cl_precopy_round {
 	uint64_t unread_pages;  /* sent before, and not written since, as the kernel knows */
 	uint64_t sent_pages;    /* changed or new, zero ones among them */
 	uint64_t zero_pages, packed_pages;
-	uint64_t sent_bytes;    /* of pages, as sent, and headers */
-	uint64_t elapsed_us;    /* until the store had everything */
-	bool was_cut;           /* cl_precopy_cut() was called: it may have left something out */
+	uint64_t sent_bytes; /* of pages, as sent, and headers */
+	uint64_t elapsed_us; /* until the store had everything */
+	bool was_cut;        /* cl_precopy_cut() was called: it may have left something out */
 };
 
 /* NULL on error: -ENOSYS if the build has no xxHash. */
@@ -360,30 +362,30 @@ int cl_precopy_state(struct cl_precopy *precopy);
 struct cl_listener;
 
 struct cl_listener_config {
-	int listen_fd;           /* listening TCP socket; owned */
-	int log_fd;              /* log lines go here, or -1; borrowed */
-	int log_level;           /* 1 errors, 2 warnings, 3 info, 4 debug: as criu -v */
-	int images_fd;           /* the dump's images, to push its pages, or -1: all clients are the proxy's; borrowed */
-	const int32_t *ids;      /* its tasks, as the images name them; copied */
-	const int32_t *pids;     /* the same, as we see them; copied */
+	int listen_fd;       /* listening TCP socket; owned */
+	int log_fd;          /* log lines go here, or -1; borrowed */
+	int log_level;       /* 1 errors, 2 warnings, 3 info, 4 debug: as criu -v */
+	int images_fd;       /* the dump's images, to push its pages, or -1: all clients are the proxy's; borrowed */
+	const int32_t *ids;  /* its tasks, as the images name them; copied */
+	const int32_t *pids; /* the same, as we see them; copied */
 	size_t nr_tasks;
-	int gone;                /* some of them: nobody is pushed to any more, and who was is served by the proxy */
+	int gone;                        /* some of them: nobody is pushed to any more, and who was is served by the proxy */
 	const struct cl_tls_config *tls; /* NULL: in plain */
-	uint64_t rate;           /* bytes per second that pages may take; 0: no limit */
-	struct cl_precopy *precopy; /* with a proxy: what its store has need not be pushed. NULL: none. Outlives it */
+	uint64_t rate;                   /* bytes per second that pages may take; 0: no limit */
+	struct cl_precopy *precopy;      /* with a proxy: what its store has need not be pushed. NULL: none. Outlives it */
 };
 
 struct cl_listener_info {
-	uint64_t sessions;       /* with clients that are pushed to */
-	unsigned int streams;    /* background streams of the present one */
-	uint64_t asked_pages;    /* by demand */
-	uint64_t left_pages;     /* of these: left to a stream on which they were on their way */
+	uint64_t sessions;    /* with clients that are pushed to */
+	unsigned int streams; /* background streams of the present one */
+	uint64_t asked_pages; /* by demand */
+	uint64_t left_pages;  /* of these: left to a stream on which they were on their way */
 	uint64_t pushed_pages;
-	uint64_t zero_pages;     /* of those pushed */
+	uint64_t zero_pages; /* of those pushed */
 	uint64_t packed_pages;
-	uint64_t same_pages;     /* not sent, the client's store has them; pushed and by demand */
-	uint64_t also_pages;     /* went with another task's, which has the same; not among those pushed */
-	uint64_t sent_bytes;     /* by pushing, demand pages included */
+	uint64_t same_pages; /* not sent, the client's store has them; pushed and by demand */
+	uint64_t also_pages; /* went with another task's, which has the same; not among those pushed */
+	uint64_t sent_bytes; /* by pushing, demand pages included */
 	uint64_t lost_tasks, lost_pages, lost_task; /* as the client tells: push_server.h */
 	unsigned int lost_signal;
 	uint64_t rate;
@@ -393,14 +395,15 @@ struct cl_listener_info {
  * Start to serve, in threads of its own. NULL on error. The proxy must outlive it; NULL: before the dump, for a
  * store alone. The listener is closed in any case.
  */
-struct cl_listener *cl_listener_new(struct cl_dump_proxy *proxy, const struct cl_listener_config *config, struct cl_error *error);
+struct cl_listener *cl_listener_new(struct cl_dump_proxy *proxy, const struct cl_listener_config *config,
+				    struct cl_error *error);
 
 /* Close all connections, wait for their threads. */
 void cl_listener_free(struct cl_listener *listener);
 
 /*
- * The dump has died: from now on the tasks' stop signal holds them (see cl_push_server_stand_alone()). Between cl_dump_proxy_run() and
- * cl_dump_proxy_run_alone(). 0 or -errno: nobody can be served then.
+ * The dump has died: from now on the tasks' stop signal holds them (see cl_push_server_stand_alone()). Between
+ * cl_dump_proxy_run() and cl_dump_proxy_run_alone(). 0 or -errno: nobody can be served then.
  */
 int cl_listener_stand_alone(struct cl_listener *listener);
 
@@ -418,10 +421,10 @@ void cl_listener_info(struct cl_listener *listener, struct cl_listener_info *out
 struct cl_precopy_receiver;
 
 struct cl_precopy_receiver_config {
-	int remote_fd;           /* connected to the page server; owned, on failure too */
-	int directory_fd;        /* gets the files `pages` and `index`; borrowed */
-	int log_fd;              /* log lines go here, or -1; borrowed */
-	int log_level;           /* 1 errors, 2 warnings, 3 info, 4 debug: as criu -v */
+	int remote_fd;                   /* connected to the page server; owned, on failure too */
+	int directory_fd;                /* gets the files `pages` and `index`; borrowed */
+	int log_fd;                      /* log lines go here, or -1; borrowed */
+	int log_level;                   /* 1 errors, 2 warnings, 3 info, 4 debug: as criu -v */
 	const struct cl_tls_config *tls; /* NULL: in plain */
 };
 

@@ -13,7 +13,6 @@ static void mark_cut(struct cl_error *error, int length)
 		memcpy(error->text + CL_ERROR_TEXT_BYTES - sizeof(cut), cut, sizeof(cut));
 }
 
-__attribute__((format(printf, 3, 0)))
 int cl_error_vset(struct cl_error *error, int code, const char *format, va_list args)
 {
 	char text[CL_ERROR_TEXT_BYTES];

@@ -18,8 +18,8 @@ int cl_fds_send(int socket_fd, const void *data, size_t size, const int *fds, in
 long cl_fds_receive(int socket_fd, void *data, size_t size, int flags, int *fds, int nr_fds);
 
 /*
- * The same, with one descriptor, or none if fd is NULL. *sender: whose message it is, in our pid namespace, where SO_PASSCRED
- * asks for it; 0: it isn't known.
+ * The same, with one descriptor, or none if fd is NULL. *sender: whose message it is, in our pid namespace, where
+ * SO_PASSCRED asks for it; 0: it isn't known.
  */
 long cl_fds_receive_from(int socket_fd, void *data, size_t size, int flags, int *fd, pid_t *sender);
 

@@ -114,8 +114,7 @@ bool cl_survivor_trusts(int socket_fd)
 	struct ucred peer;
 	socklen_t size = sizeof(peer);
 
-	return getsockopt(socket_fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
-	       (peer.uid == 0 || peer.uid == geteuid());
+	return getsockopt(socket_fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && (peer.uid == 0 || peer.uid == geteuid());
 }
 
 int cl_survivor_accept(int listener_fd)

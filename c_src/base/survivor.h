@@ -4,8 +4,8 @@
  * it does with them once the owner is dead is its own business (dump_guardian.h, uffd_guardian.h).
  *
  * Owner and survivor have a channel, a unix socket, whose end tells each that the other is gone. A survivor has a session of
- * its own, ignores what a terminal or an operator sends to end its owner, and is no candidate of the OOM killer's where it may
- * ask for that (CAP_SYS_RESOURCE). Nothing here allocates memory, so the owner may have threads.
+ * its own, ignores what a terminal or an operator sends to end its owner, and is no candidate of the OOM killer's where
+ * it may ask for that (CAP_SYS_RESOURCE). Nothing here allocates memory, so the owner may have threads.
  */
 #ifndef CL_SURVIVOR_H
 #define CL_SURVIVOR_H

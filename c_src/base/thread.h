@@ -9,7 +9,9 @@
 #include <pthread.h>
 #include <stdint.h>
 
-/* Signals are the business of the caller's threads: all are blocked in this one. name: at most 15 characters. 0 or -errno. */
+/*
+ * Signals are the business of the caller's threads: all are blocked in this one. name: at most 15 characters. 0 or -errno.
+ */
 int cl_thread_start(pthread_t *thread, const char *name, void *(*work)(void *), void *argument);
 
 /* A condition whose deadlines are of CLOCK_MONOTONIC. */

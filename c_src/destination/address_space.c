@@ -129,8 +129,9 @@ struct cl_space *cl_space_new(struct cl_image *image, int32_t pid, int uffd)
 		const struct cl_vma *vma = &image->vmas[i];
 		uint64_t from = cl_image_index_from(image, vma->start);
 
-		space->regions.at[space->regions.nr++] =
-			(struct cl_region){ .start = vma->start, .end = vma->end, .at_dump = vma->start };
+		space->regions.at[space->regions.nr++] = (struct cl_region){ .start = vma->start,
+									     .end = vma->end,
+									     .at_dump = vma->start };
 		cl_space_drop(space, outside, from);
 		outside = cl_image_index_from(image, vma->end);
 	}
@@ -169,7 +170,8 @@ int cl_space_follow_advice(struct cl_space *child, const struct cl_space *parent
 	}
 	for (i = 0; i < image->nr_vmas && !advice->known; i++)
 		if (image->vmas[i].wiped_on_fork)
-			cl_space_drop(child, cl_image_index_from(image, image->vmas[i].start), cl_image_index_from(image, image->vmas[i].end));
+			cl_space_drop(child, cl_image_index_from(image, image->vmas[i].start),
+				      cl_image_index_from(image, image->vmas[i].end));
 	return ret;
 }
 
@@ -421,7 +423,8 @@ void cl_space_remove(struct cl_space *space, uint64_t start, uint64_t end)
 {
 	size_t at;
 
-	for (at = cl_region_map_from(&space->regions, start); at < space->regions.nr && space->regions.at[at].start < end; at++)
+	for (at = cl_region_map_from(&space->regions, start); at < space->regions.nr && space->regions.at[at].start < end;
+	     at++)
 		drop_part(space, &space->regions.at[at], start, end);
 }
 
@@ -430,7 +433,8 @@ bool cl_space_misses(const struct cl_space *space, uint64_t start, uint64_t end)
 	uint64_t index, last;
 	size_t at;
 
-	for (at = cl_region_map_from(&space->regions, start); at < space->regions.nr && space->regions.at[at].start < end; at++) {
+	for (at = cl_region_map_from(&space->regions, start); at < space->regions.nr && space->regions.at[at].start < end;
+	     at++) {
 		const struct cl_region part = cl_region_part(&space->regions.at[at], start, end);
 
 		index = cl_image_index_from(space->image, part.at_dump);

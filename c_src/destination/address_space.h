@@ -22,8 +22,9 @@
  *                the child by copy-on-write, what was not is in its bitmap. What the task itself declared to be wiped
  *                on fork is not missing there: it reads as zeroes. What another thread remaps or unmaps between the
  *                fork and the fork's event was applied to the parent first: it is kept (`undo`) until the kernel is
- *                quiet, and undone (fork_undo.h) in a child whose memory is as it was before. One gap is known: a remap that was
- *                made before the fork, and whose event is read after the fork's, is not applied to the child.
+ *                quiet, and undone (fork_undo.h) in a child whose memory is as it was before. One gap is
+ *                known: a remap that was made before the fork, and whose event is read after the fork's,
+ *                is not applied to the child.
  *
  * Events in the wrong order. The kernel tells of a change after it was made, when the changing thread gets to it:
  * two threads' events may come the other way round. What one thread gives up (mremap away, munmap) another may get
@@ -77,36 +78,36 @@ struct cl_space_mirror {
 
 /* There is no memory for its pages: uffd_fill.h's. */
 struct cl_no_memory {
-	uint64_t since_us;         /* 0: there is */
-	uint64_t last_us;          /* when it was last seen */
+	uint64_t since_us; /* 0: there is */
+	uint64_t last_us;  /* when it was last seen */
 	unsigned int tries;
 };
 
 struct cl_space {
 	struct cl_image *image;
-	struct cl_space *next;     /* in the image's list */
-	int uffd;                  /* -1 once finished */
+	struct cl_space *next; /* in the image's list */
+	int uffd;              /* -1 once finished */
 	int32_t pid;
-	uint64_t *missing;         /* bitmap over the image's pages */
+	uint64_t *missing; /* bitmap over the image's pages */
 	uint64_t nr_missing;
-	uint64_t *doubtful;        /* a bitmap like `missing`: of these pages it can't be known what they are. NULL: none */
+	uint64_t *doubtful; /* a bitmap like `missing`: of these pages it can't be known what they are. NULL: none */
 	struct cl_space_mirror mirror;
-	uint64_t key;              /* by which guardian and resume state know it */
-	struct cl_restored *restored; /* the restored task whose it is (ended.h); NULL: a forked child's */
-	uint64_t guarded;          /* missing pages that guards were put on: advice.c's */
-	struct cl_fork_advice advice; /* what its next fork leaves out; advice.c's */
+	uint64_t key;                    /* by which guardian and resume state know it */
+	struct cl_restored *restored;    /* the restored task whose it is (ended.h); NULL: a forked child's */
+	uint64_t guarded;                /* missing pages that guards were put on: advice.c's */
+	struct cl_fork_advice advice;    /* what its next fork leaves out; advice.c's */
 	struct cl_fork_advice inherited; /* what the fork left out that made it, and its forks do if no more is known */
 	struct cl_region_map regions;
-	uint64_t changes, quiet;   /* remaps applied so far; and up to when the kernel was last seen quiet */
-	struct cl_regions limbo;   /* moved away: the event that tells where to is on its way */
+	uint64_t changes, quiet;    /* remaps applied so far; and up to when the kernel was last seen quiet */
+	struct cl_regions limbo;    /* moved away: the event that tells where to is on its way */
 	struct cl_regions suspects; /* ranges (at_dump unused) of which an unmap may have told something older */
-	struct cl_undo_log undo;   /* the latest remaps and unmaps, since the kernel was last seen quiet */
+	struct cl_undo_log undo;    /* the latest remaps and unmaps, since the kernel was last seen quiet */
 	struct cl_waiters waiters;
 	struct cl_no_memory no_memory;
 	/* The gate: see engine.h. */
-	unsigned int copying;      /* copies in progress */
-	bool reading;              /* events are being read: no copy may start */
-	bool retired;              /* complete, or its task exited */
+	unsigned int copying; /* copies in progress */
+	bool reading;         /* events are being read: no copy may start */
+	bool retired;         /* complete, or its task exited */
 };
 
 /* Free all spaces of an image. */
@@ -175,8 +176,9 @@ uint64_t cl_space_drop(struct cl_space *space, uint64_t from, uint64_t to);
 bool cl_space_misses(const struct cl_space *space, uint64_t start, uint64_t end);
 
 /*
- * What is missing in [start, end), by current addresses, is neither what it was at the dump nor zero, as far as can be known:
- * it is to be poisoned instead of filled, in this space, and in what it forks. How many pages that are; 0 without memory.
+ * What is missing in [start, end), by current addresses, is neither what it was at the dump nor zero, as far as can be
+ * known: it is to be poisoned instead of filled, in this space, and in what it forks. How many pages that are; 0 without
+ * memory.
  */
 uint64_t cl_space_doubt(struct cl_space *space, uint64_t start, uint64_t end);
 

@@ -22,8 +22,10 @@ void cl_engine_watch_madvise(struct cl_engine *engine)
 	/* What was advised while no daemon watched is not known. */
 	engine->fork_advice_changed = ret < 0 || engine->resumed;
 	if (ret < 0)
-		cl_log(&engine->log, CL_LOG_INFO, "what the tasks do by madvise(2) can't be watched: %s; guard regions that "
-		       "they put on missing pages and take off again are not seen", strerror(-ret));
+		cl_log(&engine->log, CL_LOG_INFO,
+		       "what the tasks do by madvise(2) can't be watched: %s; guard regions that "
+		       "they put on missing pages and take off again are not seen",
+		       strerror(-ret));
 }
 
 static const struct cl_restored *restored_as(const struct cl_engine *engine, pid_t process)
@@ -60,9 +62,10 @@ static void doubt_guards(struct cl_engine *engine, struct cl_image *image, const
 		if (!space->retired && !space->restored && space->nr_missing && cl_uffd_is_alive(space->uffd))
 			pages += cl_space_doubt(space, call->start, call->end);
 	if (pages)
-		cl_log(&engine->log, CL_LOG_WARN, "task %d: one of its children (process %d) put guards on memory, and it can't be "
-		       "told which: %llu pages that several of them miss raise SIGBUS when they are touched", image->pid,
-		       call->process, (unsigned long long)pages);
+		cl_log(&engine->log, CL_LOG_WARN,
+		       "task %d: one of its children (process %d) put guards on memory, and it can't be "
+		       "told which: %llu pages that several of them miss raise SIGBUS when they are touched",
+		       image->pid, call->process, (unsigned long long)pages);
 }
 
 /* The only forked child's space of this image that has pages to come; NULL if there are none, or several. */

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* advice: what the tasks told the kernel by madvise(2) and no userfaultfd tells (madvise_watch.h), applied to their spaces. */
+/*
+ * advice: what the tasks told the kernel by madvise(2) and no userfaultfd tells (madvise_watch.h), applied to their spaces.
+ */
 #ifndef CL_ADVICE_H
 #define CL_ADVICE_H
 

@@ -12,9 +12,9 @@
 #include "destination/uffd.h"
 
 enum {
-	DYING_LOOK_MS = 5,       /* between the end of its memory and the end of the process */
-	SHARED_LOOK_MS = 200,    /* a child of vfork() goes on with the memory of a process that has ended */
-	DYING_MAX_US = 5000000,  /* as long as a tracer holds on to a thread it doesn't end */
+	DYING_LOOK_MS = 5,      /* between the end of its memory and the end of the process */
+	SHARED_LOOK_MS = 200,   /* a child of vfork() goes on with the memory of a process that has ended */
+	DYING_MAX_US = 5000000, /* as long as a tracer holds on to a thread it doesn't end */
 };
 
 int cl_ended_add(struct cl_engine *engine, int32_t pid, struct cl_space *space, const struct cl_task *task,
@@ -162,8 +162,8 @@ static void look_at_complete(struct cl_engine *engine, struct cl_restored *resto
 		return;
 	restored->ended = true;
 	cl_end_describe(restored->end, how, sizeof(how));
-	cl_log(&engine->log, CL_LOG_WARN, "the restored task %d ended (%s) after all of its pages had arrived", restored->pid,
-	       how);
+	cl_log(&engine->log, CL_LOG_WARN, "the restored task %d ended (%s) after all of its pages had arrived",
+	       restored->pid, how);
 }
 
 int cl_ended_look(struct cl_engine *engine)

@@ -27,16 +27,16 @@ struct cl_engine;
 
 struct cl_restored {
 	struct cl_restored *next;
-	int32_t pid;             /* as in the images */
+	int32_t pid; /* as in the images */
 	struct cl_task task;
-	struct cl_space *space;  /* NULL: it has let go of it */
-	uint64_t area;           /* in the resume state, where has_area */
+	struct cl_space *space; /* NULL: it has let go of it */
+	uint64_t area;          /* in the resume state, where has_area */
 	bool has_area;
-	bool settled;            /* nothing is to be found out any more */
-	bool complete;           /* all of its pages came; how it ends is of interest still */
-	uint64_t gone_pages;     /* that were missing when the address space was gone */
-	uint64_t gone_us;        /* when that was seen; 0: it wasn't */
-	bool ended;              /* with pages missing, as `end` tells */
+	bool settled;        /* nothing is to be found out any more */
+	bool complete;       /* all of its pages came; how it ends is of interest still */
+	uint64_t gone_pages; /* that were missing when the address space was gone */
+	uint64_t gone_us;    /* when that was seen; 0: it wasn't */
+	bool ended;          /* with pages missing, as `end` tells */
 	struct cl_end end;
 };
 

@@ -42,7 +42,6 @@ void cl_engine_unwatch(struct cl_engine *engine, int fd)
 }
 
 /* The first one holds. Lock held. */
-__attribute__((format(printf, 3, 0)))
 static void note_failure_args(struct cl_engine *engine, int error, const char *format, va_list args)
 {
 	if (engine->failure.code)
@@ -52,7 +51,6 @@ static void note_failure_args(struct cl_engine *engine, int error, const char *f
 }
 
 /* Without an end of it all: there is something to do yet. */
-__attribute__((format(printf, 3, 4)))
 void cl_engine_note_failure(struct cl_engine *engine, int error, const char *format, ...)
 {
 	va_list args;

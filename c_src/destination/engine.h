@@ -61,53 +61,53 @@ struct cl_engine {
 	struct cl_config config;
 	struct cl_log log;
 	pthread_mutex_t lock;
-	pthread_cond_t work;    /* workers: something to receive or to copy, or the end */
-	pthread_cond_t gate;    /* a space's copying or reading changed; or the connection is idle */
+	pthread_cond_t work; /* workers: something to receive or to copy, or the end */
+	pthread_cond_t gate; /* a space's copying or reading changed; or the connection is idle */
 	struct cl_schedule schedule;
 	struct cl_flow flow;
 	struct cl_remote remote;
 	const struct cl_page_source *source;
-	struct cl_push *push;   /* source_push.c's; NULL: the page server never agreed to push */
-	struct cl_precopy_store *store; /* of pages that came before the dump; NULL: there is none */
-	bool store_is_bad;      /* unreadable: do not announce it */
+	struct cl_push *push;             /* source_push.c's; NULL: the page server never agreed to push */
+	struct cl_precopy_store *store;   /* of pages that came before the dump; NULL: there is none */
+	bool store_is_bad;                /* unreadable: do not announce it */
 	struct cl_uffd_guardian guardian; /* these two: the events thread's */
 	struct cl_resume_state resume_state;
-	bool warned_no_resume_state;         /* it was warned of */
-	bool short_of_fds;      /* the same; the events thread's */
+	bool warned_no_resume_state;    /* it was warned of */
+	bool short_of_fds;              /* the same; the events thread's */
 	struct cl_tls_credentials *tls; /* NULL: the page server is spoken to in plain */
 	struct cl_stats stats;
 	struct cl_restored *restored_tasks; /* ended.h; the events thread's */
-	bool look_at_ends;      /* at these, as one may have ended */
-	struct cl_madvise_watch madvise; /* the lock's, as all that advice.c does with it */
-	bool fork_advice_changed; /* by a restored task or its children, since the dump; or it isn't watched */
-	bool lost_madvise;      /* it was warned of */
-	bool reading_forks;     /* a child may run whose fork isn't applied yet: its calls wait */
-	struct cl_madvise_call *later; /* these; nobody fills forked children meanwhile */
+	bool look_at_ends;                  /* at these, as one may have ended */
+	struct cl_madvise_watch madvise;    /* the lock's, as all that advice.c does with it */
+	bool fork_advice_changed;           /* by a restored task or its children, since the dump; or it isn't watched */
+	bool lost_madvise;                  /* it was warned of */
+	bool reading_forks;                 /* a child may run whose fork isn't applied yet: its calls wait */
+	struct cl_madvise_call *later;      /* these; nobody fills forked children meanwhile */
 	size_t nr_later, max_later;
 	struct cl_image *images;
-	int wire_version;       /* as the images tell */
+	int wire_version; /* as the images tell */
 	pthread_t workers[CL_MAX_WORKERS];
 	unsigned int nr_workers;
 	int epoll_fd, wake_fd, restore_fd;
 	bool has_remote;
-	bool was_asked;         /* the page server, whether it pushes */
-	bool is_refused;        /* by the page server, from the start: it is another daemon's */
-	bool remote_hung_up;    /* before any task runs: a worker is to find out why */
+	bool was_asked;      /* the page server, whether it pushes */
+	bool is_refused;     /* by the page server, from the start: it is another daemon's */
+	bool remote_hung_up; /* before any task runs: a worker is to find out why */
 	bool receiving, sending;
 	struct sockaddr_storage remote_address; /* to connect to it again */
-	socklen_t remote_address_bytes; /* 0: not known */
-	bool lost;              /* the connection broke: nobody sends or receives until there is a new one */
-	uint64_t lost_us;       /* when; 0: something came since */
-	unsigned int calls;     /* made since then */
-	uint64_t client;        /* as which the page server knows this daemon (push_protocol.h) */
-	bool source_is_gone;    /* for good, as far as this engine is concerned: what is missing will never come */
+	socklen_t remote_address_bytes;         /* 0: not known */
+	bool lost;                              /* the connection broke: nobody sends or receives until there is a new one */
+	uint64_t lost_us;                       /* when; 0: something came since */
+	unsigned int calls;                     /* made since then */
+	uint64_t client;                        /* as which the page server knows this daemon (push_protocol.h) */
+	bool source_is_gone;       /* for good, as far as this engine is concerned: what is missing will never come */
 	unsigned int busy_workers; /* not waiting for work */
-	unsigned int filling;   /* threads inside cl_engine_fill() */
-	bool resumed;           /* a successor: it took over from a daemon that was killed */
-	bool restored;          /* criu restore is done: background transfer may run */
-	bool ending;            /* every page arrived: workers only drain the connection */
-	bool stopping;          /* failed, stopped or done: all threads leave */
-	struct cl_error failure; /* the first one; code 0: none */
+	unsigned int filling;      /* threads inside cl_engine_fill() */
+	bool resumed;              /* a successor: it took over from a daemon that was killed */
+	bool restored;             /* criu restore is done: background transfer may run */
+	bool ending;               /* every page arrived: workers only drain the connection */
+	bool stopping;             /* failed, stopped or done: all threads leave */
+	struct cl_error failure;   /* the first one; code 0: none */
 };
 
 /*
@@ -116,8 +116,7 @@ struct cl_engine {
  */
 void cl_engine_note_failure(struct cl_engine *engine, int error, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
-void cl_engine_fail(struct cl_engine *engine, int error, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
+void cl_engine_fail(struct cl_engine *engine, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* Make the events thread look for finished spaces, or notice the end. */
 void cl_engine_wake(struct cl_engine *engine);

@@ -127,8 +127,11 @@ void cl_engine_free(struct cl_engine *engine)
 int cl_engine_add_task(struct cl_engine *engine, int32_t pid, const struct cl_vma *vmas, size_t nr_vmas,
 		       struct cl_error *error)
 {
-	const struct cl_image_files files = { .images_fd = engine->config.images_fd, .pid = pid, .vmas = vmas,
-					      .nr_vmas = nr_vmas, .punch = engine->config.auto_dedup };
+	const struct cl_image_files files = { .images_fd = engine->config.images_fd,
+					      .pid = pid,
+					      .vmas = vmas,
+					      .nr_vmas = nr_vmas,
+					      .punch = engine->config.auto_dedup };
 	struct cl_image **end = &engine->images;
 	struct cl_pages_local *pages;
 	struct cl_image *image;
@@ -169,9 +172,10 @@ static int prepare(struct cl_engine *engine, struct cl_error *error)
 
 	for (image = engine->images; image; image = image->next)
 		if (image->nr_todo[CL_REMOTE] && !engine->has_remote)
-			return cl_error_set(error, -ENOTCONN,
-					    "task %d: its pages are at the source, and no page server was named (--page-server)",
-					    image->pid);
+			return cl_error_set(
+				error, -ENOTCONN,
+				"task %d: its pages are at the source, and no page server was named (--page-server)",
+				image->pid);
 	cl_session_know_version(engine);
 	cl_flow_init(&engine->flow, max_in_flight ? max_in_flight : DEFAULT_IN_FLIGHT, cl_now_us());
 	if (engine->has_remote)
@@ -192,8 +196,10 @@ static void start_holder(struct cl_engine *engine)
 		cl_engine_warn_no_resume_state(engine, ret);
 	ret = cl_uffd_guardian_start(&engine->guardian, &engine->log, engine->restore_fd, engine->resume_state.fd);
 	if (ret < 0)
-		cl_log(&engine->log, CL_LOG_WARN, "no process can be started that guards the tasks should this one be killed: "
-		       "%s", strerror(-ret));
+		cl_log(&engine->log, CL_LOG_WARN,
+		       "no process can be started that guards the tasks should this one be killed: "
+		       "%s",
+		       strerror(-ret));
 }
 
 /* ---- the events thread ---- */
@@ -281,7 +287,8 @@ static void event_loop(struct cl_engine *engine)
 
 /*
  * Whether the tasks go on waiting, for another daemon, rather than get SIGBUS: where the pages can still be had, as this
- * engine fails for a reason of its own; or it is a successor that received nothing, and so changed nothing: another attempt is allowed.
+ * engine fails for a reason of its own; or it is a successor that received nothing, and so changed nothing: another
+ * attempt is allowed.
  */
 static bool is_left_to_a_successor(const struct cl_engine *engine, int failure)
 {
@@ -289,7 +296,8 @@ static bool is_left_to_a_successor(const struct cl_engine *engine, int failure)
 		return false;
 	if (engine->resumed && !engine->stats.received_bytes)
 		return true;
-	return engine->restored && !engine->source_is_gone && engine->guardian.channel >= 0 && !engine->warned_no_resume_state;
+	return engine->restored && !engine->source_is_gone && engine->guardian.channel >= 0 &&
+	       !engine->warned_no_resume_state;
 }
 
 /* What the loop waits on. 0 or -errno. */
@@ -299,7 +307,8 @@ static int watch(struct cl_engine *engine)
 
 	/* From now on it is told who speaks: which processes the restored tasks are. */
 	if (engine->restore_fd >= 0 && setsockopt(engine->restore_fd, SOL_SOCKET, SO_PASSCRED, &(int){ 1 }, sizeof(int)) < 0)
-		cl_log(&engine->log, CL_LOG_WARN, "restore: which processes its tasks are is not known: %s", strerror(errno));
+		cl_log(&engine->log, CL_LOG_WARN, "restore: which processes its tasks are is not known: %s",
+		       strerror(errno));
 	ret = cl_engine_watch_fd(engine, engine->wake_fd, EPOLLIN, &engine->wake_fd);
 	if (ret == 0 && engine->restore_fd >= 0)
 		ret = cl_engine_watch_fd(engine, engine->restore_fd, EPOLLIN, &engine->restore_fd);

@@ -8,21 +8,21 @@ enum {
 	START_PUSHED = 128 << 10,
 	MIN_WINDOW = 64 << 10,
 	MIN_REQUEST = 24 << 10,
-	REQUEST_US = 400,          /* what a small request takes at the least, up to GOOD_REQUEST: each costs both ends */
+	REQUEST_US = 400, /* what a small request takes at the least, up to GOOD_REQUEST: each costs both ends */
 	GOOD_REQUEST = 48 << 10,
 	MAX_REQUEST = 4 << 20,
-	INTERVAL_US = 50000,       /* long enough that the burst after a lost time slice doesn't pass for speed */
+	INTERVAL_US = 50000, /* long enough that the burst after a lost time slice doesn't pass for speed */
 	START_INTERVAL_US = 2000,
-	START_US = 80000,          /* at the least: one pause of the scheduler is not the link's limit */
-	QUEUE_US = 240,            /* a demand fault's added wait, while the task faults */
-	PUSHED_QUEUE_US = 100,     /* the same: a demand page has a connection and a thread of its own */
-	BUSY_RATE = 2000000,       /* bytes per second that make it a microsecond more */
-	MORE_QUEUE_US = 120,       /* at the first of several samples that are short */
+	START_US = 80000,      /* at the least: one pause of the scheduler is not the link's limit */
+	QUEUE_US = 240,        /* a demand fault's added wait, while the task faults */
+	PUSHED_QUEUE_US = 100, /* the same: a demand page has a connection and a thread of its own */
+	BUSY_RATE = 2000000,   /* bytes per second that make it a microsecond more */
+	MORE_QUEUE_US = 120,   /* at the first of several samples that are short */
 	MAX_MORE_QUEUE_US = 3000,
-	IDLE_QUEUE_US = 5000,      /* nobody waits: ride out the scheduler */
-	OFTEN = 32,                /* samples: the next short one within so many is no single pause */
+	IDLE_QUEUE_US = 5000, /* nobody waits: ride out the scheduler */
+	OFTEN = 32,           /* samples: the next short one within so many is no single pause */
 	EPOCH_US = 1500000,
-	FAULTING_FOR_US = 50000,   /* after a fault the next one is expected for so long */
+	FAULTING_FOR_US = 50000, /* after a fault the next one is expected for so long */
 };
 
 void cl_flow_init(struct cl_flow *flow, uint64_t max_window, uint64_t now_us)

@@ -18,10 +18,10 @@
 #include <stdint.h>
 
 struct cl_flow {
-	uint64_t max_window;   /* bytes */
+	uint64_t max_window; /* bytes */
 	uint64_t min_rtt_us;
-	uint64_t rate;         /* bytes per second: the best sample of this epoch and the last */
-	uint64_t epoch_rate;   /* of this epoch alone */
+	uint64_t rate;       /* bytes per second: the best sample of this epoch and the last */
+	uint64_t epoch_rate; /* of this epoch alone */
 	uint64_t last_epoch_rate;
 	uint64_t epoch_start_us;
 	uint64_t interval_start_us, interval_bytes;
@@ -29,8 +29,8 @@ struct cl_flow {
 	bool starting;
 	uint64_t starting_for_us;
 	uint64_t short_samples[2]; /* the last two of these, the last one first */
-	unsigned int flat;     /* intervals in a row in which doubling didn't help */
-	unsigned int since_short; /* samples since the last that was less than the rate; 0: that was the last one */
+	unsigned int flat;         /* intervals in a row in which doubling didn't help */
+	unsigned int since_short;  /* samples since the last that was less than the rate; 0: that was the last one */
 	uint64_t last_fault_us;
 	uint64_t more_queue_us; /* than the least that is allowed while the task faults */
 	uint64_t in_flight;

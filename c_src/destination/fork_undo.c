@@ -89,7 +89,7 @@ int cl_fork_undo(struct cl_space *child, const struct cl_space *parent,
 
 	for (i = parent->undo.nr; i-- && ret == 0;)
 		ret = parent->undo.at[i].now ? undo_move(&undoing, &parent->undo.at[i]) :
-					    undo_unmap(&undoing, &parent->undo.at[i], parent->undo.at[i].was);
+					       undo_unmap(&undoing, &parent->undo.at[i], parent->undo.at[i].was);
 	child->quiet = child->changes; /* none of these was an event */
 	if (parent->undo.nr && ret == 0)
 		ret = cl_space_follow_advice(child, parent);

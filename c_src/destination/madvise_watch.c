@@ -88,9 +88,13 @@ static bool has_guards(void)
 /* 0 or -errno; -ENODEV: there is no such CPU now. */
 static int open_ring(struct cl_madvise_ring *ring, int cpu, uint64_t id, const char *filter)
 {
-	struct perf_event_attr what = { .type = PERF_TYPE_TRACEPOINT, .size = sizeof(what), .config = id,
-					.sample_period = 1, .sample_type = PERF_SAMPLE_TID | PERF_SAMPLE_RAW,
-					.disabled = 1, .watermark = 1,
+	struct perf_event_attr what = { .type = PERF_TYPE_TRACEPOINT,
+					.size = sizeof(what),
+					.config = id,
+					.sample_period = 1,
+					.sample_type = PERF_SAMPLE_TID | PERF_SAMPLE_RAW,
+					.disabled = 1,
+					.watermark = 1,
 					.wakeup_watermark = RING_PAGES * CL_PAGE_SIZE / 4 };
 	void *map;
 	int error;
@@ -206,9 +210,11 @@ static bool take(struct cl_madvise_ring *ring, struct cl_madvise_call *call, boo
 	/* Refused by the kernel: the start must be a page's, and the length is rounded up. */
 	if (!is_call || entry.start % CL_PAGE_SIZE || !entry.length || entry.start + entry.length < entry.start)
 		return false;
-	*call = (struct cl_madvise_call){ .process = (pid_t)sample.pid, .guards = entry.advice == ADVICE_GUARD_INSTALL,
+	*call = (struct cl_madvise_call){ .process = (pid_t)sample.pid,
+					  .guards = entry.advice == ADVICE_GUARD_INSTALL,
 					  .start = entry.start,
-					  .end = (entry.start + entry.length + CL_PAGE_SIZE - 1) / CL_PAGE_SIZE * CL_PAGE_SIZE };
+					  .end = (entry.start + entry.length + CL_PAGE_SIZE - 1) / CL_PAGE_SIZE *
+						 CL_PAGE_SIZE };
 	return call->end > call->start;
 }
 

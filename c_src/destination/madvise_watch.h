@@ -33,7 +33,10 @@ struct cl_madvise_watch {
 /* 0 or -errno: then nothing is watched. */
 int cl_madvise_watch_start(struct cl_madvise_watch *watch);
 
-/* Have epoll_fd tell, with `tag`, when a lot has gathered: so much at a time may be taken, lest the rest is lost. 0 or -errno. */
+/*
+ * Have epoll_fd tell, with `tag`, when a lot has gathered: so much at a time may be taken, lest the rest is lost. 0 or
+ * -errno.
+ */
 int cl_madvise_watch_poll(const struct cl_madvise_watch *watch, int epoll_fd, void *tag);
 
 void cl_madvise_watch_stop(struct cl_madvise_watch *watch);

@@ -12,7 +12,7 @@
 
 enum {
 	POISON_WAIT_US = 50,
-	POISON_MAX_US = 10000000,         /* a big task takes a while to fork */
+	POISON_MAX_US = 10000000, /* a big task takes a while to fork */
 };
 
 /*
@@ -98,8 +98,8 @@ static void poison(struct cl_engine *engine, struct cl_space *space)
 			/* What the task changed is told by its events. */
 			if ((ret != -EAGAIN && ret != -ENOENT) || cl_now_us() - start_us > POISON_MAX_US) {
 				cl_log(&engine->log, CL_LOG_ERROR,
-				       "task %d: %llu pages are lost to it, and READ AS ZEROES: UFFDIO_POISON: %s", space->pid,
-				       (unsigned long long)space->nr_missing, strerror(-ret));
+				       "task %d: %llu pages are lost to it, and READ AS ZEROES: UFFDIO_POISON: %s",
+				       space->pid, (unsigned long long)space->nr_missing, strerror(-ret));
 				break;
 			}
 			pthread_mutex_unlock(&engine->lock);
@@ -112,9 +112,8 @@ static void poison(struct cl_engine *engine, struct cl_space *space)
 		cl_space_filled(space, run.index, run.index + done);
 	}
 	if (lost)
-		cl_log(&engine->log, CL_LOG_ERROR,
-		       "task %d: %llu pages are lost to it: it gets SIGBUS where it touches one", space->pid,
-		       (unsigned long long)lost);
+		cl_log(&engine->log, CL_LOG_ERROR, "task %d: %llu pages are lost to it: it gets SIGBUS where it touches one",
+		       space->pid, (unsigned long long)lost);
 }
 
 /* A child that was being forked meanwhile comes to the front of its list. Lock held. */

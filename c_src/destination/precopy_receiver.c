@@ -26,7 +26,7 @@ struct cl_precopy_receiver {
 	struct cl_precopy_store *store;
 	uint8_t token[CL_PUSH_TOKEN_BYTES];
 	uint8_t *buffer, *unpacked;
-	uint64_t rounds;           /* complete */
+	uint64_t rounds; /* complete */
 	uint64_t pages, received_bytes;
 	atomic_bool stopping;
 };
@@ -95,8 +95,9 @@ struct cl_precopy_receiver *cl_precopy_receiver_new(const struct cl_precopy_rece
 	}
 	receiver->config = *config;
 	receiver->conn = conn;
-	receiver->log = (struct cl_log){ .fd = config->log_fd, .level = config->log_level, .from = "store",
-				      .start_us = cl_now_us() };
+	receiver->log = (struct cl_log){
+		.fd = config->log_fd, .level = config->log_level, .from = "store", .start_us = cl_now_us()
+	};
 	if (set_up(receiver, error) < 0) {
 		cl_precopy_receiver_free(receiver);
 		return NULL;

@@ -19,15 +19,15 @@
 enum {
 	CHUNK_BYTES = CL_PRECOPY_STORE_CHUNK_PAGES * CL_PAGE_SIZE,
 	CHUNK_WORDS = CL_PRECOPY_STORE_CHUNK_PAGES / 64,
-	PUNCH_PAGES = 16,      /* at once; fewer wait for others of their chunk */
+	PUNCH_PAGES = 16, /* at once; fewer wait for others of their chunk */
 	PUNCH_WAITING = 64,
 };
 
 static const char pages_name[] = "pages", index_name[] = "index";
 
 struct chunk {
-	uint64_t id, address;  /* sorted by these */
-	uint64_t number;       /* its place in the file */
+	uint64_t id, address; /* sorted by these */
+	uint64_t number;      /* its place in the file */
 	uint64_t held[CHUNK_WORDS];
 };
 
@@ -47,7 +47,7 @@ struct cl_precopy_store {
 	struct chunk *chunks;
 	uint64_t (*dropped)[CHUNK_WORDS]; /* by number: dropped, and their blocks not given back yet */
 	size_t nr, max;
-	size_t last;           /* found */
+	size_t last; /* found */
 };
 
 static struct cl_precopy_store *new_store(int fd)
@@ -169,7 +169,8 @@ int cl_precopy_store_create(int directory_fd, struct cl_precopy_store **out)
 	return *out ? 0 : -ENOMEM;
 }
 
-int cl_precopy_store_write(struct cl_precopy_store *store, uint64_t id, uint64_t vaddr, uint64_t nr_pages, const uint8_t *data)
+int cl_precopy_store_write(struct cl_precopy_store *store, uint64_t id, uint64_t vaddr, uint64_t nr_pages,
+			   const uint8_t *data)
 {
 	while (nr_pages) {
 		uint64_t address, from, pages = part_of(vaddr, nr_pages, &address, &from);

@@ -33,7 +33,8 @@ int cl_precopy_store_create(int directory_fd, struct cl_precopy_store **out);
  * Pages of task `id` from vaddr on, instead of what was there; data NULL: they are zero. 0; -ENOSPC (the file system's, or
  * more than CL_PRECOPY_STORE_CHUNKS) or another -errno.
  */
-int cl_precopy_store_write(struct cl_precopy_store *store, uint64_t id, uint64_t vaddr, uint64_t nr_pages, const uint8_t *data);
+int cl_precopy_store_write(struct cl_precopy_store *store, uint64_t id, uint64_t vaddr, uint64_t nr_pages,
+			   const uint8_t *data);
 
 /* All is there: write the index. 0 or -errno. */
 int cl_precopy_store_finish(struct cl_precopy_store *store, int directory_fd, const uint8_t token[CL_PUSH_TOKEN_BYTES]);

@@ -5,16 +5,16 @@
 #include "wire/page_protocol.h"
 
 enum {
-	REACH_PAGES = 16,      /* a fault so near to a stream's edge belongs to it */
-	SURE = 2,              /* more faults one way than the other: it goes that way */
-	BACK_PAGES = 2,        /* threads may swap neighbouring pages even so */
-	FIRST_WINDOW = 8,      /* pages */
+	REACH_PAGES = 16, /* a fault so near to a stream's edge belongs to it */
+	SURE = 2,         /* more faults one way than the other: it goes that way */
+	BACK_PAGES = 2,   /* threads may swap neighbouring pages even so */
+	FIRST_WINDOW = 8, /* pages */
 	MAX_WINDOW = 1 << 16,
-	AROUND_PAGES = 8,      /* asked for on one side at once */
-	WINDOW_REQUESTS = 16,  /* a window's most, in requests: a few ms of the link */
-	KEEP_CONFIRMED = 256,  /* faults that a confirmed stream outlives a lone one by */
-	NEAR_STEP = 64,        /* up to here three faults make a progression, above it takes four */
-	LOOK_AHEAD = 1024,     /* pages, or steps, looked at for one that is todo */
+	AROUND_PAGES = 8,     /* asked for on one side at once */
+	WINDOW_REQUESTS = 16, /* a window's most, in requests: a few ms of the link */
+	KEEP_CONFIRMED = 256, /* faults that a confirmed stream outlives a lone one by */
+	NEAR_STEP = 64,       /* up to here three faults make a progression, above it takes four */
+	LOOK_AHEAD = 1024,    /* pages, or steps, looked at for one that is todo */
 	/*
 	 * What a request of a single page takes of the page server and of us, in ns, measured where both share two busy
 	 * cores (an idle server alone: 48 us), and what a page takes in large requests. Too high wastes less than too low.
@@ -22,8 +22,8 @@ enum {
 	REQUEST_NS = 150000,
 	MAX_EXTRA_NS = 7 * REQUEST_NS,
 	SERVED_PAGE_NS = 1500,
-	FORGET_RATE = 65536,   /* guesses */
-	LONG_PAGES = 8,        /* the least, and the most, asked for elsewhere between requests of single pages */
+	FORGET_RATE = 65536, /* guesses */
+	LONG_PAGES = 8,      /* the least, and the most, asked for elsewhere between requests of single pages */
 	MAX_LONG_PAGES = 256,
 };
 
@@ -57,8 +57,8 @@ static bool steps_reach(const struct cl_stream *stream, int64_t index)
 
 	if ((index - stream->start) % stride == 0)
 		return ahead >= 0 && ahead <= (stream->head - stream->start) / stride + REACH_PAGES;
-	return stride > 0 ? index > stream->start && index - stream->start <= 2
-			  : index < stream->start && stream->start - index <= 2;
+	return stride > 0 ? index > stream->start && index - stream->start <= 2 :
+			    index < stream->start && stream->start - index <= 2;
 }
 
 static bool reaches(const struct cl_stream *stream, const struct cl_image *image, int64_t index)
@@ -167,8 +167,16 @@ static void start_stream(struct cl_readahead *readahead, struct cl_image *image,
 	struct cl_stream *stream = replace_stream(readahead);
 	uint64_t at = readahead->nr_lone++ % CL_LONE_FAULTS;
 
-	*stream = (struct cl_stream){ .image = image, .stride = 1, .start = index, .last = index, .head = index + 1,
-				      .low = index - 1, .trend = 0, .used = readahead->faults, .window = FIRST_WINDOW, .credit = FIRST_WINDOW };
+	*stream = (struct cl_stream){ .image = image,
+				      .stride = 1,
+				      .start = index,
+				      .last = index,
+				      .head = index + 1,
+				      .low = index - 1,
+				      .trend = 0,
+				      .used = readahead->faults,
+				      .window = FIRST_WINDOW,
+				      .credit = FIRST_WINDOW };
 	if (step < -1 || step > 1) {
 		stream->stride = step;
 		stream->head = index + step;
@@ -252,7 +260,8 @@ static uint64_t take_step(struct cl_stream *stream, enum cl_source source, uint6
 		if (stream->head < 0 || stream->head >= nr_pages) {
 			stream->start += stream->stride > 0 ? 1 : -1;
 			stream->head = stream->start;
-			if (stream->head < 0 || stream->head >= nr_pages || ++stream->rounds == distance(stream->stride, 0)) {
+			if (stream->head < 0 || stream->head >= nr_pages ||
+			    ++stream->rounds == distance(stream->stride, 0)) {
 				stream->image = NULL;
 				return 0;
 			}
@@ -324,13 +333,13 @@ static uint64_t take_around(struct cl_stream *stream, enum cl_source source, uin
 	stream->below = !stream->below;
 	nr = stream->below ? take_below(stream, source, max_pages, index) : take_above(stream, source, max_pages, index);
 	if (!nr)
-		nr = stream->below ? take_above(stream, source, max_pages, index)
-				   : take_below(stream, source, max_pages, index);
+		nr = stream->below ? take_above(stream, source, max_pages, index) :
+				     take_below(stream, source, max_pages, index);
 	return nr;
 }
 
-static bool go_ahead(struct cl_readahead *readahead, struct cl_stream *stream, enum cl_source source,
-		     uint64_t max_pages, struct cl_guess *guess)
+static bool go_ahead(struct cl_readahead *readahead, struct cl_stream *stream, enum cl_source source, uint64_t max_pages,
+		     struct cl_guess *guess)
 {
 	guess->image = stream->image;
 	/* On a fast link the pages between near steps take less time than requests of their own. */
@@ -346,7 +355,7 @@ static bool go_ahead(struct cl_readahead *readahead, struct cl_stream *stream, e
 		guess->nr_pages = take_around(stream, source, max_pages, &guess->index);
 	if (!guess->nr_pages) {
 		stream->credit = 0;
-				return false;
+		return false;
 	}
 	stream->credit -= guess->nr_pages < stream->credit ? guess->nr_pages : stream->credit;
 	stream->ahead += guess->nr_pages;
@@ -407,8 +416,7 @@ static bool too_many_singles(const struct cl_readahead *readahead, uint64_t page
 			least = LONG_PAGES;
 		if (least < *max_pages)
 			least = *max_pages;
-		if (least <= MAX_LONG_PAGES &&
-		    readahead->singles < (least * gain_ns - request_ns) / (single_ns - page_ns))
+		if (least <= MAX_LONG_PAGES && readahead->singles < (least * gain_ns - request_ns) / (single_ns - page_ns))
 			return false;
 	}
 	if (!readahead->singles)

@@ -28,30 +28,33 @@
 #define CL_LONE_FAULTS 32
 
 struct cl_stream {
-	struct cl_image *image;    /* NULL: free */
-	int64_t stride;            /* pages; > 1 or < -1: by steps; 1: every page, by trend */
-	int64_t start;             /* the first fault; by steps: where the round began */
-	int64_t rounds;            /* by steps: over */
-	int64_t last;              /* the last fault */
-	int64_t head, low;         /* the next page above, and below, to be asked for */
-	int trend;                 /* of the faults: > 0 up, < 0 down, 0 around */
-	int64_t step;              /* greatest common divisor of the distances between its faults */
-	unsigned int hits;         /* faults after the first; 0: lone */
-	uint64_t window, credit;   /* pages */
-	uint64_t ahead;            /* pages asked for since its last fault */
-	uint64_t used;             /* fault number */
-	bool below;                /* around: the last request was on the lower side */
+	struct cl_image *image;  /* NULL: free */
+	int64_t stride;          /* pages; > 1 or < -1: by steps; 1: every page, by trend */
+	int64_t start;           /* the first fault; by steps: where the round began */
+	int64_t rounds;          /* by steps: over */
+	int64_t last;            /* the last fault */
+	int64_t head, low;       /* the next page above, and below, to be asked for */
+	int trend;               /* of the faults: > 0 up, < 0 down, 0 around */
+	int64_t step;            /* greatest common divisor of the distances between its faults */
+	unsigned int hits;       /* faults after the first; 0: lone */
+	uint64_t window, credit; /* pages */
+	uint64_t ahead;          /* pages asked for since its last fault */
+	uint64_t used;           /* fault number */
+	bool below;              /* around: the last request was on the lower side */
 };
 
 struct cl_readahead {
 	struct cl_stream streams[CL_STREAMS];
-	struct cl_stream *latest;  /* the last fault's */
-	unsigned int singles;      /* requests of single pages in a row */
-	uint64_t rate;             /* bytes per second: the best of late */
-	uint64_t page_ns;          /* what a page takes on the link; 0: not known, nothing */
-	uint64_t extra_ns;         /* that a request costs above what is expected */
+	struct cl_stream *latest; /* the last fault's */
+	unsigned int singles;     /* requests of single pages in a row */
+	uint64_t rate;            /* bytes per second: the best of late */
+	uint64_t page_ns;         /* what a page takes on the link; 0: not known, nothing */
+	uint64_t extra_ns;        /* that a request costs above what is expected */
 	uint64_t faults;
-	struct { struct cl_image *image; int64_t index; } lone[CL_LONE_FAULTS];
+	struct {
+		struct cl_image *image;
+		int64_t index;
+	} lone[CL_LONE_FAULTS];
 	uint64_t nr_lone;
 };
 

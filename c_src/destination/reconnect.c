@@ -15,13 +15,13 @@
 #include "destination/page_source.h"
 
 enum {
-	SILENT_MS = 5000,      /* a host that answers nothing for so long, not even keepalives, is gone */
+	SILENT_MS = 5000, /* a host that answers nothing for so long, not even keepalives, is gone */
 	KEEPALIVE_S = 1,
-	CALL_S = 1,            /* a call not answered by then is made again: TCP itself would wait ever longer */
-	PAUSE_FIRST_MS = 20,   /* between calls, doubling */
+	CALL_S = 1,          /* a call not answered by then is made again: TCP itself would wait ever longer */
+	PAUSE_FIRST_MS = 20, /* between calls, doubling */
 	PAUSE_MAX_MS = 1000,
-	QUICK_CALLS = 7,       /* so many double it */
-	CALM_CALLS = 60,       /* after so many nobody is in a hurry any more */
+	QUICK_CALLS = 7, /* so many double it */
+	CALM_CALLS = 60, /* after so many nobody is in a hurry any more */
 	PAUSE_CALM_MS = 5000,
 	BEFORE_RUN_US = 3000000, /* how long, before a restored task runs */
 };

@@ -28,7 +28,7 @@ struct cl_region_map {
 	size_t nr, max;
 	uint32_t *by_dump; /* indices into `at`, by at_dump; NULL while both orders are the same */
 	size_t max_by_dump;
-	bool unsorted;     /* by_dump is to be sorted before use */
+	bool unsorted; /* by_dump is to be sorted before use */
 };
 
 /* What of `region` lies in [start, end); it may be nothing (then it ends where it starts, or before). */

@@ -49,8 +49,7 @@ void cl_requests_ask(struct cl_engine *engine)
 
 	engine->sending = true;
 	while (!engine->stopping && !engine->lost) {
-		for (bytes = 0; bytes + header_bytes <= sizeof(out) && next_request(engine, &pick);
-		     bytes += header_bytes) {
+		for (bytes = 0; bytes + header_bytes <= sizeof(out) && next_request(engine, &pick); bytes += header_bytes) {
 			struct cl_request request = { .image = pick.image,
 						      .index = pick.index,
 						      .nr_pages = (uint32_t)pick.nr_pages };
@@ -94,8 +93,7 @@ void cl_requests_complete_byte_ahead(struct cl_engine *engine)
 	while (cl_extent_source(extent) != CL_REMOTE)
 		extent++;
 	/* As a demand page it is asked for at once. It is in no bitmap of missing pages: it will be dropped. */
-	image->nr_todo[CL_REMOTE] +=
-		cl_bits_assign(image->todo[CL_REMOTE], extent->first, extent->first + 1, true);
+	image->nr_todo[CL_REMOTE] += cl_bits_assign(image->todo[CL_REMOTE], extent->first, extent->first + 1, true);
 	if (cl_schedule_fault(&engine->schedule, image, extent->first) > 0)
 		cl_engine_ask(engine);
 }

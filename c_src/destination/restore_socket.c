@@ -83,7 +83,8 @@ void cl_restore_finished(struct cl_engine *engine)
 		if (!image->spaces)
 			engine->stats.dropped_pages += image->nr_pages;
 	}
-	cl_log(&engine->log, CL_LOG_INFO, "%s, background transfer starts", engine->resumed ? "taken over" : "restore finished");
+	cl_log(&engine->log, CL_LOG_INFO, "%s, background transfer starts",
+	       engine->resumed ? "taken over" : "restore finished");
 	engine->look_at_ends = true;
 	cl_flow_fault(&engine->flow, cl_now_us());
 	cl_engine_watch_connections(engine);
@@ -107,8 +108,8 @@ bool cl_restore_read(struct cl_engine *engine)
 	pthread_mutex_lock(&engine->lock);
 	if (ret <= 0) {
 		more = false;
-		cl_engine_fail(engine, -EPIPE, "criu restore ended before all tasks were restored%s%s",
-			       ret < 0 ? ": " : "", ret < 0 ? strerror(-ret) : "");
+		cl_engine_fail(engine, -EPIPE, "criu restore ended before all tasks were restored%s%s", ret < 0 ? ": " : "",
+			       ret < 0 ? strerror(-ret) : "");
 	} else if (pid == CL_RESTORE_FINISHED) {
 		more = false;
 		cl_restore_finished(engine);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * resume: an engine goes on where a killed daemon was, with what its guardian kept (uffd_guardian.h, resume_state.h). Whatever is
- * doubtful is refused before anything is touched that another successor would need.
+ * resume: an engine goes on where a killed daemon was, with what its guardian kept (uffd_guardian.h, resume_state.h).
+ * Whatever is doubtful is refused before anything is touched that another successor would need.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -119,13 +119,15 @@ int cl_engine_take_over(struct cl_engine *engine, int guardian_fd, struct cl_err
 
 	ret = cl_uffd_guardian_take_over(&engine->guardian, &engine->log, guardian_fd, &held, &nr_held, &state_fd);
 	if (ret < 0)
-		return refuse(error, ret, ret == -EPERM    ? "its guardian is another user's" :
-					   ret == -EPROTO ? "what is held can't be handed over" :
-							    strerror(-ret));
+		return refuse(error, ret,
+			      ret == -EPERM  ? "its guardian is another user's" :
+			      ret == -EPROTO ? "what is held can't be handed over" :
+					       strerror(-ret));
 	ret = cl_resume_state_open(&engine->resume_state, state_fd);
 	engine->client = engine->resume_state.client;
 	if (ret < 0)
-		(void)refuse(error, ret, ret == -EBADMSG ? "the killed daemon was of another version of criu-lazy" : strerror(-ret));
+		(void)refuse(error, ret,
+			     ret == -EBADMSG ? "the killed daemon was of another version of criu-lazy" : strerror(-ret));
 	if (ret == 0)
 		ret = load(engine, held, nr_held, error);
 	if (ret == 0)
@@ -148,7 +150,6 @@ int cl_engine_take_over(struct cl_engine *engine, int guardian_fd, struct cl_err
 	engine->resumed = true;
 	cl_uffd_guardian_taken(&engine->guardian);
 	cl_log(&engine->log, CL_LOG_INFO, "took over %llu address spaces: %llu pages missing",
-	       (unsigned long long)engine->stats.address_spaces,
-	       (unsigned long long)cl_engine_remaining_pages(engine));
+	       (unsigned long long)engine->stats.address_spaces, (unsigned long long)cl_engine_remaining_pages(engine));
 	return 0;
 }

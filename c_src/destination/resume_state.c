@@ -35,20 +35,20 @@ struct slot {
 };
 
 struct cl_resume_entry {
-	_Atomic uint64_t key;      /* 0: void; else all the rest is right */
+	_Atomic uint64_t key; /* 0: void; else all the rest is right */
 	uint64_t area;
 	uint64_t nr_pages, fingerprint;
 	int32_t image_pid, pid;
-	_Atomic uint64_t reading;  /* the number of the batch that lies in `events` */
-	_Atomic uint64_t quiet;    /* never ahead of the slot that holds: it would settle what a replay must doubt */
-	_Atomic uint64_t applied;  /* twice the number of the last batch applied, plus which slot holds */
+	_Atomic uint64_t reading; /* the number of the batch that lies in `events` */
+	_Atomic uint64_t quiet;   /* never ahead of the slot that holds: it would settle what a replay must doubt */
+	_Atomic uint64_t applied; /* twice the number of the last batch applied, plus which slot holds */
 	struct slot slots[2];
-	uint64_t generation;       /* of the daemon that read `events` */
+	uint64_t generation; /* of the daemon that read `events` */
 	/* Of a restored task: */
 	uint64_t is_task, began;
 	int64_t process;
 	_Atomic uint64_t gone_pages;
-	_Atomic uint64_t ended;    /* 0: not; else 1 + enum cl_end_how, and the code << 8 */
+	_Atomic uint64_t ended;                   /* 0: not; else 1 + enum cl_end_how, and the code << 8 */
 	struct uffd_msg events[CL_RESUME_EVENTS]; /* up to the first that is all zero */
 };
 
@@ -68,8 +68,7 @@ static uint64_t mapped_bytes(uint64_t nr_pages)
 
 static struct cl_resume_entry *map(const struct cl_resume_state *state, uint64_t area, uint64_t nr_pages)
 {
-	return mmap(NULL, mapped_bytes(nr_pages), PROT_READ | PROT_WRITE, MAP_SHARED, state->fd,
-		    (off_t)area_at(area));
+	return mmap(NULL, mapped_bytes(nr_pages), PROT_READ | PROT_WRITE, MAP_SHARED, state->fd, (off_t)area_at(area));
 }
 
 static uint64_t *missing_of(struct cl_resume_entry *entry)
@@ -143,12 +142,14 @@ static int write_slot(const struct cl_resume_state *state, const struct cl_space
 		ret = cl_pwrite_all(state->fd, parts[i], nr[i] * sizeof(struct cl_region), at);
 		at += (off_t)(nr[i] * sizeof(struct cl_region));
 	}
-	space->mirror.entry->slots[slot] = (struct slot){ .nr_regions = nr[0], .nr_limbo = nr[1], .nr_suspects = nr[2],
-							  .changes = space->changes };
+	space->mirror.entry->slots[slot] = (struct slot){
+		.nr_regions = nr[0], .nr_limbo = nr[1], .nr_suspects = nr[2], .changes = space->changes
+	};
 	return ret;
 }
 
-int cl_resume_state_enter(struct cl_resume_state *state, struct cl_space *space, const struct cl_task *task, uint64_t *area_out)
+int cl_resume_state_enter(struct cl_resume_state *state, struct cl_space *space, const struct cl_task *task,
+			  uint64_t *area_out)
 {
 	const struct cl_image *image = space->image;
 	uint64_t area = state->nr_areas, bytes = mapped_bytes(image->nr_pages);
@@ -199,7 +200,7 @@ void cl_resume_state_ended(struct cl_resume_state *state, uint64_t area, const s
 
 	/* By a write: the space, and with it the mapping, may be gone. It has its memory, so it can't fail. */
 	(void)cl_pwrite_all(state->fd, &word, sizeof(word),
-			(off_t)(area_at(area) + offsetof(struct cl_resume_entry, ended)));
+			    (off_t)(area_at(area) + offsetof(struct cl_resume_entry, ended)));
 }
 
 void cl_resume_state_forget(struct cl_resume_state *state, struct cl_space *space)
@@ -217,8 +218,7 @@ void cl_resume_state_forget(struct cl_resume_state *state, struct cl_space *spac
 	space->mirror = (struct cl_space_mirror){ 0 };
 	if (keep)
 		return;
-	(void)fallocate(state->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)area_at(area),
-			(off_t)AREA_BYTES);
+	(void)fallocate(state->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)area_at(area), (off_t)AREA_BYTES);
 }
 
 struct uffd_msg *cl_resume_state_begin(struct cl_resume_entry *entry, uint64_t generation)
@@ -270,7 +270,7 @@ int cl_resume_state_next(const struct cl_resume_state *state, uint64_t *area, ui
 }
 
 int cl_resume_state_task(const struct cl_resume_state *state, uint64_t area, const struct cl_image *image,
-		   struct cl_resume_task *task, uint64_t *missing)
+			 struct cl_resume_task *task, uint64_t *missing)
 {
 	struct cl_resume_entry *entry = map(state, area, image->nr_pages);
 	const uint64_t *mirror;
@@ -326,7 +326,8 @@ static int read_slot(const struct cl_resume_state *state, uint64_t area, unsigne
 	return ret;
 }
 
-int cl_resume_state_load(struct cl_resume_state *state, uint64_t area, struct cl_image *image, int uffd, struct cl_space **space_out)
+int cl_resume_state_load(struct cl_resume_state *state, uint64_t area, struct cl_image *image, int uffd,
+			 struct cl_space **space_out)
 {
 	struct cl_space_memory memory = { 0 };
 	struct cl_resume_entry *entry;
@@ -364,7 +365,7 @@ int cl_resume_state_load(struct cl_resume_state *state, uint64_t area, struct cl
 }
 
 int cl_resume_state_pending(const struct cl_resume_entry *entry, struct uffd_msg events[CL_RESUME_EVENTS],
-		      uint64_t *generation)
+			    uint64_t *generation)
 {
 	int nr = 0;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * resume_state: what must be known of every address space to go on after the daemon is killed, in shared memory that outlives
- * it (the guardian has it open: uffd_guardian.h). It is right at any moment, even in the middle of anything:
+ * resume_state: what must be known of every address space to go on after the daemon is killed, in shared memory that
+ * outlives it (the guardian has it open: uffd_guardian.h). It is right at any moment, even in the middle of anything:
  *
  *   missing pages  a bitmap, a mirror of the space's own. Bits are only ever cleared, after the page was installed or
  *                  dropped. One that is set too long is harmless: the kernel says that the page is there.
@@ -37,11 +37,11 @@ struct cl_resume_state {
 
 /* What an area says of the restored task whose space it is (ended.h). */
 struct cl_resume_task {
-	bool is_task;      /* false: it is a forked child's, and the rest means nothing */
-	pid_t process;     /* 0: not known */
+	bool is_task;  /* false: it is a forked child's, and the rest means nothing */
+	pid_t process; /* 0: not known */
 	uint64_t began;
 	uint64_t gone_pages; /* that were missing when its address space was gone; 0: it wasn't seen to be */
-	bool ended;        /* with these missing, as `end` tells */
+	bool ended;          /* with these missing, as `end` tells */
 	struct cl_end end;
 };
 
@@ -57,7 +57,8 @@ int cl_resume_state_open(struct cl_resume_state *state, int fd);
  * Enter a space under its key; sets space->mirror. task: the restored task's process, NULL for a forked child;
  * *area_out: where it is. 0 or -errno: then it can't be taken over.
  */
-int cl_resume_state_enter(struct cl_resume_state *state, struct cl_space *space, const struct cl_task *task, uint64_t *area_out);
+int cl_resume_state_enter(struct cl_resume_state *state, struct cl_space *space, const struct cl_task *task,
+			  uint64_t *area_out);
 
 /* The restored task's address space is gone, with so many pages missing, which are going to be dropped. */
 void cl_resume_state_gone(struct cl_space *space, uint64_t pages);
@@ -84,16 +85,17 @@ int cl_resume_state_next(const struct cl_resume_state *state, uint64_t *area, ui
 
 /* Whose area that is; *missing: the pages that its space missed. 0, -ESTALE (these are other images) or -errno. */
 int cl_resume_state_task(const struct cl_resume_state *state, uint64_t area, const struct cl_image *image,
-		   struct cl_resume_task *task, uint64_t *missing);
+			 struct cl_resume_task *task, uint64_t *missing);
 
 /*
  * The space of the area that cl_resume_state_next() told of, appended to its image's list, its mirror set. uffd is owned
  * by the space. 0, -ENOMEM, -ESTALE (these are other images) or -EBADMSG (it makes no sense).
  */
-int cl_resume_state_load(struct cl_resume_state *state, uint64_t area, struct cl_image *image, int uffd, struct cl_space **space_out);
+int cl_resume_state_load(struct cl_resume_state *state, uint64_t area, struct cl_image *image, int uffd,
+			 struct cl_space **space_out);
 
 /* The batch that was read and not applied: copied to `events`; and which daemon read it. Their number. */
 int cl_resume_state_pending(const struct cl_resume_entry *entry, struct uffd_msg events[CL_RESUME_EVENTS],
-		      uint64_t *generation);
+			    uint64_t *generation);
 
 #endif

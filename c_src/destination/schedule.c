@@ -14,7 +14,8 @@ void cl_schedule_free(struct cl_schedule *schedule)
 
 static int push_demand(struct cl_schedule *schedule, enum cl_source source, struct cl_demand demand)
 {
-	size_t max = schedule->max_demand[source], used = (size_t)(schedule->demand_in[source] - schedule->demand_out[source]);
+	size_t max = schedule->max_demand[source],
+	       used = (size_t)(schedule->demand_in[source] - schedule->demand_out[source]);
 
 	if (used == max) {
 		struct cl_demand *ring = reallocarray(NULL, max ? max * 2 : 64, sizeof(*ring));
@@ -68,8 +69,7 @@ bool cl_schedule_demand(struct cl_schedule *schedule, enum cl_source source, str
 	return false;
 }
 
-bool cl_schedule_background(struct cl_schedule *schedule, enum cl_source source, uint64_t max_pages,
-			    struct cl_pick *pick)
+bool cl_schedule_background(struct cl_schedule *schedule, enum cl_source source, uint64_t max_pages, struct cl_pick *pick)
 {
 	struct cl_image *first = schedule->turn[source] ? schedule->turn[source] : schedule->images;
 	struct cl_image *image = first;

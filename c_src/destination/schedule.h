@@ -20,12 +20,12 @@ struct cl_demand {
 };
 
 struct cl_schedule {
-	struct cl_image *images;                /* all that are served, a list */
-	struct cl_image *turn[CL_SOURCES];      /* whose turn in the background it is */
+	struct cl_image *images;           /* all that are served, a list */
+	struct cl_image *turn[CL_SOURCES]; /* whose turn in the background it is */
 	struct cl_readahead readahead[CL_SOURCES];
-	uint64_t rate;                          /* bytes per second that the link carries; 0: not known */
-	struct cl_demand *demand[CL_SOURCES];   /* rings */
-	size_t max_demand[CL_SOURCES];          /* a power of two, or 0 */
+	uint64_t rate;                        /* bytes per second that the link carries; 0: not known */
+	struct cl_demand *demand[CL_SOURCES]; /* rings */
+	size_t max_demand[CL_SOURCES];        /* a power of two, or 0 */
 	uint64_t demand_in[CL_SOURCES], demand_out[CL_SOURCES];
 };
 
@@ -51,7 +51,6 @@ int cl_schedule_fault_again(struct cl_schedule *schedule, struct cl_image *image
 bool cl_schedule_demand(struct cl_schedule *schedule, enum cl_source source, struct cl_pick *pick);
 
 /* The next run of about max_pages at most for background transfer, read-ahead first; false if nothing is todo. */
-bool cl_schedule_background(struct cl_schedule *schedule, enum cl_source source, uint64_t max_pages,
-			    struct cl_pick *pick);
+bool cl_schedule_background(struct cl_schedule *schedule, enum cl_source source, uint64_t max_pages, struct cl_pick *pick);
 
 #endif

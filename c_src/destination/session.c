@@ -71,7 +71,8 @@ static void take_store(struct cl_engine *engine)
 {
 	struct cl_error error;
 
-	if (engine->config.precopied_fd >= 0 && cl_precopy_store_take(engine->config.precopied_fd, &engine->store, &error) < 0)
+	if (engine->config.precopied_fd >= 0 &&
+	    cl_precopy_store_take(engine->config.precopied_fd, &engine->store, &error) < 0)
 		cl_log(&engine->log, CL_LOG_WARN, "the pages that came before the dump can't be used: %s", error.text);
 }
 
@@ -149,8 +150,8 @@ static void end_with_losses(struct cl_engine *engine)
 			       engine->has_remote ? "source still has them" : "images still have them");
 	} else {
 		cl_engine_note_failure(engine, -ESRCH, "%s; %s", what,
-			     must_close ? "another restored task lives, so the source is told to end" :
-					  "the source is told to let its tasks run on");
+				       must_close ? "another restored task lives, so the source is told to end" :
+						    "the source is told to let its tasks run on");
 		/* What is on its way is for nobody. But what is sent must be sent whole. */
 		cl_requests_wait_until_idle(engine, must_close ? 0 : cl_now_us() + LAST_ANSWERS_US);
 	}
@@ -159,7 +160,7 @@ static void end_with_losses(struct cl_engine *engine)
 		say_close(engine);
 	} else if (is_stock) {
 		(void)cl_remote_roll_back(&engine->remote); /* where it is gone, there is nobody to tell */
-		(void)shutdown(engine->remote.fd, SHUT_RD);  /* whoever still waits for an answer */
+		(void)shutdown(engine->remote.fd, SHUT_RD); /* whoever still waits for an answer */
 	}
 }
 

@@ -34,8 +34,10 @@ static int tell_store(struct cl_conn conn, const uint8_t *token)
 
 static int agree(struct cl_engine *engine, struct cl_error *error)
 {
-	struct cl_push_hello hello = { .nr_streams = engine->config.push_streams, .unpacks = cl_compression_has_lz4(),
-				       .shares = true, .client = engine->client };
+	struct cl_push_hello hello = { .nr_streams = engine->config.push_streams,
+				       .unpacks = cl_compression_has_lz4(),
+				       .shares = true,
+				       .client = engine->client };
 	struct cl_conn conn = { engine->remote.fd, engine->remote.tls };
 	const uint8_t *store = engine->store && !engine->store_is_bad ? cl_precopy_store_token(engine->store) : NULL;
 	int version = engine->remote.version, ret;
@@ -53,7 +55,8 @@ static int agree(struct cl_engine *engine, struct cl_error *error)
 	if (ret == 1 && engine->push->agreed && answer.nr_streams != engine->push->nr_streams)
 		return cl_error_set(error, -EPROTO, "it offers another number of streams than before");
 	if (ret == 0 && answer.plain == CL_PUSH_PLAIN_GONE && (engine->push->on || !engine->push->agreed))
-		cl_log(&engine->log, CL_LOG_WARN, "page server: it can't push, as the source's task is gone; its dump has the "
+		cl_log(&engine->log, CL_LOG_WARN,
+		       "page server: it can't push, as the source's task is gone; its dump has the "
 		       "pages still: asking for the %llu that are missing",
 		       (unsigned long long)cl_engine_remaining_pages(engine));
 	engine->push->on = ret == 1;
@@ -164,7 +167,8 @@ static int send_missing(struct cl_engine *engine)
 
 			if (cl_extent_source(extent) != CL_REMOTE)
 				continue;
-			for (to = extent[0].first; ret == 0 && cl_image_next_missing(image, to, extent[1].first, &from, &to);) {
+			for (to = extent[0].first;
+			     ret == 0 && cl_image_next_missing(image, to, extent[1].first, &from, &to);) {
 				message.nr_pages = to - from;
 				message.vaddr = cl_image_vaddr(image, from);
 				message.dst_id = (uint64_t)image->pid;
@@ -237,10 +241,9 @@ static int close_session(struct cl_engine *engine, struct cl_error *error)
 
 static void tell_lost(struct cl_engine *engine, int32_t pid, uint64_t nr_pages, int signal)
 {
-	const struct cl_push_header message = { .type = CL_PUSH_LOST,
-						.nr_pages = nr_pages,
-						.vaddr = (uint64_t)signal,
-						.dst_id = (uint64_t)pid };
+	const struct cl_push_header message = {
+		.type = CL_PUSH_LOST, .nr_pages = nr_pages, .vaddr = (uint64_t)signal, .dst_id = (uint64_t)pid
+	};
 	uint8_t out[CL_PUSH_HEADER_BYTES];
 
 	if (!engine->push->on || engine->sending || engine->lost || engine->stopping) /* nobody to tell */

@@ -81,8 +81,8 @@ static int install_same(struct cl_engine *engine, struct cl_push_stream *stream,
 		if (cl_image_next_missing(run->image, index, end, &from, &to)) {
 			end = to < from + CL_PUSH_PACKED_PAGES ? to : from + CL_PUSH_PACKED_PAGES;
 			pthread_mutex_unlock(&engine->lock);
-			ret = cl_precopy_store_read(engine->store, (uint64_t)run->image->pid, cl_image_vaddr(run->image, from),
-					    end - from, stream->unpacked);
+			ret = cl_precopy_store_read(engine->store, (uint64_t)run->image->pid,
+						    cl_image_vaddr(run->image, from), end - from, stream->unpacked);
 			pthread_mutex_lock(&engine->lock);
 			if (ret == -ENODATA && failed != from) {
 				failed = from;
@@ -90,7 +90,8 @@ static int install_same(struct cl_engine *engine, struct cl_push_stream *stream,
 			}
 			if (ret < 0) {
 				engine->store_is_bad = true;
-				return cl_error_set(error, -ESTALE, "it expects pre-copied pages that can't be read here; asking for all");
+				return cl_error_set(error, -ESTALE,
+						    "it expects pre-copied pages that can't be read here; asking for all");
 			}
 			cl_engine_fill(engine, run->image, from, end - from, stream->unpacked);
 			engine->stats.same_pages += end - from;
@@ -117,7 +118,8 @@ static bool fits_also(const struct cl_push_stream *stream, const struct cl_push_
 {
 	unsigned int i;
 
-	if (stream->nr_also && header->type != CL_PUSH_ALSO && header->type != CL_PUSH_PAGES && header->type != CL_PUSH_PACKED)
+	if (stream->nr_also && header->type != CL_PUSH_ALSO && header->type != CL_PUSH_PAGES &&
+	    header->type != CL_PUSH_PACKED)
 		return false;
 	for (i = 0; i < stream->nr_also; i++)
 		if (stream->also[i].nr_pages != header->nr_pages)
@@ -126,7 +128,8 @@ static bool fits_also(const struct cl_push_stream *stream, const struct cl_push_
 }
 
 /* Whether it has pages in a form that this server may send on this stream. */
-static bool may_come(const struct cl_engine *engine, const struct cl_push_stream *stream, const struct cl_push_header *header)
+static bool may_come(const struct cl_engine *engine, const struct cl_push_stream *stream,
+		     const struct cl_push_header *header)
 {
 	switch (header->type) {
 	case CL_PUSH_PAGES:

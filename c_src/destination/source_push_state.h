@@ -23,23 +23,23 @@ struct cl_push_run {
 	struct cl_image *image;
 	uint64_t vaddr;
 	uint64_t nr_pages;
-	size_t packed_bytes;     /* in which they come; 0: as they are */
+	size_t packed_bytes; /* in which they come; 0: as they are */
 };
 
 struct cl_push_stream {
 	struct cl_engine *engine;
-	unsigned int number;     /* 0: the demand connection, whose descriptor is the engine's remote's */
+	unsigned int number; /* 0: the demand connection, whose descriptor is the engine's remote's */
 	pthread_t thread;
 	struct cl_conn conn;
-	int window;              /* bytes that the server may have under way; 0: the kernel's */
-	uint64_t window_us;      /* when it was last set */
+	int window;         /* bytes that the server may have under way; 0: the kernel's */
+	uint64_t window_us; /* when it was last set */
 	int min_window;
 	struct cl_push_run run;
 	struct cl_push_run also[CL_PUSH_MAX_ALSO]; /* what the same pages are, too; nr_also of them */
 	unsigned int nr_also;
 	uint8_t *buffer;
-	size_t filled;           /* bytes in it that are not understood yet: less than a header, a page, a packed run */
-	uint8_t *unpacked;       /* CL_PUSH_PACKED_PAGES */
+	size_t filled;     /* bytes in it that are not understood yet: less than a header, a page, a packed run */
+	uint8_t *unpacked; /* CL_PUSH_PACKED_PAGES */
 };
 
 struct cl_push {

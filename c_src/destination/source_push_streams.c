@@ -19,9 +19,9 @@
 enum {
 	BUFFER_BYTES = CL_PAGE_SIZE + CL_RECEIVE_BYTES,
 	MIN_WINDOW_BYTES = 16 << 10,
-	MIN_WINDOW_SEGMENTS = 4,      /* with less the sender waits for its timer; on loopback they are of 64 KiB */
-	MAX_WINDOW_BYTES = 1 << 30,   /* TCP's own limit; --max-in-flight may be more */
-	WINDOW_US = 3000,             /* for so long it may differ from what was set */
+	MIN_WINDOW_SEGMENTS = 4,    /* with less the sender waits for its timer; on loopback they are of 64 KiB */
+	MAX_WINDOW_BYTES = 1 << 30, /* TCP's own limit; --max-in-flight may be more */
+	WINDOW_US = 3000,           /* for so long it may differ from what was set */
 };
 
 /* Lock held, so that nobody shuts down a descriptor that isn't ours any more. */
@@ -94,9 +94,11 @@ static void limit_window(struct cl_engine *engine, struct cl_push_stream *stream
 
 	if (window < stream->min_window)
 		window = stream->min_window;
-	/* Not for a little: every call costs. But now and then: when the kernel enlarges the buffer, it widens the window. */
-	if (!stream->number || (window > stream->window / 8 * 7 && window < stream->window / 8 * 9 &&
-				now_us - stream->window_us < WINDOW_US))
+	/*
+	 * Not for a little: every call costs. But now and then: when the kernel enlarges the buffer, it widens the window.
+	 */
+	if (!stream->number ||
+	    (window > stream->window / 8 * 7 && window < stream->window / 8 * 9 && now_us - stream->window_us < WINDOW_US))
 		return;
 	stream->window = window;
 	stream->window_us = now_us;
@@ -173,7 +175,8 @@ int cl_push_start_streams(struct cl_engine *engine)
 		stream->buffer = malloc(BUFFER_BYTES);
 		stream->unpacked = malloc(CL_PUSH_PACKED_PAGES * CL_PAGE_SIZE);
 		snprintf(name, sizeof(name), "cl-stream-%u", push->nr_threads);
-		ret = stream->buffer && stream->unpacked ? cl_thread_start(&stream->thread, name, stream_work, stream) : -ENOMEM;
+		ret = stream->buffer && stream->unpacked ? cl_thread_start(&stream->thread, name, stream_work, stream) :
+							   -ENOMEM;
 		if (ret < 0) {
 			free(stream->buffer);
 			free(stream->unpacked);

@@ -110,8 +110,7 @@ static int begin_answer(struct cl_remote *remote, const uint8_t *at, uint64_t *c
 	remote->answer = *request;
 	remote->answer.nr_pages = (uint32_t)header.nr_pages;
 	if (header.nr_pages < request->nr_pages) {
-		cl_image_ask_again(request->image, request->index + header.nr_pages,
-				   request->index + request->nr_pages);
+		cl_image_ask_again(request->image, request->index + header.nr_pages, request->index + request->nr_pages);
 		*cancelled_bytes += (request->nr_pages - header.nr_pages) * CL_PAGE_SIZE;
 	}
 	return 0;

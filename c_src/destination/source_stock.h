@@ -39,12 +39,12 @@ struct cl_segment {
 
 struct cl_remote {
 	int fd;
-	struct cl_tls *tls;        /* NULL: a plain stream */
+	struct cl_tls *tls; /* NULL: a plain stream */
 	int version;
-	bool byte_ahead;           /* the first byte of the next request is sent already; the sender's */
+	bool byte_ahead; /* the first byte of the next request is sent already; the sender's */
 	struct cl_request requests[CL_REMOTE_REQUESTS]; /* ring: [answered, asked) are in flight */
 	uint64_t asked, answered;
-	struct cl_request answer;  /* being received: what is left of it */
+	struct cl_request answer;    /* being received: what is left of it */
 	uint8_t carry[CL_PAGE_SIZE]; /* the last received bytes: less than a header or a page */
 	size_t carried;
 };

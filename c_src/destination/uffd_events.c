@@ -18,8 +18,14 @@
 #include "destination/uffd_fill.h"
 #include "wire/page_protocol.h"
 
-enum { EVENTS = CL_RESUME_EVENTS, ZERO_SPAN_PAGES = 16, UNSETTLED_WAIT_US = 20, UNSETTLED_MAX_US = 2000,
-       SHORT_OF_FDS_WAIT_US = 10000, NO_MEMORY_WAIT_US = 10000 };
+enum {
+	EVENTS = CL_RESUME_EVENTS,
+	ZERO_SPAN_PAGES = 16,
+	UNSETTLED_WAIT_US = 20,
+	UNSETTLED_MAX_US = 2000,
+	SHORT_OF_FDS_WAIT_US = 10000,
+	NO_MEMORY_WAIT_US = 10000
+};
 
 /* What to do once all events are applied: wake [address, +length); or give zeroes if no page belongs there (then). */
 struct answer {
@@ -77,7 +83,9 @@ static void set_fork_key(struct uffd_msg *event, uint64_t generation)
 	event->arg.reserved.reserved3 = cl_uffd_guardian_key(generation, (int)event->arg.fork.ufd);
 }
 
-/* A page is missing in a child, though it was not wanted any more: asked for, as a server that pushes has perhaps done that. */
+/*
+ * A page is missing in a child, though it was not wanted any more: asked for, as a server that pushes has perhaps done that.
+ */
 static void ask_again(void *engine, struct cl_image *image, uint64_t index)
 {
 	struct cl_schedule *schedule = &((struct cl_engine *)engine)->schedule;
@@ -113,8 +121,8 @@ static void apply_fork(struct cl_engine *engine, struct cl_space *parent, int uf
 }
 
 /* Apply one event. True if *answer has to be carried out. Lock held. */
-static bool apply(struct cl_engine *engine, struct cl_space *space, const struct uffd_msg *event,
-		  struct answer *answer, uint64_t now_us)
+static bool apply(struct cl_engine *engine, struct cl_space *space, const struct uffd_msg *event, struct answer *answer,
+		  uint64_t now_us)
 {
 	uint64_t missing = space->nr_missing, start, end;
 	int ret = 0;
@@ -296,8 +304,7 @@ static bool apply_batch(struct cl_engine *engine, struct cl_space *space, const 
 	engine->reading_forks = false;
 	cl_engine_follow_madvise(engine);
 	if (nr_events < 0)
-		cl_engine_fail(engine, nr_events, "task %d: reading its userfaultfd: %s", space->pid,
-			       strerror(-nr_events));
+		cl_engine_fail(engine, nr_events, "task %d: reading its userfaultfd: %s", space->pid, strerror(-nr_events));
 	pthread_mutex_unlock(&engine->lock);
 
 	settled = settle(engine, space);
@@ -328,7 +335,8 @@ static bool apply_batch(struct cl_engine *engine, struct cl_space *space, const 
 static bool read_batch(struct cl_engine *engine, struct cl_space *space)
 {
 	uint64_t generation = engine->guardian.generation;
-	struct uffd_msg own[EVENTS], *events = space->mirror.entry ? cl_resume_state_begin(space->mirror.entry, generation) : own;
+	struct uffd_msg own[EVENTS],
+		*events = space->mirror.entry ? cl_resume_state_begin(space->mirror.entry, generation) : own;
 	bool forked = false;
 	int nr_events, i;
 
@@ -372,8 +380,10 @@ int cl_engine_replay(struct cl_engine *engine, struct cl_space *space, struct cl
 			for (h = 0; h < nr_held && held[h].key != fork_key(&events[i]); h++)
 				;
 			if (h == nr_held)
-				cl_log(&engine->log, CL_LOG_ERROR, "task %d: a child that it was forking when the daemon was "
-				       "killed is lost: it reads zeroes where pages are missing", space->pid);
+				cl_log(&engine->log, CL_LOG_ERROR,
+				       "task %d: a child that it was forking when the daemon was "
+				       "killed is lost: it reads zeroes where pages are missing",
+				       space->pid);
 			/* Or it is in the resume state by now. */
 			if (h == nr_held || held[h].uffd < 0)
 				continue;

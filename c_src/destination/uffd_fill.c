@@ -15,9 +15,9 @@
 
 enum {
 	AGAIN_WAIT_US = 200,
-	NO_MEMORY_FIRST_MS = 50,       /* doubling */
+	NO_MEMORY_FIRST_MS = 50, /* doubling */
 	NO_MEMORY_MAX_MS = 1000,
-	MEMORY_IS_BACK_US = 2000000,   /* so long after the last refusal: at a limit, one page in a hundred finds room */
+	MEMORY_IS_BACK_US = 2000000, /* so long after the last refusal: at a limit, one page in a hundred finds room */
 };
 
 /* Wait until the space's events were read, or a moment has passed. Lock held. */
@@ -92,9 +92,10 @@ static void filled(struct cl_engine *engine, struct cl_space *space, const struc
 	cl_engine_follow_madvise(engine);
 	changed = cl_space_filled(space, from, to);
 	if (changed < to - from && space->guarded != guarded)
-		cl_log(&engine->log, CL_LOG_WARN, "task %d: guards came to memory in the very moment in which its %llu pages "
-		       "from 0x%llx on (at the dump) did: should they be taken off, old data may be left there", space->pid,
-		       (unsigned long long)(to - from), (unsigned long long)cl_image_vaddr(space->image, from));
+		cl_log(&engine->log, CL_LOG_WARN,
+		       "task %d: guards came to memory in the very moment in which its %llu pages "
+		       "from 0x%llx on (at the dump) did: should they be taken off, old data may be left there",
+		       space->pid, (unsigned long long)(to - from), (unsigned long long)cl_image_vaddr(space->image, from));
 	if (run->doubtful)
 		engine->stats.dropped_pages += changed;
 	else
@@ -109,8 +110,8 @@ static void drop(struct cl_engine *engine, struct cl_space *space, uint64_t from
 }
 
 /* One UFFDIO_COPY of a run, and what follows from its result. Returns the bytes to try at once next time. */
-static uint64_t copy_run(struct cl_engine *engine, struct cl_space *space, const struct cl_run *run,
-			 const uint8_t *data, uint64_t max_bytes)
+static uint64_t copy_run(struct cl_engine *engine, struct cl_space *space, const struct cl_run *run, const uint8_t *data,
+			 uint64_t max_bytes)
 {
 	uint64_t length = run->nr_pages * CL_PAGE_SIZE, guarded = space->guarded, done_bytes;
 	int uffd = space->uffd, ret;
@@ -169,8 +170,7 @@ static uint64_t copy_run(struct cl_engine *engine, struct cl_space *space, const
 	return length;
 }
 
-static void fill_space(struct cl_engine *engine, struct cl_space *space, uint64_t index, uint64_t end,
-		       const uint8_t *data)
+static void fill_space(struct cl_engine *engine, struct cl_space *space, uint64_t index, uint64_t end, const uint8_t *data)
 {
 	uint64_t max_bytes = CL_COPY_BYTES;
 	struct cl_run run;
@@ -189,8 +189,7 @@ static void fill_space(struct cl_engine *engine, struct cl_space *space, uint64_
 	}
 }
 
-void cl_engine_fill(struct cl_engine *engine, struct cl_image *image, uint64_t index, uint64_t nr_pages,
-		    const uint8_t *data)
+void cl_engine_fill(struct cl_engine *engine, struct cl_image *image, uint64_t index, uint64_t nr_pages, const uint8_t *data)
 {
 	struct cl_space *space;
 

@@ -55,8 +55,8 @@ static bool hold(struct guardian *g, uint64_t key, int uffd)
 {
 	if ((g->nr + 1) * sizeof(*g->held) > g->bytes) {
 		size_t bytes = g->bytes ? g->bytes * 2 : FIRST_ROOM;
-		void *moved = g->held ? mremap(g->held, g->bytes, bytes, MREMAP_MAYMOVE)
-					 : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		void *moved = g->held ? mremap(g->held, g->bytes, bytes, MREMAP_MAYMOVE) :
+					mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 		if (moved == MAP_FAILED)
 			return false;
@@ -91,8 +91,7 @@ static bool is_held(const struct guardian *g, uint64_t key, int uffd)
 	long self = getpid();
 	size_t i = 0;
 
-	while (i < g->nr && g->held[i].key != key &&
-	       syscall(SYS_kcmp, self, self, KCMP_FILE, g->held[i].uffd, uffd) != 0)
+	while (i < g->nr && g->held[i].key != key && syscall(SYS_kcmp, self, self, KCMP_FILE, g->held[i].uffd, uffd) != 0)
 		i++;
 	return i < g->nr;
 }
@@ -334,8 +333,10 @@ static void start_table_sharer(struct cl_uffd_guardian *guardian)
 		_exit(0);
 	}
 	if (guardian->table_sharer < 0)
-		cl_log(guardian->log, CL_LOG_WARN, "should this process be killed while a task forks, the child may read zeroes "
-		       "where pages are missing: %s", strerror(errno));
+		cl_log(guardian->log, CL_LOG_WARN,
+		       "should this process be killed while a task forks, the child may read zeroes "
+		       "where pages are missing: %s",
+		       strerror(errno));
 	/* Not closed: it is the other process's too. */
 	guardian->engine_pidfd = engine_pidfd;
 }
@@ -401,8 +402,8 @@ static int receive_all_held(struct cl_uffd_guardian *guardian, struct cl_held **
 	return *state_fd < 0 ? -EPROTO : 0;
 }
 
-int cl_uffd_guardian_take_over(struct cl_uffd_guardian *guardian, const struct cl_log *log, int socket_fd, struct cl_held **held_out,
-			size_t *nr_out, int *state_fd_out)
+int cl_uffd_guardian_take_over(struct cl_uffd_guardian *guardian, const struct cl_log *log, int socket_fd,
+			       struct cl_held **held_out, size_t *nr_out, int *state_fd_out)
 {
 	const struct timeval timeout = { .tv_sec = CL_SURVIVOR_TIMEOUT_S };
 	int ret = -EPERM;
@@ -428,7 +429,9 @@ int cl_uffd_guardian_take_over(struct cl_uffd_guardian *guardian, const struct c
 	return ret;
 }
 
-/* Whatever state the processes are in, they are gone afterwards, and so is what they held; a predecessor's guardian isn't. */
+/*
+ * Whatever state the processes are in, they are gone afterwards, and so is what they held; a predecessor's guardian isn't.
+ */
 static void end_processes(struct cl_uffd_guardian *guardian)
 {
 	end_table_sharer(guardian);
@@ -445,8 +448,10 @@ static void tell(struct cl_uffd_guardian *guardian, enum op op, uint64_t key, in
 	ret = send_message(guardian->channel, op, key, fd);
 	if (ret == 0)
 		return;
-	cl_log(guardian->log, CL_LOG_WARN, "the process that guards the tasks is lost (%s): should this one be killed, they "
-	       "read zeroes where pages are missing", strerror(-ret));
+	cl_log(guardian->log, CL_LOG_WARN,
+	       "the process that guards the tasks is lost (%s): should this one be killed, they "
+	       "read zeroes where pages are missing",
+	       strerror(-ret));
 	end_processes(guardian);
 }
 

@@ -15,8 +15,8 @@
  * between, a third process shares the engine's table of descriptors: whatever userfaultfds are in there when the engine is
  * dead it gives to the guardian, and ends.
  *
- * All calls are the events thread's, or of the one thread before and after. If the guardian is lost, one warning says so, and
- * the engine goes on without.
+ * All calls are the events thread's, or of the one thread before and after. If the guardian is lost, one warning says so,
+ * and the engine goes on without.
  */
 #ifndef CL_UFFD_GUARDIAN_H
 #define CL_UFFD_GUARDIAN_H
@@ -29,18 +29,18 @@
 #include "criu_lazy.h"
 
 struct cl_uffd_guardian {
-	int channel;              /* -1: there is none, and the calls below do nothing */
-	pid_t pid;                /* a child; -1: taken over, it is none */
-	pid_t table_sharer;       /* a child; -1: none */
-	int engine_pidfd;         /* the table sharer's; -1: none */
-	uint64_t generation;      /* of daemons: descriptors' numbers are the same in two of them */
+	int channel;         /* -1: there is none, and the calls below do nothing */
+	pid_t pid;           /* a child; -1: taken over, it is none */
+	pid_t table_sharer;  /* a child; -1: none */
+	int engine_pidfd;    /* the table sharer's; -1: none */
+	uint64_t generation; /* of daemons: descriptors' numbers are the same in two of them */
 	const struct cl_log *log;
 };
 
 /* What a guardian hands over. */
 struct cl_held {
 	uint64_t key;
-	int uffd;                 /* the receiver's; -1 once somebody took it from here */
+	int uffd; /* the receiver's; -1 once somebody took it from here */
 };
 
 #define CL_NO_UFFD_GUARDIAN ((struct cl_uffd_guardian){ .channel = -1, .pid = -1, .table_sharer = -1, .engine_pidfd = -1 })
@@ -57,8 +57,8 @@ int cl_uffd_guardian_start(struct cl_uffd_guardian *guardian, const struct cl_lo
  * up: the guardian waits for another successor, until cl_uffd_guardian_taken(). 0; -EPERM if the guardian is another user's;
  * -EPROTO if what is there is no guardian, or its daemon can't be succeeded; or -errno.
  */
-int cl_uffd_guardian_take_over(struct cl_uffd_guardian *guardian, const struct cl_log *log, int socket_fd, struct cl_held **held_out,
-			size_t *nr_out, int *state_fd_out);
+int cl_uffd_guardian_take_over(struct cl_uffd_guardian *guardian, const struct cl_log *log, int socket_fd,
+			       struct cl_held **held_out, size_t *nr_out, int *state_fd_out);
 
 /* The successor has understood all: should it be killed, that is logged in its log. */
 void cl_uffd_guardian_taken(struct cl_uffd_guardian *guardian);

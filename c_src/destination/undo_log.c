@@ -51,7 +51,9 @@ int cl_undo_log_add(struct cl_undo_log *log, const struct cl_image *image, const
 		    const struct cl_region *region, uint64_t now)
 {
 	const uint64_t length = region->end - region->start;
-	struct cl_undo undo = { .was = *region, .now = now, .first = cl_image_index_from(image, region->at_dump),
+	struct cl_undo undo = { .was = *region,
+				.now = now,
+				.first = cl_image_index_from(image, region->at_dump),
 				.last = cl_image_index_from(image, region->at_dump + length) };
 	size_t words, i;
 	int ret;

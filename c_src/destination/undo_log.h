@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * undo_log: what is to be known of an address space's latest remaps and unmaps to undo them in a child that was forked before
- * them (fork_undo.h). Pure data, no lock of its own. Bounded: the oldest are forgotten.
+ * undo_log: what is to be known of an address space's latest remaps and unmaps to undo them in a child that was forked
+ * before them (fork_undo.h). Pure data, no lock of its own. Bounded: the oldest are forgotten.
  */
 #ifndef CL_UNDO_LOG_H
 #define CL_UNDO_LOG_H
@@ -16,11 +16,11 @@ struct cl_image;
 
 /* How to undo a remap or an unmap. */
 struct cl_undo {
-	struct cl_region was;    /* the region, where it was */
-	uint64_t now;            /* where it was moved to; 0: it was unmapped, or something was moved onto it */
-	bool onto;               /* something was where it was moved to, as earlier ones tell */
-	uint64_t first, last;    /* of an unmap: these pages were missing that are set in `missing`, the first bit being */
-	uint64_t *missing;       /* that of page first / 64 * 64; NULL: none */
+	struct cl_region was; /* the region, where it was */
+	uint64_t now;         /* where it was moved to; 0: it was unmapped, or something was moved onto it */
+	bool onto;            /* something was where it was moved to, as earlier ones tell */
+	uint64_t first, last; /* of an unmap: these pages were missing that are set in `missing`, the first bit being */
+	uint64_t *missing;    /* that of page first / 64 * 64; NULL: none */
 };
 
 struct cl_undo_log {

@@ -76,8 +76,7 @@ static bool copy_local(struct cl_engine *engine)
 	struct cl_pick pick;
 
 	if (!cl_schedule_demand(&engine->schedule, CL_LOCAL, &pick) &&
-	    !(engine->restored &&
-	      cl_schedule_background(&engine->schedule, CL_LOCAL, CL_COPY_BYTES / CL_PAGE_SIZE, &pick)))
+	    !(engine->restored && cl_schedule_background(&engine->schedule, CL_LOCAL, CL_COPY_BYTES / CL_PAGE_SIZE, &pick)))
 		return false;
 	cl_engine_fill(engine, pick.image, pick.index, pick.nr_pages,
 		       cl_pages_local_at(pick.image->pages, pick.image, pick.index));

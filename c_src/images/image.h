@@ -49,9 +49,9 @@ struct cl_image {
 	uint64_t background[CL_SOURCES];
 	struct cl_vma *vmas;
 	size_t nr_vmas;
-	uint64_t fingerprint;      /* of the extents: tells other images of the same pid apart */
+	uint64_t fingerprint;         /* of the extents: tells other images of the same pid apart */
 	struct cl_pages_local *pages; /* where local pages are; the engine's */
-	struct cl_space *spaces;   /* oldest first; appended to, and rid of retired ones, by one thread */
+	struct cl_space *spaces;      /* oldest first; appended to, and rid of retired ones, by one thread */
 	struct cl_image *next;
 };
 

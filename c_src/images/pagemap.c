@@ -16,7 +16,7 @@
 enum {
 	IMG_COMMON_MAGIC = 0x54564319, /* first word of an image since criu 2.0 */
 	PAGEMAP_MAGIC = 0x56084025,
-	RECORD_MAX = 4096,             /* bytes; a real entry takes ~20 */
+	RECORD_MAX = 4096, /* bytes; a real entry takes ~20 */
 };
 
 /* No user address reaches beyond 57 bits on x86_64 and aarch64. */

@@ -31,10 +31,10 @@ struct cl_pagemap {
 	const uint8_t *file;
 	size_t size;
 	size_t position;
-	uint64_t last_end;   /* the last entry's end address */
-	uint32_t pages_id;   /* the pages are in pages-<pages_id>.img */
-	int wire_version;    /* 1 or 2 as seen in the entries read so far, 0 before the first */
-	bool mapped;         /* file is ours to unmap */
+	uint64_t last_end; /* the last entry's end address */
+	uint32_t pages_id; /* the pages are in pages-<pages_id>.img */
+	int wire_version;  /* 1 or 2 as seen in the entries read so far, 0 before the first */
+	bool mapped;       /* file is ours to unmap */
 };
 
 /* Open dirfd/pagemap-PID.img and read its head. 0 or error->code; close it after success. */

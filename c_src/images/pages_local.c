@@ -26,9 +26,9 @@ struct layer {
 
 struct loader {
 	const struct cl_image_files *files;
-	int dirfds[CL_MAX_LAYERS];    /* [0] borrowed */
+	int dirfds[CL_MAX_LAYERS]; /* [0] borrowed */
 	struct layer layers[CL_MAX_LAYERS];
-	int nr_layers;                /* loaded */
+	int nr_layers; /* loaded */
 	struct cl_image *image;
 	struct cl_pages_local *pages;
 	struct cl_error *error;
@@ -69,7 +69,8 @@ static int load_layer(struct loader *loader, int depth)
 		return name_image(loader, depth);
 	layer->pages_id = pagemap.pages_id;
 	while ((ret = cl_pagemap_next(&pagemap, &entry, loader->error)) > 0) {
-		if (cl_vec_reserve(&layer->entries, &max_entries, layer->nr + 1, CL_VEC_NO_LIMIT) < 0 || /* the image bounds it */
+		/* The file bounds it. */
+		if (cl_vec_reserve(&layer->entries, &max_entries, layer->nr + 1, CL_VEC_NO_LIMIT) < 0 ||
 		    cl_vec_reserve(&layer->offsets, &max_offsets, layer->nr + 1, CL_VEC_NO_LIMIT) < 0) {
 			ret = cl_error_set(loader->error, -ENOMEM, "%s", strerror(ENOMEM));
 			break;
@@ -135,8 +136,8 @@ static int add_local(struct loader *loader, int depth, size_t at, uint64_t vaddr
 	local.offset = layer->offsets[at] + (vaddr - layer->entries[at].vaddr);
 	/* Checked here once, so that the copies never read past the file. */
 	if (local.offset + nr_pages * CL_PAGE_SIZE > loader->pages->files[depth].size)
-		return cl_error_set(loader->error, -EBADMSG, "pages-%u.img: shorter than pagemap-%d.img says", layer->pages_id,
-				    loader->files->pid);
+		return cl_error_set(loader->error, -EBADMSG, "pages-%u.img: shorter than pagemap-%d.img says",
+				    layer->pages_id, loader->files->pid);
 	return of_image(loader, cl_image_append(loader->image, vaddr, nr_pages, &local));
 }
 
@@ -276,8 +277,7 @@ const uint8_t *cl_pages_local_at(const struct cl_pages_local *pages, const struc
 	return pages->files[layer].map + offset;
 }
 
-int cl_pages_local_punch(const struct cl_pages_local *pages, const struct cl_image *image, uint64_t index,
-			 uint64_t nr_pages)
+int cl_pages_local_punch(const struct cl_pages_local *pages, const struct cl_image *image, uint64_t index, uint64_t nr_pages)
 {
 	uint32_t layer;
 	uint64_t offset = offset_of(image, index, &layer);

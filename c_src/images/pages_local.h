@@ -24,26 +24,29 @@
 #define CL_MAX_LAYERS 64 /* pre-dumps before the dump */
 
 struct cl_pages_file {
-	int fd;             /* -1: not open */
+	int fd; /* -1: not open */
 	const uint8_t *map;
 	uint64_t size;
 };
 
 /* Which task's images. */
 struct cl_image_files {
-	int images_fd;               /* the directory; borrowed */
+	int images_fd; /* the directory; borrowed */
 	int32_t pid;
-	const struct cl_vma *vmas;   /* copied; sorted, they don't overlap */
+	const struct cl_vma *vmas; /* copied; sorted, they don't overlap */
 	size_t nr_vmas;
-	bool punch;                  /* the files will be punched: open them for writing */
+	bool punch; /* the files will be punched: open them for writing */
 };
 
 struct cl_pages_local {
 	struct cl_pages_file files[CL_MAX_LAYERS];
-	int wire_version;   /* as the task's own pagemap tells; 0 if it is empty */
+	int wire_version; /* as the task's own pagemap tells; 0 if it is empty */
 };
 
-/* A task's lazy pages. *image is sealed; `pages` is closed by cl_pages_local_close(). 0 or error->code: then neither is there. */
+/*
+ * A task's lazy pages. *image is sealed; `pages` is closed by cl_pages_local_close(). 0 or error->code: then neither is
+ * there.
+ */
 int cl_image_load(const struct cl_image_files *files, struct cl_image **image, struct cl_pages_local *pages,
 		  struct cl_error *error);
 

@@ -30,7 +30,7 @@ enum {
 	BACK_OFF_US = 100 * 1000, /* before the second successor; doubled for each that fails */
 	MAX_BACK_OFF_SHIFT = 7,
 	MAX_WAIT_US = 10 * 1000 * 1000, /* a proxy that lived for so long is no failure */
-	USAGE_STATUS = 2,  /* how a program ends that was told of files which are not there */
+	USAGE_STATUS = 2,               /* how a program ends that was told of files which are not there */
 	MAX_REFUSALS = 3,
 	RAW_AFTER_US = 5 * 1000 * 1000, /* so long a proxy may take to roll back, or to start */
 };
@@ -101,7 +101,9 @@ int cl_dump_guardian_state_new(int upstream_fd, struct cl_dump_guardian_state **
 	return 0;
 }
 
-/* Read and forget until the peer hangs up; each wait for more takes timeout_us at most (0: for ever). 0, -ETIMEDOUT, -errno. */
+/*
+ * Read and forget until the peer hangs up; each wait for more takes timeout_us at most (0: for ever). 0, -ETIMEDOUT, -errno.
+ */
 static int drain_until_hang_up(int fd, uint64_t timeout_us)
 {
 	static const size_t chunk_bytes = 256 * 1024;
@@ -171,16 +173,16 @@ static int close_was_sent(int upstream_fd, const struct cl_dump_guardian_state *
 struct guardian {
 	int upstream, memfd, takeover;
 	struct cl_survivor survivor;
-	int lifeline;            /* to the proxy, or -1 */
+	int lifeline; /* to the proxy, or -1 */
 	struct cl_dump_guardian_state *state;
-	char *const *resume;     /* argv of the program that starts the next proxy, or NULL */
-	int successor;           /* pidfd of one that was started, or -1 */
-	unsigned int failures;   /* of those, in a row */
-	unsigned int refusals;   /* of these, in a row: what it was given is not there any more */
-	uint64_t start_at_us;    /* not before, the next one */
-	uint64_t raw_at_us;      /* when to roll back without the help of a proxy; 0: not yet known */
-	char path[PATH_MAX];     /* of the takeover socket; "": there is none */
-	ino_t inode;             /* what is to be found there */
+	char *const *resume;   /* argv of the program that starts the next proxy, or NULL */
+	int successor;         /* pidfd of one that was started, or -1 */
+	unsigned int failures; /* of those, in a row */
+	unsigned int refusals; /* of these, in a row: what it was given is not there any more */
+	uint64_t start_at_us;  /* not before, the next one */
+	uint64_t raw_at_us;    /* when to roll back without the help of a proxy; 0: not yet known */
+	char path[PATH_MAX];   /* of the takeover socket; "": there is none */
+	ino_t inode;           /* what is to be found there */
 };
 
 /* Where the next proxy is to come: noted while that is as it was given. */
@@ -253,7 +255,9 @@ static bool is_hopeless(const struct guardian *g)
 	return !atomic_load(&g->state->running) || g->refusals >= MAX_REFUSALS || !can_be_reached(g);
 }
 
-/* The proxy is gone: start the next, wait for it, or for an operator's. 1: there is one; 0: not in time; -1: it is hopeless. */
+/*
+ * The proxy is gone: start the next, wait for it, or for an operator's. 1: there is one; 0: not in time; -1: it is hopeless.
+ */
 static int await_successor(struct guardian *g, uint64_t until_us)
 {
 	while (!until_us || cl_now_us() < until_us) {
@@ -371,8 +375,9 @@ static void run_guardian(struct guardian *g)
 int cl_dump_guardian_start(int upstream_fd, int memfd, int takeover_fd, char *const *resume)
 {
 	const int keep[] = { upstream_fd, memfd, takeover_fd };
-	struct guardian g = { .upstream = upstream_fd, .memfd = memfd, .takeover = takeover_fd, .successor = -1,
-			      .resume = resume };
+	struct guardian g = {
+		.upstream = upstream_fd, .memfd = memfd, .takeover = takeover_fd, .successor = -1, .resume = resume
+	};
 	int ret = cl_survivor_fork(&g.survivor, "criu-lazy-guard", SOCK_STREAM, keep, sizeof(keep) / sizeof(keep[0]));
 
 	if (ret < 0)

@@ -6,8 +6,9 @@
  * tiny process, the guardian, holds the same connection. When the proxy's lifeline (a unix socket) ends, the
  * guardian acts on the phase which the proxy keeps in shared memory: rolls back (the source task runs on), holds on
  * (the restored task runs elsewhere: the source stays frozen, its memory intact, until another proxy takes
- * over, even if the dump is dead by then: it may be held in another way), or finishes a commit already sent. It can start that other proxy itself, and does so until one stays; a roll back,
- * too, is left to another for some seconds, as there may be more to undo than the dump.
+ * over, even if the dump is dead by then: it may be held in another way), or finishes a commit already sent. It can start
+ * that other proxy itself, and does so until one stays; a roll back, too, is left to another for some seconds, as there
+ * may be more to undo than the dump.
  *
  * What the next proxy must know is exact at any moment, even after SIGKILL in mid-answer: how many bytes were
  * sent and consumed is the kernel's own count (TCP_INFO), and every byte that was consumed but not yet understood lies
@@ -24,29 +25,29 @@ enum { CL_DUMP_GUARDIAN_RING_BYTES = 1 << 20 };
 
 enum cl_dump_guardian_phase {
 	CL_DUMP_GUARDIAN_ROLLBACK, /* the restored task does not run: on death, the source task must run on */
-	CL_DUMP_GUARDIAN_HOLD, /* it runs: on death, keep the source frozen */
-	CL_DUMP_GUARDIAN_COMMIT, /* every page arrived, CLOSE is being sent: on death, finish it, or hold if it wasn't sent */
-	CL_DUMP_GUARDIAN_DONE, /* nothing left to guard */
+	CL_DUMP_GUARDIAN_HOLD,     /* it runs: on death, keep the source frozen */
+	CL_DUMP_GUARDIAN_COMMIT,   /* every page arrived, CLOSE is being sent: on death, finish it; hold if it wasn't sent */
+	CL_DUMP_GUARDIAN_DONE,     /* nothing left to guard */
 };
 
 /* The stream of answers, understood up to next_header. */
 struct cl_dump_guardian_progress {
 	uint64_t next_header; /* stream offset at which the next answer starts */
-	uint64_t answers; /* answers whose header was understood */
-	uint64_t gets; /* those of them that answered a GET; the last one's range began at: */
+	uint64_t answers;     /* answers whose header was understood */
+	uint64_t gets;        /* those of them that answered a GET; the last one's range began at: */
 	uint64_t vaddr;
 	uint64_t dst_id;
 };
 
 /* Shared between proxy and guardian (memfd). One writer: the proxy. */
 struct cl_dump_guardian_state {
-	_Atomic uint32_t phase; /* enum cl_dump_guardian_phase */
-	_Atomic uint32_t running; /* the restored task was seen to run */
-	_Atomic uint32_t drained; /* the last client said CLOSE */
-	_Atomic uint32_t wire_version; /* 0 until known */
-	_Atomic uint32_t parent_first; /* the first request is PARENT (see dump_proxy.h), not a GET */
+	_Atomic uint32_t phase;           /* enum cl_dump_guardian_phase */
+	_Atomic uint32_t running;         /* the restored task was seen to run */
+	_Atomic uint32_t drained;         /* the last client said CLOSE */
+	_Atomic uint32_t wire_version;    /* 0 until known */
+	_Atomic uint32_t parent_first;    /* the first request is PARENT (see dump_proxy.h), not a GET */
 	_Atomic uint64_t restored_client; /* who was pushed to, and has restored everything; 0: nobody */
-	uint64_t sent_base_bytes; /* what cl_dump_guardian_counts gave on the fresh connection */
+	uint64_t sent_base_bytes;         /* what cl_dump_guardian_counts gave on the fresh connection */
 	uint64_t consumed_base_bytes;
 	/* The slot in use is complete: written first, then switched to. */
 	_Atomic uint32_t slot;

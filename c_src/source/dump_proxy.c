@@ -30,7 +30,8 @@ static void lose_client(struct cl_dump_proxy *r, const char *why)
 	if (r->client.fd < 0)
 		return;
 	pthread_mutex_lock(&r->lock);
-	cl_log(&r->log, why ? CL_LOG_WARN : CL_LOG_INFO, "client %s %s%s", r->client_text, why ? "lost: " : "has every page", why ? why : "");
+	cl_log(&r->log, why ? CL_LOG_WARN : CL_LOG_INFO, "client %s %s%s", r->client_text, why ? "lost: " : "has every page",
+	       why ? why : "");
 	r->client_fd_for_info = -1;
 	r->client_text[0] = '\0';
 	cl_dump_proxy_update_state(r);
@@ -45,8 +46,7 @@ static void take_client(struct cl_dump_proxy *r)
 	int fd;
 
 	pthread_mutex_lock(&r->lock);
-	if (r->client.fd < 0 && !r->dump.close_sent && !r->pushing &&
-	    cl_client_queue_take(&r->queue, &fd, r->client_text)) {
+	if (r->client.fd < 0 && !r->dump.close_sent && !r->pushing && cl_client_queue_take(&r->queue, &fd, r->client_text)) {
 		cl_pull_client_begin(&r->client, fd);
 		r->client_fd_for_info = fd;
 		atomic_fetch_add(&r->clients, 1);
@@ -163,7 +163,8 @@ static int roll_back(struct cl_dump_proxy *r)
 	lose_client(r, "the dump is rolled back");
 	ret = cl_dump_guardian_roll_back(r->dump.fd);
 	if (ret < 0)
-		return cl_error_set(&r->error, ret, "the lazy dump did not end after it was told to give up: %s", strerror(-ret));
+		return cl_error_set(&r->error, ret, "the lazy dump did not end after it was told to give up: %s",
+				    strerror(-ret));
 	cl_dump_proxy_set_phase(r, CL_DUMP_GUARDIAN_DONE);
 	cl_dump_proxy_set_end(r, CL_DUMP_PROXY_ABORTED);
 	return -ECANCELED;
@@ -315,9 +316,11 @@ int cl_dump_proxy_run_alone(struct cl_dump_proxy *r, int held, struct cl_error *
 	}
 	/* It may have been lost since it was found to be held. */
 	if (cl_dump_proxy_set_holder(r, HELD_BY_FENCE))
-		cl_log(&r->log, CL_LOG_WARN, "going on without the dump: the source task is stopped, with all of its memory");
+		cl_log(&r->log, CL_LOG_WARN,
+		       "going on without the dump: the source task is stopped, with all of its memory");
 	if (!await_end(r)) {
-		cl_error_set(&r->error, -EPIPE, "the lazy dump ended by itself, and then the source task did not stay as it was");
+		cl_error_set(&r->error, -EPIPE,
+			     "the lazy dump ended by itself, and then the source task did not stay as it was");
 		cl_log(&r->log, CL_LOG_ERROR, "%s", r->error.text);
 		return give_up(r, error);
 	}
@@ -333,7 +336,9 @@ int cl_dump_proxy_end_alone(struct cl_dump_proxy *r, int state, struct cl_error 
 	if (state != CL_DUMP_PROXY_FAILED)
 		cl_dump_proxy_set_phase(r, CL_DUMP_GUARDIAN_DONE);
 	cl_dump_proxy_set_end(r, state);
-	return state == CL_DUMP_PROXY_FAILED ? cl_error_set(error, -EBUSY, "the source task was sent SIGKILL, and is not gone") : 0;
+	if (state != CL_DUMP_PROXY_FAILED)
+		return 0;
+	return cl_error_set(error, -EBUSY, "the source task was sent SIGKILL, and is not gone");
 }
 
 /* ---- making and freeing ---- */
@@ -451,7 +456,8 @@ static int take_over(struct cl_dump_proxy *r, struct cl_error *error)
 	return r->dump_is_dead ? 0 : cl_dump_stream_resume(&r->dump, error);
 }
 
-struct cl_dump_proxy *cl_dump_proxy_resume(const struct cl_dump_proxy_config *config, int lifeline_fd, struct cl_error *error)
+struct cl_dump_proxy *cl_dump_proxy_resume(const struct cl_dump_proxy_config *config, int lifeline_fd,
+					   struct cl_error *error)
 {
 	struct cl_dump_proxy *r = proxy_alloc(config, error);
 
@@ -466,7 +472,9 @@ struct cl_dump_proxy *cl_dump_proxy_resume(const struct cl_dump_proxy_config *co
 	}
 	if (atomic_load(&cl_dump_proxy_shared(r)->phase) == CL_DUMP_GUARDIAN_COMMIT)
 		atomic_store(&cl_dump_proxy_shared(r)->running, 1); /* whoever told it or not */
-	cl_dump_proxy_set_phase(r, atomic_load(&cl_dump_proxy_shared(r)->running) ? CL_DUMP_GUARDIAN_HOLD : CL_DUMP_GUARDIAN_ROLLBACK);
-	atomic_store(&r->state, atomic_load(&cl_dump_proxy_shared(r)->drained) ? CL_DUMP_PROXY_DRAINED : CL_DUMP_PROXY_PAUSED);
+	cl_dump_proxy_set_phase(r, atomic_load(&cl_dump_proxy_shared(r)->running) ? CL_DUMP_GUARDIAN_HOLD :
+										    CL_DUMP_GUARDIAN_ROLLBACK);
+	atomic_store(&r->state,
+		     atomic_load(&cl_dump_proxy_shared(r)->drained) ? CL_DUMP_PROXY_DRAINED : CL_DUMP_PROXY_PAUSED);
 	return r;
 }

@@ -22,12 +22,15 @@
 int cl_dump_proxy_offer(struct cl_dump_proxy *proxy, int fd, const char *name);
 
 /*
- * Whether the source's tasks are as the dump froze them. While that is being found out, as the dump has just died, it waits. Any
- * thread.
+ * Whether the source's tasks are as the dump froze them. While that is being found out, as the dump has just died, it
+ * waits. Any thread.
  */
 bool cl_dump_proxy_holds_source(struct cl_dump_proxy *proxy);
 
-/* Which client, by its hello, has said that it has restored everything: also to a proxy before this one. 0: none. Any thread. */
+/*
+ * Which client, by its hello, has said that it has restored everything: also to a proxy before this one. 0: none. Any
+ * thread.
+ */
 uint64_t cl_dump_proxy_restored_client(const struct cl_dump_proxy *proxy);
 
 /*

@@ -85,8 +85,9 @@ void cl_dump_proxy_set_running(struct cl_dump_proxy *r, int running)
 		(void)cl_dump_proxy_move_phase(r, CL_DUMP_GUARDIAN_HOLD, CL_DUMP_GUARDIAN_ROLLBACK);
 	if (running)
 		atomic_store(&cl_dump_proxy_shared(r)->running, 1);
-	cl_log(&r->log, CL_LOG_INFO, running ? "the restored task runs: this end holds until every page is there"
-					     : "the restored task does not run");
+	cl_log(&r->log, CL_LOG_INFO,
+	       running ? "the restored task runs: this end holds until every page is there" :
+			 "the restored task does not run");
 }
 
 int cl_dump_proxy_commit(struct cl_dump_proxy *r, int force)

@@ -32,7 +32,7 @@ struct cl_dump_proxy {
 	_Atomic int state, want_commit, want_abort, want_drop;
 	_Atomic uint64_t requests, bytes, clients;
 
-	pthread_mutex_t lock; /* state once it is written; and: */
+	pthread_mutex_t lock;          /* state once it is written; and: */
 	pthread_cond_t holder_changed; /* or the state is final */
 	enum cl_source_holder holder;
 	int client_fd_for_info;
@@ -54,7 +54,8 @@ static inline void cl_dump_proxy_set_phase(struct cl_dump_proxy *r, enum cl_dump
 }
 
 /* Any thread. False: it was in another phase, as its own thread may have been quicker. */
-static inline bool cl_dump_proxy_move_phase(struct cl_dump_proxy *r, enum cl_dump_guardian_phase from, enum cl_dump_guardian_phase to)
+static inline bool cl_dump_proxy_move_phase(struct cl_dump_proxy *r, enum cl_dump_guardian_phase from,
+					    enum cl_dump_guardian_phase to)
 {
 	uint32_t expected = from;
 
@@ -67,7 +68,10 @@ void cl_dump_proxy_set_end(struct cl_dump_proxy *r, int state);
 /* How things stand with the clients, after something of that has changed. Lock held. */
 void cl_dump_proxy_update_state(struct cl_dump_proxy *r);
 
-/* Any thread: it is not the dump, any more. Nobody who waits for his turn will be served. False: it was this, or a later one. */
+/*
+ * Any thread: it is not the dump, any more. Nobody who waits for his turn will be served. False: it was this, or a later
+ * one.
+ */
 bool cl_dump_proxy_set_holder(struct cl_dump_proxy *r, enum cl_source_holder holder);
 
 #endif

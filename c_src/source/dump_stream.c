@@ -132,10 +132,9 @@ int cl_dump_stream_send_close(struct cl_dump_stream *stream, struct cl_error *er
 		batch.used = finish_parent(stream, batch.bytes);
 	} else if (stream->ahead == CL_DUMP_AHEAD_GET) {
 		/* Complete it as the last GET that was answered: that page exists. */
-		const struct cl_wire_header again = { .cmd = CL_WIRE_GET,
-						      .nr_pages = 1,
-						      .vaddr = stream->progress.vaddr,
-						      .dst_id = stream->progress.dst_id };
+		const struct cl_wire_header again = {
+			.cmd = CL_WIRE_GET, .nr_pages = 1, .vaddr = stream->progress.vaddr, .dst_id = stream->progress.dst_id
+		};
 
 		cl_dump_stream_add_get(stream, &batch, &again, 0);
 	}
@@ -248,7 +247,8 @@ int cl_dump_stream_understand(struct cl_dump_stream *stream, uint64_t client, st
 		if (owed->kind == CL_DUMP_ANSWER_PAGES)
 			length = take_pages_header(stream, owed, raw);
 		if (!length)
-			return cl_error_set(error, -EPROTO, "the lazy dump's answer is no page header: is --wire-version %d right?",
+			return cl_error_set(error, -EPROTO,
+					    "the lazy dump's answer is no page header: is --wire-version %d right?",
 					    cl_dump_stream_version(stream));
 		if (owed->kind == CL_DUMP_ANSWER_STATUS) {
 			stream->status_received = true;
@@ -321,7 +321,10 @@ bool cl_dump_stream_is_settled(const struct cl_dump_stream *stream)
 
 /* ---- taking over ---- */
 
-/* From what was sent and consumed on the connection so far: what is owed. 0, or -EBADMSG: it ends in the middle of a request. */
+/*
+ * From what was sent and consumed on the connection so far: what is owed. 0, or -EBADMSG: it ends in the middle of a
+ * request.
+ */
 static int restore(struct cl_dump_stream *stream, uint64_t sent, uint64_t consumed)
 {
 	struct cl_dump_guardian_state *shared = stream->shared;
@@ -344,7 +347,8 @@ static int restore(struct cl_dump_stream *stream, uint64_t sent, uint64_t consum
 		return -EBADMSG;
 	stream->ahead = requests ? CL_DUMP_AHEAD_GET : CL_DUMP_AHEAD_PARENT;
 	for (uint64_t i = stream->progress.answers; i < requests; i++)
-		owe(stream, (struct cl_dump_owed){ .kind = i || !parent_first ? CL_DUMP_ANSWER_PAGES : CL_DUMP_ANSWER_PARENT });
+		owe(stream,
+		    (struct cl_dump_owed){ .kind = i || !parent_first ? CL_DUMP_ANSWER_PAGES : CL_DUMP_ANSWER_PARENT });
 	return 0;
 }
 
@@ -357,6 +361,7 @@ int cl_dump_stream_resume(struct cl_dump_stream *stream, struct cl_error *error)
 		return cl_error_set(error, ret, "the connection to the dump can't be looked at: %s", strerror(-ret));
 	ret = restore(stream, sent, consumed);
 	if (ret < 0)
-		return cl_error_set(error, ret, "the connection to the dump was left in the middle of a request: %s", strerror(-ret));
+		return cl_error_set(error, ret, "the connection to the dump was left in the middle of a request: %s",
+				    strerror(-ret));
 	return 0;
 }

@@ -27,7 +27,9 @@
 #include "wire/page_protocol.h"
 
 enum {
-	/* Requests not answered yet. Their headers (32 KiB) fit any socket's send buffer, so that sending one never blocks. */
+	/*
+	 * Requests not answered yet. Their headers (32 KiB) fit any socket's send buffer, so that sending one never blocks.
+	 */
 	CL_DUMP_MAX_OWED = 1024,
 	CL_DUMP_BATCH_BYTES = 16384, /* of requests that are sent at once */
 };
@@ -50,13 +52,13 @@ struct cl_dump_owed {
 enum cl_dump_ahead { CL_DUMP_AHEAD_NONE, CL_DUMP_AHEAD_PARENT, CL_DUMP_AHEAD_GET };
 
 struct cl_dump_stream {
-	int fd;                        /* owned */
+	int fd;                                /* owned */
 	struct cl_dump_guardian_state *shared; /* owned; NULL: not yet */
-	size_t header_bytes;           /* 0 until the version is known */
+	size_t header_bytes;                   /* 0 until the version is known */
 	enum cl_dump_ahead ahead;
 	/* The stream of answers, as offsets: forwarded <= consumed, and next_header is where understanding ends. */
 	uint64_t consumed, forwarded, next_header;
-	bool wanted;                   /* [forwarded, next_header) is for the present client; otherwise dropped */
+	bool wanted; /* [forwarded, next_header) is for the present client; otherwise dropped */
 	struct cl_dump_guardian_progress progress;
 	struct cl_dump_owed owed[CL_DUMP_MAX_OWED];
 	size_t owed_head, nr_owed;
@@ -67,7 +69,7 @@ struct cl_dump_stream {
 
 /* Requests for pages, to be sent at once. */
 struct cl_dump_batch {
-	uint8_t bytes[CL_DUMP_BATCH_BYTES + 2 * CL_WIRE_MAX_BYTES]; /* two of ours, PARENT and the byte ahead, may come on top */
+	uint8_t bytes[CL_DUMP_BATCH_BYTES + 2 * CL_WIRE_MAX_BYTES]; /* PARENT and the byte ahead may come on top */
 	size_t used;
 };
 
@@ -113,8 +115,8 @@ int cl_dump_stream_receive(struct cl_dump_stream *stream, struct cl_error *error
 int cl_dump_stream_understand(struct cl_dump_stream *stream, uint64_t client, struct cl_error *error);
 
 /*
- * Give the client, a socket, what is there for it; drop what nobody waits for. How many bytes were sent (0: dropped), -ENODATA:
- * there was nothing to do, -EAGAIN: its socket is full, or another -errno: it is lost.
+ * Give the client, a socket, what is there for it; drop what nobody waits for. How many bytes were sent (0: dropped),
+ * -ENODATA: there was nothing to do, -EAGAIN: its socket is full, or another -errno: it is lost.
  */
 int64_t cl_dump_stream_forward(struct cl_dump_stream *stream, int client_fd);
 

@@ -35,11 +35,11 @@ struct connection {
 	struct cl_listener *listener;
 	struct connection *next; /* older ones */
 	struct cl_conn conn;
-	int proxy_fd;            /* our end of a socket pair to the proxy, or -1 */
-	bool admitted;           /* it has shown the key; without one: it has said what it wants */
-	bool told_off;           /* shut down, to make room */
+	int proxy_fd;  /* our end of a socket pair to the proxy, or -1 */
+	bool admitted; /* it has shown the key; without one: it has said what it wants */
+	bool told_off; /* shut down, to make room */
 	char name[NAME_BYTES];
-	size_t host_bytes;       /* of the name: its address without the port */
+	size_t host_bytes; /* of the name: its address without the port */
 };
 
 struct cl_listener {
@@ -51,7 +51,7 @@ struct cl_listener {
 	int socket, wake;
 	pthread_t acceptor;
 	pthread_mutex_t lock;
-	pthread_cond_t gone;     /* a connection */
+	pthread_cond_t gone; /* a connection */
 	struct connection *connections;
 	unsigned int nr_connections;
 	unsigned int nr_strangers; /* of these: not admitted yet */
@@ -439,7 +439,8 @@ static void told(void *context, enum cl_push_told what, const char *name, uint64
 	}
 }
 
-struct cl_listener *cl_listener_new(struct cl_dump_proxy *proxy, const struct cl_listener_config *config, struct cl_error *error)
+struct cl_listener *cl_listener_new(struct cl_dump_proxy *proxy, const struct cl_listener_config *config,
+				    struct cl_error *error)
 {
 	struct cl_listener *listener = calloc(1, sizeof(*listener));
 	int ret = 0;
@@ -463,9 +464,14 @@ struct cl_listener *cl_listener_new(struct cl_dump_proxy *proxy, const struct cl
 	if (ret == 0 && config->tls)
 		ret = cl_tls_load(config->tls, &listener->tls, error);
 	if (ret == 0 && config->images_fd >= 0) {
-		struct cl_push_server_config push = { .images_fd = config->images_fd, .ids = config->ids,
-						      .pids = config->pids, .nr_tasks = config->nr_tasks,
-						      .log = listener->log, .told = told, .frozen = frozen, .context = proxy,
+		struct cl_push_server_config push = { .images_fd = config->images_fd,
+						      .ids = config->ids,
+						      .pids = config->pids,
+						      .nr_tasks = config->nr_tasks,
+						      .log = listener->log,
+						      .told = told,
+						      .frozen = frozen,
+						      .context = proxy,
 						      .client = cl_dump_proxy_restored_client(proxy),
 						      .gone = config->gone };
 
@@ -556,14 +562,20 @@ void cl_listener_info(struct cl_listener *listener, struct cl_listener_info *out
 
 	if (listener->push)
 		cl_push_server_info(listener->push, &push);
-	*out = (struct cl_listener_info){ .sessions = push.sessions, .streams = push.nr_streams,
-				       .asked_pages = push.asked_pages, .left_pages = push.left_pages,
-				       .pushed_pages = push.pushed_pages, .zero_pages = push.zero_pages,
-				       .packed_pages = push.packed_pages,
-				       .same_pages = push.same_pages, .also_pages = push.also_pages,
-				       .sent_bytes = push.sent_bytes,
-				       .lost_tasks = push.lost_tasks, .lost_pages = push.lost_pages,
-				       .lost_task = push.lost_task, .lost_signal = push.lost_signal };
+	*out = (struct cl_listener_info){ .sessions = push.sessions,
+					  .streams = push.nr_streams,
+					  .asked_pages = push.asked_pages,
+					  .left_pages = push.left_pages,
+					  .pushed_pages = push.pushed_pages,
+					  .zero_pages = push.zero_pages,
+					  .packed_pages = push.packed_pages,
+					  .same_pages = push.same_pages,
+					  .also_pages = push.also_pages,
+					  .sent_bytes = push.sent_bytes,
+					  .lost_tasks = push.lost_tasks,
+					  .lost_pages = push.lost_pages,
+					  .lost_task = push.lost_task,
+					  .lost_signal = push.lost_signal };
 	pthread_mutex_lock(&listener->lock);
 	out->rate = listener->rate;
 	pthread_mutex_unlock(&listener->lock);

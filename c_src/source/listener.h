@@ -3,8 +3,8 @@
  * listener: the network side of the page server: listens, speaks TLS where it is asked to, finds out what a client is, and
  * brings it to whom it wants: a client that speaks the push protocol to push_server.h, any other to the proxy.
  *
- * Each connection has a thread, at most CL_LISTENER_CONNECTIONS of them, and at most CL_LISTENER_STRANGERS that have not shown
- * the key yet (without one: that have not said what they want). If more come, the oldest of the address that most
+ * Each connection has a thread, at most CL_LISTENER_CONNECTIONS of them, and at most CL_LISTENER_STRANGERS that have not
+ * shown the key yet (without one: that have not said what they want). If more come, the oldest of the address that most
  * of those come from gives way; who was admitted never does. Until a client's first 24 bytes are there nothing is done
  * for it.
  *

@@ -85,10 +85,11 @@ int cl_precopy_scan_begin(struct cl_precopy_scan *scan, const struct cl_soft_dir
 	if (!scan->sources)
 		return -ENOMEM;
 	for (; scan->nr < nr_tasks; scan->nr++)
-		scan->sources[scan->nr] = (struct cl_precopy_source){
-			.id = ids[scan->nr], .pagemap_fd = -1, .memory = cl_task_memory_closed(pids[scan->nr]),
-			.tracked = cl_soft_dirty_is_tracked(dirty, ids[scan->nr])
-		};
+		scan->sources[scan->nr] = (struct cl_precopy_source){ .id = ids[scan->nr],
+								      .pagemap_fd = -1,
+								      .memory = cl_task_memory_closed(pids[scan->nr]),
+								      .tracked = cl_soft_dirty_is_tracked(dirty,
+													  ids[scan->nr]) };
 	qsort(scan->sources, scan->nr, sizeof(*scan->sources), by_id);
 	return 0;
 }
@@ -146,7 +147,10 @@ int cl_precopy_scan_next(struct cl_precopy_scan *scan, struct cl_precopy_piece *
 			scan->opened++;
 			if (ret < 0)
 				source->nr = 0;
-			/* One that has gone is left out; one that can't be looked at is not, or its pages would be taken for sent. */
+			/*
+			 * One that has gone is left out; one that can't be looked at is not, or its pages would be taken for
+			 * sent.
+			 */
 			if (ret == -ENOMEM || ret == -EMFILE || ret == -ENFILE)
 				return ret;
 		}

@@ -25,18 +25,18 @@ struct cl_precopy {
 	pthread_mutex_t lock, sending;
 	pthread_cond_t changed;
 	enum cl_precopy_state state;
-	struct cl_conn conn;       /* the store's, while CONNECTED */
+	struct cl_conn conn; /* the store's, while CONNECTED */
 	bool client_unpacks;
 	uint8_t token[CL_PUSH_TOKEN_BYTES];
 	/* Of what was sent on this connection; changed by a round, or with none under way: */
 	struct cl_hashes *hashes;
 	struct cl_soft_dirty *dirty;
-	bool busy;                 /* a round or the end is under way, and uses conn */
+	bool busy; /* a round or the end is under way, and uses conn */
 	bool stopping;
 	uint64_t number, asked, confirmed; /* rounds */
 	bool end_asked, end_confirmed;
 	struct cl_push_pace pace;
-	struct round *round;       /* under way, or NULL */
+	struct round *round; /* under way, or NULL */
 };
 
 /* ---- life ---- */
@@ -178,8 +178,7 @@ static int note_stored(struct cl_precopy *precopy, const struct cl_push_header *
 	return 0;
 }
 
-void cl_precopy_serve(struct cl_precopy *precopy, struct cl_conn conn, const struct cl_push_hello *hello,
-		      const char *name)
+void cl_precopy_serve(struct cl_precopy *precopy, struct cl_conn conn, const struct cl_push_hello *hello, const char *name)
 {
 	uint8_t raw[CL_PUSH_HEADER_BYTES];
 	struct cl_push_header header;
@@ -217,8 +216,8 @@ void cl_precopy_serve(struct cl_precopy *precopy, struct cl_conn conn, const str
 	stopping = precopy->stopping;
 	pthread_mutex_unlock(&precopy->lock);
 	if (ret < 0)
-		cl_log(&precopy->log, stopping ? CL_LOG_INFO : CL_LOG_WARN, "store %s lost, and all that it has: %s",
-		       name, ret == -EPROTO || ret == -EBADMSG ? "it broke the protocol" : error.text);
+		cl_log(&precopy->log, stopping ? CL_LOG_INFO : CL_LOG_WARN, "store %s lost, and all that it has: %s", name,
+		       ret == -EPROTO || ret == -EBADMSG ? "it broke the protocol" : error.text);
 	else
 		cl_log(&precopy->log, CL_LOG_INFO, "store %s is complete", name);
 }
@@ -226,15 +225,16 @@ void cl_precopy_serve(struct cl_precopy *precopy, struct cl_conn conn, const str
 /* Begin to use the connection. Lock held. 0 or error->code. */
 static int take_connection(struct cl_precopy *precopy, struct cl_error *error)
 {
-	int ret = precopy->stopping ? -ECANCELED :
-		  precopy->busy     ? -EBUSY :
-		  precopy->state != CL_PRECOPY_CONNECTED ? -ENOTCONN : 0;
+	int ret = precopy->stopping                      ? -ECANCELED :
+		  precopy->busy                          ? -EBUSY :
+		  precopy->state != CL_PRECOPY_CONNECTED ? -ENOTCONN :
+							   0;
 
 	if (ret < 0)
 		return cl_error_set(error, ret, "%s",
-				    ret == -ECANCELED			  ? "pre-copy was stopped" :
-				    ret == -EBUSY			  ? "a round is under way" :
-				    precopy->state == CL_PRECOPY_NONE	  ? "no store is connected" :
+				    ret == -ECANCELED                     ? "pre-copy was stopped" :
+				    ret == -EBUSY                         ? "a round is under way" :
+				    precopy->state == CL_PRECOPY_NONE     ? "no store is connected" :
 				    precopy->state == CL_PRECOPY_COMPLETE ? "the store is complete" :
 									    "the store was lost");
 	precopy->busy = true;
@@ -252,8 +252,10 @@ static int leave_connection(struct cl_precopy *precopy, int ret, struct cl_error
 		ret = -ECANCELED;
 	else if (precopy->state == CL_PRECOPY_LOST || ret == -EPIPE || ret == -ECONNRESET)
 		ret = -ENOTCONN;
-	return cl_error_set(error, ret, "%s", ret == -ECANCELED ? "pre-copy was stopped" :
-					      ret == -ENOTCONN	? "the store was lost" : strerror(-ret));
+	return cl_error_set(error, ret, "%s",
+			    ret == -ECANCELED ? "pre-copy was stopped" :
+			    ret == -ENOTCONN  ? "the store was lost" :
+						strerror(-ret));
 }
 
 /* Ask the store to confirm, wait until it has. Lock held; dropped meanwhile. 0 or -errno. */
@@ -276,8 +278,8 @@ static int confirm(struct cl_precopy *precopy, const struct cl_push_header *head
 	while (ret == 0 && precopy->state == CL_PRECOPY_CONNECTED && !precopy->stopping &&
 	       (header->type == CL_PUSH_END || precopy->confirmed < header->nr_pages))
 		pthread_cond_wait(&precopy->changed, &precopy->lock);
-	if (ret == 0 && !(header->type == CL_PUSH_END ? precopy->state == CL_PRECOPY_COMPLETE :
-							 precopy->confirmed == header->nr_pages))
+	if (ret == 0 &&
+	    !(header->type == CL_PUSH_END ? precopy->state == CL_PRECOPY_COMPLETE : precopy->confirmed == header->nr_pages))
 		ret = -ECONNRESET;
 	return ret;
 }
@@ -289,7 +291,7 @@ struct round {
 	/* Under precopy's lock: */
 	struct cl_precopy_scan scan;
 	int error;
-	bool cut;             /* nothing more is sent */
+	bool cut; /* nothing more is sent */
 	struct cl_precopy_round info;
 };
 
@@ -346,10 +348,11 @@ static uint64_t await_rate(struct worker *worker, uint64_t *held_us, bool *cut)
  * Read a batch of pages, and say of each whether it could be (1 or 0). shared: some are forked tasks', too, and are to stay
  * so. -ESRCH: the task has gone.
  */
-static int read_batch(const struct cl_precopy_source *source, const struct cl_push_header *batch, bool shared, uint8_t *pages,
-		      uint8_t *there)
+static int read_batch(const struct cl_precopy_source *source, const struct cl_push_header *batch, bool shared,
+		      uint8_t *pages, uint8_t *there)
 {
-	int (*read)(const struct cl_task_memory *, uint64_t, uint8_t *, size_t) = shared ? cl_task_memory_read_shared : cl_task_memory_read;
+	int (*read)(const struct cl_task_memory *, uint64_t, uint8_t *, size_t) = shared ? cl_task_memory_read_shared :
+											   cl_task_memory_read;
 	int ret = read(&source->memory, batch->vaddr, pages, batch->nr_pages * CL_PAGE_SIZE);
 	uint64_t i;
 
@@ -436,7 +439,8 @@ static int send_piece(struct worker *worker, const struct cl_precopy_piece *piec
 	struct cl_precopy *precopy = worker->round->precopy;
 	struct cl_push_header batch = { .dst_id = (uint64_t)piece->source->id };
 	uint64_t first = piece->from / CL_PAGE_SIZE, nr = piece->to / CL_PAGE_SIZE - first, i = 0, end, held_us;
-	uint64_t (*read)(int, uint64_t, uint64_t *, uint64_t) = piece->source->tracked ? cl_soft_dirty_read : cl_proc_pagemap_read;
+	uint64_t (*read)(int, uint64_t, uint64_t *, uint64_t) = piece->source->tracked ? cl_soft_dirty_read :
+											 cl_proc_pagemap_read;
 	struct cl_hash *hashes;
 	bool cut, shared;
 	int ret = 0;
@@ -456,7 +460,8 @@ static int send_piece(struct worker *worker, const struct cl_precopy_piece *piec
 		end = end < nr ? end : nr;
 		end = end < i + batch.nr_pages ? end : i + batch.nr_pages;
 		shared = false;
-		for (batch.nr_pages = 0; i + batch.nr_pages < end && cl_entry_is_anonymous(worker->pagemap[i + batch.nr_pages]);)
+		for (batch.nr_pages = 0;
+		     i + batch.nr_pages < end && cl_entry_is_anonymous(worker->pagemap[i + batch.nr_pages]);)
 			shared |= !(worker->pagemap[i + batch.nr_pages++] & CL_ENTRY_EXCLUSIVE);
 		batch.vaddr = (first + i) * CL_PAGE_SIZE;
 		pthread_mutex_lock(&precopy->lock);

@@ -94,8 +94,8 @@ static const char *refuse_get(const struct cl_wire_header *h, int malformed, con
 }
 
 const char *cl_pull_client_requests(struct cl_pull_client *client, struct cl_dump_stream *stream,
-				    const struct cl_pull_rules *rules, const struct cl_log *log,
-				    struct cl_dump_batch *batch, uint64_t *nr_requests)
+				    const struct cl_pull_rules *rules, const struct cl_log *log, struct cl_dump_batch *batch,
+				    uint64_t *nr_requests)
 {
 	size_t taken = 0;
 	const char *refusal = NULL;
@@ -110,8 +110,9 @@ const char *cl_pull_client_requests(struct cl_pull_client *client, struct cl_dum
 		}
 		refusal = refuse_get(&h, malformed, rules);
 		if (refusal) {
-			cl_log(log, CL_LOG_ERROR, "request refused: %s (cmd %#x, %llu pages at %#llx of task %llu): client is closed",
-			       refusal, h.cmd | (unsigned int)h.flags << 16, (unsigned long long)h.nr_pages,
+			cl_log(log, CL_LOG_ERROR,
+			       "request refused: %s (cmd %#x, %llu pages at %#llx of task %llu): client is closed", refusal,
+			       h.cmd | (unsigned int)h.flags << 16, (unsigned long long)h.nr_pages,
 			       (unsigned long long)h.vaddr, (unsigned long long)h.dst_id);
 			break;
 		}

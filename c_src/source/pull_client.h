@@ -16,19 +16,19 @@
 #include "source/dump_stream.h"
 
 struct cl_pull_client {
-	int fd;               /* -1: none; owned */
-	uint64_t serial;      /* of this client, and, once there is none, of the last one; 0: before the first */
+	int fd;          /* -1: none; owned */
+	uint64_t serial; /* of this client, and, once there is none, of the last one; 0: before the first */
 	uint8_t input[CL_DUMP_BATCH_BYTES]; /* not understood yet */
 	size_t input_bytes;
-	bool closing;         /* it said CLOSE and waits for our answer */
-	bool blocked;         /* its socket is full */
+	bool closing; /* it said CLOSE and waits for our answer */
+	bool blocked; /* its socket is full */
 };
 
 /* What it may ask for. */
 struct cl_pull_rules {
 	uint64_t max_request_pages;
-	uint64_t *tasks;      /* pids in the dump's namespace; owned */
-	size_t nr_tasks;      /* 0: any */
+	uint64_t *tasks; /* pids in the dump's namespace; owned */
+	size_t nr_tasks; /* 0: any */
 };
 
 /* It begins: a connected socket, owned from now on. */
@@ -44,8 +44,8 @@ bool cl_pull_client_may_read(const struct cl_pull_client *client, const struct c
 const char *cl_pull_client_read(struct cl_pull_client *client);
 
 /*
- * The protocol's version, from the first bytes of the first client, for the stream to know. 1: it is known; 0: more bytes are
- * needed, or it said CLOSE at once (`closing`); -EPROTO: they don't tell.
+ * The protocol's version, from the first bytes of the first client, for the stream to know. 1: it is known; 0: more bytes
+ * are needed, or it said CLOSE at once (`closing`); -EPROTO: they don't tell.
  */
 int cl_pull_client_tell_version(struct cl_pull_client *client, struct cl_dump_stream *stream, const struct cl_log *log);
 
@@ -54,8 +54,8 @@ int cl_pull_client_tell_version(struct cl_pull_client *client, struct cl_dump_st
  * refused, and with it the client; the batch is to be sent all the same.
  */
 const char *cl_pull_client_requests(struct cl_pull_client *client, struct cl_dump_stream *stream,
-				    const struct cl_pull_rules *rules, const struct cl_log *log,
-				    struct cl_dump_batch *batch, uint64_t *nr_requests);
+				    const struct cl_pull_rules *rules, const struct cl_log *log, struct cl_dump_batch *batch,
+				    uint64_t *nr_requests);
 
 /* Milliseconds since the host of a client on this socket last answered at all; 0: not known, or fd is -1. Any thread. */
 uint64_t cl_pull_client_silent_ms(int fd);

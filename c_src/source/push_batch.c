@@ -112,17 +112,19 @@ static int send_pages(struct cl_push_batch *out, struct cl_push_header *header, 
 }
 
 int cl_push_batch_send(struct cl_push_batch *out, const struct cl_push_header *batch, const uint8_t *kinds,
-		      uint64_t began_us, uint64_t held_us)
+		       uint64_t began_us, uint64_t held_us)
 {
 	uint64_t from, to, nr_whole = 0, read_us = cl_now_us() - began_us;
 	int ret = 0;
 
 	out->sent_bytes = out->zero_pages = out->same_pages = out->packed_pages = out->also_pages = 0;
 	for (from = 0; ret == 0 && from < batch->nr_pages; from = to) {
-		struct cl_push_header header = { .type = kinds[from], .vaddr = batch->vaddr + from * CL_PAGE_SIZE,
+		struct cl_push_header header = { .type = kinds[from],
+						 .vaddr = batch->vaddr + from * CL_PAGE_SIZE,
 						 .dst_id = batch->dst_id };
 
-		for (to = from + 1; to < batch->nr_pages && kinds[to] == kinds[from] && out->also[to] == out->also[from]; to++)
+		for (to = from + 1; to < batch->nr_pages && kinds[to] == kinds[from] && out->also[to] == out->also[from];
+		     to++)
 			;
 		header.nr_pages = to - from;
 		if (kinds[from] == CL_PUSH_PAGES) {

@@ -45,9 +45,12 @@ struct cl_push_batch {
 	pthread_mutex_t *sending; /* held for each message; NULL: nobody else sends there */
 	bool client_unpacks;
 	struct cl_packing packing;
-	uint8_t *buffer;          /* room for headers, then the batch's pages */
-	uint8_t *packed;          /* the same, packed */
-	/* Of each page that goes whole, in which of these other tasks it is, too, at its address: a bit each. Zero by itself. */
+	uint8_t *buffer; /* room for headers, then the batch's pages */
+	uint8_t *packed; /* the same, packed */
+	/*
+	 * Of each page that goes whole, in which of these other tasks it is, too, at its address: a bit each. Zero by
+	 * itself.
+	 */
 	uint16_t also[CL_PUSH_BATCH_PAGES];
 	uint64_t also_ids[CL_PUSH_MAX_ALSO];
 	uint64_t sent_bytes, zero_pages, same_pages, packed_pages, also_pages; /* of the last batch */
@@ -75,7 +78,7 @@ static inline uint8_t *cl_push_batch_scratch(const struct cl_push_batch *out)
  * held_us: how long the rate had held it back before. 0 or -errno.
  */
 int cl_push_batch_send(struct cl_push_batch *out, const struct cl_push_header *batch, const uint8_t *kinds,
-		      uint64_t began_us, uint64_t held_us);
+		       uint64_t began_us, uint64_t held_us);
 
 /* One header alone. 0 or -errno. */
 int cl_push_batch_header(struct cl_push_batch *out, const struct cl_push_header *header);

@@ -8,13 +8,15 @@
 enum { REQUESTS_BYTES = 512 * CL_PUSH_HEADER_BYTES };
 
 /* Whether all these pages are on their way already, on some stream. Lock held, while a stream's socket is looked at. */
-static bool have_left(const struct cl_push_server *server, const struct cl_push_task *task, uint64_t index, uint64_t nr_pages)
+static bool have_left(const struct cl_push_server *server, const struct cl_push_task *task, uint64_t index,
+		      uint64_t nr_pages)
 {
 	unsigned int k;
 
 	for (; nr_pages; index++, nr_pages--) {
 		for (k = 1; k <= server->info.nr_streams; k++)
-			if (server->session.fds[k] >= 0 && cl_push_in_flight_has_left(&server->session.sent[k], server->session.fds[k], task, index))
+			if (server->session.fds[k] >= 0 &&
+			    cl_push_in_flight_has_left(&server->session.sent[k], server->session.fds[k], task, index))
 				break;
 		if (k > server->info.nr_streams)
 			return false;
@@ -36,8 +38,8 @@ static int leave_to_stream(struct cl_push_server *server, uint64_t session, uint
 }
 
 /* 0 or -errno. */
-static int answer_get(struct cl_push_server *server, struct cl_conn conn, uint64_t session,
-		      const struct cl_push_header *get, uint8_t *out)
+static int answer_get(struct cl_push_server *server, struct cl_conn conn, uint64_t session, const struct cl_push_header *get,
+		      uint8_t *out)
 {
 	struct cl_push_header pages = *get;
 	struct cl_push_task *task = cl_push_tasks_find(&server->tasks, get);
@@ -109,8 +111,8 @@ static void note_lost(struct cl_push_server *server, const struct cl_push_header
 }
 
 /* What the client says; `rest`: what follows the header. 0 or -errno. */
-static int obey(struct cl_push_server *server, struct cl_conn conn, uint64_t session,
-		const struct cl_push_header *header, const uint8_t *rest, uint8_t *out)
+static int obey(struct cl_push_server *server, struct cl_conn conn, uint64_t session, const struct cl_push_header *header,
+		const uint8_t *rest, uint8_t *out)
 {
 	static const struct cl_push_header closed = { .type = CL_PUSH_CLOSED };
 	bool done = header->type == CL_PUSH_DONE;

@@ -9,10 +9,10 @@
 #include "wire/push_protocol.h"
 
 enum {
-	RECORD_BYTES = 64,  /* at most, that TLS puts around what is sent at once, and it may be one header */
+	RECORD_BYTES = 64, /* at most, that TLS puts around what is sent at once, and it may be one header */
 	/* What a page takes at most, on a stream on which each may have its own header and ALSOs. */
 	PAGE_AT_MOST = CL_PAGE_SIZE + (CL_PUSH_MAX_ALSO + 1) * (CL_PUSH_HEADER_BYTES + RECORD_BYTES),
-	CA_OPEN = 0,        /* TCP_CA_Open: nothing is taken for lost */
+	CA_OPEN = 0, /* TCP_CA_Open: nothing is taken for lost */
 };
 
 /* False: it isn't known. */
@@ -37,8 +37,8 @@ uint64_t cl_push_in_flight_written(int fd)
 	return sent + unsent;
 }
 
-void cl_push_in_flight_begin(struct cl_push_in_flight *sent, const void *task, uint64_t first, uint64_t nr_pages, uint64_t written,
-			bool packed)
+void cl_push_in_flight_begin(struct cl_push_in_flight *sent, const void *task, uint64_t first, uint64_t nr_pages,
+			     uint64_t written, bool packed)
 {
 	sent->next = (sent->next + 1) % CL_PUSH_IN_FLIGHT_BATCHES;
 	sent->batches[sent->next] = (struct cl_push_in_flight_batch){ task, first, nr_pages, written, 0, packed };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * push_in_flight: of the pages that one background stream was given of late, which have left its socket. What TCP has sent once
- * comes no later than an answer that would be sent now: on the link one goes after the other.
+ * push_in_flight: of the pages that one background stream was given of late, which have left its socket. What TCP has
+ * sent once comes no later than an answer that would be sent now: on the link one goes after the other.
  *
  * Where it can't be known (no TCP, an old kernel, something was lost on the way and is to be sent again) nothing has left.
  * No lock: its owner's, over all calls.
@@ -17,9 +17,9 @@ enum { CL_PUSH_IN_FLIGHT_BATCHES = 64 };
 struct cl_push_in_flight {
 	struct cl_push_in_flight_batch {
 		const void *task;
-		uint64_t first, nr_pages;   /* indices; 0 pages: none */
-		uint64_t begin, end;        /* bytes written to the socket before it, and with it; end 0: not known yet */
-		bool packed;                /* none of its pages is there before all are */
+		uint64_t first, nr_pages; /* indices; 0 pages: none */
+		uint64_t begin, end;      /* bytes written to the socket before it, and with it; end 0: not known yet */
+		bool packed;              /* none of its pages is there before all are */
 	} batches[CL_PUSH_IN_FLIGHT_BATCHES];
 	unsigned int next;
 };
@@ -28,8 +28,8 @@ struct cl_push_in_flight {
 uint64_t cl_push_in_flight_written(int fd);
 
 /* These pages are about to be written to a socket to which `written` bytes were. */
-void cl_push_in_flight_begin(struct cl_push_in_flight *sent, const void *task, uint64_t first, uint64_t nr_pages, uint64_t written,
-			bool packed);
+void cl_push_in_flight_begin(struct cl_push_in_flight *sent, const void *task, uint64_t first, uint64_t nr_pages,
+			     uint64_t written, bool packed);
 
 /* All of them are, it is `written` bytes now. */
 void cl_push_in_flight_end(struct cl_push_in_flight *sent, uint64_t written);

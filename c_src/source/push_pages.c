@@ -34,8 +34,10 @@ static int lose_task(struct cl_push_server *server, const struct cl_push_task *t
 		return lose_source(server);
 	}
 	if (is_news) {
-		cl_log(&server->config.log, CL_LOG_ERROR, "the frozen task %d was killed: its pages are served from the dump, and "
-		       "nothing is pushed any more", task->image->pid);
+		cl_log(&server->config.log, CL_LOG_ERROR,
+		       "the frozen task %d was killed: its pages are served from the dump, and "
+		       "nothing is pushed any more",
+		       task->image->pid);
 		cl_push_server_end(server, CL_PUSH_END_SESSION);
 	}
 	return -ESRCH;
@@ -55,7 +57,7 @@ int cl_push_read_pages(struct cl_push_server *server, const struct cl_push_task 
 		       bool shared, uint8_t *out)
 {
 	int ret = (shared ? cl_task_memory_read_shared : cl_task_memory_read)(&task->memory, header->vaddr, out,
-								       header->nr_pages * CL_PAGE_SIZE);
+									      header->nr_pages * CL_PAGE_SIZE);
 
 	if (ret == -ESRCH)
 		return lose_task(server, task);
@@ -75,7 +77,8 @@ int cl_push_still_frozen(struct cl_push_server *server, const struct cl_push_tas
 	}
 	if (held)
 		return 0;
-	cl_log(&server->config.log, CL_LOG_WARN, "the dump has ended, and holds its tasks no more: no page is sent any more");
+	cl_log(&server->config.log, CL_LOG_WARN,
+	       "the dump has ended, and holds its tasks no more: no page is sent any more");
 	cl_push_server_end(server, CL_PUSH_END_LOST);
 	return -EOWNERDEAD;
 }
@@ -87,7 +90,7 @@ void cl_push_charge(struct cl_push_server *server, uint64_t bytes)
 }
 
 uint64_t cl_push_find_same(struct cl_push_server *server, const struct cl_push_header *header, const uint8_t *pages,
-			uint8_t *kinds)
+			   uint8_t *kinds)
 {
 	const struct cl_hash *stored = NULL;
 	uint64_t i, nr_same = 0;

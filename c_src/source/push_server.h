@@ -15,11 +15,11 @@
  * Who was served once is served again, whoever else comes: a client that said GO has restored the tasks. When a task's
  * memory can't be read any more, as something has killed it, nobody is pushed to: the dump still has its pages.
  *
- * Should the dump die, tasks that a stop signal then holds can be served on (cl_push_server_stand_alone()): it is looked at each
- * task, after each read, that it has stayed stopped.
+ * Should the dump die, tasks that a stop signal then holds can be served on (cl_push_server_stand_alone()): it is looked
+ * at each task, after each read, that it has stayed stopped.
  *
- * Its parts: push_session.c (sessions and connections), push_demand.c, push_stream.c (the background), push_pages.c (reading),
- * with push_tasks.h and push_sharing.h.
+ * Its parts: push_session.c (sessions and connections), push_demand.c, push_stream.c (the background), push_pages.c
+ * (reading), with push_tasks.h and push_sharing.h.
  *
  * Locks: one, over what is wanted and who is connected; never held while reading memory, sending or receiving.
  * `told` is called with it held.
@@ -49,15 +49,15 @@ enum cl_push_told {
 };
 
 struct cl_push_server_config {
-	int images_fd;          /* directory; borrowed until cl_push_server_new() returns */
-	const int32_t *ids;     /* tasks, as the images name them */
-	const int32_t *pids;    /* the same, as we see them */
+	int images_fd;       /* directory; borrowed until cl_push_server_new() returns */
+	const int32_t *ids;  /* tasks, as the images name them */
+	const int32_t *pids; /* the same, as we see them */
 	size_t nr_tasks;
 	const struct cl_hashes *stored; /* of the pages in the store `store_token`; NULL: there is none. Borrowed */
 	uint8_t store_token[CL_PUSH_TOKEN_BYTES];
 	struct cl_log log;
-	bool gone;              /* a task was killed: nobody is pushed to */
-	uint64_t client;        /* whose tasks run, by its hello; 0: nobody's yet */
+	bool gone;       /* a task was killed: nobody is pushed to */
+	uint64_t client; /* whose tasks run, by its hello; 0: nobody's yet */
 	void (*told)(void *context, enum cl_push_told what, const char *name, uint64_t client);
 	/* Whether the tasks are held still; asked after pages were read, before they are sent. May wait. Any thread. */
 	bool (*frozen)(void *context);
@@ -65,15 +65,15 @@ struct cl_push_server_config {
 };
 
 struct cl_push_server_info {
-	uint64_t sessions;      /* so far */
+	uint64_t sessions;       /* so far */
 	unsigned int nr_streams; /* background streams of the present one */
 	uint64_t asked_pages, pushed_pages, zero_pages, packed_pages, same_pages;
-	uint64_t left_pages;    /* of those asked: left to a background stream on which they were on their way */
-	uint64_t also_pages;    /* that went with another task's: not among those pushed */
-	uint64_t sent_bytes;    /* of pages and headers */
+	uint64_t left_pages;             /* of those asked: left to a background stream on which they were on their way */
+	uint64_t also_pages;             /* that went with another task's: not among those pushed */
+	uint64_t sent_bytes;             /* of pages and headers */
 	uint64_t lost_tasks, lost_pages; /* restored tasks that ended at the client, and what they missed */
-	uint64_t lost_task;     /* the first of them, as the images name it */
-	unsigned int lost_signal; /* which killed it; 0: it isn't known how it ended */
+	uint64_t lost_task;              /* the first of them, as the images name it */
+	unsigned int lost_signal;        /* which killed it; 0: it isn't known how it ended */
 };
 
 /* Reads the pagemaps, opens the tasks' memory. 0 or -errno. */
@@ -83,15 +83,15 @@ enum cl_push_admission {
 	CL_PUSH_ADMITTED,
 	CL_PUSH_REFUSED_BUSY,
 	CL_PUSH_REFUSED_OVER,
-	CL_PUSH_PLAIN, /* it is served, but not pushed to */
-	CL_PUSH_NOT_NOW, /* nobody is served here any more, and it can't be said that nothing will come: close without a word */
+	CL_PUSH_PLAIN,   /* it is served, but not pushed to */
+	CL_PUSH_NOT_NOW, /* nobody is served here any more, and pages may come elsewhere yet: close without a word */
 };
 
 /* What ends. */
 enum cl_push_end {
 	CL_PUSH_END_SESSION, /* the session, as if it had been lost */
-	CL_PUSH_END_OVER, /* all: committed or rolled back, so that no page comes any more */
-	CL_PUSH_END_LOST, /* all that this server can give; another may come, or an operator decides */
+	CL_PUSH_END_OVER,    /* all: committed or rolled back, so that no page comes any more */
+	CL_PUSH_END_LOST,    /* all that this server can give; another may come, or an operator decides */
 };
 
 /* How a client is served that would open a session, by its hello; 0: one that does not want to be pushed to. Any thread. */
@@ -111,8 +111,9 @@ void cl_push_server_serve(struct cl_push_server *server, struct cl_conn conn, co
 void cl_push_server_end(struct cl_push_server *server, enum cl_push_end end);
 
 /*
- * The dump has died, and `frozen` answers to nobody yet: from now on the tasks' stop signal holds them. 0; -ENOENT: there is no client
- * that it could serve; -ESRCH: pages of a killed task are missing; -EBUSY: a task is not stopped; or another -errno.
+ * The dump has died, and `frozen` answers to nobody yet: from now on the tasks' stop signal holds them. 0; -ENOENT: there
+ * is no client that it could serve; -ESRCH: pages of a killed task are missing; -EBUSY: a task is not stopped; or another
+ * -errno.
  */
 int cl_push_server_stand_alone(struct cl_push_server *server);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * push_server_state: what a push_server.h has, shared by its sessions (push_session.c), their demand connection (push_demand.c),
- * their streams (push_stream.c), and the reading of pages for both (push_pages.c). Nobody else's.
+ * push_server_state: what a push_server.h has, shared by its sessions (push_session.c), their demand connection
+ * (push_demand.c), their streams (push_stream.c), and the reading of pages for both (push_pages.c). Nobody else's.
  */
 #ifndef CL_PUSH_SERVER_STATE_H
 #define CL_PUSH_SERVER_STATE_H
@@ -24,27 +24,27 @@ struct cl_push_session {
 	uint8_t token[CL_PUSH_TOKEN_BYTES];
 	int fds[1 + CL_PUSH_MAX_STREAMS]; /* connections, -1: none; [0], demand: without it there is none */
 	struct cl_push_in_flight sent[1 + CL_PUSH_MAX_STREAMS]; /* by the streams; not used of [0] */
-	bool unpacks;          /* of its client */
+	bool unpacks;                                           /* of its client */
 	bool shares;
-	bool stores;           /* it has the store whose pages' hashes we have */
-	bool going;             /* it said GO: push */
+	bool stores; /* it has the store whose pages' hashes we have */
+	bool going;  /* it said GO: push */
 };
 
 struct cl_push_server {
 	struct cl_push_server_config config;
 	struct cl_push_tasks tasks;
 	pthread_mutex_t lock;
-	pthread_cond_t work;    /* there is something to push, or a session is over, or the rate has changed */
+	pthread_cond_t work; /* there is something to push, or a session is over, or the rate has changed */
 	struct cl_push_session session;
-	bool closed;            /* for ever */
-	bool over; /* committed or rolled back: told to who still asks */
-	bool gone;              /* a task, while there is a dump: nobody is pushed to any more */
-	bool alone;             /* there is no dump; set while `frozen` answers to nobody */
-	uint64_t client;        /* whose session it is, or the last one was; 0: nobody's */
-	bool restored;          /* it said GO, ever */
-	bool done;              /* it said last that it misses nothing */
-	bool told_over;         /* it was refused with that word */
-	size_t near;            /* the task of the last demand page: goes first */
+	bool closed;     /* for ever */
+	bool over;       /* committed or rolled back: told to who still asks */
+	bool gone;       /* a task, while there is a dump: nobody is pushed to any more */
+	bool alone;      /* there is no dump; set while `frozen` answers to nobody */
+	uint64_t client; /* whose session it is, or the last one was; 0: nobody's */
+	bool restored;   /* it said GO, ever */
+	bool done;       /* it said last that it misses nothing */
+	bool told_over;  /* it was refused with that word */
+	size_t near;     /* the task of the last demand page: goes first */
 	struct cl_push_pace pace;
 	struct cl_push_server_info info;
 };

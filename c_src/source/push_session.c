@@ -136,8 +136,8 @@ static int join_session(struct cl_push_server *server, int fd, const struct cl_p
 	bool known;
 
 	pthread_mutex_lock(&server->lock);
-	known = server->session.fds[0] >= 0 && hello->stream <= server->info.nr_streams && server->session.fds[hello->stream] < 0 &&
-		cl_push_same_token(hello->token, server->session.token);
+	known = server->session.fds[0] >= 0 && hello->stream <= server->info.nr_streams &&
+		server->session.fds[hello->stream] < 0 && cl_push_same_token(hello->token, server->session.token);
 	if (known)
 		server->session.fds[hello->stream] = fd;
 	*session = server->session.number;
@@ -182,8 +182,8 @@ void cl_push_server_serve(struct cl_push_server *server, struct cl_conn conn, co
 				      cl_push_serve_demand(server, conn, session, buffer);
 	if (ret < 0 && ret != -ECANCELED)
 		cl_log(&server->config.log, CL_LOG_WARN, "push: connection %u of session %llu: %s", hello->stream,
-		       (unsigned long long)session, ret == -EPROTO || ret == -EBADMSG ? "the client broke the protocol" :
-											 strerror(-ret));
+		       (unsigned long long)session,
+		       ret == -EPROTO || ret == -EBADMSG ? "the client broke the protocol" : strerror(-ret));
 	leave_session(server, session);
 	free(buffer);
 }

@@ -7,7 +7,10 @@
 #include "task/proc_pagemap.h"
 
 enum {
-	/* Whether a task shares pages is not looked at again for SHARE_PAUSE batches after SHARE_TRIES (not small) without any. */
+	/*
+	 * Whether a task shares pages is not looked at again for SHARE_PAUSE batches after SHARE_TRIES (not small) without
+	 * any.
+	 */
 	SHARE_TRIES = 4,
 	SHARE_PAUSE = 16,
 	SHARE_SMALL = 16, /* pages */
@@ -58,7 +61,7 @@ uint64_t cl_push_same_pages(const struct cl_push_task *task, uint64_t vaddr, uin
 	for (from = cl_bits_find(&mask, 0, 64, true); from < 64; from = cl_bits_find(&mask, to, 64, true)) {
 		to = cl_bits_find(&mask, from, 64, false);
 		if (cl_task_memory_read_shared(&task->memory, vaddr + from * CL_PAGE_SIZE, scratch,
-					   (to - from) * CL_PAGE_SIZE) < 0)
+					       (to - from) * CL_PAGE_SIZE) < 0)
 			continue; /* it will be told when its own turn comes */
 		for (uint64_t i = from; i < to; i++)
 			if (memcmp(pages + i * CL_PAGE_SIZE, scratch + (i - from) * CL_PAGE_SIZE, CL_PAGE_SIZE) == 0)
@@ -79,8 +82,8 @@ void cl_push_find_common(const struct cl_push_tasks *tasks, const struct cl_push
 	if (cl_proc_pagemap_frames(task->frames_fd, batch->vaddr, frames, nr, &common->shared) < 0)
 		common->shared = true;
 	for (k = 0; common->shared && siblings >> k; k++) {
-		if (!(siblings >> k & 1) || cl_proc_pagemap_frames(cl_push_sibling(tasks, task, k)->frames_fd,
-									batch->vaddr, theirs, nr, NULL) < 0)
+		if (!(siblings >> k & 1) ||
+		    cl_proc_pagemap_frames(cl_push_sibling(tasks, task, k)->frames_fd, batch->vaddr, theirs, nr, NULL) < 0)
 			continue;
 		for (i = 0; i < nr; i++)
 			if (frames[i] && frames[i] == theirs[i])

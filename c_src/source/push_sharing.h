@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * push_sharing: which pages of a batch other tasks have, too, at the same address, as forked tasks do with what neither has
- * written to since. Cheap to see where both lie in the same frame; then they are read and compared. Whom to look at is learned:
- * a task that has had nothing in common of late is left out for a while.
+ * written to since. Cheap to see where both lie in the same frame; then they are read and compared. Whom to look at is
+ * learned: a task that has had nothing in common of late is left out for a while.
  *
  * No lock: its owner's, where it is said.
  */
@@ -36,7 +36,9 @@ void cl_push_siblings_note(struct cl_push_task *task, uint64_t nr_pages, uint16_
 void cl_push_find_common(const struct cl_push_tasks *tasks, const struct cl_push_task *task, uint16_t siblings,
 			 const struct cl_push_header *batch, struct cl_push_common *common);
 
-/* Which of the pages in `mask`, from vaddr on, the task has the same, by reading and comparing. scratch: as large as they. */
+/*
+ * Which of the pages in `mask`, from vaddr on, the task has the same, by reading and comparing. scratch: as large as they.
+ */
 uint64_t cl_push_same_pages(const struct cl_push_task *task, uint64_t vaddr, uint64_t mask, const uint8_t *pages,
 			    uint8_t *scratch);
 

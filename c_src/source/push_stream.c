@@ -18,7 +18,7 @@ struct batch {
 	struct cl_push_task *task;
 	struct cl_push_header header; /* nr_pages, vaddr, dst_id */
 	bool client_stores;
-	uint16_t siblings;            /* to be looked at, a bit each */
+	uint16_t siblings; /* to be looked at, a bit each */
 };
 
 /* Take the pages in `mask`, by their `indices` in the image, off what is wanted, or put them back. Which ones changed. */
@@ -165,7 +165,7 @@ int cl_push_serve_stream(struct cl_push_server *server, struct cl_conn conn, uin
 	out.client_unpacks = server->session.unpacks;
 	while (ret == 0 && await_batch(server, session, &batch, &held_us)) {
 		cl_push_in_flight_begin(sent, batch.task, cl_image_index(batch.task->image, batch.header.vaddr),
-				   batch.header.nr_pages, written, out.client_unpacks && out.packing.packing);
+					batch.header.nr_pages, written, out.client_unpacks && out.packing.packing);
 		pthread_mutex_unlock(&server->lock);
 		ret = push_batch(server, session, &out, &batch, held_us, &hits);
 		written = cl_push_in_flight_written(conn.fd);

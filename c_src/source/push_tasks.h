@@ -23,7 +23,7 @@ struct cl_push_sibling {
 struct cl_push_task {
 	struct cl_image *image; /* todo[CL_REMOTE]: told missing and not sent yet */
 	struct cl_task_memory memory;
-	int frames_fd;          /* -1: not known */
+	int frames_fd;                                     /* -1: not known */
 	struct cl_push_sibling siblings[CL_PUSH_MAX_ALSO]; /* the tasks that follow it, in a ring */
 };
 

@@ -16,7 +16,7 @@
 
 struct cl_tls_pump {
 	struct cl_conn client;
-	int proxy_fd;           /* a stream socket, whose other end the proxy has as its client's; borrowed */
+	int proxy_fd;                /* a stream socket, whose other end the proxy has as its client's; borrowed */
 	struct cl_dump_proxy *proxy; /* knows the protocol's version once the first answer is there */
 };
 

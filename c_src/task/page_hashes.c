@@ -118,7 +118,7 @@ struct cl_hash *cl_hashes_at(struct cl_hashes *hashes, int32_t id, uint64_t vadd
 
 	if (is_at(hashes, i, id, start))
 		return hashes->chunks[i].pages + (vaddr - start) / CL_PAGE_SIZE;
-	if (cl_vec_reserve(&hashes->chunks, &hashes->max, hashes->nr + 1, CL_VEC_NO_LIMIT) < 0) /* the task's memory bounds it */
+	if (cl_vec_reserve(&hashes->chunks, &hashes->max, hashes->nr + 1, CL_VEC_NO_LIMIT) < 0) /* the task bounds it */
 		return NULL;
 	pages = calloc(CL_HASHES_PAGES, sizeof(*pages));
 	if (!pages)

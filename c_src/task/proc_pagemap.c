@@ -58,8 +58,15 @@ int cl_proc_pagemap_frames(int pagemap_fd, uint64_t vaddr, uint64_t *frames, uin
 int cl_proc_pagemap_next(int pagemap_fd, uint64_t from, uint64_t to, uint64_t *next)
 {
 	struct page_region found;
-	struct scan scan = { .size = sizeof(scan), .start = from, .end = to, .vec = (uintptr_t)&found, .vec_len = 1,
-			     .max_pages = 1, .inverted = IS_FILE, .mask = IS_FILE, .any_of = IS_PRESENT | IS_SWAPPED,
+	struct scan scan = { .size = sizeof(scan),
+			     .start = from,
+			     .end = to,
+			     .vec = (uintptr_t)&found,
+			     .vec_len = 1,
+			     .max_pages = 1,
+			     .inverted = IS_FILE,
+			     .mask = IS_FILE,
+			     .any_of = IS_PRESENT | IS_SWAPPED,
 			     .returned = IS_PRESENT };
 	int ret = ioctl(pagemap_fd, SCAN, &scan);
 
@@ -75,8 +82,13 @@ int cl_proc_pagemap_soft_dirty(int pagemap_fd, uint64_t vaddr, uint64_t *entries
 	uint64_t at = vaddr, end = vaddr + nr * CL_PAGE_SIZE, i;
 
 	while (at < end) {
-		struct scan scan = { .size = sizeof(scan), .start = at, .end = end, .vec = (uintptr_t)found,
-				     .vec_len = MAX_REGIONS, .mask = IS_SOFT_DIRTY, .returned = IS_SOFT_DIRTY };
+		struct scan scan = { .size = sizeof(scan),
+				     .start = at,
+				     .end = end,
+				     .vec = (uintptr_t)found,
+				     .vec_len = MAX_REGIONS,
+				     .mask = IS_SOFT_DIRTY,
+				     .returned = IS_SOFT_DIRTY };
 		int nr_found = ioctl(pagemap_fd, SCAN, &scan), region;
 
 		if (nr_found < 0)

@@ -16,7 +16,7 @@
 #define CL_ENTRY_PRESENT (1ULL << 63)
 #define CL_ENTRY_SWAPPED (1ULL << 62)
 #define CL_ENTRY_FILE (1ULL << 61)
-#define CL_ENTRY_GUARD (1ULL << 58)     /* a guard region's (MADV_GUARD_INSTALL), which counts as swapped; Linux 6.15 tells */
+#define CL_ENTRY_GUARD (1ULL << 58)     /* a guard region's (MADV_GUARD_INSTALL), counts as swapped; Linux 6.15 tells */
 #define CL_ENTRY_EXCLUSIVE (1ULL << 56) /* no other task has it, too */
 #define CL_ENTRY_SOFT_DIRTY (1ULL << 55)
 #define CL_ENTRY_FRAME ((1ULL << 55) - 1) /* number of the frame, or of type and place in swap */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * soft_dirty: where the kernel tracks what tasks write (soft-dirty: CONFIG_MEM_SOFT_DIRTY; whether it does is tried out), a round
- * of pre-copy need not read what was not written since a round before it did.
+ * soft_dirty: where the kernel tracks what tasks write (soft-dirty: CONFIG_MEM_SOFT_DIRTY; whether it does is tried out),
+ * a round of pre-copy need not read what was not written since a round before it did.
  *
  * /proc/PID/clear_refs clears a task's bits once, before a round reads anything of it, and never again: to read bits and to
  * clear them is two steps, and what the running task writes in between would be lost. So bits only ever come, and a page
@@ -40,8 +40,8 @@ void cl_soft_dirty_begin(struct cl_soft_dirty *dirty, const int32_t *ids, const 
 bool cl_soft_dirty_is_tracked(const struct cl_soft_dirty *dirty, int32_t id);
 
 /*
- * The entries (proc_pagemap.h) of nr pages from vaddr on of a task that is tracked, with the pages' own soft-dirty bits as far as
- * the kernel can tell. How many were read: fewer, or none, if the address space has gone.
+ * The entries (proc_pagemap.h) of nr pages from vaddr on of a task that is tracked, with the pages' own soft-dirty bits
+ * as far as the kernel can tell. How many were read: fewer, or none, if the address space has gone.
  */
 uint64_t cl_soft_dirty_read(int pagemap_fd, uint64_t vaddr, uint64_t *entries, uint64_t nr);
 

@@ -28,9 +28,9 @@ _Static_assert(sizeof(struct pidfd_info_v0) == 64, "the first version of struct 
 /* What of /proc/PID/stat is wanted. */
 struct stat_line {
 	char state;
-	uint64_t began;   /* field 22 */
-	uint64_t memory;  /* field 23: bytes of virtual memory; 0: there is none */
-	int exit_code;    /* field 52 */
+	uint64_t began;  /* field 22 */
+	uint64_t memory; /* field 23: bytes of virtual memory; 0: there is none */
+	int exit_code;   /* field 52 */
 };
 
 /* 0 or -errno. */
@@ -189,11 +189,11 @@ static const char *signal_name(int number)
 		int number;
 		const char *name;
 	} names[] = {
-		{ SIGHUP, "SIGHUP" },	{ SIGINT, "SIGINT" },	{ SIGQUIT, "SIGQUIT" }, { SIGILL, "SIGILL" },
-		{ SIGTRAP, "SIGTRAP" }, { SIGABRT, "SIGABRT" }, { SIGBUS, "SIGBUS" },	{ SIGFPE, "SIGFPE" },
+		{ SIGHUP, "SIGHUP" },   { SIGINT, "SIGINT" },   { SIGQUIT, "SIGQUIT" }, { SIGILL, "SIGILL" },
+		{ SIGTRAP, "SIGTRAP" }, { SIGABRT, "SIGABRT" }, { SIGBUS, "SIGBUS" },   { SIGFPE, "SIGFPE" },
 		{ SIGKILL, "SIGKILL" }, { SIGUSR1, "SIGUSR1" }, { SIGSEGV, "SIGSEGV" }, { SIGUSR2, "SIGUSR2" },
 		{ SIGPIPE, "SIGPIPE" }, { SIGALRM, "SIGALRM" }, { SIGTERM, "SIGTERM" }, { SIGXCPU, "SIGXCPU" },
-		{ SIGXFSZ, "SIGXFSZ" }, { SIGSYS, "SIGSYS" },	{ SIGPROF, "SIGPROF" }, { SIGVTALRM, "SIGVTALRM" },
+		{ SIGXFSZ, "SIGXFSZ" }, { SIGSYS, "SIGSYS" },   { SIGPROF, "SIGPROF" }, { SIGVTALRM, "SIGVTALRM" },
 	};
 	size_t i;
 

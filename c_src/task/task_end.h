@@ -14,9 +14,9 @@
 #include <sys/types.h>
 
 struct cl_task {
-	int pidfd;        /* -1: the process isn't known (any more) */
-	pid_t pid;        /* 0: unknown */
-	uint64_t began;   /* its start time, as /proc tells it; with `pid` it names the process until the host reboots */
+	int pidfd;      /* -1: the process isn't known (any more) */
+	pid_t pid;      /* 0: unknown */
+	uint64_t began; /* its start time, as /proc tells it; with `pid` it names the process until the host reboots */
 };
 
 #define CL_NO_TASK ((struct cl_task){ .pidfd = -1 })
@@ -25,7 +25,7 @@ enum cl_end_how { CL_END_UNKNOWN, CL_END_EXIT, CL_END_SIGNAL };
 
 struct cl_end {
 	enum cl_end_how how;
-	int code;         /* the exit status, or the signal's number */
+	int code; /* the exit status, or the signal's number */
 };
 
 /* The process `pid`, which lives. Where it can't be found, task->pidfd is -1. */

@@ -18,9 +18,9 @@
 #include <sys/types.h>
 
 struct cl_task_memory {
-	pid_t pid;     /* as we see it */
-	int mem_fd;    /* /proc/PID/mem */
-	int status_fd; /* /proc/PID/status, once a stop was noted; else -1 */
+	pid_t pid;         /* as we see it */
+	int mem_fd;        /* /proc/PID/mem */
+	int status_fd;     /* /proc/PID/status, once a stop was noted; else -1 */
 	uint64_t switches; /* its context switches as the stop was noted */
 };
 
@@ -35,14 +35,14 @@ int cl_task_memory_open(struct cl_task_memory *memory, pid_t pid);
 void cl_task_memory_close(struct cl_task_memory *memory);
 
 /*
- * As cl_task_memory_read(), by /proc/PID/mem alone: slower, but pages that a task shares with those it was forked with stay so.
- * process_vm_readv pins pages, for which the kernel gives the task copies of its own (since Linux 5.19).
+ * As cl_task_memory_read(), by /proc/PID/mem alone: slower, but pages that a task shares with those it was forked with
+ * stay so. process_vm_readv pins pages, for which the kernel gives the task copies of its own (since Linux 5.19).
  */
 int cl_task_memory_read_shared(const struct cl_task_memory *memory, uint64_t address, uint8_t *out, size_t bytes);
 
 /*
- * The task's tracer has gone, and a signal has stopped it: note that, before any other thread reads it again. 0; -EBUSY: it is
- * not stopped; or another -errno.
+ * The task's tracer has gone, and a signal has stopped it: note that, before any other thread reads it again. 0; -EBUSY:
+ * it is not stopped; or another -errno.
  */
 int cl_task_memory_note_stop(struct cl_task_memory *memory);
 

@@ -30,11 +30,11 @@ int cl_compression_unpack(const uint8_t *packed, size_t packed_bytes, uint8_t *o
 struct cl_packing {
 	struct {
 		double us, pages; /* sums, in which what is older counts less */
-	} ways[2];             /* without and with packing */
-	unsigned int left;     /* batches until the next change of mind */
-	unsigned int pause;    /* batches between two trials */
-	bool packing;          /* this batch is packed */
-	bool trying;           /* the way that lost last time is being tried */
+	} ways[2];                /* without and with packing */
+	unsigned int left;        /* batches until the next change of mind */
+	unsigned int pause;       /* batches between two trials */
+	bool packing;             /* this batch is packed */
+	bool trying;              /* the way that lost last time is being tried */
 };
 
 void cl_packing_init(struct cl_packing *packing);

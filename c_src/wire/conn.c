@@ -41,8 +41,7 @@ int64_t cl_conn_receive(struct cl_conn conn, uint8_t *data, size_t size, struct 
 	return got < 0 ? cl_conn_error((int)got, error) : got;
 }
 
-int cl_conn_receive_exactly(struct cl_conn conn, uint8_t *data, size_t bytes, unsigned int timeout_s,
-			    struct cl_error *error)
+int cl_conn_receive_exactly(struct cl_conn conn, uint8_t *data, size_t bytes, unsigned int timeout_s, struct cl_error *error)
 {
 	struct timeval timeout = { .tv_sec = (time_t)timeout_s }, none = { 0 };
 	int64_t got = 0;

@@ -34,7 +34,7 @@ enum cl_wire_cmd {
 	CL_WIRE_ADD_F = 6, /* the answer to a GET: this header, then nr_pages pages */
 	CL_WIRE_GET = 7,
 	CL_WIRE_ROLLBACK = CL_ROLL_BACK_BYTE, /* ours: no CRIU knows it, so `criu dump` gives up and its task runs on */
-	CL_WIRE_CLOSE = 0x1023, /* answered by a u32 status, 0 for success */
+	CL_WIRE_CLOSE = 0x1023,               /* answered by a u32 status, 0 for success */
 	CL_WIRE_FORCE_CLOSE = 0x1024,
 };
 

@@ -17,8 +17,8 @@ static int refused(const uint8_t *in, struct cl_error *error)
 	}
 }
 
-int cl_push_say_hello(struct cl_conn conn, int version, const struct cl_push_hello *hello,
-		      struct cl_push_answer *answer, struct cl_error *error)
+int cl_push_say_hello(struct cl_conn conn, int version, const struct cl_push_hello *hello, struct cl_push_answer *answer,
+		      struct cl_error *error)
 {
 	uint8_t out[CL_PUSH_HELLO_MAX_BYTES], in[CL_PUSH_ANSWER_BYTES];
 	int ret = cl_conn_send(conn, out, cl_push_pack_hello(version, hello, out));

@@ -12,7 +12,7 @@
  * On any connection; waits up to 10 s. 1; 0 if it was a stock server's, answer->plain; or error->code: -EBUSY, -ESHUTDOWN if
  * it refuses (CL_PUSH_BUSY, CL_PUSH_OVER).
  */
-int cl_push_say_hello(struct cl_conn conn, int version, const struct cl_push_hello *hello,
-		      struct cl_push_answer *answer, struct cl_error *error);
+int cl_push_say_hello(struct cl_conn conn, int version, const struct cl_push_hello *hello, struct cl_push_answer *answer,
+		      struct cl_error *error);
 
 #endif

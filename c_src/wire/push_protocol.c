@@ -10,7 +10,7 @@
 enum { KIND_SESSION, KIND_STREAM, KIND_STORE, HELLO_KINDS };
 /* A pagemap's type; the id is the client's: what a stock server is asked for, whether its parent images have it. */
 #define HELLO_TYPE 1
-#define HELLO_UNPACKS 0x100           /* beside the number of streams */
+#define HELLO_UNPACKS 0x100 /* beside the number of streams */
 #define HELLO_SHARES 0x400
 #define MAX_VADDR (UINT64_MAX - CL_PAGE_SIZE + 1)
 

@@ -14,11 +14,11 @@
 
 enum {
 	CL_PUSH_VERSION = 1,
-	CL_PUSH_MAX_PAGES = 256,     /* in one PAGES */
-	CL_PUSH_PACKED_PAGES = 64,   /* in one PACKED */
+	CL_PUSH_MAX_PAGES = 256,   /* in one PAGES */
+	CL_PUSH_PACKED_PAGES = 64, /* in one PACKED */
 	CL_PUSH_MAX_SIGNAL = 64,
-	CL_PUSH_SAME_PAGES = 65536,  /* in one SAME */
-	CL_PUSH_MAX_ALSO = 15,       /* ALSO in a row */
+	CL_PUSH_SAME_PAGES = 65536, /* in one SAME */
+	CL_PUSH_MAX_ALSO = 15,      /* ALSO in a row */
 	CL_PUSH_TOKEN_BYTES = 16,
 	CL_PUSH_HELLO_MAX_BYTES = CL_WIRE_MAX_BYTES + CL_PUSH_TOKEN_BYTES + 1,
 	CL_PUSH_ANSWER_BYTES = 24,
@@ -26,7 +26,7 @@ enum {
 };
 
 #define CL_PUSH_MAX_CLIENT ((1ULL << 55) - 1)
-#define CL_PUSH_UNNAMED 1ULL     /* any client that has no name */
+#define CL_PUSH_UNNAMED 1ULL /* any client that has no name */
 
 /* ---- the hello: a PARENT header, which a stock page server answers with an i32 ---- */
 
@@ -53,7 +53,7 @@ int cl_push_is_hello(const struct cl_wire_header *header, struct cl_push_hello *
 struct cl_push_answer {
 	unsigned int nr_streams; /* granted, 1..CL_PUSH_MAX_STREAMS; to a background stream: its own number */
 	uint8_t token[CL_PUSH_TOKEN_BYTES];
-	int32_t plain;           /* of a server that does not push, the i32 that it says instead */
+	int32_t plain; /* of a server that does not push, the i32 that it says instead */
 };
 
 /* What a server says instead that pushed once and can't read its tasks any more: ask for what the dump has of them. */
@@ -83,31 +83,31 @@ int cl_push_unpack_answer(const uint8_t *in, struct cl_push_answer *answer);
 
 enum cl_push_type {
 	/* from the server */
-	CL_PUSH_PAGES = 1,    /* nr_pages * 4096 bytes follow */
-	CL_PUSH_ZERO = 2,     /* these pages are zero */
-	CL_PUSH_CLOSED = 3,   /* the answer to DONE */
-	CL_PUSH_PACKED = 4,   /* nr_pages, in fewer bytes: an LZ4 block follows */
-	CL_PUSH_SAME = 5,     /* these pages are as in the client's store */
-	CL_PUSH_ROUND = 6,    /* to a store: round nr_pages was sent */
-	CL_PUSH_END = 7,      /* to a store: there will be no more */
-	CL_PUSH_ALSO = 8,     /* the pages of the next PAGES or PACKED are these, too */
+	CL_PUSH_PAGES = 1,  /* nr_pages * 4096 bytes follow */
+	CL_PUSH_ZERO = 2,   /* these pages are zero */
+	CL_PUSH_CLOSED = 3, /* the answer to DONE */
+	CL_PUSH_PACKED = 4, /* nr_pages, in fewer bytes: an LZ4 block follows */
+	CL_PUSH_SAME = 5,   /* these pages are as in the client's store */
+	CL_PUSH_ROUND = 6,  /* to a store: round nr_pages was sent */
+	CL_PUSH_END = 7,    /* to a store: there will be no more */
+	CL_PUSH_ALSO = 8,   /* the pages of the next PAGES or PACKED are these, too */
 	/* from the client, on the demand connection */
 	CL_PUSH_GET = 16,     /* a thread waits for these pages */
 	CL_PUSH_MISSING = 17, /* these pages are missing: push them once */
 	CL_PUSH_GO = 18,      /* nothing else is: start to push */
 	CL_PUSH_DONE = 19,    /* nothing is missing any more: this was the last page */
 	CL_PUSH_STORE = 20,   /* the client has the store whose token follows */
-	CL_PUSH_LOST = 22,    /* task dst_id ended with nr_pages missing; vaddr: the signal that killed it, 0: it isn't known */
+	CL_PUSH_LOST = 22,    /* task dst_id ended with nr_pages missing; vaddr: the signal that killed it, 0: not known */
 	/* from a store */
-	CL_PUSH_STORED = 21,  /* the answer to ROUND, by its number, and to END, by 0: everything before is stored */
+	CL_PUSH_STORED = 21, /* the answer to ROUND, by its number, and to END, by 0: everything before is stored */
 };
 
 struct cl_push_header {
-	uint16_t type;        /* enum cl_push_type */
-	uint32_t bytes;       /* that follow */
+	uint16_t type;  /* enum cl_push_type */
+	uint32_t bytes; /* that follow */
 	uint64_t nr_pages;
-	uint64_t vaddr;       /* at the dump */
-	uint64_t dst_id;      /* the task's pid, as in CRIU's headers */
+	uint64_t vaddr;  /* at the dump */
+	uint64_t dst_id; /* the task's pid, as in CRIU's headers */
 };
 
 /* Writes CL_PUSH_HEADER_BYTES. */

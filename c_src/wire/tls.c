@@ -46,10 +46,10 @@ struct cl_tls {
 	int fd;
 	uint64_t deadline_us; /* of the handshake; 0 after it */
 	/* the receiver's */
-	bool dont_wait;       /* the next pull may find nothing */
-	bool received;        /* something, ever */
-	int pull_errno;       /* why the last pull failed; 0: it did not */
-	int push_errno;       /* why sending failed; the sender's */
+	bool dont_wait; /* the next pull may find nothing */
+	bool received;  /* something, ever */
+	int pull_errno; /* why the last pull failed; 0: it did not */
+	int push_errno; /* why sending failed; the sender's */
 };
 
 /* ---- credentials ---- */
@@ -227,7 +227,8 @@ static const char *peer(const struct cl_tls_credentials *credentials)
 }
 
 /* What is wrong with the peer's certificate, as GnuTLS says it: sentences. */
-static void explain_certificate(gnutls_session_t session, const struct cl_tls_credentials *credentials, struct cl_error *error)
+static void explain_certificate(gnutls_session_t session, const struct cl_tls_credentials *credentials,
+				struct cl_error *error)
 {
 	unsigned int status = gnutls_session_get_verify_cert_status(session);
 	const char *host = credentials->host;
@@ -244,7 +245,8 @@ static void explain_certificate(gnutls_session_t session, const struct cl_tls_cr
 	gnutls_free(text.data);
 }
 
-static int handshake_failed(struct cl_tls *tls, const struct cl_tls_credentials *credentials, int ret, struct cl_error *error)
+static int handshake_failed(struct cl_tls *tls, const struct cl_tls_credentials *credentials, int ret,
+			    struct cl_error *error)
 {
 	int reason = tls->push_errno ? tls->push_errno : tls->pull_errno;
 
@@ -255,12 +257,13 @@ static int handshake_failed(struct cl_tls *tls, const struct cl_tls_credentials 
 	}
 	if (ret == GNUTLS_E_AGAIN || ret == GNUTLS_E_PUSH_ERROR) {
 		cl_error_set(error, -reason, "%s",
-			     reason != ECONNRESET  ? strerror(reason) :
-			     credentials->server   ? "it closed the connection" :
-						     "it closed the connection; is --tls given there, and what says its log?");
+			     reason != ECONNRESET ? strerror(reason) :
+			     credentials->server ? "it closed the connection" :
+						   "it closed the connection; is --tls given there, and what says its log?");
 	} else {
 		if (ret == GNUTLS_E_FATAL_ALERT_RECEIVED)
-			cl_error_set(error, -EPROTO, "it refused: %s", gnutls_alert_get_name(gnutls_alert_get(tls->session)));
+			cl_error_set(error, -EPROTO, "it refused: %s",
+				     gnutls_alert_get_name(gnutls_alert_get(tls->session)));
 		else
 			cl_error_set(error, -EPROTO, "%s", gnutls_strerror(ret));
 		(void)gnutls_alert_send_appropriate(tls->session, ret);
@@ -378,8 +381,9 @@ int64_t cl_tls_receive(struct cl_tls *tls, uint8_t *buffer, size_t size, struct 
 		case 0:
 			if (tls->received)
 				return cl_error_set(error, -ECONNRESET, "the connection was closed");
-			return cl_error_set(error, -EPROTO,
-					    "it closed the connection at once (its log tells whether it refused our certificate)");
+			return cl_error_set(
+				error, -EPROTO,
+				"it closed the connection at once (its log tells whether it refused our certificate)");
 		case GNUTLS_E_INTERRUPTED:
 		case GNUTLS_E_WARNING_ALERT_RECEIVED:
 			continue;

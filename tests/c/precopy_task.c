@@ -31,8 +31,8 @@ static void *write_pages(void *argument)
 	for (;;) {
 		pthread_mutex_lock(&frozen);
 		for (int i = 0; i < 16; i++)
-			*word_of(PAGES / 2 + next_random(&random) % (PAGES / 2), next_random(&random) % 512) =
-				next_random(&random) % 4;
+			*word_of(PAGES / 2 + next_random(&random) % (PAGES / 2),
+				 next_random(&random) % 512) = next_random(&random) % 4;
 		pthread_mutex_unlock(&frozen);
 		usleep(50);
 	}
@@ -89,15 +89,16 @@ int main(int argc, char **argv)
 	pthread_t thread;
 	char command;
 
-	memory = mmap((void *)BASE, PAGES * 4096, PROT_READ | PROT_WRITE,
-		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	memory = mmap((void *)BASE, PAGES * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+		      -1, 0);
 	CHECK(memory == (void *)BASE);
 	madvise(memory, HALF * 4096, MADV_NOHUGEPAGE);
 	map_sparse();
 	for (uint64_t page = 0; page < PAGES; page++) /* of four pages one is zero, one random, two can be packed */
 		for (uint64_t word = 0; word < 512; word++)
-			*(volatile uint64_t *)word_of(page, word) =
-				page % 4 == 0 ? 0 : page % 4 == 1 ? next_random(&random) : page;
+			*(volatile uint64_t *)word_of(page, word) = page % 4 == 0 ? 0 :
+								    page % 4 == 1 ? next_random(&random) :
+										    page;
 	pthread_mutex_lock(&frozen);
 	CHECK(pthread_create(&thread, NULL, write_pages, NULL) == 0 &&
 	      pthread_create(&thread, NULL, come_and_go, NULL) == 0);

@@ -27,15 +27,16 @@ static inline uint8_t *find_room(uint64_t nr_pages)
 /* Make it, and hand its userfaultfd over on `restore`, which is closed. */
 static inline void hand_over(int restore, int32_t pid, uint8_t *memory, uint64_t nr_pages)
 {
-	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_EVENT_REMOVE |
-							       UFFD_FEATURE_EVENT_FORK };
+	struct uffdio_api api = {
+		.api = UFFD_API, .features = UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_FORK
+	};
 	struct uffdio_register range = { .range = { (uintptr_t)memory, nr_pages * CL_PAGE_SIZE },
 					 .mode = UFFDIO_REGISTER_MODE_MISSING };
 	int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 	int32_t last_word = CL_RESTORE_FINISHED;
 
-	CHECK(mmap(memory, nr_pages * CL_PAGE_SIZE, PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == (void *)memory);
+	CHECK(mmap(memory, nr_pages * CL_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+		   0) == (void *)memory);
 	CHECK(uffd >= 0 && ioctl(uffd, UFFDIO_API, &api) == 0 && ioctl(uffd, UFFDIO_REGISTER, &range) == 0);
 	CHECK(send(restore, &pid, sizeof(pid), 0) == sizeof(pid));
 	CHECK(cl_fds_send(restore, "", 1, &uffd, 1) == 0);

@@ -11,7 +11,7 @@
 
 enum {
 	THREADS = 4,
-	SLICE_PAGES = 1024,          /* of each thread */
+	SLICE_PAGES = 1024, /* of each thread */
 	PAGES = THREADS * SLICE_PAGES,
 	PID = 4711,
 	WORDS = CL_PAGE_SIZE / 8,

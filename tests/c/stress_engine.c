@@ -72,7 +72,9 @@ int main(int argc, char **argv)
 		pthread_join(server_thread, NULL);
 		CHECK(stats.events_fork && stats.events_remap && stats.events_remove && stats.demand_faults);
 	}
-	fprintf(stderr, "copied %llu zero %llu dropped %llu demand %llu merged %llu zero faults %llu fork %llu remap %llu unmap %llu remove %llu again %llu\n",
+	fprintf(stderr,
+		"copied %llu zero %llu dropped %llu demand %llu merged %llu zero faults %llu "
+		"fork %llu remap %llu unmap %llu remove %llu again %llu\n",
 		(unsigned long long)stats.copied_pages, (unsigned long long)stats.zero_pages,
 		(unsigned long long)stats.dropped_pages, (unsigned long long)stats.demand_faults,
 		(unsigned long long)stats.merged_faults, (unsigned long long)stats.zero_faults,

@@ -23,12 +23,14 @@
 
 enum {
 	NOTHING_TO_RESUME = 3,
-	CALLS = 200, CALL_PAUSE_US = 10000,
+	CALLS = 200,
+	CALL_PAUSE_US = 10000,
 	/*
 	 * Of an engine. Under a task that churns, the kernel is rarely quiet: what is doubtful takes an engine tens of
 	 * milliseconds, and there is more of it after each death.
 	 */
-	MAX_LIFE_US = 60000, MAX_CHURNING_LIFE_US = 400000,
+	MAX_LIFE_US = 60000,
+	MAX_CHURNING_LIFE_US = 400000,
 	START_US = 10000, /* about what an engine takes to start */
 	LOG_BYTES = 4 << 20,
 };
@@ -49,8 +51,8 @@ static int call_holder(void)
 }
 
 /*
- * Linked in the place of cl_uffd_guardian_add(): a child's userfaultfd was read and nobody knows of it yet. Here some engines
- * die; not the one that is just told of the task.
+ * Linked in the place of cl_uffd_guardian_add(): a child's userfaultfd was read and nobody knows of it yet. Here some
+ * engines die; not the one that is just told of the task.
  */
 void __real_cl_uffd_guardian_add(struct cl_uffd_guardian *guardian, uint64_t key, int uffd);
 void __wrap_cl_uffd_guardian_add(struct cl_uffd_guardian *guardian, uint64_t key, int uffd);

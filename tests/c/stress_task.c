@@ -25,9 +25,9 @@
 struct slice {
 	pthread_t thread;
 	uint64_t seed;
-	uint64_t *at[SLICE_PAGES];      /* NULL: unmapped */
-	uint64_t version[SLICE_PAGES];  /* UINT64_MAX: zeroes */
-	uint64_t first;                 /* page number */
+	uint64_t *at[SLICE_PAGES];     /* NULL: unmapped */
+	uint64_t version[SLICE_PAGES]; /* UINT64_MAX: zeroes */
+	uint64_t first;                /* page number */
 	uint64_t checks;
 };
 
@@ -203,8 +203,9 @@ static void send_fd(int socket, int fd)
 	} control = { { 0 } };
 	char dummy = 0;
 	struct iovec part = { &dummy, 1 };
-	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
-				  .msg_controllen = sizeof(control) };
+	struct msghdr message = {
+		.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
+	};
 	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
 
 	header->cmsg_level = SOL_SOCKET;
@@ -221,8 +222,8 @@ int main(int argc, char **argv)
 	uint64_t seed;
 	static struct slice slices[THREADS];
 	struct uffdio_api api = { .api = UFFD_API,
-				  .features = UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP |
-					      UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_EVENT_REMOVE };
+				  .features = UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_UNMAP |
+					      UFFD_FEATURE_EVENT_REMOVE };
 	struct uffdio_register range = { .range = { (uintptr_t)BASE, (uint64_t)PAGES * CL_PAGE_SIZE },
 					 .mode = UFFDIO_REGISTER_MODE_MISSING };
 	int32_t pid = PID, finished = 0x52535446;

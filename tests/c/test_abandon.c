@@ -38,8 +38,7 @@ static bool is_poisoned(const volatile uint8_t *page)
 
 static void run_engine(int images_fd, int restore_fd)
 {
-	struct cl_config config = { .precopied_fd = -1, .log_fd = 2, .images_fd = images_fd,
-				    .nr_workers = 1 };
+	struct cl_config config = { .precopied_fd = -1, .log_fd = 2, .images_fd = images_fd, .nr_workers = 1 };
 	struct cl_vma vma = { (uintptr_t)base, (uintptr_t)base + PAGES * CL_PAGE_SIZE, 0 };
 	struct cl_engine *engine;
 	struct cl_error error = { 0 };

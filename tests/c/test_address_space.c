@@ -17,8 +17,8 @@ enum { PAGES = 256, SPACES = 4, BASE = 0x10000, WIPED = 190 /* from there on, in
 
 struct model {
 	struct cl_space *space;
-	int dump_page[PAGES];  /* by page now: the page at the dump, -1 if unmapped */
-	bool missing[PAGES];   /* by dump page */
+	int dump_page[PAGES]; /* by page now: the page at the dump, -1 if unmapped */
+	bool missing[PAGES];  /* by dump page */
 };
 
 static bool in_vma(int page)
@@ -252,7 +252,8 @@ static void fork_among_changes(uint64_t seed)
 	restore_space(&before, image);
 	after = before;
 	while (changes--) {
-		int length = 1 + (int)(next_random(&seed) % 24), from = (int)(next_random(&seed) % (uint64_t)(PAGES - length));
+		int length = 1 + (int)(next_random(&seed) % 24),
+		    from = (int)(next_random(&seed) % (uint64_t)(PAGES - length));
 		int to = (int)(next_random(&seed) % (uint64_t)(PAGES - length));
 
 		for (i = 0; i < length && after.dump_page[from + i] >= 0; i++)

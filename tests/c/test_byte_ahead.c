@@ -21,8 +21,10 @@
 enum { PID = 7 };
 
 /* One lazy page at 0x400000, in criu 4.2's form. */
+/* clang-format off */
 static const uint8_t pagemap[] = { 0x19, 0x43, 0x56, 0x54, 0x25, 0x40, 0x08, 0x56, 2, 0, 0, 0, 8, 1,
 				   9, 0, 0, 0, 8, 0x80, 0x80, 0x80, 2, 5 << 3, 1, 4 << 3, 2 };
+/* clang-format on */
 
 /* The engine's process: returns its status. */
 static int run_engine(const char *directory, int restore, int remote)

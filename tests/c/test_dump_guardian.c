@@ -114,8 +114,10 @@ int main(int argc, char **argv)
 	CHECK(argc == 2 && geteuid() == 0);
 	snprintf(written, sizeof(written), "%s/written", argv[1]);
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s/takeover", argv[1]);
-	snprintf(command, sizeof(command), "cd %s; cat /proc/self/oom_score_adj /proc/self/status > written; echo $$ > new; "
-		 "mv new done; exec sleep 600", argv[1]);
+	snprintf(command, sizeof(command),
+		 "cd %s; cat /proc/self/oom_score_adj /proc/self/status > written; echo $$ > new; "
+		 "mv new done; exec sleep 600",
+		 argv[1]);
 	connect_tcp(tcp);
 	takeover = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	CHECK(bind(takeover, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(takeover, 4) == 0);

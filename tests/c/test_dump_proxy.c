@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What other threads tell a dump's proxy while its own thread comes to the end: an end is an end, whoever is told what in that
- * moment; and tasks that nobody holds any more are not taken for held.
+ * What other threads tell a dump's proxy while its own thread comes to the end: an end is an end, whoever is told what in
+ * that moment; and tasks that nobody holds any more are not taken for held.
  */
 #include <errno.h>
 #include <netinet/in.h>

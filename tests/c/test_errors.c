@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the engine says when something fails: of each call its own reason, on what, and why, whatever failed before; and what it
- * was given to own is closed then, too.
+ * What the engine says when something fails: of each call its own reason, on what, and why, whatever failed before; and
+ * what it was given to own is closed then, too.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -49,8 +49,9 @@ void *__wrap_reallocarray(void *old, size_t nr, size_t size)
 
 static struct cl_engine *make_engine(int images_fd, unsigned int push_streams)
 {
-	const struct cl_config config = { .images_fd = images_fd, .log_fd = -1, .precopied_fd = -1,
-					  .push_streams = push_streams };
+	const struct cl_config config = {
+		.images_fd = images_fd, .log_fd = -1, .precopied_fd = -1, .push_streams = push_streams
+	};
 	struct cl_error error;
 	struct cl_engine *engine = cl_engine_new(&config, &error);
 
@@ -85,8 +86,8 @@ static void each_call_has_its_own_reason(int images_fd)
 		allocations_left = nr;
 		ret = add(engine, OTHER_PID, &error);
 		/* Of the table's spare room it gives nothing back then, which is no failure. */
-		CHECK(ret == 0 || (ret == -ENOMEM && error.code == ret && strstr(error.text, "4712") &&
-				   strstr(error.text, "emory")));
+		CHECK(ret == 0 ||
+		      (ret == -ENOMEM && error.code == ret && strstr(error.text, "4712") && strstr(error.text, "emory")));
 	}
 	allocations_left = -1;
 	CHECK(nr > 4);
@@ -126,7 +127,8 @@ static void who_hung_up_is_named(int images_fd)
 {
 	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t size = sizeof(address);
-	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), remote = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0),
+	    remote = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	struct cl_engine *engine = make_engine(images_fd, 2);
 	struct cl_error error = { 0 };
 	pthread_t server;

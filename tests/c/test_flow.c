@@ -7,9 +7,9 @@
 #include "destination/flow.h"
 
 struct outcome {
-	double utilisation;   /* of the link, in the second half */
+	double utilisation; /* of the link, in the second half */
 	uint64_t worst_queue_us;
-	uint64_t largest;     /* request, bytes */
+	uint64_t largest; /* request, bytes */
 };
 
 /* Bytes per second, microseconds; `faulting`: the task faults every millisecond. */
@@ -17,7 +17,9 @@ static struct outcome simulate(uint64_t rate, uint64_t rtt_us, bool faulting)
 {
 	enum { STEP_US = 50, LENGTH_US = 2000000 };
 	struct outcome outcome = { 0 };
-	struct { uint64_t at_us, bytes; } wire[65536]; /* deliveries on their way */
+	struct {
+		uint64_t at_us, bytes;
+	} wire[65536]; /* deliveries on their way */
 	uint64_t head = 0, tail = 0, link_free_us = 1, delivered = 0, now_us;
 	struct cl_flow flow;
 
@@ -95,7 +97,9 @@ int main(void)
 		cl_flow_delivered(&flow, r == 3 ? 400000 : 250000, r * 2000);
 	CHECK(flow.starting && flow.rate == 125000000);
 
-	/* One pause, and the burst after it, change nothing; one pause after the other makes the queue longer, for a while. */
+	/*
+	 * One pause, and the burst after it, change nothing; one pause after the other makes the queue longer, for a while.
+	 */
 	cl_flow_init(&flow, 64 << 20, 0);
 	for (r = 1; flow.starting; r++)
 		cl_flow_delivered(&flow, 250000, r * 2000);

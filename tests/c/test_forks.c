@@ -4,10 +4,10 @@
  *
  *   test_forks races | guards | killed
  *
- * races: a task forks, and another thread of it moves or unmaps a missing page right after that, before the kernel tells of the
- * fork: the event of what came later is read first. The child has the page where it was at the fork, and must find in it
- * what was there at the dump. The order is brought about by a userfaultfd of the task's own: the kernel tells of a fork to
- * one after the other, and waits for each.
+ * races: a task forks, and another thread of it moves or unmaps a missing page right after that, before the kernel tells
+ * of the fork: the event of what came later is read first. The child has the page where it was at the fork, and must find
+ * in it what was there at the dump. The order is brought about by a userfaultfd of the task's own: the kernel tells of a
+ * fork to one after the other, and waits for each.
  *
  * guards: memory reads as zeroes where a task, or its only child, put guard regions on and took them off. Where it can't be
  * told which child did, it reads neither as zeroes nor as it was; but guards on other memory that a child has at the same
@@ -186,7 +186,8 @@ static void guard_new_memory(int which)
 	if (guards == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		CHECK(munmap(page, CL_PAGE_SIZE) == 0);
-		CHECK(mmap(page, CL_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == page);
+		CHECK(mmap(page, CL_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
+		      page);
 		CHECK(guard(which) == 0);
 		CHECK(write(put[1], "", 1) == 1);
 		close(looked[1]);

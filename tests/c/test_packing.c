@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whether to pack, on simulated links: the quicker way nearly always, and the other one soon when that has become quicker. */
+/*
+ * Whether to pack, on simulated links: the quicker way nearly always, and the other one soon when that has become quicker.
+ */
 #include "check.h"
 #include "wire/compression.h"
 
 enum { BATCHES = 4000 };
 
-/* Of the pages of so many batches: the share packed, in thousandths. Microseconds a page; batches of 1..64, by fits and starts. */
+/*
+ * Of the pages of so many batches: the share packed, in thousandths. Microseconds a page; batches of 1..64, by fits and
+ * starts.
+ */
 static uint64_t share_packed(struct cl_packing *packing, double raw_us, double packed_us, int batches, uint64_t *random)
 {
 	uint64_t all = 0, packed = 0;
@@ -28,7 +33,7 @@ int main(void)
 		uint64_t random = seed;
 
 		cl_packing_init(&packing);
-		CHECK(share_packed(&packing, 68, 36, BATCHES, &random) > 950); /* two streams of 1 Gbit/s, pages that halve */
+		CHECK(share_packed(&packing, 68, 36, BATCHES, &random) > 950); /* two of 1 Gbit/s, pages halve */
 		CHECK(share_packed(&packing, 68, 36, BATCHES, &random) > 980);
 		/* The link has become fast. */
 		CHECK(share_packed(&packing, 2, 5, BATCHES, &random) < 400);

@@ -81,10 +81,10 @@ struct store {
 	uint8_t token[CL_PUSH_TOKEN_BYTES];
 	uint8_t *pages;
 	bool have[PAGES], ended;
-	int nr_sparse;           /* of SPARSE's pages, received right */
-	uint64_t nr_pages;       /* received in this round, anywhere */
-	uint16_t type;           /* what it answers ROUND and END with; 0: it hangs up */
-	uint64_t number_off;     /* its answers' numbers are wrong by so much */
+	int nr_sparse;       /* of SPARSE's pages, received right */
+	uint64_t nr_pages;   /* received in this round, anywhere */
+	uint16_t type;       /* what it answers ROUND and END with; 0: it hangs up */
+	uint64_t number_off; /* its answers' numbers are wrong by so much */
 };
 
 static bool receive(int fd, void *data, size_t bytes)
@@ -160,8 +160,12 @@ static bool open_store(struct cl_precopy *precopy, struct store *store, uint16_t
 	int pair[2];
 
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
-	*store = (struct store){ .precopy = precopy, .fd = pair[0], .their_fd = pair[1], .type = type,
-				 .number_off = number_off, .pages = calloc(PAGES, CL_PAGE_SIZE) };
+	*store = (struct store){ .precopy = precopy,
+				 .fd = pair[0],
+				 .their_fd = pair[1],
+				 .type = type,
+				 .number_off = number_off,
+				 .pages = calloc(PAGES, CL_PAGE_SIZE) };
 	CHECK(pthread_create(&store->server, NULL, serve_store, store) == 0);
 	if (!receive(store->fd, raw, sizeof(raw))) {
 		pthread_join(store->server, NULL);
@@ -293,7 +297,10 @@ static void a_round_that_a_rate_holds_back_can_be_stopped(void)
 /* However a store goes wrong, all that it was sent is forgotten, and the next one gets everything. */
 static void a_lost_store_is_forgotten(void)
 {
-	static const struct { uint16_t type; uint64_t off; } wrong[] = {
+	static const struct {
+		uint16_t type;
+		uint64_t off;
+	} wrong[] = {
 		{ 0, 0 }, { CL_PUSH_STORED, 1 }, { CL_PUSH_GO, 0 }, { CL_PUSH_STORE, 0 }, { 999, 0 }, { CL_PUSH_STORED, 0 },
 	};
 	const size_t nr_wrong = sizeof(wrong) / sizeof(wrong[0]) - 1; /* the last one is right */
@@ -513,8 +520,9 @@ static void pages_are_the_same_only_if_they_are(struct cl_precopy *precopy, cons
 	char directory[] = "/tmp/criu-lazy-precopy.XXXXXX";
 	struct cl_error error;
 	const int32_t id = ID, pid = task;
-	struct cl_push_server_config config = { .ids = &id, .pids = &pid, .nr_tasks = 1, .log.fd = -1, .told = ignore,
-						.frozen = always };
+	struct cl_push_server_config config = {
+		.ids = &id, .pids = &pid, .nr_tasks = 1, .log.fd = -1, .told = ignore, .frozen = always
+	};
 	uint8_t as[PAGES], demanded[PAGES] = { 0 }, other[CL_PUSH_TOKEN_BYTES];
 	struct cl_push_server_info info;
 	uint64_t same = 0;
@@ -567,7 +575,9 @@ static void frames_of(pid_t pid, const void *address, uint64_t *frames)
 static void forked_tasks_share_on(void)
 {
 	uint64_t *frames[2] = { calloc(PAGES, 8), calloc(PAGES, 8) };
-	/* In whole huge pages' places: where less than half of one is shared, the kernel may give each task its own of it. */
+	/*
+	 * In whole huge pages' places: where less than half of one is shared, the kernel may give each task its own of it.
+	 */
 	uint8_t *memory = aligned_alloc(CL_HASHES_BYTES, PAGES * CL_PAGE_SIZE);
 	struct cl_precopy *precopy = start(0);
 	struct cl_precopy_round info;

@@ -181,7 +181,7 @@ struct script {
 	int fd;
 	const struct cl_push_header *messages;
 	size_t nr_messages;
-	uint64_t random;           /* not 0: so many right messages and then damaged ones */
+	uint64_t random; /* not 0: so many right messages and then damaged ones */
 };
 
 static void *serve(void *argument)
@@ -243,6 +243,7 @@ static int run_script(struct script *script, struct cl_error *error, bool *compl
 static void servers(uint64_t seed)
 {
 	enum { P = CL_PUSH_PAGES, Z = CL_PUSH_ZERO };
+	/* clang-format off */
 	static const struct cl_push_header good[] = {
 		{ P, 2 * PAGE, 2, BASE, 10 },
 		{ Z, 0, 3000, BASE, 11 },
@@ -251,6 +252,7 @@ static void servers(uint64_t seed)
 		{ CL_PUSH_ROUND, 0, 2, 0, 0 },
 		{ CL_PUSH_END, 0, 0, 0, 0 },
 	};
+	/* clang-format on */
 	static const struct {
 		struct cl_push_header header;
 		const char *error;

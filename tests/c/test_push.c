@@ -33,40 +33,47 @@
 #include "destination/precopy_store.h"
 #include "stress.h"
 
-enum { STREAMS = 2, PUSH_PAGES = 8, PAGE_US = 300, CUT_PAGES = 500, TOKEN_START = 0x5a, STORE_TOKEN = 0x77,
-       LIE_AFTER = 300 };
+enum {
+	STREAMS = 2,
+	PUSH_PAGES = 8,
+	PAGE_US = 300,
+	CUT_PAGES = 500,
+	TOKEN_START = 0x5a,
+	STORE_TOKEN = 0x77,
+	LIE_AFTER = 300
+};
 
 /* ---- the page server ---- */
 
 struct server {
 	int listener;
-	uint64_t base;           /* of the task's memory */
+	uint64_t base; /* of the task's memory */
 	uint64_t random;
 	bool cuts, hostile, hasty;
 	const struct cl_push_header *wrong; /* all that it says */
 	bool wrong_on_demand;
 	unsigned int also_before; /* that many ALSO of two pages, which are right, come before */
-	struct cl_error error;   /* the client's last word */
+	struct cl_error error;    /* the client's last word */
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	/* The session: connections that came in it. All of them end with it. */
 	unsigned int session, nr_threads;
 	int fds[1 + STREAMS];
-	bool wanted[PAGES];      /* missing there, and not pushed yet */
+	bool wanted[PAGES]; /* missing there, and not pushed yet */
 	bool told, done;
-	uint64_t next;           /* page to push */
-	uint64_t until_cut;      /* pages */
-	bool stores, lies;       /* the client has a store; the server will say once what isn't so of it */
-	bool told_store;         /* in this session */
+	uint64_t next;      /* page to push */
+	uint64_t until_cut; /* pages */
+	bool stores, lies;  /* the client has a store; the server will say once what isn't so of it */
+	bool told_store;    /* in this session */
 	bool lied;
-	bool drops_a_stream;     /* of the first session */
+	bool drops_a_stream; /* of the first session */
 	uint64_t sessions, pushed, asked;
-	uint64_t client;         /* whose sessions these are */
+	uint64_t client; /* whose sessions these are */
 	/* Hellos that open a session: */
-	unsigned int hellos, pushes_until; /* so many, 0: always; then it only answers requests */
-	enum cl_push_reason refuses;       /* for this reason, */
+	unsigned int hellos, pushes_until;     /* so many, 0: always; then it only answers requests */
+	enum cl_push_reason refuses;           /* for this reason, */
 	unsigned int refused_from, refused_to; /* from this hello on to that one, or each that is no multiple of 3 */
-	uint64_t answered;       /* pages, by requests */
+	uint64_t answered;                     /* pages, by requests */
 };
 
 static bool read_fully(int fd, void *data, size_t size)
@@ -318,7 +325,9 @@ static void send_damaged(struct server *server, struct connection *connection)
 			raw[random >> 45 & 31] ^= (uint8_t)(1 << (random >> 50 & 7));
 	} while (send_fully(connection->fd, raw, sizeof(raw)) &&
 		 send_fully(connection->fd, data,
-			    !header.bytes ? 0 : random >> 60 ? CL_PAGE_SIZE : random >> 50 & (sizeof(data) - 1)) &&
+			    !header.bytes ? 0 :
+			    random >> 60  ? CL_PAGE_SIZE :
+					    random >> 50 & (sizeof(data) - 1)) &&
 		 ++sent < 2000);
 	shutdown(connection->fd, SHUT_RDWR);
 }
@@ -538,7 +547,10 @@ static int run_engine(struct server *server, int restore, struct cl_stats *stats
 {
 	char directory[] = "/tmp/criu-lazy-push.XXXXXX", store[] = "/tmp/criu-lazy-store.XXXXXX";
 	struct cl_vma vma = { server->base, server->base + (uint64_t)PAGES * CL_PAGE_SIZE, 0 };
-	struct cl_config config = { .precopied_fd = -1, .log_fd = server->hostile ? -1 : 2, .log_level = 1, .nr_workers = 2,
+	struct cl_config config = { .precopied_fd = -1,
+				    .log_fd = server->hostile ? -1 : 2,
+				    .log_level = 1,
+				    .nr_workers = 2,
 				    .push_streams = STREAMS,
 				    .reconnect_us = server->hostile || server->hasty ? 0 : 20000000 };
 	struct sockaddr_in address;
@@ -600,7 +612,8 @@ static void under_a_task(const char *program, const char *seed, struct server se
 	CHECK(run_engine(&server, restore[0], &stats) == 0);
 	CHECK(server.done && stats.remaining_pages == 0);
 	CHECK(server.pushed > PAGES / 4 && server.asked > 0 && stats.demand_faults > 0);
-	CHECK(stats.push_streams == (server.pushes_until ? 0 : STREAMS) && (server.answered != 0) == (server.pushes_until != 0));
+	CHECK(stats.push_streams == (server.pushes_until ? 0 : STREAMS) &&
+	      (server.answered != 0) == (server.pushes_until != 0));
 	if (server.cuts)
 		CHECK(stats.reconnects >= 2 && server.sessions == stats.reconnects + 1);
 	else
@@ -620,8 +633,9 @@ static void send_uffd(int socket, int fd)
 		struct cmsghdr align;
 	} control = { { 0 } };
 	struct iovec part = { &(char){ 0 }, 1 };
-	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
-				  .msg_controllen = sizeof(control) };
+	struct msghdr message = {
+		.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
+	};
 	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
 
 	header->cmsg_level = SOL_SOCKET;

@@ -88,8 +88,10 @@ int main(void)
 		usleep(1000);
 	nr = nr_left(sent, out, 1000);
 	CHECK(nr > 0 && nr < BATCH_PAGES && nr_left(sent, out, 5000) == 0);
-	CHECK(cl_push_in_flight_has_left(sent, out, &task, 1000) && !cl_push_in_flight_has_left(sent, out, &task, 1000 + BATCH_PAGES - 1));
-	CHECK(!cl_push_in_flight_has_left(sent, out, &other_task, 1000) && !cl_push_in_flight_has_left(sent, out, &task, 999));
+	CHECK(cl_push_in_flight_has_left(sent, out, &task, 1000) &&
+	      !cl_push_in_flight_has_left(sent, out, &task, 1000 + BATCH_PAGES - 1));
+	CHECK(!cl_push_in_flight_has_left(sent, out, &other_task, 1000) &&
+	      !cl_push_in_flight_has_left(sent, out, &task, 999));
 	receive(in, MESSAGE_BYTES);
 	check_all_leave(sent, out, 1000);
 	CHECK(nr_left(sent, out, 5000) < BATCH_PAGES);

@@ -88,8 +88,8 @@ static uint64_t number_of_page(const struct cl_push_header *header)
 
 struct stream {
 	int fd;
-	bool shares;            /* ALSO may come */
-	uint64_t also_pages;    /* that came with other tasks' */
+	bool shares;         /* ALSO may come */
+	uint64_t also_pages; /* that came with other tasks' */
 };
 
 /* All that comes, until the end. How many pages, but for those that came with others. */
@@ -118,8 +118,8 @@ static uint64_t check_answers(struct stream *stream)
 		CHECK(header.type == CL_PUSH_PAGES || header.type == CL_PUSH_ZERO || header.type == CL_PUSH_PACKED);
 		wanted = (header.dst_id == ID ? memory : childs_memory) + page * CL_PAGE_SIZE;
 		if (also.nr_pages) {
-			CHECK(header.type != CL_PUSH_ZERO && also.nr_pages == header.nr_pages && also.vaddr == header.vaddr &&
-			      also.dst_id != header.dst_id);
+			CHECK(header.type != CL_PUSH_ZERO && also.nr_pages == header.nr_pages &&
+			      also.vaddr == header.vaddr && also.dst_id != header.dst_id);
 			CHECK(memcmp(memory + page * CL_PAGE_SIZE, childs_memory + page * CL_PAGE_SIZE,
 				     header.nr_pages * CL_PAGE_SIZE) == 0);
 			stream->also_pages += also.nr_pages;
@@ -164,8 +164,9 @@ static void say_something(uint64_t *random, uint8_t *out)
 
 static uint64_t one_client(uint64_t *random)
 {
-	struct call demand = { .hello = { .nr_streams = STREAMS, .unpacks = next_random(random) % 2,
-					  .shares = next_random(random) % 2 } };
+	struct call demand = {
+		.hello = { .nr_streams = STREAMS, .unpacks = next_random(random) % 2, .shares = next_random(random) % 2 }
+	};
 	struct call streams[STREAMS];
 	uint8_t raw[CL_PUSH_ANSWER_BYTES], said[MESSAGES * CL_PUSH_HEADER_BYTES];
 	bool forged = next_random(random) % 8 == 0;
@@ -228,7 +229,8 @@ static void a_good_client(bool shares)
 	CHECK(receive(from.fd, raw, sizeof(raw)));
 	CHECK(pthread_create(&reader, NULL, read_stream, &from) == 0);
 	for (uint64_t page = 0; page < 2 * PAGES; page += 8) {
-		message = (struct cl_push_header){ .type = CL_PUSH_MISSING, .nr_pages = 7,
+		message = (struct cl_push_header){ .type = CL_PUSH_MISSING,
+						   .nr_pages = 7,
 						   .dst_id = page < PAGES ? ID : CHILD_ID,
 						   .vaddr = (uintptr_t)memory + page % PAGES * CL_PAGE_SIZE };
 		cl_push_pack(&message, out);
@@ -410,7 +412,9 @@ static void a_killed_task_ends_pushing(const struct cl_push_server_config *confi
 	CHECK(kill(child, SIGKILL) == 0 && waitpid(child, NULL, 0) == child);
 	cl_push_pack(&get, out);
 	CHECK(send(fd, out, sizeof(out), MSG_NOSIGNAL) == sizeof(out));
-	/* At that very moment the dump is found dead. The other task is not stopped; nor is there one any more, in the end. */
+	/*
+	 * At that very moment the dump is found dead. The other task is not stopped; nor is there one any more, in the end.
+	 */
 	while (cl_push_server_stand_alone(server) != -ESRCH)
 		;
 	CHECK(recv(fd, &byte, 1, 0) <= 0);
@@ -427,8 +431,9 @@ int main(int argc, char **argv)
 	const int32_t ids[] = { ID, CHILD_ID };
 	int32_t pids[2];
 	struct told told = { 0 };
-	struct cl_push_server_config config = { .ids = ids, .pids = pids, .nr_tasks = 2, .log.fd = -1, .told = tell,
-						.frozen = is_frozen, .context = &told };
+	struct cl_push_server_config config = {
+		.ids = ids, .pids = pids, .nr_tasks = 2, .log.fd = -1, .told = tell, .frozen = is_frozen, .context = &told
+	};
 	uint64_t random, pages = 0;
 
 	CHECK(argc == 2);

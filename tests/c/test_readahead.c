@@ -47,16 +47,18 @@ static struct cl_guess guess(struct cl_readahead *readahead, uint64_t max_pages)
 	return next;
 }
 
-#define WITH_IMAGE(body)                                  \
-	do {                                              \
-		struct cl_readahead ahead;                \
-		struct cl_image *image = make_image(1);   \
-		struct cl_guess next;                     \
-		memset(&ahead, 0, sizeof(ahead));         \
-		body                                      \
-		cl_image_free_spaces(image);                     \
-		cl_image_free(image);                     \
+/* clang-format off */
+#define WITH_IMAGE(body) \
+	do { \
+		struct cl_readahead ahead; \
+		struct cl_image *image = make_image(1); \
+		struct cl_guess next; \
+		memset(&ahead, 0, sizeof(ahead)); \
+		body \
+		cl_image_free_spaces(image); \
+		cl_image_free(image); \
 	} while (0)
+/* clang-format on */
 
 static void test_streams(void)
 {
@@ -236,6 +238,7 @@ static void test_every_page_once(uint64_t random)
 			uint64_t which = next_random(&random) % 2;
 
 			/* at random, side by side, the first and the last */
+			/* clang-format off */
 			switch (next_random(&random) % 8) {
 			case 0: near = next_random(&random) % PAGES; break;
 			case 1: near = 0; break;
@@ -244,6 +247,7 @@ static void test_every_page_once(uint64_t random)
 			case 4: near = (near + 900) % PAGES; break;
 			default: near = (near + 1) % PAGES; break;
 			}
+			/* clang-format on */
 			CHECK(cl_schedule_fault(&schedule, images[which], near) >= 0);
 		}
 		demand = cl_schedule_demand(&schedule, CL_REMOTE, &pick);

@@ -35,8 +35,11 @@ static void ask(struct cl_remote *remote, struct cl_image *image, uint64_t from,
 
 static size_t answer(uint8_t *out, int version, uint64_t from, uint64_t nr_pages)
 {
-	struct cl_wire_header header = { .cmd = CL_WIRE_ADD_F, .flags = CL_WIRE_FLAG_PRESENT, .nr_pages = nr_pages,
-					 .vaddr = BASE + from * CL_PAGE_SIZE, .dst_id = 7 };
+	struct cl_wire_header header = { .cmd = CL_WIRE_ADD_F,
+					 .flags = CL_WIRE_FLAG_PRESENT,
+					 .nr_pages = nr_pages,
+					 .vaddr = BASE + from * CL_PAGE_SIZE,
+					 .dst_id = 7 };
 	size_t bytes = cl_wire_header_bytes(version);
 	uint64_t page;
 
@@ -47,8 +50,8 @@ static size_t answer(uint8_t *out, int version, uint64_t from, uint64_t nr_pages
 }
 
 /* Feed `stream` in pieces; note which pages came. Returns parse's last result. */
-static int feed(struct cl_remote *remote, int peer, const uint8_t *stream, size_t size, size_t first_piece,
-		size_t piece, bool *came)
+static int feed(struct cl_remote *remote, int peer, const uint8_t *stream, size_t size, size_t first_piece, size_t piece,
+		bool *came)
 {
 	uint8_t buffer[BUFFER];
 	struct cl_segment segments[BUFFER / CL_PAGE_SIZE];

@@ -27,7 +27,7 @@ enum death { EXITS, IS_KILLED, FAULTS, CALLS_EXECVE, UNMAPS, EXITS_WITH_A_CHILD 
 
 struct server {
 	int socket;
-	bool answers;       /* or leaves its client waiting, at first */
+	bool answers; /* or leaves its client waiting, at first */
 	_Atomic int asked;
 	struct cl_wire_header waiting[REQUESTS];
 	bool was_closed, was_rolled_back;
@@ -108,13 +108,13 @@ static void *serve(void *argument)
 
 struct run {
 	enum death death;
-	bool is_waited_for;      /* at once, by who started it */
-	bool answers;            /* the page server, before its end */
-	bool answers_later;      /* or after it */
-	bool holds;              /* the page server: it is one of ours */
+	bool is_waited_for; /* at once, by who started it */
+	bool answers;       /* the page server, before its end */
+	bool answers_later; /* or after it */
+	bool holds;         /* the page server: it is one of ours */
 	/* Then: */
 	int result;
-	const char *how;         /* NULL: it isn't in the list */
+	const char *how; /* NULL: it isn't in the list */
 	bool is_lost, is_closed, is_rolled_back;
 };
 
@@ -154,9 +154,8 @@ static void check_outcome(const struct run *run, struct cl_engine *engine, const
 
 	cl_engine_stats(engine, &stats);
 	fprintf(stderr, "death %d: %d, \"%s\", copied %llu dropped %llu lost %llu, closed %d rolled back %d\n", run->death,
-		error->code, error->text, (unsigned long long)stats.copied_pages,
-		(unsigned long long)stats.dropped_pages, (unsigned long long)stats.lost_pages, server->was_closed,
-		server->was_rolled_back);
+		error->code, error->text, (unsigned long long)stats.copied_pages, (unsigned long long)stats.dropped_pages,
+		(unsigned long long)stats.lost_pages, server->was_closed, server->was_rolled_back);
 	CHECK(error->code == run->result);
 	CHECK(cl_engine_ended(engine, 0, &ended) == (run->how != NULL));
 	CHECK(!run->how || (strcmp(ended.how, run->how) == 0 && ended.pid == PID && ended.missing_pages));
@@ -169,8 +168,9 @@ static void check_outcome(const struct run *run, struct cl_engine *engine, const
 
 static void try(const struct run *run)
 {
-	struct cl_config config = { .precopied_fd = -1, .log_fd = -1, .log_level = 4, .nr_workers = 2,
-				    .reconnect_us = run->holds ? 1000000 : 0 };
+	struct cl_config config = {
+		.precopied_fd = -1, .log_fd = -1, .log_level = 4, .nr_workers = 2, .reconnect_us = run->holds ? 1000000 : 0
+	};
 	struct cl_vma vma = { (uintptr_t)memory, (uintptr_t)memory + PAGES * CL_PAGE_SIZE, 0 };
 	char directory[] = "/tmp/criu-lazy-end.XXXXXX";
 	struct server server = { .answers = run->answers };

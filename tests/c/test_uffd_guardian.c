@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The guardian (uffd_guardian.h) of a daemon that is killed: does a thread that touches a missing page wait, or is it let go?
- * Here the task is this process, the daemon a child of it which only sets the guardian up.
+ * The guardian (uffd_guardian.h) of a daemon that is killed: does a thread that touches a missing page wait, or is it let
+ * go? Here the task is this process, the daemon a child of it which only sets the guardian up.
  */
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
@@ -25,11 +25,11 @@
 enum { SETTLE_US = 300000 };
 
 enum moment {
-	BEFORE_THE_END,   /* the restore isn't finished when the daemon dies */
-	END_UNREAD,       /* it is, and the daemon has not read it */
-	TASK_UNREAD,      /* nor the last task's userfaultfd */
+	BEFORE_THE_END, /* the restore isn't finished when the daemon dies */
+	END_UNREAD,     /* it is, and the daemon has not read it */
+	TASK_UNREAD,    /* nor the last task's userfaultfd */
 	AFTER_THE_END,
-	RELEASED,         /* after the end, and nothing is needed any more */
+	RELEASED, /* after the end, and nothing is needed any more */
 };
 
 /* Shared with the daemon. */
@@ -41,8 +41,7 @@ struct notes {
 static int new_uffd(void *page)
 {
 	struct uffdio_api api = { .api = UFFD_API };
-	struct uffdio_register range = { .range = { (uintptr_t)page, CL_PAGE_SIZE },
-					 .mode = UFFDIO_REGISTER_MODE_MISSING };
+	struct uffdio_register range = { .range = { (uintptr_t)page, CL_PAGE_SIZE }, .mode = UFFDIO_REGISTER_MODE_MISSING };
 	int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 
 	CHECK(uffd >= 0 && ioctl(uffd, UFFDIO_API, &api) == 0 && ioctl(uffd, UFFDIO_REGISTER, &range) == 0);
