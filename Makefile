@@ -33,6 +33,7 @@ lint: build
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python tools/check_includes.py
+	$(BIN)/clang-format --dry-run --Werror c_src/*.h c_src/*/*.[ch] tests/c/*.[ch]
 
 # TESTBEDS=... pairs of hosts work side by side.
 MATRIX := PYTHONPATH=. $(BIN)/python tests/support/crash_matrix.py --testbeds $(or $(TESTBEDS),2) \
