@@ -11,11 +11,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/deadline.h"
 #include "check.h"
 #include "source/dump_proxy.h"
 #include "source/dump_proxy_state.h"
 
-enum { ROUNDS = 10000, SPINS = 200 };
+enum { ROUNDS = 10000, SPINS = 200, RACE_US = 3000000 /* on a busy machine there are fewer rounds */ };
 
 /* Both ends of a TCP connection: [0] the proxy's, [1] the dump's. */
 static void connect_tcp(int ends[2])
@@ -80,10 +81,11 @@ static void an_end_is_not_taken_back(struct cl_dump_proxy *proxy, bool running)
 {
 	struct race race = { .proxy = proxy, .running = running };
 	struct cl_dump_guardian_state *shared = cl_dump_proxy_shared(proxy);
+	uint64_t until_us = cl_now_us() + RACE_US;
 	pthread_t teller;
 
 	CHECK(pthread_create(&teller, NULL, tell_running, &race) == 0);
-	for (unsigned int i = 0; i < ROUNDS; i++) {
+	for (unsigned int i = 0; i < ROUNDS && cl_now_us() < until_us; i++) {
 		atomic_store(&shared->phase, running ? CL_DUMP_GUARDIAN_ROLLBACK : CL_DUMP_GUARDIAN_HOLD);
 		for (volatile unsigned int spin = 0; spin < i % SPINS; spin++)
 			;
