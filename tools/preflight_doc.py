@@ -28,6 +28,8 @@ list of `{"check", "host", "verdict", "text", "way_out"}`.
 
 Whoever knows better names the check in the profile, `accept: [NAME, ...]`: its failures are warnings then.
 
+What it says of programs from Debian, and what then happens with each: [programs.md](programs.md).
+
 (This page is made of the list in `criu_lazy_ext/checks/` by `python tools/preflight_doc.py`.)
 """
 SECTIONS = {

@@ -17,6 +17,7 @@ SOURCE: tuple[Check[Leaving], ...] = (
     *HOST,
     tools.pipes,
     tools.dump_configuration,
+    tools.capabilities,
     state.tracer,
     state.arriving,
     state.frozen,
@@ -47,6 +48,7 @@ SOURCE: tuple[Check[Leaving], ...] = (
 CONTAINER_SOURCE: tuple[Check[Leaving], ...] = (
     *HOST,
     tools.pipes,
+    tools.capabilities,
     state.tracer,
     state.arriving,
     state.frozen,

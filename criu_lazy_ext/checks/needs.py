@@ -141,7 +141,6 @@ class Arrival:
     unix_peers: list[str] = field(default_factory=list)  # of sockets of others that it sends to
     addresses: list[tuple[str, str]] = field(default_factory=list)  # that come along, each with its device
 
-
     def pack(self) -> str:
         """For a message."""
         return base64.b64encode(zlib.compress(json.dumps(asdict(self)).encode())).decode()

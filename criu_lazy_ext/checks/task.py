@@ -84,6 +84,7 @@ class Process:
     parent: int = 0
     session: int = 0
     tracer: int = 0
+    ids: tuple[int, ...] = ()  # real, effective and saved user ids, then group ids
     threads: list[int] = field(default_factory=list)
     mappings: list[Mapping] = field(default_factory=list)
     descriptors: list[Descriptor] = field(default_factory=list)
@@ -98,6 +99,8 @@ class Process:
         for line in (directory / "status").read_text(errors="replace").splitlines():
             if line.startswith("TracerPid:"):
                 process.tracer = int(line.split()[1])
+            elif line.startswith(("Uid:", "Gid:")):
+                process.ids += tuple(map(int, line.split()[1:4]))
         process.threads = [int(thread.name) for thread in (directory / "task").iterdir()]
         if process.state in "ZX":
             return process

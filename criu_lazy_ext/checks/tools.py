@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from criu_lazy_ext.checks.check import Found, check, fail, warn
@@ -12,6 +13,8 @@ from criu_lazy_ext.checks.leaving import Leaving, dump_options
 from criu_lazy_ext.checks.needs import Arrival
 from criu_lazy_ext.criu import program as criu
 from criu_lazy_ext.criu.contrary import contrary_in_files
+
+CAP_SYS_RESOURCE = 24
 
 
 @check("root", why="criu, and reading another's memory, take root.", way_out="run it as root")
@@ -89,3 +92,22 @@ def pipes(_: Leaving) -> Iterator[Found]:
     for path in (criu.PIPE_MAX_SIZE, criu.PIPE_USER_PAGES_SOFT):
         if not os.access(path, os.W_OK):
             yield warn(f"{path} can't be written")
+
+
+@check(
+    "capabilities",
+    why="criu reads the limits of each process (prlimit), which of another user's takes CAP_SYS_RESOURCE.",
+    way_out="run criu-lazy with that capability: outside of the container, or with --cap-add=SYS_RESOURCE",
+)
+def capabilities(leaving: Leaving) -> Iterator[Found]:
+    """CAP_SYS_RESOURCE, where processes of the task run as other users"""
+    words = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    if int(words["CapEff"], 16) & 1 << CAP_SYS_RESOURCE:
+        return
+    own = (os.getuid(),) * 3 + (os.getgid(),) * 3
+    for process in leaving.task.processes if leaving.task else []:
+        if process.ids and process.ids != own:
+            yield fail(
+                f"process {process.pid} ({process.name}) runs as user {process.ids[0]}, and CAP_SYS_RESOURCE is lacking"
+            )
+            return

@@ -1,0 +1,167 @@
+"""Programs from Debian, started as a user would: preflight's word of each, and what `migrate` then does with it.
+
+    programs.py --testbed NAME [--into docs/programs.md] [PROGRAM...]
+
+NAME is a running testbed whose src and dst have the programs; what isn't installed is left out. A program that the
+preflight refuses is moved all the same (`accept`), to see whether it was right. Not a test: it takes minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from testbed import Host, Testbed
+
+PROFILE = "task: {pidfile: /run/p.pid}\ndestination: {ssh: dst}\ntimeouts: {restore: 20, dump: 20}\n"
+DAEMON = "setsid {run} </dev/null >>/var/log/p.log 2>&1 & echo $! >/run/p.pid"
+
+
+@dataclass(frozen=True)
+class Program:
+    """`run` is started in a session of its own, its output in a file; `prepare` is run on both hosts before."""
+
+    name: str
+    run: str
+    prepare: str = "true"
+    start: str = DAEMON
+    profile: str = ""
+
+
+PROGRAMS = [
+    Program("nginx", "nginx -g 'daemon off;'"),
+    Program("nginx, as a daemon", "nginx", start="nginx; sleep 1; cat /run/nginx.pid >/run/p.pid"),
+    Program("Redis", "redis-server --save '' --port 6390"),
+    Program("memcached", "memcached -u nobody -p 11311"),
+    Program("PostgreSQL",
+        "setpriv --reuid postgres --regid postgres --clear-groups /usr/lib/postgresql/17/bin/postgres -D /srv/pg",
+        prepare="mkdir -p /srv/pg; chown postgres /srv/pg; chmod 700 /srv/pg; "
+        "su postgres -s /bin/sh -c '/usr/lib/postgresql/17/bin/initdb -D /srv/pg' >/dev/null"),
+    Program("MariaDB", "mariadbd --user=root --datadir=/srv/maria --socket=/run/maria.sock --port=3399",
+        prepare="mkdir -p /srv/maria; mariadb-install-db --user=root --datadir=/srv/maria >/dev/null 2>&1; true"),
+    Program("SQLite shell", "sh -c 'sleep 100000 | sqlite3 /srv/s.db'", prepare=": >/srv/s.db"),
+    Program("JVM", "java -Xmx64m /srv/Loop.java", prepare="printf 'public class Loop { public static void "
+        "main(String[] a) throws Exception { while (true) Thread.sleep(50); } }' >/srv/Loop.java"),
+    Program("Node.js", "node -e 'require(\"http\").createServer((q,r)=>r.end(\"x\")).listen(8088)'"),
+    Program("Python", "python3 -m http.server 8089"),
+    Program("Perl", "perl -e 'while (1) { select undef, undef, undef, 0.1 }'"),
+    Program("Ruby", "ruby -e 'loop { sleep 0.1 }'"),
+    Program("PHP", "php -S 0.0.0.0:8090 -t /srv"),
+    Program("Lua", "lua5.4 -e 'while true do os.execute(\"sleep 1\") end'"),
+    Program("tmux with a shell", "tmux", start="tmux new-session -d; sleep 1; pgrep -x 'tmux: server' >/run/p.pid"),
+    Program("screen with a shell", "screen", start="screen -dmS p; sleep 1; pgrep -xo screen >/run/p.pid"),
+    Program("sshd", "/usr/sbin/sshd -D -p 2222"),
+    Program("rsyslog", "rsyslogd -n -iNONE -f /srv/r.conf", prepare="printf 'module(load=\"imuxsock\" "
+        "SysSock.Name=\"/run/r.sock\")\\n*.* /var/log/r\\n' >/srv/r.conf"),
+    Program("cron", "cron -f"),
+    Program("dnsmasq", "dnsmasq -k -p 5353 --conf-file=/dev/null --no-resolv"),
+    Program("haproxy", "haproxy -W -db -f /srv/h.cfg", prepare="printf 'defaults\\n mode tcp\\n timeout connect 5s\\n "
+        "timeout client 5s\\n timeout server 5s\\nlisten a\\n bind :8091\\n server s 127.0.0.1:1\\n' >/srv/h.cfg"),
+    Program("lighttpd", "lighttpd -D -f /srv/l.conf",
+        prepare="printf 'server.document-root=\"/srv\"\\nserver.port=8092\\n' "
+        ">/srv/l.conf"),
+    Program("Apache", "apache2 -X -d /etc/apache2 -c 'Listen 8093' -c 'PidFile /run/a.pid'",
+        prepare=". /etc/apache2/envvars; mkdir -p $APACHE_RUN_DIR $APACHE_LOCK_DIR $APACHE_LOG_DIR",
+        start=". /etc/apache2/envvars; " + DAEMON),
+    Program("mosquitto", "mosquitto -p 1899"),
+    Program("beanstalkd", "beanstalkd -p 11399"),
+    Program("stunnel", "stunnel4 /srv/st.conf", prepare="printf 'foreground=yes\\n[a]\\nclient=yes\\naccept=8094\\n"
+        "connect=127.0.0.1:1\\n' >/srv/st.conf"),
+    Program("unbound", "unbound -d -c /srv/u.conf",
+        prepare="printf 'server:\\n port: 5399\\n chroot: \"\"\\n username: "
+        "\"\"\\n pidfile: \"\"\\n use-syslog: no\\n' >/srv/u.conf"),
+    Program("chrony", "chronyd -d -x -f /dev/null -u root"),
+    Program("ffmpeg", "ffmpeg -nostdin -loglevel error -re -f lavfi -i testsrc -f null -"),
+    Program("socat", "socat TCP-LISTEN:8095,fork,reuseaddr EXEC:cat"),
+    Program("stress-ng", "stress-ng --vm 1 --vm-bytes 32M --vm-keep -q"),
+    Program("gcc at work", "sh -c 'while :; do gcc -O2 -o /tmp/x.out /srv/x.c; done'",
+        prepare="printf 'int main(void) { return 0; }' >/srv/x.c"),
+    Program("tail -F", "tail -F /var/log/t.log", prepare=": >>/var/log/t.log"),
+    Program("a pipeline, as one tree", "sh -c 'while :; do date; sleep 0.1; done | cat >>/var/log/t.log'"),
+    Program("watch, from a terminal", "watch",
+        start="(setsid script -qfc 'watch -n 1 date' /dev/null </dev/null >/dev/null "
+        "2>&1 &); sleep 1; pgrep -xo watch >/run/p.pid"),
+    Program("output to a logger", "", start="setsid sh -c 'setsid sh -c \"echo \\$\\$ >/run/p.pid; while :; do date; "
+        "sleep 0.1; done\" | cat >/dev/null' </dev/null >/dev/null 2>&1 &"),
+    Program("nohup job", "", start="nohup sh -c 'while :; do sleep 0.1; done' </dev/null >/var/log/n.log 2>&1 & "
+        "echo $! >/run/p.pid"),
+]  # fmt: skip
+
+
+def shell(host: Host, text: str, timeout: float = 90) -> str:
+    return host.run(["sh", "-c", text], check=False, timeout=timeout).stdout
+
+
+def end(src: Host, dst: Host, before: dict[str, set[str]]) -> None:
+    """Whatever is new on the hosts."""
+    for host in (src, dst):
+        for _ in range(3):
+            new = set(shell(host, "ps -eo pid=").split()) - before[host.name]
+            shell(host, f"kill -9 {' '.join(new)} 2>/dev/null; rm -rf /run/p.pid /var/lib/criu-lazy/*")
+
+
+def look(src: Host) -> list[dict[str, Any]]:
+    return list(json.loads(shell(src, "criu-lazy check --json /root/p.yaml") or "[]"))
+
+
+def migrate(src: Host, dst: Host, profile: str) -> tuple[bool, str]:
+    """Whether it moved and lives, and what happened."""
+    src.write("/root/p.yaml", profile)
+    pid = shell(src, "cat /run/p.pid").strip()
+    report = json.loads(shell(src, "criu-lazy migrate --quiet --json /root/p.yaml") or "{}")
+    if report.get("outcome") != "committed":
+        return False, f"{report.get('outcome')}: {report.get('message')}"
+    time.sleep(1)
+    lives = shell(dst, f"grep -q '^State:.[SRDT]' /proc/{pid}/status && echo yes").strip() == "yes"
+    return lives, f"moved, downtime {report['downtime_s'] * 1e3:.0f} ms" if lives else "moved, and is dead there"
+
+
+def row(src: Host, dst: Host, program: Program) -> tuple[str, str, str, bool]:
+    """Name, word, what happens, whether the word was right."""
+    before = {host.name: set(shell(host, "ps -eo pid=").split()) for host in (src, dst)}
+    try:
+        shell(src, program.start.format(run=program.run))
+        time.sleep(3)
+        src.write("/root/p.yaml", PROFILE + program.profile)
+        if not (found := look(src)):
+            return program.name, "", "it does not run", False
+        fails = [item for item in found if item["verdict"] == "fail"]
+        names = sorted({item["check"] for item in fails})
+        moves, happens = migrate(src, dst, f"{PROFILE}{program.profile}accept: [{', '.join(names)}]\n")
+        word = "; ".join(item["text"] for item in fails) or "ok"
+        warned = sorted({item["check"] for item in found if item["verdict"] == "warn"})
+        return program.name, word + (f" (warned: {', '.join(warned)})" if warned else ""), happens, moves == (not fails)
+    finally:
+        end(src, dst, before)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--testbed", required=True)
+    parser.add_argument("--into", type=Path)
+    parser.add_argument("programs", nargs="*")
+    options = parser.parse_args()
+    testbed = Testbed.attach(options.testbed)
+    src, dst = testbed.src, testbed.dst
+    rows = []
+    for program in PROGRAMS:
+        if options.programs and program.name not in options.programs:
+            continue
+        for host in (src, dst):
+            shell(host, f": >>/var/log/p.log; {program.prepare}")
+        made = row(src, dst, program)
+        rows.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in made[:3]) + " |")
+        print(("   " if made[3] else "!! ") + rows[-1], flush=True)
+    if options.into:
+        head, _, rest = options.into.read_text().partition("<!-- programs -->\n")
+        tail = rest.partition("<!-- end -->\n")[2]
+        table = "| program | the preflight says | what then happens |\n| --- | --- | --- |\n" + "\n".join(rows) + "\n"
+        options.into.write_text(f"{head}<!-- programs -->\n{table}<!-- end -->\n{tail}")
+
+
+if __name__ == "__main__":
+    main()
