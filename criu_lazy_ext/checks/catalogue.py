@@ -41,6 +41,7 @@ SOURCE: tuple[Check[Leaving], ...] = (
     network.socket_kinds,
     memory.dump_descriptors,
     memory.system_v,
+    memory.shared_code,
     memory.not_lazy,
     addresses.leave,
 )

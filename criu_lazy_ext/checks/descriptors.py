@@ -86,6 +86,10 @@ def terminal(leaving: Leaving) -> Iterator[Found]:
     given = " ".join([*leaving.restore_words(), *leaving.dump_words()])
     for descriptor in leaving.task.descriptors():
         path = descriptor.target.removesuffix(DELETED)
+        if path == "/dev/tty" and own:
+            way_out = "a shell that keeps none open helps: bash, not dash"
+            yield fail(f"{descriptor.which} is /dev/tty, of a terminal that another process of the task made", way_out)
+            return
         if TERMINALS.match(path) and path not in own and path != "/dev/tty" and "tty[" not in given:
             yield fail(f"{descriptor.which} is the terminal {path}, which stays here")
             return

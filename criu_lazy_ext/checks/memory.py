@@ -83,3 +83,20 @@ def not_lazy(leaving: Leaving) -> Iterator[Found]:
         f"{total / 1e6:.0f} MB of its memory go in the downtime, not lazily: {kinds}; that takes about "
         f"{total / NOT_LAZY_RATE:.1f} s on a link of 1 Gbit/s"
     )
+
+
+@check(
+    "shared-code",
+    why="criu runs code of its own in each process, and puts it where the first executable memory is; the kernel lets "
+    "no tracer write into shared memory that is read-only.",
+    way_out="have the program compile into private memory: of PHP, -d opcache.jit=off and opcache.jit_buffer_size=0",
+)
+def shared_code(leaving: Leaving) -> Iterator[Found]:
+    """processes whose first executable memory is shared (just-in-time compilers)"""
+    for process in leaving.task.processes if leaving.task else []:
+        code = next((mapping for mapping in process.mappings if "x" in mapping.perms), None)
+        if code is not None and code.is_shared and "w" not in code.perms:
+            yield fail(
+                f"the first executable memory of process {process.pid} ({process.name}) is shared, and read-only"
+            )
+            return

@@ -53,6 +53,8 @@ PROGRAMS = [
     Program("PHP", "php -S 0.0.0.0:8090 -t /srv"),
     Program("Lua", "lua5.4 -e 'while true do os.execute(\"sleep 1\") end'"),
     Program("tmux with a shell", "tmux", start="tmux new-session -d; sleep 1; pgrep -x 'tmux: server' >/run/p.pid"),
+    Program("tmux with bash", "tmux", start="tmux new-session -d bash; sleep 1; pgrep -x 'tmux: server' >/run/p.pid"),
+    Program("PHP without JIT", "php -d opcache.jit=off -d opcache.jit_buffer_size=0 -S 0.0.0.0:8096 -t /srv"),
     Program("screen with a shell", "screen", start="screen -dmS p; sleep 1; pgrep -xo screen >/run/p.pid"),
     Program("sshd", "/usr/sbin/sshd -D -p 2222"),
     Program("rsyslog", "rsyslogd -n -iNONE -f /srv/r.conf", prepare="printf 'module(load=\"imuxsock\" "
