@@ -98,8 +98,8 @@ class _Collector:
             self.facts[path] = FileFact(path, use, found.st_mode, size, found.st_mtime_ns, *identity, kind, digest)
 
 
-def collect(task: Task) -> list[FileFact]:
-    """All files that the task has mapped or open, its programs and directories."""
+def collect(task: Task, sockets: Iterable[str] = ()) -> list[FileFact]:
+    """All files that the task has mapped or open, its programs and directories; those of its unix `sockets`' names."""
     collector = _Collector(task)
     seen: set[tuple[str, int, bool]] = set()
     for process in task.processes:
@@ -121,6 +121,8 @@ def collect(task: Task) -> list[FileFact]:
                 flags = descriptor.flags
                 is_log = flags & O_ACCMODE == O_WRONLY and bool(flags & O_APPEND)
                 collector.add(descriptor.target, descriptor.link, "open", compares=not is_log)
+    for path in {str(Path(name).parent) for name in sockets if name.startswith("/")} - {"/"}:
+        collector.add(path, Path(f"/proc/{task.pid}/root{path}"), "socket")
     return list(collector.facts.values())
 
 

@@ -131,6 +131,13 @@ def outside_sockets(leaving: Leaving) -> Iterator[Found]:
             return
 
 
+def names(leaving: Leaving) -> list[str]:
+    """Those of its own unix sockets."""
+    with contextlib.suppress(OSError):  # the source's own checks say that they can't be looked at
+        return [own.unix_name for own in leaving.sockets.unix.values() if own.unix_name]
+    return []
+
+
 def bound(leaving: Leaving) -> dict[str, Any]:
     """For the destination: what its sockets are bound to, and the names of those that it sends to."""
     sockets: list[list[Any]] = []

@@ -68,7 +68,8 @@ def arrival_of(leaving: Leaving, store: str) -> Arrival:
     )
     if profile is not None and profile.container is not None:
         return arrival  # its files and addresses are its engine's to bring
-    return replace(arrival, files=[list(fact) for fact in files.collect(task)], **network.bound(leaving))
+    facts = files.collect(task, network.names(leaving))
+    return replace(arrival, files=[list(fact) for fact in facts], **network.bound(leaving))
 
 
 async def at_destination(host: RemoteHost, arrival: Arrival) -> list[Finding]:

@@ -82,6 +82,8 @@ CASES = [
         at_destination="setsid python3 /srv/outside.py /run/outside.stream /run/outside.log 7001 </dev/null >/dev/null "
         "2>&1 & while [ ! -e /run/outside.ready ]; do sleep 0.05; done"),
     Case("unix listener", "unix_listener /run/odd.socket", moves=True),
+    Case("unix listener in a directory of its own", "unix_listener /srv/odd.d/socket", {"missing-files": "/srv/odd.d"},
+        at_source="mkdir -p /srv/odd.d"),
     Case("address", "listener 10.78.0.1:7003", {"addresses": "10.78.0.1"}),
     Case("port", "listener 0.0.0.0:22", {"ports": "0.0.0.0 port 22"}, moves=False, at_source="pkill -x sshd; true"),
     Case("free port", "listener 0.0.0.0:7003", moves=True),
