@@ -3,7 +3,7 @@
 TLS needs GnuTLS (Debian's libgnutls28-dev); without it the build succeeds, and --tls is refused at run time. So does
 compression LZ4 (liblz4-dev); without it pages are pushed as they are. xxHash (libxxhash-dev) is compiled in, and not
 needed later; without it --precopy is refused.
-CRIU_LAZY_SANITIZE=address,undefined or =thread makes a sanitizer build (see `make check-sanitizers`).
+CRIU_LAZY_SANITIZE=address,undefined or =thread makes a sanitizer build.
 """
 
 from __future__ import annotations
