@@ -166,7 +166,7 @@ class Ending:
         migration.report.outcome = end.value
         runs = "the source task runs on" if migration.is_free(source) else source.words()
         if gone := [pid for pid, seen in source.processes.items() if seen in OVER and not source.is_over]:
-            runs += f", but for its processes {gone}, which were killed"
+            runs += f", but for its processes {gone}, which have ended, or were killed"
         migration.report.message = "; but ".join([f"{reason}; {runs}", *locked])
         migration.enter(end)
         if migration.host is not None:
