@@ -58,7 +58,8 @@ class Ending:
         migration.enter(State.COMMITTING, committing=True)
         await self.say_commit()
         source = await self.source_ends()
-        if not source.is_over and not migration.dump_lives() and source.all_are(Seen.STOPPED, *OVER):
+        died = not migration.dump_lives() and not migration.dump.has_succeeded()
+        if not source.is_over and died and source.all_are(Seen.STOPPED, *OVER):
             migration.kill_source()  # criu dump died before it could, and so did who would have done it in its place
             source = await self.source_ends()
         if not source.is_over:

@@ -320,6 +320,10 @@ class LazyDump:
             return start_time(self.criu[0]) == self.criu[1]
         return self.process is not None and self.process.returncode is None and is_alive(self.process.pid)
 
+    def has_succeeded(self) -> bool:
+        """Whether criu dump ended as one that did all it was to do. Of an engine's that isn't known."""
+        return self.engine is None and self.process is not None and self.process.returncode == 0
+
     async def wait(self) -> int:
         """Until nothing of the dump is left. The exit status; of an engine's command, should criu outlive it, that."""
         assert self.process is not None

@@ -61,10 +61,10 @@ def test_a_pid_taken_meanwhile_is_left_alone(worker: Worker) -> None:
     testbed = worker.testbed
     migration = held(testbed, BASE + HOLD)
     testbed.dst.run(["sh", "-c", f"echo {worker.pid - 1} >/proc/sys/kernel/ns_last_pid; sleep 1000 >&- 2>&- &"])
-    assert processes(testbed.dst)[worker.pid] == "sleep 1000"
+    assert {p.pid: p.command for p in processes(testbed.dst)}[worker.pid] == "sleep 1000"
     testbed.src.run(["rm", "/run/held"])
     assert migration.end() == ROLLED_BACK
-    assert processes(testbed.dst)[worker.pid] == "sleep 1000"
+    assert {p.pid: p.command for p in processes(testbed.dst)}[worker.pid] == "sleep 1000"
     testbed.dst.run(["kill", "-9", str(worker.pid)])
     testbed.dst.run(["sh", "-c", "echo 400 >/proc/sys/kernel/ns_last_pid"])
     assert_stayed(worker, migration, "criu restore")
