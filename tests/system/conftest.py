@@ -12,14 +12,24 @@ from vm import Machine, machine
 
 from testbed import Testbed
 
+SHARED = pytest.StashKey[Testbed]()
+
 
 @pytest.fixture(scope="session")
-def testbed() -> Iterator[Testbed]:
+def testbed(request: pytest.FixtureRequest) -> Iterator[Testbed]:
     """Two hosts with criu 4.2 and a client, shared by all tests of a session: leave them as you found them."""
     if os.geteuid() != 0:
         pytest.skip("the testbed needs root")
     with Testbed.start(name=f"tests-{os.getpid()}") as started:
+        request.config.stash[SHARED] = started
         yield started
+
+
+@pytest.fixture(scope="module", autouse=True)
+def low_pids(request: pytest.FixtureRequest) -> None:
+    """Thousands of processes later dst's pids would come to where src's begin, and those of tasks that move."""
+    if (shared := request.config.stash.get(SHARED, None)) is not None:
+        shared.dst.run(["sh", "-c", "echo 300 >/proc/sys/kernel/ns_last_pid"])
 
 
 @pytest.fixture(scope="module", params=["4.1", "4.2"])
