@@ -130,7 +130,8 @@ class ServiceNetwork:
 
     def mute(self) -> None:
         """Drop whatever comes for the addresses. Raises FilterError, OSError."""
-        arp_rules = [f"arp daddr ip {self._set(4)} drop"] if 4 in self._versions() else []
+        # Not replies: what the restore sends already needs its neighbours, and asks again only after a second.
+        arp_rules = [f"arp operation request arp daddr ip {self._set(4)} drop"] if 4 in self._versions() else []
         self._within(lambda: self._filter(self._mute(), arp_rules))
 
     def arrive(self) -> None:
@@ -221,7 +222,8 @@ class ServiceNetwork:
         self._run(commands)
 
     def _mute(self) -> list[str]:
-        rules = [f"{self._to(version)} drop" for version in self._versions()]
+        rules = ["icmpv6 type nd-neighbor-advert accept"] if 6 in self._versions() else []
+        rules += [f"{self._to(version)} drop" for version in self._versions()]
         for address in self.addresses:
             if ":" in address.address:  # asked of a multicast group: the target is 8 bytes into the message
                 target = f"@th,64,128 0x{ip_address(address.address).packed.hex()}"
