@@ -8,6 +8,8 @@ this one command; no file of the host's configuration is changed.
 from __future__ import annotations
 
 import importlib
+import shlex
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +95,18 @@ class Engine(Protocol):
 
     def forget(self) -> None:
         """Remove what the engine still has of a container whose processes have ended; none of it is no error."""
+
+
+def run(command: Sequence[str], seconds: float) -> subprocess.CompletedProcess[str]:
+    """An engine's command, to its end. Raises EngineError if it can't be run, or takes more than `seconds`."""
+    try:
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=seconds
+        )
+    except OSError as error:
+        raise EngineError(f"{command[0]}: {error.strerror}; is it installed here?") from error
+    except subprocess.TimeoutExpired:
+        raise EngineError(f"{shlex.join(command)}: no answer in {seconds:g} s") from None
 
 
 def engine_of(container: Container) -> Engine:

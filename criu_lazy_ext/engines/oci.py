@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from criu_lazy_ext.criu.contrary import options_in
-from criu_lazy_ext.engines.engine import Command, EngineError, Found, Tree, criu_file
+from criu_lazy_ext.engines.engine import Command, EngineError, Found, Tree, criu_file, run
 from criu_lazy_ext.profile import Container, Criu
 from criu_lazy_ext.system.mounts import unmount_below
 
@@ -38,16 +38,7 @@ class OciRuntime:
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Raises EngineError if the runtime can't be run."""
-        command = self.command(*words)
-        try:
-            return subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-                timeout=ANSWERS_WITHIN_S,
-            )  # fmt: skip
-        except OSError as error:
-            raise EngineError(f"{self.program}: {error.strerror}; is it installed here?") from error
-        except subprocess.TimeoutExpired:
-            raise EngineError(f"{' '.join(command)}: no answer in {ANSWERS_WITHIN_S:g} s") from None
+        return run(self.command(*words), ANSWERS_WITHIN_S)
 
     def state(self) -> dict[str, Any] | None:
         """What the runtime says of the container; None if it knows none of this name."""

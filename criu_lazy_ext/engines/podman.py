@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from criu_lazy_ext.engines import podman_shim
-from criu_lazy_ext.engines.engine import ARCHIVE, Command, EngineError, Found, Tree, criu_file
+from criu_lazy_ext.engines.engine import ARCHIVE, Command, EngineError, Found, Tree, criu_file, run
 from criu_lazy_ext.engines.oci import for_criu, for_runtime
 from criu_lazy_ext.profile import Container, Criu
 
@@ -39,16 +39,7 @@ class Podman:
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Raises EngineError if podman can't be run."""
         root = ["--root", str(self.container.root)] if self.container.root else []
-        command = ["podman", *root, *words]
-        try:
-            return subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-                timeout=ANSWERS_WITHIN_S,
-            )  # fmt: skip
-        except OSError as error:
-            raise EngineError(f"podman: {error.strerror}; is it installed here?") from error
-        except subprocess.TimeoutExpired:
-            raise EngineError(f"{shlex.join(command)}: no answer in {ANSWERS_WITHIN_S:g} s") from None
+        return run(["podman", *root, *words], ANSWERS_WITHIN_S)
 
     def inspect(self) -> dict[str, Any] | None:
         """What podman knows of the container; None if it knows none of this name."""

@@ -15,8 +15,6 @@ Each may be repeated, and returns what could not be done: one line each, with wh
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
 import itertools
 import os
 import re
@@ -34,8 +32,8 @@ from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.system.net_namespace import within
 from criu_lazy_ext.system.nftables import FilterError, Nft
 from criu_lazy_ext.system.processes import tree
+from criu_lazy_ext.system.sockets import take
 
-SYS_PIDFD_GETFD = 438
 TCP_REPAIR = 19
 REPAIR_ON, REPAIR_OFF, REPAIR_OFF_SILENTLY = 1, 0, -1  # REPAIR_OFF sends a window probe
 SO_PEERNAME = 28
@@ -196,7 +194,7 @@ def _for_each_connection_of(pids: Iterable[int], action: Callable[[int, socket.s
                 name = _target(entry)
                 if name.startswith("socket:[") and name not in done:
                     done.add(name)
-                    sock = _take(task, int(entry.name))
+                    sock = take(task, int(entry.name))
                     if sock is None:
                         continue
                     with sock:
@@ -210,17 +208,6 @@ def _for_each_connection_of(pids: Iterable[int], action: Callable[[int, socket.s
             if task >= 0:
                 os.close(task)
     return problems
-
-
-def _take(task: int, fd: int) -> socket.socket | None:
-    """Another process's socket; None: it is closed meanwhile. Raises OSError."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    taken = libc.syscall(SYS_PIDFD_GETFD, task, fd, 0)
-    if taken < 0 and ctypes.get_errno() == errno.EBADF:
-        return None
-    if taken < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return socket.socket(fileno=taken)
 
 
 def _target(entry: Path) -> str:

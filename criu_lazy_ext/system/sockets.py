@@ -8,11 +8,12 @@ import errno
 import os
 import socket
 import struct
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+from criu_lazy_ext.system.net_namespace import within
 
 T = TypeVar("T")
 
@@ -38,27 +39,8 @@ def take(task: int, fd: int) -> socket.socket | None:
 
 def within_network_of(pid: int, action: Callable[[], T]) -> T:
     """Call `action` in the network namespace of a process. Raises what it raises, OSError."""
-    theirs = Path(f"/proc/{pid}/ns/net")
-    if theirs.readlink() == Path("/proc/self/ns/net").readlink():
-        return action()
-    results: list[T] = []
-    errors: list[Exception] = []
-
-    def run() -> None:  # in a thread: only that one changes
-        try:
-            with theirs.open("rb") as namespace:
-                if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), 0) < 0:
-                    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-            results.append(action())
-        except OSError as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
+    with Path(f"/proc/{pid}/ns/net").open("rb") as namespace:
+        return within(namespace.fileno(), lambda _: action())
 
 
 @dataclass(frozen=True)
