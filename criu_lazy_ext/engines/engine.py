@@ -87,9 +87,6 @@ class Engine(Protocol):
     def let_go(self) -> None:
         """The container here is about to end for good, and frozen: nothing is to start it again."""
 
-    def keep(self, found: Mapping[str, Any]) -> None:
-        """It stays, after `let_go`; `found`: what was Found.config."""
-
     def failure(self, work: Path) -> str:
         """What the engine itself said of its last failure; "" if nothing."""
 

@@ -94,9 +94,6 @@ class OciRuntime:
     def let_go(self) -> None:
         """Its end is the runtime's to see; nothing starts it again."""
 
-    def keep(self, found: Mapping[str, Any]) -> None:
-        """Nothing was changed."""
-
     def expectations(self, found: Found) -> dict[str, Any]:
         """Bind mounts whose source must exist there."""
         mounts = found.config.get("mounts", [])

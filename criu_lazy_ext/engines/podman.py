@@ -122,12 +122,6 @@ class Podman:
         if done.returncode:
             raise EngineError(f"podman update --restart=no {self.container.name}: {done.stderr.strip()}")
 
-    def keep(self, found: Mapping[str, Any]) -> None:
-        """It stays here after all: its policy, as it was."""
-        policy = found["HostConfig"]["RestartPolicy"]
-        retries = f":{policy['MaximumRetryCount']}" if policy.get("MaximumRetryCount") else ""
-        self.run("update", f"--restart={policy['Name'] or 'no'}{retries}", self.container.name)
-
     # ---- the destination ----
 
     def lacking(self, expected: Mapping[str, Any]) -> list[str]:
