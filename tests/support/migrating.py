@@ -28,7 +28,8 @@ class Process:
 
 
 def processes(host: Host) -> list[Process]:
-    """All of a host's, by their pids."""
+    """All of a host's, the oldest first. (Their pids tell no order: a server that forks for each client uses all of
+    them up in a minute.)"""
     found = []
     for directory in (host.root / "proc").iterdir():
         if not directory.name.isdigit():
@@ -36,19 +37,27 @@ def processes(host: Host) -> list[Process]:
         with contextlib.suppress(OSError, ValueError, IndexError):  # it has ended
             command = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
             name, _, rest = (directory / "stat").read_text().partition("(")[2].rpartition(")")
-            found.append(Process(int(directory.name), int(rest.split()[1]), name, command))
-    return found
+            values = rest.split()
+            process = Process(int(directory.name), int(values[1]), name, command)
+            found.append((int(values[19]), process.pid, process))
+    return [process for _, _, process in sorted(found, key=lambda entry: entry[:2])]
 
 
 def pids_of(host: Host, *words: str) -> list[int]:
-    """Every process with all of `words` in its command line."""
+    """Every process with all of `words` in its command line, the oldest first: the keeper and then the agent, the page
+    server and then its guardian."""
     return [process.pid for process in processes(host) if all(word in process.command for word in words)]
 
 
 def kill(host: Host, *words: str) -> None:
     """SIGKILL exactly these, which must be there."""
-    pids = eventually(lambda: pids_of(host, *words), f"{words} runs")
-    host.run(["kill", "-9", *map(str, pids)])
+    kill_pids(host, *eventually(lambda: pids_of(host, *words), f"{words} runs"))
+
+
+def kill_pids(host: Host, *pids: int) -> None:
+    """SIGKILL all of these at once: stopped first, none can act on another's death before its own."""
+    assert pids
+    host.run(["sh", "-ec", 'kill -STOP "$@"; kill -KILL "$@"', "kill", *map(str, pids)])
 
 
 def ours(host: Host) -> list[Process]:
@@ -236,7 +245,7 @@ def kill_all_that_serve(testbed: Testbed) -> None:
 
 def daemons(host: Host) -> set[int]:
     """Our daemons' own processes, not those that they forked: children of the agent."""
-    agent = str(max(pids_of(host, "python", "criu-lazy agent")))
+    agent = str(pids_of(host, "python", "criu-lazy agent")[-1])
     return set(map(int, host.run(["pgrep", "-P", agent, "-f", "lazy-pages"], check=False).stdout.split()))
 
 

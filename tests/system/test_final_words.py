@@ -86,7 +86,7 @@ def test_a_dump_that_dies_just_before_go_lets_nothing_run_at_the_destination(wor
     """While the driver waits for the page server's word that the source task is fenced."""
     testbed = worker.testbed
     migration = held(testbed, BASE + HOLD_RESTORE, at="post-restore", host=testbed.dst, seconds=1)
-    server = str(min(pids_of(testbed.src, "page-server")))
+    server = str(pids_of(testbed.src, "page-server")[0])
     testbed.src.run(["kill", "-STOP", server])
     time.sleep(2)  # the restore asks meanwhile
     kill(testbed.src, "criu dump")
@@ -160,7 +160,7 @@ def test_a_page_server_that_hangs_is_killed_as_advised_and_followed_by_another(w
     migration = running(worker)
     kill(testbed.src, "python", "criu-lazy migrate")
     migration.process.wait(30)
-    server = min(pids_of(testbed.src, "page-server"))
+    server = pids_of(testbed.src, "page-server")[0]
     testbed.src.run(["kill", "-STOP", str(server)])
     told = migration.decide("--status")
     assert told.returncode == UNDECIDED
@@ -183,7 +183,7 @@ def test_an_abort_needs_no_page_server(worker: Worker) -> None:
     migration.process.wait(30)
     directory = f"/var/lib/criu-lazy/{migration.name}"
     testbed.src.run(["mv", f"{directory}/images", f"{directory}/away"])
-    testbed.src.run(["kill", "-KILL", str(min(pids_of(testbed.src, "page-server")))])
+    testbed.src.run(["kill", "-KILL", str(pids_of(testbed.src, "page-server")[0])])
     told = migration.decide("--status").stdout
     assert "the page server is dead; its guardian holds criu dump's connection; the source task" in told
     testbed.dst.run(["kill", "-9", str(worker.pid)])
@@ -383,7 +383,7 @@ def test_a_restored_task_that_is_killed_while_criu_serves_it_is_no_commit(worker
 
 def kill_agent(host: Host) -> None:
     """The keeper, which is its parent, stays."""
-    host.run(["kill", "-9", str(max(pids_of(host, "python", "criu-lazy agent")))])
+    host.run(["kill", "-9", str(pids_of(host, "python", "criu-lazy agent")[-1])])
 
 
 def test_a_restored_task_that_criu_serves_is_not_known_to_live_without_the_agent(worker: Worker) -> None:

@@ -110,8 +110,8 @@ def test_the_daemon_goes_on_when_the_agent_and_then_the_daemon_is_killed(worker:
     dst = worker.testbed.dst
     migration = running(worker)
     (daemon,) = daemons(dst)
-    keeper = sorted(pids_of(dst, "python", "criu-lazy agent"))[1]
-    dst.run(["kill", "-9", str(max(pids_of(dst, "python", "criu-lazy agent")))])
+    keeper = pids_of(dst, "python", "criu-lazy agent")[1]
+    dst.run(["kill", "-9", str(pids_of(dst, "python", "criu-lazy agent")[-1])])
     eventually(lambda: pids_of(dst, "python", "criu-lazy agent") == [keeper], "only the keeper is left")
     time.sleep(0.5)
     dst.run(["kill", "-9", str(daemon)])
@@ -123,7 +123,7 @@ def test_the_restored_task_is_left_to_init_when_the_migration_is_over(worker: Wo
     dst = worker.testbed.dst
     migration = running(worker)
     status = dst.read(f"/proc/{worker.pid}/status")
-    keeper = sorted(pids_of(dst, "python", "criu-lazy agent"))[1]
+    keeper = pids_of(dst, "python", "criu-lazy agent")[1]
     assert f"\nPPid:\t{keeper}\n" in status
     assert_moved(worker, migration)
     assert "\nPPid:\t1\n" in dst.read(f"/proc/{worker.pid}/status")

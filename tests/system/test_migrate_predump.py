@@ -265,7 +265,7 @@ def test_stopped_in_a_round_by_a_signal(hosts: Testbed, number: signal.Signals) 
 def test_an_agent_killed_in_a_round_touches_nothing(hosts: Testbed) -> None:
     task = start(hosts, *WRITING)
     migration = in_round(hosts, BASE + "predump: {bandwidth: 4M, directory: /srv/stores}\n")
-    hosts.dst.run(["kill", "-9", str(max(pids_of(hosts.dst, "python", "criu-lazy agent")))])
+    hosts.dst.run(["kill", "-9", str(pids_of(hosts.dst, "python", "criu-lazy agent")[-1])])
     assert_nothing_was_touched(hosts, migration, task, "dst: the connection ")
     assert list(hosts.dst.root.glob("srv/stores/*")) == []
 

@@ -79,14 +79,14 @@ def test_a_killed_ssh(worker: Worker) -> None:
 @pytest.mark.parametrize("which", [0, 1, 2], ids=["first", "keeper", "agent"])
 def test_a_killed_agent(worker: Worker, which: int) -> None:
     migration = held(worker.testbed, BASE + HOLD)
-    agents = sorted(pids_of(worker.testbed.dst, "python", "criu-lazy agent"))
+    agents = pids_of(worker.testbed.dst, "python", "criu-lazy agent")
     worker.testbed.dst.run(["kill", "-9", str(agents[which])])
     assert_stayed(worker, migration, "dst: the connection was closed")
 
 
 def test_a_killed_page_server(worker: Worker) -> None:
     migration = held(worker.testbed, BASE + HOLD)
-    server = min(pids_of(worker.testbed.src, "page-server"))  # the other one is its guardian
+    server = pids_of(worker.testbed.src, "page-server")[0]  # the other one is its guardian
     worker.testbed.src.run(["kill", "-9", str(server)])
     assert_stayed(worker, migration, "ended by itself")
 
@@ -146,7 +146,7 @@ def test_hooks_undo_on_both_ends_whoever_dies(worker: Worker, victim: str) -> No
     elif victim == "ssh":
         kill(src, "ssh", "criu-lazy agent")
     else:
-        dst.run(["kill", "-9", str(max(pids_of(dst, "python", "criu-lazy agent")))])
+        dst.run(["kill", "-9", str(pids_of(dst, "python", "criu-lazy agent")[-1])])
     assert_stayed(worker, migration)
     assert migration.report["warnings"] == []
     assert src.run(["test", "-e", "/srv/here"], check=False).returncode == 1

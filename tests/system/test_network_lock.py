@@ -10,7 +10,17 @@ from typing import Any
 import migrating
 import pytest
 from lazy_source import eventually
-from migrating import COMMITTED, ROLLED_BACK, UNDECIDED, Migration, assert_clean, kill, kill_all_that_serve, pids_of
+from migrating import (
+    COMMITTED,
+    ROLLED_BACK,
+    UNDECIDED,
+    Migration,
+    assert_clean,
+    kill,
+    kill_all_that_serve,
+    kill_pids,
+    pids_of,
+)
 from paths import SUPPORT
 
 from testbed import Host, Testbed
@@ -171,16 +181,16 @@ def pids_of_page_server(host: Host) -> list[int]:
 
 def kill_guarded_page_server(testbed: Testbed) -> None:
     """With its guardian: its child, of the same command line."""
-    testbed.src.run(["kill", "-9", *map(str, pids_of_page_server(testbed.src))])
+    kill_pids(testbed.src, *pids_of_page_server(testbed.src))
 
 
 def kill_page_server(testbed: Testbed) -> None:
-    testbed.src.run(["kill", "-9", str(min(pids_of_page_server(testbed.src)))])
+    testbed.src.run(["kill", "-9", str(pids_of_page_server(testbed.src)[0])])
 
 
 def kill_agent(testbed: Testbed) -> None:
     """Not its keeper, which comes first and undoes what it did."""
-    testbed.dst.run(["kill", "-9", str(max(pids_of(testbed.dst, "criu-lazy agent")))])
+    testbed.dst.run(["kill", "-9", str(pids_of(testbed.dst, "criu-lazy agent")[-1])])
 
 
 def stop_migrate(testbed: Testbed) -> None:
@@ -230,7 +240,7 @@ def test_connections_go_on_after_migrate_was_killed(server: Server, also: str) -
     migration = held(testbed)
     victims = pids_of(testbed.src, "criu-lazy migrate")
     victims += pids_of_page_server(testbed.src) if also == "page server and guardian" else []
-    testbed.src.run(["kill", "-9", *map(str, victims)])
+    kill_pids(testbed.src, *victims)
     migration.end()
     eventually(lambda: not pids_of(testbed.src, "criu dump"), "the dump has given up")
     assert "rolled-back" in migration.decide("--status").stdout

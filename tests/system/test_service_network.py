@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from lazy_source import eventually
-from migrating import COMMITTED, FAILED, HOLD_RESTORE, ROLLED_BACK, Migration, held, kill_ours, pids_of
+from migrating import COMMITTED, FAILED, HOLD_RESTORE, ROLLED_BACK, Migration, held, kill_ours, kill_pids, pids_of
 from service import SYN_RETRY_S, Service
 
-from testbed import Host, Testbed
+from testbed import Testbed
 
 # `make moves` has 20, with 500 new connections a second.
 MOVES, RATE = int(os.environ.get("CRIU_LAZY_MOVES", "3")), float(os.environ.get("CRIU_LAZY_MOVES_RATE", "250"))
@@ -62,32 +62,27 @@ def test_a_busy_service_moves_there_and_back(service: Service, moves: int) -> No
         assert seen["longest_short_s"] < 2 * held_s + 3 * SYN_RETRY_S
 
 
-def kill(host: Host, *pids: int) -> None:
-    assert pids
-    host.run(["kill", "-9", *map(str, pids)])
-
-
 def kill_agent(testbed: Testbed) -> None:
-    """Not its keeper, which comes first."""
-    kill(testbed.dst, max(pids_of(testbed.dst, "criu-lazy agent")))
+    """Not its keeper, which is older."""
+    kill_pids(testbed.dst, pids_of(testbed.dst, "criu-lazy agent")[-1])
 
 
 def kill_destination(testbed: Testbed) -> None:
     """All of its half: nobody is left to undo it."""
-    kill(testbed.dst, *pids_of(testbed.dst, "criu-lazy agent"))
+    kill_pids(testbed.dst, *pids_of(testbed.dst, "criu-lazy agent"))
 
 
 def kill_page_servers(testbed: Testbed) -> None:
     """With its guardian: its child, of the same command line."""
-    kill(testbed.src, *pids_of(testbed.src, "page-server", "--hold"))
+    kill_pids(testbed.src, *pids_of(testbed.src, "page-server", "--hold"))
 
 
 def kill_migrate(testbed: Testbed) -> None:
-    kill(testbed.src, *pids_of(testbed.src, "criu-lazy migrate"))
+    kill_pids(testbed.src, *pids_of(testbed.src, "criu-lazy migrate"))
 
 
 def kill_migrate_and_page_servers(testbed: Testbed) -> None:
-    kill(testbed.src, *pids_of(testbed.src, "criu-lazy migrate"), *pids_of(testbed.src, "page-server", "--hold"))
+    kill_pids(testbed.src, *pids_of(testbed.src, "criu-lazy migrate"), *pids_of(testbed.src, "page-server", "--hold"))
 
 
 DEATHS: dict[str, Callable[[Testbed], object]] = {
@@ -152,7 +147,7 @@ def test_who_gives_the_restored_task_up_is_told_of_its_addresses(service: Servic
     testbed = service.testbed
     migration = Migration(testbed, service.profile(more="source: {rate: 200K}\n"))
     eventually(lambda: migration.is_in("running") or migration.process.poll() is not None, "the restored task runs")
-    kill(testbed.src, *pids_of(testbed.src, "criu-lazy migrate"), *pids_of(testbed.src, "ssh", "criu-lazy agent"))
+    kill_pids(testbed.src, *pids_of(testbed.src, "criu-lazy migrate"), *pids_of(testbed.src, "ssh", "criu-lazy agent"))
     migration.end()
     assert "service addresses: 10.78.0.100/24 dev svc0: at dst" in migration.decide("--status").stdout
     refused = migration.decide("--abort", "--force")
