@@ -85,7 +85,13 @@ class Engine(Protocol):
         """Restore from directory/images, log in directory/work; CRIU runs `gate` when all is restored."""
 
     def let_go(self) -> None:
-        """The container here is about to end for good, and frozen: nothing is to start it again."""
+        """It runs elsewhere, and is frozen here: nothing is to start it anew when it ends."""
+
+    def kept(self, found: Found) -> dict[str, Any]:
+        """What `let_go` changes, as it is before."""
+
+    def take_back(self, kept: Mapping[str, Any]) -> None:
+        """It runs on here after all: undo what `let_go` did, or may have."""
 
     def failure(self, work: Path) -> str:
         """What the engine itself said of its last failure; "" if nothing."""

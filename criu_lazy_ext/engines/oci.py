@@ -92,7 +92,14 @@ class OciRuntime:
         return [bundle, Tree(root, root), *volumes]
 
     def let_go(self) -> None:
-        """Its end is the runtime's to see; nothing starts it again."""
+        """Nothing starts it anew."""
+
+    def kept(self, found: Found) -> dict[str, Any]:
+        """Nothing is changed."""
+        return {}
+
+    def take_back(self, kept: Mapping[str, Any]) -> None:
+        """Nothing was changed."""
 
     def expectations(self, found: Found) -> dict[str, Any]:
         """Bind mounts whose source must exist there."""

@@ -8,6 +8,7 @@ over with the images; volumes go by rsync, as they may be large.
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
 import shutil
@@ -24,6 +25,7 @@ from criu_lazy_ext.profile import Container, Criu
 
 ANSWERS_WITHIN_S = 60.0
 RUNTIMES: dict[str, list[str]] = {"crun": [], "runc": ["--lazy-pages"]}
+OVERRIDE = "CONTAINERS_CONF_OVERRIDE"
 NETWORKS = ("bridge", "host", "none")
 
 
@@ -38,8 +40,7 @@ class Podman:
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Raises EngineError if podman can't be run."""
-        root = ["--root", str(self.container.root)] if self.container.root else []
-        return run(["podman", *root, *words], ANSWERS_WITHIN_S)
+        return run([*podman(self.container.root), *words], ANSWERS_WITHIN_S)
 
     def inspect(self) -> dict[str, Any] | None:
         """What podman knows of the container; None if it knows none of this name."""
@@ -65,6 +66,7 @@ class Podman:
 
     def check_movable(self, found: Found) -> None:
         """Raises EngineError if it can't be moved."""
+        conmon_path(self.container.root)
         name, config = self.container.name, found.config
         if config["OCIRuntime"] not in RUNTIMES:
             raise EngineError(f"container {name!r} is run by {config['OCIRuntime']}: {' and '.join(RUNTIMES)} can dump")
@@ -112,15 +114,29 @@ class Podman:
             directory, self.runtime, options,
             {"images": str(directory / "images"), "work": str(directory), "criu_config": config, **descriptors},
         )  # fmt: skip
-        argv = ["podman", "container", "checkpoint", "--leave-running", "--compress", "none", "--ignore-volumes"]
-        argv += ["--export", str(directory / "images" / ARCHIVE), self.container.name]
+        argv = [*podman(self.container.root), "container", "checkpoint", "--leave-running", "--compress", "none"]
+        argv += ["--ignore-volumes", "--export", str(directory / "images" / ARCHIVE), self.container.name]
         return Command(argv, environment, directory / "dump.out")
 
     def let_go(self) -> None:
         """podman would start it anew when it ends, were that its policy. The destination has it from the archive."""
-        done = self.run("update", "--restart=no", self.container.name)
+        self._set_restart("no")
+
+    def kept(self, found: Found) -> dict[str, Any]:
+        """Its restart policy, as `podman update` takes it."""
+        policy = found.config["HostConfig"]["RestartPolicy"]
+        retries = f":{policy['MaximumRetryCount']}" if policy["MaximumRetryCount"] else ""
+        return {"restart": f"{policy['Name'] or 'no'}{retries}"}
+
+    def take_back(self, kept: Mapping[str, Any]) -> None:
+        """The policy."""
+        if kept["restart"] != "no" and self.inspect() is not None:
+            self._set_restart(kept["restart"])
+
+    def _set_restart(self, policy: str) -> None:
+        done = self.run("update", f"--restart={policy}", self.container.name)
         if done.returncode:
-            raise EngineError(f"podman update --restart=no {self.container.name}: {done.stderr.strip()}")
+            raise EngineError(f"podman update --restart={policy} {self.container.name}: {done.stderr.strip()}")
 
     # ---- the destination ----
 
@@ -129,6 +145,7 @@ class Podman:
         for program in ("podman", expected["runtime"], *(["rsync"] if expected["rsync"] else [])):
             if shutil.which(program) is None:
                 return [f"{program} is not installed"]
+        conmon_path(self.container.root)
         problems = [f"bind mount {path} is missing" for path in expected["binds"] if not Path(path).exists()]
         if self.run("image", "exists", expected["image"]).returncode:
             name, short = expected["image_name"], expected["image"][:12]
@@ -161,7 +178,8 @@ class Podman:
         config = criu_file(work / "restore.conf", told)["CRIU_CONFIG_FILE"]
         facts = {"images": str(directory / "images"), "work": str(work), "criu_config": config}
         environment = self._shim(work, runtime, criu_options, facts)
-        argv = ["podman", "container", "restore", "--keep", "--ignore-volumes", "--import", str(archive)]
+        argv = [*podman(self.container.root), "container", "restore", "--keep", "--ignore-volumes"]
+        argv += ["--import", str(archive)]
         return Command(argv, environment, work / "restore.out")
 
     # ---- both ----
@@ -193,21 +211,42 @@ class Podman:
         except (OSError, StopIteration, ValueError, KeyError) as error:
             raise EngineError(f"{archive}: {error}: not an archive of podman's") from error
 
-    @staticmethod
-    def _shim(directory: Path, runtime: str, options: Sequence[str], facts: Mapping[str, Any]) -> dict[str, str]:
+    def _shim(self, directory: Path, runtime: str, options: Sequence[str], facts: Mapping[str, Any]) -> dict[str, str]:
         """Make the runtime that podman is to run for one command; the environment that makes it do so."""
         path = shutil.which(runtime)
         if path is None:
             raise EngineError(f"{runtime} is not installed here")
+        conmon = conmon_path(self.container.root)
         known = {"runtime": path, "options": [*RUNTIMES[runtime], *for_runtime(options)], **facts}
         (directory / "shim.json").write_text(json.dumps(known))
-        program = directory / "runtime"
         command = [sys.executable, "-ISB", podman_shim.__file__, str(directory / "shim.json")]
-        program.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
-        program.chmod(0o700)
+        program = script(directory / "runtime", f'exec {shlex.join(command)} "$@"')
+        # conmon outlives the migration, and starts the podman that sees to the container's end.
+        watcher = script(directory / "conmon", f'unset {OVERRIDE}; exec {shlex.quote(conmon)} "$@"')
         override = directory / "containers.conf"
-        override.write_text(f'[engine.runtimes]\n{runtime} = ["{program}"]\n')
-        return {"CONTAINERS_CONF_OVERRIDE": str(override)}
+        override.write_text(f'[engine]\nconmon_path = ["{watcher}"]\n[engine.runtimes]\n{runtime} = ["{program}"]\n')
+        return {OVERRIDE: str(override)}
+
+
+def script(path: Path, command: str) -> Path:
+    """A program of one line of shell."""
+    path.write_text(f"#!/bin/sh\n{command}\n")
+    path.chmod(0o700)
+    return path
+
+
+@functools.cache  # it is asked for before the freeze, and needed in it
+def conmon_path(root: Path | None) -> str:
+    """What podman runs beside a container. Raises EngineError."""
+    done = run([*podman(root), "info", "--format", "{{.Host.Conmon.Path}}"], ANSWERS_WITHIN_S)
+    if done.returncode or not (path := done.stdout.strip()):
+        raise EngineError(f"podman info: {done.stderr.strip() or 'it names no conmon'}")
+    return path
+
+
+def podman(root: Path | None) -> list[str]:
+    """Its command, with this storage."""
+    return ["podman", "--root", str(root)] if root else ["podman"]
 
 
 def engine(container: Container) -> Podman:

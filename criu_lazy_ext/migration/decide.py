@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from criu_lazy_ext.engines.engine import container_of_message, engine_of
+from criu_lazy_ext.engines.engine import Engine, container_of_message, engine_of
 from criu_lazy_ext.errors import CriuLazyError, UsageError
 from criu_lazy_ext.migration import journal
 from criu_lazy_ext.migration.journal import Journal, JournalError
@@ -306,6 +306,8 @@ class Decision:
         if not self.found.may_commit and force:
             print(GIVEN_UP)
         force = self.may_end(force or self.found.may_commit, "commit")
+        if (engine := self.engine) is not None and not self.found.source.is_over:
+            engine.let_go()
         self.journal.record(state=State.COMMITTING.value, committing=True)  # or nothing is done
         self.found = replace(self.found, facts={**self.found.facts, "committing": True})
         if self.found.server.is_there:
@@ -414,6 +416,8 @@ class Decision:
                 self.warn(self.network.open() if self.network is not None else [])
             if self.found.was_frozen:
                 self.unlock(network_lock.unlock if ended is State.ROLLED_BACK else network_lock.remove)
+        if self.found.went and ended is not State.COMMITTED:
+            self.tell_engine(lambda engine: engine.take_back(self.found.facts.get("kept", {})))
         try:
             self.journal.record(state=ended.value)
         except JournalError as error:  # hooks are run once, so after the record
@@ -423,18 +427,24 @@ class Decision:
             return
         shutil.rmtree(self.directory / "images", ignore_errors=True)
         if ended is State.COMMITTED:
-            self.forget_container()
+            self.tell_engine(lambda engine: engine.forget())  # it has, unless its command was killed
             self.run_hooks("after_commit")
         elif ended is State.ROLLED_BACK or self.found.facts.get("hooked"):
             self.run_hooks("after_rollback")
 
-    def forget_container(self) -> None:
-        """Its engine has done it, unless the engine's command was killed."""
-        if container := self.found.facts.get("container"):
-            try:
-                engine_of(container_of_message(container)).forget()
-            except CriuLazyError as error:
-                print(f"warning: {error}")
+    @property
+    def engine(self) -> Engine | None:
+        """The container's, if one moves."""
+        container = self.found.facts.get("container")
+        return engine_of(container_of_message(container)) if container else None
+
+    def tell_engine(self, what: Callable[[Engine], None]) -> None:
+        """The container's, if one moves; what it can't do is told."""
+        try:
+            if (engine := self.engine) is not None:
+                what(engine)
+        except CriuLazyError as error:
+            print(f"warning: {error}")
 
     def run_hooks(self, phase: str) -> None:
         """Run the source's hooks of a phase that nobody drives any more; name the destination's."""

@@ -90,6 +90,7 @@ class Migration:
         self.resumed = 0.0
         self.rounds = Rounds(self, profile.rounds())
         self.files: ContainerFiles | None = None  # of a container, if they are not shared
+        self.engine_told = False  # that the container runs elsewhere
         self.network = MovingNetwork(self)
         self.hooked = False  # a hook ran
         self.tree: list[Identity] = []  # the source task's processes, once they are frozen
@@ -423,6 +424,16 @@ class Migration:
             told |= {"bytes": told["bytes"] + sent, "seconds": round(told["seconds"] + seconds, 6)}
         self.report.files = told
 
+    async def tell_engine(self) -> None:
+        """The container runs elsewhere: whatever ends it here now, its engine is not to start it anew."""
+        if self.engine is not None:
+            try:
+                await asyncio.to_thread(self.engine.let_go)
+            except CriuLazyError as error:
+                self.warn(f"{error}; tried again before the commit")
+            else:
+                self.engine_told = True
+
     def undo_hooks(self) -> list[dict[str, Any]]:
         """The destination's hooks for a roll back: it runs them itself, also when nobody can tell it any more."""
         environment = hook_environment("after_rollback", self.pid, self.report.destination)
@@ -480,6 +491,7 @@ class Migration:
             except HostError:
                 force = True  # the agent lives and says that the restore failed: nothing runs there
                 raise
+            await self.tell_engine()
             await self.hooks("after_restore", fatal=False)
             await self.drain()
             await Ending(self).commit()

@@ -53,7 +53,7 @@ class Ending:
         for process in ended[:MAX_ENDED_TOLD]:
             migration.warn(describe_ended(process))
         ended = [process for process in ended if process["missing_pages"]]
-        if migration.engine is not None:
+        if migration.engine is not None and not migration.engine_told:
             await asyncio.to_thread(migration.engine.let_go)
         migration.enter(State.COMMITTING, committing=True)
         await self.say_commit()

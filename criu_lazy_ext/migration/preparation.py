@@ -200,6 +200,7 @@ class Preparation:
             boot_id=boot_id(),
             pid=migration.pid,
             container=container_as_message(migration.profile.container) if migration.profile.container else None,
+            kept=migration.engine.kept(migration.container) if migration.engine and migration.container else {},
             task_began=migration.began,
             destination=migration.report.destination,
             owner=[os.getpid(), start_time(os.getpid())],

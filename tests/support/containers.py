@@ -150,6 +150,9 @@ class PodmanContainer(Container):
     def inspect(self, host: Host) -> dict[str, Any]:
         return dict(json.loads(host.run(["podman", "inspect", NAME]).stdout)[0])
 
+    def pid(self, host: Host) -> int:
+        return int(self.inspect(host)["State"]["Pid"])
+
     def state(self, host: Host) -> str:
         done = host.run(["podman", "inspect", "--format", "{{.State.Status}}", NAME], check=False)
         return done.stdout.strip()

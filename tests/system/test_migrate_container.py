@@ -18,7 +18,7 @@ from containers import (
     prepare_podman,
 )
 from lazy_source import eventually
-from migrating import FAILED, HOLD, Migration, held, kill, kill_ours
+from migrating import FAILED, HOLD, Migration, held, kill, kill_ours, kill_pids
 from paths import CONFIGS
 from redis_containers import ADDRESS, Load, RedisContainer, RedisPodmanContainer, moving_with_its_address
 
@@ -113,6 +113,8 @@ def test_there_and_back_podman_knows_it_where_it_runs(container: PodmanContainer
     assert container.listed(dst) == []
     container.serves(src)
     assert (configuration(src), configuration(dst)) == before
+    kill_pids(src, container.pid(src))
+    eventually(lambda: container.inspect(src)["RestartCount"] == 1, "podman starts it anew, as its policy says")
     src.run(["podman", "stop", "--time", "0", NAME])
     assert container.state(src) == "exited"
     src.run(["podman", "start", NAME])
@@ -218,6 +220,26 @@ def test_a_lost_link_leaves_it_running(container: Container) -> None:
     container.serves(src)
     container.testbed.link.mend()
     eventually(lambda: container.listed(container.testbed.dst) == [], "the destination has undone it")
+
+
+@only("podman-crun")
+def test_an_aborted_commit_gives_podman_the_restart_policy_back(container: PodmanContainer) -> None:
+    src, dst = container.testbed.src, container.testbed.dst
+
+    def policy() -> str:
+        return str(container.inspect(src)["HostConfig"]["RestartPolicy"]["Name"])
+
+    container.testbed.link.set(rate_mbit=6, rtt_ms=0.2)
+    migration = Migration(container.testbed, container.profile(more="strategy: lazy\n"))
+    eventually(lambda: migration.is_in("running") and policy() == "no", "nothing starts the frozen one anew")
+    migration.process.kill()
+    migration.process.wait()
+    kill_pids(dst, container.pid(dst))
+    aborted = migration.decide("--abort", "--force")
+    assert aborted.returncode == 0, (aborted.stdout, aborted.stderr)
+    assert policy() == "always"
+    dst.run(["podman", "rm", "--force", "--time", "0", NAME])
+    container.serves(src)
 
 
 @only("runc")
