@@ -444,7 +444,7 @@ void cl_precopy_receiver_stop(struct cl_precopy_receiver *receiver);
 
 void cl_precopy_receiver_free(struct cl_precopy_receiver *receiver);
 
-/* ---- huge pages for a restored task (task/collapse.h) ---- */
+/* ---- huge pages for a restored task (task/collapse.c) ---- */
 
 /*
  * MADV_COLLAPSE on [start, start + size), aligned to huge pages, in the process that pidfd holds. 0; or -errno: -EAGAIN

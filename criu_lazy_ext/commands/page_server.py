@@ -10,7 +10,7 @@ from pathlib import Path
 
 from criu_lazy_ext.commands.arguments import verbosity
 from criu_lazy_ext.sizes import rate_argument
-from criu_lazy_ext.source import control as relay_control
+from criu_lazy_ext.source import control_socket
 from criu_lazy_ext.source.page_server import PageServerOptions, say, serve
 
 EXIT_COMMITTED = 0
@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         "(with --dump-status-fd: when the dump may be started)")  # fmt: skip
     add("-o", "--log-file", metavar="FILE", type=Path, help="log there (default: standard error)")
     add("-v", dest="verbosity", nargs="?", const="", type=verbosity, default=2, help="-v: info, -vv: all")
-    add("--op", choices=relay_control.OPS, help="do this to the page server behind --control (rate: set --rate)")
+    add("--op", choices=control_socket.OPS, help="do this to the page server behind --control (rate: set --rate)")
     add("--force", action="store_true", help="with --op commit or abort")
     return parser
 
@@ -142,7 +142,7 @@ def main(argv: list[str]) -> int:
     _check(parser, args)
     if args.op and args.control:
         timeout = None if args.op in ("round", "precopied", "served") else 60.0
-        print(json.dumps(relay_control.request(args.control, args.op, args.force, timeout, rate=args.rate)))
+        print(json.dumps(control_socket.request(args.control, args.op, args.force, timeout, rate=args.rate)))
         return 0
     if serve(args, lambda port: _resume_command(args, port)):
         return EXIT_COMMITTED

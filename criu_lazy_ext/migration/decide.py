@@ -27,8 +27,8 @@ from criu_lazy_ext.migration.journal import Journal, JournalError
 from criu_lazy_ext.migration.lock import Lock, Locked, lock_path
 from criu_lazy_ext.migration.state import ENDED, EXIT_STATUS, State
 from criu_lazy_ext.profile import Profile, hook_environment
-from criu_lazy_ext.source import control as relay_control
-from criu_lazy_ext.source.control import COMMIT_UNDER_WAY, Answer, ControlError
+from criu_lazy_ext.source import control_socket
+from criu_lazy_ext.source.control_socket import COMMIT_UNDER_WAY, Answer, ControlError
 from criu_lazy_ext.source.dump import PipeLimits
 from criu_lazy_ext.source.task import OVER, Seen, Source, boot_id, identities_of_journal
 from criu_lazy_ext.system import network_lock
@@ -53,12 +53,12 @@ class PageServer:
     @classmethod
     def look(cls, control: str) -> PageServer:
         try:
-            return cls(answer=relay_control.request(control, "state", timeout=ANSWER_WITHIN_S))
+            return cls(answer=control_socket.request(control, "state", timeout=ANSWER_WITHIN_S))
         except ControlError as error:
             # BlockingIOError: too many have asked one that hangs already.
             if isinstance(error.__cause__, TimeoutError | BlockingIOError):
-                return cls(hangs=relay_control.listener_pid(control))
-        return cls(guarded=relay_control.is_guarded(Path(control)))
+                return cls(hangs=control_socket.listener_pid(control))
+        return cls(guarded=control_socket.is_guarded(Path(control)))
 
     @property
     def is_there(self) -> bool:
@@ -255,7 +255,7 @@ class Decision:
         if options.rate is not None:
             if ended is not None or found.server.answer is None:
                 raise UsageError(f"--rate: {'no page server is there' if ended is None else f'{ended.value} already'}")
-            relay_control.request(found.facts["control"], "rate", rate=options.rate, timeout=ANSWER_WITHIN_S)
+            control_socket.request(found.facts["control"], "rate", rate=options.rate, timeout=ANSWER_WITHIN_S)
         if ended is None and (options.abort or options.commit):
             ended = self.abort(options.force) if options.abort else self.commit(options.force)
             print(f"now {ended.value}: {self.found.source.words()}")
@@ -276,7 +276,7 @@ class Decision:
         asked, refusal = False, ""
         if self.found.server.is_there:
             try:  # what counts is what is seen then
-                relay_control.request(self.found.facts["control"], "abort", force, timeout=self.patience())
+                control_socket.request(self.found.facts["control"], "abort", force, timeout=self.patience())
                 asked = True
             except ControlError as error:
                 if COMMIT_UNDER_WAY in str(error):
@@ -312,7 +312,7 @@ class Decision:
         self.found = replace(self.found, facts={**self.found.facts, "committing": True})
         if self.found.server.is_there:
             with contextlib.suppress(ControlError):
-                relay_control.request(self.found.facts["control"], "commit", force, timeout=GIVES_UP_WITHIN_S)
+                control_socket.request(self.found.facts["control"], "commit", force, timeout=GIVES_UP_WITHIN_S)
         self.look_again(lambda: not self.found.source.dump_lives or self.found.source.is_over)
         self.unlock(network_lock.hush)
         self.signal_source(signal.SIGKILL)
@@ -473,9 +473,9 @@ def under_way(name: str, facts: dict[str, Any] | None, driver: int, options: arg
     if facts is None:
         return 0
     if options.rate is not None:
-        relay_control.request(facts["control"], "rate", rate=options.rate, timeout=ANSWER_WITHIN_S)
+        control_socket.request(facts["control"], "rate", rate=options.rate, timeout=ANSWER_WITHIN_S)
     try:
-        answer = relay_control.request(facts["control"], "state", timeout=ANSWER_WITHIN_S)
+        answer = control_socket.request(facts["control"], "state", timeout=ANSWER_WITHIN_S)
     except ControlError as error:
         print(f"{error}; if no other is started, by hand: {shlex.join(facts.get('resume', []))}")
     else:

@@ -17,7 +17,7 @@ PAGE_BYTES = 4096
 SAMPLED_PAGES = 1024
 FEWEST_PAGES = 256  # fewer tell nothing
 TRIES = 16  # for each page: most of what is mapped may be empty
-# What precopy.c sends: private, readable, no file's.
+# What precopy_scan.c reads: private, readable, no file's.
 _MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) r..p \S+ \S+ 0 *(?:\[(?:heap|stack|anon:).*)?$", re.MULTILINE)
 _PRESENT, _SWAPPED, _FILE = 1 << 63, 1 << 62, 1 << 61
 

@@ -33,7 +33,7 @@ from criu_lazy_ext.migration.state import TRANSITIONS, State
 from criu_lazy_ext.profile import Profile, hook_environment
 from criu_lazy_ext.remote.channel import Message
 from criu_lazy_ext.remote.hosts import HostError, HostInDoubt, RemoteHost
-from criu_lazy_ext.source.control import Answer, ControlError
+from criu_lazy_ext.source.control_socket import Answer, ControlError
 from criu_lazy_ext.source.dump import (
     LazyDump,
     PipeLimits,
@@ -203,10 +203,10 @@ class Migration:
             await asyncio.sleep(LOOK_S)
         self.fail(ended)
 
-    async def _watch_relay(self) -> None:
+    async def _watch_page_server(self) -> None:
         """The page server's end is trouble before "go"; after it its guardian starts another."""
-        assert self.dump is not None and self.dump.relay is not None
-        status = await self.dump.relay.wait()
+        assert self.dump is not None and self.dump.page_server is not None
+        status = await self.dump.page_server.wait()
         if self.said_go:
             self.warn(f"the page server ended by itself, with status {status}; waiting for another to go on")
         else:
@@ -251,9 +251,9 @@ class Migration:
         if self.began is None or start_time(self.pid) != self.began:
             raise SourceError(f"task {self.pid} has ended")  # who has that pid now is another
         self.progress.phase("lazy dump: the task is frozen")
-        assert self.dump.relay is not None
+        assert self.dump.page_server is not None
         self.stopped = self.look().some(Seen.STOPPED)
-        page_server = identity(self.dump.relay.pid)
+        page_server = identity(self.dump.page_server.pid)
         self.enter(State.DUMPING, stopped=self.stopped, page_server=page_server, **self.network.facts())
         await self.guarded(self.network.hold_new())
         dump = self.dump
@@ -264,7 +264,7 @@ class Migration:
         self.network.leave()
         self.report.freeze_s = time.monotonic() - self.dump_started
         self.watch(self._watch_dump())
-        self.watch(self._watch_relay())
+        self.watch(self._watch_page_server())
         looking = asyncio.ensure_future(asyncio.to_thread(identities, self.pid))
         sending = asyncio.gather(self.host.send_files(dump.images), self.send_files(frozen=True))
         sent, _ = await self.guarded(sending)

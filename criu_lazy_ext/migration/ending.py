@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.migration.state import State
 from criu_lazy_ext.remote.hosts import END_WITHIN_S
-from criu_lazy_ext.source.control import ControlError, Refused
+from criu_lazy_ext.source.control_socket import ControlError, Refused
 from criu_lazy_ext.source.dump import SourceError
 from criu_lazy_ext.source.task import OVER, Seen, Source
 from criu_lazy_ext.system import network_lock
@@ -134,9 +134,9 @@ class Ending:
             await asyncio.wait_for(migration.dump.wait(), ENDS_WITHIN_S)
         if migration.dump_lives():
             await migration.dump.kill()
-        if migration.dump.relay is not None:
+        if migration.dump.page_server is not None:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(migration.dump.relay.wait(), ENDS_WITHIN_S)
+                await asyncio.wait_for(migration.dump.page_server.wait(), ENDS_WITHIN_S)
 
     async def roll_back(self, reason: str, force: bool) -> None:
         """Before the point of no return (or the restore is known to have failed): the source task runs on."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from criu_lazy_ext.source.connections import Connections
-from criu_lazy_ext.source.control import network_path
+from criu_lazy_ext.source.control_socket import network_path
 from criu_lazy_ext.source.dump import SourceError
 from criu_lazy_ext.system import addresses
 from criu_lazy_ext.system.nftables import Nft

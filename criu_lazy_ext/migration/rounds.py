@@ -12,7 +12,7 @@ from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.migration.dirty_sample import PAGE_BYTES, DirtySample
 from criu_lazy_ext.migration.precopy_policy import Round, why_hopeless, why_stop
 from criu_lazy_ext.remote.hosts import HostError
-from criu_lazy_ext.source.control import ControlError
+from criu_lazy_ext.source.control_socket import ControlError
 from criu_lazy_ext.source.dump import SourceError, memory_of_tree
 
 if TYPE_CHECKING:
@@ -130,9 +130,9 @@ class Rounds:
     async def failed(self, error: CriuLazyError, told: dict[str, Any]) -> None:
         """Go on purely lazily, if both sides are there. Raises what isn't."""
         migration = self.migration
-        assert migration.host is not None and migration.dump is not None and migration.dump.relay is not None
+        assert migration.host is not None and migration.dump is not None and migration.dump.page_server is not None
         with contextlib.suppress(TimeoutError):
-            status = await asyncio.wait_for(migration.dump.relay.wait(), DEATH_WITHIN_S)
+            status = await asyncio.wait_for(migration.dump.page_server.wait(), DEATH_WITHIN_S)
             raise SourceError(f"the page server ended by itself, with status {status}") from error
         why = (await migration.guarded(migration.host.request("drop-page-store", within=60)))["why"]
         reason = f"{migration.host.name}: {why}" if why else str(error)

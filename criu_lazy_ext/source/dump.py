@@ -19,7 +19,7 @@ from criu_lazy_ext.criu.explain import PASSING, cause
 from criu_lazy_ext.engines.engine import Engine
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.profile import Predump, Profile, Task
-from criu_lazy_ext.source import control as relay_control
+from criu_lazy_ext.source import control_socket
 from criu_lazy_ext.source.task import Identity, criu_that_traces, identity
 from criu_lazy_ext.system.files import write_key
 from criu_lazy_ext.system.pipes import read_all
@@ -183,7 +183,7 @@ class LazyDump:
         self.began = 0.0  # the dump that was started last
         self.process: Child | None = None  # criu dump, or the engine's command
         self.criu: Identity | None = None  # criu dump, once it serves
-        self.relay: Child | None = None
+        self.page_server: Child | None = None
         self.port = 0
         # Of this migration alone; "" without encryption: criu's own daemon can't speak with such a key.
         self.key = secrets.token_hex(32) if profile.encrypts() else ""
@@ -222,7 +222,7 @@ class LazyDump:
             command += [option, str(fd)]
         try:
             with self.log.open("ab") as log:
-                self.relay = Child(command, log, tuple(given.values()))
+                self.page_server = Child(command, log, tuple(given.values()))
         finally:
             for fd in given.values():
                 os.close(fd)
@@ -247,13 +247,13 @@ class LazyDump:
             state = await served
         except TimeoutError:
             raise SourceError(f"criu dump was not ready within {self.profile.timeouts.dump:g} s") from None
-        except relay_control.ControlError as error:
+        except control_socket.ControlError as error:
             with contextlib.suppress(TimeoutError):
                 status = await asyncio.wait_for(process.wait(), 1)
                 raise SourceError(self._why_failed(status)) from error
-            if self.relay is not None and self.relay.returncode is not None:
+            if self.page_server is not None and self.page_server.returncode is not None:
                 raise SourceError(
-                    f"the page server {describe_status(self.relay.returncode)}: {self._last_words()}"
+                    f"the page server {describe_status(self.page_server.returncode)}: {self._last_words()}"
                 ) from error
             raise SourceError(f"criu dump was not ready within {self.profile.timeouts.dump:g} s") from error
         if self.engine is not None and self.engine.detaches and (status := await process.wait()):
@@ -271,7 +271,7 @@ class LazyDump:
         with (self.work / "dump.out").open("wb") as output:
             return Child(command, output, tuple(given.values()), environment)
 
-    async def _served(self) -> relay_control.Answer:
+    async def _served(self) -> control_socket.Answer:
         """The page server's word that the dump serves. Raises TimeoutError, ControlError."""
         async with asyncio.timeout(self.profile.timeouts.dump):
             return await self.ask("served", timeout=self.profile.timeouts.dump)
@@ -343,9 +343,9 @@ class LazyDump:
 
     async def ask(
         self, op: str, force: bool = False, timeout: float | None = 60.0, rate: int = 0
-    ) -> relay_control.Answer:
+    ) -> control_socket.Answer:
         """The page server's control socket. Raises ControlError."""
-        return await asyncio.to_thread(relay_control.request, self.control, op, force, timeout, rate=rate)
+        return await asyncio.to_thread(control_socket.request, self.control, op, force, timeout, rate=rate)
 
     async def roll_back(self, force: bool) -> None:
         """Make the dump give up, so that the task runs on. Raises SourceError if it doesn't.
@@ -361,11 +361,11 @@ class LazyDump:
         try:
             await asyncio.wait_for(self._end(), END_TIMEOUT_S)
         except TimeoutError:
-            if not self.lives() and self.relay is not None:
+            if not self.lives() and self.page_server is not None:
                 # It hangs, and holds nothing: not yet, or not any more.
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(self.relay.pid, signal.SIGKILL)
-                await self.relay.wait()
+                    os.kill(self.page_server.pid, signal.SIGKILL)
+                await self.page_server.wait()
                 return
             raise SourceError(f"criu dump (pid {self.pid_of_criu}) does not end") from None
 
@@ -377,9 +377,9 @@ class LazyDump:
         while time.monotonic() < deadline:
             try:
                 await self.ask("abort", force=True)
-            except relay_control.Refused:  # it is over already
+            except control_socket.Refused:  # it is over already
                 return True
-            except relay_control.ControlError:
+            except control_socket.ControlError:
                 if not self.lives() and not await self.has_page_server():
                     return True
                 await asyncio.sleep(ABORT_RETRY_S)
@@ -389,7 +389,7 @@ class LazyDump:
 
     async def has_page_server(self) -> bool:
         """Whether one is there, or a guardian that starts another."""
-        for is_there in (relay_control.listener_pid, relay_control.is_guarded):
+        for is_there in (control_socket.listener_pid, control_socket.is_guarded):
             if await asyncio.to_thread(is_there, self.control):
                 return True
         return False
@@ -399,7 +399,7 @@ class LazyDump:
         while True:
             try:
                 answer = await self.ask("state", timeout=ANSWER_WITHIN_S)
-            except relay_control.ControlError:
+            except control_socket.ControlError:
                 if not await self.has_page_server():
                     return False
             else:
@@ -410,8 +410,8 @@ class LazyDump:
     async def _end(self) -> None:
         if self.process is not None:
             await self.wait()
-        if self.relay is not None:
-            await self.relay.wait()
+        if self.page_server is not None:
+            await self.page_server.wait()
 
     def _close_dumps_ends(self) -> None:
         """What only the dump is to have."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.native.dump_proxy import ROLL_BACK
-from criu_lazy_ext.source import control as relay_control
+from criu_lazy_ext.source import control_socket
 
 TAKEOVER_TIMEOUT_SECONDS = 10
 RETRY_SECONDS = 0.0005
@@ -80,7 +80,7 @@ def take_over(control: Path) -> socket.socket:
     lifeline = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     lifeline.settimeout(TAKEOVER_TIMEOUT_SECONDS)
     try:
-        lifeline.connect(str(relay_control.guard_path(control)))
+        lifeline.connect(str(control_socket.guard_path(control)))
     except OSError as error:
         lifeline.close()
         raise PageServerError(

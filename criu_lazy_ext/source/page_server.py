@@ -23,9 +23,8 @@ from typing import Any
 from criu_lazy_ext.criu.images import Images, load_source_messages
 from criu_lazy_ext.errors import UsageError
 from criu_lazy_ext.native.dump_proxy import DumpProxy, DumpProxyOptions, Network
-from criu_lazy_ext.source import control as relay_control
-from criu_lazy_ext.source import frozen
-from criu_lazy_ext.source.control import ControlServer, Reply, Request, refusal
+from criu_lazy_ext.source import control_socket, frozen
+from criu_lazy_ext.source.control_socket import ControlServer, Reply, Request, refusal
 from criu_lazy_ext.source.dump_connection import PageServerError, connect, take_over
 from criu_lazy_ext.source.fence import FenceError
 from criu_lazy_ext.source.frozen import Frozen, FrozenError
@@ -85,7 +84,7 @@ class Endpoints:
 
 def moved_network(control: Path | None) -> ServiceNetwork | None:
     """The service addresses that move with the task, if any do."""
-    return ServiceNetwork.load(relay_control.network_path(control)) if control else None
+    return ServiceNetwork.load(control_socket.network_path(control)) if control else None
 
 
 def say(text: str) -> None:
@@ -95,13 +94,13 @@ def say(text: str) -> None:
 
 
 class PageServer:
-    """Serves the control socket and the signals while the relay runs."""
+    """Serves the control socket and the signals while the proxy runs."""
 
     def __init__(
-        self, options: PageServerOptions, relay: DumpProxy, source: Frozen, endpoints: Endpoints
+        self, options: PageServerOptions, proxy: DumpProxy, source: Frozen, endpoints: Endpoints
     ) -> None:
         """`source`: the task's processes. The endpoints are this server's from now on."""
-        self._relay = relay
+        self._proxy = proxy
         self._source = source
         self._control_path = options.control
         self._lock_of = (options.fence, options.images) if options.fence and options.images else None
@@ -110,7 +109,7 @@ class PageServer:
         self._commits = False
         self._alone = False  # the dump is dead
         self._warnings: list[str] = []
-        if relay.is_running():
+        if proxy.is_running():
             self._save()
         elif options.control:
             source.save(options.control)
@@ -122,21 +121,21 @@ class PageServer:
         self._control = endpoints.control
         if self._control:
             self._control.handle = self.handle
-        self._selector.register(relay.ended_fd, selectors.EVENT_READ, self._ended)
+        self._selector.register(proxy.ended_fd, selectors.EVENT_READ, self._ended)
         self._selector.register(self._wakeup, selectors.EVENT_READ, self._signalled)
         if (lifeline := options.lifeline) is not None:
             self._selector.register(lifeline, selectors.EVENT_READ, lambda: self._lifeline_moved(lifeline))
 
     def run(self, awaited: Iterable[tuple[Request, Reply]] = (), gives_up: bool = False) -> dict[str, Any]:
-        """Until the relay has ended; returns its last state. `awaited`: requests that came too early.
+        """Until the proxy has ended; returns its last state. `awaited`: requests that came too early.
 
         `gives_up`: roll back.
         """
-        if self._relay.is_running() and not self._source.fenced:  # the page server before this one was told so
+        if self._proxy.is_running() and not self._source.fenced:  # the page server before this one was told so
             answer = self._set_running()
             if not answer["ok"]:
                 say(answer["error"])
-        self._relay.start()
+        self._proxy.start()
         for request, reply in awaited:
             self.handle(request, reply)
         self._serve_once(timeout=0)  # who waits for the dump is answered first
@@ -146,8 +145,8 @@ class PageServer:
         while not self._over:
             self._serve_once(ALONE_LOOK_SECONDS if self._alone else None)
             if self._alone and self._can_be_lost():
-                self._relay.lose_source(f"the source task {self._source.killed()[0]} was killed")
-        state = self._relay.state()
+                self._proxy.lose_source(f"the source task {self._source.killed()[0]} was killed")
+        state = self._proxy.state()
         self._unlock(state)
         self._answer_waiting(state)
         if self._control:
@@ -176,28 +175,28 @@ class PageServer:
                 told = {"warnings": self._warnings, "source_alive": alive}
                 reply({"ok": True, **state, "port": self._port, **told})
             else:
-                reply({"ok": False, "error": self._relay.error() or f"the dump was {state['state']} already"})
+                reply({"ok": False, "error": self._proxy.error() or f"the dump was {state['state']} already"})
 
     def _serve_once(self, timeout: float | None = None) -> None:
         for key, _ in self._selector.select(timeout):
             key.data()
 
     def _ended(self) -> None:
-        """The relay has: it is over, or the dump is dead and its work is to be done here."""
-        end = self._relay.take_end()
+        """The proxy ended: the migration is over, or the dump is dead and its work is to be done here."""
+        end = self._proxy.take_end()
         if end == -errno.EOWNERDEAD:
             self._alone = True
-            self._relay.run_alone(self._relay.is_running() and self._source.await_stop())
+            self._proxy.run_alone(self._proxy.is_running() and self._source.await_stop())
             return
         if self._alone and end == 0:
-            self._relay.end_alone("committed" if self._source.kill() else "failed")
+            self._proxy.end_alone("committed" if self._source.kill() else "failed")
         elif self._alone and end == -errno.ECANCELED:
-            self._relay.end_alone("aborted")  # the fence is lifted: see _abort
+            self._proxy.end_alone("aborted")  # the fence is lifted: see _abort
         self._over = True
 
     def _can_be_lost(self) -> bool:
         """Without a dump: whether somebody has killed what is still to be read, or all that there is."""
-        return bool(self._source.killed()) and (self._source.is_over() or not self._relay.is_drained())
+        return bool(self._source.killed()) and (self._source.is_over() or not self._proxy.is_drained())
 
     def _signalled(self) -> None:
         numbers = self._wakeup.recv(64)
@@ -238,7 +237,7 @@ class PageServer:
         """
         if self._commits:
             return False
-        if self._relay.state()["task_running"]:
+        if self._proxy.state()["task_running"]:
             if not force:
                 return False
             self._source.lift()
@@ -246,13 +245,13 @@ class PageServer:
             self._warn(network.give_back())
         if lock := self._network_lock():
             self._warn(lock.lift())
-        return self._relay.abort(force)
+        return self._proxy.abort(force)
 
     def _commit(self, force: bool) -> bool:
         """End the dump with success, if every page has arrived. The source's connections end without a word."""
         if lock := self._network_lock():
             self._warn(lock.hush())
-        if self._relay.commit(force):
+        if self._proxy.commit(force):
             self._commits = True
             return True
         self._wake()
@@ -266,23 +265,23 @@ class PageServer:
             except FrozenError as error:
                 self._warn([str(error)])
 
-    def _set_running(self) -> relay_control.Answer:
+    def _set_running(self) -> control_socket.Answer:
         """From now on no death lets the source task run on by itself: see fence.py."""
-        was_running = self._relay.state()["task_running"]
-        self._relay.set_running()
+        was_running = self._proxy.state()["task_running"]
+        self._proxy.set_running()
         try:
             fenced = self._source.fence()
         except FenceError as error:
-            self._relay.set_running(was_running)
+            self._proxy.set_running(was_running)
             return refusal(str(error))
         self._source.protect()
         self._save()
         return {**self._state(), "fenced": bool(self._source.began), "fenced_pids": fenced}
 
-    def _state(self) -> relay_control.Answer:
+    def _state(self) -> control_socket.Answer:
         killed = self._source.killed()
         tasks = {"alive": [pid for pid in self._source.began if pid not in killed], "killed": killed}
-        return {"ok": True, **self._relay.state(), "port": self._port, "source_tasks": tasks}
+        return {"ok": True, **self._proxy.state(), "port": self._port, "source_tasks": tasks}
 
     def handle(self, request: Request, reply: Reply) -> None:
         """Do what somebody asks for at the control socket."""
@@ -291,26 +290,26 @@ class PageServer:
             reply(refusal("there is no pre-copy any more: the dump is ready"))
             return
         if op == "rate":
-            self._relay.set_rate(request.rate)
+            self._proxy.set_rate(request.rate)
             self._source.rate = request.rate
             self._save()
         elif op == "running":
             reply(self._set_running())
             return
         elif op == "drop":
-            self._relay.drop_client()
+            self._proxy.drop_client()
         elif op == "commit":
             if self._commit(force):
                 self._waiting.append((op, reply))
             else:
-                state = self._relay.state()["state"]
+                state = self._proxy.state()["state"]
                 reply(refusal(f"the client has not said that it has every page (state: {state})"))
             return
         elif op == "abort":
             if self._abort(force):
                 self._waiting.append((op, reply))
             elif self._commits:
-                reply(refusal(relay_control.COMMIT_UNDER_WAY))
+                reply(refusal(control_socket.COMMIT_UNDER_WAY))
             else:
                 reply(refusal('the restored task runs; {"force": true} gives it up'))
             return
@@ -407,8 +406,8 @@ def _control_sockets(options: PageServerOptions) -> tuple[socket.socket | None, 
     """The control socket, and the one where the guardian is to hand over."""
     if not options.control:
         return None, None
-    control = relay_control.listen(options.control)
-    return control, None if options.resume else relay_control.listen(relay_control.guard_path(options.control))
+    control = control_socket.listen(options.control)
+    return control, None if options.resume else control_socket.listen(control_socket.guard_path(options.control))
 
 
 class Serving:
@@ -431,12 +430,12 @@ class Serving:
         port = int(self.listener.getsockname()[1])
         self.endpoints = Endpoints(port, selector, answers, _catch_signals())
         self.precopy: Precopy | None = None
-        self.relay: DumpProxy | None = None
+        self.proxy: DumpProxy | None = None
         self.has_ended = False
         protect_from_oom(os.getpid())  # and so the guardian
 
     def run(self) -> dict[str, Any]:
-        """From before the dump to its end: the relay's last state."""
+        """From before the dump to its end: the proxy's last state."""
         options = self.options
         images_fd = _open_images(options.images) if options.images else -1
         try:
@@ -445,19 +444,19 @@ class Serving:
                 assert options.tree is not None
                 self.precopy = Precopy(options.tree, rate, self.log_fd, options.verbosity)
             if options.upstream_fd is not None or options.resume:
-                self.relay = self._make_relay()
+                self.proxy = self._make_proxy()
             # A dead page server's dump, whose task did not run elsewhere, may not be complete.
-            gives_up = bool(self.relay and options.resume and not self.relay.is_running())
+            gives_up = bool(self.proxy and options.resume and not self.proxy.is_running())
             pids = [] if gives_up else _wait_for_dump(options, images_fd, self._before_dump)
-            relay = self.relay = self.relay or self._make_relay()
-            relay.set_tasks([*options.task, *pids])
-            return self._serve(relay, images_fd, pids, gives_up)
+            proxy = self.proxy = self.proxy or self._make_proxy()
+            proxy.set_tasks([*options.task, *pids])
+            return self._serve(proxy, images_fd, pids, gives_up)
         finally:
             self._close()
             if images_fd >= 0:
                 os.close(images_fd)
 
-    def _make_relay(self) -> DumpProxy:
+    def _make_proxy(self) -> DumpProxy:
         """With --upstream-fd before the dump begins; in a process with one thread, as the guardian is forked."""
         options = self.options
         wanted = DumpProxyOptions(
@@ -472,12 +471,12 @@ class Serving:
         # Last, as what comes after it must not fail: the dump accepts one connection, and its end kills the task.
         if options.resume:
             assert options.control is not None
-            relay = DumpProxy(wanted, lifeline_fd=take_over(options.control).detach())
+            proxy = DumpProxy(wanted, lifeline_fd=take_over(options.control).detach())
         else:
-            relay = DumpProxy(wanted, upstream_fd=self._upstream().detach())
+            proxy = DumpProxy(wanted, upstream_fd=self._upstream().detach())
         if self.takeover:
             self.takeover.close()
-        return relay
+        return proxy
 
     def _upstream(self) -> socket.socket:
         """The one connection to the dump."""
@@ -512,7 +511,7 @@ class Serving:
             aborted({"ok": True, "state": "aborted", "port": port})
             raise PageServerError("stopped before it was connected to the dump; nothing was touched")
 
-    def _serve(self, relay: DumpProxy, images_fd: int, pids: list[int], gives_up: bool) -> dict[str, Any]:
+    def _serve(self, proxy: DumpProxy, images_fd: int, pids: list[int], gives_up: bool) -> dict[str, Any]:
         options, precopy = self.options, self.precopy
         source = Frozen() if gives_up else _find_source(options, images_fd)
         if precopy and precopy.new_rate is not None:
@@ -522,9 +521,9 @@ class Serving:
             tasks = _tasks(options, images_fd, pids, source)
             network = replace(network, images_fd=images_fd, tasks=tasks, gone=not tasks)
         sender = precopy.sender if precopy else None
-        relay.serve(self.listener, network, sender, log_fd=self.log_fd, log_level=options.verbosity)
+        proxy.serve(self.listener, network, sender, log_fd=self.log_fd, log_level=options.verbosity)
         self.endpoints.wakeup.setblocking(False)
-        server = PageServer(options, relay, source, self.endpoints)
+        server = PageServer(options, proxy, source, self.endpoints)
         if options.dump_status_fd is None:
             _tell_ready(options.status_fd)
         end = server.run(precopy.awaited if precopy else (), gives_up)
@@ -537,9 +536,9 @@ class Serving:
         if network and not self.held and not self.has_ended:  # no dump served: new connections were held off for it
             for problem in network.give_back():
                 say(f"warning: {problem}")
-        if self.relay:
-            self.problem = self.relay.error()
-            self.relay.close()
+        if self.proxy:
+            self.problem = self.proxy.error()
+            self.proxy.close()
         if self.precopy:
             self.precopy.close()
         if self.options.control:
@@ -547,7 +546,7 @@ class Serving:
                 if self.options.control.stat().st_ino == self.control_inode:
                     self.options.control.unlink()
             if not self.held:
-                relay_control.guard_path(self.options.control).unlink(missing_ok=True)
+                control_socket.guard_path(self.options.control).unlink(missing_ok=True)
                 frozen.forget(self.options.control)
 
 

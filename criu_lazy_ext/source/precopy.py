@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from criu_lazy_ext.errors import UsageError
 from criu_lazy_ext.native.dump_proxy import Listener, Network
 from criu_lazy_ext.native.precopy import PrecopyError, PrecopySender
-from criu_lazy_ext.source.control import Answer, Reply, Request, refusal
+from criu_lazy_ext.source.control_socket import Answer, Reply, Request, refusal
 from criu_lazy_ext.system.processes import tree
 
 if TYPE_CHECKING:

@@ -2,10 +2,11 @@
 /*
  * migration.pml: who decides what in a migration, and what follows when any of them dies, in any order.
  *
- * Processes are those of the code: driver (migrate.py), page server and guardian (page_server.py, relay.c, guard.c), criu
- * dump and restore, agent and keeper (agent.py), daemon and the guardian of its descriptors (holder.c), both hosts and
- * their kernels. States are those of migrate.py (State), phases those of guard.h (CL_GUARD_*). An operator does what
- * `--status` advises whenever nothing moves any more. Memory is one page: missing until the daemon has it.
+ * Processes are those of the code: driver (driver.py), page server (page_server.py, dump_proxy.c) and its guardian
+ * (dump_guardian.c), criu dump and restore, agent and keeper (agent.py, keeper.py), daemon and the guardian of its
+ * userfaultfds (uffd_guardian.c), both hosts and their kernels. States are those of state.py (State), phases those of
+ * dump_guardian.h. An operator does what `--status` advises whenever nothing moves any more. Memory is one page: missing
+ * until the daemon has it.
  *
  * FAULTS deaths happen, anywhere. Time limits are choices that can be made at any time. SIGSTOP is a process that takes
  * its time, which each of them may do here anyway.
@@ -29,11 +30,11 @@
 #define FAULTS 2
 #endif
 
-/* migrate.py: State. */
+/* migration/state.py: State. */
 mtype:state = { PREFLIGHT, DUMPING, SERVING, RESTORING, ALLOWED, RUNNING, DRAINED, COMMITTING, COMMITTED, ROLLED_BACK,
 		UNDECIDED };
-/* guard.h: enum cl_guard_phase. */
-mtype:phase = { CL_GUARD_ROLLBACK, CL_GUARD_HOLD, CL_GUARD_COMMIT };
+/* source/dump_guardian.h: enum cl_dump_guardian_phase. */
+mtype:phase = { CL_DUMP_GUARDIAN_ROLLBACK, CL_DUMP_GUARDIAN_HOLD, CL_DUMP_GUARDIAN_COMMIT };
 /* What the dump reads from its one connection. */
 mtype:wire = { NOTHING, CLOSE, NONSENSE };
 mtype:op = { NONE, OP_RUNNING, OP_COMMIT, OP_ABORT_FORCE };
@@ -46,7 +47,7 @@ mtype:restored = { T_NONE, T_HALF, T_RUNS, T_KILLED, T_EXITED };
 mtype:end = { NOT_ENDED, ENDED_0, ENDED_4, ENDED_BADLY };
 
 /* Who lives. */
-bool driver = true, server, guardian, dump, agent = true, keeper = true, daemon, holder, restore;
+bool driver = true, server, guardian, dump, agent = true, keeper = true, daemon, uffd_guardian, restore;
 bool dumped;             /* criu dump was started */
 bool link_up = true, disk_full, src_rebooted;
 
@@ -54,11 +55,11 @@ mtype:source source = S_RUNS;
 mtype:restored restored = T_NONE;
 bool fenced;             /* SIGSTOP is pending on the traced source task */
 bool missing = true;     /* the page is at the source only */
-bool zeroed;             /* daemon and holder died: the kernel gives a zero page */
+bool zeroed;             /* daemon and uffd_guardian died: the kernel gives a zero page */
 bool source_killed;      /* by somebody else */
 
 /* The source. */
-mtype:phase phase = CL_GUARD_ROLLBACK;
+mtype:phase phase = CL_DUMP_GUARDIAN_ROLLBACK;
 mtype:wire wire = NOTHING;
 bool ahead;              /* the first byte of a header that never comes was sent */
 bool drained;            /* the daemon said CLOSE to the page server */
@@ -86,7 +87,7 @@ bool two_run, lost_by_us, untrue_word, untrue_status, no_way_out;
 
 #define NOTHING_MISSES (!missing || restored == T_EXITED)
 /* Without the dump, the fence holds the source task, and the page server sends and commits from that. */
-#define HELD_BY_FENCE (!dump && fenced && source == S_STOPPED && phase != CL_GUARD_ROLLBACK)
+#define HELD_BY_FENCE (!dump && fenced && source == S_STOPPED && phase != CL_DUMP_GUARDIAN_ROLLBACK)
 #define NOBODY_SERVES (!dump && !server && !guardian)
 /* How the daemon ended is told by its agent; that it is a loss, by the page server as well. */
 #define HEARS_OF_LOSS ((agent && link_up && daemon_end > ENDED_0) || (server && lost))
@@ -152,27 +153,27 @@ end_dead:
 #endif
 #ifdef OLD_SECOND_FENCE
 		if
-		:: phase != CL_GUARD_ROLLBACK && !dump -> lift()
+		:: phase != CL_DUMP_GUARDIAN_ROLLBACK && !dump -> lift()
 		:: else
 		fi;
 #endif
 end_serving:
 		do
 		:: op == OP_RUNNING && answer == UNANSWERED ->
-			phase = CL_GUARD_HOLD;
+			phase = CL_DUMP_GUARDIAN_HOLD;
 #ifndef NO_FENCE
 			fenced = true;
 #endif
 			if
 			:: atomic { dump && source == S_FROZEN -> answer = OK }
 			:: !dump || source != S_FROZEN ->
-				lift(); phase = CL_GUARD_ROLLBACK; answer = REFUSED
+				lift(); phase = CL_DUMP_GUARDIAN_ROLLBACK; answer = REFUSED
 			fi
 		:: op == OP_COMMIT && answer == UNANSWERED ->
 			if
 			:: !drained -> answer = REFUSED
 			:: drained ->
-				phase = CL_GUARD_COMMIT;
+				phase = CL_DUMP_GUARDIAN_COMMIT;
 				if
 				:: atomic { dump -> wire = CLOSE }
 				:: !dump
@@ -187,17 +188,17 @@ end_serving:
 #ifdef KILLS_WHAT_IS_STOPPED
 		:: atomic { HELD_BY_FENCE && op == NONE -> source = S_GONE }
 #endif
-		:: op == OP_ABORT_FORCE && answer == UNANSWERED && phase == CL_GUARD_COMMIT -> answer = REFUSED
-		:: op == OP_ABORT_FORCE && answer == UNANSWERED && phase != CL_GUARD_COMMIT ->
-			lift(); phase = CL_GUARD_ROLLBACK;
+		:: op == OP_ABORT_FORCE && answer == UNANSWERED && phase == CL_DUMP_GUARDIAN_COMMIT -> answer = REFUSED
+		:: op == OP_ABORT_FORCE && answer == UNANSWERED && phase != CL_DUMP_GUARDIAN_COMMIT ->
+			lift(); phase = CL_DUMP_GUARDIAN_ROLLBACK;
 			if
 			:: wire == NOTHING -> wire = NONSENSE
 			:: else
 			fi;
 			!dump; answer = OK
-		:: !lifeline && phase == CL_GUARD_ROLLBACK && dump && wire == NOTHING ->
+		:: !lifeline && phase == CL_DUMP_GUARDIAN_ROLLBACK && dump && wire == NOTHING ->
 			if
-			:: atomic { phase == CL_GUARD_ROLLBACK -> wire = NONSENSE }
+			:: atomic { phase == CL_DUMP_GUARDIAN_ROLLBACK -> wire = NONSENSE }
 			:: else
 			fi
 		:: atomic { dumped && !dump && op == NONE && source != S_FROZEN && !HELD_BY_FENCE ->
@@ -210,15 +211,15 @@ active proctype Guardian()
 {
 end_guardian:
 	do
-	:: atomic { guardian && !server && dumped && !dump && phase != CL_GUARD_ROLLBACK -> server = true }
+	:: atomic { guardian && !server && dumped && !dump && phase != CL_DUMP_GUARDIAN_ROLLBACK -> server = true }
 	:: guardian && !server && dump ->
 		{ if
-		:: atomic { phase == CL_GUARD_ROLLBACK && wire == NOTHING -> wire = NONSENSE; guardian = false }
-		:: atomic { phase == CL_GUARD_HOLD && wire == NOTHING -> server = true }
-		:: atomic { phase == CL_GUARD_COMMIT && wire == NOTHING -> server = true }
+		:: atomic { phase == CL_DUMP_GUARDIAN_ROLLBACK && wire == NOTHING -> wire = NONSENSE; guardian = false }
+		:: atomic { phase == CL_DUMP_GUARDIAN_HOLD && wire == NOTHING -> server = true }
+		:: atomic { phase == CL_DUMP_GUARDIAN_COMMIT && wire == NOTHING -> server = true }
 		:: atomic { wire != NOTHING -> guardian = false } /* it is read to its end */
 		fi } unless { !guardian || server || !dump }
-	:: atomic { guardian && dumped && !dump && phase == CL_GUARD_ROLLBACK -> guardian = false }
+	:: atomic { guardian && dumped && !dump && phase == CL_DUMP_GUARDIAN_ROLLBACK -> guardian = false }
 	od
 }
 
@@ -357,7 +358,7 @@ roll_back:
 	lifeline = false;
 	op = NONE;
 	do
-	:: atomic { (phase != CL_GUARD_ROLLBACK || fenced) && server && op == NONE ->
+	:: atomic { (phase != CL_DUMP_GUARDIAN_ROLLBACK || fenced) && server && op == NONE ->
 		op = OP_ABORT_FORCE; answer = UNANSWERED }
 	:: atomic { op == OP_ABORT_FORCE && (answer != UNANSWERED || !server) -> op = NONE; answer = UNANSWERED }
 	:: atomic { !dump && source != S_FROZEN -> op = NONE; lift(); break }
@@ -379,7 +380,7 @@ undecided:
 
 inline undo()
 {
-	atomic { restored = (restored == T_HALF -> T_NONE : restored); restore = false; daemon = false; holder = false;
+	atomic { restored = (restored == T_HALF -> T_NONE : restored); restore = false; daemon = false; uffd_guardian = false;
 		agent = false; keeper = false }
 }
 
@@ -388,7 +389,7 @@ active proctype Agent()
 	{ true;
 end_agent:
 	do
-	:: atomic { want_daemon && link_up && driver -> daemon = true; holder = true; want_daemon = false }
+	:: atomic { want_daemon && link_up && driver -> daemon = true; uffd_guardian = true; want_daemon = false }
 	:: atomic { want_restore && link_up && driver -> restore = true; restored = T_HALF; want_restore = false }
 	:: atomic { restored == T_HALF && restore && !asked && link_up -> asked = true }
 	:: went && link_up && !running && restore && !failed_said ->
@@ -401,8 +402,8 @@ end_agent:
 	:: atomic { gate && !restore && link_up && restored == T_NONE && !may_run_said -> may_run_said = true }
 	:: atomic { running && !daemon && daemon_end == NOT_ENDED && !want_daemon ->
 		if
-		:: holder -> daemon = true /* a successor */
-		:: !holder -> daemon_end = ENDED_BADLY
+		:: uffd_guardian -> daemon = true /* a successor */
+		:: !uffd_guardian -> daemon_end = ENDED_BADLY
 		fi }
 	:: atomic { asked && !running && !daemon && daemon_end == NOT_ENDED -> daemon_end = ENDED_BADLY }
 	od;
@@ -436,7 +437,7 @@ end_daemon:
 	:: atomic { daemon && restored == T_RUNS && missing && !zeroed && link_up && server &&
 		((dump && wire == NOTHING && (source == S_FROZEN || source_killed)) || HELD_BY_FENCE) -> missing = false }
 	:: atomic { daemon && ((restored == T_RUNS && !missing) || restored == T_EXITED) && link_up && server ->
-		drained = true; daemon = false; holder = false; daemon_end = ENDED_0 }
+		drained = true; daemon = false; uffd_guardian = false; daemon_end = ENDED_0 }
 	:: atomic { daemon && restored == T_KILLED && daemon_end == NOT_ENDED && (link_up || missing) ->
 #ifdef OLD_DEATH_IS_DRAINED
 		drained = true; daemon_end = ENDED_0;
@@ -447,8 +448,8 @@ end_daemon:
 		:: !missing && !server -> daemon_end = ENDED_BADLY
 		fi;
 #endif
-		daemon = false; holder = false }
-	:: atomic { !daemon && !holder && restored == T_RUNS && missing && !zeroed -> zeroed = true }
+		daemon = false; uffd_guardian = false }
+	:: atomic { !daemon && !uffd_guardian && restored == T_RUNS && missing && !zeroed -> zeroed = true }
 	od
 }
 
@@ -466,7 +467,7 @@ end_faults:
 	:: atomic { FAULT && agent -> agent = false; faults-- }
 	:: atomic { FAULT && keeper -> keeper = false; faults-- }
 	:: atomic { FAULT && daemon -> daemon = false; faults-- }
-	:: atomic { FAULT && holder -> holder = false; faults-- }
+	:: atomic { FAULT && uffd_guardian -> uffd_guardian = false; faults-- }
 	:: atomic { FAULT && restore -> restore = false; faults--;
 		if
 		:: gate && restored == T_HALF -> restored = T_RUNS /* its tracees are let go */
@@ -484,7 +485,7 @@ end_faults:
 	:: atomic { FAULT && !src_rebooted && !IS_FINAL(journal) -> faults--; src_rebooted = true;
 		driver = false; server = false; guardian = false; dump = false; source = S_GONE; journal = disk }
 	:: atomic { FAULT && !IS_FINAL(journal) && (agent || restored != T_NONE) -> faults--;
-		agent = false; keeper = false; daemon = false; holder = false; restore = false;
+		agent = false; keeper = false; daemon = false; uffd_guardian = false; restore = false;
 		restored = (restored == T_RUNS -> T_KILLED : (restored == T_HALF -> T_NONE : restored)) }
 	od
 }
@@ -534,7 +535,7 @@ look:
 			if
 			:: TOLD_AN_END -> break
 			:: !TOLD_AN_END && drained && server -> committing = true; record(COMMITTING); goto commit
-			:: !TOLD_AN_END && !drained && holder && !daemon && restored == T_RUNS && server ->
+			:: !TOLD_AN_END && !drained && uffd_guardian && !daemon && restored == T_RUNS && server ->
 				daemon = true /* lazy-pages --resume */
 			:: !TOLD_AN_END && committing && !dump && source == S_STOPPED ->
 				source = S_GONE; record(COMMITTED); break /* --commit --force kills it */

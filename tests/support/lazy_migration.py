@@ -17,10 +17,10 @@ from typing import Any
 from lazy_source import PATIENCE_SECONDS, eventually
 
 from bench.handmade import MemTask, start_memtask
-from criu_lazy_ext.source import control
+from criu_lazy_ext.source import control_socket
 from testbed import HostProcess, Testbed
 
-DIRECTORY = "/var/tmp/relayed"
+DIRECTORY = "/var/tmp/lazy-migration"
 IMAGES = f"{DIRECTORY}/images"
 CONTROL = f"{DIRECTORY}/control"
 READY = f"{DIRECTORY}/ready"
@@ -29,8 +29,8 @@ DUMP_PORT, PORT = 27100, 27101
 
 
 @dataclasses.dataclass
-class Relayed:
-    """A task that runs on tb.dst while its pages come; see `relayed`."""
+class LazyMigration:
+    """A task that runs on tb.dst while its pages come; see `lazy_migration`."""
 
     tb: Testbed
     task: MemTask
@@ -111,7 +111,7 @@ class Relayed:
 
 def ask(tb: Testbed, op: str, *, force: bool = False, rate: int = 0) -> dict[str, Any]:
     """Ask the page server on tb.src, without a program in between: on a slow machine that takes seconds."""
-    return control.request(tb.src.root / CONTROL.lstrip("/"), op, force, PATIENCE_SECONDS * 5, rate=rate)
+    return control_socket.request(tb.src.root / CONTROL.lstrip("/"), op, force, PATIENCE_SECONDS * 5, rate=rate)
 
 
 def servers(tb: Testbed) -> dict[int, bool]:
@@ -122,7 +122,7 @@ def servers(tb: Testbed) -> dict[int, bool]:
 
 
 def _answers(tb: Testbed) -> bool:
-    with contextlib.suppress(control.ControlError):
+    with contextlib.suppress(control_socket.ControlError):
         return bool(ask(tb, "state"))
     return False
 
@@ -165,7 +165,7 @@ def _listens(tb: Testbed, port: int) -> bool:
 
 
 @contextlib.contextmanager
-def relayed(
+def lazy_migration(
     tb: Testbed,
     task_options: Sequence[str],
     daemon_options: Sequence[str] = (),
@@ -174,7 +174,7 @@ def relayed(
     push: bool = False,
     precopy: Callable[[], None] | None = None,
     start: Callable[[Testbed], MemTask] | None = None,
-) -> Iterator[Relayed]:
+) -> Iterator[LazyMigration]:
     """Dump a memtask, restore it; it runs, and the page server knows, when the context is entered.
 
     `start`: starts another task instead, which understands SIGTERM as memtask does.
@@ -227,7 +227,7 @@ def relayed(
         assert restored.returncode == 0, logs
         if on_resume:
             on_resume()
-        migration = Relayed(tb, task, dumping, server, daemon, resumed, stats_path, both)
+        migration = LazyMigration(tb, task, dumping, server, daemon, resumed, stats_path, both)
         stack.callback(lambda: _end(migration.server))
         stack.callback(lambda: _end(migration.daemon))
         migration.op("running")

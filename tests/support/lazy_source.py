@@ -125,7 +125,7 @@ class LazySource:
     ) -> None:
         self.host, self.version = host, version
         self.nr_pages = megabytes * 256
-        self.directory = f"/tmp/relay-{os.getpid()}-{next(_names)}"
+        self.directory = f"/tmp/page-server-{os.getpid()}-{next(_names)}"
         self.root = Path(host.root) / self.directory.lstrip("/")
         (self.root / "images").mkdir(parents=True)
         (self.root / "task.c").write_text(TASK_C.read_text())
@@ -176,7 +176,7 @@ class LazySource:
 
     def _start(self, *options: str) -> subprocess.Popen[str]:
         command = ["criu-lazy", "page-server", "--address", "127.0.0.1", "--control", self.control]
-        server = self._popen(*command, "-v4", "-o", f"{self.directory}/relay.log", *options)
+        server = self._popen(*command, "-v4", "-o", f"{self.directory}/page-server.log", *options)
 
         def state() -> dict[str, Any] | None:
             if server.poll() is not None:
@@ -225,7 +225,7 @@ class LazySource:
         places = ("wchan", "syscall", "stack", "stat")
         files = [Path(f"/proc/{pid}/{name}") for pid in self.pids("dump") for name in places]
         kernel = "\n".join(f"{file}: {file.read_text()}" for file in files if file.exists())
-        logs = "\n".join((self.root / name).read_text()[-2000:] for name in ("relay.log", "images/dump.log"))
+        logs = "\n".join((self.root / name).read_text()[-2000:] for name in ("page-server.log", "images/dump.log"))
         text = f"no answer in {PATIENCE_SECONDS} s\n{self.op('state', check=False)}\n{sockets}\n{kernel}\n{logs}"
         left_unread = any(int(line.split()[1]) > 0 for line in queues)
         return StockDumpHung(text) if left_unread else AssertionError(text)
@@ -267,7 +267,7 @@ class LazySource:
         (pid,) = self.pids("page-server", "criu-lazy-guard")
         return pid
 
-    def relay(self) -> int:
+    def page_server(self) -> int:
         """The page server's own pid."""
         (pid,) = set(self.pids("page-server")) - {self.guardian()}
         return pid

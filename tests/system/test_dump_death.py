@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from lazy_migration import CONTROL, DIRECTORY, IMAGES, LazyMigration, lazy_migration, servers
 from lazy_source import eventually
-from relayed import CONTROL, DIRECTORY, IMAGES, Relayed, relayed, servers
 
 from testbed import Testbed
 
@@ -41,11 +41,11 @@ def state_of(tb: Testbed, pid: int) -> str:
     return stat.rsplit(")", 1)[1].split()[0] if stat else ""
 
 
-def kill_dump(migration: Relayed) -> None:
+def kill_dump(migration: LazyMigration) -> None:
     migration.tb.src.run(["kill", "-KILL", *dumps(migration.tb)])
 
 
-def stop_and_continue_dump(migration: Relayed) -> None:
+def stop_and_continue_dump(migration: LazyMigration) -> None:
     """It reads less of a request than was asked for then, and gives up."""
     for name in ("STOP", "CONT"):
         migration.tb.src.run(["kill", f"-{name}", *dumps(migration.tb)])
@@ -53,13 +53,13 @@ def stop_and_continue_dump(migration: Relayed) -> None:
     os.kill(migration.dump.pid, signal.SIGCONT)  # nsenter stops itself when what it runs is stopped
 
 
-def assert_source_is_gone(migration: Relayed) -> None:
+def assert_source_is_gone(migration: LazyMigration) -> None:
     assert state_of(migration.tb, migration.task.pid) in ("", "Z")
 
 
 @pytest.mark.parametrize("end", [kill_dump, stop_and_continue_dump])
-def test_every_page_comes_and_the_page_server_commits(hosts: Testbed, end: Callable[[Relayed], None]) -> None:
-    with relayed(hosts, TASK, PUSH, push=True) as migration:
+def test_every_page_comes_and_the_page_server_commits(hosts: Testbed, end: Callable[[LazyMigration], None]) -> None:
+    with lazy_migration(hosts, TASK, PUSH, push=True) as migration:
         migration.until_share(0.1)
         end(migration)
         eventually(lambda: migration.op("state")["without_dump"], "the dump is dead, and it goes on")
@@ -71,7 +71,7 @@ def test_every_page_comes_and_the_page_server_commits(hosts: Testbed, end: Calla
 
 
 def test_a_dump_that_died_after_the_last_page_is_committed_as_well(hosts: Testbed) -> None:
-    with relayed(hosts, TASK, PUSH, push=True) as migration:
+    with lazy_migration(hosts, TASK, PUSH, push=True) as migration:
         assert migration.daemon.wait(120) == 0
         assert migration.op("state")["state"] == "drained"
         kill_dump(migration)
@@ -82,7 +82,7 @@ def test_a_dump_that_died_after_the_last_page_is_committed_as_well(hosts: Testbe
 
 
 def test_a_page_server_killed_after_the_dump_is_followed_by_another(hosts: Testbed) -> None:
-    with relayed(hosts, TASK, PUSH, push=True) as migration:
+    with lazy_migration(hosts, TASK, PUSH, push=True) as migration:
         migration.until_share(0.1)
         kill_dump(migration)
         eventually(lambda: migration.op("state")["without_dump"], "it goes on")
@@ -95,7 +95,7 @@ def test_a_page_server_killed_after_the_dump_is_followed_by_another(hosts: Testb
 
 
 def test_both_killed_at_once_are_no_end_either(hosts: Testbed) -> None:
-    with relayed(hosts, TASK, PUSH, push=True) as migration:
+    with lazy_migration(hosts, TASK, PUSH, push=True) as migration:
         migration.until_share(0.1)
         own = [str(pid) for pid, is_guardian in servers(hosts).items() if not is_guardian]
         hosts.src.run(["kill", "-KILL", *own, *dumps(hosts)])
@@ -106,7 +106,7 @@ def test_both_killed_at_once_are_no_end_either(hosts: Testbed) -> None:
 
 
 def test_nothing_is_committed_with_pages_missing(hosts: Testbed) -> None:
-    with relayed(hosts, TASK, PUSH, ("--rate", "4M"), push=True) as migration:
+    with lazy_migration(hosts, TASK, PUSH, ("--rate", "4M"), push=True) as migration:
         migration.until_share(0.1)
         kill_dump(migration)
         eventually(lambda: migration.op("state")["without_dump"], "it goes on")
@@ -118,7 +118,7 @@ def test_nothing_is_committed_with_pages_missing(hosts: Testbed) -> None:
 
 
 def test_an_abort_lets_the_source_task_run_on(hosts: Testbed) -> None:
-    with relayed(hosts, TASK, PUSH, ("--rate", "4M"), push=True) as migration:
+    with lazy_migration(hosts, TASK, PUSH, ("--rate", "4M"), push=True) as migration:
         migration.until_share(0.1)
         kill_dump(migration)
         eventually(lambda: migration.op("state")["without_dump"], "it goes on")
@@ -131,7 +131,7 @@ def test_an_abort_lets_the_source_task_run_on(hosts: Testbed) -> None:
 
 @pytest.mark.parametrize("name", ["CONT", "KILL"])
 def test_a_source_task_that_does_not_stay_as_it_was_is_served_no_more(hosts: Testbed, name: str) -> None:
-    with relayed(hosts, TASK, PUSH, push=True) as migration:
+    with lazy_migration(hosts, TASK, PUSH, push=True) as migration:
         migration.until_share(0.1)
         kill_dump(migration)
         eventually(lambda: migration.op("state")["without_dump"], "it goes on")
@@ -144,7 +144,7 @@ def test_a_source_task_that_does_not_stay_as_it_was_is_served_no_more(hosts: Tes
 
 def test_one_that_was_continued_before_the_dump_died_is_not_served(hosts: Testbed) -> None:
     """Somebody has taken the fence away: it runs as soon as the dump is dead."""
-    with relayed(hosts, TASK, PUSH, push=True) as migration:
+    with lazy_migration(hosts, TASK, PUSH, push=True) as migration:
         migration.until_share(0.1)
         hosts.src.run(["kill", "-CONT", str(migration.task.pid)])
         kill_dump(migration)
@@ -154,7 +154,7 @@ def test_one_that_was_continued_before_the_dump_died_is_not_served(hosts: Testbe
 
 
 def test_a_client_of_crius_protocol_is_not_served_without_a_dump(hosts: Testbed) -> None:
-    with relayed(hosts, TASK, push=True) as migration:
+    with lazy_migration(hosts, TASK, push=True) as migration:
         migration.until_share(0.1)
         kill_dump(migration)
         eventually(lambda: not servers(hosts), "page server and guardian have ended")
@@ -164,7 +164,7 @@ def test_a_client_of_crius_protocol_is_not_served_without_a_dump(hosts: Testbed)
 
 def test_a_guardian_whose_migration_was_cleaned_up_ends(hosts: Testbed) -> None:
     """An operator has ended it, with page server and dump dead: another has nothing to go on with."""
-    with relayed(hosts, TASK, PUSH, push=True) as migration:
+    with lazy_migration(hosts, TASK, PUSH, push=True) as migration:
         migration.until_share(0.1)
         hosts.src.run(["mv", IMAGES, f"{IMAGES}.old"])
         own = [str(pid) for pid, is_guardian in servers(hosts).items() if not is_guardian]

@@ -93,7 +93,7 @@ def test_all_that_hold_the_source_die_at_once(source: LazySource, with_dump: boo
     server = serve(source)
     pids = source.op("running")["fenced_pids"]
     before = counters(source)
-    victims = [source.relay(), source.guardian(), *(source.pids("dump") if with_dump else [])]
+    victims = [source.page_server(), source.guardian(), *(source.pids("dump") if with_dump else [])]
     for number in (signal.SIGSTOP, signal.SIGKILL):
         for pid in victims:
             os.kill(pid, number)
@@ -117,7 +117,7 @@ def test_a_forced_abort_lifts_it(source: LazySource) -> None:
 def test_a_successor_of_the_page_server_lifts_it_as_well(source: LazySource) -> None:
     server = serve(source)
     source.op("running")
-    os.kill(source.relay(), signal.SIGKILL)
+    os.kill(source.page_server(), signal.SIGKILL)
     server.wait(30)
     source.resume()
     assert source.op("abort", "--force")["state"] == "aborted"

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from lazy_migration import DIRECTORY, IMAGES, PORT, LazyMigration, lazy_migration
 from lazy_source import eventually
-from relayed import DIRECTORY, IMAGES, PORT, Relayed, relayed
 
 from testbed import Testbed
 
@@ -33,13 +33,13 @@ def holders(tb: Testbed) -> list[int]:
     return [int(word) for word in tb.dst.run(["pgrep", "-x", HOLDER], check=False).stdout.split()]
 
 
-def wrong_memory(tb: Testbed, migration: Relayed) -> str:
+def wrong_memory(tb: Testbed, migration: LazyMigration) -> str:
     """What the task and its children have noted as wrong, while they run."""
     in_child = tb.dst.root / f"{migration.task.status_path}.child".lstrip("/")
     return in_child.read_text() if in_child.exists() else ""
 
 
-def threads_in_faults(tb: Testbed, migration: Relayed) -> int:
+def threads_in_faults(tb: Testbed, migration: LazyMigration) -> int:
     """How many threads of the task sleep in a page fault."""
     process = tb.dst.root / f"proc/{migration.task.pid}/task"
     stacks = (thread / "stack" for thread in process.iterdir())
@@ -54,7 +54,7 @@ def _read(path: Path) -> str:
 
 
 def test_a_killed_daemon_leaves_the_task_waiting_and_no_byte_wrong(hosts: Testbed) -> None:
-    with relayed(hosts, TASK) as migration:
+    with lazy_migration(hosts, TASK) as migration:
         migration.until_share(0.3)
         assert len(holders(hosts)) == 1
         migration.kill_daemon()
@@ -72,14 +72,14 @@ def test_a_killed_daemon_leaves_the_task_waiting_and_no_byte_wrong(hosts: Testbe
 
 
 def test_a_daemon_that_is_done_leaves_no_holder(hosts: Testbed) -> None:
-    with relayed(hosts, TASK) as migration:
+    with lazy_migration(hosts, TASK) as migration:
         migration.complete()
         assert not holders(hosts)
         assert "guards the tasks" not in migration.daemon_log()
 
 
 def test_a_daemon_that_is_stopped_leaves_no_holder(hosts: Testbed) -> None:
-    with relayed(hosts, TASK) as migration:
+    with lazy_migration(hosts, TASK) as migration:
         migration.until_share(0.3)
         pid = migration.daemon.inner_pid()
         assert pid is not None
@@ -90,7 +90,7 @@ def test_a_daemon_that_is_stopped_leaves_no_holder(hosts: Testbed) -> None:
 
 
 def test_a_lost_holder_is_missed_with_one_warning(hosts: Testbed) -> None:
-    with relayed(hosts, TASK) as migration:
+    with lazy_migration(hosts, TASK) as migration:
         migration.until_share(0.1)
         hosts.dst.run(["kill", "-KILL", *map(str, holders(hosts))])
         migration.complete()
@@ -99,7 +99,7 @@ def test_a_lost_holder_is_missed_with_one_warning(hosts: Testbed) -> None:
 
 @pytest.mark.parametrize("options", [(), ("--push=2",)], ids=["asking", "pushed-to"])
 def test_a_daemon_killed_three_times_and_resumed_loses_no_page(hosts: Testbed, options: tuple[str, ...]) -> None:
-    with relayed(hosts, TASK, options, push=bool(options)) as migration:
+    with lazy_migration(hosts, TASK, options, push=bool(options)) as migration:
         for i in range(3):
             migration.until_share(0.25 * i + 0.1)
             migration.kill_daemon()
@@ -111,7 +111,7 @@ def test_a_daemon_killed_three_times_and_resumed_loses_no_page(hosts: Testbed, o
 
 
 def test_a_successor_waits_for_a_page_server_that_is_away(hosts: Testbed) -> None:
-    with relayed(hosts, TASK, ("--push=2",), push=True) as migration:
+    with lazy_migration(hosts, TASK, ("--push=2",), push=True) as migration:
         migration.until_share(0.2)
         migration.kill_daemon()
         hosts.link.cut()
@@ -124,7 +124,7 @@ def test_a_successor_waits_for_a_page_server_that_is_away(hosts: Testbed) -> Non
 
 
 def test_what_does_not_fit_is_refused_and_the_tasks_wait_on(hosts: Testbed) -> None:
-    with relayed(hosts, TASK) as migration:
+    with lazy_migration(hosts, TASK) as migration:
         migration.until_share(0.2)
         migration.kill_daemon()
         eventually(lambda: "the daemon was killed" in migration.daemon_log(), "the holder has noticed")

@@ -26,7 +26,7 @@ def hosts() -> Iterator[dict[int, Any]]:
         pytest.skip("criu and the testbed need root")
     from testbed import Testbed
 
-    with Testbed.start(criu=("4.2", "4.1"), name=f"relay-{os.getpid()}") as testbed:
+    with Testbed.start(criu=("4.2", "4.1"), name=f"page-server-{os.getpid()}") as testbed:
         yield {1: testbed.dst, 2: testbed.src}
 
 
@@ -50,7 +50,7 @@ def hang_up(client: Client) -> None:
 
 def kill(source: LazySource, server: Any) -> None:
     """SIGKILL the page server itself, not what wraps it."""
-    pid = source.relay()
+    pid = source.page_server()
     os.kill(pid, signal.SIGKILL)
     server.wait(30)
     eventually(lambda: not Path(f"/proc/{pid}").exists(), "it is dead")
@@ -237,7 +237,7 @@ def test_page_server_and_guardian_killed_at_once_roll_back(source: LazySource, u
         client = source.client()
         client.get(source.start)
         assert client.answer() == (source.start, page(0))
-    both = [source.relay(), source.guardian()]
+    both = [source.page_server(), source.guardian()]
     # Stopped first, so that neither can do anything about the other's death.
     for number in (signal.SIGSTOP, signal.SIGKILL):
         for pid in both:
@@ -337,7 +337,7 @@ def test_a_stock_lazy_pages_daemon_is_served_to_the_last_page(series: str) -> No
         pytest.skip("criu and the testbed need root")
     from testbed import Testbed
 
-    with Testbed.start(criu=(series, series), name=f"relay-stock-{os.getpid()}") as testbed:
+    with Testbed.start(criu=(series, series), name=f"page-server-stock-{os.getpid()}") as testbed:
         source = LazySource(testbed.src, 1 if series == "4.1" else 2)
         server = source.serve("--task", str(source.task), "--address", testbed.src.address, "--plain")
         here, there = source.root, Path(testbed.dst.root) / source.directory.lstrip("/")

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable
 
 import pytest
-from relayed import STORE, Relayed, ask, page_store, relayed
+from lazy_migration import STORE, LazyMigration, ask, lazy_migration, page_store
 from vm import TRACKED
 
 from testbed import Testbed
@@ -51,7 +51,7 @@ def stored(hosts: Testbed) -> list[str]:
 
 def test_after_the_freeze_little_is_moved_and_every_page_is_right(hosts: Testbed, rounds) -> None:
     hosts.link.set(rate_mbit=200, rtt_ms=2)
-    with relayed(hosts, ZIPF, DAEMON, push=True, precopy=rounds(3)) as migration:
+    with lazy_migration(hosts, ZIPF, DAEMON, push=True, precopy=rounds(3)) as migration:
         assert stored(hosts) == []  # the daemon holds it, and it goes with the daemon
         stats = migration.complete()
     push = migration.last_state["push"]
@@ -61,7 +61,7 @@ def test_after_the_freeze_little_is_moved_and_every_page_is_right(hosts: Testbed
 
 
 def test_a_task_that_forks_and_moves_its_memory_gets_the_right_pages(hosts: Testbed, rounds) -> None:
-    with relayed(hosts, CHURNING, DAEMON, push=True, precopy=rounds(2)) as migration:
+    with lazy_migration(hosts, CHURNING, DAEMON, push=True, precopy=rounds(2)) as migration:
         assert migration.complete()["same_pages"] > 0
 
 
@@ -76,7 +76,7 @@ def test_with_a_key(hosts: Testbed) -> None:
         ask(hosts, "precopied")
         assert store.wait(30) == 0
 
-    with relayed(hosts, ZIPF, (*DAEMON, *key), key, push=True, precopy=precopy) as migration:
+    with lazy_migration(hosts, ZIPF, (*DAEMON, *key), key, push=True, precopy=precopy) as migration:
         assert migration.complete()["same_pages"] > PAGES / 4
 
 
@@ -88,11 +88,11 @@ def test_a_store_lost_before_the_freeze_leaves_a_lazy_migration(hosts: Testbed) 
         assert store.wait(30) == 1
         assert stored(hosts) == []
 
-    with relayed(hosts, ZIPF, DAEMON, push=True, precopy=precopy) as migration:
+    with lazy_migration(hosts, ZIPF, DAEMON, push=True, precopy=precopy) as migration:
         assert migration.complete()["same_pages"] == 0
 
 
-def begin_slowly(migration: Relayed) -> None:
+def begin_slowly(migration: LazyMigration) -> None:
     """Until some pages came, from the store among them; most are missing still."""
     migration.until(lambda s: s["same_pages"] > 0, "pages come from the store")
     assert migration.stats()["remaining_pages"] > PAGES / 2
@@ -100,7 +100,7 @@ def begin_slowly(migration: Relayed) -> None:
 
 def test_sessions_lost_while_pages_of_the_store_are_missing_lose_none(hosts: Testbed, rounds) -> None:
     idle = ("--mib", str(MIB), "--mode", "idle")
-    with relayed(hosts, idle, DAEMON, push=True, precopy=rounds(1, rate=4096)) as migration:
+    with lazy_migration(hosts, idle, DAEMON, push=True, precopy=rounds(1, rate=4096)) as migration:
         for i in range(3):
             begin_slowly(migration)
             migration.op("drop")
@@ -112,7 +112,7 @@ def test_sessions_lost_while_pages_of_the_store_are_missing_lose_none(hosts: Tes
 
 def test_a_daemon_that_was_killed_goes_on_without_the_store(hosts: Testbed, rounds) -> None:
     idle = ("--mib", str(MIB), "--mode", "idle")
-    with relayed(hosts, idle, DAEMON, push=True, precopy=rounds(1, rate=4096)) as migration:
+    with lazy_migration(hosts, idle, DAEMON, push=True, precopy=rounds(1, rate=4096)) as migration:
         begin_slowly(migration)
         migration.kill_daemon()
         migration.resume_daemon("--push")
@@ -123,7 +123,7 @@ def test_a_daemon_that_was_killed_goes_on_without_the_store(hosts: Testbed, roun
 
 def test_a_page_server_that_was_killed_sends_pages_whole(hosts: Testbed, rounds) -> None:
     idle = ("--mib", str(MIB), "--mode", "idle")
-    with relayed(hosts, idle, DAEMON, push=True, precopy=rounds(1, rate=4096)) as migration:
+    with lazy_migration(hosts, idle, DAEMON, push=True, precopy=rounds(1, rate=4096)) as migration:
         begin_slowly(migration)
         migration.kill_server()
         migration.await_server()
@@ -139,5 +139,5 @@ def test_a_damaged_store_is_not_used(hosts: Testbed, rounds, damage: str) -> Non
         rounds(1)()
         hosts.dst.run(["sh", "-c", f"cd {STORE} && {damage}"])
 
-    with relayed(hosts, ZIPF, DAEMON, push=True, precopy=precopy) as migration:
+    with lazy_migration(hosts, ZIPF, DAEMON, push=True, precopy=precopy) as migration:
         assert migration.complete()["same_pages"] == 0

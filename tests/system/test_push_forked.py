@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from lazy_migration import lazy_migration
 from paths import SUPPORT
-from relayed import relayed
 
 from bench.handmade import MemTask
 from testbed import Testbed
@@ -11,7 +11,7 @@ from testbed import Testbed
 MIB = 32
 PAGES = MIB * 256
 SHARED = PAGES * 3 * 15 // 16  # of three children, which have written to one page of sixteen
-PROGRAM, STATUS = "/usr/local/bin/forked_tree", "/var/tmp/relayed/tree.json"
+PROGRAM, STATUS = "/usr/local/bin/forked_tree", "/var/tmp/lazy-migration/tree.json"
 
 
 def start_tree(tb: Testbed) -> MemTask:
@@ -24,7 +24,7 @@ def start_tree(tb: Testbed) -> MemTask:
 
 def test_what_forked_tasks_share_comes_once(hosts: Testbed) -> None:
     hosts.link.set(rate_mbit=None)
-    with relayed(hosts, (), ("--push=2",), push=True, start=start_tree) as migration:
+    with lazy_migration(hosts, (), ("--push=2",), push=True, start=start_tree) as migration:
         stats = migration.complete()
         push = migration.last_state["push"]
     assert stats["total_pages"] >= 4 * PAGES
@@ -35,7 +35,7 @@ def test_what_forked_tasks_share_comes_once(hosts: Testbed) -> None:
 def test_sessions_lost_meanwhile_lose_no_page(hosts: Testbed) -> None:
     hosts.link.set(rate_mbit=30, rtt_ms=0.2)
     options = ("--push=2", "--reconnect-seconds", "60")
-    with relayed(hosts, (), options, push=True, start=start_tree) as migration:
+    with lazy_migration(hosts, (), options, push=True, start=start_tree) as migration:
         for i in range(3):
             migration.until_share(0.1 + 0.2 * i)
             migration.op("drop")

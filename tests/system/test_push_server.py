@@ -10,10 +10,10 @@ import subprocess
 import time
 
 import pytest
+from lazy_migration import CONTROL, PORT, lazy_migration
 from lazy_source import GET, connect_inside
-from relayed import CONTROL, PORT, relayed
 
-from criu_lazy_ext.source import control as relay_control
+from criu_lazy_ext.source import control_socket
 from testbed import Testbed
 
 TASK = ("--mib", "128", "--threads", "2", "--ops", "all")
@@ -28,7 +28,7 @@ KEY = "9f" * 32
 
 def test_a_task_is_pushed_by_several_streams(hosts: Testbed) -> None:
     hosts.link.set(rate_mbit=50)
-    with relayed(hosts, TASK, ("--push=4",), push=True) as migration:
+    with lazy_migration(hosts, TASK, ("--push=4",), push=True) as migration:
         migration.until_share(0.05)
         state = migration.op("state")
         hosts.link.set(rate_mbit=500)
@@ -38,18 +38,18 @@ def test_a_task_is_pushed_by_several_streams(hosts: Testbed) -> None:
 
 
 def test_other_clients_are_served_as_before(hosts: Testbed) -> None:
-    with relayed(hosts, TASK, push=True) as migration:
+    with lazy_migration(hosts, TASK, push=True) as migration:
         assert migration.complete()["push_streams"] == 0
 
 
 def test_a_page_server_that_cannot_push_says_so(hosts: Testbed) -> None:
-    with relayed(hosts, TASK, ("--push",)) as migration:
+    with lazy_migration(hosts, TASK, ("--push",)) as migration:
         assert migration.complete()["push_streams"] == 0
 
 
 def test_ten_sessions_lost_in_one_transfer_lose_no_page(hosts: Testbed) -> None:
     hosts.link.set(rate_mbit=150, rtt_ms=0.2)  # each drop takes half a second on a busy machine
-    with relayed(hosts, TASK, ("--push", *RECONNECT), push=True) as migration:
+    with lazy_migration(hosts, TASK, ("--push", *RECONNECT), push=True) as migration:
         for i in range(10):
             migration.until_share(i / 20)
             migration.op("drop")
@@ -58,7 +58,7 @@ def test_ten_sessions_lost_in_one_transfer_lose_no_page(hosts: Testbed) -> None:
 
 
 def test_a_cut_link_pauses_the_transfer(hosts: Testbed) -> None:
-    with relayed(hosts, TASK, ("--push", *RECONNECT), push=True) as migration:
+    with lazy_migration(hosts, TASK, ("--push", *RECONNECT), push=True) as migration:
         migration.until_share(0.2)
         hosts.link.cut()
         time.sleep(8)
@@ -67,7 +67,7 @@ def test_a_cut_link_pauses_the_transfer(hosts: Testbed) -> None:
 
 
 def test_a_page_server_that_is_killed_is_followed_by_another_that_pushes(hosts: Testbed) -> None:
-    with relayed(hosts, TASK, ("--push",), push=True) as migration:  # without limit is the default
+    with lazy_migration(hosts, TASK, ("--push",), push=True) as migration:  # without limit is the default
         for i in range(3):
             migration.until_share(0.25 * i + 0.1)
             migration.kill_server()
@@ -77,7 +77,7 @@ def test_a_page_server_that_is_killed_is_followed_by_another_that_pushes(hosts: 
 
 def test_the_rate_is_kept_to_and_can_be_changed(hosts: Testbed) -> None:
     hosts.link.set(rate_mbit=None)
-    with relayed(hosts, ("--mib", "64", "--mode", "idle"), ("--push",), ("--rate", "4M"), push=True) as migration:
+    with lazy_migration(hosts, IDLE, ("--push",), ("--rate", "4M"), push=True) as migration:
         migration.until(lambda s: s["received_bytes"] > 1 << 20, "it began")
         began, before = time.monotonic(), migration.op("state")["push"]["sent_bytes"]
         time.sleep(2)
@@ -90,7 +90,7 @@ def test_the_rate_is_kept_to_and_can_be_changed(hosts: Testbed) -> None:
 
 def test_pages_that_shrink_are_packed_on_a_slow_link_and_zero_ones_not_sent(hosts: Testbed) -> None:
     hosts.link.set(rate_mbit=100, rtt_ms=0)
-    with relayed(hosts, ("--mib", "64", "--mode", "idle", "--compressible"), ("--push",), push=True) as migration:
+    with lazy_migration(hosts, (*IDLE, "--compressible"), ("--push",), push=True) as migration:
         stats = migration.complete()
         packed = migration.last_state["push"]
     assert packed["packed_pages"] > 64 * 256 / 2
@@ -104,12 +104,12 @@ def test_sessions_lost_while_they_begin_lose_no_page(hosts: Testbed) -> None:
     key = ("--tls-psk", "/root/migration.key")
     control = hosts.src.root / CONTROL.lstrip("/")
     hosts.link.set(rate_mbit=50)  # pages are missing until the last of these sessions
-    with relayed(hosts, TASK, ("--push=4", *key), key, push=True) as migration:
+    with lazy_migration(hosts, TASK, ("--push=4", *key), key, push=True) as migration:
         migration.until_share(0.05)
         # How many sessions fit into a time is the machine's business: where no page comes in one, the next is put off.
         for i in itertools.count():
             assert migration.daemon.poll() is None, migration.daemon_log()
-            if relay_control.request(control, "drop")["push"]["sessions"] > 20:
+            if control_socket.request(control, "drop")["push"]["sessions"] > 20:
                 break
             time.sleep(i % 20 / 1000)
         hosts.link.set(rate_mbit=500)
@@ -120,7 +120,7 @@ def test_with_a_key_only_who_knows_it_is_served(hosts: Testbed) -> None:
     for host in (hosts.src, hosts.dst):
         host.write("/root/migration.key", KEY + "\n", mode=0o600)
     key = ("--tls-psk", "/root/migration.key")
-    with relayed(hosts, TASK, ("--push", *RECONNECT, *key), key, push=True) as migration:
+    with lazy_migration(hosts, TASK, ("--push", *RECONNECT, *key), key, push=True) as migration:
         stranger = connect_inside(hosts.src, PORT, hosts.src.address)
         stranger.sendall(struct.pack("<IIQQQ", GET, 0, 1, 0x10000, migration.task.pid) * 4)
         with pytest.raises((EOFError, ConnectionResetError)):
@@ -135,7 +135,7 @@ def test_with_a_key_only_who_knows_it_is_served(hosts: Testbed) -> None:
 
 def test_a_frozen_task_that_is_killed_loses_no_page(hosts: Testbed) -> None:
     """The dump has its pages still: the daemon asks for them, also after another page server has followed."""
-    with relayed(hosts, IDLE, ("--push", *RECONNECT), ("--rate", "4M"), push=True) as migration:
+    with lazy_migration(hosts, IDLE, ("--push", *RECONNECT), ("--rate", "4M"), push=True) as migration:
         hosts.link.set(rate_mbit=100)
         migration.until_share(0.05)
         assert migration.op("state")["source_tasks"] == {"alive": [migration.task.pid], "killed": []}
@@ -151,7 +151,7 @@ def test_a_frozen_task_that_is_killed_loses_no_page(hosts: Testbed) -> None:
 
 def test_a_second_daemon_is_refused_in_words_and_the_first_goes_on(hosts: Testbed) -> None:
     version = 1 if hosts.src.criu.startswith("4.1") else 2
-    with relayed(hosts, IDLE, ("--push", *RECONNECT), ("--rate", "4M"), push=True) as migration:
+    with lazy_migration(hosts, IDLE, ("--push", *RECONNECT), ("--rate", "4M"), push=True) as migration:
         migration.until_share(0.05)
         hello = struct.pack("<IIQQQ" if version == 2 else "<IIQQ", *HELLO[version])
         second = connect_inside(hosts.src, PORT, hosts.src.address)
@@ -169,7 +169,7 @@ def test_a_second_daemon_is_refused_in_words_and_the_first_goes_on(hosts: Testbe
 def test_strangers_do_not_keep_the_daemon_from_coming_back(hosts: Testbed) -> None:
     strangers = [f"s{i}=socket.create_connection(('{hosts.src.address}', {PORT}))" for i in range(100)]
     program = "import socket, time; " + "; ".join(strangers) + "; print(1, flush=True); time.sleep(600)"
-    with relayed(hosts, IDLE, ("--push", *RECONNECT), ("--rate", "4M"), push=True) as migration:
+    with lazy_migration(hosts, IDLE, ("--push", *RECONNECT), ("--rate", "4M"), push=True) as migration:
         migration.until_share(0.05)
         crowd = hosts.src.popen(["python3", "-c", program], stdout=subprocess.PIPE)
         try:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from relayed import relayed
+from lazy_migration import lazy_migration
 
 from testbed import Testbed
 
@@ -26,7 +26,7 @@ def hosts() -> Iterator[Testbed]:
 
 def test_a_client_dropped_ten_times_in_one_transfer_loses_no_page(hosts: Testbed) -> None:
     hosts.link.set(rate_mbit=150, rtt_ms=0.2)  # each drop takes half a second on a busy machine
-    with relayed(hosts, TASK, RECONNECT) as migration:
+    with lazy_migration(hosts, TASK, RECONNECT) as migration:
         for i in range(10):
             migration.until_share(i / 11)
             migration.op("drop")
@@ -36,7 +36,7 @@ def test_a_client_dropped_ten_times_in_one_transfer_loses_no_page(hosts: Testbed
 
 @pytest.mark.parametrize("seconds", [2, 8], ids=["short", "longer-than-a-silent-host-is-waited-for"])
 def test_a_link_cut_during_the_transfer_pauses_it(hosts: Testbed, seconds: float) -> None:
-    with relayed(hosts, TASK, RECONNECT) as migration:
+    with lazy_migration(hosts, TASK, RECONNECT) as migration:
         migration.until_share(0.2)
         hosts.link.cut()
         time.sleep(seconds)
@@ -47,7 +47,7 @@ def test_a_link_cut_during_the_transfer_pauses_it(hosts: Testbed, seconds: float
 
 
 def test_a_page_server_that_is_killed_is_followed_by_another(hosts: Testbed) -> None:
-    with relayed(hosts, TASK, RECONNECT) as migration:
+    with lazy_migration(hosts, TASK, RECONNECT) as migration:
         for i in range(3):
             migration.until_share(0.25 * i + 0.1)
             migration.kill_server()
@@ -56,7 +56,7 @@ def test_a_page_server_that_is_killed_is_followed_by_another(hosts: Testbed) -> 
 
 
 def test_a_page_server_that_stays_away_fails_the_daemon_in_time(hosts: Testbed) -> None:
-    with relayed(hosts, TASK, ("--reconnect-seconds", "2")) as migration:
+    with lazy_migration(hosts, TASK, ("--reconnect-seconds", "2")) as migration:
         migration.until_share(0.1)
         migration.kill_server(guardian_too=True)
         assert migration.daemon.wait(30) == 1
@@ -64,7 +64,7 @@ def test_a_page_server_that_stays_away_fails_the_daemon_in_time(hosts: Testbed) 
 
 
 def test_without_the_option_a_lost_connection_fails_at_once(hosts: Testbed) -> None:
-    with relayed(hosts, TASK) as migration:
+    with lazy_migration(hosts, TASK) as migration:
         migration.until_share(0.1)
         migration.op("drop")
         assert migration.daemon.wait(30) == 1

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lazy_migration import DIRECTORY, IMAGES, PORT, LazyMigration, lazy_migration
 from lazy_source import eventually
 from paths import SUPPORT
-from relayed import DIRECTORY, IMAGES, PORT, Relayed, relayed
 
 from bench.handmade import MemTask
 from testbed import HostProcess, Testbed
@@ -63,7 +63,7 @@ def child_of(migration: Any) -> int:
     return max(map(int, pids))
 
 
-def hit(migration: Relayed, name: str, share: float = 0.1) -> None:
+def hit(migration: LazyMigration, name: str, share: float = 0.1) -> None:
     """Send the restored task this signal, once so much of it came."""
     migration.until_share(share)
     migration.tb.dst.run(["kill", f"-{name}", str(migration.task.pid)])
@@ -71,7 +71,7 @@ def hit(migration: Relayed, name: str, share: float = 0.1) -> None:
 
 @pytest.mark.parametrize("options", [("--reconnect-seconds", "60"), PUSH], ids=["asking", "pushed-to"])
 def test_a_killed_task_is_lost_and_the_source_has_it_whole(hosts: Testbed, options: tuple[str, ...]) -> None:
-    with relayed(hosts, (), options, push=options == PUSH, start=start) as migration:
+    with lazy_migration(hosts, (), options, push=options == PUSH, start=start) as migration:
         hit(migration, "KILL")
         assert migration.daemon.wait(30) == LOST
         stats = migration.stats()
@@ -95,7 +95,7 @@ def test_a_killed_task_is_lost_and_the_source_has_it_whole(hosts: Testbed, optio
     ("name", "ended"), [("USR1", "exit 3"), ("USR2", ""), ("HUP", "")], ids=["exit", "execve", "munmap"]
 )
 def test_what_a_task_gives_up_by_itself_is_not_lost(hosts: Testbed, name: str, ended: str) -> None:
-    with relayed(hosts, (), PUSH, push=True, start=start) as migration:
+    with lazy_migration(hosts, (), PUSH, push=True, start=start) as migration:
         hit(migration, name)
         assert migration.daemon.wait(30) == 0
         stats = migration.stats()
@@ -107,7 +107,7 @@ def test_what_a_task_gives_up_by_itself_is_not_lost(hosts: Testbed, name: str, e
 
 
 def test_what_one_daemon_saw_end_its_successor_knows(hosts: Testbed) -> None:
-    with relayed(hosts, (), PUSH, push=True, start=start_two) as migration:
+    with lazy_migration(hosts, (), PUSH, push=True, start=start_two) as migration:
         hit(migration, "SEGV")
         migration.until(lambda s: s["lost_pages"] > 0, "the daemon knows")
         lost = migration.stats()["lost_pages"]
@@ -120,7 +120,7 @@ def test_what_one_daemon_saw_end_its_successor_knows(hosts: Testbed) -> None:
 
 
 def test_a_task_that_lives_is_served_whole_beside_a_killed_one(hosts: Testbed) -> None:
-    with relayed(hosts, (), PUSH, push=True, start=start_two) as migration:
+    with lazy_migration(hosts, (), PUSH, push=True, start=start_two) as migration:
         hit(migration, "SEGV")
         migration.until(lambda s: s["lost_pages"] > 0, "the daemon knows")
         migration.kill_daemon()
@@ -205,7 +205,7 @@ def test_a_stock_source_is_told_to_end_where_another_restored_task_lives(hosts: 
 
 def test_pages_of_a_killed_source_task_come_from_its_dump(hosts: Testbed) -> None:
     options = ("--mib", "48", "--threads", "2", "--ops", "all")
-    with relayed(hosts, options, PUSH, push=True) as migration:
+    with lazy_migration(hosts, options, PUSH, push=True) as migration:
         migration.until_share(0.1)
         hosts.src.run(["kill", "-KILL", str(migration.task.pid)])
         assert migration.daemon.wait(60) == 0, migration.daemon_log()
@@ -218,7 +218,7 @@ def test_pages_of_a_killed_source_task_come_from_its_dump(hosts: Testbed) -> Non
 
 
 def test_a_second_daemon_is_refused_in_words_and_the_first_one_goes_on(hosts: Testbed) -> None:
-    with relayed(hosts, ("--mib", "48"), PUSH, push=True) as migration:
+    with lazy_migration(hosts, ("--mib", "48"), PUSH, push=True) as migration:
         migration.until_share(0.1)
         second = Path(hosts.dst.root / DIRECTORY.lstrip("/") / "second")
         shutil.copytree(hosts.dst.root / IMAGES.lstrip("/"), second, ignore=shutil.ignore_patterns("*.socket"))

@@ -164,14 +164,14 @@ def test_a_plain_client_gets_every_page_from_our_page_server(
     dump = ["criu", "dump", "--lazy-pages", "-t", str(task.pid), "-o", "dump.log", *directory]
     dump += ["--address", "127.0.0.1", "--port", str(PORT)]
     there = ["--address", tb.src.address, "--port", str(PUSH_PORT)]
-    relay = ["criu-lazy", "page-server", "--upstream", f"127.0.0.1:{PORT}", *there, *tls("server")]
-    relay += ["-o", f"{IMAGES}/page-server.log", "--tree", str(task.pid), "--images", IMAGES]
+    page_server = ["criu-lazy", "page-server", "--upstream", f"127.0.0.1:{PORT}", *there, *tls("server")]
+    page_server += ["-o", f"{IMAGES}/page-server.log", "--tree", str(task.pid), "--images", IMAGES]
     client = [*program, "-o", "lazy-pages.log", "--page-server", *there, *directory, *tls("client")]
     restore = ["criu", "restore", "-d", "--lazy-pages", "-o", "restore.log", *directory]
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(_started(tb.src, dump, f"{IMAGES}/dump.log"))
         _copy_images(tb, IMAGES)
-        commands = [(tb.src, relay, "page-server"), (tb.dst, client, "lazy-pages")]
+        commands = [(tb.src, page_server, "page-server"), (tb.dst, client, "lazy-pages")]
         started = {
             name: stack.enter_context(_started(host, command, f"{IMAGES}/{name}.log"))
             for host, command, name in (reversed(commands) if late else commands)

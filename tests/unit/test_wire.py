@@ -25,7 +25,7 @@ def header(version: int, cmd: int, nr_pages: int, vaddr: int, dst_id: int, paddi
 
 @pytest.fixture(scope="module")
 def wire(tmp_path_factory: pytest.TempPathFactory):
-    """wire.c as a shared library; undefined behaviour traps."""
+    """page_protocol.c as a shared library; undefined behaviour traps."""
     library = tmp_path_factory.mktemp("wire") / "libwire.so"
     warnings = ["-std=c11", "-Wall", "-Wextra", "-Wshadow", "-Werror"]
     sanitizers = ["-fsanitize=undefined", "-fsanitize-undefined-trap-on-error"]
