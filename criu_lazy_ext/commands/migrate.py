@@ -1,4 +1,4 @@
-"""`criu-lazy migrate profile.yaml`: moves a running task, or tells and decides what became of that."""
+"""`criu-lazy migrate profile.yaml`: moves a running task, or tells and changes what became of that."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from criu_lazy_ext.migration import decide
+from criu_lazy_ext.migration import operator_commands
 from criu_lazy_ext.migration.driver import Migration
 from criu_lazy_ext.migration.lock import Lock, lock_path
 from criu_lazy_ext.migration.progress import Progress
@@ -62,10 +62,10 @@ def main(argv: list[str]) -> int:
     profile = load(options.profile)
     name = options.profile.stem
     if options.status or options.abort or options.commit or options.rate is not None:
-        return decide.decide(profile, name, options)
+        return operator_commands.run(profile, name, options)
     lock = Lock(lock_path(profile.directories.source / name))
     try:
-        decide.close_earlier(profile, name)
+        operator_commands.close_earlier(profile, name)
         return asyncio.run(_migrate(profile, name, options))
     finally:
         lock.release()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 # Errors that criu goes on after; they stand before the real one.
 HARMLESS = re.compile(r"tun: Unable|rlimit:|execvp\(\"ip|Address already assigned")
@@ -77,6 +78,15 @@ def cause(lines: Sequence[str]) -> str:
             return f"{line} ({meaning})"
     roots = [line for line in errors if not FOLLOWS.search(line)] or errors
     return roots[0] if roots else ""
+
+
+def cause_in_log(log: Path) -> str:
+    """`cause` of a log file; if it has none, that, or why the file can't be read."""
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except OSError as error:
+        return f"no log at {log}: {error.strerror}"
+    return cause(lines) or f"no error in {log.name}"
 
 
 def explanation(line: str) -> str:

@@ -7,7 +7,6 @@ import re
 import subprocess
 from pathlib import Path
 
-from criu_lazy_ext.criu.explain import cause
 from criu_lazy_ext.criu.images import how_to_get_pycriu
 from criu_lazy_ext.errors import CriuLazyError
 
@@ -39,15 +38,6 @@ def version(program: str = "criu") -> tuple[int, ...]:
 def wire_version(criu_version: tuple[int, ...]) -> int:
     """The page-server protocol that this criu speaks as a source."""
     return 2 if criu_version >= PROTOCOL_2_SINCE else 1
-
-
-def last_error(log: Path) -> str:
-    """Of a criu log the error that the others follow from, and what helps; or that there is none."""
-    try:
-        lines = log.read_text(errors="replace").splitlines()
-    except OSError as error:
-        return f"no log at {log}: {error.strerror}"
-    return cause(lines) or f"no error in {log.name}"
 
 
 def criu_check(*arguments: str) -> str | None:

@@ -29,6 +29,7 @@ from criu_lazy_ext.checks.destination import is_in_memory
 from criu_lazy_ext.checks.needs import Arrival
 from criu_lazy_ext.criu import program as criu
 from criu_lazy_ext.criu.contrary import said_in_files
+from criu_lazy_ext.criu.explain import cause_in_log
 from criu_lazy_ext.destination.daemon import Daemon
 from criu_lazy_ext.destination.page_store_process import PageStoreProcess
 from criu_lazy_ext.destination.restored import RestoredTasks
@@ -339,7 +340,7 @@ class Agent:
         if status is None and self.runtime_ended is not None and self.runtime_ended.done():
             how = "lost its runtime"
         log = work / "restore.log"
-        reason = criu.last_error(log)
+        reason = cause_in_log(log)
         if self.container is not None and not log.exists():
             reason = engine_of(self.container).failure(work)
         what = "criu restore" if self.container is None else "the engine's restore"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from criu_lazy_ext.criu import program as criu
+from criu_lazy_ext.criu.explain import cause_in_log
 from criu_lazy_ext.destination.restored import REAPED_WITHIN_S, RestoredTasks
 from criu_lazy_ext.destination.succession import EXIT_LOST, Succession
 from criu_lazy_ext.destination.undo import AgentError
@@ -85,7 +85,7 @@ class Daemon:
         daemon, ready = await self.launch([*command, *store], stats=not stock)
         self.place.spawn(self.watch(daemon))
         if not await ready:
-            raise AgentError(f"lazy-pages did not start: {criu.last_error(work / 'lazy-pages.log')}")
+            raise AgentError(f"lazy-pages did not start: {cause_in_log(work / 'lazy-pages.log')}")
         return {"pid": daemon.pid}
 
     async def start_lazy_pages(self, command: list[str], stats: bool, stdin: int) -> Started:
@@ -128,7 +128,7 @@ class Daemon:
         status = self.process.returncode if self.process is not None else None
         if not status:
             return ""
-        return f"; lazy-pages {describe_status(status)}: {criu.last_error(work / 'lazy-pages.log')}"
+        return f"; lazy-pages {describe_status(status)}: {cause_in_log(work / 'lazy-pages.log')}"
 
     async def forward_stats(self, fd: int) -> None:
         reader, before = await pipe_reader(fd), self.stats
@@ -209,7 +209,7 @@ class Daemon:
             how = f"lazy-pages {describe_status(status)}"
             if why:
                 how = f"{why}, and its successor {describe_status(status)}"
-            message["error"] = f"{how}: {criu.last_error(self.place.work() / 'lazy-pages.log')}"
+            message["error"] = f"{how}: {cause_in_log(self.place.work() / 'lazy-pages.log')}"
         return message
 
 

@@ -17,7 +17,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from criu_lazy_ext.criu import program as criu
+from criu_lazy_ext.criu.explain import cause_in_log
 from criu_lazy_ext.destination.succession import Succession
 from criu_lazy_ext.destination.undo import Made
 from criu_lazy_ext.system.processes import describe_status
@@ -159,5 +159,5 @@ class Keeper:
             self.made.remove_files()
             return
         self.made.leave_network()
-        error = f"lazy-pages {describe_status(status)}: {criu.last_error(work / 'lazy-pages.log')}"
+        error = f"lazy-pages {describe_status(status)}: {cause_in_log(work / 'lazy-pages.log')}"
         self.made.write_outcome({"event": "daemon", "status": status, "error": error})

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from criu_lazy_ext.criu import program as criu
 from criu_lazy_ext.criu.contrary import said_in_files
-from criu_lazy_ext.criu.explain import PASSING, cause
+from criu_lazy_ext.criu.explain import PASSING, cause, cause_in_log
 from criu_lazy_ext.engines.engine import Engine
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.profile import Predump, Profile, Task
@@ -303,8 +303,8 @@ class LazyDump:
         log = self.work / "dump.log"
         said = said_in_files(self.profile.criu.dump_options)
         if self.engine is None:
-            return f"criu dump {describe_status(status)}: {criu.last_error(log)}{said}"
-        reason = criu.last_error(log) if log.exists() else self.engine.failure(self.work)
+            return f"criu dump {describe_status(status)}: {cause_in_log(log)}{said}"
+        reason = cause_in_log(log) if log.exists() else self.engine.failure(self.work)
         return f"the engine's checkpoint {describe_status(status)}: {reason}{said}"
 
     @property

@@ -493,7 +493,7 @@ end_faults:
 /* ---- the operator ---- */
 
 /*
- * decide.py: what --status says of a migration that nobody drives: what was recorded, and what is there. Whatever is in no
+ * operator_commands.py: what --status says of a migration that nobody drives: what was recorded, and what is there. Whatever is in no
  * list is told as it stands, and how to go on: UNDECIDED.
  */
 #define OWNERLESS (!IS_FINAL(journal) && !driver)

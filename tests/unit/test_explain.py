@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from criu_lazy_ext.criu.explain import PASSING, cause
-from criu_lazy_ext.criu.program import last_error
+from criu_lazy_ext.criu.explain import PASSING, cause, cause_in_log
 
 
 @pytest.mark.parametrize(
@@ -61,11 +60,11 @@ def test_the_cause_is_shown_and_not_the_first_line_with_error_in_it(tmp_path: Pa
         "Error (criu/mount.c:634): mnt: Can't stat mountpoint /srv: No such file or directory\n"
         "Error (criu/cr-restore.c:1): Restoring FAILED.\n"
     )
-    assert last_error(log).startswith("Error (criu/mount.c:634): mnt: Can't stat mountpoint /srv")
+    assert cause_in_log(log).startswith("Error (criu/mount.c:634): mnt: Can't stat mountpoint /srv")
     log.write_text("Error (criu/util.c:657): exited, status=127\nError (criu/a.c:1): Something new\n")
-    assert last_error(log) == "Error (criu/a.c:1): Something new"
+    assert cause_in_log(log) == "Error (criu/a.c:1): Something new"
     log.write_text("all is well\n")
-    assert last_error(log) == "no error in restore.log"
+    assert cause_in_log(log) == "no error in restore.log"
 
 
 def test_what_passes_by_itself_is_known() -> None:

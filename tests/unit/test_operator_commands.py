@@ -18,7 +18,7 @@ from lazy_source import eventually
 
 from criu_lazy_ext.commands import migrate
 from criu_lazy_ext.errors import CriuLazyError, UsageError
-from criu_lazy_ext.migration import decide, journal
+from criu_lazy_ext.migration import journal, operator_commands
 from criu_lazy_ext.migration.journal import Journal, JournalError
 from criu_lazy_ext.migration.lock import Lock, Locked, lock_path
 from criu_lazy_ext.profile import load
@@ -63,7 +63,7 @@ class Stopped:
         control = str(self.directory / "page-server.sock")
         Journal(self.directory).record(**known | {"control": control, "tree": [[task.pid, began]]} | facts)
 
-    def decide(self, *options: str) -> int:
+    def run(self, *options: str) -> int:
         return migrate.main([str(self.profile), *options])
 
     def hooks(self) -> str:
@@ -88,13 +88,13 @@ def test_a_reboot_while_memory_follows_is_no_commit(
     tmp_path: Path, task: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
     stopped = Stopped(tmp_path, task, boot_id="another", state="running", went=True)
-    assert stopped.decide("--status") == UNDECIDED
+    assert stopped.run("--status") == UNDECIDED
     said = capsys.readouterr().out
     assert "rebooted since, and the source task was lost with that" in said and "are lost" in said
     assert stopped.is_untouched() and stopped.state() == "running"
     with pytest.raises(Exception, match="needs --force"):
-        stopped.decide("--commit")
-    assert stopped.decide("--commit", "--force") == 0
+        stopped.run("--commit")
+    assert stopped.run("--commit", "--force") == 0
     assert stopped.hooks() == "after_commit\n" and stopped.state() == "committed"
     assert task.poll() is None, "who has that pid after the reboot is somebody else"
 
@@ -103,20 +103,20 @@ def test_a_reboot_before_the_task_was_resumed_leaves_none(
     tmp_path: Path, task: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
     stopped = Stopped(tmp_path, task, boot_id="another", state="restoring")
-    assert stopped.decide("--status") == UNDECIDED
+    assert stopped.run("--status") == UNDECIDED
     assert "the restored task was not resumed" in capsys.readouterr().out
     with pytest.raises(Exception, match="was not resumed"):
-        stopped.decide("--commit", "--force")
-    assert stopped.decide("--abort") == 1
+        stopped.run("--commit", "--force")
+    assert stopped.run("--abort") == 1
     assert stopped.state() == "failed" and stopped.is_untouched()
-    assert stopped.decide("--status") == 0
+    assert stopped.run("--status") == 0
 
 
 def test_a_reboot_after_every_page_had_arrived_and_the_commit_was_begun_is_a_commit(
     tmp_path: Path, task: subprocess.Popen[bytes]
 ) -> None:
     stopped = Stopped(tmp_path, task, boot_id="another", state="committing", went=True, complete=True, committing=True)
-    assert stopped.decide("--status") == 0
+    assert stopped.run("--status") == 0
     assert stopped.hooks() == "after_commit\n" and stopped.state() == "committed"
 
 
@@ -125,14 +125,14 @@ def test_a_source_task_that_is_gone_is_a_commit_only_if_one_was_begun(
 ) -> None:
     stopped = Stopped(tmp_path, task, state="running", went=True)
     end(task)
-    assert stopped.decide("--status") == UNDECIDED
+    assert stopped.run("--status") == UNDECIDED
     assert "is gone" in (said := capsys.readouterr().out) and "before the commit" in said
     assert "kill the restored" not in said
     assert stopped.is_untouched()
     Journal(stopped.directory, journal.read(stopped.directory)).record(state="undecided", committing=True)
-    assert stopped.decide("--status") == 0
+    assert stopped.run("--status") == 0
     assert stopped.hooks() == "after_commit\n" and stopped.state() == "committed"
-    assert stopped.decide("--status") == 0
+    assert stopped.run("--status") == 0
     assert stopped.hooks() == "after_commit\n", "once"
 
 
@@ -140,10 +140,10 @@ def test_a_source_task_that_runs_though_a_commit_was_begun_is_no_commit(
     tmp_path: Path, task: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
     stopped = Stopped(tmp_path, task, state="committing", went=True, complete=True, committing=True)
-    assert stopped.decide("--status") == UNDECIDED
+    assert stopped.run("--status") == UNDECIDED
     assert "the source task" in (said := capsys.readouterr().out) and "runs" in said
     assert stopped.is_untouched()
-    assert stopped.decide("--commit") == 0
+    assert stopped.run("--commit") == 0
     assert task.wait(10) == -signal.SIGKILL
     assert stopped.state() == "committed" and stopped.hooks() == "after_commit\n"
 
@@ -152,7 +152,7 @@ def test_a_source_task_that_runs_and_was_not_resumed_elsewhere_is_a_roll_back(
     tmp_path: Path, task: subprocess.Popen[bytes]
 ) -> None:
     stopped = Stopped(tmp_path, task, state="serving")
-    assert stopped.decide("--status") == 0
+    assert stopped.run("--status") == 0
     assert stopped.state() == "rolled-back" and stopped.hooks() == "after_rollback\n"
 
 
@@ -163,14 +163,14 @@ def test_a_fenced_source_task_runs_on_when_it_is_told_to(
     stopped = Stopped(tmp_path, task, state="running", went=True, dump=[task.pid, 1])
     task.send_signal(signal.SIGSTOP)
     eventually(lambda: look(identity(task.pid) or (0, 0)) is Seen.STOPPED, "it is stopped")
-    assert stopped.decide("--status") == UNDECIDED
+    assert stopped.run("--status") == UNDECIDED
     said = capsys.readouterr().out
     assert "is stopped, with all of its memory; criu dump" in said and "is dead" in said
     for options in (["--abort"], ["--commit"]):
         with pytest.raises(Exception, match="needs --force"):
-            stopped.decide(*options)
+            stopped.run(*options)
     assert stopped.is_untouched()
-    assert stopped.decide("--abort", "--force") == 0
+    assert stopped.run("--abort", "--force") == 0
     assert look(identity(task.pid) or (0, 0)) is Seen.RUNS
     assert stopped.state() == "rolled-back" and stopped.hooks() == "after_rollback\n"
 
@@ -182,9 +182,9 @@ def test_a_fenced_source_task_whose_restored_one_was_not_resumed_needs_no_force(
     stopped = Stopped(tmp_path, task, state="restoring")
     task.send_signal(signal.SIGSTOP)
     eventually(lambda: look(identity(task.pid) or (0, 0)) is Seen.STOPPED, "it is stopped")
-    assert stopped.decide("--status") == UNDECIDED
+    assert stopped.run("--status") == UNDECIDED
     assert stopped.is_untouched()
-    assert stopped.decide("--abort") == 0
+    assert stopped.run("--abort") == 0
     assert look(identity(task.pid) or (0, 0)) is Seen.RUNS
 
 
@@ -193,7 +193,7 @@ def test_an_abort_with_no_source_task_is_no_roll_back(
 ) -> None:
     stopped = Stopped(tmp_path, task, state="undecided", went=True)
     end(task)
-    assert stopped.decide("--abort", "--force") == 1
+    assert stopped.run("--abort", "--force") == 1
     assert "now failed: the source task" in (said := capsys.readouterr().out) and "rolled-back" not in said
     assert not stopped.hooks()
 
@@ -207,10 +207,10 @@ def test_a_source_task_one_of_whose_processes_was_killed_is_told_of_as_it_is(
         task.send_signal(signal.SIGSTOP)
         end(other)
         eventually(lambda: look(identity(task.pid) or (0, 0)) is Seen.STOPPED, "it is stopped")
-        assert stopped.decide("--status") == UNDECIDED
+        assert stopped.run("--status") == UNDECIDED
         told = f"of the source task's 2 processes 1 is stopped (pid {task.pid}); 1 is gone (pid {other.pid})"
         assert told in capsys.readouterr().out
-        assert stopped.decide("--abort", "--force") == 0
+        assert stopped.run("--abort", "--force") == 0
         told = f"of the source task's 2 processes 1 runs (pid {task.pid}); 1 is gone (pid {other.pid})"
         assert f"now rolled-back: {told}" in capsys.readouterr().out
 
@@ -222,7 +222,7 @@ def test_a_page_server_that_hangs_is_named(
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(stopped.directory / "page-server.sock"))
         listener.listen(1)
-        assert stopped.decide("--status") == UNDECIDED
+        assert stopped.run("--status") == UNDECIDED
     assert f"the page server (pid {os.getpid()}) does not answer" in capsys.readouterr().out
     assert stopped.is_untouched()
 
@@ -241,7 +241,7 @@ def test_a_page_server_that_hangs_is_named_however_many_have_asked_it(
                 with socket.socket(socket.AF_UNIX) as asks:
                     asks.settimeout(1)
                     asks.connect(path)
-        assert stopped.decide("--status") == UNDECIDED
+        assert stopped.run("--status") == UNDECIDED
     assert f"the page server (pid {os.getpid()}) does not answer" in capsys.readouterr().out
 
 
@@ -249,10 +249,10 @@ def test_a_profile_without_a_migration_on_record_says_so(tmp_path: Path, task: s
     stopped = Stopped(tmp_path, task, state="committed")
     (stopped.directory / "journal.json").unlink()
     with pytest.raises(CriuLazyError, match="no migration of this profile is on record here") as refused:
-        stopped.decide("--status")
+        stopped.run("--status")
     assert refused.value.exit_code == 1
     lock = Lock(lock_path(stopped.directory))
-    assert stopped.decide("--status") == 0, "it is at its beginning, or its end"
+    assert stopped.run("--status") == 0, "it is at its beginning, or its end"
     lock.release()
 
 
@@ -261,7 +261,7 @@ def test_a_migration_that_ended_before_the_freeze_has_failed(
     tmp_path: Path, task: subprocess.Popen[bytes], hooked: bool
 ) -> None:
     stopped = Stopped(tmp_path, task, state="preflight", **({"hooked": True} if hooked else {}))
-    assert stopped.decide("--status") == 0
+    assert stopped.run("--status") == 0
     assert stopped.state() == "failed"
     assert stopped.hooks() == ("after_rollback\n" if hooked else "")
 
@@ -271,11 +271,11 @@ def test_a_commit_that_was_begun_is_to_be_ended(
 ) -> None:
     """What criu dump was told last may be read by it any time: to kill the restored task would be the wrong advice."""
     stopped = Stopped(tmp_path, task, state="committing", went=True, committing=True)
-    assert stopped.decide("--status") == UNDECIDED
+    assert stopped.run("--status") == UNDECIDED
     said = capsys.readouterr().out
     assert "--commit finishes it" in said and "kill the restored" not in said
     end(task)
-    assert stopped.decide("--abort", "--force") == 0
+    assert stopped.run("--abort", "--force") == 0
     assert stopped.state() == "committed"
 
 
@@ -283,10 +283,10 @@ def test_what_an_ended_migration_leaves_is_done_before_another_has_its_place(
     tmp_path: Path, task: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
     stopped = Stopped(tmp_path, task, state="serving")
-    decide.close_earlier(load(stopped.profile), "moved")
+    operator_commands.close_earlier(load(stopped.profile), "moved")
     assert stopped.hooks() == "after_rollback\n" and stopped.state() == "rolled-back"
     assert not capsys.readouterr().out, "that is for the report"
-    decide.close_earlier(load(stopped.profile), "moved")
+    operator_commands.close_earlier(load(stopped.profile), "moved")
     assert stopped.hooks() == "after_rollback\n"
 
 
@@ -339,12 +339,12 @@ def test_who_drives_a_migration_has_its_lock_for_life(
         assert driver.stdout is not None
         driver.stdout.readline()
         with pytest.raises(Locked, match=f"already being migrated \\(pid {driver.pid}\\)") as refused:
-            stopped.decide()
+            stopped.run()
         assert refused.value.exit_code == 2
         for options in (["--abort", "--force"], ["--commit"]):
             with pytest.raises(UsageError, match="already being migrated"):
-                stopped.decide(*options)
-        assert stopped.decide("--status") == 0
+                stopped.run(*options)
+        assert stopped.run("--status") == 0
         assert f"running (pid {driver.pid})" in capsys.readouterr().out
         driver.kill()
     lock = Lock(path)
@@ -408,14 +408,14 @@ def test_with_a_full_disk_nothing_is_committed_and_no_hook_runs_twice(
     stopped = Stopped(small_disk, task, state="running", went=True, complete=True)
     fill(small_disk)
     with pytest.raises(JournalError, match="No space left on device"):
-        stopped.decide("--commit")
+        stopped.run("--commit")
     assert task.poll() is None
     (small_disk / "filler").unlink()
     Journal(stopped.directory, journal.read(stopped.directory)).record(state="serving", went=False)
     fill(small_disk)
-    assert stopped.decide("--status") == 0
+    assert stopped.run("--status") == 0
     assert "--status ends it, and runs its hooks" in capsys.readouterr().out
     (small_disk / "filler").unlink()
     assert not stopped.hooks()
-    assert stopped.decide("--status") == 0
+    assert stopped.run("--status") == 0
     assert stopped.hooks() == "after_rollback\n"

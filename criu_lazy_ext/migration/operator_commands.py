@@ -496,7 +496,7 @@ def close_earlier(profile: Profile, name: str) -> None:
             decision.settle(ended)
 
 
-def decide(profile: Profile, name: str, options: argparse.Namespace) -> int:
+def run(profile: Profile, name: str, options: argparse.Namespace) -> int:
     """--status, --abort, --commit of a migration that stopped; --rate of any that goes on."""
     directory = profile.directories.source / name
     try:
