@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import shutil
 import stat
@@ -101,13 +102,14 @@ class Agent:
         return {"findings": [finding.as_json() for finding in findings]}
 
     async def prepare(self, request: Message) -> Message:
-        """Make the migration's directory, and have a daemon load what it needs: {"directory", "ids", "keep",
+        """Make the migration's directory, and have a daemon load what it needs: {"directory", "logs", "ids", "keep",
         "undo_hooks", "store", "daemon": "criu-lazy"|"stock"}.
 
-        `ids`: packed pids and tids of the task; `store`: the directory for the pages that come before the dump, or "".
+        `logs`: the directory for the logs of a failure; an earlier migration's are removed. `ids`: packed pids and tids
+        of the task; `store`: the directory for the pages that come before the dump, or "".
         """
         self.container = container_of_message(request["container"]["profile"]) if request.get("container") else None
-        directory = Path(request["directory"])
+        directory, logs = Path(request["directory"]), str(request["logs"])
         store = str(request.get("store", ""))
         problems = [f"{path} exists already" for path in (directory, store) if path and Path(path).exists()]
         if self.container is not None:
@@ -117,9 +119,10 @@ class Agent:
             raise AgentError("; ".join(problems))
         if self.container is not None:
             await asyncio.to_thread(engine_of(self.container).make_room, expected)
-        keep, hooks, ids = bool(request["keep"]), request["undo_hooks"], str(request["ids"])
-        self.place.made = Made(str(directory), self.keeper_pid, ids, store, keep_files=keep, undo_hooks=hooks)
+        made = Made(str(directory), self.keeper_pid, str(request["ids"]), store, keep_files=bool(request["keep"]))
+        self.place.made = dataclasses.replace(made, logs=logs, undo_hooks=request["undo_hooks"])
         self.place.tell_keeper()
+        shutil.rmtree(logs, ignore_errors=True)
         try:
             (directory / "images").mkdir(parents=True, mode=0o700)
             (directory / "work").mkdir(mode=0o700)

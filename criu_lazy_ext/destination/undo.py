@@ -23,6 +23,7 @@ from criu_lazy_ext.system.processes import Process, below
 from criu_lazy_ext.system.service_network import ServiceNetwork
 
 GONE_WITHIN_S = 10.0
+LOGS = ("*.log", "*.out")  # in work/: criu's, the daemon's, the engine's, the page store's
 
 
 class AgentError(CriuLazyError):
@@ -45,6 +46,7 @@ class Made:
     running: bool = False  # the restored task was resumed
     touched: bool = False  # a hook ran here, or images came
     keep_files: bool = False
+    logs: str = ""  # the directory that is to keep them, should it be undone
     container: dict[str, Any] | None = None  # by container_as_message, once its engine may know it here
     undo_hooks: list[dict[str, Any]] = field(default_factory=list)  # {"run", "env", "timeout"}
     network: dict[str, Any] | None = None  # ServiceNetwork.facts() of the addresses that come; the filter is there
@@ -120,6 +122,7 @@ class Made:
         self.kill_restored()
         self.kill_group(self.daemon)
         self.kill_group(self.page_store)
+        self.keep_logs()
         for directory in filter(None, (self.store, self.directory)):
             shutil.rmtree(directory, ignore_errors=True)
         for hook in self.undo_hooks if self.touched else []:
@@ -127,6 +130,17 @@ class Made:
                 asyncio.run(run_hook(hook["run"], hook["env"], hook["timeout"]))
             except (CriuLazyError, OSError) as error:
                 say([f"after_rollback: {error}"])
+
+    def keep_logs(self) -> None:
+        """What tells why it failed outlives it, until the next migration of that name."""
+        work = Path(self.directory) / "work"
+        logs = [path for kind in LOGS for path in work.glob(kind) if path.stat().st_size] if self.touched else []
+        try:
+            for path in logs:
+                Path(self.logs).mkdir(mode=0o700, exist_ok=True)
+                path.rename(Path(self.logs) / path.name)
+        except OSError as error:
+            say([f"{self.logs}: {error.strerror}: the logs were not kept"])
 
     def remove_files(self) -> None:
         """The migration is over."""

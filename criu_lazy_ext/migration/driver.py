@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import signal
 import time
@@ -70,6 +71,9 @@ class Migration:
         self.progress = progress
         self.state = State.PREFLIGHT
         self.directory = profile.directories.source / name
+        there = profile.directories.destination
+        self.directory_there = there / f"{name}-{os.getpid()}-{int(time.time())}"
+        self.logs_there = there / f"{name}.failed"  # after a roll back
         self.limits = PipeLimits()
         self.start = time.monotonic()
         self.engine = engine_of(profile.container) if profile.container else None

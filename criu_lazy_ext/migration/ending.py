@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from criu_lazy_ext.errors import CriuLazyError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 RETRY_S = 0.5
 ENDS_WITHIN_S = 10.0  # criu dump, once it was told that it may end
 RUNS_WITHIN_S = 2.0  # the source task, once criu dump has let it go
+LOGS = ("*.log", "*.out")
 MAX_ENDED_TOLD = 8  # of the restored tree's processes that ended early
 
 
@@ -174,8 +176,21 @@ class Ending:
             await migration.host.close(END_WITHIN_S + sum(hook["timeout"] for hook in migration.undo_hooks()))
             if doubt := migration.network.in_doubt():
                 migration.report.message += f"; {doubt}"
+        migration.report.message += self.logs(migration.logs_there)
         if frozen or migration.hooked:
             await migration.hooks("after_rollback", fatal=False)
+
+    def logs(self, there: Path) -> str:
+        """Where those of what failed are, on both ends; `there`: the directory at the destination."""
+        migration = self.migration
+        here = [path.name for kind in LOGS for path in migration.directory.glob(kind) if path.stat().st_size]
+        if migration.dump is None or not here:
+            return ""
+        text = f"; logs: {migration.directory}/ ({', '.join(sorted(here))})"
+        if State.SERVING.value not in migration.report.phases_s or migration.host is None:
+            return text
+        lost = migration.state is State.ROLLED_BACK and not migration.host.has_undone
+        return f"{text}, {migration.report.destination}: {there}/{', once it has undone its half' if lost else ''}"
 
     async def let_go(self, force: bool) -> None:
         """Make criu dump let the source task run on; once it has dumped, by killing it if nothing else helps."""
@@ -216,4 +231,5 @@ class Ending:
         migration.report.message = (
             f"{reason}; the restored task was resumed; here {migration.look().words()}. Look at the destination, then: "
             f"criu-lazy migrate --status PROFILE, and {ways}{migration.network.ways()}"
+            f"{self.logs(migration.directory_there / 'work')}"
         )

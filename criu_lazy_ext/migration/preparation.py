@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import os
 import shutil
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +36,7 @@ class Preparation:
 
     def __init__(self, migration: Migration) -> None:
         self.migration = migration
-        self.directory = (
-            migration.profile.directories.destination / f"{migration.name}-{os.getpid()}-{int(time.time())}"
-        )  # the migration's, there
+        self.directory = migration.directory_there
         self.probe_seconds = 0.0  # what PROBE_BYTES took between the hosts
 
     async def run(self) -> None:
@@ -111,8 +108,9 @@ class Preparation:
         assert migration.host is not None
         store = self.store()
         prepared = await migration.host.request(
-            "prepare", directory=str(self.directory), keep=profile.keep_files, undo_hooks=migration.undo_hooks(),
-            store=store, daemon=profile.daemon, ids=arrival.ids, container=self.container_there(), within=60,
+            "prepare", directory=str(self.directory), logs=str(migration.logs_there), keep=profile.keep_files,
+            undo_hooks=migration.undo_hooks(), store=store, daemon=profile.daemon, ids=arrival.ids,
+            container=self.container_there(), within=60,
         )  # fmt: skip
         if not store:
             return

@@ -472,7 +472,8 @@ class Run:
         return "no answer"
 
     def keep_logs(self) -> None:
-        for host, pattern in ((self.src, "*/*.log"), (self.src, "*/journal.json"), (self.dst, "*/work/*.log")):
+        patterns = {self.src: ("*/*.log", "*/journal.json"), self.dst: ("*/work/*.log", "*.failed/*.log")}
+        for host, pattern in ((host, pattern) for host, wanted in patterns.items() for pattern in wanted):
             for path in (host.root / DIRECTORY[1:]).glob(pattern):
                 with contextlib.suppress(OSError):
                     self.row.logs[f"{host.name} {path.name}"] = path.read_text(errors="replace")[-3000:]

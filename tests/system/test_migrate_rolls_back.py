@@ -53,8 +53,16 @@ def test_a_restore_killed_with_everything_restored(worker: Worker) -> None:
 
 
 def test_a_restore_that_fails(worker: Worker) -> None:
-    migration = Migration(worker.testbed, BASE + "criu: {restore_options: [--no-such-option]}\n")
-    assert_stayed(worker, migration, "dst: criu restore ended with status 1")
+    """The logs of both ends stay, and the message names them; the next migration of that name removes them."""
+    src, dst = worker.testbed.src, worker.testbed.dst
+    migration = Migration(worker.testbed, BASE + "criu: {restore_options: [--exec-cmd-not]}\n")
+    here, there = f"/var/lib/criu-lazy/{migration.name}", f"/var/lib/criu-lazy/{migration.name}.failed"
+    logs = f"logs: {here}/ (dump.log, page-server.log), dst: {there}/"
+    assert_stayed(worker, migration, "dst: criu restore ended with status 1", logs)
+    assert sorted(path.name for path in (dst.root / there[1:]).iterdir()) == ["lazy-pages.log"]
+    src.write(migration.path, BASE)
+    assert src.run(["criu-lazy", "migrate", "--quiet", migration.path], check=False).returncode == COMMITTED
+    assert not (dst.root / there[1:]).exists() and not (src.root / here[1:]).exists()
 
 
 def test_a_pid_taken_meanwhile_is_left_alone(worker: Worker) -> None:
