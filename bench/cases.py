@@ -84,7 +84,7 @@ class MigrateCase:
     kind: str
     mib: int
     options: tuple[str, ...]
-    ways: tuple[str, ...] = ("lazy", "predump")
+    ways: tuple[str, ...] = ("lazy", "precopy")
 
     @property
     def name(self) -> str:
@@ -124,7 +124,7 @@ HOT = ("--mode", "random", "--threads", "2", "--write-percent", "100", "--hot-pe
 ALL_DIRTY = ("--mode", "sequential", "--threads", "2", "--write-percent", "100")
 MIGRATIONS = (
     *(MigrateCase(LINKS[4], f"downtime-{mib}m", mib, IDLE) for mib in (256, 1024, 4096, 8192)),
-    MigrateCase(LINKS[1], "hot-256m", 256, HOT, ("stock", "lazy", "predump")),
+    MigrateCase(LINKS[1], "hot-256m", 256, HOT, ("stock", "lazy", "precopy")),
     MigrateCase(LINKS[1], "hot-1024m", 1024, HOT),
     MigrateCase(LINKS[1], "hot-4096m", 4096, HOT),
     MigrateCase(LINKS[1], "all-dirty-256m", 256, ALL_DIRTY),

@@ -21,7 +21,7 @@ PROFILE = "task: {pidfile: /run/bench.pid}\ndestination: {ssh: dst}\n"
 WAYS = {
     "stock": PROFILE + "page_source: stock\ndaemon: stock\n",
     "lazy": PROFILE + "strategy: lazy\n",
-    "predump": PROFILE + "predump: {}\n",
+    "precopy": PROFILE + "precopy: {}\n",
 }
 PATH = "/root/bench.yaml"
 JOURNAL = "/var/lib/criu-lazy/bench/journal.json"
@@ -46,7 +46,7 @@ class MigrateRun:
     downtime_s: float
     freeze_s: float  # of that, stock's criu dump until it served
     ours_s: float  # the rest of it
-    predump_mb: float  # sent while the task ran
+    precopy_mb: float  # sent while the task ran
     rounds: int
     after_mb: float  # sent after the freeze
     changed_mb: float  # of pages that were not there, unchanged, from before
@@ -94,7 +94,7 @@ def measure_migration(
 def _figures(
     case: MigrateCase, way: str, repeat: int, mib: int, report: dict[str, Any], back_s: float | None
 ) -> MigrateRun:
-    told = report["predump"] or {"bytes": 0, "rounds": [], "stopped": ""}
+    told = report["precopy"] or {"bytes": 0, "rounds": [], "stopped": ""}
     # Stock's daemon doesn't tell of pages; memtask's are nearly all of the task's.
     pages = report["lazy_pages"] or mib * 256
     changed = (pages - report["same_pages"]) * PAGE_BYTES
@@ -108,7 +108,7 @@ def _figures(
         downtime_s=report["downtime_s"],
         freeze_s=report["freeze_s"],
         ours_s=report["downtime_s"] - report["freeze_s"],
-        predump_mb=told["bytes"] / 1e6,
+        precopy_mb=told["bytes"] / 1e6,
         rounds=len(told["rounds"]),
         after_mb=received / 1e6,
         changed_mb=changed / 1e6,

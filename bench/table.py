@@ -69,7 +69,7 @@ MIGRATION_COLUMNS = (
     Column("criu dump ms", "freeze_s", lambda seconds: f"{seconds * 1e3:.0f}"),
     Column("ours ms", "ours_s", lambda seconds: f"{seconds * 1e3:.0f}"),
     Column("rounds", "rounds", lambda count: f"{count:.0f}"),
-    Column("before MB", "predump_mb", lambda mb: f"{mb:.0f}"),
+    Column("before MB", "precopy_mb", lambda mb: f"{mb:.0f}"),
     Column("after MB", "after_mb", _digits),
     Column("changed MB", "changed_mb", _digits),
     Column("after/changed", "after_of_changed", lambda share: f"{share:.3f}"),

@@ -23,6 +23,7 @@ from criu_lazy_ext.sizes import parse_size
 
 Size = NewType("Size", int)  # bytes; in YAML a number that K, M or G may follow
 Rounds = NewType("Rounds", int)  # in YAML a number, or auto, which is None
+OTHER_NAMES = {"predump": "precopy"}  # of keys: what users of criu may look for
 PHASES = ("before_dump", "after_dump", "before_restore", "after_restore", "after_commit", "after_rollback")
 
 
@@ -98,8 +99,8 @@ class StopWhen:
 
 
 @dataclass(frozen=True)
-class Predump:
-    """Rounds in which the running task's memory is sent before it is frozen. `rounds` None: as many as pay.
+class Precopy:
+    """Pre-copy: rounds in which the running task's memory is sent before it is frozen. `rounds` None: as many as pay.
     `max_seconds`: no round goes on for longer. `bandwidth`: bytes per second, 0: source.rate. `directory`: below it the
     destination keeps the pages until they are needed; None: with the images."""
 
@@ -200,7 +201,7 @@ class Profile:
     daemon_options: list[str] = field(default_factory=list)
     page_source: str = "criu-lazy"
     strategy: str = "auto"
-    predump: Predump | None = None
+    precopy: Precopy | None = None
     hooks: Mapping[str, list[Hook]] = field(default_factory=dict)
     timeouts: Timeouts = field(default_factory=Timeouts)
     keep_files: bool = False
@@ -223,14 +224,14 @@ class Profile:
         return replace(self, criu=replace(criu, tcp_established=established, network_lock=lock))
 
 
-    def rounds(self) -> Predump | None:
-        """What rounds before the freeze are to keep to; None: the migration is purely lazy."""
+    def rounds(self) -> Precopy | None:
+        """What pre-copy is to keep to; None: the migration is purely lazy."""
         wanted = self.strategy == "hybrid" or (self.strategy == "auto" and self.pushes())
-        return self.predump or (Predump() if wanted else None)
+        return self.precopy or (Precopy() if wanted else None)
 
     def chooses(self) -> bool:
-        """Whether rounds are left out where they don't pay."""
-        return self.strategy == "auto" and self.predump is None
+        """Whether pre-copy is left out where it does not pay."""
+        return self.strategy == "auto" and self.precopy is None
 
 
 PUSH_ONLY = "needs daemon: criu-lazy and page_source: criu-lazy"
@@ -246,9 +247,9 @@ CHOICES = {
 }
 OPTIONS_FOR = {"criu.dump_options": "dump", "criu.restore_options": "restore", "daemon_options": "lazy-pages"}
 SECTIONS = (
-    Task, Container, Destination, Source, Directories, StopWhen, Predump, Criu, Network, Hook, Timeouts, Profile
+    Task, Container, Destination, Source, Directories, StopWhen, Precopy, Criu, Network, Hook, Timeouts, Profile
 )  # fmt: skip
-OPTIONAL_SECTIONS: dict[Any, type[Any]] = {section | None: section for section in (Task, Container, Predump, Network)}
+OPTIONAL_SECTIONS: dict[Any, type[Any]] = {section | None: section for section in (Task, Container, Precopy, Network)}
 ADDRESS_EXAMPLE = "10.0.0.5/24 dev eth0"
 MOVED_ADDRESS = re.compile(r"(\S+/\d+) dev (\S{1,15})(?: -> (\S{1,15}))?")
 
@@ -269,8 +270,8 @@ class _Reader:
         if not isinstance(node, yaml.MappingNode):
             raise self.fail(node, key or "profile", f"expected a mapping with {', '.join(known)}, found {found(node)}")
         for key_node, value_node in node.value:
-            name = str(key_node.value)
-            path = f"{key}.{name}" if key else name
+            path = f"{key}.{key_node.value}" if key else str(key_node.value)
+            name = OTHER_NAMES.get(path, str(key_node.value))
             if name not in known:
                 near = difflib.get_close_matches(name, known, 1)
                 hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
@@ -440,7 +441,7 @@ def parse(text: str, name: str) -> Profile:
         raise ProfileError(f"{name}:1:1: the profile is empty")
     reader = _Reader(name)
     profile: Profile = reader.section(node, "", Profile)
-    sections = {str(key.value): value for key, value in node.value}
+    sections = {OTHER_NAMES.get(str(key.value), str(key.value)): value for key, value in node.value}
     check_moved(reader, node, sections, profile)
     if profile.destination.local == (profile.destination.ssh is not None):
         raise reader.fail(sections["destination"], "destination", "expected either ssh: HOST or local: true")
@@ -451,12 +452,12 @@ def parse(text: str, name: str) -> Profile:
         raise reader.fail(sections["source"], "source.encrypt", text)
     if profile.source.rate and not profile.pushes():
         raise reader.fail(sections["source"], "source.rate", PUSH_ONLY)
-    if profile.predump is not None and not profile.pushes():
-        raise reader.fail(sections["predump"], "predump", PUSH_ONLY)
+    if profile.precopy is not None and not profile.pushes():
+        raise reader.fail(sections["precopy"], "precopy", PUSH_ONLY)
     if profile.strategy == "hybrid" and not profile.pushes():
         raise reader.fail(sections["strategy"], "strategy", PUSH_ONLY)
-    if profile.strategy == "lazy" and profile.predump is not None:
-        raise reader.fail(sections["predump"], "predump", "goes with strategy: hybrid or auto; lazy has no rounds")
+    if profile.strategy == "lazy" and profile.precopy is not None:
+        raise reader.fail(sections["precopy"], "precopy", "goes with strategy: hybrid or auto; lazy has no pre-copy")
     for name, item in zip(profile.accept, sections["accept"].value if profile.accept else [], strict=True):
         if name not in check_names():
             near = difflib.get_close_matches(name, check_names(), 1)

@@ -40,6 +40,8 @@ def schema() -> dict[str, Any]:
 def _section(model: type[Any], key: str) -> dict[str, Any]:
     hints = get_type_hints(model)
     properties = {item.name: _value(hints[item.name], f"{key}.{item.name}".lstrip(".")) for item in fields(model)}
+    if not key:
+        properties |= {other: properties[name] for other, name in profile.OTHER_NAMES.items()}
     required = [item.name for item in fields(model) if item.default is MISSING and item.default_factory is MISSING]
     described = {"description": " ".join((model.__doc__ or "").split())}
     made = {"type": "object", "additionalProperties": False, "properties": properties}

@@ -100,7 +100,7 @@ def _rounds(profile: Profile) -> str:
     count = "as many rounds as pay" if rounds.rounds is None else f"{rounds.rounds} rounds"
     choice = ", where it pays" if profile.chooses() else ""
     enough = f"{rounds.stop_when.remaining >> 20} MiB"
-    return f"send its memory while it runs{choice}: {count}, until one sends no more than {enough}"
+    return f"pre-copy, while it runs{choice}: {count}, until one sends no more than {enough}"
 
 
 def _hooks(profile: Profile, phase: str) -> Iterator[str]:

@@ -284,7 +284,7 @@ class Migration:
         request = self.host.request(
             "daemon", daemon=self.profile.daemon, options=[*daemon_options(self.profile), *self.profile.daemon_options],
             address=self.address, port=dump.port, key=dump.key, within=60,
-            precopied=bool(self.report.predump and self.report.predump["used"]),
+            precopied=bool(self.report.precopy and self.report.precopy["used"]),
         )  # fmt: skip
         await self.guarded(request)
 
@@ -480,7 +480,7 @@ class Migration:
             await self.guarded(Preparation(self).run())
             await self.guarded(self.send_files())
             if self.rounds.limits is not None:
-                self.enter(State.PRE_DUMPING)
+                self.enter(State.PRE_COPY)
                 await self.rounds.run()
                 await self.guarded(self.send_files())
             self.rounds.stop_sampling()

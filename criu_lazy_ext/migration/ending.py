@@ -144,10 +144,10 @@ class Ending:
         """Before the point of no return (or the restore is known to have failed): the source task runs on."""
         migration = self.migration
         migration.stop_watching()
-        frozen = migration.state not in (State.PREFLIGHT, State.PRE_DUMPING)
+        frozen = migration.state not in (State.PREFLIGHT, State.PRE_COPY)
         if migration.state is State.DUMPING and migration.dump is not None and migration.dump.process is None:
             frozen = False  # it did not come to that
-        held = migration.state not in (State.PREFLIGHT, State.PRE_DUMPING)  # new connections are
+        held = migration.state not in (State.PREFLIGHT, State.PRE_COPY)  # new connections are
         migration.progress.phase(f"{'rolling back' if frozen else 'stopped'}: {reason}")
         source = migration.look()
         try:

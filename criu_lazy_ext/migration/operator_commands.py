@@ -129,7 +129,7 @@ class Found:
     @property
     def was_frozen(self) -> bool:
         """Whether the source task may have been."""
-        return self.facts["state"] not in (State.PREFLIGHT.value, State.PRE_DUMPING.value)
+        return self.facts["state"] not in (State.PREFLIGHT.value, State.PRE_COPY.value)
 
     def words(self) -> list[str]:
         """What there is, and the way out, for people."""

@@ -1,4 +1,4 @@
-"""When to stop pre-dumping: a pure decision on what the rounds so far sent."""
+"""When to stop pre-copy: a pure decision on what the rounds so far sent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from criu_lazy_ext.profile import Predump
+    from criu_lazy_ext.profile import Precopy
 
 PAGE_BYTES = 4096
 # A round that sends more than this part of what the one before sent no longer gains enough to be worth it. For the
@@ -19,7 +19,7 @@ LEAST_TRANSFER_S = 0.5  # what all memory takes to follow; below it a round, and
 
 
 def why_lazy(memory: int, path_bytes: int, path_seconds: float) -> str | None:
-    """Why a task with so many bytes of memory moves without rounds, as a clause for the user; None: they may pay.
+    """Why a task with so many bytes of memory moves without pre-copy, as a clause for the user; None: it may pay.
 
     `path_bytes`, `path_seconds`: what the path between the hosts took for a probe. A fast path's rate is higher than so
     short a probe tells: too much memory is taken for worth a round then, never too little.
@@ -81,7 +81,7 @@ class Round:
         )
 
 
-def why_stop(rounds: Sequence[Round], limits: Predump) -> str | None:
+def why_stop(rounds: Sequence[Round], limits: Precopy) -> str | None:
     """Why no further round should run, as a clause for the user with its figures; None: run one more.
 
     The first round sends all memory; each later one what was dirtied since the one before it began, so its size

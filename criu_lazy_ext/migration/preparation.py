@@ -103,7 +103,7 @@ class Preparation:
         return str(rounds.directory / f"{self.directory.name}.store")  # may be that same directory
 
     async def prepare_destination(self, arrival: Arrival) -> None:
-        """The agent makes its directory. It is known then whether rounds before the freeze can pay."""
+        """The agent makes its directory. It is known then whether pre-copy can pay."""
         migration, profile = self.migration, self.migration.profile
         assert migration.host is not None
         store = self.store()
@@ -118,8 +118,8 @@ class Preparation:
         why = f"{migration.host.name}: {free / 1e6:.0f} MB are free at {Path(store).parent}" if memory > free else ""
         if why and not profile.chooses():
             raise SourceError(
-                f"{why}, and the task has {memory / 1e6:.0f} MB of memory: let predump.directory be where there is "
-                "room, or leave predump out (strategy: lazy)"
+                f"{why}, and the task has {memory / 1e6:.0f} MB of memory: let precopy.directory be where there is "
+                "room, or leave pre-copy out (strategy: lazy)"
             )
         if profile.chooses():
             if prepared["in_memory"]:
@@ -127,13 +127,13 @@ class Preparation:
             self.choose(why or why_lazy(memory, PROBE_BYTES, self.probe_seconds))
 
     def choose(self, lazy: str | None) -> None:
-        """Rounds before the freeze, or not, and tell which."""
+        """Pre-copy or not: tell which."""
         migration = self.migration
         if lazy:
             migration.rounds.leave_out()
             migration.report.strategy = f"purely lazy: {lazy}"
         else:
-            migration.report.strategy = "copy memory while the task runs, and what changes then lazily"
+            migration.report.strategy = "pre-copy while the task runs, then what has changed, lazily"
         migration.progress.phase(f"strategy: {migration.report.strategy}")
 
     def prepare_files(self) -> None:

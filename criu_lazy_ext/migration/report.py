@@ -25,11 +25,11 @@ class Report:
     received_bytes: int = 0
     demand_faults: int = 0
     merged_faults: int = 0
-    same_pages: int = 0  # of those that came: were there already, by the rounds before
+    same_pages: int = 0  # of those that came: were there already, by pre-copy
     dropped_pages: int = 0  # no longer wanted when they would have come
     lost_pages: int = 0  # missing when a restored task was killed: the source has them
     strategy: str = ""  # what was chosen, and why; "": the profile's
-    predump: dict[str, Any] | None = None  # "rounds": figures of each, "stopped": why, "bytes", "seconds", "used"
+    precopy: dict[str, Any] | None = None  # "rounds": figures of each, "stopped": why, "bytes", "seconds", "used"
     # A container's files: "bytes" and "seconds" while it ran, "frozen_bytes" and "frozen_seconds" in the downtime.
     files: dict[str, Any] | None = None
     fault_wait_us: dict[str, float] = field(default_factory=dict)
@@ -61,11 +61,11 @@ class Report:
         lines = [f"{self.outcome}: task {self.task_pid} -> {self.destination}"]
         if self.message:
             lines[0] += f": {self.message}"
-        if self.predump is not None:
-            count, sent, seconds = len(self.predump["rounds"]), self.predump["bytes"], self.predump["seconds"]
-            same = f"; then {self.same_pages * PAGE_BYTES / 1e6:.0f} MB were the same" if self.predump["used"] else ""
+        if self.precopy is not None:
+            count, sent, seconds = len(self.precopy["rounds"]), self.precopy["bytes"], self.precopy["seconds"]
+            same = f"; then {self.same_pages * PAGE_BYTES / 1e6:.0f} MB were the same" if self.precopy["used"] else ""
             rounds = f"{count} round{'s' if count != 1 else ''}"
-            lines.append(f"  pre-dump  {rounds}, {sent / 1e6:.0f} MB in {seconds:.2f} s{same}")
+            lines.append(f"  pre-copy  {rounds}, {sent / 1e6:.0f} MB in {seconds:.2f} s{same}")
         if self.files is not None:
             lines.append(f"  files     {self.files['bytes'] / 1e6:.1f} MB in {self.files['seconds']:.2f} s")
             if "frozen_seconds" in self.files:

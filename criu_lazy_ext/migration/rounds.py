@@ -1,4 +1,4 @@
-"""The rounds before the freeze: the running task's memory is sent until it is no longer worth it, or hopeless."""
+"""Pre-copy in rounds: the running task's memory is sent until that is no longer worth it, or hopeless."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from criu_lazy_ext.source.dump import SourceError, memory_of_tree
 
 if TYPE_CHECKING:
     from criu_lazy_ext.migration.driver import Migration
-    from criu_lazy_ext.profile import Predump
+    from criu_lazy_ext.profile import Precopy
 
 FIRST_SAMPLE_S, SAMPLES_GROW = 0.05, 1.25  # the ages at which a sample of the task's pages is looked at
 FAST_LINK = 1.25e9  # bytes per second: as long as nothing was sent, the link may be such a one
@@ -27,11 +27,11 @@ DEATH_WITHIN_S = 0.5  # of a page server that doesn't answer
 class Rounds:
     """The rounds of one migration, and a sample of the task's pages that tells whether they can help."""
 
-    def __init__(self, migration: Migration, limits: Predump | None) -> None:
+    def __init__(self, migration: Migration, limits: Precopy | None) -> None:
         """`limits` None: there are none; Preparation may leave them out later."""
         self.migration = migration
         self.limits = limits
-        self.hopeless = ""  # why rounds before the freeze are
+        self.hopeless = ""  # why pre-copy is
         self.sampling: asyncio.Task[None] | None = None
         self.began = 0.0  # the first one
 
@@ -54,9 +54,9 @@ class Rounds:
         host, dump, limits = migration.host, migration.dump, self.limits
         assert host is not None and dump is not None and limits is not None
         told: dict[str, Any] = {"rounds": [], "stopped": self.hopeless, "bytes": 0, "seconds": 0.0, "used": False}
-        migration.report.predump = told
+        migration.report.precopy = told
         if self.hopeless:
-            migration.progress.phase(f"pre-dump is left out: {self.hopeless}")
+            migration.progress.phase(f"pre-copy is left out: {self.hopeless}")
             return
         rounds: list[Round] = []
         try:
@@ -70,9 +70,9 @@ class Rounds:
                 told["rounds"].append(dataclasses.asdict(rounds[-1]))
                 told["bytes"] += rounds[-1].sent_bytes
                 told["seconds"] = round(told["seconds"] + rounds[-1].seconds, 6)
-                migration.progress.phase(f"pre-dump, round {len(rounds)}: {rounds[-1].as_text()}")
+                migration.progress.phase(f"pre-copy, round {len(rounds)}: {rounds[-1].as_text()}")
                 told["stopped"] = self.hopeless or why_stop(rounds, limits) or ""
-            migration.progress.phase(f"pre-dump is over: {told['stopped']}")
+            migration.progress.phase(f"pre-copy is over: {told['stopped']}")
             await migration.guarded(dump.ask("precopied", timeout=None))
             await migration.guarded(host.request("page-stored", within=60))
             told["used"] = True
@@ -137,4 +137,4 @@ class Rounds:
         why = (await migration.guarded(migration.host.request("drop-page-store", within=60)))["why"]
         reason = f"{migration.host.name}: {why}" if why else str(error)
         told["stopped"] = reason
-        migration.warn(f"{reason}; going on without pre-dump")
+        migration.warn(f"{reason}; going on without pre-copy")

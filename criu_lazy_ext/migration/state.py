@@ -9,7 +9,7 @@ class State(enum.Enum):
     """How far a migration is."""
 
     PREFLIGHT = "preflight"
-    PRE_DUMPING = "pre-dumping"  # the task runs, and its memory is sent in rounds
+    PRE_COPY = "pre-copy"  # the task runs, and its memory is sent in rounds
     DUMPING = "dumping"  # the task is being frozen
     SERVING = "serving"  # frozen; its pages can be asked for
     RESTORING = "restoring"
@@ -24,8 +24,8 @@ class State(enum.Enum):
 
 
 TRANSITIONS: dict[State, set[State]] = {
-    State.PREFLIGHT: {State.PRE_DUMPING, State.DUMPING, State.FAILED, State.UNDECIDED},
-    State.PRE_DUMPING: {State.DUMPING, State.FAILED, State.UNDECIDED},
+    State.PREFLIGHT: {State.PRE_COPY, State.DUMPING, State.FAILED, State.UNDECIDED},
+    State.PRE_COPY: {State.DUMPING, State.FAILED, State.UNDECIDED},
     State.DUMPING: {State.SERVING, State.ROLLED_BACK, State.FAILED, State.UNDECIDED},
     State.SERVING: {State.RESTORING, State.ROLLED_BACK, State.FAILED, State.UNDECIDED},
     State.RESTORING: {State.ALLOWED, State.ROLLED_BACK, State.FAILED, State.UNDECIDED},

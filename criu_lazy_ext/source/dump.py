@@ -18,7 +18,7 @@ from criu_lazy_ext.criu.contrary import said_in_files
 from criu_lazy_ext.criu.explain import PASSING, cause, cause_in_log
 from criu_lazy_ext.engines.engine import Engine
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.profile import Predump, Profile, Task
+from criu_lazy_ext.profile import Precopy, Profile, Task
 from criu_lazy_ext.source import control_socket
 from criu_lazy_ext.source.task import Identity, criu_that_traces, identity
 from criu_lazy_ext.system.files import write_key
@@ -192,7 +192,7 @@ class LazyDump:
         self._status = -1  # the writing end of the dump's status pipe, until the dump has it
         self._lifeline = -1  # when this end is closed, by us or by our death, the page server rolls back
 
-    async def prepare(self, address: str, wire_version: int, rounds: Predump | None) -> None:
+    async def prepare(self, address: str, wire_version: int, rounds: Precopy | None) -> None:
         """Start the page server on `address`, to wait for the dump, and before it for `rounds`; nothing is frozen.
 
         Raises SourceError.

@@ -85,12 +85,12 @@ def test_whole_migrations_are_measured_with_and_without_rounds(
     measured = json.loads(out.read_text())
     assert measured["failures"] == []
     runs = {(run["case"], run["way"]): run for run in measured["runs"]}
-    ways = [("migrate/downtime-256m", way) for way in ("lazy", "predump")]
-    assert list(runs) == [*ways, *(("migrate/hot-256m", way) for way in ("stock", "lazy", "predump"))]
+    ways = [("migrate/downtime-256m", way) for way in ("lazy", "precopy")]
+    assert list(runs) == [*ways, *(("migrate/hot-256m", way) for way in ("stock", "lazy", "precopy"))]
     for (_, way), run in runs.items():
         assert 0 < run["freeze_s"] < run["downtime_s"] < run["total_s"]
-        assert (run["rounds"] > 0) == (way == "predump") == (run["predump_mb"] > 0)
-        assert run["changed_mb"] > 32 or way == "predump"
+        assert (run["rounds"] > 0) == (way == "precopy") == (run["precopy_mb"] > 0)
+        assert run["changed_mb"] > 32 or way == "precopy"
         lasted = {span["name"]: span for span in run["timeline"]}
         page_server = lasted["criu-lazy page-server"]
         assert page_server["host"] == "src" and page_server["start_s"] < 0 < page_server["end_s"]
@@ -100,8 +100,8 @@ def test_whole_migrations_are_measured_with_and_without_rounds(
         assert daemon["host"] == "dst" and (daemon["start_s"] > 0) == (way == "stock")
         assert lasted["criu restore"]["end_s"] <= run["total_s"]
         assert lasted["[dumping]"]["end_s"] == lasted["[serving]"]["start_s"]
-    idle = runs["migrate/downtime-256m", "predump"]
+    idle = runs["migrate/downtime-256m", "precopy"]
     assert idle["changed_mb"] < 4 and idle["sent_of_memory"] < 1.2
     printed = capsys.readouterr().out
-    assert "migrate/hot-256m predump, since criu dump began:" in printed
+    assert "migrate/hot-256m precopy, since criu dump began:" in printed
     assert "\nmigrate/downtime-256m " in printed

@@ -35,7 +35,7 @@ def test_a_task_moves_with_every_page(worker: Worker) -> None:
     assert 0 < report["received_bytes"] < 40 << 20  # pages that shrink are packed
     assert report["downtime_s"] > 0
     states = ["dumping", "serving", "restoring", "allowed", "running", "drained", "committing", "committed"]
-    chosen = ["pre-dumping"] if report["predump"] else []  # as busy as the machine is, the path may look slow
+    chosen = ["pre-copy"] if report["precopy"] else []  # as busy as the machine is, the path may look slow
     assert list(report["phases_s"]) == chosen + states
     assert sorted(report["phases_s"].values()) == list(report["phases_s"].values())
 

@@ -306,6 +306,6 @@ def test_its_limits_hold_at_the_destination(testbed: Testbed) -> None:
 
 @only("podman-crun")
 def test_rounds_before_the_freeze_serve_a_container(container: Container) -> None:
-    migration = Migration(container.testbed, container.profile(more="predump: {rounds: 1}\n"))
+    migration = Migration(container.testbed, container.profile(more="precopy: {rounds: 1}\n"))
     assert_moved(container, migration)
-    assert migration.report["predump"]["used"]
+    assert migration.report["precopy"]["used"]

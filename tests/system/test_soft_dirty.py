@@ -16,7 +16,7 @@ def test_pages_that_were_not_written_are_not_read_again_and_all_are_right(vm: Ma
     "test",
     [
         "test_precopy.py::test_after_the_freeze_little_is_moved_and_every_page_is_right[4.2]",
-        "test_migrate_predump.py::test_what_has_not_changed_is_not_sent_again",
+        "test_migrate_precopy.py::test_what_has_not_changed_is_not_sent_again",
     ],
 )
 def test_a_task_is_migrated_with_what_the_kernel_tracked(vm: Machine, test: str) -> None:

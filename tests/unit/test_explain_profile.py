@@ -77,4 +77,4 @@ def test_what_is_explained_is_what_the_profile_says() -> None:
         "criu dump --lazy-pages --tcp-established --ghost-limit 4M", "criu restore --lazy-pages --tcp-established",
     ):  # fmt: skip
         assert words in told
-    assert "while it runs" not in told
+    assert "pre-copy" not in told

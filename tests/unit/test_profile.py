@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from criu_lazy_ext.profile import Predump, Profile, ProfileError, Rounds, Size, StopWhen, load, parse
+from criu_lazy_ext.profile import Precopy, Profile, ProfileError, Rounds, Size, StopWhen, load, parse
 
 CONFIGS = sorted(paths.CONFIGS.glob("*.yaml"))
 BOX = "destination: {ssh: d}\ncontainer: "
@@ -44,12 +44,12 @@ def test_sizes_have_units(text: str, size: int) -> None:
 
 
 def test_rounds_are_off_unless_asked_for() -> None:
-    assert parse(LEAST, "p").predump is None
-    assert parse(LEAST + "predump: {}\n", "p").predump == Predump()
+    assert parse(LEAST, "p").precopy is None
+    assert parse(LEAST + "precopy: {}\n", "p").precopy == parse(LEAST + "predump: {}\n", "p").precopy == Precopy()
     stop_when = "stop_when: {remaining: 1G, seconds: 2}"
-    text = f"predump: {{rounds: 3, {stop_when}, max_seconds: 9, bandwidth: 5M, directory: /dev/shm}}\n"
+    text = f"precopy: {{rounds: 3, {stop_when}, max_seconds: 9, bandwidth: 5M, directory: /dev/shm}}\n"
     stop = StopWhen(Size(1 << 30), 2.0)
-    assert parse(LEAST + text, "p").predump == Predump(Rounds(3), stop, 9.0, Size(5 << 20), Path("/dev/shm"))
+    assert parse(LEAST + text, "p").precopy == Precopy(Rounds(3), stop, 9.0, Size(5 << 20), Path("/dev/shm"))
 
 
 def test_hooks_are_texts_or_lists() -> None:
@@ -69,15 +69,18 @@ def test_hooks_are_texts_or_lists() -> None:
         (LEAST + "tsak: 1\n", "p:3:1: tsak: unknown key; did you mean 'task'?"),
         (LEAST + "zzz: 1\n", "p:3:1: zzz: unknown key; known are task, destination"),
         (LEAST + "task: {pid: 8}\n", "p:3:1: task: given twice"),
-        (LEAST + "predump:\n", "p:3:9: predump: expected a mapping with rounds, stop_when"),
+        (LEAST + "precopy:\n", "p:3:9: precopy: expected a mapping with rounds, stop_when"),
         (LEAST + "predump: {rounds: 0}\n", "p:3:19: predump.rounds: expected auto, or a number from 1 to 1000, found"),
-        (LEAST + "predump: {rounds: most}\n", "p:3:19: predump.rounds: expected auto, or a number"),
-        (LEAST + "predump: {max_seconds: 0}\n", "p:3:24: predump.max_seconds: expected a number of seconds above 0"),
-        (LEAST + "predump: {stop_when: {remaining: x}}\n", "p:3:34: predump.stop_when.remaining: expected a number of"),
-        (LEAST + "predump: {stop_when: {downtime: 1}}\n", "p:3:23: predump.stop_when.downtime: unknown key; known are"),
-        (LEAST + "predump: {directory: here}\n", "p:3:22: predump.directory: expected an absolute path"),
-        (LEAST + "predump: {}\ndaemon: stock\n", "p:3:10: predump: needs daemon: criu-lazy and page_source"),
-        (LEAST + "page_source: stock\npredump: {}\n", "p:4:10: predump: needs daemon: criu-lazy and page_source"),
+        (LEAST + "precopy: {}\npredump: {}\n", "p:4:1: predump: given twice"),
+        (LEAST + "precopy: {rounds: 0}\n", "p:3:19: precopy.rounds: expected auto, or a number from 1 to 1000, found"),
+        (LEAST + "precopy: {rounds: most}\n", "p:3:19: precopy.rounds: expected auto, or a number"),
+        (LEAST + "precopy: {max_seconds: 0}\n", "p:3:24: precopy.max_seconds: expected a number of seconds above 0"),
+        (LEAST + "precopy: {stop_when: {remaining: x}}\n", "p:3:34: precopy.stop_when.remaining: expected a number of"),
+        (LEAST + "precopy: {stop_when: {downtime: 1}}\n", "p:3:23: precopy.stop_when.downtime: unknown key; known are"),
+        (LEAST + "precopy: {directory: here}\n", "p:3:22: precopy.directory: expected an absolute path"),
+        (LEAST + "predump: {}\ndaemon: stock\n", "p:3:10: precopy: needs daemon: criu-lazy and page_source"),
+        (LEAST + "precopy: {}\ndaemon: stock\n", "p:3:10: precopy: needs daemon: criu-lazy and page_source"),
+        (LEAST + "page_source: stock\nprecopy: {}\n", "p:4:10: precopy: needs daemon: criu-lazy and page_source"),
         (LEAST + "page_source: fast\n", "p:3:14: page_source: expected criu-lazy or stock, found 'fast'"),
         (LEAST + "daemon: other\n", "p:3:9: daemon: expected criu-lazy or stock, found 'other'"),
         (LEAST + "keep_files: 1\n", "p:3:13: keep_files: expected true or false, found '1'"),
@@ -108,7 +111,7 @@ def test_hooks_are_texts_or_lists() -> None:
         ("task: {pid: 7}\ndestination: {ssh: 12}\n", "p:2:20: destination.ssh: expected text, found '12'; write it in"),
         ("task: {pid: 7}\ndestination: {ssh: d, prefix: [a]}\n", "p:2:14: destination.prefix: goes with local"),
         (LEAST + "strategy: fast\n", "p:3:11: strategy: expected auto or lazy or hybrid"),
-        (LEAST + "strategy: lazy\npredump: {}\n", "p:4:10: predump: goes with strategy: hybrid or auto"),
+        (LEAST + "strategy: lazy\nprecopy: {}\n", "p:4:10: precopy: goes with strategy: hybrid or auto"),
         (LEAST + "strategy: hybrid\ndaemon: stock\n", "p:3:11: strategy: needs daemon: criu-lazy and page_source"),
         (BOX + "{engine: docker, name: b}\n", "p:2:21: container.engine: expected runc or crun or podman, found"),
         (BOX + "{engine: runc}\n", "p:2:12: container.name: missing"),
@@ -131,8 +134,8 @@ def test_who_says_nothing_gets_rounds_where_they_pay() -> None:
     assert default.rounds() is not None and default.chooses()
     assert lazy.rounds() is None
     assert hybrid.rounds() is not None and not hybrid.chooses()
-    said = parse(LEAST + "predump: {max_seconds: 3}\n", "p")
-    assert said.rounds() is said.predump and not said.chooses()
+    said = parse(LEAST + "precopy: {max_seconds: 3}\n", "p")
+    assert said.rounds() is said.precopy and not said.chooses()
     stock = parse(LEAST + "page_source: stock\n", "p")
     assert stock.rounds() is None
 
@@ -142,7 +145,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load(tmp_path / "nowhere.yaml")
 
 
-KEYS = st.sampled_from(["task", "destination", "pid", "ssh", "hooks", "run", "criu", "source", "predump", "rounds"])
+KEYS = st.sampled_from(["task", "destination", "pid", "ssh", "hooks", "run", "criu", "source", "precopy", "rounds"])
 VALUES = st.one_of(st.integers(), st.booleans(), st.none(), st.floats(), st.text(max_size=5))
 
 

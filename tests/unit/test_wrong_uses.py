@@ -41,7 +41,7 @@ WRONG: list[tuple[list[str], str | None, int, tuple[str, ...]]] = [
     (["migrate", "P"], LEAST + "hooks: {before_dump: [{on: source}]}\n", USAGE, ("hooks.before_dump[0].run: missing",)),
     (["migrate", "P"], LEAST + "accept: [outside-pipe]\n", USAGE, ("did you mean 'outside-pipes'?",)),
     (["migrate", "P"], LEAST + "criu: {dump_options: [-R]}\n", USAGE, ("the source task would run on beside",)),
-    (["migrate", "P"], LEAST + "daemon: stock\npredump: {}\n", USAGE, ("predump: needs daemon: criu-lazy",)),
+    (["migrate", "P"], LEAST + "daemon: stock\nprecopy: {}\n", USAGE, ("precopy: needs daemon: criu-lazy",)),
     (["migrate", "P"], LEAST + "network: {addresses: [10.0.0.1]}\n", USAGE, ("expected an address as",)),
     (["migrate", "P"], LEAST + "container: {engine: runc, name: x}\n", USAGE, ("either task or container",)),
     (["migrate", "P"], f"task: {{pid: {NOBODY}}}\n" + LOCAL, FAILED, (f"no process has pid {NOBODY}",)),

@@ -1,4 +1,4 @@
-"""`criu-lazy migrate` with pre-dump rounds: what has not changed is not sent again; whatever dies, no task is lost."""
+"""`criu-lazy migrate` with pre-copy: what has not changed is not sent again; whatever dies, no task is lost."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ PAGES = MIB * 256
 # A machine of its own is an emulated one, and slow.
 SILENCE_S = 20 if TRACKED else 3
 BASE = f"task: {{pidfile: /run/memtask.pid}}\ndestination: {{ssh: dst}}\ntimeouts: {{silence: {SILENCE_S}}}\n"
-AUTO = BASE + "predump: {stop_when: {remaining: 1M}}\n"
+AUTO = BASE + "precopy: {stop_when: {remaining: 1M}}\n"
 # So slow that things can happen in the first round.
-SLOWLY = BASE + "predump: {bandwidth: 4M}\n"
+SLOWLY = BASE + "precopy: {bandwidth: 4M}\n"
 # Some pages are written all the time, most now and then or never.
 WRITING = ("--mib", str(MIB), "--threads", THREADS, "--mode", "zipf", "--write-percent", "1")
 
@@ -61,7 +61,7 @@ def in_round(hosts: Testbed, profile: str = SLOWLY) -> Migration:
         if migration.process.poll() is not None:
             migration.end()
         assert migration.status == -1, (migration.report, migration.stderr)
-        return bool(stored_bytes(hosts)) and migration.is_in("pre-dumping")
+        return bool(stored_bytes(hosts)) and migration.is_in("pre-copy")
 
     eventually(some_came, "pages are stored")
     return migration
@@ -95,24 +95,24 @@ def test_what_has_not_changed_is_not_sent_again(hosts: Testbed) -> None:
     migration = Migration(hosts, AUTO)
     assert_moved(hosts, migration, task)
     report = migration.report
-    told = report["predump"]
+    told = report["precopy"]
     assert report["warnings"] == [] and told["used"]
     assert told["rounds"][0]["sent_pages"] >= PAGES
     for i, done in enumerate(told["rounds"]):
         assert done["unread_pages"] > 0 or i == 0 or not TRACKED
     assert told["bytes"] == sum(r["sent_bytes"] for r in told["rounds"])
-    assert f"pre-dump is over: {told['stopped']}" in migration.stderr
-    assert migration.stderr.count("pre-dump, round") == len(told["rounds"])
+    assert f"pre-copy is over: {told['stopped']}" in migration.stderr
+    assert migration.stderr.count("pre-copy, round") == len(told["rounds"])
     assert report["same_pages"] > PAGES / 4
     assert report["received_bytes"] < (report["lazy_pages"] - report["same_pages"]) * 4096 + PAGES * 32
-    assert list(report["phases_s"])[:2] == ["pre-dumping", "dumping"]
+    assert list(report["phases_s"])[:2] == ["pre-copy", "dumping"]
 
 
 def test_an_idle_task_is_all_there_after_one_round(hosts: Testbed) -> None:
     task = start(hosts, "--mib", str(MIB), "--mode", "idle")
-    migration = Migration(hosts, BASE + "predump: {rounds: 1}\n")
+    migration = Migration(hosts, BASE + "precopy: {rounds: 1}\n")
     assert_moved(hosts, migration, task)
-    assert len(migration.report["predump"]["rounds"]) == 1
+    assert len(migration.report["precopy"]["rounds"]) == 1
     assert migration.report["same_pages"] >= PAGES
     assert migration.report["received_bytes"] < PAGES * 4096 / 16
 
@@ -123,8 +123,8 @@ def test_a_profile_that_says_nothing_gets_what_pays(hosts: Testbed) -> None:
     hosts.link.set(rate_mbit=100, rtt_ms=0.2)
     migration = Migration(hosts, BASE)
     assert_moved(hosts, migration, task)
-    assert migration.report["strategy"] == "copy memory while the task runs, and what changes then lazily"
-    assert migration.report["predump"]["used"] and migration.report["same_pages"] > PAGES / 4
+    assert migration.report["strategy"] == "pre-copy while the task runs, then what has changed, lazily"
+    assert migration.report["precopy"]["used"] and migration.report["same_pages"] > PAGES / 4
     assert f"strategy: {migration.report['strategy']}" in migration.stderr
 
 
@@ -139,7 +139,7 @@ def test_where_the_store_would_take_memory_twice_nothing_is_copied_before(hosts:
         hosts.dst.run(["umount", "-l", "/srv/ram"])
     why = "purely lazy: dst: /srv/ram/"
     assert migration.report["strategy"].startswith(why) and "is a tmpfs" in migration.report["strategy"]
-    assert migration.report["predump"] is None
+    assert migration.report["precopy"] is None
 
 
 def test_a_task_that_forks_and_moves_its_memory_is_right(hosts: Testbed) -> None:
@@ -150,9 +150,9 @@ def test_a_task_that_forks_and_moves_its_memory_is_right(hosts: Testbed) -> None
 def test_a_task_that_changes_everything_goes_lazy_at_once(hosts: Testbed) -> None:
     task = start(hosts, "--mib", "64", "--threads", "2", "--mode", "sequential", "--write-percent", "100")
     hosts.link.set(rate_mbit=100, rtt_ms=0.2)
-    migration = Migration(hosts, BASE + "predump: {}\n")
+    migration = Migration(hosts, BASE + "precopy: {}\n")
     assert_moved(hosts, migration, task)
-    told = migration.report["predump"]
+    told = migration.report["precopy"]
     assert "the task changes its memory faster than it can be sent: " in told["stopped"]
     assert len(told["rounds"]) <= 1
     assert told["bytes"] < 64 << 20
@@ -160,11 +160,11 @@ def test_a_task_that_changes_everything_goes_lazy_at_once(hosts: Testbed) -> Non
 
 def test_a_task_that_begins_to_change_everything_is_noticed_in_the_first_round(hosts: Testbed) -> None:
     task = start(hosts, "--mib", "64", "--threads", "2", "--mode", "sequential", "--write-percent", "100", "--hold")
-    migration = in_round(hosts, BASE + "predump: {bandwidth: 1M}\n")
+    migration = in_round(hosts, BASE + "precopy: {bandwidth: 1M}\n")
     task.toggle(hosts.src)
     hosts.link.set()
     assert_moved(hosts, migration, task)
-    told = migration.report["predump"]
+    told = migration.report["precopy"]
     assert "the task changes its memory faster than it can be sent: " in told["stopped"]
     assert len(told["rounds"]) == 1
     assert told["used"] and 0 < told["bytes"] < 64 << 20
@@ -172,9 +172,9 @@ def test_a_task_that_begins_to_change_everything_is_noticed_in_the_first_round(h
 
 def test_a_round_ends_when_its_time_is_up(hosts: Testbed) -> None:
     task = start(hosts, "--mib", str(MIB), "--mode", "idle")
-    migration = Migration(hosts, BASE + "predump: {bandwidth: 4M, max_seconds: 1.5}\n")
+    migration = Migration(hosts, BASE + "precopy: {bandwidth: 4M, max_seconds: 1.5}\n")
     assert_moved(hosts, migration, task)
-    told = migration.report["predump"]
+    told = migration.report["precopy"]
     assert "s were spent, of at most 1.5 s" in told["stopped"]
     assert len(told["rounds"]) == 1
     # What it had sent need not be sent again.
@@ -186,7 +186,7 @@ def test_bandwidth_holds_for_the_rounds_only(hosts: Testbed) -> None:
     hosts.link.set()
     # The round ends before all is sent, so that it takes a while afterwards, too.
     task = start(hosts, "--mib", "64", "--mode", "idle")
-    profile = BASE + "source: {rate: 9M}\npredump: {bandwidth: 8M, max_seconds: 1.5, stop_when: {remaining: 1K}}\n"
+    profile = BASE + "source: {rate: 9M}\nprecopy: {bandwidth: 8M, max_seconds: 1.5, stop_when: {remaining: 1K}}\n"
     migration = Migration(hosts, profile)
     rate = eventually(lambda: asked_rate(migration, "pre-copy"), "rounds")
     assert rate == 8 << 20
@@ -198,7 +198,7 @@ def test_bandwidth_holds_for_the_rounds_only(hosts: Testbed) -> None:
 def test_a_rate_given_in_a_round_holds_after_it(hosts: Testbed) -> None:
     task = start(hosts, "--mib", "24", "--mode", "idle")
     hosts.link.set()
-    profile = BASE + "source: {rate: 9M}\npredump: {bandwidth: 4M, max_seconds: 1.5, stop_when: {remaining: 1K}}\n"
+    profile = BASE + "source: {rate: 9M}\nprecopy: {bandwidth: 4M, max_seconds: 1.5, stop_when: {remaining: 1K}}\n"
     migration = in_round(hosts, profile)
     assert migration.decide("--rate", "6M").returncode == 0
     assert eventually(lambda: asked_rate(migration, "bytes sent"), "it serves") == 6 << 20
@@ -207,22 +207,22 @@ def test_a_rate_given_in_a_round_holds_after_it(hosts: Testbed) -> None:
 
 def test_bandwidth_does_not_hold_where_rounds_are_left_out(hosts: Testbed) -> None:
     task = start(hosts, "--mib", "24", "--threads", "2", "--mode", "sequential", "--write-percent", "100")
-    migration = Migration(hosts, BASE + "source: {rate: 7M}\npredump: {bandwidth: 4M}\n")
+    migration = Migration(hosts, BASE + "source: {rate: 7M}\nprecopy: {bandwidth: 4M}\n")
     assert eventually(lambda: asked_rate(migration, "bytes sent"), "it serves") == 7 << 20
     assert_moved(hosts, migration, task)
-    assert "faster than it can be sent" in migration.report["predump"]["stopped"]
+    assert "faster than it can be sent" in migration.report["precopy"]["stopped"]
 
 
 def asked_rate(migration: Migration, state: str) -> int:
     """What `--status` says of the rate, once it says `state`."""
-    said = migration.decide("--status").stdout if migration.is_in("pre-dumping", "running") else ""
+    said = migration.decide("--status").stdout if migration.is_in("pre-copy", "running") else ""
     lines = [line for line in said.splitlines() if line.startswith("pages may take ")]
     return int(lines[0].split()[3]) if state in said and lines else 0
 
 
 def test_where_the_store_lies_is_the_profiles(hosts: Testbed) -> None:
     task = start(hosts, *WRITING)
-    migration = in_round(hosts, BASE + "predump: {bandwidth: 32M, directory: /srv/stores}\n")
+    migration = in_round(hosts, BASE + "precopy: {bandwidth: 32M, directory: /srv/stores}\n")
     assert list(hosts.dst.root.glob("srv/stores/*/pages"))
     assert_moved(hosts, migration, task)
     assert list(hosts.dst.root.glob("srv/stores/*")) == []
@@ -233,15 +233,15 @@ def test_a_store_killed_in_a_round_leaves_a_lazy_migration(hosts: Testbed) -> No
     migration = in_round(hosts)
     kill(hosts.dst, "python", "page-store")
     assert_moved(hosts, migration, task)
-    warning = "dst: page-store was killed by SIGKILL; going on without pre-dump"
+    warning = "dst: page-store was killed by SIGKILL; going on without pre-copy"
     assert migration.report["warnings"] == [warning]
     assert migration.report["same_pages"] == 0
-    assert not migration.report["predump"]["used"]
+    assert not migration.report["precopy"]["used"]
 
 
 def test_a_daemon_killed_before_it_has_its_command_line_is_started_anew(hosts: Testbed) -> None:
     task = start(hosts, *WRITING)
-    migration = in_round(hosts, BASE + "predump: {bandwidth: 32M}\n")
+    migration = in_round(hosts, BASE + "precopy: {bandwidth: 32M}\n")
     kill(hosts.dst, "python", "standby lazy-pages")
     assert_moved(hosts, migration, task)
     assert migration.report["warnings"] == []
@@ -264,7 +264,7 @@ def test_stopped_in_a_round_by_a_signal(hosts: Testbed, number: signal.Signals) 
 
 def test_an_agent_killed_in_a_round_touches_nothing(hosts: Testbed) -> None:
     task = start(hosts, *WRITING)
-    migration = in_round(hosts, BASE + "predump: {bandwidth: 4M, directory: /srv/stores}\n")
+    migration = in_round(hosts, BASE + "precopy: {bandwidth: 4M, directory: /srv/stores}\n")
     hosts.dst.run(["kill", "-9", str(pids_of(hosts.dst, "python", "criu-lazy agent")[-1])])
     assert_nothing_was_touched(hosts, migration, task, "dst: the connection ")
     assert list(hosts.dst.root.glob("srv/stores/*")) == []
@@ -297,7 +297,7 @@ def test_a_store_without_room_is_refused(hosts: Testbed) -> None:
     task = start(hosts, *WRITING)
     hosts.dst.run(["sh", "-c", "mkdir -p /srv/small && mount -t tmpfs -o size=8m none /srv/small"])
     try:
-        migration = Migration(hosts, BASE + "predump: {directory: /srv/small}\n")
+        migration = Migration(hosts, BASE + "precopy: {directory: /srv/small}\n")
         assert_nothing_was_touched(hosts, migration, task, "dst: 8 MB are free at /srv/small, and the task has")
     finally:
         hosts.dst.run(["umount", "/srv/small"])
@@ -307,11 +307,11 @@ def test_a_store_that_becomes_full_leaves_a_lazy_migration(hosts: Testbed) -> No
     task = start(hosts, "--mib", str(MIB), "--mode", "idle")
     hosts.dst.run(["sh", "-c", "mkdir -p /srv/small && mount -t tmpfs -o size=512m none /srv/small"])
     try:
-        migration = Migration(hosts, BASE + "predump: {directory: /srv/small, bandwidth: 16M}\n")
-        eventually(lambda: migration.is_in("pre-dumping"), "its rounds have begun")
+        migration = Migration(hosts, BASE + "precopy: {directory: /srv/small, bandwidth: 16M}\n")
+        eventually(lambda: migration.is_in("pre-copy"), "its rounds have begun")
         hosts.dst.run(["sh", "-c", "head -c 500000000 /dev/zero >/srv/small/other"])
         assert_moved(hosts, migration, task)
-        assert "No space left on device; going on without pre-dump" in migration.report["warnings"][0]
+        assert "No space left on device; going on without pre-copy" in migration.report["warnings"][0]
     finally:
         hosts.dst.run(["umount", "-l", "/srv/small"])
 
@@ -327,4 +327,4 @@ def test_a_dry_run_leaves_nothing(hosts: Testbed) -> None:
 def test_the_sample_is_right(hosts: Testbed) -> None:
     task = start(hosts, *WRITING)
     hosts.src.write("/run/worker.pid", f"{task.pid}\n")
-    assert_moved(hosts, Migration(hosts, Path(CONFIGS / "predump.yaml").read_text()), task)
+    assert_moved(hosts, Migration(hosts, Path(CONFIGS / "precopy.yaml").read_text()), task)

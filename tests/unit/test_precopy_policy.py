@@ -1,4 +1,4 @@
-"""When pre-dump rounds stop."""
+"""When pre-copy stops."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from criu_lazy_ext.migration.precopy_policy import Round, why_hopeless, why_lazy, why_stop
-from criu_lazy_ext.profile import Predump, Rounds, Size, StopWhen
+from criu_lazy_ext.profile import Precopy, Rounds, Size, StopWhen
 
 MIB = 1 << 20
 
@@ -19,28 +19,28 @@ def sent(mib: float, seconds: float = 1.0) -> Round:
     return Round(sent_pages=int(mib * 256), sent_bytes=int(mib * MIB), seconds=seconds)
 
 
-def until(seconds: float) -> Predump:
-    return Predump(stop_when=StopWhen(remaining=Size(0), seconds=seconds))
+def until(seconds: float) -> Precopy:
+    return Precopy(stop_when=StopWhen(remaining=Size(0), seconds=seconds))
 
 
 @pytest.mark.parametrize(
     ("rounds", "limits", "reason"),
     [
-        ([], Predump(), None),
-        ([4096], Predump(), None),
-        ([4096, 200], Predump(), None),
-        ([4096, 200, 190], Predump(), "what changes no longer shrinks: 209.7 MB, then 199.2 MB, at 4295.0 MB/s"),
-        ([4096, 200, 16], Predump(), "the last round sent 16.8 MB, at most 16.8 MB were the target"),
-        ([10], Predump(), "the last round sent 10.5 MB"),
-        ([4096, 200], Predump(rounds=Rounds(2)), "all 2 rounds are done"),
-        ([4096], Predump(rounds=Rounds(1)), "the one round is done"),
-        ([4096, 200], Predump(max_seconds=2), "2.0 s were spent, of at most 2 s"),
+        ([], Precopy(), None),
+        ([4096], Precopy(), None),
+        ([4096, 200], Precopy(), None),
+        ([4096, 200, 190], Precopy(), "what changes no longer shrinks: 209.7 MB, then 199.2 MB, at 4295.0 MB/s"),
+        ([4096, 200, 16], Precopy(), "the last round sent 16.8 MB, at most 16.8 MB were the target"),
+        ([10], Precopy(), "the last round sent 10.5 MB"),
+        ([4096, 200], Precopy(rounds=Rounds(2)), "all 2 rounds are done"),
+        ([4096], Precopy(rounds=Rounds(1)), "the one round is done"),
+        ([4096, 200], Precopy(max_seconds=2), "2.0 s were spent, of at most 2 s"),
         ([4096, 400], until(0.1), "what the last round sent takes 0.10 s, at most 0.1 s were the target"),
         ([4096, 420], until(0.1), None),
-        ([4096, 4096], Predump(), "the task changes its memory faster than the link takes it: 4295.0 MB, then 4295.0"),
+        ([4096, 4096], Precopy(), "the task changes its memory faster than the link takes it: 4295.0 MB, then 4295.0"),
     ],
 )
-def test_why_stop(rounds: list[float], limits: Predump, reason: str | None) -> None:
+def test_why_stop(rounds: list[float], limits: Precopy, reason: str | None) -> None:
     said = why_stop([sent(mib) for mib in rounds], limits)
     assert said is None if reason is None else said is not None and said.startswith(reason)
 
@@ -56,18 +56,18 @@ def test_rounds_are_left_out_where_all_memory_follows_at_once() -> None:
 def test_pages_that_pack_well_are_counted_as_pages() -> None:
     # All of it changed again, though it packs better now.
     rounds = [Round(1 << 20, 4 << 30, 30.0), Round(1 << 20, 1 << 30, 8.0)]
-    assert "faster than the link" in str(why_stop(rounds, Predump()))
+    assert "faster than the link" in str(why_stop(rounds, Precopy()))
 
 
 @given(st.lists(st.integers(0, 1 << 30), min_size=64, max_size=64))
 def test_whatever_the_task_does_they_end(pages: list[int]) -> None:
     rounds = [Round(count, count * 4096, count / 1e5) for count in pages]
-    assert any(why_stop(rounds[: n + 1], Predump()) for n in range(len(rounds)))
+    assert any(why_stop(rounds[: n + 1], Precopy()) for n in range(len(rounds)))
 
 
 @given(st.integers(0, 1 << 30), st.floats(0, 1e6))
 def test_a_task_that_changes_everything_gets_two_rounds_at_most(pages: int, seconds: float) -> None:
-    assert why_stop([Round(pages, pages * 4096, seconds)] * 2, Predump())
+    assert why_stop([Round(pages, pages * 4096, seconds)] * 2, Precopy())
 
 
 def test_what_the_page_server_answers() -> None:
@@ -79,7 +79,7 @@ def test_what_the_page_server_answers() -> None:
 
 def test_a_round_that_was_cut_is_the_last_one() -> None:
     # By the page server's clock it took a little less.
-    said = why_stop([Round(100, 400000, 1.499, cut=True)], Predump(max_seconds=1.5))
+    said = why_stop([Round(100, 400000, 1.499, cut=True)], Precopy(max_seconds=1.5))
     assert said == "1.5 s were spent, of at most 1.5 s"
 
 
