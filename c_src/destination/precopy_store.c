@@ -3,11 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/bits.h"
@@ -43,6 +45,7 @@ static const char magic[8] = "CLSTORE1";
 struct cl_precopy_store {
 	pthread_mutex_t lock;
 	int fd;
+	bool in_memory; /* its file is: only then is it worth giving back page by page */
 	uint8_t token[CL_PUSH_TOKEN_BYTES];
 	struct chunk *chunks;
 	uint64_t (*dropped)[CHUNK_WORDS]; /* by number: dropped, and their blocks not given back yet */
@@ -53,12 +56,14 @@ struct cl_precopy_store {
 static struct cl_precopy_store *new_store(int fd)
 {
 	struct cl_precopy_store *store = calloc(1, sizeof(*store));
+	struct statfs status;
 
 	if (!store) {
 		close(fd);
 		return NULL;
 	}
 	store->fd = fd;
+	store->in_memory = fstatfs(fd, &status) == 0 && status.f_type == TMPFS_MAGIC;
 	pthread_mutex_init(&store->lock, NULL);
 	return store;
 }
@@ -339,7 +344,7 @@ static void drop_part(struct cl_precopy_store *store, uint64_t id, uint64_t addr
 
 	pthread_mutex_lock(&store->lock);
 	chunk = find(store, id, address);
-	if (!chunk || !cl_bits_assign(chunk->held, from, from + pages, false)) {
+	if (!chunk || !cl_bits_assign(chunk->held, from, from + pages, false) || !store->in_memory) {
 		pthread_mutex_unlock(&store->lock);
 		return;
 	}

@@ -5,8 +5,9 @@
  * when all is there. A zero page is a hole that the index says is held.
  *
  * Written by one process (precopy_receiver.h), then taken by another, the daemon, which unlinks both files at once: whatever
- * becomes of it, nothing stays. What it has read and installed it drops: the file gives the memory back, so that a task
- * never needs twice its memory here.
+ * becomes of it, nothing stays. What it has read and installed it drops: a file in memory (tmpfs) gives it back, so that
+ * a task never needs twice its memory here. One on a disk stays as it is until the end: a hole punched into what was
+ * written just now makes the file system (ext4, xfs, btrfs) write it to the disk first, and whoever punches wait for it.
  *
  * Memory: 88 bytes a chunk, at most CL_PRECOPY_STORE_CHUNKS chunks. Any number of threads may read and drop; one writes.
  */

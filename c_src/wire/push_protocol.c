@@ -166,8 +166,9 @@ int cl_push_unpack(const uint8_t *in, struct cl_push_header *header)
 	case CL_PUSH_ALSO:
 		fits = is_range(header) && header->nr_pages <= CL_PUSH_MAX_PAGES && !header->bytes;
 		break;
+	case CL_PUSH_ZERO:
 	case CL_PUSH_SAME:
-		fits = is_range(header) && header->nr_pages <= CL_PUSH_SAME_PAGES && !header->bytes;
+		fits = is_range(header) && header->nr_pages <= CL_PUSH_TOLD_PAGES && !header->bytes;
 		break;
 	case CL_PUSH_LOST:
 		fits = header->nr_pages && header->vaddr <= CL_PUSH_MAX_SIGNAL && !header->bytes;
@@ -181,7 +182,6 @@ int cl_push_unpack(const uint8_t *in, struct cl_push_header *header)
 	case CL_PUSH_STORE:
 		fits = header->bytes == CL_PUSH_TOKEN_BYTES && !header->nr_pages && !header->vaddr && !header->dst_id;
 		break;
-	case CL_PUSH_ZERO:
 	case CL_PUSH_GET:
 	case CL_PUSH_MISSING:
 		fits = is_range(header) && !header->bytes;

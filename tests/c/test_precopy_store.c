@@ -4,11 +4,13 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -94,14 +96,16 @@ static uint64_t blocks(const char *path)
 	return (uint64_t)status.st_blocks;
 }
 
-static void against_the_model(uint64_t seed)
+/* `path` for mkdtemp(). */
+static void against_the_model(uint64_t seed, char *path)
 {
 	struct cl_error error;
-	char path[] = "/tmp/criu-lazy-store.XXXXXX", link_name[64];
+	char link_name[64];
 	uint8_t token[CL_PUSH_TOKEN_BYTES] = { 7 };
 	static struct model model;
 	uint64_t random = seed;
 	struct cl_precopy_store *store;
+	struct statfs file_system;
 	struct stat status;
 	int fd = open_directory(path), pages_fd, i;
 
@@ -124,7 +128,9 @@ static void against_the_model(uint64_t seed)
 	CHECK(cl_precopy_store_read(store, 99, BASE, 1, buffer) == -ENODATA);
 	for (i = 0; i < TASKS; i++)
 		cl_precopy_store_drop(store, 10 + (uint64_t)i, BASE, PAGES);
-	CHECK(fstat(pages_fd, &status) == 0 && status.st_blocks == 0); /* all of it was given back */
+	CHECK(fstat(pages_fd, &status) == 0 && fstatfs(pages_fd, &file_system) == 0);
+	/* Of memory all was given back, of a disk nothing. */
+	CHECK((status.st_blocks == 0) == (file_system.f_type == TMPFS_MAGIC));
 	cl_precopy_store_free(store);
 	close(pages_fd);
 	close(fd);
@@ -172,6 +178,19 @@ static void damaged_index(uint64_t seed)
 	CHECK(refused > MUTATIONS / 5);
 	CHECK(cl_precopy_store_take(fd, &store, &error) == -ENOENT);
 	CHECK(rmdir(path) == 0);
+	close(fd);
+}
+
+static void limit(void)
+{
+	char path[] = "/tmp/criu-lazy-store.XXXXXX";
+	struct cl_precopy_store *store;
+	int fd = open_directory(path);
+
+	CHECK(cl_precopy_store_create(fd, &store) == 0);
+	CHECK(cl_precopy_store_write(store, 10, 0, 1ull << 34, NULL) == -ENOSPC);
+	cl_precopy_store_free(store);
+	CHECK(unlinkat(fd, "pages", 0) == 0 && rmdir(path) == 0);
 	close(fd);
 }
 
@@ -258,6 +277,7 @@ static void servers(uint64_t seed)
 		const char *error;
 	} wrong[] = {
 		{ { P, PAGE, 2, BASE, 10 }, "damaged" },
+		{ { Z, 0, CL_PUSH_TOLD_PAGES + 1, BASE, 10 }, "damaged" },
 		{ { P, PAGE, 1, BASE + 1, 10 }, "damaged" },
 		{ { Z, 0, 0, BASE, 10 }, "damaged" },
 		{ { 77, 0, 0, 0, 0 }, "damaged" },
@@ -266,7 +286,6 @@ static void servers(uint64_t seed)
 		{ { CL_PUSH_GET, 0, 1, BASE, 10 }, "no place" },
 		{ { CL_PUSH_CLOSED, 0, 0, 0, 0 }, "no place" },
 		{ { CL_PUSH_ROUND, 0, 2, 0, 0 }, "miscounted" },
-		{ { Z, 0, 1ull << 34, 0, 10 }, "space" },
 	};
 	struct script script = { .messages = good, .nr_messages = 6 };
 	struct cl_error error;
@@ -294,13 +313,17 @@ static void servers(uint64_t seed)
 
 int main(int argc, char **argv)
 {
+	char disk[] = "/var/tmp/criu-lazy-store.XXXXXX", memory[] = "/dev/shm/criu-lazy-store.XXXXXX";
 	uint64_t seed;
 
 	CHECK(argc == 2);
 	alarm(120);
 	seed = strtoull(argv[1], NULL, 10);
-	against_the_model(seed);
+	against_the_model(seed, disk);
+	against_the_model(seed, memory);
 	damaged_index(seed);
 	servers(seed);
+	if (seed == 1) /* it takes seconds */
+		limit();
 	return 0;
 }
