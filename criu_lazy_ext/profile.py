@@ -188,7 +188,9 @@ class Timeouts:
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """One migration, of either a task or a container."""
+    """One migration, of either a task or a container. `downtime_limit`: seconds; a task that could not be resumed at the
+    destination within them is thawed at the source. `deadline`: seconds from the start of migrate until the freeze; then,
+    by `at_deadline`, the rounds are cut short (`lazy`), or the task stays (`give-up`)."""
 
     task: Task | None = None
     destination: Destination
@@ -201,6 +203,9 @@ class Profile:
     daemon_options: list[str] = field(default_factory=list)
     page_source: str = "criu-lazy"
     strategy: str = "auto"
+    downtime_limit: float | None = None
+    deadline: float | None = None
+    at_deadline: str = "lazy"
     precopy: Precopy | None = None
     hooks: Mapping[str, list[Hook]] = field(default_factory=dict)
     timeouts: Timeouts = field(default_factory=Timeouts)
@@ -223,7 +228,6 @@ class Profile:
         lock = criu.network_lock or ("nftables" if established and nftables else None)
         return replace(self, criu=replace(criu, tcp_established=established, network_lock=lock))
 
-
     def rounds(self) -> Precopy | None:
         """What pre-copy is to keep to; None: the migration is purely lazy."""
         wanted = self.strategy == "hybrid" or (self.strategy == "auto" and self.pushes())
@@ -240,6 +244,7 @@ CHOICES = {
     "daemon": ("criu-lazy", "stock"),
     "page_source": ("criu-lazy", "stock"),
     "strategy": ("auto", "lazy", "hybrid"),
+    "at_deadline": ("lazy", "give-up"),
     "criu.network_lock": ("iptables", "nftables", "skip"),
     "container.engine": ("runc", "crun", "podman"),
     "container.files": ("sync", "shared"),
@@ -458,6 +463,8 @@ def parse(text: str, name: str) -> Profile:
         raise reader.fail(sections["strategy"], "strategy", PUSH_ONLY)
     if profile.strategy == "lazy" and profile.precopy is not None:
         raise reader.fail(sections["precopy"], "precopy", "goes with strategy: hybrid or auto; lazy has no pre-copy")
+    if "at_deadline" in sections and profile.deadline is None:
+        raise reader.fail(sections["at_deadline"], "at_deadline", "goes with a deadline, in seconds")
     for name, item in zip(profile.accept, sections["accept"].value if profile.accept else [], strict=True):
         if name not in check_names():
             near = difflib.get_close_matches(name, check_names(), 1)

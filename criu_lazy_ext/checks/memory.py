@@ -51,6 +51,8 @@ def system_v(leaving: Leaving) -> Iterator[Found]:
 
 KINDS = {"shared": "shared anonymous or memfd", "locked": "locked (mlock)", "huge": "huge pages (hugetlb)"}
 
+LESS_OF_IT = "less of such memory, or a faster link, shortens it"
+
 
 def not_lazy_bytes(task: Task) -> dict[str, int]:
     """What can't follow lazily, by why."""
@@ -70,7 +72,7 @@ def not_lazy_bytes(task: Task) -> dict[str, int]:
     "not-lazy",
     why="userfaultfd brings private anonymous memory only; criu puts the rest into the images, which go over while the "
     "task is frozen.",
-    way_out="a longer downtime is all that it costs; less of such memory, or a faster link, shortens it",
+    way_out=f"a longer downtime is all that it costs; {LESS_OF_IT}",
 )
 def not_lazy(leaving: Leaving) -> Iterator[Found]:
     """memory that can't follow lazily: shared anonymous, memfd, locked and huge pages"""
@@ -79,10 +81,15 @@ def not_lazy(leaving: Leaving) -> Iterator[Found]:
     if total < TOLD_BYTES:
         return
     kinds = ", ".join(f"{size / 1e6:.0f} MB {KINDS[kind]}" for kind, size in found.items() if size >= TOLD_BYTES / 4)
-    yield warn(
-        f"{total / 1e6:.0f} MB of its memory go in the downtime, not lazily: {kinds}; that takes about "
-        f"{total / NOT_LAZY_RATE:.1f} s on a link of 1 Gbit/s"
+    seconds, limit = total / NOT_LAZY_RATE, leaving.profile.downtime_limit if leaving.profile else None
+    told = (
+        f"{total / 1e6:.0f} MB of its memory go in the downtime, not lazily: {kinds}; that takes about {seconds:.1f} s on "
+        "a link of 1 Gbit/s"
     )
+    if limit is not None and seconds > limit:
+        yield fail(f"{told}, and downtime_limit is {limit:g} s", f"a longer downtime_limit; {LESS_OF_IT}")
+    else:
+        yield warn(told)
 
 
 @check(

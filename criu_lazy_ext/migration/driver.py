@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import shutil
 import signal
@@ -244,6 +245,26 @@ class Migration:
         else:
             self.fail(f"{host.name}: {reason}")
 
+    def until_deadline(self) -> float:
+        """Seconds."""
+        deadline = self.profile.deadline
+        return math.inf if deadline is None else deadline - (time.monotonic() - self.start)
+
+    def past_deadline(self) -> str:
+        """That it is, as a clause; "" if not."""
+        return f"the deadline of {self.profile.deadline:g} s has passed" if self.until_deadline() <= 0 else ""
+
+    def check_deadline(self) -> None:
+        """The task is about to be frozen. Raises Trouble."""
+        if self.profile.at_deadline == "give-up" and (passed := self.past_deadline()):
+            raise Trouble(f"{passed}, and the task is not frozen yet (at_deadline: give-up)")
+
+    def limit_downtime(self) -> None:
+        """Before "go" the task can still run on here."""
+        limit = self.profile.downtime_limit
+        if limit is not None and not self.said_go:
+            self.fail(f"the task could not be resumed within {limit:g} s of its freeze (downtime_limit)")
+
     # ---- the steps ----
 
     async def freeze(self) -> None:
@@ -263,6 +284,8 @@ class Migration:
         dump = self.dump
         dump.profile = self.profile
         self.dump_started = time.monotonic()
+        if self.profile.downtime_limit is not None:
+            asyncio.get_running_loop().call_later(self.profile.downtime_limit, self.limit_downtime)
         await self.guarded(dump.start())
         self.dump_started = dump.began  # it may have been tried again
         self.network.leave()
@@ -487,6 +510,7 @@ class Migration:
             if self.profile.hooks.get("before_dump") and self.journal is not None:
                 self.journal.record(hooked=True)
             await self.hooks("before_dump")
+            self.check_deadline()
             await self.freeze()
             try:
                 await self.restore()

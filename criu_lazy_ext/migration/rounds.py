@@ -66,12 +66,12 @@ class Rounds:
             )
             await migration.guarded(request)
             while not told["stopped"]:
-                rounds.append(await self.round(limits.max_seconds - told["seconds"]))
+                rounds.append(await self.round(min(limits.max_seconds - told["seconds"], migration.until_deadline())))
                 told["rounds"].append(dataclasses.asdict(rounds[-1]))
                 told["bytes"] += rounds[-1].sent_bytes
                 told["seconds"] = round(told["seconds"] + rounds[-1].seconds, 6)
                 migration.progress.phase(f"pre-copy, round {len(rounds)}: {rounds[-1].as_text()}")
-                told["stopped"] = self.hopeless or why_stop(rounds, limits) or ""
+                told["stopped"] = self.hopeless or migration.past_deadline() or why_stop(rounds, limits) or ""
             migration.progress.phase(f"pre-copy is over: {told['stopped']}")
             await migration.guarded(dump.ask("precopied", timeout=None))
             await migration.guarded(host.request("page-stored", within=60))

@@ -182,6 +182,23 @@ def test_a_round_ends_when_its_time_is_up(hosts: Testbed) -> None:
     assert 0 < migration.report["same_pages"] <= told["rounds"][0]["sent_pages"] + 64
 
 
+def test_at_the_deadline_the_rounds_are_cut_short(hosts: Testbed) -> None:
+    task = start(hosts, "--mib", str(MIB), "--mode", "idle")
+    migration = Migration(hosts, SLOWLY + "deadline: 3\ndowntime_limit: 60\n")
+    assert_moved(hosts, migration, task)
+    told = migration.report["precopy"]
+    assert told["stopped"] == "the deadline of 3 s has passed" and told["used"] and len(told["rounds"]) == 1
+    assert told["rounds"][0]["sent_pages"] < PAGES / 2
+    assert migration.report["phases_s"]["dumping"] >= 3
+
+
+def test_a_task_not_frozen_by_the_deadline_may_stay(hosts: Testbed) -> None:
+    task = start(hosts, "--mib", str(MIB), "--mode", "idle")
+    migration = in_round(hosts, SLOWLY + "deadline: 5\nat_deadline: give-up\n")
+    says = "the deadline of 5 s has passed, and the task is not frozen yet (at_deadline: give-up)"
+    assert_nothing_was_touched(hosts, migration, task, says)
+
+
 def test_bandwidth_holds_for_the_rounds_only(hosts: Testbed) -> None:
     hosts.link.set()
     # The round ends before all is sent, so that it takes a while afterwards, too.

@@ -52,6 +52,11 @@ def test_a_restore_killed_with_everything_restored(worker: Worker) -> None:
     assert_stayed(worker, migration, "dst: criu restore was killed by SIGKILL")
 
 
+def test_a_task_that_is_not_resumed_within_the_downtime_limit(worker: Worker) -> None:
+    migration = Migration(worker.testbed, BASE + HOLD + "downtime_limit: 1\n")
+    assert_stayed(worker, migration, "could not be resumed within 1 s of its freeze (downtime_limit)")
+
+
 def test_a_restore_that_fails(worker: Worker) -> None:
     """The logs of both ends stay, and the message names them; the next migration of that name removes them."""
     src, dst = worker.testbed.src, worker.testbed.dst
