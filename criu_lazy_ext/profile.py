@@ -188,9 +188,9 @@ class Timeouts:
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """One migration, of either a task or a container. `downtime_limit`: seconds; a task that could not be resumed at the
-    destination within them is thawed at the source. `deadline`: seconds from the start of migrate until the freeze; then,
-    by `at_deadline`, the rounds are cut short (`lazy`), or the task stays (`give-up`)."""
+    """One migration, of either a task or a container. `downtime_limit`: seconds; a task that could not be resumed at
+    the destination within them is rolled back. `deadline`: seconds from the start of migrate until the freeze; then, by
+    `at_deadline`, the rounds are cut short (`lazy`), or the task stays (`give-up`)."""
 
     task: Task | None = None
     destination: Destination

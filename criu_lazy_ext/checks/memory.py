@@ -83,8 +83,8 @@ def not_lazy(leaving: Leaving) -> Iterator[Found]:
     kinds = ", ".join(f"{size / 1e6:.0f} MB {KINDS[kind]}" for kind, size in found.items() if size >= TOLD_BYTES / 4)
     seconds, limit = total / NOT_LAZY_RATE, leaving.profile.downtime_limit if leaving.profile else None
     told = (
-        f"{total / 1e6:.0f} MB of its memory go in the downtime, not lazily: {kinds}; that takes about {seconds:.1f} s on "
-        "a link of 1 Gbit/s"
+        f"{total / 1e6:.0f} MB of its memory go in the downtime, not lazily: {kinds}; that takes about "
+        f"{seconds:.1f} s on a link of 1 Gbit/s"
     )
     if limit is not None and seconds > limit:
         yield fail(f"{told}, and downtime_limit is {limit:g} s", f"a longer downtime_limit; {LESS_OF_IT}")

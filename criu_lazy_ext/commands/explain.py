@@ -54,6 +54,8 @@ def steps(profile: Profile, name: str) -> Iterator[str]:
     addresses = ", ".join(map(str, profile.network.addresses)) if profile.network is not None else ""
     if addresses:
         yield f"hold new connections to {addresses} off, until the restored task takes them"
+    if profile.at_deadline == "give-up":
+        yield f"stop if {profile.deadline:g} s have passed since the start; the task runs on"
     yield f"freeze and dump: {_dump(profile)}, within {profile.timeouts.dump:g} s"
     if addresses:
         yield f"take {addresses} off here"
@@ -66,6 +68,8 @@ def steps(profile: Profile, name: str) -> Iterator[str]:
     if addresses:
         yield f"put {addresses} up there, mute until the restored task runs"
     yield f"restore: {_restore(profile)}, within {profile.timeouts.restore:g} s; nothing runs yet"
+    if profile.downtime_limit is not None:
+        yield f"roll back if {profile.downtime_limit:g} s have passed since the freeze"
     yield "resume: fence the source task, record it, and let the restored task run: the point of no return"
     yield from _hooks(profile, "after_restore")
     rate = f"at most {profile.source.rate} bytes per second" if profile.source.rate else "as fast as the link allows"
@@ -100,7 +104,8 @@ def _rounds(profile: Profile) -> str:
     count = "as many rounds as pay" if rounds.rounds is None else f"{rounds.rounds} rounds"
     choice = ", where it pays" if profile.chooses() else ""
     enough = f"{rounds.stop_when.remaining >> 20} MiB"
-    return f"pre-copy, while it runs{choice}: {count}, until one sends no more than {enough}"
+    limit = f", or {profile.deadline:g} s have passed since the start" if profile.deadline is not None else ""
+    return f"pre-copy, while it runs{choice}: {count}, until one sends no more than {enough}{limit}"
 
 
 def _hooks(profile: Profile, phase: str) -> Iterator[str]:

@@ -68,11 +68,14 @@ def test_each_sample_is_explained(path: Path) -> None:
 def test_what_is_explained_is_what_the_profile_says() -> None:
     profile = parse(
         "task: {pid: 7}\ndestination: {ssh: there}\ncriu: {tcp_established: true, dump_options: [--ghost-limit, 4M]}\n"
-        "source: {address: 10.0.0.1, port: 99}\nstrategy: lazy\naccept: [pipes]\n",
+        "source: {address: 10.0.0.1, port: 99}\nstrategy: lazy\naccept: [pipes]\n"
+        "downtime_limit: 2\ndeadline: 60\nat_deadline: give-up\n",
         "p",
     )
     told = "\n".join(steps(profile, "p"))
     for words in (
+        "stop if 60 s have passed since the start",
+        "roll back if 2 s have passed since the freeze",
         "the task 7,", "exec criu-lazy agent", "failures of pipes are only warnings", "10.0.0.1, port 99, by TLS",
         "criu dump --lazy-pages --tcp-established --ghost-limit 4M", "criu restore --lazy-pages --tcp-established",
     ):  # fmt: skip
