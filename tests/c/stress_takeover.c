@@ -37,7 +37,7 @@ enum {
 
 static const char *const log_path = "log";
 
-static int call_holder(void)
+static int connect_guardian(void)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = CL_GUARDIAN_SOCKET };
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), call;
@@ -80,7 +80,7 @@ static int be_engine(int restore, int remote)
 	config.images_fd = open(".", O_RDONLY | O_DIRECTORY);
 	engine = cl_engine_new(&config, &error);
 	CHECK(engine && config.log_fd >= 0 && cl_engine_add_task(engine, PID, &vma, 1, &error) == 0);
-	if (restore < 0 && cl_engine_take_over(engine, call_holder(), &error) < 0) {
+	if (restore < 0 && cl_engine_take_over(engine, connect_guardian(), &error) < 0) {
 		fprintf(stderr, "%s\n", error.text);
 		return 1;
 	}

@@ -5,7 +5,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -19,6 +18,7 @@
 
 #include "check.h"
 #include "source/dump_guardian.h"
+#include "tcp.h"
 
 enum { ATTEMPTS = 2000, OWN_SCORE = 17, NOBODY = 65534 };
 
@@ -31,22 +31,6 @@ static char *read_text(const char *path, char *text, size_t size)
 	if (fd >= 0)
 		close(fd);
 	return text;
-}
-
-/* Both ends of a TCP connection: TCP's own counts are what the guardian's state begins with. */
-static void connect_tcp(int ends[2])
-{
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	socklen_t size = sizeof(address);
-	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	CHECK(bind(listener, (struct sockaddr *)&address, size) == 0 && listen(listener, 1) == 0);
-	CHECK(getsockname(listener, (struct sockaddr *)&address, &size) == 0);
-	ends[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	CHECK(connect(ends[0], (struct sockaddr *)&address, size) == 0);
-	ends[1] = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-	CHECK(ends[1] >= 0);
-	close(listener);
 }
 
 /* 0 if the connection to the dump is handed over, else as cl_dump_guardian_take_over() says. */

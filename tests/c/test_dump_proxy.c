@@ -4,7 +4,6 @@
  * that moment; and tasks that nobody holds any more are not taken for held.
  */
 #include <errno.h>
-#include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdbool.h>
@@ -15,24 +14,9 @@
 #include "check.h"
 #include "source/dump_proxy.h"
 #include "source/dump_proxy_state.h"
+#include "tcp.h"
 
 enum { ROUNDS = 10000, SPINS = 200, RACE_US = 3000000 /* on a busy machine there are fewer rounds */ };
-
-/* Both ends of a TCP connection: [0] the proxy's, [1] the dump's. */
-static void connect_tcp(int ends[2])
-{
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	socklen_t size = sizeof(address);
-	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	CHECK(bind(listener, (struct sockaddr *)&address, size) == 0 && listen(listener, 1) == 0);
-	CHECK(getsockname(listener, (struct sockaddr *)&address, &size) == 0);
-	ends[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	CHECK(connect(ends[0], (struct sockaddr *)&address, size) == 0);
-	ends[1] = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-	CHECK(ends[1] >= 0);
-	close(listener);
-}
 
 static struct cl_dump_proxy *make_proxy(int *dump)
 {

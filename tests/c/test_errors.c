@@ -5,7 +5,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
@@ -15,6 +14,7 @@
 #include "check.h"
 #include "criu_lazy.h"
 #include "push_images.h"
+#include "tcp.h"
 
 enum { PID = 4711, OTHER_PID = 4712, PAGES = 16 };
 
@@ -125,18 +125,13 @@ static void *hang_up(void *argument)
 
 static void who_hung_up_is_named(int images_fd)
 {
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	socklen_t size = sizeof(address);
-	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0),
-	    remote = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_in address;
+	int listener = listen_on_loopback(&address), remote = connect_to(&address);
 	struct cl_engine *engine = make_engine(images_fd, 2);
 	struct cl_error error = { 0 };
 	pthread_t server;
 	int restore[2];
 
-	CHECK(bind(listener, (struct sockaddr *)&address, size) == 0 && listen(listener, 1) == 0);
-	CHECK(getsockname(listener, (struct sockaddr *)&address, &size) == 0);
-	CHECK(connect(remote, (struct sockaddr *)&address, size) == 0);
 	CHECK(pthread_create(&server, NULL, hang_up, &listener) == 0);
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, restore) == 0);
 	CHECK(add(engine, PID, &error) == 0 && cl_engine_set_remote(engine, remote, &error) == 0);

@@ -7,7 +7,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -22,6 +21,7 @@
 #include "push_images.h"
 #include "source/push_server.h"
 #include "task/proc_pagemap.h"
+#include "tcp.h"
 
 enum { ID = 77, LAZY = PAGES / 8 * 7 };
 
@@ -370,22 +370,6 @@ static void *serve(void *argument)
 	return NULL;
 }
 
-/* Of which the server can tell what has left. */
-static void tcp_pair(int pair[2])
-{
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	socklen_t length = sizeof(address);
-	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	CHECK(bind(listener, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(listener, 1) == 0);
-	CHECK(getsockname(listener, (struct sockaddr *)&address, &length) == 0);
-	pair[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	CHECK(connect(pair[0], (struct sockaddr *)&address, sizeof(address)) == 0);
-	pair[1] = accept(listener, NULL, NULL);
-	CHECK(pair[1] >= 0);
-	close(listener);
-}
-
 static void call_server(struct call *call, uint8_t token[CL_PUSH_TOKEN_BYTES])
 {
 	uint8_t raw[CL_PUSH_ANSWER_BYTES];
@@ -393,7 +377,7 @@ static void call_server(struct call *call, uint8_t token[CL_PUSH_TOKEN_BYTES])
 	int pair[2];
 
 	if (call->tcp)
-		tcp_pair(pair);
+		connect_tcp(pair);
 	else
 		CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
 	call->fd = pair[0];

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* push_sent on a real TCP connection, whose other end reads when it is told to: only what TCP has sent has left. */
 #include <arpa/inet.h>
-#include <netinet/in.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -10,6 +9,7 @@
 #include "check.h"
 #include "source/push_in_flight.h"
 #include "wire/push_protocol.h"
+#include "tcp.h"
 
 enum { BATCH_PAGES = 64, BATCH_BYTES = BATCH_PAGES * CL_PAGE_SIZE, MESSAGE_BYTES = CL_PUSH_HEADER_BYTES + BATCH_BYTES };
 
@@ -19,15 +19,12 @@ static const int task, other_task;
 /* Two ends of a connection of which the receiving one takes little. */
 static void connect_ends(int *out, int *in)
 {
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	socklen_t length = sizeof(address);
-	int listener = socket(AF_INET, SOCK_STREAM, 0), little = 16 << 10, much = 8 << 20;
+	struct sockaddr_in address;
+	int listener = listen_on_loopback(&address), little = 16 << 10, much = 8 << 20;
 
 	*in = socket(AF_INET, SOCK_STREAM, 0);
 	CHECK(setsockopt(*in, SOL_SOCKET, SO_RCVBUF, &little, sizeof(little)) == 0);
-	CHECK(bind(listener, (struct sockaddr *)&address, length) == 0 && listen(listener, 1) == 0);
-	CHECK(getsockname(listener, (struct sockaddr *)&address, &length) == 0);
-	CHECK(connect(*in, (struct sockaddr *)&address, length) == 0);
+	CHECK(connect(*in, (struct sockaddr *)&address, sizeof(address)) == 0);
 	*out = accept(listener, NULL, NULL);
 	CHECK(*out >= 0 && setsockopt(*out, SOL_SOCKET, SO_SNDBUF, &much, sizeof(much)) == 0);
 	close(listener);
