@@ -125,7 +125,7 @@ def install_simulator(tb: Testbed) -> None:
     engine = here.parent / "c_src"
     where = "/usr/local/src/simulate"
     parts = [*engine.glob("**/*.h"), *(engine / f"{part}.c" for part in SIMULATED)]
-    files = {"simulate.c": here / "simulate.c", "check.h": here.parent / "tests/c/check.h"}
+    files = {name: here / name for name in ("simulate.c", "traces.h")} | {"check.h": here.parent / "tests/c/check.h"}
     files |= {str(part.relative_to(engine)): part for part in parts}
     for name, part in files.items():
         tb.src.write(f"{where}/{name}", part.read_text())
