@@ -7,6 +7,7 @@ import socket
 import struct
 from collections.abc import Iterator
 
+SOCK_DIAG, BY_FAMILY = 4, 20  # a protocol, and its request for the sockets of a family
 REQUEST, ACK, EXCL, CREATE, DUMP = 0x1, 0x4, 0x200, 0x400, 0x300
 _ERROR, _DONE = 2, 3
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, number, port

@@ -8,22 +8,23 @@ import errno
 import os
 import socket
 import struct
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from criu_lazy_ext.system.net_namespace import within
+from criu_lazy_ext.system.netlink import BY_FAMILY, SOCK_DIAG, Netlink, attributes
 
 T = TypeVar("T")
 
 SYS_PIDFD_GETFD = 438
 SO_PROTOCOL, SO_DOMAIN = 38, 39
-NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY = 4, 20
-NLM_F_REQUEST_DUMP, NLMSG_ERROR, NLMSG_DONE = 0x301, 2, 3
-UDIAG_SHOW_NAME_PEER = 1 | 4
-UNIX_DIAG_NAME, UNIX_DIAG_PEER = 0, 2
-_HEADER, _MESSAGE, _ATTRIBUTE = struct.Struct("=IHHII"), struct.Struct("=BBBBI8x"), struct.Struct("=HH")
+SHOW_NAME, SHOW_PEER = 1, 4
+NAME, PEER = 0, 2  # attributes of a unix socket
+_UNIX_REQUEST = struct.Struct("=BB2xIII8x")  # family, protocol, states, inode, what to show
+_UNIX_ANSWER = struct.Struct("=BBBBI8x")  # family, type, state, padding, inode
 
 
 def take(task: int, fd: int) -> socket.socket | None:
@@ -55,39 +56,18 @@ class UnixSocket:
 
 def unix_sockets() -> dict[int, UnixSocket]:
     """All of this thread's network namespace, by inode. Raises OSError."""
-    found: dict[int, UnixSocket] = {}
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as diag:
-        request = struct.pack("=BBHIIIII", socket.AF_UNIX, 0, 0, 0xFFFFFFFF, 0, UDIAG_SHOW_NAME_PEER, 0, 0)
-        header = _HEADER.pack(_HEADER.size + len(request), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST_DUMP, 1, 0)
-        diag.send(header + request)
-        while True:
-            data = diag.recv(1 << 20)
-            at = 0
-            while at < len(data):
-                length, kind, _, _, _ = _HEADER.unpack_from(data, at)
-                if kind == NLMSG_DONE:
-                    return found
-                if kind == NLMSG_ERROR:
-                    code = -struct.unpack_from("=i", data, at + _HEADER.size)[0]
-                    raise OSError(code, os.strerror(code))
-                item = _unix_socket(data[at + _HEADER.size : at + length])
-                found[item.inode] = item
-                at += (length + 3) & ~3
+    request = _UNIX_REQUEST.pack(socket.AF_UNIX, 0, 0xFFFFFFFF, 0, SHOW_NAME | SHOW_PEER)
+    with Netlink(SOCK_DIAG) as netlink:
+        found = [_unix_socket(body) for body in netlink.dump(BY_FAMILY, request)]
+    return {item.inode: item for item in found}
 
 
-def _unix_socket(message: bytes) -> UnixSocket:
-    _, kind, _, _, inode = _MESSAGE.unpack_from(message)
-    name, peer, at = "", 0, _MESSAGE.size
-    while at + _ATTRIBUTE.size <= len(message):
-        length, attribute = _ATTRIBUTE.unpack_from(message, at)
-        value = message[at + _ATTRIBUTE.size : at + length]
-        if attribute == UNIX_DIAG_NAME:
-            text = value.decode(errors="surrogateescape")
-            name = "@" + text[1:] if text.startswith("\0") else text.rstrip("\0")
-        elif attribute == UNIX_DIAG_PEER:
-            peer = int(struct.unpack("=I", value)[0])
-        at += max((length + 3) & ~3, _ATTRIBUTE.size)
-    return UnixSocket(inode, kind, name, peer)
+def _unix_socket(body: bytes) -> UnixSocket:
+    _, kind, _, _, inode = _UNIX_ANSWER.unpack_from(body)
+    told = attributes(body[_UNIX_ANSWER.size :])
+    text = told.get(NAME, b"").decode(errors="surrogateescape")
+    name = "@" + text[1:] if text.startswith("\0") else text.rstrip("\0")
+    return UnixSocket(inode, kind, name, int.from_bytes(told.get(PEER, b""), sys.byteorder))
 
 
 @dataclass(frozen=True)

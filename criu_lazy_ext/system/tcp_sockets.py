@@ -8,10 +8,9 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from criu_lazy_ext.system.netlink import Netlink
+from criu_lazy_ext.system.netlink import BY_FAMILY, SOCK_DIAG, Netlink
 
-NETLINK_SOCK_DIAG = 4
-BY_FAMILY, DESTROY = 20, 21
+DESTROY = 21
 _REQUEST = struct.Struct("=BBBBI")  # family, protocol, extensions, padding, states
 _ANSWER = struct.Struct("=BBBB48sIIIII")  # family, state, timer, retransmits, id, expires, queues, uid, inode
 ADDRESS_BYTES = 16
@@ -50,7 +49,7 @@ def tcp_sockets(states: Iterable[TcpState]) -> list[TcpSocket]:
     bits = sum(1 << state for state in states)
     found = []
     for family in (socket.AF_INET, socket.AF_INET6):
-        with Netlink(NETLINK_SOCK_DIAG) as netlink:
+        with Netlink(SOCK_DIAG) as netlink:
             for body in netlink.dump(BY_FAMILY, _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, bits) + bytes(48)):
                 found.append(_parse(body))
     return found
@@ -58,7 +57,7 @@ def tcp_sockets(states: Iterable[TcpState]) -> list[TcpSocket]:
 
 def destroy(sock: TcpSocket) -> None:
     """End it as if it never was; its process, if it has one, gets an error."""
-    with Netlink(NETLINK_SOCK_DIAG) as netlink:
+    with Netlink(SOCK_DIAG) as netlink:
         request = _REQUEST.pack(sock.family, socket.IPPROTO_TCP, 0, 0, 1 << sock.state)
         netlink.request(DESTROY, 0, request + sock.id)
 
