@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from migrating import (
     Migration,
     Worker,
     assert_clean,
-    compile_task,
     ours,
     pids_of,
 )
@@ -33,25 +32,18 @@ FEW = ["setpriv", "--bounding-set=-sys_resource", "--inh-caps=-sys_resource", "s
 
 
 @pytest.fixture(scope="module")
-def hosts(testbed: Testbed) -> Testbed:
-    compile_task(testbed)
+def hosts(pair: Testbed) -> Testbed:
     for name in ("many_tasks", "uffd_task", "forked_tree"):
-        for host in (testbed.src, testbed.dst):
+        for host in (pair.src, pair.dst):
             host.write(f"/tmp/{name}.c", (SUPPORT / f"{name}.c").read_text())
             host.run(["cc", "-O1", "-o", f"/usr/local/bin/{name}", f"/tmp/{name}.c"])
-    return testbed
+    return pair
 
 
-@pytest.fixture
-def worker(hosts: Testbed) -> Iterator[Worker]:
-    hosts.link.set(rate_mbit=1000, rtt_ms=0.2)
-    made = Worker(hosts, 32)
-    yield made
-    made.end()
-    clean(hosts)
-
-
-def clean(hosts: Testbed) -> None:
+@pytest.fixture(autouse=True)
+def cleaned(hosts: Testbed) -> Iterator[None]:
+    """What `worker` leaves, which is made later and ends first, goes, too."""
+    yield
     hosts.link.set(rate_mbit=1000, rtt_ms=0.2)
     for host in (hosts.src, hosts.dst):
         host.run(["pkill", "-9", "many_tasks|uffd_task|forked_tree"], check=False)
@@ -178,7 +170,7 @@ def test_too_little_memory_at_the_destination_is_said(worker: Worker, limited: P
 
 
 @pytest.fixture
-def many(hosts: Testbed) -> Iterator[Any]:
+def many(hosts: Testbed) -> Callable[[int], int]:
     def start(number: int) -> int:
         hosts.src.run(["mkdir", "-p", "/srv/many"])
         hosts.dst.run(["mkdir", "-p", "/srv/many"])
@@ -187,8 +179,7 @@ def many(hosts: Testbed) -> Iterator[Any]:
         return int(hosts.src.read("/srv/many/pid"))
 
     hosts.link.set(rate_mbit=None, rtt_ms=0)
-    yield start
-    clean(hosts)
+    return start
 
 
 def migrate_with(testbed: Testbed, shell: str, pid: int, more: str = "", wait: float = 120) -> Any:
@@ -197,7 +188,7 @@ def migrate_with(testbed: Testbed, shell: str, pid: int, more: str = "", wait: f
     return testbed.src.run([*FEW, f"{shell}; exec criu-lazy migrate /root/m-many.yaml"], check=False, timeout=wait)
 
 
-def test_a_thousand_processes_move_under_the_usual_soft_limit(hosts: Testbed, many: Any) -> None:
+def test_a_thousand_processes_move_under_the_usual_soft_limit(hosts: Testbed, many: Callable[[int], int]) -> None:
     pid = many(1000)
     done = migrate_with(hosts, "ulimit -Sn 1024", pid, wait=240)
     assert done.returncode == COMMITTED, done.stderr
@@ -207,7 +198,7 @@ def test_a_thousand_processes_move_under_the_usual_soft_limit(hosts: Testbed, ma
     assert answer.read_text() == "1000 right\n"
 
 
-def test_more_processes_than_descriptors_are_refused_with_figures(hosts: Testbed, many: Any) -> None:
+def test_more_processes_than_descriptors_are_refused_with_figures(hosts: Testbed, many: Callable[[int], int]) -> None:
     pid = many(150)
     done = migrate_with(hosts, "ulimit -n 500", pid)
     assert done.returncode == FAILED
