@@ -190,10 +190,14 @@ int cl_space_remap(struct cl_space *space, uint64_t from, uint64_t to, uint64_t 
 /* Events came in a doubtful order (see above): no copy may be made now. */
 bool cl_space_unsettled(const struct cl_space *space);
 
-/* A copy succeeded: the kernel is quiet as to all changes so far. */
+/* A copy succeeded: the kernel is quiet as to all changes so far, and no batch of events is being applied. */
 void cl_space_was_quiet(struct cl_space *space);
 
-/* The kernel is, or was just now, quiet: all events up to here have been read. What is in limbo still is gone. */
+/*
+ * The kernel is, or was just now, quiet: all events up to here have been read. What is in limbo still is gone. The
+ * mirror's `quiet` is told later, with the regions that these events left (cl_resume_state_applied()): a successor that
+ * finds the batch unapplied must doubt what it replays.
+ */
 void cl_space_quiet(struct cl_space *space);
 
 /*
