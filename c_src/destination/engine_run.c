@@ -185,7 +185,7 @@ static int prepare(struct cl_engine *engine, struct cl_error *error)
 }
 
 /* Before there are threads. Where there is none, only a kill is worse: no reason not to serve. */
-static void start_holder(struct cl_engine *engine)
+static void start_guardian(struct cl_engine *engine)
 {
 	int ret;
 
@@ -329,7 +329,7 @@ static int start_threads(struct cl_engine *engine)
 		return ret;
 	if (engine->stats.total_pages)
 		cl_engine_watch_madvise(engine);
-	start_holder(engine);
+	start_guardian(engine);
 	ret = cl_workers_start(engine);
 	return ret < 0 ? ret : engine->source->start(engine);
 }

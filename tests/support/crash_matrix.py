@@ -3,7 +3,8 @@
 Each cell is one real migration between two hosts. `migrate` stops itself (SIGSTOP, by pausing_migrate.py, not by code
 of the product) where the cell says; then comes the fault; then it goes on. When it has ended, or waits for ever and is
 interrupted, an operator who knows nothing but the advice of --status follows that, until it says that this is the end.
-What was said on the way is compared with what was there: see Run.judge. docs/reliability.md has the promises.
+What was said on the way is compared with what was there: see Run.judge. crash_cells.py has the cells,
+docs/reliability.md the promises.
 
     python tests/support/crash_matrix.py [--soak N] [--share 1/3] [--seed S] [--testbeds 2] [--only TEXT] [--into FILE]
 """
@@ -25,18 +26,30 @@ import tempfile
 import threading
 import time
 import traceback
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from crash_cells import (
+    AFTER_GO,
+    DISK_FULL,
+    DUMP_FAULTS,
+    KILLS,
+    LINK_MENDED,
+    STOPS,
+    VICTIMS,
+    Cell,
+    Row,
+    all_cells,
+    driver,
+    state_of,
+)
+from crash_tables import one_line, summary, write_into
 from lazy_source import TASK_C, eventually
-from migrating import Process, kill_ours, ours, processes
+from migrating import kill_ours, ours
 
 from testbed import Host, Testbed
 
-STATES = ("preflight", "dumping", "serving", "restoring", "allowed", "running", "drained", "committing", "committed")
-WHEN = ("before", "after")
 MEMORY_MIB = 16
 RATE_MBIT = 12.0  # so much of such memory takes a few seconds
 PROFILE = """
@@ -57,16 +70,6 @@ PAUSING = Path(__file__).with_name("pausing_migrate.py")
 
 
 # ---- what is there ----
-
-
-def state_of(host: Host, pid: int) -> str:
-    """The letter of a process's state as in ps, "-" if it is not there."""
-    try:
-        stat = (host.root / f"proc/{pid}/stat").read_text()
-    except OSError:
-        return "-"
-    letter = stat.rpartition(")")[2].split()[0]
-    return "-" if letter in "ZX" else letter
 
 
 def turns_of(host: Host, pid: int) -> int:
@@ -95,113 +98,7 @@ class Watch(threading.Thread):
             last = now
 
 
-# ---- the faults ----
-
-Victims = Callable[["Run"], list[tuple[Host, int]]]
-
-
-def at_source(*words: str, name: str = "") -> Victims:
-    return lambda run: [(run.src, p.pid) for p in processes(run.src) if matches(p, words, name)]
-
-
-def at_destination(*words: str, name: str = "", last: bool | None = None) -> Victims:
-    """`last`: of several, only the youngest, or only the oldest."""
-
-    def find(run: Run) -> list[tuple[Host, int]]:
-        found = sorted(p.pid for p in processes(run.dst) if matches(p, words, name))
-        chosen = found if last is None else found[-1:] if last else found[:1]
-        return [(run.dst, pid) for pid in chosen if last is None or len(found) > 1]
-
-    return find
-
-
-def matches(process: Process, words: tuple[str, ...], name: str) -> bool:
-    unnamed = not name and not process.name.startswith("criu-lazy-")
-    return (process.name.startswith(name) if name else unnamed) and all(word in process.command for word in words)
-
-
-def both(*finders: Victims) -> Victims:
-    return lambda run: [victim for find in finders for victim in find(run)]
-
-
-def driver(run: Run) -> list[tuple[Host, int]]:
-    return [(run.src, p.pid) for p in processes(run.src) if "python" in p.name and "pausing_migrate" in p.command]
-
-
-AGENT = at_destination("python", "criu-lazy agent", last=True)
-KEEPER = at_destination("python", "criu-lazy agent", last=False)
-SERVER = at_source("page-server")
-GUARDIAN = at_source(name="criu-lazy-guard")
-DUMP = at_source("criu dump")
-DAEMON = at_destination("lazy-pages", last=None)
-HOLDER = at_destination(name="criu-lazy-")
-RESTORE = at_destination("criu restore")
-
-VICTIMS: dict[str, Victims] = {
-    "driver": driver,
-    "ssh": at_source("ssh", "criu-lazy agent"),
-    "agent": AGENT,
-    "keeper": KEEPER,
-    "agent and keeper": both(AGENT, KEEPER),
-    "page server": SERVER,
-    "guardian": GUARDIAN,
-    "page server and guardian": both(SERVER, GUARDIAN),
-    "criu dump": DUMP,
-    "driver and criu dump": both(driver, DUMP),
-    "driver and page server": both(driver, SERVER),
-    "daemon": DAEMON,
-    "holder": HOLDER,
-    "daemon and holder": both(DAEMON, HOLDER),
-    "criu restore": RESTORE,
-    "source task": lambda run: [(run.src, run.pid)] if state_of(run.src, run.pid) != "-" else [],
-    "restored task": lambda run: [(run.dst, run.pid)] if state_of(run.dst, run.pid) != "-" else [],
-    "all at the source": lambda run: [(run.src, p.pid) for p in ours(run.src)],
-    "all at the destination": lambda run: [(run.dst, p.pid) for p in ours(run.dst)]
-    + ([(run.dst, run.pid)] if state_of(run.dst, run.pid) != "-" else []),
-}
-STOPPABLE = ("driver", "agent", "page server", "criu dump", "daemon", "criu restore")
-KILLS = {f"SIGKILL {name}": (name, signal.SIGKILL) for name in VICTIMS}
-STOPS = {f"SIGSTOP {name}": (name, signal.SIGSTOP) for name in STOPPABLE}
-LINK_SECOND, LINK_MENDED, DISK_FULL = "link cut for 1 s", "link cut until mended", "disk full"
-DUMP_FAULTS, AFTER_GO = ("SIGKILL criu dump", "SIGSTOP criu dump"), ("running", "drained", "committing")
-FAULTS = (*KILLS, *STOPS, LINK_SECOND, LINK_MENDED, DISK_FULL)
-
-
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    fault: str
-    state: str
-    when: str
-
-    def __str__(self) -> str:
-        return f"{self.fault}, {self.when} the record of {self.state}"
-
-
-def all_cells() -> list[Cell]:
-    return [Cell(*cell) for cell in itertools.product(FAULTS, STATES, WHEN)]
-
-
 # ---- one cell ----
-
-
-@dataclasses.dataclass
-class Row:
-    """What came of a cell."""
-
-    cell: Cell
-    present: bool = True  # there was something to kill
-    said: str = ""  # migrate's outcome, or "killed"
-    interrupted: bool = False  # it waited, and an operator ended that
-    status: str = ""  # what --status said first
-    did: list[str] = dataclasses.field(default_factory=list)
-    end: str = ""  # what --status said last
-    where: str = ""  # "source", "destination", "nowhere", "both"
-    memory: str = ""
-    wrong: list[str] = dataclasses.field(default_factory=list)
-    left: list[str] = dataclasses.field(default_factory=list)
-    message: str = ""
-    logs: dict[str, str] = dataclasses.field(default_factory=dict)  # their last lines, if something is wrong
-    seconds: float = 0.0
 
 
 class Run:
@@ -555,70 +452,6 @@ def run_all(
             worker.join(ENDS_WITHOUT_HOSTS_WITHIN_S)
         raise
     return rows
-
-
-# ---- the tables ----
-
-
-def one_line(row: Row) -> str:
-    verdict = "; ".join(row.wrong) or ("ok" if row.present else "nothing to kill")
-    left = f" LEFT {row.left}" if row.left else ""
-    went = f"{row.said}{' (interrupted)' if row.interrupted else ''} / {row.status} / {row.did[:6]} / {row.where}"
-    return f"{row.cell}: {went}: {verdict} [{row.seconds:.0f} s]{left}"
-
-
-def summary(rows: list[Row]) -> dict[str, int]:
-    wrong = [text for row in rows for text in row.wrong]
-    return {
-        "runs": len(rows),
-        "with a fault": sum(row.present for row in rows),
-        "lost": sum("LOST" in text for text in wrong),
-        "two copies": sum("TWO" in text for text in wrong),
-        "wrong memory": sum(text.startswith("memory") for text in wrong),
-        "untrue words": sum("but:" in text or "exit status" in text for text in wrong),
-        "no way out": sum("no way out" in text or "hangs" in text for text in wrong),
-        "wrong in another way": sum(text.startswith(("harness", "(", "--status took")) for text in wrong),
-    }
-
-
-def cell_word(row: Row | None) -> str:
-    """One cell of the table: what migrate said, where the task was at last."""
-    if row is None:
-        return ""
-    if row.wrong:
-        return "**WRONG**"
-    if not row.present:
-        return "·"
-    place = {"source": "S", "destination": "D", "nowhere": "0"}[row.where]
-    return f"{row.said[:1]}{'!' if row.did else ''}{place}"
-
-
-def matrix_table(rows: list[Row]) -> str:
-    found = {row.cell: row for row in rows}
-    lines = ["| fault | " + " | ".join(STATES) + " |", "| --- |" + " --- |" * len(STATES)]
-    for fault in FAULTS:
-        words = (" ".join(cell_word(found.get(Cell(fault, s, when))) or "-" for when in WHEN) for s in STATES)
-        lines.append(f"| {fault} | " + " | ".join(words) + " |")
-    return "\n".join(lines)
-
-
-def soak_table(rows: list[Row]) -> str:
-    counts = Counter((row.cell.fault.split()[0], row.said, row.where) for row in rows)
-    lines = ["| fault | migrate said | the task was at last at | runs |", "| --- | --- | --- | --- |"]
-    return "\n".join([*lines, *(f"| {' | '.join(key)} | {n} |" for key, n in sorted(counts.items()))])
-
-
-def write_into(path: Path, kind: str, seed: str, rows: list[Row]) -> None:
-    """Replace what stands between the document's marks for this kind of table."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
-    figures = ", ".join(f"{count} {name}" for name, count in summary(rows).items())
-    table = matrix_table(rows) if kind == "matrix" else soak_table(rows)
-    wrong = "".join(f"- {row.cell}: {'; '.join(row.wrong)}\n" for row in rows if row.wrong)
-    begin, end = f"<!-- {kind}: begin -->", f"<!-- {kind}: end -->"
-    text = path.read_text()
-    head, rest = text.split(begin)
-    told = f"{begin}\nCommit {commit.strip()}, seed {seed}: {figures}.\n\n{table}\n"
-    path.write_text(head + told + (f"\n{wrong}" if wrong else "") + end + rest.split(end)[1])
 
 
 def main() -> int:

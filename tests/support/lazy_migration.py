@@ -81,7 +81,7 @@ class LazyMigration:
         eventually(lambda: _answers(self.tb), "it answers")
 
     def kill_daemon(self) -> None:
-        """SIGKILL the lazy-pages daemon (its holder lives)."""
+        """SIGKILL the lazy-pages daemon (its guardian lives)."""
         pid = self.daemon.inner_pid()
         assert pid is not None
         os.kill(pid, signal.SIGKILL)

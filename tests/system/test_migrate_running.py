@@ -235,7 +235,7 @@ def test_a_daemon_killed_while_memory_follows_is_succeeded(worker: Worker) -> No
     assert migration.report["warnings"] == [said] * 7
 
 
-def test_a_daemon_killed_with_its_holder_is_the_end(worker: Worker) -> None:
+def test_a_daemon_killed_with_its_guardian_is_the_end(worker: Worker) -> None:
     # The kernel gives zeroes for missing pages then: the restored task may crash.
     migration = stopped(worker, lambda _: kill(worker.testbed.dst, "lazy-pages"), restored_lives=False)
     assert "lazy-pages was killed by SIGKILL, and its successor ended with status 1" in migration.report["message"]

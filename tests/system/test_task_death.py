@@ -114,7 +114,7 @@ def test_what_one_daemon_saw_end_its_successor_knows(hosts: Testbed) -> None:
         migration.kill_daemon()
         hosts.dst.run(["kill", "-KILL", str(child_of(migration))])
         migration.resume_daemon(*PUSH)
-        assert migration.daemon.wait(30) in (LOST, 1)  # 1: the holder saw nobody left to hold
+        assert migration.daemon.wait(30) in (LOST, 1)  # 1: the guardian saw nobody left to hold
         if migration.daemon.wait(0) == LOST:
             assert migration.stats()["lost_pages"] > lost
 

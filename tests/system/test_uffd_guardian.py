@@ -15,7 +15,7 @@ from lazy_source import eventually
 from testbed import Testbed
 
 TASK = ("--mib", "128", "--threads", "2", "--ops", "all")
-HOLDER = "criu-lazy-guard"
+GUARDIAN = "criu-lazy-guard"
 OTHER_IMAGES = f"{DIRECTORY}/others"
 
 
@@ -28,9 +28,9 @@ def hosts() -> Iterator[Testbed]:
         yield started
 
 
-def holders(tb: Testbed) -> list[int]:
-    """Pids, within the host, of the holders there."""
-    return [int(word) for word in tb.dst.run(["pgrep", "-x", HOLDER], check=False).stdout.split()]
+def guardians(tb: Testbed) -> list[int]:
+    """Pids, within the host, of the guardians there."""
+    return [int(word) for word in tb.dst.run(["pgrep", "-x", GUARDIAN], check=False).stdout.split()]
 
 
 def wrong_memory(tb: Testbed, migration: LazyMigration) -> str:
@@ -56,29 +56,29 @@ def _read(path: Path) -> str:
 def test_a_killed_daemon_leaves_the_task_waiting_and_no_byte_wrong(hosts: Testbed) -> None:
     with lazy_migration(hosts, TASK) as migration:
         migration.until_share(0.3)
-        assert len(holders(hosts)) == 1
+        assert len(guardians(hosts)) == 1
         migration.kill_daemon()
         eventually(lambda: threads_in_faults(hosts, migration), "the task waits for a page")
         time.sleep(1)
         assert threads_in_faults(hosts, migration)
         assert not wrong_memory(hosts, migration)
         assert "the daemon was killed with pages missing" in migration.daemon_log()
-        (holder,) = holders(hosts)
-        hosts.dst.run(["kill", "-TERM", str(holder)])
+        (guardian,) = guardians(hosts)
+        hosts.dst.run(["kill", "-TERM", str(guardian)])
         time.sleep(0.5)
-        assert holders(hosts) == [holder]
+        assert guardians(hosts) == [guardian]
         migration.task.kill(hosts.dst)
-        eventually(lambda: not holders(hosts), "the holder has ended")
+        eventually(lambda: not guardians(hosts), "the guardian has ended")
 
 
-def test_a_daemon_that_is_done_leaves_no_holder(hosts: Testbed) -> None:
+def test_a_daemon_that_is_done_leaves_no_guardian(hosts: Testbed) -> None:
     with lazy_migration(hosts, TASK) as migration:
         migration.complete()
-        assert not holders(hosts)
+        assert not guardians(hosts)
         assert "guards the tasks" not in migration.daemon_log()
 
 
-def test_a_daemon_that_is_stopped_leaves_no_holder(hosts: Testbed) -> None:
+def test_a_daemon_that_is_stopped_leaves_no_guardian(hosts: Testbed) -> None:
     with lazy_migration(hosts, TASK) as migration:
         migration.until_share(0.3)
         pid = migration.daemon.inner_pid()
@@ -86,13 +86,13 @@ def test_a_daemon_that_is_stopped_leaves_no_holder(hosts: Testbed) -> None:
         os.kill(pid, signal.SIGTERM)
         migration.daemon.wait(30)
         assert "pages are lost to it" in migration.daemon_log()
-        assert not holders(hosts)
+        assert not guardians(hosts)
 
 
-def test_a_lost_holder_is_missed_with_one_warning(hosts: Testbed) -> None:
+def test_a_lost_guardian_is_missed_with_one_warning(hosts: Testbed) -> None:
     with lazy_migration(hosts, TASK) as migration:
         migration.until_share(0.1)
-        hosts.dst.run(["kill", "-KILL", *map(str, holders(hosts))])
+        hosts.dst.run(["kill", "-KILL", *map(str, guardians(hosts))])
         migration.complete()
         assert migration.daemon_log().count("the process that guards the tasks is lost") == 1
 
@@ -107,7 +107,7 @@ def test_a_daemon_killed_three_times_and_resumed_loses_no_page(hosts: Testbed, o
             migration.until(lambda s: s["received_bytes"] > 0, "it goes on")
             assert bool(migration.stats()["push_streams"]) == bool(options)
         migration.complete()
-        assert not holders(hosts)
+        assert not guardians(hosts)
 
 
 def test_a_successor_waits_for_a_page_server_that_is_away(hosts: Testbed) -> None:
@@ -127,7 +127,7 @@ def test_what_does_not_fit_is_refused_and_the_tasks_wait_on(hosts: Testbed) -> N
     with lazy_migration(hosts, TASK) as migration:
         migration.until_share(0.2)
         migration.kill_daemon()
-        eventually(lambda: "the daemon was killed" in migration.daemon_log(), "the holder has noticed")
+        eventually(lambda: "the daemon was killed" in migration.daemon_log(), "the guardian has noticed")
         hosts.dst.run(["cp", "-r", IMAGES, OTHER_IMAGES])
         for pagemap in (hosts.dst.root / OTHER_IMAGES.lstrip("/")).glob("pagemap-*.img"):
             pagemap.write_bytes(without_last_entry(pagemap.read_bytes()))
