@@ -66,6 +66,18 @@ class RedisPodmanContainer(PodmanContainer):
         eventually(lambda: is_up(src), "Redis is up")
 
 
+def put_address(host: Host) -> None:
+    """The service address comes to the host."""
+    host.run(["ip", "address", "add", ADDRESS + "/24", "dev", "svc0"])
+    host.run(["arping", "-q", "-U", "-c", "1", "-I", "svc0", ADDRESS])
+
+
+def take_addresses(testbed: Testbed) -> None:
+    """It goes, wherever it is."""
+    for host in (testbed.src, testbed.dst):
+        host.run(["ip", "address", "del", ADDRESS + "/24", "dev", "svc0"], check=False)
+
+
 def moving_with_its_address(container: Container) -> str:
     """The sample for Redis, for this container."""
     sample = (CONFIGS / "redis.yaml").read_text()

@@ -18,9 +18,17 @@ from containers import (
     prepare_podman,
 )
 from lazy_source import eventually
-from migrating import FAILED, HOLD, Migration, held, kill, kill_ours, kill_pids
+from migrating import COMMITTED, FAILED, HOLD, Migration, held, kill, kill_ours, kill_pids
 from paths import CONFIGS
-from redis_containers import ADDRESS, Load, RedisContainer, RedisPodmanContainer, moving_with_its_address
+from postgres import PgBench, Postgres
+from redis_containers import (
+    Load,
+    RedisContainer,
+    RedisPodmanContainer,
+    moving_with_its_address,
+    put_address,
+    take_addresses,
+)
 
 from testbed import Testbed
 
@@ -161,8 +169,7 @@ def test_redis_moves_with_its_address_and_its_clients_connection(kind: str, with
         container = RedisPodmanContainer(with_podman, kind.partition("-")[2])
     else:
         container = RedisContainer(with_podman, kind)
-    src.run(["ip", "address", "add", ADDRESS + "/24", "dev", "svc0"])
-    src.run(["arping", "-q", "-U", "-c", "1", "-I", "svc0", ADDRESS])
+    put_address(src)
     try:
         container.run()
         load = Load(with_podman, 4000)
@@ -174,8 +181,24 @@ def test_redis_moves_with_its_address_and_its_clients_connection(kind: str, with
         assert seen["errors"] == 0, "its connection lived on"
     finally:
         container.remove()
-        for host in (src, with_podman.dst):
-            host.run(["ip", "address", "del", ADDRESS + "/24", "dev", "svc0"], check=False)
+        take_addresses(with_podman)
+        clean(with_podman)
+
+
+def test_postgresql_moves_with_its_volume_under_load(with_podman: Testbed) -> None:
+    src, dst = with_podman.src, with_podman.dst
+    container = Postgres(with_podman)
+    put_address(src)
+    try:
+        container.run()
+        load = PgBench(container, clients=8)
+        migration = Migration(with_podman, moving_with_its_address(container))
+        assert migration.end() == COMMITTED, (migration.stderr, migration.report)
+        assert (container.listed(src), container.listed(dst)) == ([], [NAME])
+        container.assert_consistent(load.end(), load.clients)
+    finally:
+        container.remove()
+        take_addresses(with_podman)
         clean(with_podman)
 
 
