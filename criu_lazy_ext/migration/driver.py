@@ -519,6 +519,7 @@ class Migration:
             except HostError:
                 force = True  # the agent lives and says that the restore failed: nothing runs there
                 raise
+            await self.network.let_pass()
             await self.tell_engine()
             await self.hooks("after_restore", fatal=False)
             await self.drain()

@@ -7,10 +7,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from criu_lazy_ext.criu.images import endpoint
 from criu_lazy_ext.source.connections import Connections
 from criu_lazy_ext.source.control_socket import network_path
 from criu_lazy_ext.source.dump import SourceError
-from criu_lazy_ext.system import addresses
+from criu_lazy_ext.system import addresses, network_lock
 from criu_lazy_ext.system.nftables import Nft
 from criu_lazy_ext.system.service_network import ServiceNetwork
 
@@ -75,6 +76,16 @@ class MovingNetwork:
         """The task is frozen: the addresses go."""
         if self.here is not None:
             self.here.leave()
+
+    async def let_pass(self) -> None:
+        """The task runs there, with the addresses: criu's lock would keep others at this host from talking to it until
+        the last page is there."""
+        migration = self.migration
+        if self.here is None or migration.dump is None:
+            return
+        moved = {endpoint(address.address, 0)[0] for address in self.here.addresses}
+        for problem in await asyncio.to_thread(network_lock.let_pass, migration.pid, migration.dump.images, moved):
+            migration.warn(problem)
 
     def give_back(self) -> list[str]:
         """The task runs on here. What could not be done."""

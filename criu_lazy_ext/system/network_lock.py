@@ -7,6 +7,7 @@ once it serves pages, whatever becomes of it. So, for a task that was dumped:
 - `wake`, when the dump serves: repair mode ends. If the dump dies now, the task runs on with its connections whole.
 - `hush`, before the task is killed: repair mode again. A connection that is closed in it tells its client nothing.
 - `remove`, when the task is gone, or is about to run on: the packet filter is as it was.
+- `let_pass`, once the task runs elsewhere with its addresses: others at this host may talk to it there.
 - `lift`: all that a task needs that is to run on.
 
 Each may be repeated, and returns what could not be done: one line each, with what to type by hand.
@@ -23,7 +24,7 @@ import shutil
 import socket
 import struct
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,13 @@ class NetworkLock:
                 problems.append(f"CRIU's network lock stays, and its connections are dead: {error}")
         return problems
 
+    def let_pass(self, moved: Container[str]) -> list[str]:
+        """Remove the lock, if each connection has an end at one of the addresses that moved: the sockets here can't
+        send from them, and get nothing. For others the kernel here would still answer."""
+        if not all(any(address in moved for address, _ in connection.ends) for connection in self._dumped.values()):
+            return []
+        return self.remove()
+
     def lift(self) -> list[str]:
         """All that a task needs which is to run on; it may run already."""
 
@@ -111,6 +119,11 @@ def unlock(root_pid: int, images: Path) -> list[str]:
 def remove(root_pid: int, images: Path) -> list[str]:
     """`NetworkLock.remove`, for who holds none; if the task is gone, in this process's own network namespace."""
     return _once(NetworkLock(root_pid, images), NetworkLock.remove)
+
+
+def let_pass(root_pid: int, images: Path, moved: Container[str]) -> list[str]:
+    """`NetworkLock.let_pass`, for who holds none."""
+    return _once(NetworkLock(root_pid, images), lambda lock: lock.let_pass(moved))
 
 
 def hush(root_pid: int, images: Path) -> list[str]:

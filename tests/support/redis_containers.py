@@ -37,6 +37,58 @@ class RedisContainer(Container):
         eventually(lambda: is_up(src), "Redis is up")
 
 
+class Replica:
+    """Beside a Redis container, another of the same engine with an address of its own, which follows it."""
+
+    name, address, port = "replica", "10.78.0.101", "6380"
+
+    def __init__(self, master: RedisContainer) -> None:
+        self.master = master
+        self.testbed = master.testbed
+        src = self.testbed.src
+        src.run(["ip", "address", "add", f"{self.address}/24", "dev", "svc0"])
+        src.run(["sh", "-c", f"mkdir -p {self.bundle} && cp -a {HERE}/rootfs {self.bundle}/"])
+        config = json.loads(src.read(f"{HERE}/config.json"))
+        config["process"]["args"] = ["/redis-server", "--save", "", "--bind", self.address, "--port", self.port]
+        config["process"]["args"] += ["--protected-mode", "no", "--bind-source-addr", self.address]
+        config["process"]["args"] += ["--repl-diskless-sync-delay", "0", "--replicaof", ADDRESS, "6379"]
+        src.write(f"{self.bundle}/config.json", json.dumps(config))
+        command = [master.engine, "run", "--detach", "--bundle", self.bundle, self.name]
+        src.run(["sh", "-c", '"$@" </dev/null >/dev/null 2>&1', "sh", *command])
+        eventually(lambda: self.fact("replication", "master_link_status") == "up", "it follows")
+
+    @property
+    def bundle(self) -> str:
+        return f"/srv/{self.name}"
+
+    def ask(self, *words: str, of_master: bool = False) -> str:
+        where = ["-h", ADDRESS] if of_master else ["-h", self.address, "-p", self.port]
+        return str(self.testbed.client.run(["redis-cli", *where, *words], check=False).stdout)
+
+    def fact(self, section: str, key: str, of_master: bool = False) -> str:
+        """A line of what it says of itself; "" if it says nothing."""
+        lines = self.ask("info", section, of_master=of_master).splitlines()
+        return next((line.partition(":")[2] for line in lines if line.startswith(f"{key}:")), "")
+
+    def follows(self, value: str) -> None:
+        """What is written there comes here, by the connection that they had from the beginning."""
+        self.ask("set", "told", value, of_master=True)
+        eventually(lambda: self.ask("get", "told").strip() == value, f"{value} comes to the replica")
+        stats = [self.fact("stats", key, of_master=True) for key in ("sync_full", "sync_partial_ok")]
+        assert stats == ["1", "0"]
+
+    def moving(self) -> str:
+        """The profile that moves it."""
+        profile = moving_with_its_address(self.master).replace(f"name: {NAME}", f"name: {self.name}")
+        return profile.replace(f"{ADDRESS}/24", f"{self.address}/24")
+
+    def remove(self) -> None:
+        for host in (self.testbed.src, self.testbed.dst):
+            host.run([self.master.engine, "delete", "--force", self.name], check=False)
+            host.run(["rm", "-rf", self.bundle])
+            host.run(["ip", "address", "del", f"{self.address}/24", "dev", "svc0"], check=False)
+
+
 class RedisPodmanContainer(PodmanContainer):
     """By podman, in the host's network."""
 

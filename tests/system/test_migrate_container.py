@@ -25,6 +25,7 @@ from redis_containers import (
     Load,
     RedisContainer,
     RedisPodmanContainer,
+    Replica,
     moving_with_its_address,
     put_address,
     take_addresses,
@@ -183,6 +184,33 @@ def test_redis_moves_with_its_address_and_its_clients_connection(kind: str, with
         container.remove()
         take_addresses(with_podman)
         clean(with_podman)
+
+
+def test_two_containers_that_talk_move_one_after_the_other(own_cgroups: Testbed) -> None:
+    """Also while one's memory still follows, they talk."""
+    src, dst = own_cgroups.src, own_cgroups.dst
+    container = RedisContainer(own_cgroups, "runc")
+    put_address(src)
+    try:
+        container.run()
+        replica = Replica(container)
+        assert Load(own_cgroups, 1500).end()["wrong"] == 0
+        text = moving_with_its_address(container).replace("source:\n", "source:\n  rate: 500K\n")
+        migration = Migration(own_cgroups, f"{text}strategy: lazy\n")
+        eventually(lambda: migration.is_in("running") or migration.process.poll() is not None, "it runs there")
+        replica.follows("one has moved")
+        assert migration.is_in("running")
+        migration.decide("--rate", "0")
+        assert migration.end() == COMMITTED, (migration.stderr, migration.report)
+        migration = Migration(own_cgroups, replica.moving())
+        assert migration.end() == COMMITTED, (migration.stderr, migration.report)
+        replica.follows("both have moved")
+        assert (sorted(container.listed(dst)), container.listed(src)) == (sorted([NAME, replica.name]), [])
+    finally:
+        replica.remove()
+        container.remove()
+        take_addresses(own_cgroups)
+        clean(own_cgroups)
 
 
 def test_postgresql_moves_with_its_volume_under_load(with_podman: Testbed) -> None:
