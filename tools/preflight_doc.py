@@ -28,20 +28,26 @@ list of `{"check", "host", "verdict", "text", "way_out"}`.
 
 Whoever knows better names the check in the profile, `accept: [NAME, ...]`: its failures are warnings then.
 
+Of a container ([containers.md](containers.md)) its engine sees to most; at the source these of the general ones hold
+for it, too: {shared}.
+
 What it says of programs from Debian, and what then happens with each: [programs.md](programs.md).
 
 (This page is made of the list in `criu_lazy_ext/checks/` by `python tools/preflight_doc.py`.)
 """
 SECTIONS = {
     "At the source": catalogue.SOURCE,
+    "At the source, of a container": [item for item in catalogue.CONTAINER_SOURCE if item not in catalogue.SOURCE],
     "At the destination": catalogue.DESTINATION,
+    "There, of a container": [item for item in catalogue.CONTAINER_DESTINATION if item not in catalogue.DESTINATION],
     "Of both together": catalogue.PAIR,
 }
 
 
 def page() -> str:
     """The whole of it."""
-    return "\n".join([INTRODUCTION, *_sections()])
+    shared = ", ".join(f"`{item.name}`" for item in catalogue.CONTAINER_SOURCE if item in catalogue.SOURCE)
+    return "\n".join([INTRODUCTION.replace("{shared}", shared), *_sections()])
 
 
 def _sections() -> Iterator[str]:

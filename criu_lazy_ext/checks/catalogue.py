@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from criu_lazy_ext.checks import addresses, descriptors, destination, files, memory, network, pair, state, tools
+from criu_lazy_ext.checks import (
+    addresses,
+    containers,
+    descriptors,
+    destination,
+    files,
+    memory,
+    network,
+    pair,
+    state,
+    tools,
+)
 from criu_lazy_ext.checks.check import Check
 from criu_lazy_ext.checks.leaving import Leaving
 from criu_lazy_ext.checks.needs import Arrival
@@ -45,9 +56,11 @@ SOURCE: tuple[Check[Leaving], ...] = (
     memory.not_lazy,
     addresses.leave,
 )
-# Of those, the ones that hold for a container, too: its engine sees to the others' subjects.
+# Of those, the ones that hold for a container, too, and its own: its engine sees to the others' subjects.
 CONTAINER_SOURCE: tuple[Check[Leaving], ...] = (
     *HOST,
+    containers.engine,
+    containers.container_files,
     tools.pipes,
     tools.capabilities,
     state.tracer,
@@ -55,6 +68,9 @@ CONTAINER_SOURCE: tuple[Check[Leaving], ...] = (
     state.frozen,
     state.dead_leader,
     descriptors.kernel_objects,
+    network.connections,
+    network.local_connections,
+    network.network_lock,
     network.socket_kinds,
     memory.dump_descriptors,
     memory.not_lazy,
@@ -78,8 +94,10 @@ DESTINATION: tuple[Check[Arrival], ...] = (
     destination.memory,
     addresses.arrive,
 )
+# The same for a container.
+CONTAINER_DESTINATION: tuple[Check[Arrival], ...] = (*DESTINATION, containers.engine_there)
 # Of both together.
 PAIR: tuple[Check[Pair], ...] = (pair.versions, addresses.way)
 
-_ALL: tuple[Check[Any], ...] = (*SOURCE, *DESTINATION, *PAIR)
+_ALL: tuple[Check[Any], ...] = (*SOURCE, *CONTAINER_SOURCE, *CONTAINER_DESTINATION, *PAIR)
 NAMES = list(dict.fromkeys(item.name for item in _ALL))

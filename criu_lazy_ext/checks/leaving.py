@@ -10,6 +10,7 @@ from criu_lazy_ext.checks.needs import Needs, measure
 from criu_lazy_ext.checks.sockets import Sockets
 from criu_lazy_ext.checks.task import Task
 from criu_lazy_ext.criu.contrary import options_in, options_of_files, value_of
+from criu_lazy_ext.engines.engine import Moved, find
 from criu_lazy_ext.profile import Profile
 
 
@@ -20,17 +21,19 @@ class Leaving:
     profile: Profile | None = None
     task: Task | None = None
     needs: Needs | None = None
+    moved: Moved | None = None  # if it is a container
 
     @classmethod
     def look(cls, profile: Profile | None, pid: int | None) -> Leaving:
-        """Read what there is of the task. Raises OSError if it has ended."""
+        """Read what there is of the task. Raises OSError if it has ended, EngineError if that is a container that its
+        engine doesn't know."""
         if pid is None:
             return cls(profile)
         options = dump_options(profile)
         # An engine makes the container's group at the destination, with its limits.
-        by_engine = profile is not None and profile.container is not None
-        needs = measure(pid, charged=not by_engine and value_of("manage-cgroups", options) != "ignore")
-        return cls(profile, Task.look(pid), needs)
+        moved = find(profile.container) if profile is not None and profile.container is not None else None
+        needs = measure(pid, charged=moved is None and value_of("manage-cgroups", options) != "ignore")
+        return cls(profile, Task.look(pid), needs, moved)
 
     @cached_property
     def sockets(self) -> Sockets:

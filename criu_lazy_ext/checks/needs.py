@@ -139,6 +139,7 @@ class Arrival:
     files: list[list[Any]] = field(default_factory=list)  # FileFact
     sockets: list[list[Any]] = field(default_factory=list)  # family, kind, address, port, whether it is no connection
     unix_peers: list[str] = field(default_factory=list)  # of sockets of others that it sends to
+    container: dict[str, Any] = field(default_factory=dict)  # preflight.container_there()
     addresses: list[tuple[str, str]] = field(default_factory=list)  # that come along, each with its device
 
     def pack(self) -> str:

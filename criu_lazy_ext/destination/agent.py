@@ -98,7 +98,8 @@ class Agent:
     async def check(self, request: Message) -> Message:
         """Run the destination's checks: {"arrival"}, as the source packed it. Their findings."""
         arrival = Arrival.unpack(request["arrival"])
-        findings = await asyncio.to_thread(run_all, catalogue.DESTINATION, arrival, "")
+        checks = catalogue.CONTAINER_DESTINATION if arrival.container else catalogue.DESTINATION
+        findings = await asyncio.to_thread(run_all, checks, arrival, "")
         return {"findings": [finding.as_json() for finding in findings]}
 
     async def prepare(self, request: Message) -> Message:
@@ -112,13 +113,10 @@ class Agent:
         directory, logs = Path(request["directory"]), str(request["logs"])
         store = str(request.get("store", ""))
         problems = [f"{path} exists already" for path in (directory, store) if path and Path(path).exists()]
-        if self.container is not None:
-            expected = request["container"]["expected"]
-            problems += await asyncio.to_thread(engine_of(self.container).lacking, expected)
         if problems:
             raise AgentError("; ".join(problems))
         if self.container is not None:
-            await asyncio.to_thread(engine_of(self.container).make_room, expected)
+            await asyncio.to_thread(engine_of(self.container).make_room, request["container"]["expected"])
         made = Made(str(directory), self.keeper_pid, str(request["ids"]), store, keep_files=bool(request["keep"]))
         self.place.made = dataclasses.replace(made, logs=logs, undo_hooks=request["undo_hooks"])
         self.place.tell_keeper()

@@ -54,6 +54,14 @@ class Found:
     config: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Moved:
+    """A container that is to move, and its engine."""
+
+    engine: Engine
+    found: Found
+
+
 class Engine(Protocol):
     """One container of an engine, here. Every method may raise EngineError. `detaches`: its checkpoint command ends
     when CRIU serves, and has written an archive beside the images."""
@@ -63,8 +71,8 @@ class Engine(Protocol):
     def find(self) -> Found:
         """The running container."""
 
-    def check_movable(self, found: Found) -> None:
-        """Raises EngineError if it can't be moved; nothing is touched."""
+    def obstacles(self, found: Found) -> list[str]:
+        """Why it can't be moved, and the way out; nothing is touched."""
 
     def lacking(self, expected: Mapping[str, Any]) -> list[str]:
         """What this host lacks to take the container; `expected`: what `expectations` told at the source."""
@@ -110,6 +118,12 @@ def run(command: Sequence[str], seconds: float) -> subprocess.CompletedProcess[s
         raise EngineError(f"{command[0]}: {error.strerror}; is it installed here?") from error
     except subprocess.TimeoutExpired:
         raise EngineError(f"{shlex.join(command)}: no answer in {seconds:g} s") from None
+
+
+def find(container: Container) -> Moved:
+    """The running container. Raises EngineError."""
+    engine = engine_of(container)
+    return Moved(engine, engine.find())
 
 
 def engine_of(container: Container) -> Engine:

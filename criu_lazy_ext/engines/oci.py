@@ -72,13 +72,14 @@ class OciRuntime:
         root = config.get("root", {}).get("path", "rootfs")
         return Found(int(state["pid"]), bundle, bundle / root, config)
 
-    def check_movable(self, found: Found) -> None:
-        """Raises EngineError if it can't be moved."""
-        if found.config.get("process", {}).get("terminal"):
-            raise EngineError(
-                f"container {self.container.name!r} has a terminal (process.terminal in {found.bundle}/config.json), "
-                "which would stay here with who reads it: run it without one"
-            )
+    def obstacles(self, found: Found) -> list[str]:
+        """A terminal."""
+        if not found.config.get("process", {}).get("terminal"):
+            return []
+        return [
+            f"container {self.container.name!r} has a terminal (process.terminal in {found.bundle}/config.json), "
+            "which would stay here with who reads it: run it without one"
+        ]
 
     def trees(self, found: Found) -> list[Tree]:
         """The bundle, the root directory, the profile's volumes."""

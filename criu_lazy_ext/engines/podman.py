@@ -62,23 +62,24 @@ class Podman:
             status = config["State"]["Status"]
             raise EngineError(f"container.name: {name!r} is {status}: only a running container can be moved")
         self.runtime = str(config["OCIRuntime"])
+        conmon_path(self.container.root)
         return Found(int(config["State"]["Pid"]), Path(config["StaticDir"]), Path("/"), config)
 
-    def check_movable(self, found: Found) -> None:
-        """Raises EngineError if it can't be moved."""
-        conmon_path(self.container.root)
-        name, config = self.container.name, found.config
+    def obstacles(self, found: Found) -> list[str]:
+        """Its runtime, network, volumes, pod."""
+        name, config, problems = self.container.name, found.config, []
         if config["OCIRuntime"] not in RUNTIMES:
-            raise EngineError(f"container {name!r} is run by {config['OCIRuntime']}: {' and '.join(RUNTIMES)} can dump")
+            problems.append(f"container {name!r} is run by {config['OCIRuntime']}: {' and '.join(RUNTIMES)} can dump")
         mode = str(config["HostConfig"]["NetworkMode"])
         if mode.partition(":")[0] not in NETWORKS:
-            raise EngineError(f"container {name!r} has the network {mode!r}: {', '.join(NETWORKS)} can be moved")
+            problems.append(f"container {name!r} has the network {mode!r}: {', '.join(NETWORKS)} can be moved")
         for mount in config["Mounts"]:
             if mount["Type"] == "volume" and mount.get("Driver", "local") != "local":
                 volume = f"{mount['Name']!r} is of the driver {mount['Driver']}"
-                raise EngineError(f"container {name!r}: its volume {volume}: only local ones go by rsync")
+                problems.append(f"container {name!r}: its volume {volume}: only local ones go by rsync")
         if config.get("Pod"):
-            raise EngineError(f"container {name!r} is in a pod, which would stay here: it must be on its own")
+            problems.append(f"container {name!r} is in a pod, which would stay here: it must be on its own")
+        return problems
 
     def trees(self, found: Found) -> list[Tree]:
         """podman's volumes and the profile's; all others are in podman's archive."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from criu_lazy_ext.checks import catalogue, files, network
 from criu_lazy_ext.checks.check import Finding, from_json, run_all
@@ -11,6 +12,7 @@ from criu_lazy_ext.checks.leaving import Leaving
 from criu_lazy_ext.checks.needs import Arrival, pack_ids
 from criu_lazy_ext.checks.pair import Pair
 from criu_lazy_ext.criu import program as criu
+from criu_lazy_ext.engines.engine import container_as_message
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.profile import Profile
 from criu_lazy_ext.remote.channel import Message
@@ -40,8 +42,7 @@ class AtSource:
         try:
             leaving = await asyncio.to_thread(Leaving.look, profile, pid)
             arrival = asyncio.to_thread(arrival_of, leaving, store)
-            is_container = profile is not None and profile.container is not None
-            checks = catalogue.CONTAINER_SOURCE if is_container else catalogue.SOURCE
+            checks = catalogue.SOURCE if leaving.moved is None else catalogue.CONTAINER_SOURCE
             looking = asyncio.to_thread(run_all, checks, leaving, "source")
             return cls(await looking, leaving, await arrival)
         except (FileNotFoundError, ProcessLookupError):
@@ -66,10 +67,19 @@ def arrival_of(leaving: Leaving, store: str) -> Arrival:
     arrival = replace(
         arrival, processes=needs.processes, threads=needs.threads, ids=pack_ids(needs.ids), memory=needs.memory
     )
-    if profile is not None and profile.container is not None:
-        return arrival  # its files and addresses are its engine's to bring
+    if leaving.moved is not None:  # its files are its engine's to bring
+        return replace(arrival, sockets=network.bound(leaving)["sockets"], container=container_there(leaving))
     facts = files.collect(task, network.names(leaving))
     return replace(arrival, files=[list(fact) for fact in facts], **network.bound(leaving))
+
+
+def container_there(leaving: Leaving) -> dict[str, Any]:
+    """What the agent is told of the container: the profile's key, as it is there, and what it expects to find."""
+    profile, moved = leaving.profile, leaving.moved
+    if profile is None or profile.container is None or moved is None:
+        return {}
+    there = replace(profile.container, bundle=profile.container.bundle or moved.found.bundle)
+    return {"profile": container_as_message(there), "expected": moved.engine.expectations(moved.found)}
 
 
 async def at_destination(host: RemoteHost, arrival: Arrival) -> list[Finding]:

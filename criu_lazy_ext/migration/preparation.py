@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from criu_lazy_ext.checks.check import Verdict, accept, failures
 from criu_lazy_ext.checks.needs import Arrival
@@ -43,8 +42,6 @@ class Preparation:
         """Both ends can do it; nothing is touched but directories made and pipe limits raised."""
         migration = self.migration
         migration.progress.phase(f"preflight: task {migration.pid}, destination {migration.report.destination}")
-        if migration.container is not None and migration.engine is not None:
-            migration.engine.check_movable(migration.container)
         store = "" if migration.profile.chooses() else self.store()  # one that has no room is left out
         looking = asyncio.ensure_future(AtSource.look(migration.profile, migration.pid, store))
         try:
@@ -110,7 +107,7 @@ class Preparation:
         prepared = await migration.host.request(
             "prepare", directory=str(self.directory), logs=str(migration.logs_there), keep=profile.keep_files,
             undo_hooks=migration.undo_hooks(), store=store, daemon=profile.daemon, ids=arrival.ids,
-            container=self.container_there(), within=60,
+            container=arrival.container or None, within=60,
         )  # fmt: skip
         if not store:
             return
@@ -137,25 +134,14 @@ class Preparation:
         migration.progress.phase(f"strategy: {migration.report.strategy}")
 
     def prepare_files(self) -> None:
-        """What is to be sent of a container's files. Raises SourceError."""
+        """What is to be sent of a container's files."""
         migration = self.migration
         container, engine, found = migration.profile.container, migration.engine, migration.container
         if container is None or engine is None or found is None or container.files == "shared":
             return
         if not (trees := engine.trees(found)):
             return
-        if shutil.which("rsync") is None:
-            raise SourceError("rsync is not installed here, and sends a container's files; or container.files: shared")
         migration.files = ContainerFiles(migration.profile, trees, migration.pid, migration.directory)
-
-    def container_there(self) -> dict[str, Any] | None:
-        """What the agent is told of the container: the profile's key, as it is there, and what it expects to find."""
-        migration = self.migration
-        container, engine, found = migration.profile.container, migration.engine, migration.container
-        if container is None or engine is None or found is None:
-            return None
-        there = dataclasses.replace(container, bundle=container.bundle or found.bundle)
-        return {"profile": container_as_message(there), "expected": engine.expectations(found)}
 
     async def check_reachable(self) -> None:
         """The destination can connect to the page server's address, and gets what is sent from there in bulk."""

@@ -300,7 +300,12 @@ def test_what_can_t_move_is_said_before(container: Container) -> None:
         assert migration.end() in (FAILED, 2), migration.stderr
         return migration.stderr + str(migration.report.get("message"))
 
+    container.config["process"]["terminal"] = True
+    container.testbed.src.write(f"{HERE}/config.json", json.dumps(container.config))
     text = container.profile()
+    assert "has a terminal" in refused(text)
+    container.config["process"]["terminal"] = False
+    container.testbed.src.write(f"{HERE}/config.json", json.dumps(container.config))
     assert f"{container.engine} knows no container 'other'" in refused(text.replace(f"name: {NAME}", "name: other"))
     container.testbed.dst.run(["rm", "-rf", HERE])
     assert "config.json is missing" in refused(container.profile(files="shared"))
@@ -323,7 +328,12 @@ def test_what_podman_can_t_move_is_said_before(container: PodmanContainer) -> No
     dst.run(["podman", "save", "--output", "/tmp/image.tar", "patterned"])
     dst.run(["podman", "rmi", "--force", image])
     try:
-        assert f"image localhost/patterned:latest ({image}) is missing: at the source, podman save" in refused()
+        missing = f"image localhost/patterned:latest ({image}) is missing: at the source, podman save"
+        assert missing in refused()
+        src.write("/root/checked.yaml", container.profile())
+        checked = src.run(["criu-lazy", "check", "/root/checked.yaml"], check=False).stdout.splitlines()
+        assert "ok   engine (source)" in checked
+        assert f"FAIL engine-there: dst: {missing}" in " ".join(checked)
     finally:
         dst.run(["podman", "load", "--input", "/tmp/image.tar"])
     dst.run(["podman", "create", "--name", NAME, "patterned", "/tick"])

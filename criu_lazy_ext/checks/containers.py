@@ -1,0 +1,48 @@
+"""Whether a container's engine can move it, and has there what it takes; what each asks is in engines/."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+from criu_lazy_ext.checks.check import Found, check, fail
+from criu_lazy_ext.checks.leaving import Leaving
+from criu_lazy_ext.checks.needs import Arrival
+from criu_lazy_ext.engines.engine import container_of_message, engine_of
+
+
+@check(
+    "engine",
+    why="The container's own engine dumps it, and makes it anew at the destination: what it can't make stays here.",
+)
+def engine(leaving: Leaving) -> Iterator[Found]:
+    """what the engine knows of the container: its terminal, runtime, networks, volumes, pod"""
+    if leaving.moved is not None:
+        for problem in leaving.moved.engine.obstacles(leaving.moved.found):
+            yield fail(problem)
+
+
+@check(
+    "container-files",
+    why="They go over by rsync: before the freeze, and then the difference.",
+    way_out="install rsync here; or bring them otherwise, and say container.files: shared",
+)
+def container_files(leaving: Leaving) -> Iterator[Found]:
+    """rsync, if files of the container's are to be sent"""
+    profile, moved = leaving.profile, leaving.moved
+    if profile is None or profile.container is None or moved is None or profile.container.files == "shared":
+        return
+    if moved.engine.trees(moved.found) and shutil.which("rsync") is None:
+        yield fail("rsync is not installed")
+
+
+@check(
+    "engine-there",
+    why="The engine at the destination restores the container from what it has there.",
+)
+def engine_there(arrival: Arrival) -> Iterator[Found]:
+    """the engine, its runtime, the image, networks and bind mounts there; and that it has none of that name"""
+    if arrival.container:
+        container = container_of_message(arrival.container["profile"])
+        for problem in engine_of(container).lacking(arrival.container["expected"]):
+            yield fail(problem)
