@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 WIDTH, HEIGHT = 720, 300
-LEFT, RIGHT, TOP, BOTTOM = 56, 20, 40, 44
+LEFT, RIGHT, TOP, BOTTOM = 64, 20, 40, 44
 COLOURS = {"ours": "#1b6ac9", "stock": "#c4532b", "link": "#8a8f98"}
+NAMES = {"ours": "criu-lazy", "stock": "criu lazy-pages", "link": "the link, at its rate"}
 Curve = Sequence[tuple[float, int]]
 
 
 def svg(title: str, curves: Mapping[str, Curve], link_bytes_per_s: float) -> str:
     """`curves`: a key of COLOURS -> (seconds since the resume, bytes that had come by then), both growing.
 
-    The dashed line is what the link carries at `link_bytes_per_s`.
+    The dashed line is what the link can carry, at `link_bytes_per_s`.
     """
     last_s = max(curve[-1][0] for curve in curves.values())
     full = max(curve[-1][1] for curve in curves.values())
@@ -30,9 +31,9 @@ def svg(title: str, curves: Mapping[str, Curve], link_bytes_per_s: float) -> str
     texts += [_text(LEFT - 8, TOP + 5, f"{full / 1e6:.0f} MB", "end", "#444")]
     texts += [_text(LEFT - 8, HEIGHT - BOTTOM + 5, "0", "end", "#444")]
     texts += [_text(WIDTH - RIGHT, HEIGHT - 14, f"{last_s:.1f} s after the resume", "end", "#444")]
-    for number, (name, curve) in enumerate(curves.items()):
-        said = f"{name}: {curve[-1][1] / 1e6:.0f} MB after {curve[-1][0]:.1f} s"
-        texts.append(_text(WIDTH - RIGHT - 8, HEIGHT - BOTTOM - 14 - 20 * number, said, "end", COLOURS[name]))
+    for number, (name, curve) in enumerate([*curves.items(), ("link", link)]):  # above the curve of the slowest
+        said = f"{NAMES[name]}: {curve[-1][1] / 1e6:.0f} MB after {curve[-1][0]:.1f} s"
+        texts.append(_text(LEFT + 90, TOP + 14 + 20 * number, said, "start", COLOURS[name]))
     frame = f'<path d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - RIGHT}" stroke="#444"/>'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif"'
     head += ' font-size="13">'

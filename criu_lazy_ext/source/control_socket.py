@@ -221,10 +221,10 @@ class ControlServer:
         except ValueError:
             message = None
         if not isinstance(message, dict) or message.get("op") not in OPS:
-            reply({"ok": False, "error": f'expected one JSON object with "op" one of {", ".join(OPS)}'})
+            reply(refusal(f'expected one JSON object with "op" one of {", ".join(OPS)}'))
         elif not isinstance(message.get("force", False), bool):
-            reply({"ok": False, "error": '"force" must be true or false'})
+            reply(refusal('"force" must be true or false'))
         elif not isinstance(message.get("rate", 0), int) or not 0 <= message.get("rate", 0) < 1 << 63:
-            reply({"ok": False, "error": '"rate" must be a number of bytes per second'})
+            reply(refusal('"rate" must be a number of bytes per second'))
         else:
             self.handle(Request(message["op"], message.get("force", False), message.get("rate", 0)), reply)

@@ -175,7 +175,7 @@ class PageServer:
                 told = {"warnings": self._warnings, "source_alive": alive}
                 reply({"ok": True, **state, "port": self._port, **told})
             else:
-                reply({"ok": False, "error": self._proxy.error() or f"the dump was {state['state']} already"})
+                reply(refusal(self._proxy.error() or f"the dump was {state['state']} already"))
 
     def _serve_once(self, timeout: float | None = None) -> None:
         for key, _ in self._selector.select(timeout):
