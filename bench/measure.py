@@ -71,7 +71,7 @@ def measure(
     push_streams: int = 0,
     encrypt: bool = False,
 ) -> Run:
-    """Migrate once and check every byte; `push_streams`: ours is pushed to by so many connections; `encrypt`: by TLS.
+    """Migrate once and check every byte; `push_streams`: so many connections push to ours; `encrypt`: by TLS.
 
     Raises MigrationError; no task is left then.
     """

@@ -260,8 +260,8 @@ void cl_dump_proxy_free(struct cl_dump_proxy *proxy);
 int cl_dump_proxy_run(struct cl_dump_proxy *proxy, struct cl_error *error);
 
 /*
- * After -EOWNERDEAD. `held`: something else keeps the source task as the dump left it: go on without a dump; clients that
- * are pushed to are served, nobody else. 0: commit: the caller now kills the source task. -ECANCELED: it lets it run on.
+ * After -EOWNERDEAD. `held`: something else keeps the source task as the dump left it: go on without a dump: push clients
+ * are served, nobody else. 0: commit: the caller now kills the source task. -ECANCELED: it lets it run on.
  * Both: then cl_dump_proxy_end_alone(). Otherwise failed, with an error: it is not held, or not any more.
  */
 int cl_dump_proxy_run_alone(struct cl_dump_proxy *proxy, int held, struct cl_error *error);
@@ -369,14 +369,14 @@ struct cl_listener_config {
 	const int32_t *ids;  /* its tasks, as the images name them; copied */
 	const int32_t *pids; /* the same, as we see them; copied */
 	size_t nr_tasks;
-	int gone;                        /* some of them: nobody is pushed to any more, and who was is served by the proxy */
+	int gone;                        /* some of them: no push clients any more; the proxy serves who was one */
 	const struct cl_tls_config *tls; /* NULL: in plain */
 	uint64_t rate;                   /* bytes per second that pages may take; 0: no limit */
 	struct cl_precopy *precopy;      /* with a proxy: what its store has need not be pushed. NULL: none. Outlives it */
 };
 
 struct cl_listener_info {
-	uint64_t sessions;    /* with clients that are pushed to */
+	uint64_t sessions;    /* with push clients */
 	unsigned int streams; /* background streams of the present one */
 	uint64_t asked_pages; /* by demand */
 	uint64_t left_pages;  /* of these: left to a stream on which they were on their way */
@@ -410,7 +410,7 @@ int cl_listener_stand_alone(struct cl_listener *listener);
 /* Any thread. */
 void cl_listener_set_rate(struct cl_listener *listener, uint64_t bytes_per_s);
 
-/* Any thread: end the session of a client that is pushed to, as if it had been lost. */
+/* Any thread: end the session of a push client, as if it had been lost. */
 void cl_listener_drop_client(struct cl_listener *listener);
 
 /* Any thread. */

@@ -70,7 +70,7 @@ void cl_requests_ask(struct cl_engine *engine)
 			cl_engine_send_failed(engine, ret);
 	}
 	engine->sending = false;
-	if (engine->lost) /* whoever is to call again waits for us */
+	if (engine->lost) /* whoever is to connect again waits for us */
 		pthread_cond_signal(&engine->work);
 	if (cl_remote_idle(&engine->remote)) /* cl_requests_wait_until_idle() waits for both */
 		pthread_cond_broadcast(&engine->gate);

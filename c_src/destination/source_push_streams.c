@@ -40,7 +40,7 @@ static void park(struct cl_engine *engine, struct cl_push_stream *stream)
 	if (stream->number)
 		hang_up(stream);
 	engine->push->nr_parked++;
-	pthread_cond_signal(&engine->work); /* who is to call again waits for us */
+	pthread_cond_signal(&engine->work); /* whoever is to connect again waits for us */
 	while (engine->lost && !engine->stopping)
 		pthread_cond_wait(&engine->gate, &engine->lock);
 	engine->push->nr_parked--;

@@ -245,7 +245,7 @@ static bool answer_newcomer(struct guardian *g)
 	return false;
 }
 
-/* The dump is dead, and the restored task was not let run, or no proxy can go on without it: its files were removed. */
+/* The dump is dead, and the restored task was not resumed, or no proxy can go on without it: its files were removed. */
 static bool is_hopeless(const struct guardian *g)
 {
 	struct pollfd p = { .fd = g->upstream, .events = POLLRDHUP };

@@ -46,7 +46,7 @@ struct cl_dump_guardian_state {
 	_Atomic uint32_t drained;         /* the last client said CLOSE */
 	_Atomic uint32_t wire_version;    /* 0 until known */
 	_Atomic uint32_t parent_first;    /* the first request is PARENT (see dump_proxy.h), not a GET */
-	_Atomic uint64_t restored_client; /* who was pushed to, and has restored everything; 0: nobody */
+	_Atomic uint64_t restored_client; /* the push client that has restored everything; 0: nobody */
 	uint64_t sent_base_bytes;         /* what cl_dump_guardian_counts gave on the fresh connection */
 	uint64_t consumed_base_bytes;
 	/* The slot in use is complete: written first, then switched to. */

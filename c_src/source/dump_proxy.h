@@ -3,7 +3,7 @@
  * dump_proxy: stands between a stock `criu dump --lazy-pages` and its clients. It holds the dump's one connection for
  * the whole life, lets clients of the page-server protocol come and go, and alone decides what the dump hears at the
  * end: CLOSE (the source task is killed) or nonsense (the source task runs on). Clients are brought by listener.h, which
- * also serves those that are pushed to, past the proxy: it is only told of them.
+ * also serves push clients, past the proxy: it is only told of them.
  *
  * Threads: cl_dump_proxy_run() blocks in its caller; the calls marked "any thread" may be made meanwhile.
  */
@@ -34,7 +34,7 @@ bool cl_dump_proxy_holds_source(struct cl_dump_proxy *proxy);
 uint64_t cl_dump_proxy_restored_client(const struct cl_dump_proxy *proxy);
 
 /*
- * A client that is pushed to has come, misses something, misses nothing, has gone. While there is one no other client is
+ * A push client has come, misses something, misses nothing, has gone. While there is one no other client is
  * served, and who was is dropped. Any thread.
  */
 void cl_dump_proxy_push_begins(struct cl_dump_proxy *proxy, const char *name);

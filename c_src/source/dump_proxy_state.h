@@ -38,7 +38,7 @@ struct cl_dump_proxy {
 	int client_fd_for_info;
 	char client_text[CL_CLIENT_NAME_BYTES];
 	struct cl_client_queue queue;
-	bool pushing; /* a client is pushed to: */
+	bool pushing; /* there is a push client: */
 	char push_text[CL_CLIENT_NAME_BYTES];
 };
 

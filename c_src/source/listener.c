@@ -44,7 +44,7 @@ struct connection {
 
 struct cl_listener {
 	struct cl_dump_proxy *proxy;
-	struct cl_push_server *push; /* NULL: none are pushed to */
+	struct cl_push_server *push; /* NULL: there are no push clients */
 	struct cl_precopy *precopy;  /* NULL: no store is served */
 	struct cl_tls_credentials *tls;
 	struct cl_log log;

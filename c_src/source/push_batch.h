@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * push_batch: how pages go out, to a client that is pushed to and to a store: a batch in runs of zero, same and other
+ * push_batch: how pages go out, to a push client and to a store: a batch in runs of zero, same and other
  * pages, packed where that pays (compression.h), and no faster than a rate. No lock of its own but the one that it is given.
  */
 #ifndef CL_PUSH_BATCH_H

@@ -13,7 +13,7 @@
  * whatever was written before.
  *
  * Who was served once is served again, whoever else comes: a client that said GO has restored the tasks. When a task's
- * memory can't be read any more, as something has killed it, nobody is pushed to: the dump still has its pages.
+ * memory can't be read any more, as something has killed it, there are no push clients any more: the dump still has its pages.
  *
  * Should the dump die, tasks that a stop signal then holds can be served on (cl_push_server_stand_alone()): it is looked
  * at each task, after each read, that it has stayed stopped.
@@ -56,7 +56,7 @@ struct cl_push_server_config {
 	const struct cl_hashes *stored; /* of the pages in the store `store_token`; NULL: there is none. Borrowed */
 	uint8_t store_token[CL_PUSH_TOKEN_BYTES];
 	struct cl_log log;
-	bool gone;       /* a task was killed: nobody is pushed to */
+	bool gone;       /* a task was killed: there are no push clients */
 	uint64_t client; /* whose tasks run, by its hello; 0: nobody's yet */
 	void (*told)(void *context, enum cl_push_told what, const char *name, uint64_t client);
 	/* Whether the tasks are held still; asked after pages were read, before they are sent. May wait. Any thread. */
@@ -83,7 +83,7 @@ enum cl_push_admission {
 	CL_PUSH_ADMITTED,
 	CL_PUSH_REFUSED_BUSY,
 	CL_PUSH_REFUSED_OVER,
-	CL_PUSH_PLAIN,   /* it is served, but not pushed to */
+	CL_PUSH_PLAIN,   /* it is served, but is no push client */
 	CL_PUSH_NOT_NOW, /* nobody is served here any more, and pages may come elsewhere yet: close without a word */
 };
 
@@ -94,7 +94,7 @@ enum cl_push_end {
 	CL_PUSH_END_LOST,    /* all that this server can give; another may come, or an operator decides */
 };
 
-/* How a client is served that would open a session, by its hello; 0: one that does not want to be pushed to. Any thread. */
+/* How a client is served that would open a session, by its hello; 0: not as a push client. Any thread. */
 enum cl_push_admission cl_push_server_admits(struct cl_push_server *server, uint64_t client);
 
 /* No thread may be inside. */
@@ -118,7 +118,7 @@ void cl_push_server_end(struct cl_push_server *server, enum cl_push_end end);
 int cl_push_server_stand_alone(struct cl_push_server *server);
 
 /*
- * All is over, END_OVER: a client whose restored task misses pages waits for them, and is to hear so when it calls again,
+ * All is over, END_OVER: a client whose restored task misses pages waits for them, and is to hear so when it connects again,
  * which it does at once if it can: it is waited for. Who refuses it says that it was told. Any thread.
  */
 void cl_push_server_tell_over(struct cl_push_server *server, uint64_t wait_us);

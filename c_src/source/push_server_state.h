@@ -38,7 +38,7 @@ struct cl_push_server {
 	struct cl_push_session session;
 	bool closed;     /* for ever */
 	bool over;       /* committed or rolled back: told to who still asks */
-	bool gone;       /* a task, while there is a dump: nobody is pushed to any more */
+	bool gone;       /* a task, while there is a dump: no push clients any more */
 	bool alone;      /* there is no dump; set while `frozen` answers to nobody */
 	uint64_t client; /* whose session it is, or the last one was; 0: nobody's */
 	bool restored;   /* it said GO, ever */
@@ -57,7 +57,7 @@ bool cl_push_same_token(const uint8_t *a, const uint8_t *b);
 
 /* ---- pages (push_pages.c) ---- */
 
-/* shared: other tasks may have these pages, too, and are to keep them. 0 or -errno: nobody is pushed to any more. */
+/* shared: other tasks may have these pages, too, and are to keep them. 0 or -errno: no push clients any more. */
 int cl_push_read_pages(struct cl_push_server *server, const struct cl_push_task *task, const struct cl_push_header *header,
 		       bool shared, uint8_t *out);
 

@@ -108,7 +108,7 @@ class MovingNetwork:
         )
 
     def ways(self) -> str:
-        """What an operator has to know of the addresses before the source task is let run on, after "go"."""
+        """What an operator has to know of the addresses before the source task runs on, after "go"."""
         if self.there is None:
             return ""
         return (

@@ -40,11 +40,11 @@ class DumpProxyError(CriuLazyError):
 class Network:
     """What clients are given, and how. `tls`: file names and the like by the names of struct cl_tls_config."""
 
-    images_fd: int = -1  # -1: nobody is pushed to
+    images_fd: int = -1  # -1: no push clients
     tasks: dict[int, int] = field(default_factory=dict)  # pid here, by the images' id
     speaks_tls: bool = False
     tls: dict[str, str] = field(default_factory=dict)
-    gone: bool = False  # what was pushed to is to be served from the dump: tasks were killed
+    gone: bool = False  # tasks were killed: who was a push client is served from the dump
     rate: int = 0  # bytes per second; 0: no limit
 
 
@@ -90,7 +90,7 @@ class Listener:
         lib.cl_listener_free(self._handle)
 
     def drop_client(self) -> None:
-        """End the session of a client that is pushed to, as if it had been lost."""
+        """End the session of a push client, as if it had been lost."""
         lib.cl_listener_drop_client(self._handle)
 
     def stand_alone(self) -> bool:
@@ -181,7 +181,7 @@ class DumpProxy:
     def run_alone(self, held: bool) -> None:
         """Go on without the dump, which is dead, if the source task is `held` all the same; after -EOWNERDEAD.
 
-        If pages are missing, only those that are pushed to can be served so. Another end follows: see `take_end`.
+        If pages are missing, only push clients can be served so. Another end follows: see `take_end`.
         """
         if held and not self.is_drained():
             held = self._serving().stand_alone()

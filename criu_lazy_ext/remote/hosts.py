@@ -193,7 +193,7 @@ class RemoteHost:
 
     @property
     def has_undone(self) -> bool:
-        """Whether it is known that all of the other half has ended, and what was not let run was undone there first."""
+        """Whether it is known that all of the other half has ended, and what was not resumed was undone there first."""
         return self.process.returncode is not None and 0 <= self.process.returncode < KEEPER_LOST
 
     async def close(self, within: float = END_WITHIN_S) -> None:
