@@ -74,6 +74,7 @@ def way(pair: Pair) -> Iterator[Found]:
     if pair.profile is None or pair.profile.network is None:
         return
     moved = [item.address for item in pair.profile.network.addresses]
-    for name, address in (("source.address", pair.profile.source.address), ("the SSH connection", pair.hello["peer"])):
+    given = pair.profile.source.address
+    for name, address in (("source.address", given), ("the SSH connection", pair.hello["peer"] or pair.address)):
         if address in moved:
             yield fail(f"{name} ends at {address}, which moves")

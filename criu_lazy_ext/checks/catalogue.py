@@ -34,6 +34,7 @@ SOURCE: tuple[Check[Leaving], ...] = (
     state.frozen,
     state.dead_leader,
     state.zombies,
+    state.short_lived,
     state.one_address_space,
     state.container,
     state.supervisor,
@@ -54,6 +55,7 @@ SOURCE: tuple[Check[Leaving], ...] = (
     memory.system_v,
     memory.shared_code,
     memory.not_lazy,
+    tools.disk,
     addresses.leave,
 )
 # Of those, the ones that hold for a container, too, and its own: its engine sees to the others' subjects.
@@ -80,6 +82,10 @@ CONTAINER_SOURCE: tuple[Check[Leaving], ...] = (
 DESTINATION: tuple[Check[Arrival], ...] = (
     *HOST,
     tools.userfaultfd,
+    tools.user_namespace,
+    tools.cpu,
+    tools.disk,
+    tools.noexec,
     tools.pycriu,
     tools.restore_configuration,
     files.shared_files,
@@ -97,7 +103,7 @@ DESTINATION: tuple[Check[Arrival], ...] = (
 # The same for a container.
 CONTAINER_DESTINATION: tuple[Check[Arrival], ...] = (*DESTINATION, containers.engine_there)
 # Of both together.
-PAIR: tuple[Check[Pair], ...] = (pair.versions, addresses.way)
+PAIR: tuple[Check[Pair], ...] = (pair.versions, pair.has_way_back, addresses.way)
 
 _ALL: tuple[Check[Any], ...] = (*SOURCE, *CONTAINER_SOURCE, *CONTAINER_DESTINATION, *PAIR)
 NAMES = list(dict.fromkeys(item.name for item in _ALL))

@@ -35,11 +35,11 @@ def _by_target(task: Task | None, prefix: str) -> dict[str, list[Descriptor]]:
 
 
 def _reads(descriptor: Descriptor) -> bool:
-    return descriptor.flags & O_ACCMODE != O_WRONLY
+    return descriptor.flags is not None and descriptor.flags & O_ACCMODE != O_WRONLY
 
 
 def _writes(descriptor: Descriptor) -> bool:
-    return descriptor.flags & O_ACCMODE in (O_WRONLY, O_RDWR)
+    return descriptor.flags is not None and descriptor.flags & O_ACCMODE in (O_WRONLY, O_RDWR)
 
 
 @check(
@@ -55,7 +55,7 @@ def outside_pipes(leaving: Leaving) -> Iterator[Found]:
     one_ended = {
         target: ends for target, ends in pipes.items() if not (any(map(_reads, ends)) and any(map(_writes, ends)))
     }
-    others = holders(one_ended, leaving.task.pids if leaving.task else set())
+    others = holders(one_ended, leaving.task.pid) if leaving.task else {}
     given = " ".join(leaving.restore_words())
     for target, other in others.items():
         end = one_ended[target][0]
@@ -162,7 +162,7 @@ def inotify(leaving: Leaving) -> Iterator[Found]:
     """files that the task watches (inotify, fanotify): whether criu can find their names"""
     if leaving.task is None or leaving.dump_flags() & {"--force-irmap", "--irmap-scan-path"}:
         return
-    mounts = _mounts_by_device(leaving.task.pid)
+    mounts = _mounts_by_device(leaving.task.directory)
     for descriptor in leaving.task.descriptors():
         if not descriptor.target.startswith(("anon_inode:inotify", "anon_inode:[fanotify]")):
             continue
@@ -180,9 +180,9 @@ def inotify(leaving: Leaving) -> Iterator[Found]:
                 return
 
 
-def _mounts_by_device(pid: int) -> dict[int, str]:
+def _mounts_by_device(process: Path) -> dict[int, str]:
     found: dict[int, str] = {}
-    for line in Path(f"/proc/{pid}/mountinfo").read_text(errors="surrogateescape").splitlines():
+    for line in (process / "mountinfo").read_text(errors="surrogateescape").splitlines():
         fields = line.split()
         major, minor = map(int, fields[2].split(":"))
         found.setdefault(os.makedev(major, minor), fields[4])

@@ -119,7 +119,7 @@ def collect(task: Task, sockets: Iterable[str] = ()) -> list[FileFact]:
         for descriptor in process.descriptors:
             if descriptor.target.startswith("/") and not descriptor.target.endswith(DELETED):
                 flags = descriptor.flags
-                is_log = flags & O_ACCMODE == O_WRONLY and bool(flags & O_APPEND)
+                is_log = flags is not None and flags & O_ACCMODE == O_WRONLY and bool(flags & O_APPEND)
                 collector.add(descriptor.target, descriptor.link, "open", compares=not is_log)
     for path in {str(Path(name).parent) for name in sockets if name.startswith("/")} - {"/"}:
         collector.add(path, Path(f"/proc/{task.pid}/root{path}"), "socket")

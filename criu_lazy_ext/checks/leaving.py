@@ -8,10 +8,12 @@ from functools import cached_property
 
 from criu_lazy_ext.checks.needs import Needs, measure
 from criu_lazy_ext.checks.sockets import Sockets
-from criu_lazy_ext.checks.task import Task
+from criu_lazy_ext.checks.task import Task, not_lazy_bytes
 from criu_lazy_ext.criu.contrary import options_in, options_of_files, value_of
 from criu_lazy_ext.engines.engine import Moved, find
-from criu_lazy_ext.profile import Profile
+from criu_lazy_ext.profile import Directories, Profile
+
+IMAGES_OF_PROCESS_BYTES = 1 << 20  # seen: 100 to 500 KB with lazy memory only
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,18 @@ class Leaving:
     def sockets(self) -> Sockets:
         """The task's. Raises OSError if they can't be looked at."""
         return Sockets.of(self.task) if self.task is not None else Sockets()
+
+    @property
+    def directory(self) -> str:
+        """For the images."""
+        return str(self.profile.directories.source if self.profile is not None else Directories().source)
+
+    @property
+    def image_bytes(self) -> int:
+        """Room that the images will take at the most, but for deleted files."""
+        if self.task is None:
+            return 0
+        return sum(not_lazy_bytes(self.task).values()) + IMAGES_OF_PROCESS_BYTES * len(self.task.processes)
 
     def dump_words(self) -> list[str]:
         """What criu dump is given for the user, as it stands."""

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 from criu_lazy_ext.checks.check import Found, check, fail, warn
 from criu_lazy_ext.checks.leaving import Leaving
-from criu_lazy_ext.checks.task import Task
+from criu_lazy_ext.checks.task import NOT_LAZY, not_lazy_bytes
 
-SHARED_ANONYMOUS = ("/dev/zero", "/memfd:", "/SYSV")
 TOLD_BYTES = 8 << 20
 NOT_LAZY_RATE = 60e6
 
@@ -49,23 +48,7 @@ def system_v(leaving: Leaving) -> Iterator[Found]:
             return
 
 
-KINDS = {"shared": "shared anonymous or memfd", "locked": "locked (mlock)", "huge": "huge pages (hugetlb)"}
-
 LESS_OF_IT = "less of such memory, or a faster link, shortens it"
-
-
-def not_lazy_bytes(task: Task) -> dict[str, int]:
-    """What can't follow lazily, by why."""
-    found = dict.fromkeys(KINDS, 0)
-    for process in task.processes:
-        for mapping in process.mappings:
-            if mapping.flags & {"ht"}:
-                found["huge"] += mapping.bytes_of("Shared_Hugetlb", "Private_Hugetlb")
-            elif mapping.is_shared and mapping.path.startswith(SHARED_ANONYMOUS):
-                found["shared"] += mapping.bytes_of("Pss")  # each of those that share it has its part
-            elif "lo" in mapping.flags and not mapping.is_shared:
-                found["locked"] += mapping.bytes_of("Rss")
-    return found
 
 
 @check(
@@ -80,7 +63,7 @@ def not_lazy(leaving: Leaving) -> Iterator[Found]:
     total = sum(found.values())
     if total < TOLD_BYTES:
         return
-    kinds = ", ".join(f"{size / 1e6:.0f} MB {KINDS[kind]}" for kind, size in found.items() if size >= TOLD_BYTES / 4)
+    kinds = ", ".join(f"{size / 1e6:.0f} MB {NOT_LAZY[kind]}" for kind, size in found.items() if size >= TOLD_BYTES / 4)
     seconds, limit = total / NOT_LAZY_RATE, leaving.profile.downtime_limit if leaving.profile else None
     told = (
         f"{total / 1e6:.0f} MB of its memory go in the downtime, not lazily: {kinds}; that takes about "

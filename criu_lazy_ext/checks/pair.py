@@ -20,6 +20,20 @@ class Pair:
     criu: tuple[int, ...]
     there: str
     hello: dict[str, Any]
+    address: str  # of this host, for the other one; "": not known
+
+
+@check(
+    "way-back",
+    why="The destination fetches the pages from the source.",
+    way_out="source.address: one of this host's that the destination can reach",
+)
+def has_way_back(pair: Pair) -> Iterator[Found]:
+    """the source's address for the destination: source.address, or whence the SSH connection or the route goes out"""
+    if not pair.address:
+        seen = pair.hello["peer"]
+        why = f"it sees {seen}, which is not this host's" if seen else "it does not tell (sudo?)"
+        yield fail(f"by which address {pair.there} reaches this host is not known: {why}")
 
 
 @check(

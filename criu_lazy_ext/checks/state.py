@@ -8,12 +8,13 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from criu_lazy_ext.checks.check import Found, check, fail, warn
 from criu_lazy_ext.checks.leaving import Leaving
-from criu_lazy_ext.checks.task import Task
+from criu_lazy_ext.checks.task import Process, Task
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.system import cgroup
 
@@ -31,6 +32,7 @@ WATCHERS = {
     "crio": "CRI-O",
 }
 MOST_ANCESTORS = 16
+SHORT_LIVED_S, SETTLED_S = 1.0, 2.0
 
 
 class NotMovable(CriuLazyError):
@@ -133,6 +135,25 @@ def zombies(leaving: Leaving) -> Iterator[Found]:
 
 
 @check(
+    "short-lived",
+    why="What such a process opens (a compiler its temporary files) isn't known before the freeze. A file that the "
+    "destination lacks fails the restore: rolled back.",
+    way_out="a restore that fails so is rolled back; move it between two of them, or let both hosts mount what they "
+    "write to",
+)
+def short_lived(leaving: Leaving) -> Iterator[Found]:
+    """processes that began less than a second ago, in a task that has run for longer: others come and go like them"""
+    ticks = os.sysconf("SC_CLK_TCK")
+    now = time.clock_gettime(time.CLOCK_BOOTTIME) * ticks
+    root, *others = leaving.task.processes if leaving.task else [Process(0, 0)]
+    for process in others:
+        is_new = now - process.began < SHORT_LIVED_S * ticks and process.began - root.began > SETTLED_S * ticks
+        if is_new and process.state not in "ZX":
+            yield warn(f"process {process.pid} ({process.name}) began just now; what its like open is not looked at")
+            return
+
+
+@check(
     "shared-memory-space",
     why="criu dumps no two processes in one address space: vfork() until the child calls exec, clone(CLONE_VM).",
     way_out="wait until the child has called exec; a program that stays so can't be moved",
@@ -195,11 +216,16 @@ def _unit(pid: int) -> str:
 def container(leaving: Leaving) -> Iterator[Found]:
     """namespaces of the task's own, and the engine that made them"""
     task = leaving.task
-    if task is None or not task.has_own("mnt"):
+    if task is None or not (task.has_own("mnt") or task.has_own("user")):
         return
     engine = _engine(task.pid)
     if engine:
         yield fail(f"task {task.pid} is in a container of {engine}'s")
+    elif task.has_own("user"):
+        yield fail(
+            f"task {task.pid} has a user namespace of its own, in which criu is not allowed what its restore takes",
+            "start it without (unshare --user), or as a container: docs/containers.md",
+        )
     elif Path(f"/proc/{task.pid}/root").readlink() != Path("/") or _root_mount(task.pid) != _root_mount(os.getpid()):
         yield fail(f"task {task.pid} has a root file system of its own, and no engine that is known here made it")
     else:

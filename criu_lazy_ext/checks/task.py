@@ -17,6 +17,8 @@ from criu_lazy_ext.system.processes import tree
 _HEAD = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ (\S+) (\d+) *(.*)")
 _KIB = re.compile(rb"^(Size|Rss|Pss|Swap|Shared_Hugetlb|Private_Hugetlb): +(\d+) kB$", re.MULTILINE)
 DELETED = " (deleted)"
+SHARED_ANONYMOUS = ("/dev/zero", "/memfd:", "/SYSV")
+NOT_LAZY = {"shared": "shared anonymous or memfd", "locked": "locked (mlock)", "huge": "huge pages (hugetlb)"}
 O_ACCMODE, O_WRONLY, O_RDWR, O_APPEND = 3, 1, 2, 0o2000
 
 
@@ -68,9 +70,10 @@ class Descriptor:
         return {}
 
     @cached_property
-    def flags(self) -> int:
-        """As open() got them."""
-        return int(self.info().get("flags", "0"), 8)
+    def flags(self) -> int | None:
+        """As open() got them; None if it is closed."""
+        flags = self.info().get("flags")
+        return int(flags, 8) if flags is not None else None
 
 
 @dataclass
@@ -83,6 +86,7 @@ class Process:
     state: str = ""
     parent: int = 0
     session: int = 0
+    began: int = 0  # in clock ticks since boot
     tracer: int = 0
     ids: tuple[int, ...] = ()  # real, effective and saved user ids, then group ids
     threads: list[int] = field(default_factory=list)
@@ -95,7 +99,8 @@ class Process:
         directory = Path(f"/proc/{pid}")
         head, _, rest = (directory / "stat").read_text(errors="replace").rpartition(")")
         fields = rest.split()
-        process = cls(pid, inner_pid, head.partition("(")[2], fields[0], int(fields[1]), int(fields[3]))
+        parent, session, began = (int(fields[index]) for index in (1, 3, 19))
+        process = cls(pid, inner_pid, head.partition("(")[2], fields[0], parent, session, began)
         for line in (directory / "status").read_text(errors="replace").splitlines():
             if line.startswith("TracerPid:"):
                 process.tracer = int(line.split()[1])
@@ -151,7 +156,28 @@ class Task:
         for process in self.processes:
             yield from process.descriptors
 
+    @property
+    def directory(self) -> Path:
+        """What /proc tells of the root: of another thread, if its first one has ended."""
+        root = self.processes[0]
+        thread = root.threads[-1] if root.state in "ZX" and root.threads else root.pid
+        return Path(f"/proc/{root.pid}/task/{thread}")
+
     def has_own(self, namespace: str) -> bool:
         """Whether the root lives in another namespace (as "ipc") than this program."""
         own = Path(f"/proc/self/ns/{namespace}").readlink()
-        return Path(f"/proc/{self.pid}/ns/{namespace}").readlink() != own
+        return (self.directory / f"ns/{namespace}").readlink() != own
+
+
+def not_lazy_bytes(task: Task) -> dict[str, int]:
+    """What can't follow lazily, by why."""
+    found = dict.fromkeys(NOT_LAZY, 0)
+    for process in task.processes:
+        for mapping in process.mappings:
+            if mapping.flags & {"ht"}:
+                found["huge"] += mapping.bytes_of("Shared_Hugetlb", "Private_Hugetlb")
+            elif mapping.is_shared and mapping.path.startswith(SHARED_ANONYMOUS):
+                found["shared"] += mapping.bytes_of("Pss")  # each of those that share it has its part
+            elif "lo" in mapping.flags and not mapping.is_shared:
+                found["locked"] += mapping.bytes_of("Rss")
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from criu_lazy_ext.criu import program as criu
 from criu_lazy_ext.criu.contrary import contrary_in_files
 
 CAP_SYS_RESOURCE = 24
+UNPRIVILEGED = Path("/proc/sys/vm/unprivileged_userfaultfd")
 
 
 @check("root", why="criu, and reading another's memory, take root.", way_out="run it as root")
@@ -51,6 +53,60 @@ def userfaultfd(_: Any) -> Iterator[Found]:
     """userfaultfd and its events, in this kernel"""
     if shutil.which("criu") and (problem := criu.criu_check("--feature", "uffd-noncoop")):
         yield fail(problem)
+
+
+@check(
+    "user-namespace",
+    why="In a user namespace only who may use userfaultfd at all can have memory follow.",
+    way_out="sysctl vm.unprivileged_userfaultfd=1 there",
+)
+def user_namespace(arrival: Arrival) -> Iterator[Found]:
+    """vm.unprivileged_userfaultfd, for a task with a user namespace of its own"""
+    if arrival.user_namespace and UNPRIVILEGED.exists() and UNPRIVILEGED.read_text().strip() == "0":
+        yield fail("the task has a user namespace of its own, and vm.unprivileged_userfaultfd is 0")
+
+
+@check(
+    "cpu",
+    why="Programs and their libraries have chosen instructions by the CPU that they began on, and its registers are "
+    "restored as they were.",
+    way_out="start the task on the older of the two CPUs, or with GLIBC_TUNABLES=glibc.cpu.hwcaps=... there",
+)
+def cpu(arrival: Arrival) -> Iterator[Found]:
+    """CPU features: `criu cpuinfo dump` of the source, `criu cpuinfo check` at the destination"""
+    if arrival.cpu and shutil.which("criu") and (problem := criu.cpu_problem(base64.b64decode(arrival.cpu))):
+        yield fail(f"this CPU lacks what the source's has: {problem}")
+
+
+@check(
+    "disk",
+    why="criu's images go through a directory on both hosts: of lazy memory its list, of the rest its content.",
+    way_out="make room, or let directories.source, or .destination, be where there is",
+)
+def disk(subject: Any) -> Iterator[Found]:
+    """free room for criu's images, in the directories of both ends"""
+    needed, path = subject.image_bytes, _existing(subject.directory)
+    free = shutil.disk_usage(path).free
+    if needed and free < needed:
+        yield fail(f"the images will take up to {needed / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free at {path}")
+
+
+@check(
+    "noexec",
+    why="criu restore executes a script there, by which it waits for the word to resume the task.",
+    way_out="let directories.destination be elsewhere, or mount -o remount,exec",
+)
+def noexec(arrival: Arrival) -> Iterator[Found]:
+    """whether the destination's directory is mounted noexec"""
+    path = _existing(arrival.directory)
+    if os.statvfs(path).f_flag & os.ST_NOEXEC:
+        yield fail(f"{path} is mounted noexec")
+
+
+def _existing(directory: str) -> Path:
+    """It, or the first above it that is there."""
+    path = Path(directory)
+    return next(one for one in (path, *path.parents) if one.exists())
 
 
 @check("pycriu", why="The daemon reads criu's images by it.")

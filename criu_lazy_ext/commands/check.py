@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+from collections.abc import Awaitable
 from pathlib import Path
 
 from criu_lazy_ext.checks import catalogue
 from criu_lazy_ext.checks.check import Finding, Verdict, accept, run_all
 from criu_lazy_ext.checks.needs import Arrival
 from criu_lazy_ext.engines.engine import engine_of
-from criu_lazy_ext.errors import CriuLazyError, UsageError
+from criu_lazy_ext.errors import UsageError
 from criu_lazy_ext.migration import preflight
 from criu_lazy_ext.migration.preflight import AtSource
 from criu_lazy_ext.profile import Destination, Profile, load
-from criu_lazy_ext.remote.hosts import RemoteHost
+from criu_lazy_ext.remote.hosts import HostError, RemoteHost
+from criu_lazy_ext.remote.way_back import way_back
 from criu_lazy_ext.source.dump import find_task
 from criu_lazy_ext.system.limits import raise_descriptors
 
@@ -41,20 +43,29 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     return options
 
 
-async def check_host(profile: Profile | None, destination: Destination, source: AtSource) -> list[Finding]:
-    """What the other host's agent finds; that there is none is a finding, too."""
+async def check_host(profile: Profile | None, destination: Destination, look: Awaitable[AtSource]) -> list[Finding]:
+    """What the other host's agent finds; that there is none is a finding, too. It starts while the source looks."""
     silence = profile.timeouts.silence if profile is not None else SILENCE_S
     name = destination.ssh or "local"
     try:
         host = await RemoteHost.connect(destination, silence, lambda _: None)
         try:
             hello = await host.hello(silence)
-            found = await preflight.between(host, profile, hello)
-            return found + await preflight.at_destination(host, source.arrival)
+            given = profile.source.address if profile is not None else ""
+            found = await asyncio.to_thread(way_back, destination, hello["peer"])
+            both = await preflight.between(host, profile, hello, given or found)
+            return both + await preflight.at_destination(host, (await look).arrival)
         finally:
-            await host.close()
-    except CriuLazyError as error:
+            await host.close(within=0)  # nothing was made there that is to be undone
+    except HostError as error:
         return [Finding("agent", name, Verdict.FAIL, str(error).removeprefix(f"{name}: "))]
+
+
+async def check_hosts(profile: Profile | None, pid: int | None, destinations: list[Destination]) -> list[Finding]:
+    """What is found at the source, then at each destination. Raises PreflightError."""
+    look = asyncio.ensure_future(AtSource.look(profile, pid))
+    there = await asyncio.gather(*(check_host(profile, destination, look) for destination in destinations))
+    return [finding for found in ((await look).findings, *there) for finding in found]
 
 
 def _pid_of(profile: Profile) -> int:
@@ -71,18 +82,11 @@ async def _check(options: argparse.Namespace) -> list[Finding]:
         profile = load(Path(options.where[0]))
         destinations = [profile.destination]
         pid = _pid_of(profile) if pid is None else pid
-    findings: list[Finding] = []
-    source = AtSource()
-    if not options.destination:
-        source = await AtSource.look(profile, pid)
-        findings += source.findings
+    findings = [] if options.destination else await check_hosts(profile, pid, [] if options.source else destinations)
     if not (options.source or destinations or pid is not None):
         names = {finding.check for finding in findings}
         here = await asyncio.to_thread(run_all, catalogue.DESTINATION, Arrival(), "destination")
         findings += [finding for finding in here if finding.check not in names]
-    if not options.source:
-        there = await asyncio.gather(*(check_host(profile, destination, source) for destination in destinations))
-        findings += [finding for found in there for finding in found]
     return list(accept(findings, profile.accept if profile is not None else []))
 
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from criu_lazy_ext.checks.check import Finding, Verdict
-from criu_lazy_ext.commands.check import check_host
+from criu_lazy_ext.commands.check import check_hosts
 from criu_lazy_ext.errors import UsageError
-from criu_lazy_ext.migration.preflight import AtSource
 from criu_lazy_ext.profile import parse
 from criu_lazy_ext.profile_schema import FILE as SCHEMA
 
@@ -97,9 +96,8 @@ async def fit(draft: Draft) -> None:
     before = ""
     while before != (before := draft.text()):
         profile = parse(before, "init")
-        source = await AtSource.look(profile, draft.pid)
-        there = await check_host(profile, profile.destination, source)
-        left = [finding for finding in (*source.findings, *there) if finding.verdict is not Verdict.OK]
+        found = await check_hosts(profile, draft.pid, [profile.destination])
+        left = [finding for finding in found if finding.verdict is not Verdict.OK]
         for finding in left:
             if finding.verdict is Verdict.FAIL and finding.check in FIXES:
                 FIXES[finding.check](draft, finding)

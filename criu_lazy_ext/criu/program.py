@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
+import tempfile
 from pathlib import Path
 
+from criu_lazy_ext.criu.explain import cause
 from criu_lazy_ext.criu.images import how_to_get_pycriu
 from criu_lazy_ext.errors import CriuLazyError
 
@@ -15,6 +18,7 @@ PROTOCOL_2_SINCE = (4, 2)
 # A lazy dump asks for tee pipes of up to 3.2 MiB, and goes wrong without them (CRIU ignores the refusal).
 PIPE_MAX_SIZE = Path("/proc/sys/fs/pipe-max-size")
 PIPE_MAX_SIZE_BYTES = 4 << 20
+CPU_IMAGE = "cpuinfo.img"
 PIPE_USER_PAGES_SOFT = Path("/proc/sys/fs/pipe-user-pages-soft")
 
 
@@ -42,14 +46,36 @@ def wire_version(criu_version: tuple[int, ...]) -> int:
 
 def criu_check(*arguments: str) -> str | None:
     """What `criu check` says is wrong; None if all is well."""
-    # Of what its configuration files say, checks/tools.py thinks for each criu that will run.
-    command = ["criu", "check", "--no-default-config", *arguments]
-    environment = {name: value for name, value in os.environ.items() if name != "CRIU_CONFIG_FILE"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    done = _run("check", *arguments)
     if done.returncode == 0:
         return None
     lines = [line for line in (done.stdout + done.stderr).splitlines() if "Error" in line or "Warn" in line]
     return (lines or ["criu check failed"])[-1].strip()
+
+
+def cpu_facts() -> bytes:
+    """What `criu cpuinfo dump` says of this CPU; b"" if it can't."""
+    with tempfile.TemporaryDirectory() as directory:
+        _run("cpuinfo", "dump", "-D", directory)
+        image = Path(directory, CPU_IMAGE)
+        return image.read_bytes() if image.exists() else b""
+
+
+def cpu_problem(facts: bytes) -> str | None:
+    """Why what began on a CPU with those facts can't run on this one, as criu says; None if it can."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory, CPU_IMAGE).write_bytes(facts)
+        done = _run("cpuinfo", "check", "-D", directory)
+    if done.returncode == 0:
+        return None
+    return cause((done.stdout + done.stderr).splitlines()) or "criu cpuinfo check failed"
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Of what criu's configuration files say, checks/tools.py thinks for each criu that will run."""
+    environment = {name: value for name, value in os.environ.items() if name != "CRIU_CONFIG_FILE"}
+    command = ["criu", *arguments, "--no-default-config"]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
 def version_problem() -> str | None:
@@ -62,6 +88,12 @@ def version_problem() -> str | None:
         wanted = ".".join(map(str, OLDEST))
         return f"criu is {'.'.join(map(str, found))}; {wanted} or later is needed"
     return None
+
+
+def import_pycriu() -> None:
+    """It takes a while; a check that follows is quick then."""
+    with contextlib.suppress(Exception):  # that check says it
+        import pycriu  # noqa: F401
 
 
 def pycriu_problem() -> str | None:

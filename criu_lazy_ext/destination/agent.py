@@ -87,8 +87,9 @@ class Agent:
     async def hello(self, request: Message) -> Message:
         """Who is here: {"silence_s": the source pings more often than that}."""
         self.silence_s = self.place.channel.silence_s = float(request["silence_s"])
+        self.place.spawn(asyncio.to_thread(criu.import_pycriu))  # while the source looks at its task
         version = await asyncio.to_thread(criu.version)
-        peer = os.environ.get("SSH_CONNECTION", "127.0.0.1").split()[0]
+        peer = os.environ.get("SSH_CONNECTION", "").partition(" ")[0]  # sudo drops it
         return {"version": __version__, "criu": list(version), "hostname": os.uname().nodename, "peer": peer}
 
     async def ping(self, request: Message) -> Message:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -41,10 +43,10 @@ class AtSource:
         """
         try:
             leaving = await asyncio.to_thread(Leaving.look, profile, pid)
-            arrival = asyncio.to_thread(arrival_of, leaving, store)
             checks = catalogue.SOURCE if leaving.moved is None else catalogue.CONTAINER_SOURCE
             looking = asyncio.to_thread(run_all, checks, leaving, "source")
-            return cls(await looking, leaving, await arrival)
+            findings, arrival = await asyncio.gather(looking, asyncio.to_thread(arrival_of, leaving, store))
+            return cls(findings, leaving, arrival)
         except (FileNotFoundError, ProcessLookupError):
             raise PreflightError(f"task {pid} has ended") from None
 
@@ -61,12 +63,14 @@ def arrival_of(leaving: Leaving, store: str) -> Arrival:
             restore_options=leaving.restore_words(),
             daemon_options=profile.daemon_options,
             addresses=[(item.address, item.there) for item in moved],
+            directory=str(profile.directories.destination),
         )
     if needs is None or task is None:
         return arrival
     arrival = replace(
-        arrival, processes=needs.processes, threads=needs.threads, ids=pack_ids(needs.ids), memory=needs.memory
-    )
+        arrival, processes=needs.processes, threads=needs.threads, ids=pack_ids(needs.ids), memory=needs.memory,
+        image_bytes=leaving.image_bytes, user_namespace=task.has_own("user"), cpu=_cpu(),
+    )  # fmt: skip
     if leaving.moved is not None:  # its files are its engine's to bring
         return replace(arrival, sockets=network.bound(leaving)["sockets"], container=container_there(leaving))
     facts = files.collect(task, network.names(leaving))
@@ -82,16 +86,22 @@ def container_there(leaving: Leaving) -> dict[str, Any]:
     return {"profile": container_as_message(there), "expected": moved.engine.expectations(moved.found)}
 
 
+def _cpu() -> str:
+    with contextlib.suppress(OSError):  # the source's own checks say that there is no criu
+        return base64.b64encode(criu.cpu_facts()).decode()
+    return ""
+
+
 async def at_destination(host: RemoteHost, arrival: Arrival) -> list[Finding]:
     """Have the agent run the destination's checks. Raises HostError."""
     answer = await host.request("check", arrival=arrival.pack(), within=WITHIN_S)
     return from_json(answer["findings"], host.name)
 
 
-async def between(host: RemoteHost, profile: Profile | None, hello: Message) -> list[Finding]:
-    """Run the checks of both together."""
+async def between(host: RemoteHost, profile: Profile | None, hello: Message, address: str) -> list[Finding]:
+    """Run the checks of both together; `address`: this host's, for the other one."""
     try:
         mine = await asyncio.to_thread(criu.version)
     except criu.CriuError:
         return []  # the source's own checks say so
-    return run_all(catalogue.PAIR, Pair(profile, mine, host.name, hello), "both")
+    return run_all(catalogue.PAIR, Pair(profile, mine, host.name, hello, address), "both")

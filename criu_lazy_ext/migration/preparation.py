@@ -20,6 +20,7 @@ from criu_lazy_ext.migration.precopy_policy import why_lazy
 from criu_lazy_ext.migration.preflight import AtSource, PreflightError
 from criu_lazy_ext.remote.channel import Message
 from criu_lazy_ext.remote.hosts import RemoteHost
+from criu_lazy_ext.remote.way_back import way_back
 from criu_lazy_ext.source.dump import LazyDump, SourceError, memory_of_tree
 from criu_lazy_ext.source.task import boot_id
 from criu_lazy_ext.system.processes import start_time
@@ -69,8 +70,8 @@ class Preparation:
         host = migration.host = await RemoteHost.connect(profile.destination, silence, migration.on_event)
         migration.watch(migration.watch_host(host))
         hello = await host.hello(silence)
-        local = "127.0.0.1" if profile.destination.local else hello["peer"]
-        migration.address = profile.source.address or local
+        found = await asyncio.to_thread(way_back, profile.destination, hello["peer"])
+        migration.address = profile.source.address or found
         return hello
 
     async def check(self, found: AtSource, hello: Message) -> None:
@@ -78,7 +79,7 @@ class Preparation:
         migration = self.migration
         assert migration.host is not None
         migration.findings += found.findings
-        migration.findings += await preflight.between(migration.host, migration.profile, hello)
+        migration.findings += await preflight.between(migration.host, migration.profile, hello, migration.address)
         migration.findings += await preflight.at_destination(migration.host, found.arrival)
         self.stop_at_failures()
         for finding in self.migration.findings:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Container, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from criu_lazy_ext.system.processes import descends
 
-def holders(targets: Collection[str], besides: Container[int]) -> dict[str, int]:
-    """Of each target (as a link in /proc/PID/fd says: "pipe:[1]") a process that has it open, `besides` left out."""
+
+def holders(targets: Collection[str], root: int) -> dict[str, int]:
+    """Of each target (as a link in /proc/PID/fd says: "pipe:[1]") a process that has it open; `root` and all below it,
+    as they are at that moment, are left out."""
     found: dict[str, int] = {}
     for process in _processes() if targets else ():
-        if process in besides:
-            continue
         with contextlib.suppress(OSError):  # it has ended
             for entry in Path(f"/proc/{process}/fd").iterdir():
                 with contextlib.suppress(OSError):  # closed meanwhile
                     target = str(entry.readlink())
-                    if target in targets:
+                    if target in targets and not descends(process, root):
                         found.setdefault(target, process)
         if len(found) == len(targets):
             break

@@ -94,6 +94,15 @@ def below(pid: int) -> list[Process]:
     return found
 
 
+def descends(pid: int, ancestor: int) -> bool:
+    """Whether the process is that one, or below it. One that has ended is nobody's: True."""
+    while pid not in (0, ancestor):
+        if (fields := _stat(pid)) is None:
+            return True
+        pid = int(fields[1])
+    return pid == ancestor
+
+
 class Status(NamedTuple):
     """What /proc/PID/status tells of a process, or of one of its threads."""
 

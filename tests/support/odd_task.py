@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +68,17 @@ def mapped(argument: str) -> Use:
     memory[:8] = b"contents"
     KEPT.append(memory)
     return lambda: memory[:8] == b"contents" or sys.exit(1)
+
+
+def memfd(argument: str) -> Use:
+    """Of so many MiB, written."""
+    size = int(argument) << 20
+    fd = os.memfd_create("odd")
+    os.ftruncate(fd, size)
+    memory = mmap.mmap(fd, size)
+    memory[:] = os.urandom(size)
+    KEPT.append(memory)
+    return lambda: memory[:1] == memory[:1]
 
 
 def stream(argument: str) -> Use:
@@ -162,6 +174,14 @@ def zombie(_: str) -> Use:
     return nothing
 
 
+def dead_leader(_: str) -> Use:
+    """Its first thread ends alone."""
+    threading.Thread(target=time.sleep, args=(1000,)).start()
+    Path("/run/odd.pid.new").rename("/run/odd.pid")
+    ctypes.CDLL(None).syscall(60, 0)
+    return nothing
+
+
 def churn(argument: str) -> Use:
     """Children that come and go, so many a second."""
     pause = 1 / float(argument)
@@ -182,7 +202,7 @@ KINDS: dict[str, Callable[[str], Use]] = {
     item.__name__: item
     for item in (
         *(deleted, renamed_over, lock, opened, mapped, stream, datagram, listener, unix_listener, connection, mptcp),
-        *(watch, io_uring, device, system_v, zombie, output),
+        *(watch, io_uring, device, system_v, zombie, dead_leader, memfd, output),
     )
 }
 

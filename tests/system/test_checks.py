@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,6 +92,12 @@ CASES = [
     Case("connection that is not to move", "connection 127.0.0.1:7001",
         {"connections": "127.0.0.1:7001", "local-connections": ":7001"}, profile="criu: {tcp_established: false}"),
     Case("MPTCP", "mptcp", {"socket-kinds": "MPTCP"}),
+    Case("dead leader", "dead_leader", {"dead-leader": "the first thread of process"}),
+    Case("memfd", "memfd 16", warns={"not-lazy": "17 MB shared anonymous or memfd"}, moves=True),
+    Case("supervisor", "output", warns={"supervisor": "(runsv), may start it again"}, at_source="mkdir -p /srv/odd.d; "
+        "cp /bin/sh /srv/odd.d/runsv", start="exec /srv/odd.d/runsv -c 'setsid {task} </dev/null >/dev/null 2>&1; :'"),
+    Case("user namespace", "output", {"container": "has a user namespace of its own"}, moves=False,
+        start="exec unshare -Ur {task} </dev/null >/dev/null 2>&1"),
 ]  # fmt: skip
 
 
@@ -111,15 +118,40 @@ def hosts(testbed: Testbed) -> Iterator[Testbed]:
         src.start(["/usr/sbin/sshd"])
 
 
+@pytest.fixture(scope="module")
+def check(hosts: Testbed) -> Iterator[Callable[[str], list[dict[str, Any]]]]:
+    """What `criu-lazy check` finds of a profile, without its start."""
+    hosts.src.write("/srv/checking.py", (SUPPORT / "checking.py").read_text())
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with hosts.src.popen(["python3", "/srv/checking.py"], **pipes) as checking:
+        assert checking.stdin is not None and checking.stdout is not None
+
+        def found(profile: str) -> list[dict[str, Any]]:
+            checking.stdin.write(profile + "\n")
+            checking.stdin.flush()
+            return list(json.loads(checking.stdout.readline()))
+
+        yield found
+        checking.stdin.close()
+        checking.wait(30)
+
+
 @pytest.fixture
 def clean(hosts: Testbed) -> Iterator[Testbed]:
     yield hosts
     for host in (hosts.src, hosts.dst):
         host.run(["pkill", "-9", "-f", "odd_task.py"], check=False)
     hosts.dst.run(["pkill", "-9", "-f", "outside.py"], check=False)
+    hosts.dst.run(["umount", "-l", "/srv/odd.small"], check=False)
     remove = "rm -rf /run/odd.* /srv/odd.* /dev/shm/odd /run/outside.ready /root/m*.yaml /var/lib/criu-lazy*"
     for host in (hosts.src, hosts.dst):
         host.run(["sh", "-c", remove])
+
+
+def start(host: Host, task: str, command: str = "exec {task} </dev/null >/dev/null 2>&1") -> None:
+    """odd_task.py as CASES do it."""
+    host.start(["sh", "-c", command.format(task=f"python3 /srv/odd_task.py {task}")])
+    eventually((host.root / "run/odd.pid").exists, "it runs")
 
 
 def findings(host: Host, *arguments: str) -> list[dict[str, Any]]:
@@ -131,14 +163,15 @@ def told(found: list[dict[str, Any]], verdict: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
-def test_what_is_said_of_a_task_is_what_happens_to_it(clean: Testbed, case: Case) -> None:
+def test_what_is_said_of_a_task_is_what_happens_to_it(
+    clean: Testbed, check: Callable[[str], list[dict[str, Any]]], case: Case
+) -> None:
     src, dst = clean.src, clean.dst
     src.run(["sh", "-c", case.at_source])
     dst.run(["sh", "-c", case.at_destination])
-    src.start(["sh", "-c", case.start.format(task=f"python3 /srv/odd_task.py {case.task}")])
-    eventually((src.root / "run/odd.pid").exists, "it runs")
+    start(src, case.task, case.start)
     src.write("/root/m-check.yaml", PROFILE + case.profile)
-    found = findings(src, "/root/m-check.yaml")
+    found = check("/root/m-check.yaml")
     for verdict, expected in (("fail", case.fails), ("warn", case.warns)):
         said = told(found, verdict)
         assert said.keys() == expected.keys(), said
@@ -159,23 +192,25 @@ def test_what_is_said_of_a_task_is_what_happens_to_it(clean: Testbed, case: Case
     assert answer.read_text() == case.answers
 
 
-def test_a_task_whose_children_come_and_go_is_dumped_in_the_end(clean: Testbed) -> None:
+def test_a_task_whose_children_come_and_go_is_dumped_in_the_end(
+    clean: Testbed, check: Callable[[str], list[dict[str, Any]]]
+) -> None:
     """One that ends while it is looked at, or dumped, fails nothing: criu's "Can't open PID" is tried again."""
     src = clean.src
-    src.start(["sh", "-c", "exec python3 /srv/odd_task.py churn 200 </dev/null >/dev/null 2>&1"])
-    eventually((src.root / "run/odd.pid").exists, "it runs")
+    start(src, "churn 200")
     src.write("/root/m-check.yaml", PROFILE)
+    said = eventually(lambda: told(check("/root/m-check.yaml"), "warn").get("short-lived"), "they are told of")
+    assert "began just now" in said
     for _ in range(3):
-        found = findings(src, "/root/m-check.yaml")
-        assert [item for item in found if item["verdict"] != "ok"] == []
+        found = check("/root/m-check.yaml")
+        assert {item["check"] for item in found if item["verdict"] != "ok"} <= {"short-lived"}
     migration = Migration(clean, PROFILE)
     assert migration.end() == COMMITTED, migration.report
 
 
 def test_a_failure_stops_a_migration_before_the_freeze(clean: Testbed) -> None:
     src = clean.src
-    src.start(["sh", "-c", "exec python3 /srv/odd_task.py lock </dev/null >/dev/null 2>&1"])
-    eventually((src.root / "run/odd.pid").exists, "it runs")
+    start(src, "lock")
     migration = Migration(clean, PROFILE)
     assert migration.end() == FAILED
     message = migration.report["message"]
@@ -187,8 +222,7 @@ def test_a_failure_stops_a_migration_before_the_freeze(clean: Testbed) -> None:
 def test_init_writes_a_profile_by_which_the_task_moves(clean: Testbed) -> None:
     """A job of a shell that holds a lock on a file which the destination lacks."""
     src, dst = clean.src, clean.dst
-    src.start(["sh", "-c", "python3 /srv/odd_task.py lock </dev/null >/dev/null 2>&1 & wait"])
-    eventually((src.root / "run/odd.pid").exists, "it runs")
+    start(src, "lock", "{task} </dev/null >/dev/null 2>&1 & wait")
     pid = src.read("/run/odd.pid").strip()
     made = src.run(["criu-lazy", "init", "--pid", pid, "dst", "-o", "/root/m-init.yaml"], check=False)
     assert made.returncode == 0, made.stdout + made.stderr
@@ -206,9 +240,89 @@ def test_init_writes_a_profile_by_which_the_task_moves(clean: Testbed) -> None:
 
 def test_init_names_what_is_left_to_settle(clean: Testbed) -> None:
     src = clean.src
-    src.start(["sh", "-c", "exec python3 /srv/odd_task.py io_uring </dev/null >/dev/null 2>&1"])
-    eventually((src.root / "run/odd.pid").exists, "it runs")
+    start(src, "io_uring")
     pid = src.read("/run/odd.pid").strip()
     made = src.run(["criu-lazy", "init", "--pid", pid, "dst", "-o", "-"], check=False)
     assert made.returncode == FAILED
     assert "# fail: source: descriptor 3 of process" in made.stdout and "[io_uring]" in made.stdout
+
+
+SMALL = ["mount", "-t", "tmpfs", "-o", "size=8m,noexec", "small", "/srv/odd.small"]
+
+
+def test_a_destination_without_room_for_images_and_where_nothing_may_be_executed_is_told_of(
+    clean: Testbed, check: Callable[[str], list[dict[str, Any]]]
+) -> None:
+    start(clean.src, "memfd 16")
+    clean.dst.run(["mkdir", "-p", "/srv/odd.small"])
+    clean.dst.run(SMALL)
+    clean.src.write("/root/m-check.yaml", PROFILE + "directories: {destination: /srv/odd.small/m}\n")
+    said = told(check("/root/m-check.yaml"), "fail")
+    assert said.keys() == {"disk", "noexec"}, said
+    assert "the images will take up to 18 MB, and 8 MB are free at /srv/odd.small" in said["disk"]
+    assert said["noexec"] == "/srv/odd.small is mounted noexec"
+    migration = Migration(clean, PROFILE + "directories: {destination: /srv/odd.small}\naccept: [disk, noexec]\n")
+    assert migration.end() == ROLLED_BACK, migration.report
+
+
+CPU = """
+import base64, sys, tempfile
+import pycriu
+from criu_lazy_ext.checks.needs import Arrival
+from criu_lazy_ext.checks.tools import cpu
+from criu_lazy_ext.criu import program
+with tempfile.TemporaryFile() as file:
+    file.write(program.cpu_facts())
+    file.seek(0)
+    image = pycriu.images.load(file)
+    entry = image["entries"][0]["x86_entry"][0]
+    entry["xsave_size"] += int(sys.argv[1])
+    entry["xsave_size_max"] += int(sys.argv[1])
+    file.seek(0)
+    pycriu.images.dump(image, file)
+    file.seek(0)
+    facts = base64.b64encode(file.read()).decode()
+print(cpu.run(Arrival(cpu=facts), "dst")[0].text)
+"""
+
+
+def test_a_cpu_that_lacks_what_the_sources_has_is_told_of(hosts: Testbed) -> None:
+    said = [hosts.dst.run(["python3", "-c", CPU, more]).stdout.strip() for more in ("0", "64")]
+    assert said[0] == ""
+    assert said[1].startswith("this CPU lacks what the source's has: Error (") and "xsave size mismatch" in said[1]
+
+
+MAY_NOT = """
+from criu_lazy_ext.checks.needs import Arrival
+from criu_lazy_ext.checks.tools import UNPRIVILEGED, user_namespace
+before = UNPRIVILEGED.read_text()
+try:
+    for value in "01":
+        UNPRIVILEGED.write_text(value)
+        print(user_namespace.run(Arrival(user_namespace=True), "dst")[0].text)
+finally:
+    UNPRIVILEGED.write_text(before)
+"""
+
+
+def test_a_user_namespace_for_which_userfaultfd_is_forbidden_is_told_of(hosts: Testbed) -> None:
+    said = hosts.dst.run(["python3", "-c", MAY_NOT]).stdout.splitlines()
+    assert said == ["the task has a user namespace of its own, and vm.unprivileged_userfaultfd is 0", ""]
+
+
+WAYS = {
+    "jump host": ("{ssh: dst-service, ssh_options: [-J, dst]}", ""),
+    "sudo": ("{ssh: dst, criu_lazy: env -u SSH_CONNECTION criu-lazy}", ""),
+    "name that only the jump host knows": (
+        "{ssh: behind, ssh_options: [-o, ProxyCommand=ssh -W dst-service:22 dst, -o, StrictHostKeyChecking=no]}",
+        "it sees 10.78.0.2, which is not",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("destination", "says"), WAYS.values(), ids=[name.replace(" ", "-") for name in WAYS])
+def test_the_way_back_to_the_source_is_found_or_asked_for(clean: Testbed, destination: str, says: str) -> None:
+    start(clean.src, "output")
+    migration = Migration(clean, PROFILE.replace("{ssh: dst}", destination))
+    assert migration.end() == (FAILED if says else COMMITTED), migration.report
+    assert says in migration.report["message"] and (not says or "source.address: one of" in migration.report["message"])

@@ -7,17 +7,22 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from criu_lazy_ext.checks.check import Finding, Found, Verdict, accept, check, fail, failures
+from criu_lazy_ext.checks.descriptors import outside_pipes
+from criu_lazy_ext.checks.leaving import Leaving
 from criu_lazy_ext.checks.needs import measure, pack_ids, unpack_ids
 from criu_lazy_ext.checks.state import NotMovable, check_movable
+from criu_lazy_ext.checks.task import Descriptor, Process, Task
 from criu_lazy_ext.criu.contrary import contrary_in, value_of
 from criu_lazy_ext.remote.channel import MAX_JSON_BYTES
 from criu_lazy_ext.system import cgroup
+from criu_lazy_ext.system.processes import below
 from tools.preflight_doc import PAGE, page
 
 LEAST = "task: {pid: 1}\ndestination: {ssh: x}\n"
@@ -33,6 +38,51 @@ def test_a_task_that_somebody_traces_is_not_moved() -> None:
         with pytest.raises(NotMovable, match=said):
             check_movable(task.pid)
         task.kill()
+
+
+@pytest.fixture
+def logged() -> Iterator[tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]]:
+    """A task and its logger, which reads its output."""
+    with (
+        subprocess.Popen(["sleep", "1000"], stdout=subprocess.PIPE) as task,
+        subprocess.Popen(["cat"], stdin=task.stdout, stdout=subprocess.DEVNULL) as logger,
+    ):
+        assert task.stdout is not None
+        task.stdout.close()
+        yield task, logger
+        task.kill()
+
+
+def test_a_process_that_has_ended_is_at_no_end_of_a_pipe(
+    logged: tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]],
+) -> None:
+    """A child of the task's that ended after the look made its logger's pipe look like one of the task's own."""
+    task, logger = logged
+    with subprocess.Popen(["true"]) as child:
+        pass
+    pipe = str(Path(f"/proc/{task.pid}/fd/1").readlink())
+    processes = [Process(pid, pid, descriptors=[Descriptor(pid, 1, pipe)]) for pid in (task.pid, child.pid)]
+    (finding,) = outside_pipes.run(Leaving(task=Task(task.pid, processes)), "source")
+    assert finding.verdict is Verdict.FAIL
+    assert f"stdout of process {task.pid} is a pipe to process {logger.pid} (cat), which stays here" in finding.text
+
+
+def test_a_child_that_came_after_the_look_is_not_what_stays() -> None:
+    """A pipe between a task and a new child of its own."""
+    script = "import subprocess, sys; subprocess.run(['cat'], stdin=0)"
+    reader, writer = os.pipe()
+    with subprocess.Popen([sys.executable, "-c", script], stdin=reader, stdout=writer) as task:
+        os.close(reader)
+        os.close(writer)
+        while not below(task.pid):
+            time.sleep(0.01)
+        pipe = str(Path(f"/proc/{task.pid}/fd/1").readlink())
+        process = Process(task.pid, task.pid, descriptors=[Descriptor(task.pid, 1, pipe)])
+        (finding,) = outside_pipes.run(Leaving(task=Task(task.pid, [process])), "source")
+        for child in below(task.pid):
+            child.kill()
+        task.kill()
+    assert finding.verdict is Verdict.OK, finding.line
 
 
 def test_the_page_about_the_preflight_is_what_the_checks_say() -> None:
