@@ -19,6 +19,7 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "init": (".commands.init", "write a profile that fits a task"),
     "explain": (".commands.explain", "print what migrate would do, step by step, and do nothing"),
     "check": (".commands.check", "say what would keep a task from moving: this host, the task, other hosts"),
+    "status": (".commands.status", "list the migrations that this host has on record, live"),
     "drop-in": (".commands.drop_in", "have others' tools get criu-lazy where they run criu lazy-pages"),
 }
 # Beside the package in a checkout, and nowhere else: no host that takes part in a migration has them installed.

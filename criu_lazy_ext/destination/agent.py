@@ -43,6 +43,7 @@ from criu_lazy_ext.profile import Container
 from criu_lazy_ext.remote.channel import Channel, ChannelError, Message
 from criu_lazy_ext.system import network_lock
 from criu_lazy_ext.system.hooks import run_hook
+from criu_lazy_ext.system.live_state import LiveState
 from criu_lazy_ext.system.pipes import pipe_reader
 from criu_lazy_ext.system.processes import await_end, describe_status, start_time
 from criu_lazy_ext.system.service_network import ServiceNetwork
@@ -89,8 +90,7 @@ class Agent:
         self.silence_s = self.place.channel.silence_s = float(request["silence_s"])
         self.place.spawn(asyncio.to_thread(criu.import_pycriu))  # while the source looks at its task
         version = await asyncio.to_thread(criu.version)
-        peer = os.environ.get("SSH_CONNECTION", "").partition(" ")[0]  # sudo drops it
-        return {"version": __version__, "criu": list(version), "hostname": os.uname().nodename, "peer": peer}
+        return {"version": __version__, "criu": list(version), "hostname": os.uname().nodename, "peer": peer()}
 
     async def ping(self, request: Message) -> Message:
         """The source is there."""
@@ -129,6 +129,10 @@ class Agent:
                 Path(store).mkdir(parents=True, mode=0o700)
         except OSError as error:
             raise AgentError(f"{error.filename}: {error.strerror}") from error
+        self.place.live = LiveState(directory)
+        ours = [(pid, start_time(pid)) for pid in (os.getpid(), self.keeper_pid)]
+        self.place.live.note(peer=peer() or "unknown", processes=ours)
+        self.place.note_state("prepared")
         if request["daemon"] == "criu-lazy":
             await self.daemon.stand_by()
         where = Path(store or directory)
@@ -186,6 +190,7 @@ class Agent:
     async def start_restore(self, request: Message) -> Message:
         """Restore: {"options", "timeout"}; sends the event "ask" when the task may run, waits for op "go"."""
         work = self.place.work()
+        self.place.note_state("restoring")
         for name in ("gate.ask", "gate.answer"):
             os.mkfifo(work / name, 0o600)
         script = work / "gate.sh"
@@ -315,6 +320,7 @@ class Agent:
         self.place.made.running = True
         self.place.tell_keeper()
         os.write(answer, b"go\n")
+        self.place.note_state("running")
         self.daemon.protect()
         status = await ended
         if status < 0:
@@ -413,6 +419,11 @@ class Agent:
         self.place.made = Made()
         self.place.tell_keeper()
         return 1
+
+
+def peer() -> str:
+    """The source's address, as this host knows it; "" if it does not (sudo drops it)."""
+    return os.environ.get("SSH_CONNECTION", "").partition(" ")[0]
 
 
 def describe_error(error: BaseException) -> str:

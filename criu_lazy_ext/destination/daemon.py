@@ -137,6 +137,8 @@ class Daemon:
                 return  # it was killed
             self.stats = add_stats(before, json.loads(line))
             self.look_for_pages()
+            if self.place.live is not None:
+                self.place.live.note_stats(self.stats)
             if self.place.connected:
                 with contextlib.suppress(ChannelError, MessageTooLong):
                     await self.place.channel.send({"event": "stats", "stats": self.stats})

@@ -14,6 +14,7 @@ from typing import Any
 from criu_lazy_ext.destination.undo import AgentError, Made
 from criu_lazy_ext.remote.channel import Channel
 from criu_lazy_ext.system.files import KEY_FILE, write_key
+from criu_lazy_ext.system.live_state import LiveState
 
 
 class Workplace:
@@ -24,12 +25,18 @@ class Workplace:
         self.keeper = keeper
         self.made = Made()
         self.connected = True
+        self.live: LiveState | None = None  # once there is a directory
         self.background: set[asyncio.Task[None]] = set()
 
     def tell_keeper(self) -> None:
         """What there is to undo has changed."""
         with contextlib.suppress(OSError):
             os.write(self.keeper, json.dumps(asdict(self.made)).encode() + b"\n")
+
+    def note_state(self, state: str) -> None:
+        """For who asks what goes on here."""
+        if self.live is not None:
+            self.live.note(state=state)
 
     def touch(self) -> None:
         """From now on there is something that the hooks of a roll back may have to undo."""

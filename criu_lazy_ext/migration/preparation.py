@@ -179,6 +179,7 @@ class Preparation:
             journal.sync_directory(migration.directory.parent)
         except OSError as error:
             raise SourceError(f"{migration.directory}: {error.strerror}") from error
+        migration.progress.keep_in(migration.directory)
         migration.journal = Journal(migration.directory)
         migration.journal.record(
             state=migration.state.value,

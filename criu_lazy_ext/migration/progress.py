@@ -1,11 +1,15 @@
-"""Live progress of a migration on stderr: one line that is rewritten on a terminal, plain lines elsewhere."""
+"""Live progress of a migration on stderr: one line that is rewritten on a terminal, plain lines elsewhere; and in a
+file, for `criu-lazy status`."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import time
+from pathlib import Path
 from typing import Any, TextIO
+
+from criu_lazy_ext.system.live_state import LiveState
 
 PAGE_BYTES = 4096
 PLAIN_INTERVAL_S = 2.0
@@ -22,13 +26,22 @@ class Progress:
         self._open_line = False
         self._last: tuple[float, int, int] | None = None
         self._shown = 0.0
+        self._file: LiveState | None = None
+
+    def keep_in(self, directory: Path) -> None:
+        """From now on, in this directory too."""
+        self._file = LiveState(directory)
 
     def phase(self, text: str) -> None:
         """A step begins."""
         self._write(f"[{time.monotonic() - self.start:7.3f}] {text}", final=True)
+        if self._file is not None:
+            self._file.note(phase=text)
 
     def stats(self, stats: dict[str, Any]) -> None:
         """The daemon's counters (struct cl_stats, as lazy-pages --stats-fd gives them)."""
+        if self._file is not None:
+            self._file.note_stats(stats)
         now = time.monotonic()
         total, remaining = int(stats["total_pages"]), int(stats["remaining_pages"])
         faults = int(stats["demand_faults"]) + int(stats["merged_faults"])

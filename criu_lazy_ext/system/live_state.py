@@ -1,0 +1,50 @@
+"""What a migration is doing, for `criu-lazy status`: a small file in its directory, which each half keeps up to date.
+
+It proves nothing, and nothing is decided by it: it may be as old as the process that wrote it last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+NAME = "live.json"
+EVERY_S = 0.5
+MEMORY = ("total_pages", "remaining_pages", "received_bytes")
+
+
+class LiveState:
+    """`directory`/live.json. A disk that is full keeps an older one."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / NAME
+        self._facts: dict[str, Any] = {}
+        self._counted = (0.0, 0)  # when received_bytes was noted last, and what it was
+
+    def note(self, **facts: Any) -> None:
+        """Add or change facts."""
+        self._facts |= facts | {"at": time.time()}
+        temporary = self._path.with_suffix(".new")
+        with contextlib.suppress(OSError):
+            temporary.write_text(json.dumps(self._facts) + "\n")
+            temporary.rename(self._path)
+
+    def note_stats(self, stats: dict[str, Any]) -> None:
+        """The daemon's counters, if the last ones are not of just now."""
+        now, received = time.monotonic(), int(stats["received_bytes"])
+        then, before = self._counted
+        if int(stats["remaining_pages"]) and now - then < EVERY_S:
+            return
+        rate = (received - before) / (now - then) if then else 0.0
+        self._counted = (now, received)
+        self.note(**{name: int(stats[name]) for name in MEMORY}, rate=round(rate))
+
+
+def read(directory: Path) -> dict[str, Any]:
+    """What it says; {} if there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        return dict(json.loads((directory / NAME).read_text()))
+    return {}

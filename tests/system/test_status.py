@@ -1,0 +1,61 @@
+"""`criu-lazy status`: what it lists is what goes on, at both ends."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from lazy_source import eventually
+from migrating import UNDECIDED, Worker, assert_moved, kill, kill_ours, pids_of, running
+
+from testbed import Host
+
+
+def status(host: Host, *options: str) -> tuple[int, str]:
+    done = host.run(["criu-lazy", "status", *options], check=False)
+    assert not done.stderr
+    return done.returncode, done.stdout
+
+
+def listed(host: Host) -> dict[str, Any]:
+    """The only one."""
+    (seen,) = json.loads(status(host, "--json")[1])
+    return dict(seen)
+
+
+def test_a_migration_is_listed_at_both_ends_while_it_goes_on(worker: Worker) -> None:
+    src, dst = worker.testbed.src, worker.testbed.dst
+    assert status(src) == (0, "no migration is on record here\n")
+    migration = running(worker)
+    here = eventually(lambda: (seen := listed(src))["rate"] and seen, "its figures are known")
+    assert (here["role"], here["state"], here["task"], here["peer"]) == ("source", "running", worker.pid, "dst")
+    assert here["driver"] in pids_of(src, "criu-lazy migrate") and not here["needs_decision"]
+    assert 0 < here["missing_bytes"] < here["total_bytes"]
+    assert here["seconds_left"] == here["missing_bytes"] / here["rate"]
+    there = listed(dst)
+    assert (there["role"], there["state"], there["peer"]) == ("destination", "running", "10.77.0.1")
+    assert there["driver"] in pids_of(dst, "criu-lazy agent") and there["total_bytes"] == here["total_bytes"]
+    code, table = status(src)
+    assert code == 0 and table.startswith("MIGRATION") and f" {worker.pid} " in table and " MB/s" in table
+    watching = src.popen(["criu-lazy", "status", "--watch", "--json"], stdout=-1, text=True)
+    worker.testbed.link.set()
+    assert_moved(worker, migration)
+    *before, last = watching.communicate(timeout=60)[0].splitlines()
+    assert before and json.loads(before[0])[0]["state"] == "running"
+    assert json.loads(last) == [] and watching.returncode == 0
+    assert status(src)[1] == status(dst)[1] == "no migration is on record here\n"
+
+
+def test_a_stopped_one_comes_with_the_way_out(worker: Worker) -> None:
+    src, dst = worker.testbed.src, worker.testbed.dst
+    migration = running(worker)
+    kill(src, "criu-lazy migrate")
+    code, table = status(src)
+    assert code == UNDECIDED and "nobody drives it: criu-lazy migrate --status PROFILE" in table
+    assert "pages are on their way" in table and not listed(src)["driver"]
+    kill_ours(dst)
+    assert "nothing of it runs any more" in status(dst)[1]
+    dst.run(["kill", "-9", str(worker.pid)], check=False)
+    assert migration.decide("--abort", "--force").returncode == 0
+    assert status(src)[0] == 0 and listed(src)["state"] == "rolled-back"
+    assert worker.answers(src) == "right\n"
