@@ -73,8 +73,8 @@ bool cl_engine_lose(struct cl_engine *engine, const struct cl_error *error)
 			engine->lost_us = cl_now_us();
 			engine->calls = 0;
 		}
-		cl_log(&engine->log, CL_LOG_WARN, "page server: %s with %llu pages missing: calling it again", error->text,
-		       (unsigned long long)cl_engine_remaining_pages(engine));
+		cl_log(&engine->log, CL_LOG_WARN, "page server: %s with %llu pages missing: connecting to it again",
+		       error->text, (unsigned long long)cl_engine_remaining_pages(engine));
 		(void)shutdown(engine->remote.fd, SHUT_RDWR);
 		engine->source->shut_down(engine);
 	}

@@ -164,6 +164,34 @@ def _listens(tb: Testbed, port: int) -> bool:
     return f":{port:04X} 00000000:0000 0A" in tb.src.run(["cat", "/proc/net/tcp"]).stdout
 
 
+def _dump(
+    tb: Testbed,
+    task: MemTask,
+    server_options: Sequence[str],
+    precopy: Callable[[], None] | None,
+    stack: contextlib.ExitStack,
+) -> tuple[HostProcess, HostProcess]:
+    """A page server and `criu dump`, which serves; before that `precopy`, if there is one."""
+    version = "1" if tb.src.criu.startswith("4.1") else "2"
+    options = ["--upstream", f"127.0.0.1:{DUMP_PORT}", "--wire-version", version, *server_options]
+    dump = ["criu", "dump", "--lazy-pages", "-o", "dump.log", "-t", str(task.pid), "-D", IMAGES]
+    dump += ["--address", "127.0.0.1", "--port", str(DUMP_PORT)]
+    if precopy:
+        tb.src.run(["mkfifo", READY])
+        server = _page_server(tb, *options, before_dump=True)
+        stack.callback(_end, server)
+        precopy()
+        dump = ["sh", "-c", f'exec 9>{READY}; exec "$@"', "sh", *dump, "--status-fd", "9"]
+    dumping = tb.src.popen(dump, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    stack.callback(_end, dumping)
+    if precopy:
+        eventually(lambda: ask(tb, "state")["state"] == "waiting", "the page server is connected to the dump")
+    else:
+        eventually(lambda: _listens(tb, DUMP_PORT), "the dump listens")
+        server = _page_server(tb, *options)
+    return server, dumping
+
+
 @contextlib.contextmanager
 def lazy_migration(
     tb: Testbed,
@@ -188,31 +216,13 @@ def lazy_migration(
         host.run(["sh", "-c", f"rm -rf {DIRECTORY} && mkdir -p {IMAGES} {STORE}"])
     task = start(tb) if start else start_memtask(tb, *task_options)
     time.sleep(0.3)
-    here, there = (host.root / IMAGES.lstrip("/") for host in (tb.src, tb.dst))
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with contextlib.ExitStack() as stack:
         stack.callback(task.kill, tb.dst)
         stack.callback(task.kill, tb.src)
         stack.callback(_end_servers, tb)
-        version = "1" if tb.src.criu.startswith("4.1") else "2"
-        upstream = ["--upstream", f"127.0.0.1:{DUMP_PORT}", "--wire-version", version]
         both = [*server_options, *(("--tree", str(task.pid), "--images", IMAGES) if push else ())]
-        if precopy:
-            tb.src.run(["mkfifo", READY])
-            server = _page_server(tb, *upstream, *both, before_dump=True)
-            stack.callback(_end, server)
-            precopy()
-        dump = ["criu", "dump", "--lazy-pages", "-o", "dump.log", "-t", str(task.pid), "-D", IMAGES]
-        dump += ["--address", "127.0.0.1", "--port", str(DUMP_PORT)]
-        if precopy:
-            dump = ["sh", "-c", f'exec 9>{READY}; exec "$@"', "sh", *dump, "--status-fd", "9"]
-        dumping = tb.src.popen(dump, **quiet)
-        stack.callback(_end, dumping)
-        if precopy:
-            eventually(lambda: ask(tb, "state")["state"] == "waiting", "the page server is connected to the dump")
-        else:
-            eventually(lambda: _listens(tb, DUMP_PORT), "the dump listens")
-            server = _page_server(tb, *upstream, *both)
+        server, dumping = _dump(tb, task, both, precopy, stack)
+        here, there = (host.root / IMAGES.lstrip("/") for host in (tb.src, tb.dst))
         for image in here.iterdir():
             if image.suffix != ".log":
                 shutil.copyfile(image, there / image.name)
