@@ -38,11 +38,10 @@ def test_a_migration_is_listed_at_both_ends_while_it_goes_on(worker: Worker) -> 
     code, table = status(src)
     assert code == 0 and table.startswith("MIGRATION") and f" {worker.pid} " in table and " MB/s" in table
     watching = src.popen(["criu-lazy", "status", "--watch", "--json"], stdout=-1, text=True)
+    assert json.loads(watching.stdout.readline())[0]["state"] == "running"
     worker.testbed.link.set()
     assert_moved(worker, migration)
-    *before, last = watching.communicate(timeout=60)[0].splitlines()
-    assert before and json.loads(before[0])[0]["state"] == "running"
-    assert json.loads(last) == [] and watching.returncode == 0
+    assert json.loads(watching.communicate(timeout=60)[0].splitlines()[-1]) == [] and watching.returncode == 0
     assert status(src)[1] == status(dst)[1] == "no migration is on record here\n"
 
 
