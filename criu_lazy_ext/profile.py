@@ -225,7 +225,8 @@ class Profile:
         criu = self.criu
         by_looking = has_some and "--tcp-close" not in criu.dump_options
         established = by_looking if criu.tcp_established is None else criu.tcp_established
-        lock = criu.network_lock or ("nftables" if established and nftables else None)
+        # Of a network namespace that goes along, criu locks all.
+        lock = criu.network_lock or ("nftables" if nftables and (established or self.container) else None)
         return replace(self, criu=replace(criu, tcp_established=established, network_lock=lock))
 
     def rounds(self) -> Precopy | None:

@@ -62,6 +62,7 @@ SOURCE: tuple[Check[Leaving], ...] = (
 CONTAINER_SOURCE: tuple[Check[Leaving], ...] = (
     *HOST,
     containers.engine,
+    containers.control_groups,
     containers.container_files,
     tools.pipes,
     tools.capabilities,

@@ -9,6 +9,7 @@ from criu_lazy_ext.checks.check import Found, check, fail
 from criu_lazy_ext.checks.leaving import Leaving
 from criu_lazy_ext.checks.needs import Arrival
 from criu_lazy_ext.engines.engine import container_of_message, engine_of
+from criu_lazy_ext.system import cgroup
 
 
 @check(
@@ -20,6 +21,21 @@ def engine(leaving: Leaving) -> Iterator[Found]:
     if leaving.moved is not None:
         for problem in leaving.moved.engine.obstacles(leaving.moved.found):
             yield fail(problem)
+
+
+@check(
+    "control-groups",
+    why="Where hierarchies of v1 are beside v2, criu restores values of theirs of which podman and crun know nothing.",
+    way_out="criu.manage_cgroups: ignore (crun makes the container's group all the same, with its limits)",
+)
+def control_groups(leaving: Leaving) -> Iterator[Found]:
+    """control groups v1 beside v2, under podman with crun"""
+    if leaving.profile is None or leaving.profile.container is None or leaving.moved is None:
+        return
+    by_podman = (leaving.profile.container.engine, leaving.moved.found.runtime) == ("podman", "crun")
+    groups = cgroup.groups_of(leaving.moved.found.pid)
+    if by_podman and len(groups) > 1 and groups.get("") and leaving.dump_value("manage-cgroups") != "ignore":
+        yield fail("this host has control groups v1 beside v2")
 
 
 @check(

@@ -1,4 +1,4 @@
-"""`criu-lazy init [--pid PID] DESTINATION`: writes a commented profile that fits the task."""
+"""`criu-lazy init --pid PID | --container NAME DESTINATION`: writes a commented profile that fits."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pathlib import Path
 
 from criu_lazy_ext.checks.check import Finding, Verdict
 from criu_lazy_ext.commands.check import check_hosts
+from criu_lazy_ext.engines.engine import container_named, find
 from criu_lazy_ext.errors import UsageError
-from criu_lazy_ext.profile import parse
+from criu_lazy_ext.profile import Container, parse
 from criu_lazy_ext.profile_schema import FILE as SCHEMA
 
 
@@ -23,6 +24,8 @@ class Draft:
 
     pid: int
     destination: str
+    container: Container | None = None  # in place of a task
+    volumes: list[Path] = field(default_factory=list)
     criu: dict[str, tuple[str, str]] = field(default_factory=dict)
     dump_options: list[str] = field(default_factory=list)
     brought: list[str] = field(default_factory=list)
@@ -30,14 +33,13 @@ class Draft:
 
     def text(self) -> str:
         """As YAML."""
-        name = _name(self.pid)
+        name = f"container {self.container.name}" if self.container else _name(self.pid)
         lines = [
             f"# yaml-language-server: $schema={SCHEMA}",
             f"# Moves {name} (process {self.pid}) to {self.destination}: criu-lazy migrate THIS_FILE",
             "# What every key means: docs/migrate.md. Without doing it: criu-lazy check, criu-lazy explain THIS_FILE",
             *(f"# {finding.verdict.value}: {finding.line}" for finding in self.left),
-            "task:",
-            f"  pid: {self.pid}                    # or pidfile: /run/{name}.pid, or command: pidof -s {name}",
+            *(self._container(self.container) if self.container else self._task(name)),
             "",
             "destination:",
             f"  ssh: {self.destination}                   # as in ~/.ssh/config",
@@ -52,6 +54,21 @@ class Draft:
             for path in self.brought:
                 lines.append(f"    - run: [rsync, -a, --relative, {path}, '{self.destination}:/']")
         return "\n".join(lines) + "\n"
+
+    def _task(self, name: str) -> list[str]:
+        others = f"or pidfile: /run/{name}.pid, or command: pidof -s {name}"
+        return ["task:", f"  pid: {self.pid}                    # {others}"]
+
+    def _container(self, container: Container) -> list[str]:
+        volumes = ", ".join(map(str, self.volumes))
+        what = "its volumes go" if container.engine == "podman" else "its bundle, with the root directory, goes"
+        return [
+            "container:                      # docs/containers.md",
+            f"  engine: {container.engine}",
+            f"  name: {container.name}",
+            f"  files: sync                   # {what} over by rsync; shared: they are there already",
+            *([f"  volumes: [{volumes}]  # bind mounts that are missing there: they go with it"] if volumes else []),
+        ]
 
 
 def _locks(draft: Draft, _: Finding) -> None:
@@ -80,7 +97,19 @@ def _files(draft: Draft, finding: Finding) -> None:
     draft.brought += [path for path in found if path not in draft.brought]
 
 
+def _bind_mounts(draft: Draft, finding: Finding) -> None:
+    found = re.fullmatch(r"bind mount (/.*) is missing", finding.text)
+    if found and Path(found[1]).is_dir() and Path(found[1]) not in draft.volumes:
+        draft.volumes.append(Path(found[1]))
+
+
+def _control_groups(draft: Draft, _: Finding) -> None:
+    draft.criu["manage_cgroups"] = ("ignore", "control groups v1 are mounted beside v2; crun makes its group itself")
+
+
 FIXES: dict[str, Callable[[Draft, Finding], None]] = {
+    "control-groups": _control_groups,
+    "engine-there": _bind_mounts,
     "file-locks": _locks,
     "session": _session,
     "outside-sockets": _sockets,
@@ -113,13 +142,17 @@ def _name(pid: int) -> str:
 
 def main(argv: list[str]) -> int:
     """Exit status: 0 it can move so, 1 something is left to settle (it stands in the file), 2 wrong usage."""
-    parser = argparse.ArgumentParser(prog="criu-lazy init", description="Write a profile that fits a task.")
+    parser = argparse.ArgumentParser(prog="criu-lazy init", description="Write a profile that fits.")
     parser.add_argument("destination", help="a host as in ~/.ssh/config")
-    parser.add_argument("--pid", type=int, required=True, help="the root of the task")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--pid", type=int, help="the root of the task")
+    which.add_argument("--container", metavar="NAME", help="a container of podman's, runc's or crun's")
     parser.add_argument("-o", "--output", type=Path, help="the file (default NAME.yaml); - is standard output")
     options = parser.parse_args(argv)
-    draft = Draft(options.pid, options.destination)
-    path = options.output or Path(f"{_name(options.pid)}.yaml")
+    container = container_named(options.container) if options.container else None
+    pid = find(container).found.pid if container else options.pid
+    draft = Draft(pid, options.destination, container)
+    path = options.output or Path(f"{options.container or _name(pid)}.yaml")
     is_file = str(path) != "-"
     if is_file and path.exists():
         raise UsageError(f"{path} is there already: give another file with --output")

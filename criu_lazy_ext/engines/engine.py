@@ -7,8 +7,10 @@ this one command; no file of the host's configuration is changed.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import shlex
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +21,16 @@ from criu_lazy_ext.criu.contrary import options_in
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.profile import Container, Criu
 
+ENGINES = ("podman", "runc", "crun")  # podman's containers are its runtime's, too
 ARCHIVE = "container.tar"  # beside the images
 
 
 class EngineError(CriuLazyError):
     """The engine doesn't know the container, can't move it, or failed."""
+
+
+class UnknownContainer(EngineError):
+    """The engine knows no container of that name."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +53,14 @@ class Tree:
 
 @dataclass(frozen=True)
 class Found:
-    """A running container: its first process, its bundle, its root directory, its OCI configuration."""
+    """A running container: its first process, its bundle, its root directory, its OCI configuration (of podman's what
+    podman says of it), and the OCI runtime that runs it."""
 
     pid: int
     bundle: Path
     rootfs: Path
     config: Mapping[str, Any]
+    runtime: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,6 +133,18 @@ def find(container: Container) -> Moved:
     """The running container. Raises EngineError."""
     engine = engine_of(container)
     return Moved(engine, engine.find())
+
+
+def container_named(name: str) -> Container:
+    """A running container, whichever engine here knows it. Raises EngineError."""
+    engines = [engine for engine in ENGINES if shutil.which(engine)]
+    for engine in engines:
+        container = Container(engine, name)
+        with contextlib.suppress(UnknownContainer):
+            engine_of(container).find()
+            return container
+    looked = f"{', '.join(engines)} know no container {name!r}" if engines else f"none of {', '.join(ENGINES)} is here"
+    raise UnknownContainer(f"{looked}; see podman ps, runc list, crun list")
 
 
 def engine_of(container: Container) -> Engine:

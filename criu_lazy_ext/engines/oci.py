@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from criu_lazy_ext.criu.contrary import options_in
-from criu_lazy_ext.engines.engine import Command, EngineError, Found, Tree, criu_file, run
+from criu_lazy_ext.engines.engine import Command, EngineError, Found, Tree, UnknownContainer, criu_file, run
 from criu_lazy_ext.profile import Container, Criu
 from criu_lazy_ext.system.mounts import unmount_below
 
@@ -60,7 +60,7 @@ class OciRuntime:
         if state is None:
             where = f" in {self.container.root}" if self.container.root else ""
             see = f"see {self.program} list"
-            raise EngineError(f"container.name: {self.program} knows no container {name!r}{where}; {see}")
+            raise UnknownContainer(f"container.name: {self.program} knows no container {name!r}{where}; {see}")
         if state["status"] != "running":
             raise EngineError(f"container.name: {name!r} is {state['status']}: only a running container can be moved")
         bundle = Path(state["bundle"])
@@ -70,7 +70,7 @@ class OciRuntime:
         except (OSError, ValueError) as error:
             raise EngineError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
         root = config.get("root", {}).get("path", "rootfs")
-        return Found(int(state["pid"]), bundle, bundle / root, config)
+        return Found(int(state["pid"]), bundle, bundle / root, config, self.program)
 
     def obstacles(self, found: Found) -> list[str]:
         """A terminal."""

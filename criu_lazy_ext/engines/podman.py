@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from criu_lazy_ext.engines import podman_shim
-from criu_lazy_ext.engines.engine import ARCHIVE, Command, EngineError, Found, Tree, criu_file, run
+from criu_lazy_ext.engines.engine import ARCHIVE, Command, EngineError, Found, Tree, UnknownContainer, criu_file, run
 from criu_lazy_ext.engines.oci import for_criu, for_runtime
 from criu_lazy_ext.profile import Container, Criu
 
@@ -57,19 +57,19 @@ class Podman:
         name = self.container.name
         config = self.inspect()
         if config is None:
-            raise EngineError(f"container.name: podman knows no container {name!r}; see podman ps")
+            raise UnknownContainer(f"container.name: podman knows no container {name!r}; see podman ps")
         if config["State"]["Status"] != "running":
             status = config["State"]["Status"]
             raise EngineError(f"container.name: {name!r} is {status}: only a running container can be moved")
         self.runtime = str(config["OCIRuntime"])
         conmon_path(self.container.root)
-        return Found(int(config["State"]["Pid"]), Path(config["StaticDir"]), Path("/"), config)
+        return Found(int(config["State"]["Pid"]), Path(config["StaticDir"]), Path("/"), config, self.runtime)
 
     def obstacles(self, found: Found) -> list[str]:
         """Its runtime, network, volumes, pod."""
         name, config, problems = self.container.name, found.config, []
-        if config["OCIRuntime"] not in RUNTIMES:
-            problems.append(f"container {name!r} is run by {config['OCIRuntime']}: {' and '.join(RUNTIMES)} can dump")
+        if found.runtime not in RUNTIMES:
+            problems.append(f"container {name!r} is run by {found.runtime}: {' and '.join(RUNTIMES)} can dump")
         mode = str(config["HostConfig"]["NetworkMode"])
         if mode.partition(":")[0] not in NETWORKS:
             problems.append(f"container {name!r} has the network {mode!r}: {', '.join(NETWORKS)} can be moved")
@@ -100,7 +100,7 @@ class Podman:
             "image": found.config["Image"],
             "image_name": found.config["ImageName"],
             "networks": list(found.config["NetworkSettings"].get("Networks") or {}),
-            "runtime": found.config["OCIRuntime"],
+            "runtime": found.runtime,
             "volumes": self._volumes(found),
             "rsync": synced and bool(self.trees(found)),
         }

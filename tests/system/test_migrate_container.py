@@ -293,6 +293,17 @@ def test_an_aborted_commit_gives_podman_the_restart_policy_back(container: Podma
     container.serves(src)
 
 
+@only("runc", "podman-crun")
+def test_init_writes_a_profile_by_which_it_moves(with_podman: Testbed, container: Container) -> None:
+    src = container.testbed.src
+    made = src.run(["criu-lazy", "init", "--container", NAME, "dst", "-o", "-"], check=False)
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert f"engine: {container.engine}\n  name: {NAME}\n" in made.stdout
+    assert_moved(container, Migration(container.testbed, made.stdout))
+    unknown = src.run(["criu-lazy", "init", "--container", "other", "dst"], check=False)
+    assert "podman, runc, crun know no container 'other'" in unknown.stderr
+
+
 @only("runc")
 def test_what_can_t_move_is_said_before(container: Container) -> None:
     def refused(text: str) -> str:

@@ -12,21 +12,20 @@ from criu_lazy_ext.engines.engine import Found
 from criu_lazy_ext.profile import Container
 
 PLAIN: dict[str, Any] = {
-    "OCIRuntime": "crun",
     "HostConfig": {"NetworkMode": "bridge", "RestartPolicy": {"Name": "", "MaximumRetryCount": 0}},
     "Mounts": [{"Type": "volume", "Name": "data", "Driver": "local"}],
 }
 
 
-def obstacles(**changed: Any) -> list[str]:
-    found = Found(1, Path("/"), Path("/"), PLAIN | changed)
+def obstacles(runtime: str = "crun", **changed: Any) -> list[str]:
+    found = Found(1, Path("/"), Path("/"), PLAIN | changed, runtime)
     return podman.engine(Container("podman", "box")).obstacles(found)
 
 
 def test_each_obstacle_is_told() -> None:
     assert obstacles() == []
     told = obstacles(
-        OCIRuntime="kata",
+        "kata",
         HostConfig={"NetworkMode": "container:12ab"},
         Mounts=[{"Type": "volume", "Name": "far", "Driver": "nfs"}],
         Pod="34cd",

@@ -54,7 +54,7 @@ WRONG: list[tuple[list[str], str | None, int, tuple[str, ...]]] = [
     (["check", "P"], None, USAGE, ("p.yaml: No such file or directory",)),
     (["check", "--destination", "--pid", "1"], None, USAGE, ("a task leaves it as the source",)),
     (["check", "--pid", str(NOBODY)], None, FAILED, (f"task {NOBODY} has ended",)),
-    (["init", "host"], None, USAGE, ("required: --pid",)),
+    (["init", "host"], None, USAGE, ("--pid --container is required",)),
     (["init", "--pid", str(NOBODY), "host"], None, USAGE, (f"--pid {NOBODY}: no process has this pid",)),
     (["init", "--pid", "1", "host", "-o", "P"], LEAST, USAGE, ("is there already", "--output")),
     (["explain", "P"], None, USAGE, ("p.yaml: No such file or directory",)),
