@@ -15,7 +15,7 @@
  *   is there (--threads share the memory as memtask's do).
  *
  * The model. A thread accesses a page, thinks, accesses the next; at a missing page it waits until it has arrived.
- * The page server takes requests first in, first out, REQUEST_NS + PAGE_NS a page each (facts.md: 20,000 single
+ * The page server takes requests first in, first out, REQUEST_NS + PAGE_NS a page each (as measured: 20,000 single
  * random pages a second, 2.6 GB/s in large requests); the link carries one page after the other.
  *
  * The policies

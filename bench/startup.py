@@ -16,7 +16,7 @@ from testbed import Testbed
 PAGES = 20 << 30 >> 12
 ENTRIES = 1_000_000
 VMAS = 60_000
-# Of issue 3: 64 MiB, and a byte for each page of the task.
+# What a daemon may take at its start: 64 MiB, and a byte for each page of the task.
 FIXED_BYTES = 64 << 20
 
 # Runs where pycriu is. Every area has its share of the entries; between two entries a page is missing, so that they
