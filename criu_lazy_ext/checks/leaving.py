@@ -42,6 +42,11 @@ class Leaving:
         """The task's. Raises OSError if they can't be looked at."""
         return Sockets.of(self.task) if self.task is not None else Sockets()
 
+    @cached_property
+    def not_lazy_bytes(self) -> int:
+        """Of memory that goes in the downtime."""
+        return sum(not_lazy_bytes(self.task).values()) if self.task is not None else 0
+
     @property
     def directory(self) -> str:
         """For the images."""
@@ -50,9 +55,7 @@ class Leaving:
     @property
     def image_bytes(self) -> int:
         """Room that the images will take at the most, but for deleted files."""
-        if self.task is None:
-            return 0
-        return sum(not_lazy_bytes(self.task).values()) + IMAGES_OF_PROCESS_BYTES * len(self.task.processes)
+        return self.not_lazy_bytes + IMAGES_OF_PROCESS_BYTES * len(self.task.processes) if self.task else 0
 
     def dump_words(self) -> list[str]:
         """What criu dump is given for the user, as it stands."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from criu_lazy_ext import __version__
-from criu_lazy_ext.checks.check import Found, check, fail
+from criu_lazy_ext.checks.check import Found, check, fail, warn
 from criu_lazy_ext.criu import program as criu
 from criu_lazy_ext.profile import Profile
 
@@ -21,6 +21,8 @@ class Pair:
     there: str
     hello: dict[str, Any]
     address: str  # of this host, for the other one; "": not known
+    not_lazy_bytes: int
+    rate: float  # bytes a second, of images; 0: not measured, as there is little to send
 
 
 @check(
@@ -34,6 +36,24 @@ def has_way_back(pair: Pair) -> Iterator[Found]:
         seen = pair.hello["peer"]
         why = f"it sees {seen}, which is not this host's" if seen else "it does not tell (sudo?)"
         yield fail(f"by which address {pair.there} reaches this host is not known: {why}")
+
+
+@check(
+    "images-time",
+    why="Memory that can't follow lazily is sent with criu's images, while the task is frozen.",
+    way_out="a longer downtime is all that it costs; less of such memory, or a faster link, shortens it",
+)
+def images_time(pair: Pair) -> Iterator[Found]:
+    """the seconds that this memory takes, at a rate of the SSH connection that is measured then; downtime_limit"""
+    if not pair.rate:
+        return
+    seconds, limit = pair.not_lazy_bytes / pair.rate, pair.profile.downtime_limit if pair.profile else None
+    told = f"{pair.not_lazy_bytes / 1e6:.0f} MB that are not lazy take about {seconds:.1f} s of the downtime"
+    told += f" ({pair.rate / 1e6:.0f} MB/s, as measured now)"
+    if limit is not None and seconds > limit:
+        yield fail(f"{told}, and downtime_limit is {limit:g} s", "a longer downtime_limit, or less of such memory")
+    else:
+        yield warn(told)
 
 
 @check(

@@ -18,6 +18,7 @@ _HEAD = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ (\S+) (\d+) *(.*)")
 _KIB = re.compile(rb"^(Size|Rss|Pss|Swap|Shared_Hugetlb|Private_Hugetlb): +(\d+) kB$", re.MULTILINE)
 DELETED = " (deleted)"
 SHARED_ANONYMOUS = ("/dev/zero", "/memfd:", "/SYSV")
+TOLD_BYTES = 8 << 20  # of memory that is not lazy; less is not worth a word
 NOT_LAZY = {"shared": "shared anonymous or memfd", "locked": "locked (mlock)", "huge": "huge pages (hugetlb)"}
 O_ACCMODE, O_WRONLY, O_RDWR, O_APPEND = 3, 1, 2, 0o2000
 

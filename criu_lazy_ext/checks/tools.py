@@ -162,8 +162,7 @@ def capabilities(leaving: Leaving) -> Iterator[Found]:
         return
     own = (os.getuid(),) * 3 + (os.getgid(),) * 3
     for process in leaving.task.processes if leaving.task else []:
-        if process.ids and process.ids != own:
-            yield fail(
-                f"process {process.pid} ({process.name}) runs as user {process.ids[0]}, and CAP_SYS_RESOURCE is lacking"
-            )
+        if len(process.ids) == len(own) and process.ids != own:
+            who = f"user {process.ids[0]}, group {process.ids[3]}"
+            yield fail(f"process {process.pid} ({process.name}) runs as {who}, and CAP_SYS_RESOURCE is lacking")
             return

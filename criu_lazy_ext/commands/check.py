@@ -53,8 +53,9 @@ async def check_host(profile: Profile | None, destination: Destination, look: Aw
             hello = await host.hello(silence)
             given = profile.source.address if profile is not None else ""
             found = await asyncio.to_thread(way_back, destination, hello["peer"])
-            both = await preflight.between(host, profile, hello, given or found)
-            return both + await preflight.at_destination(host, (await look).arrival)
+            source = await look
+            both = await preflight.between(host, source.leaving, hello, given or found)
+            return both + await preflight.at_destination(host, source.arrival)
         finally:
             await host.close(within=0)  # nothing was made there that is to be undone
     except HostError as error:

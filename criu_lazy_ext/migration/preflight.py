@@ -13,6 +13,7 @@ from criu_lazy_ext.checks.check import Finding, from_json, run_all
 from criu_lazy_ext.checks.leaving import Leaving
 from criu_lazy_ext.checks.needs import Arrival, pack_ids
 from criu_lazy_ext.checks.pair import Pair
+from criu_lazy_ext.checks.task import TOLD_BYTES
 from criu_lazy_ext.criu import program as criu
 from criu_lazy_ext.engines.engine import container_as_message
 from criu_lazy_ext.errors import CriuLazyError
@@ -98,10 +99,12 @@ async def at_destination(host: RemoteHost, arrival: Arrival) -> list[Finding]:
     return from_json(answer["findings"], host.name)
 
 
-async def between(host: RemoteHost, profile: Profile | None, hello: Message, address: str) -> list[Finding]:
-    """Run the checks of both together; `address`: this host's, for the other one."""
+async def between(host: RemoteHost, leaving: Leaving, hello: Message, address: str) -> list[Finding]:
+    """Run the checks of both together; `address`: this host's, for the other one. Raises HostError."""
     try:
         mine = await asyncio.to_thread(criu.version)
     except criu.CriuError:
         return []  # the source's own checks say so
-    return run_all(catalogue.PAIR, Pair(profile, mine, host.name, hello, address), "both")
+    not_lazy = leaving.not_lazy_bytes
+    rate = await host.measure_rate() if not_lazy >= TOLD_BYTES else 0.0
+    return run_all(catalogue.PAIR, Pair(leaving.profile, mine, host.name, hello, address, not_lazy, rate), "both")

@@ -79,7 +79,7 @@ class Preparation:
         migration = self.migration
         assert migration.host is not None
         migration.findings += found.findings
-        migration.findings += await preflight.between(migration.host, migration.profile, hello, migration.address)
+        migration.findings += await preflight.between(migration.host, found.leaving, hello, migration.address)
         migration.findings += await preflight.at_destination(migration.host, found.arrival)
         self.stop_at_failures()
         for finding in self.migration.findings:

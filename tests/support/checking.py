@@ -25,7 +25,7 @@ async def main() -> None:
     while line := await asyncio.to_thread(sys.stdin.readline):
         profile = load(Path(line.strip()))
         source = await AtSource.look(profile, find_task(profile.task))
-        both = await preflight.between(host, profile, hello, hello["peer"])
+        both = await preflight.between(host, source.leaving, hello, hello["peer"])
         there = await preflight.at_destination(host, source.arrival)
         found = accept([*source.findings, *both, *there], profile.accept)
         print(json.dumps([finding.as_json() for finding in found]), flush=True)

@@ -35,8 +35,11 @@ class Program:
 PROGRAMS = [
     Program("nginx", "nginx -g 'daemon off;'"),
     Program("nginx, as a daemon", "nginx", start="nginx; sleep 1; cat /run/nginx.pid >/run/p.pid"),
+    Program("nginx, all as root", "nginx -c /srv/n.conf", prepare="printf 'user root;\\ndaemon off;\\nworker_processes "
+        "2;\\nevents {}\\nhttp { server { listen 8087; } }\\n' >/srv/n.conf"),
     Program("Redis", "redis-server --save '' --port 6390"),
     Program("memcached", "memcached -u nobody -p 11311"),
+    Program("memcached, as root", "memcached -u root -p 11312"),
     Program("PostgreSQL",
         "setpriv --reuid postgres --regid postgres --clear-groups /usr/lib/postgresql/17/bin/postgres -D /srv/pg",
         prepare="mkdir -p /srv/pg; chown postgres /srv/pg; chmod 700 /srv/pg; "
@@ -55,12 +58,18 @@ PROGRAMS = [
     Program("tmux with a shell", "tmux", start="tmux new-session -d; sleep 1; pgrep -x 'tmux: server' >/run/p.pid"),
     Program("tmux with bash", "tmux", start="tmux new-session -d bash; sleep 1; pgrep -x 'tmux: server' >/run/p.pid"),
     Program("PHP without JIT", "php -d opcache.jit=off -d opcache.jit_buffer_size=0 -S 0.0.0.0:8096 -t /srv"),
+    Program("vim in tmux", "tmux", start="tmux new-session -d 'vim.tiny /srv/v.txt'; sleep 1; "
+        "pgrep -x 'tmux: server' >/run/p.pid", prepare=": >/srv/v.txt; mkdir -p -m 700 /tmp/tmux-0"),
     Program("screen with a shell", "screen", start="screen -dmS p; sleep 1; pgrep -xo screen >/run/p.pid"),
     Program("sshd", "/usr/sbin/sshd -D -p 2222"),
     Program("rsyslog", "rsyslogd -n -iNONE -f /srv/r.conf", prepare="printf 'module(load=\"imuxsock\" "
         "SysSock.Name=\"/run/r.sock\")\\n*.* /var/log/r\\n' >/srv/r.conf"),
     Program("cron", "cron -f"),
     Program("dnsmasq", "dnsmasq -k -p 5353 --conf-file=/dev/null --no-resolv"),
+    Program("dnsmasq, as root", "dnsmasq -k -p 5354 --conf-file=/dev/null --no-resolv -u root"),
+    Program("Go: Prometheus' node exporter", "prometheus-node-exporter --web.listen-address=:9199"),
+    Program("rsync, as a daemon", "rsync --daemon --no-detach --config=/srv/rs.conf --port 8730",
+        prepare="printf 'use chroot = no\\n[s]\\npath = /srv\\n' >/srv/rs.conf"),
     Program("haproxy", "haproxy -W -db -f /srv/h.cfg", prepare="printf 'defaults\\n mode tcp\\n timeout connect 5s\\n "
         "timeout client 5s\\n timeout server 5s\\nlisten a\\n bind :8091\\n server s 127.0.0.1:1\\n' >/srv/h.cfg"),
     Program("lighttpd", "lighttpd -D -f /srv/l.conf",
@@ -70,6 +79,8 @@ PROGRAMS = [
         prepare=". /etc/apache2/envvars; mkdir -p $APACHE_RUN_DIR $APACHE_LOCK_DIR $APACHE_LOG_DIR",
         start=". /etc/apache2/envvars; " + DAEMON),
     Program("mosquitto", "mosquitto -p 1899"),
+    Program("mosquitto, as root", "mosquitto -c /srv/mq.conf",
+        prepare="printf 'user root\\nlistener 1900\\nallow_anonymous true\\n' >/srv/mq.conf"),
     Program("beanstalkd", "beanstalkd -p 11399"),
     Program("stunnel", "stunnel4 /srv/st.conf", prepare="printf 'foreground=yes\\n[a]\\nclient=yes\\naccept=8094\\n"
         "connect=127.0.0.1:1\\n' >/srv/st.conf"),
@@ -85,9 +96,9 @@ PROGRAMS = [
     Program("tail -F", "tail -F /var/log/t.log", prepare=": >>/var/log/t.log"),
     Program("a pipeline, as one tree", "sh -c 'while :; do date; sleep 0.1; done | cat >>/var/log/t.log'"),
     Program("watch, from a terminal", "watch",
-        start="(setsid script -qfc 'watch -n 1 date' /dev/null </dev/null >/dev/null "
-        "2>&1 &); sleep 1; pgrep -xo watch >/run/p.pid"),
-    Program("output to a logger", "", start="setsid sh -c 'setsid sh -c \"echo \\$\\$ >/run/p.pid; while :; do date; "
+        start="setsid script -qfc 'TERM=vt100 watch -n 1 date' /dev/null </dev/null >/dev/null 2>&1 & sleep 2; "
+        "pgrep -xo watch >/run/p.pid"),
+    Program("output to a logger", "", start="setsid sh -c 'setsid sh -c \"echo \\$\\$ >/run/p.pid; while :; do echo; "
         "sleep 0.1; done\" | cat >/dev/null' </dev/null >/dev/null 2>&1 &"),
     Program("nohup job", "", start="nohup sh -c 'while :; do sleep 0.1; done' </dev/null >/var/log/n.log 2>&1 & "
         "echo $! >/run/p.pid"),
@@ -114,9 +125,11 @@ def migrate(src: Host, dst: Host, profile: str) -> tuple[bool, str]:
     """Whether it moved and lives, and what happened."""
     src.write("/root/p.yaml", profile)
     pid = shell(src, "cat /run/p.pid").strip()
-    report = json.loads(shell(src, "criu-lazy migrate --quiet --json /root/p.yaml") or "{}")
+    said = shell(src, "criu-lazy migrate --quiet --json /root/p.yaml")
+    report = json.loads(said or "{}")
     if report.get("outcome") != "committed":
-        return False, f"{report.get('outcome')}: {report.get('message')}"
+        message = str(report.get("message")).partition("; logs: ")[0]
+        return False, f"{report.get('outcome')}: {message}"
     time.sleep(1)
     lives = shell(dst, f"grep -q '^State:.[SRDT]' /proc/{pid}/status && echo yes").strip() == "yes"
     return lives, f"moved, downtime {report['downtime_s'] * 1e3:.0f} ms" if lives else "moved, and is dead there"

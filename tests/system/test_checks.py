@@ -93,7 +93,10 @@ CASES = [
         {"connections": "127.0.0.1:7001", "local-connections": ":7001"}, profile="criu: {tcp_established: false}"),
     Case("MPTCP", "mptcp", {"socket-kinds": "MPTCP"}),
     Case("dead leader", "dead_leader", {"dead-leader": "the first thread of process"}),
-    Case("memfd", "memfd 16", warns={"not-lazy": "17 MB shared anonymous or memfd"}, moves=True),
+    Case("memfd", "memfd 16", moves=True, warns={
+        "not-lazy": "17 MB shared anonymous or memfd", "images-time": "17 MB that are not lazy take about"}),
+    Case("memfd beyond the limit", "memfd 16", {"images-time": ", and downtime_limit is 0.01 s"},
+        {"not-lazy": "17 MB shared anonymous or memfd"}, profile="downtime_limit: 0.01"),
     Case("supervisor", "output", warns={"supervisor": "(runsv), may start it again"}, at_source="mkdir -p /srv/odd.d; "
         "cp /bin/sh /srv/odd.d/runsv", start="exec /srv/odd.d/runsv -c 'setsid {task} </dev/null >/dev/null 2>&1; :'"),
     Case("user namespace", "output", {"container": "has a user namespace of its own"}, moves=False,
