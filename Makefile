@@ -1,6 +1,6 @@
 # criu-lazy: set-up, tests, demo, benchmark. Everything installs what it needs on a Debian 12 or 13 machine, as root.
 #
-#   make demo    two hosts on this machine, Redis under load, one live migration, every key checked
+#   make demo    two hosts on this machine, a container with Redis under load, one live migration, every key checked
 #   make test    all tests: lint, types, unit, C programs with sanitizers, real migrations between two hosts (WORKERS=3)
 #   make test-unit   those that need neither root nor a testbed; like `make lint`, it installs no Debian package
 #   make crash-matrix   every fault in every state of a migration; the table goes into docs/reliability.md

@@ -1,1 +1,1 @@
-"""`make demo`: a Redis under load moves between two hosts on this machine."""
+"""`make demo`: a container with a Redis under load moves between two hosts on this machine."""

@@ -1,4 +1,4 @@
-"""`make demo`: two hosts on this machine; a Redis, full and under load, moves from one to the other; all is checked."""
+"""`make demo`: two hosts on this machine; a container with a Redis, full and under load, moves between them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ import json
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from typing import Any
 
 from criu_lazy_ext.errors import CriuLazyError
+from demo.redis import Redis, RedisContainer, RedisProcess
 from testbed import Testbed, TestbedError
 
 VALUE_BYTES = 4096
 SERVICE = "10.78.0.100"
-PROFILE = "/root/redis.yaml"
-SAMPLE = Path(__file__).resolve().parent.parent / "configs" / "redis.yaml"
-REDIS = ["redis-server", "--save", "", "--bind", "0.0.0.0", "--protected-mode", "no", "--pidfile", "/run/redis.pid"]
 
 
 def say(text: str) -> None:
@@ -55,31 +52,29 @@ class LoadClient:
         return self.latest
 
 
-def run(testbed: Testbed, mib: int, rate_mbit: float, rtt_ms: float) -> bool:
+def run(testbed: Testbed, redis: Redis, mib: int, rate_mbit: float, rtt_ms: float) -> bool:
     """One migration of a Redis with `mib` MiB of values; whether every value was right."""
     keys = mib * (1 << 20) // VALUE_BYTES
     testbed.link.set(rate_mbit=rate_mbit, rtt_ms=rtt_ms)
     say(f"two hosts are up: src and dst, {rate_mbit:g} Mbit/s and {rtt_ms:g} ms round trip between them")
     testbed.src.run(["ip", "address", "add", f"{SERVICE}/24", "dev", "svc0"])
-    pid = testbed.src.start(REDIS)
-    testbed.src.write("/run/redis.pid", f"{pid}\n")
-    testbed.src.write(PROFILE, SAMPLE.read_text())
+    redis.start(testbed.src)
+    profile = f"/root/{redis.sample.name}"
+    testbed.src.write(profile, redis.sample.read_text())
     client = LoadClient(testbed, keys)
     client.filled.wait(300)
-    say(f"redis-server runs on src (pid {pid}) with {keys} values of {VALUE_BYTES} bytes; a client reads and writes")
-    say(f"$ criu-lazy migrate {SAMPLE.name}")
-    done = testbed.src.popen(["criu-lazy", "migrate", PROFILE], stdin=subprocess.DEVNULL)
-    status = done.wait()
-    moved = testbed.dst.run(["pgrep", "-x", "redis-server"], check=False).stdout.split()
-    left = testbed.src.run(["pgrep", "-x", "redis-server"], check=False).stdout.split()
-    say(f"redis-server on src: {left or 'none'}, on dst: {moved or 'none'}")
+    say(f"Redis runs on src in {redis.kind}, with {keys} values of {VALUE_BYTES} bytes; a client reads and writes")
+    say(f"$ criu-lazy migrate {redis.sample.name}")
+    status = testbed.src.popen(["criu-lazy", "migrate", profile], stdin=subprocess.DEVNULL).wait()
+    left, moved = redis.seen(testbed.src), redis.seen(testbed.dst)
+    say(f"Redis on src: {left or 'none'}; on dst: {moved or 'none'}")
     facts = client.end()
     say(
         f"client: {facts['operations']} operations on one connection, {facts['errors']} connection errors, "
         f"longest wait {facts['longest_gap_ms']} ms"
     )
     say(f"{facts['checked']} values checked at the end; wrong values ever: {facts['wrong']}")
-    return status == 0 and bool(moved) and not left and facts["wrong"] == 0
+    return status == 0 and bool(moved) and not left and facts["wrong"] == facts["errors"] == 0
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -88,11 +83,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--mib", type=int, default=320, help="values in Redis (default 320 MiB)")
     parser.add_argument("--rate-mbit", type=float, default=1000)
     parser.add_argument("--rtt-ms", type=float, default=0.2)
+    parser.add_argument("--process", action="store_true", help="a plain process moves, not a container")
     options = parser.parse_args(argv)
+    redis: Redis = RedisProcess() if options.process else RedisContainer()
     try:
         say("starting the testbed (a minute or so the first time)")
-        with Testbed.start(name="demo") as testbed:
-            right = run(testbed, options.mib, options.rate_mbit, options.rtt_ms)
+        with Testbed.start(name="demo", own_cgroups=not options.process) as testbed:
+            right = run(testbed, redis, options.mib, options.rate_mbit, options.rtt_ms)
     except CriuLazyError as error:
         print(f"demo: error: {error}", file=sys.stderr)
         return 1

@@ -10,6 +10,7 @@ from lazy_source import TASK_C, eventually
 from migrating import COMMITTED, ROLLED_BACK, Migration
 from paths import SUPPORT
 
+from demo.redis import SILENT
 from testbed import Host, Testbed
 
 NAME = "box"
@@ -20,8 +21,6 @@ PROGRAMS = {
     "tick": (SUPPORT / "ticking_task.c").read_text(),
     "hello": '#include <stdio.h>\nint main(void) { return puts("hello") < 0; }\n',
 }
-# A detached container keeps its runtime's output as its own.
-SILENT = '"$@" </dev/null >/dev/null 2>&1'
 # podman as a testbed's host can have it.
 PODMAN_CONF = """[containers]
 pids_limit = 0

@@ -9,14 +9,11 @@ from containers import HERE, NAME, Container, PodmanContainer
 from lazy_source import eventually
 from paths import CONFIGS
 
+from demo.redis import MAKE_ROOT, OPTIONS, SILENT, in_host_network
 from testbed import Host, Testbed
 
-COMMAND = ["/redis-server", "--save", "", "--bind", "0.0.0.0", "--protected-mode", "no"]
+COMMAND = ["/redis-server", *OPTIONS]
 ADDRESS = "10.78.0.100"
-ROOT = """mkdir -p "$1"/tmp && cp /usr/bin/redis-server "$1"/ &&
-for library in $(ldd /usr/bin/redis-server | grep -o '/[^ ]*'); do
-    mkdir -p "$1$(dirname $library)" && cp -L $library "$1$library" || exit 1
-done"""
 
 
 def is_up(host: Host) -> bool:
@@ -28,12 +25,11 @@ class RedisContainer(Container):
 
     def run(self) -> None:
         src = self.testbed.src
-        src.run(["sh", "-c", ROOT, "sh", f"{HERE}/rootfs"])
+        src.run(["sh", "-c", MAKE_ROOT, "sh", f"{HERE}/rootfs"])
         self.config["process"] |= {"args": COMMAND, "cwd": "/tmp"}
-        namespaces = self.config["linux"]["namespaces"]
-        self.config["linux"]["namespaces"] = [each for each in namespaces if each["type"] != "network"]
+        in_host_network(self.config)
         src.write(f"{HERE}/config.json", json.dumps(self.config))
-        src.run(["sh", "-c", '"$@" </dev/null >/dev/null 2>&1', "sh", self.engine, "run", "-d", "--bundle", HERE, NAME])
+        src.run(["sh", "-c", SILENT, "sh", self.engine, "run", "-d", "--bundle", HERE, NAME])
         eventually(lambda: is_up(src), "Redis is up")
 
 
@@ -54,7 +50,7 @@ class Replica:
         config["process"]["args"] += ["--repl-diskless-sync-delay", "0", "--replicaof", ADDRESS, "6379"]
         src.write(f"{self.bundle}/config.json", json.dumps(config))
         command = [master.engine, "run", "--detach", "--bundle", self.bundle, self.name]
-        src.run(["sh", "-c", '"$@" </dev/null >/dev/null 2>&1', "sh", *command])
+        src.run(["sh", "-c", SILENT, "sh", *command])
         eventually(lambda: self.fact("replication", "master_link_status") == "up", "it follows")
 
     @property
@@ -94,7 +90,7 @@ class RedisPodmanContainer(PodmanContainer):
 
     def run(self) -> None:
         src = self.testbed.src
-        src.run(["sh", "-c", ROOT, "sh", "/tmp/redis-root"])
+        src.run(["sh", "-c", MAKE_ROOT, "sh", "/tmp/redis-root"])
         for host in ("src", "dst"):
             if self.testbed.hosts[host].run(["podman", "image", "exists", "redis"], check=False).returncode == 0:
                 continue
@@ -132,10 +128,9 @@ def take_addresses(testbed: Testbed) -> None:
 
 def moving_with_its_address(container: Container) -> str:
     """The sample for Redis, for this container."""
-    sample = (CONFIGS / "redis.yaml").read_text()
-    moved = f"container: {{engine: {container.engine}, name: {NAME}}}"
-    cgroups = "criu: {manage_cgroups: ignore}\n" if container.runtime == "crun" else ""
-    return sample.replace("task:\n  pidfile: /run/redis.pid", moved) + cgroups
+    sample = (CONFIGS / "redis-container.yaml").read_text()
+    own = sample.replace("engine: runc", f"engine: {container.engine}").replace("name: redis", f"name: {NAME}")
+    return own + ("criu: {manage_cgroups: ignore}\n" if container.runtime == "crun" else "")
 
 
 class Load:
