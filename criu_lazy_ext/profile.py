@@ -27,6 +27,10 @@ OTHER_NAMES = {"predump": "precopy"}  # of keys: what users of criu may look for
 PHASES = ("before_dump", "after_dump", "before_restore", "after_restore", "after_commit", "after_rollback")
 
 
+HOW_TO_GET_ONE = "criu-lazy init writes one that fits a task"
+EXAMPLES = {"destination": "ssh: HOST, or local: true", "run": "a command of the shell's, or a list of words"}
+
+
 class ProfileError(UsageError):
     """The profile is wrong; nothing was touched."""
 
@@ -287,7 +291,9 @@ class _Reader:
             values[name] = self.value(value_node, path, hints[name])
         for name, item in known.items():
             if name not in values and item.default is MISSING and item.default_factory is MISSING:
-                raise self.fail(node, f"{key}.{name}" if key else name, "missing")
+                example = EXAMPLES.get(name)
+                text = f"missing: {example}" if example else "missing"
+                raise self.fail(node, f"{key}.{name}" if key else name, text)
         return model(**values)
 
     def value(self, node: yaml.Node, key: str, hint: Any) -> Any:
@@ -444,7 +450,7 @@ def parse(text: str, name: str) -> Profile:
         reason = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ProfileError(f"{where}: not YAML: {reason}") from error
     if node is None:
-        raise ProfileError(f"{name}:1:1: the profile is empty")
+        raise ProfileError(f"{name}:1:1: the profile is empty; {HOW_TO_GET_ONE}")
     reader = _Reader(name)
     profile: Profile = reader.section(node, "", Profile)
     sections = {OTHER_NAMES.get(str(key.value), str(key.value)): value for key, value in node.value}
@@ -485,9 +491,9 @@ def check_moved(reader: _Reader, node: yaml.Node, sections: Mapping[str, yaml.No
     """What moves is one task, or one container. Raises ProfileError."""
     task, container = profile.task, profile.container
     if task is None and container is None:
-        raise reader.fail(node, "task", "missing (or container)")
+        raise reader.fail(node, "task", "missing: pid, pidfile or command (or container)")
     if task is not None and container is not None:
-        raise reader.fail(sections["container"], "container", "expected either task or container")
+        raise reader.fail(sections["container"], "container", "there is a task, too: leave one of them out")
     if task is not None and sum(item is not None for item in (task.pid, task.pidfile, task.command)) != 1:
         raise reader.fail(sections["task"], "task", "expected exactly one of pid, pidfile, command")
     if container is not None and container.files == "sync" and profile.destination.ssh is None:
@@ -500,5 +506,5 @@ def load(path: Path) -> Profile:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ProfileError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+        raise ProfileError(f"{path}: {getattr(error, 'strerror', None) or error}; {HOW_TO_GET_ONE}") from error
     return parse(text, str(path))

@@ -23,8 +23,8 @@ _OURS = "criu-lazy gives it itself"
 # By what is run: what it must not be told, and why.
 CONTRARY: dict[str, dict[str, str]] = {
     "dump": {
-        "leave-running": "the source task would run on beside the restored one",
-        "leave-stopped": "the source task would stay, stopped, beside the restored one",
+        "leave-running": "the source task would run on beside the restored one; leave it out",
+        "leave-stopped": "the source task would stay, stopped, beside the restored one; leave it out",
         "page-server": "its memory would go to another page server",
         "prev-images-dir": "the destination doesn't have those images",
         "stream": "images have to be files",

@@ -59,7 +59,7 @@ def find_task(task: Task | None) -> int:
         try:
             text = task.pidfile.read_text()
         except OSError as error:
-            raise SourceError(f"task.pidfile: {where}: {error.strerror}") from error
+            raise SourceError(f"task.pidfile: {where}: {error.strerror}; does the task run?") from error
     else:
         where = f"task.command: {task.command!r}"
         command = ["/bin/sh", "-c", str(task.command)]
@@ -68,14 +68,15 @@ def find_task(task: Task | None) -> int:
         except subprocess.TimeoutExpired:
             raise SourceError(f"{where} took longer than {FIND_TIMEOUT_S:g} s") from None
         if done.returncode:
-            raise SourceError(f"{where} ended with status {done.returncode}: {done.stderr.strip()}")
+            said = f": {done.stderr.strip()}" if done.stderr.strip() else ""
+            raise SourceError(f"{where} ended with status {done.returncode}{said}; it is to print the task's pid")
         text = done.stdout
     words = text.split()
     if len(words) != 1 or not words[0].isdigit():
-        raise SourceError(f"{where}: expected one pid, found {text.strip()!r}")
+        raise SourceError(f"{where}: expected one pid (of the task's root), found {text.strip()!r}")
     pid = int(words[0])
     if not Path(f"/proc/{pid}").exists():
-        raise SourceError(f"{where}: no process has pid {pid}")
+        raise SourceError(f"{where}: no process has pid {pid}; has it ended?")
     return pid
 
 

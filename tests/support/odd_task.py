@@ -174,6 +174,15 @@ def zombie(_: str) -> Use:
     return nothing
 
 
+def shared_code(_: str) -> Use:
+    """As a just-in-time compiler may have it: executable, shared, read-only, and before all other code."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    if libc.mmap(ctypes.c_void_p(1 << 20), ctypes.c_size_t(4096), 5, 0x31, -1, ctypes.c_long(0)) != 1 << 20:
+        raise OSError(ctypes.get_errno(), "mmap")
+    return nothing
+
+
 def dead_leader(_: str) -> Use:
     """Its first thread ends alone."""
     threading.Thread(target=time.sleep, args=(1000,)).start()
@@ -202,7 +211,7 @@ KINDS: dict[str, Callable[[str], Use]] = {
     item.__name__: item
     for item in (
         *(deleted, renamed_over, lock, opened, mapped, stream, datagram, listener, unix_listener, connection, mptcp),
-        *(watch, io_uring, device, system_v, zombie, dead_leader, memfd, output),
+        *(watch, io_uring, device, system_v, zombie, dead_leader, shared_code, memfd, output),
     )
 }
 

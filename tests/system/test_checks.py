@@ -35,6 +35,8 @@ class Case:
     answers: str = RIGHT  # of the restored task
 
 
+# The parent waits for an exec that does not come.
+VFORK = "echo '#include <unistd.h>\nint main(void) { if (!vfork()) pause(); }' | cc -w -x c -o /srv/odd.vfork -"
 CASES = [
     Case("plain", "output", moves=True),
     Case("shared file", "mapped /dev/shm/odd", {"shared-files": "/dev/shm/odd"}, moves=True, answers="SystemExit: 1\n",
@@ -92,6 +94,9 @@ CASES = [
     Case("connection that is not to move", "connection 127.0.0.1:7001",
         {"connections": "127.0.0.1:7001", "local-connections": ":7001"}, profile="criu: {tcp_established: false}"),
     Case("MPTCP", "mptcp", {"socket-kinds": "MPTCP"}),
+    Case("code in shared memory", "shared_code", {"shared-code": "is shared, and read-only"}, moves=False),
+    Case("vfork", "", {"shared-memory-space": "runs in the memory of its parent"}, moves=False, at_source=VFORK,
+        at_destination=VFORK, start="echo $$ >/run/odd.pid; exec /srv/odd.vfork </dev/null >/dev/null 2>&1"),
     Case("dead leader", "dead_leader", {"dead-leader": "the first thread of process"}),
     Case("memfd", "memfd 16", moves=True, warns={
         "not-lazy": "17 MB shared anonymous or memfd", "images-time": "17 MB that are not lazy take about"}),
@@ -143,7 +148,7 @@ def check(hosts: Testbed) -> Iterator[Callable[[str], list[dict[str, Any]]]]:
 def clean(hosts: Testbed) -> Iterator[Testbed]:
     yield hosts
     for host in (hosts.src, hosts.dst):
-        host.run(["pkill", "-9", "-f", "odd_task.py"], check=False)
+        host.run(["pkill", "-9", "-f", "odd_task.py|odd[.]vfork"], check=False)
     hosts.dst.run(["pkill", "-9", "-f", "outside.py"], check=False)
     hosts.dst.run(["umount", "-l", "/srv/odd.small"], check=False)
     remove = "rm -rf /run/odd.* /srv/odd.* /dev/shm/odd /run/outside.ready /root/m*.yaml /var/lib/criu-lazy*"
@@ -293,6 +298,17 @@ def test_a_cpu_that_lacks_what_the_sources_has_is_told_of(hosts: Testbed) -> Non
     said = [hosts.dst.run(["python3", "-c", CPU, more]).stdout.strip() for more in ("0", "64")]
     assert said[0] == ""
     assert said[1].startswith("this CPU lacks what the source's has: Error (") and "xsave size mismatch" in said[1]
+
+
+def test_processes_of_others_are_told_of_where_criu_may_not_read_their_limits(clean: Testbed) -> None:
+    src = clean.src
+    pid = src.start(["setpriv", "--reuid", "65534", "--clear-groups", "sleep", "1000"])
+    eventually(lambda: pid in pids_of(src, "sleep 1000"), "it runs")
+    few = ["setpriv", "--bounding-set=-sys_resource", "--inh-caps=-sys_resource", "criu-lazy", "check", "--json"]
+    eventually(lambda: src.run(["ps", "-o", "comm=", str(pid)]).stdout == "sleep\n", "it is another user's")
+    said = src.run([*few, "--pid", str(pid)], check=False).stdout
+    src.run(["kill", str(pid)])
+    assert "(sleep) runs as user 65534, group 0, and CAP_SYS_RESOURCE" in told(json.loads(said), "fail")["capabilities"]
 
 
 MAY_NOT = """

@@ -62,10 +62,10 @@ def test_hooks_are_texts_or_lists() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "p:1:1: the profile is empty"),
+        ("", "p:1:1: the profile is empty; criu-lazy init writes one that fits a task"),
         ("[1]\n", "p:1:1: profile: expected a mapping with task, destination"),
         ("task: [\n", "p:2:1: not YAML: "),
-        ("task: {pid: 7}\n", "p:1:1: destination: missing"),
+        ("task: {pid: 7}\n", "p:1:1: destination: missing: ssh: HOST, or local: true"),
         (LEAST + "tsak: 1\n", "p:3:1: tsak: unknown key; did you mean 'task'?"),
         (LEAST + "zzz: 1\n", "p:3:1: zzz: unknown key; known are task, destination"),
         (LEAST + "task: {pid: 8}\n", "p:3:1: task: given twice"),
@@ -104,7 +104,7 @@ def test_hooks_are_texts_or_lists() -> None:
         (LEAST + "criu: {network_lock: pf}\n", "p:3:22: criu.network_lock: expected iptables or nftables or skip"),
         (LEAST + "hooks: {before_dmp: []}\n", "p:3:9: hooks.before_dmp: unknown phase; did you mean 'before_dump'?"),
         (LEAST + "hooks: {before_dump: x}\n", "p:3:22: hooks.before_dump: expected a list of hooks"),
-        (LEAST + "hooks: {before_dump: [{}]}\n", "p:3:23: hooks.before_dump[0].run: missing"),
+        (LEAST + "hooks: {before_dump: [{}]}\n", "p:3:23: hooks.before_dump[0].run: missing: a command"),
         (LEAST + "hooks: {before_dump: [{run: []}]}\n", "p:3:29: hooks.before_dump[0].run: expected a command"),
         (LEAST + "hooks: {before_dump: [{run: a, on: here}]}\n", "p:3:36: hooks.before_dump[0].on: expected source or"),
         ("task: {}\ndestination: {ssh: d}\n", "p:1:7: task: expected exactly one of pid, pidfile, command"),
@@ -119,9 +119,9 @@ def test_hooks_are_texts_or_lists() -> None:
         (BOX + "{engine: docker, name: b}\n", "p:2:21: container.engine: expected runc or crun or podman, found"),
         (BOX + "{engine: runc}\n", "p:2:12: container.name: missing"),
         (BOX + "{engine: runc, name: b, volumes: [srv]}\n", "p:2:46: container.volumes[0]: expected an absolute path"),
-        (BOX + "{engine: runc, name: b}\ntask: {pid: 7}\n", "p:2:12: container: expected either task or container"),
+        (BOX + "{engine: runc, name: b}\ntask: {pid: 7}\n", "p:2:12: container: there is a task, too: leave one"),
         (BOX.replace("ssh: d", "local: true") + "{engine: runc, name: b}\n", "p:2:12: container.files: files go over"),
-        ("destination: {ssh: d}\n", "p:1:1: task: missing (or container)"),
+        ("destination: {ssh: d}\n", "p:1:1: task: missing: pid, pidfile or command (or container)"),
     ],
 )
 def test_what_is_wrong_is_refused_where_it_stands(text: str, message: str) -> None:
