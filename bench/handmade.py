@@ -110,8 +110,8 @@ def install(tb: Testbed, *programs: str) -> None:
         built = f"/usr/local/bin/{program}"
         if (tb.dst.root / built.lstrip("/")).exists():
             continue
-        source = Path(__file__).with_name(f"{program}.c").read_text()
-        tb.src.write(f"/usr/local/src/{program}.c", source)
+        for source in Path(__file__).parent.glob(f"{program}*.[ch]"):
+            tb.src.write(f"/usr/local/src/{source.name}", source.read_text())
         tb.src.run(["cc", "-std=c11", "-O2", "-o", built, f"/usr/local/src/{program}.c", "-pthread", "-lm"])
         # The same file on both: the restored task maps it.
         tb.dst.write(built, (tb.src.root / built.lstrip("/")).read_bytes(), mode=0o755)
