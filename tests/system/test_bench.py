@@ -47,7 +47,7 @@ def test_both_daemons_are_measured_on_the_same_link(tmp_path: Path, capsys: pyte
         pytest.skip("the benchmark's testbed needs root")
     out = tmp_path / "bench.json"
     arguments = ["--cases", "1g/random-2", "--repeats", "1", "--mib", "32", "--window", "2", "--json", str(out)]
-    assert main(arguments) == 0
+    assert main([*arguments, "--picture", str(tmp_path / "transfer.svg")]) == 0
     measured = json.loads(out.read_text())
     assert measured["failures"] == []
     assert [run["daemon"] for run in measured["runs"]] == ["stock", "ours"]
@@ -57,6 +57,8 @@ def test_both_daemons_are_measured_on_the_same_link(tmp_path: Path, capsys: pyte
         assert run["source_cpu_s_per_gb"] > 0 and run["peak_mib"] > 1 and run["source_peak_mib"] > 1
     assert measured["plain_tcp_mb_per_s"]["1g"] > 0
     assert "1g/random-2 32 MiB" in capsys.readouterr().out
+    drawn = (tmp_path / "transfer.svg").read_text()
+    assert [drawn.count(name) for name in ("criu lazy-pages: ", "criu-lazy: 34 MB after", "<polyline")] == [1, 1, 3]
 
 
 def test_a_source_that_pushes_by_tls_is_measured_beside_stocks(tmp_path: Path) -> None:
