@@ -58,7 +58,7 @@ def test_both_daemons_are_measured_on_the_same_link(tmp_path: Path, capsys: pyte
     assert measured["plain_tcp_mb_per_s"]["1g"] > 0
     assert "1g/random-2 32 MiB" in capsys.readouterr().out
     drawn = (tmp_path / "transfer.svg").read_text()
-    assert [drawn.count(name) for name in ("criu lazy-pages: ", "criu-lazy: 34 MB after", "<polyline")] == [1, 1, 3]
+    assert [drawn.count(name) for name in (">criu lazy-pages: ", ">criu-lazy: ", "<polyline")] == [1, 1, 3]
 
 
 def test_a_source_that_pushes_by_tls_is_measured_beside_stocks(tmp_path: Path) -> None:
