@@ -16,6 +16,7 @@ from criu_lazy_ext.migration.progress import Progress
 from criu_lazy_ext.migration.state import EXIT_STATUS
 from criu_lazy_ext.profile import Profile, load
 from criu_lazy_ext.sizes import rate_argument
+from criu_lazy_ext.source.control_socket import check_path
 from criu_lazy_ext.system.stop_signals import StopSignals
 
 
@@ -63,6 +64,7 @@ def main(argv: list[str]) -> int:
     name = options.profile.stem
     if options.status or options.abort or options.commit or options.rate is not None:
         return operator_commands.run(profile, name, options)
+    check_path(profile.directories.source / name)
     lock = Lock(lock_path(profile.directories.source / name))
     try:
         operator_commands.close_earlier(profile, name)

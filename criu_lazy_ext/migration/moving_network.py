@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from criu_lazy_ext.criu.images import endpoint
 from criu_lazy_ext.source.connections import Connections
-from criu_lazy_ext.source.control_socket import network_path
+from criu_lazy_ext.source.control_socket import CONTROL_SOCKET, network_path
 from criu_lazy_ext.source.dump import SourceError
 from criu_lazy_ext.system import addresses, network_lock
 from criu_lazy_ext.system.nftables import Nft
@@ -62,7 +62,7 @@ class MovingNetwork:
         connections = Connections(migration.pid)
         try:
             if self.here is not None:
-                self.here.save(network_path(Path(migration.directory / "page-server.sock")))
+                self.here.save(network_path(Path(migration.directory / CONTROL_SOCKET)))
                 self.here.hold_new()
             deadline = time.monotonic() + ACCEPTED_WITHIN_S
             while connections.are_being_made() and time.monotonic() < deadline:

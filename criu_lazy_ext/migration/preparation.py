@@ -21,6 +21,7 @@ from criu_lazy_ext.migration.preflight import AtSource, PreflightError
 from criu_lazy_ext.remote.channel import Message
 from criu_lazy_ext.remote.hosts import RemoteHost
 from criu_lazy_ext.remote.way_back import way_back
+from criu_lazy_ext.source.control_socket import CONTROL_SOCKET
 from criu_lazy_ext.source.dump import LazyDump, SourceError, memory_of_tree
 from criu_lazy_ext.source.task import boot_id
 from criu_lazy_ext.system.processes import start_time
@@ -190,5 +191,5 @@ class Preparation:
             task_began=migration.began,
             destination=migration.report.destination,
             owner=[os.getpid(), start_time(os.getpid())],
-            control=str(migration.directory / "page-server.sock"),
+            control=str(migration.directory / CONTROL_SOCKET),
         )

@@ -38,6 +38,10 @@ class Request:
     rate: int = 0
 
 
+CONTROL_SOCKET = "page-server.sock"
+MOST_PATH_BYTES = 107  # the kernel's limit, without the zero at the end
+
+
 class ControlError(CriuLazyError):
     """The page server can't be reached on its control socket, or refused the request."""
 
@@ -106,6 +110,16 @@ def guard_path(control: Path) -> Path:
     return control.with_name(control.name + ".guard")
 
 
+def check_path(directory: Path) -> None:
+    """Raises UsageError if no page server could listen in a migration's directory, as its path is too long."""
+    size = len(os.fsencode(guard_path(directory / CONTROL_SOCKET)))
+    if size > MOST_PATH_BYTES:
+        raise UsageError(
+            f"{directory}: the path of a socket there has {size} bytes, and may have {MOST_PATH_BYTES}: let "
+            "directories.source be a shorter one, or give the profile's file a shorter name"
+        )
+
+
 def network_path(control: Path) -> Path:
     """The file that tells of the service addresses that move, for the page server behind `control`."""
     return control.with_name(control.name + ".network")
@@ -130,7 +144,7 @@ def listen(path: Path) -> socket.socket:
         except (FileNotFoundError, ConnectionRefusedError):
             pass
         except OSError as error:
-            raise UsageError(f"control socket {path}: {error.strerror}") from error
+            raise UsageError(f"control socket {path}: {error.strerror or error}") from error
         else:
             raise UsageError(f"control socket {path}: a page server, or a dead one's guardian (--resume) has it")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

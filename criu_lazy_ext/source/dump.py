@@ -179,7 +179,7 @@ class LazyDump:
         self.engine = engine
         self.images = directory / "images"
         self.work = directory
-        self.control = directory / "page-server.sock"
+        self.control = directory / control_socket.CONTROL_SOCKET
         self.log = directory / "page-server.log"
         self.began = 0.0  # the dump that was started last
         self.process: Child | None = None  # criu dump, or the engine's command

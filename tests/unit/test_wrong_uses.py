@@ -84,6 +84,18 @@ def test_a_wrong_use_is_told_in_one_line(
     assert {item.name for item in tmp_path.rglob("*")} <= {"p.yaml", "d", "p.lock"}, "nothing was touched"
 
 
+def test_a_directory_whose_sockets_would_have_too_long_a_path_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "p.yaml"
+    for longest, status in ((107, FAILED), (108, USAGE)):  # with what the kernel just takes it goes on, to the task
+        directory = f"{tmp_path}/".ljust(longest - len("/p/page-server.sock.guard"), "d")
+        path.write_text(f"task: {{pid: {NOBODY}}}\n{LOCAL}directories: {{source: {directory}}}\n")
+        assert main(["migrate", str(path)]) == status
+        is_told = "has 108 bytes, and may have 107: let directories.source be a shorter one" in capsys.readouterr().err
+        assert is_told == (status == USAGE)
+
+
 def test_no_subcommand_and_an_unknown_one_are_answered_with_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     for words, says in (([], "a subcommand is needed"), (["move"], "unknown subcommand 'move'")):
         assert main(words) == USAGE
