@@ -75,6 +75,6 @@ def way(pair: Pair) -> Iterator[Found]:
         return
     moved = [item.address for item in pair.profile.network.addresses]
     given = pair.profile.source.address
-    for name, address in (("source.address", given), ("the SSH connection", pair.hello["peer"] or pair.address)):
+    for name, address in (("source.address", given), ("the SSH connection", pair.hello["peer"] or pair.way.address)):
         if address in moved:
             yield fail(f"{name} ends at {address}, which moves")

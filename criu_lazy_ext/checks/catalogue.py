@@ -104,7 +104,7 @@ DESTINATION: tuple[Check[Arrival], ...] = (
 # The same for a container.
 CONTAINER_DESTINATION: tuple[Check[Arrival], ...] = (*DESTINATION, containers.engine_there)
 # Of both together.
-PAIR: tuple[Check[Pair], ...] = (pair.versions, pair.has_way_back, pair.images_time, addresses.way)
+PAIR: tuple[Check[Pair], ...] = (pair.versions, pair.has_way_back, pair.reach, pair.images_time, addresses.way)
 
 _ALL: tuple[Check[Any], ...] = (*SOURCE, *CONTAINER_SOURCE, *CONTAINER_DESTINATION, *PAIR)
 NAMES = list(dict.fromkeys(item.name for item in _ALL))

@@ -10,6 +10,7 @@ from criu_lazy_ext import __version__
 from criu_lazy_ext.checks.check import Found, check, fail, warn
 from criu_lazy_ext.criu import program as criu
 from criu_lazy_ext.profile import Profile
+from criu_lazy_ext.remote.way_back import Way
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Pair:
     criu: tuple[int, ...]
     there: str
     hello: dict[str, Any]
-    address: str  # of this host, for the other one; "": not known
+    way: Way  # of the pages
     not_lazy_bytes: int
     rate: float  # bytes a second, of images; 0: not measured, as there is little to send
 
@@ -32,10 +33,22 @@ class Pair:
 )
 def has_way_back(pair: Pair) -> Iterator[Found]:
     """the source's address for the destination: source.address, or whence the SSH connection or the route goes out"""
-    if not pair.address:
+    if not pair.way.address:
         seen = pair.hello["peer"]
         why = f"it sees {seen}, which is not this host's" if seen else "it does not tell (sudo?)"
         yield fail(f"by which address {pair.there} reaches this host is not known: {why}")
+
+
+@check(
+    "reach",
+    why="The destination connects to the page server at the source, and pages come in bulk: a firewall may forbid it, "
+    "a path with a wrong MTU may pass small packets only.",
+    way_out="open the way to source.port there, or let source.address be one that the destination reaches",
+)
+def reach(pair: Pair) -> Iterator[Found]:
+    """whether the destination can connect to the source's address and port, and gets 256 KiB that are sent there"""
+    if pair.way.problem:
+        yield fail(f"{pair.there}: {pair.way.problem}")
 
 
 @check(

@@ -88,7 +88,8 @@ def disk(subject: Any) -> Iterator[Found]:
     needed, path = subject.image_bytes, _existing(subject.directory)
     free = shutil.disk_usage(path).free
     if needed and free < needed:
-        yield fail(f"the images will take up to {needed / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free at {path}")
+        room = f"{free / 1e6:.0f} MB are free for {subject.directory}"
+        yield fail(f"the images will take up to {needed / 1e6:.0f} MB, and {room}")
 
 
 @check(
@@ -100,7 +101,7 @@ def noexec(arrival: Arrival) -> Iterator[Found]:
     """whether the destination's directory is mounted noexec"""
     path = _existing(arrival.directory)
     if os.statvfs(path).f_flag & os.ST_NOEXEC:
-        yield fail(f"{path} is mounted noexec")
+        yield fail(f"{arrival.directory} is on a file system that is mounted noexec")
 
 
 def _existing(directory: str) -> Path:

@@ -15,9 +15,9 @@ from criu_lazy_ext.engines.engine import engine_of
 from criu_lazy_ext.errors import UsageError
 from criu_lazy_ext.migration import preflight
 from criu_lazy_ext.migration.preflight import AtSource
-from criu_lazy_ext.profile import Destination, Profile, load
+from criu_lazy_ext.profile import Destination, Profile, Source, load
 from criu_lazy_ext.remote.hosts import HostError, RemoteHost
-from criu_lazy_ext.remote.way_back import way_back
+from criu_lazy_ext.remote.way_back import Way
 from criu_lazy_ext.source.dump import find_task
 from criu_lazy_ext.system.limits import raise_descriptors
 
@@ -51,11 +51,8 @@ async def check_host(profile: Profile | None, destination: Destination, look: Aw
         host = await RemoteHost.connect(destination, silence, lambda _: None)
         try:
             hello = await host.hello(silence)
-            given = profile.source.address if profile is not None else ""
-            found = await asyncio.to_thread(way_back, destination, hello["peer"])
-            source = await look
-            both = await preflight.between(host, source.leaving, hello, given or found)
-            return both + await preflight.at_destination(host, source.arrival)
+            way = await Way.find(host, destination, profile.source if profile is not None else Source(), hello["peer"])
+            return await preflight.both(host, await look, hello, way)
         finally:
             await host.close(within=0)  # nothing was made there that is to be undone
     except HostError as error:

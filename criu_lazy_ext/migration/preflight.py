@@ -20,6 +20,7 @@ from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.profile import Profile
 from criu_lazy_ext.remote.channel import Message
 from criu_lazy_ext.remote.hosts import RemoteHost
+from criu_lazy_ext.remote.way_back import Way
 
 WITHIN_S = 60.0
 
@@ -93,18 +94,24 @@ def _cpu() -> str:
     return ""
 
 
+async def both(host: RemoteHost, source: AtSource, hello: Message, way: Way) -> list[Finding]:
+    """All checks but the source's own, side by side. Raises HostError."""
+    found = await asyncio.gather(between(host, source.leaving, hello, way), at_destination(host, source.arrival))
+    return [finding for findings in found for finding in findings]
+
+
 async def at_destination(host: RemoteHost, arrival: Arrival) -> list[Finding]:
     """Have the agent run the destination's checks. Raises HostError."""
     answer = await host.request("check", arrival=arrival.pack(), within=WITHIN_S)
     return from_json(answer["findings"], host.name)
 
 
-async def between(host: RemoteHost, leaving: Leaving, hello: Message, address: str) -> list[Finding]:
-    """Run the checks of both together; `address`: this host's, for the other one. Raises HostError."""
+async def between(host: RemoteHost, leaving: Leaving, hello: Message, way: Way) -> list[Finding]:
+    """Run the checks of both together. Raises HostError."""
     try:
         mine = await asyncio.to_thread(criu.version)
     except criu.CriuError:
         return []  # the source's own checks say so
     not_lazy = leaving.not_lazy_bytes
     rate = await host.measure_rate() if not_lazy >= TOLD_BYTES else 0.0
-    return run_all(catalogue.PAIR, Pair(leaving.profile, mine, host.name, hello, address, not_lazy, rate), "both")
+    return run_all(catalogue.PAIR, Pair(leaving.profile, mine, host.name, hello, way, not_lazy, rate), "both")

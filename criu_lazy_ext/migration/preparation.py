@@ -20,7 +20,7 @@ from criu_lazy_ext.migration.precopy_policy import why_lazy
 from criu_lazy_ext.migration.preflight import AtSource, PreflightError
 from criu_lazy_ext.remote.channel import Message
 from criu_lazy_ext.remote.hosts import RemoteHost
-from criu_lazy_ext.remote.way_back import way_back
+from criu_lazy_ext.remote.way_back import PROBE_BYTES, Way
 from criu_lazy_ext.source.control_socket import CONTROL_SOCKET
 from criu_lazy_ext.source.dump import LazyDump, SourceError, memory_of_tree
 from criu_lazy_ext.source.task import boot_id
@@ -29,8 +29,6 @@ from criu_lazy_ext.system.processes import start_time
 if TYPE_CHECKING:
     from criu_lazy_ext.migration.driver import Migration
 
-PROBE_BYTES = 256 << 10  # more than a path passes that only passes small packets
-
 
 class Preparation:
     """What one migration needs before its freeze."""
@@ -38,7 +36,7 @@ class Preparation:
     def __init__(self, migration: Migration) -> None:
         self.migration = migration
         self.directory = migration.directory_there
-        self.probe_seconds = 0.0  # what PROBE_BYTES took between the hosts
+        self.way = Way("")
 
     async def run(self) -> None:
         """Both ends can do it; nothing is touched but directories made and pipe limits raised."""
@@ -53,7 +51,6 @@ class Preparation:
             looking.cancel()
         await self.check(found, hello)
         migration.network.plan()
-        await self.check_reachable()
         self.prepare_directory()
         self.prepare_files()
         await self.prepare_destination(found.arrival)
@@ -71,8 +68,8 @@ class Preparation:
         host = migration.host = await RemoteHost.connect(profile.destination, silence, migration.on_event)
         migration.watch(migration.watch_host(host))
         hello = await host.hello(silence)
-        found = await asyncio.to_thread(way_back, profile.destination, hello["peer"])
-        migration.address = profile.source.address or found
+        self.way = await Way.find(host, profile.destination, profile.source, hello["peer"])
+        migration.address = self.way.address
         return hello
 
     async def check(self, found: AtSource, hello: Message) -> None:
@@ -80,8 +77,7 @@ class Preparation:
         migration = self.migration
         assert migration.host is not None
         migration.findings += found.findings
-        migration.findings += await preflight.between(migration.host, found.leaving, hello, migration.address)
-        migration.findings += await preflight.at_destination(migration.host, found.arrival)
+        migration.findings += await preflight.both(migration.host, found, hello, self.way)
         self.stop_at_failures()
         for finding in self.migration.findings:
             if finding.verdict is Verdict.WARN:
@@ -123,7 +119,7 @@ class Preparation:
         if profile.chooses():
             if prepared["in_memory"]:
                 why = why or f"{migration.host.name}: {Path(store).parent} is a tmpfs, where it would take memory twice"
-            self.choose(why or why_lazy(memory, PROBE_BYTES, self.probe_seconds))
+            self.choose(why or why_lazy(memory, PROBE_BYTES, self.way.seconds))
 
     def choose(self, lazy: str | None) -> None:
         """Pre-copy or not: tell which."""
@@ -144,29 +140,6 @@ class Preparation:
         if not (trees := engine.trees(found)):
             return
         migration.files = ContainerFiles(migration.profile, trees, migration.pid, migration.directory)
-
-    async def check_reachable(self) -> None:
-        """The destination can connect to the page server's address, and gets what is sent from there in bulk."""
-        migration = self.migration
-        assert migration.host is not None
-
-        def send(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(os.urandom(PROBE_BYTES))
-            writer.close()  # once it is sent
-
-        try:
-            probe = await asyncio.start_server(send, migration.address, migration.profile.source.port)
-        except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else error
-            raise SourceError(f"can't listen on {migration.address}: {reason}; see source.address") from error
-        try:
-            port = probe.sockets[0].getsockname()[1]
-            request = migration.host.request(
-                "reach", address=migration.address, port=port, bytes=PROBE_BYTES, within=60
-            )
-            self.probe_seconds = float((await request)["seconds"])
-        finally:
-            probe.close()
 
     def prepare_directory(self) -> None:
         """The migration's directory at the source; an earlier one's that came to its end is replaced."""

@@ -1,20 +1,68 @@
-"""By which address of this host the other one reaches it: the page server listens there."""
+"""The way of the pages: by which address of this host the other one reaches it, and what that path passes."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
 import socket
 import subprocess
+from dataclasses import dataclass
 from ipaddress import ip_address
 
-from criu_lazy_ext.profile import Destination
+from criu_lazy_ext.profile import Destination, Source
+from criu_lazy_ext.remote.hosts import HostError, HostInDoubt, RemoteHost
 from criu_lazy_ext.system.addresses import addresses
 
+PROBE_BYTES = 256 << 10  # more than a path passes that only passes small packets
+PROBED_WITHIN_S = 60.0
 LOOK_WITHIN_S = 5.0
 ANY_PORT = 9  # nothing is sent there
 
 
-def way_back(destination: Destination, peer: str) -> str:
+@dataclass(frozen=True)
+class Way:
+    """`address`: where the page server will listen, "" if that isn't known; `problem`: why the other host does not get
+    what is sent from there; `seconds`: what PROBE_BYTES took it otherwise."""
+
+    address: str
+    problem: str = ""
+    seconds: float = 0.0
+
+    @classmethod
+    async def find(cls, host: RemoteHost, destination: Destination, source: Source, peer: str) -> Way:
+        """`peer`: see own_address. Raises HostInDoubt, HostLost."""
+        address = source.address or await asyncio.to_thread(own_address, destination, peer)
+        if not address:
+            return cls("")
+        try:
+            return cls(address, seconds=await _probe(host, address, source.port))
+        except HostInDoubt:
+            raise
+        except HostError as error:
+            return cls(address, str(error).removeprefix(f"{host.name}: "))
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else error
+            return cls(address, f"can't listen on {address}: {reason}; see source.address")
+
+
+async def _probe(host: RemoteHost, address: str, port: int) -> float:
+    """How long PROBE_BYTES take from there to the other host. Raises OSError, HostError."""
+
+    def send(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(os.urandom(PROBE_BYTES))
+        writer.close()  # once it is sent
+
+    listener = await asyncio.start_server(send, address, port)
+    try:
+        port = listener.sockets[0].getsockname()[1]
+        request = host.request("reach", address=address, port=port, bytes=PROBE_BYTES, within=PROBED_WITHIN_S)
+        return float((await request)["seconds"])
+    finally:
+        listener.close()
+
+
+def own_address(destination: Destination, peer: str) -> str:
     """`peer`: where its SSH connection comes from, as the other host says. If that isn't this host (a jump host, an
     address that is translated) or isn't known (sudo), the address that the route to it goes out from; "" if none."""
     if destination.local:

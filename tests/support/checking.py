@@ -13,6 +13,7 @@ from criu_lazy_ext.migration import preflight
 from criu_lazy_ext.migration.preflight import AtSource
 from criu_lazy_ext.profile import Destination, load
 from criu_lazy_ext.remote.hosts import RemoteHost
+from criu_lazy_ext.remote.way_back import Way
 from criu_lazy_ext.source.dump import find_task
 from criu_lazy_ext.system.limits import raise_descriptors
 
@@ -25,9 +26,9 @@ async def main() -> None:
     while line := await asyncio.to_thread(sys.stdin.readline):
         profile = load(Path(line.strip()))
         source = await AtSource.look(profile, find_task(profile.task))
-        both = await preflight.between(host, source.leaving, hello, hello["peer"])
-        there = await preflight.at_destination(host, source.arrival)
-        found = accept([*source.findings, *both, *there], profile.accept)
+        way = await Way.find(host, profile.destination, profile.source, hello["peer"])
+        both = await preflight.both(host, source, hello, way)
+        found = accept([*source.findings, *both], profile.accept)
         print(json.dumps([finding.as_json() for finding in found]), flush=True)
     await host.close()
 

@@ -95,6 +95,8 @@ CASES = [
         {"connections": "127.0.0.1:7001", "local-connections": ":7001"}, profile="criu: {tcp_established: false}"),
     Case("MPTCP", "mptcp", {"socket-kinds": "MPTCP"}),
     Case("code in shared memory", "shared_code", {"shared-code": "is shared, and read-only"}, moves=False),
+    Case("source that is not reached", "output", {"reach": "dst: can't connect to the source at 127.0.0.1"},
+        profile="source: {address: 127.0.0.1}"),
     Case("vfork", "", {"shared-memory-space": "runs in the memory of its parent"}, moves=False, at_source=VFORK,
         at_destination=VFORK, start="echo $$ >/run/odd.pid; exec /srv/odd.vfork </dev/null >/dev/null 2>&1"),
     Case("dead leader", "dead_leader", {"dead-leader": "the first thread of process"}),
@@ -267,8 +269,8 @@ def test_a_destination_without_room_for_images_and_where_nothing_may_be_executed
     clean.src.write("/root/m-check.yaml", PROFILE + "directories: {destination: /srv/odd.small/m}\n")
     said = told(check("/root/m-check.yaml"), "fail")
     assert said.keys() == {"disk", "noexec"}, said
-    assert "the images will take up to 18 MB, and 8 MB are free at /srv/odd.small" in said["disk"]
-    assert said["noexec"] == "/srv/odd.small is mounted noexec"
+    assert "the images will take up to 18 MB, and 8 MB are free for /srv/odd.small/m" in said["disk"]
+    assert said["noexec"] == "/srv/odd.small/m is on a file system that is mounted noexec"
     migration = Migration(clean, PROFILE + "directories: {destination: /srv/odd.small}\naccept: [disk, noexec]\n")
     assert migration.end() == ROLLED_BACK, migration.report
 
