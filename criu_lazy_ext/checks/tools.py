@@ -75,7 +75,7 @@ def user_namespace(arrival: Arrival) -> Iterator[Found]:
 def cpu(arrival: Arrival) -> Iterator[Found]:
     """CPU features: `criu cpuinfo dump` of the source, `criu cpuinfo check` at the destination"""
     if arrival.cpu and shutil.which("criu") and (problem := criu.cpu_problem(base64.b64decode(arrival.cpu))):
-        yield fail(f"this CPU lacks what the source's has: {problem}")
+        yield fail(f"criu cpuinfo check: {problem}")
 
 
 @check(

@@ -91,7 +91,7 @@ def _task(profile: Profile) -> str:
 
 def _page_server(profile: Profile, name: str) -> str:
     address = profile.source.address or (
-        "127.0.0.1" if profile.destination.local else "where the SSH connection comes from"
+        "127.0.0.1" if profile.destination.local else "where the SSH connection comes from, or the route to it goes out"
     )
     how = "by TLS with a key of this migration's own" if profile.encrypts() else "in plain"
     port = f"port {profile.source.port}" if profile.source.port else "a free port"

@@ -50,8 +50,10 @@ EXPLANATIONS: tuple[tuple[str, str], ...] = (
     (r"Can't dump file .* (chr|anon)|Can't dump file \d+ of that type", "criu has no means for that kind of file"),
     (r"send_fds failed \(-22\)", "a descriptor that the kernel passes to nobody, as of io_uring"),
     (r"userfaultfd.*not permitted", "sysctl vm.unprivileged_userfaultfd=1 at the destination"),
-    (r"[Cc]pu .*(not supported|mismatch)|FPU xsave|CPU capabilities", "the destination's processor lacks what the "
-     "source's has: criu cpuinfo check tells which"),
+    (r"arch/\w+/cpu\.c", "the destination's processor lacks what the source's has"),
+    (r"execvp\(.*gate\.sh.*Permission denied", "directories.destination is on a file system that is mounted noexec"),
+    (r"Unable to open the proc file system.*not permitted|/proc doesn't belong to it", "the task has a user namespace: "
+     "start it without (unshare --user), or move it as a container (docs/containers.md)"),
     (r"No space left on device", "the disk is full: directories.source and directories.destination say where files go"),
     (r"Cannot allocate memory|ENOMEM", "memory ran out, or a limit of a control group, or vm.max_map_count"),
     (r"Too many open files", "raise the hard limit of descriptors (ulimit -Hn)"),

@@ -43,6 +43,9 @@ from criu_lazy_ext.criu.explain import PASSING, cause, cause_in_log
         ("Error (criu/cr-dump.c:1528): A session leader of 12214(12214) is outside of its pid namespace", "setsid"),
         ("12: Error (criu/tty.c:1010): tty: Don't have tty to inherit session from, aborting", "without one"),
         ("Error (criu/fsnotify.c:284): fsnotify: \tCan't dump that handle", "--force-irmap"),
+        ("Error (criu/arch/x86/cpu.c:223): cpu: CPU instruction capabilities do not match run time", "processor lacks"),
+        ('Error (criu/util.c:642): execvp("/srv/m/work/gate.sh", ...) failed: Permission denied', "mounted noexec"),
+        ("7: Error (criu/util.c:1621): Unable to open the proc file system: Operation not permitted", "user namespace"),
         ("pie: 10684: Error (criu/pie/parasite.c:588): send_fds failed (-22)", "io_uring"),
     ],
 )
