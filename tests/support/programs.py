@@ -63,6 +63,11 @@ PROGRAMS = [
         "pgrep -x 'tmux: server' >/run/p.pid", prepare=": >/srv/v.txt; mkdir -p -m 700 /tmp/tmux-0"),
     Program("screen with a shell", "screen", start="screen -dmS p; sleep 1; pgrep -xo screen >/run/p.pid"),
     Program("sshd", "/usr/sbin/sshd -D -p 2222"),
+    Program("sshd session", "", start="setsid ssh -tt src 'echo $$ >/run/p.pid; exec sh' </dev/null >/dev/null 2>&1 & "
+        "sleep 2"),
+    Program("ssh, a command without a terminal", "",
+        start="setsid ssh src 'echo $$ >/run/p.pid; while :; do echo; sleep 0.1; done' </dev/null >/dev/null 2>&1 & "
+        "sleep 2"),
     Program("rsyslog", "rsyslogd -n -iNONE -f /srv/r.conf", prepare="printf 'module(load=\"imuxsock\" "
         "SysSock.Name=\"/run/r.sock\")\\n*.* /var/log/r\\n' >/srv/r.conf"),
     Program("cron", "cron -f"),
