@@ -138,8 +138,7 @@ def zombies(leaving: Leaving) -> Iterator[Found]:
     "short-lived",
     why="What such a process opens (a compiler its temporary files) isn't known before the freeze. A file that the "
     "destination lacks fails the restore: rolled back.",
-    way_out="a restore that fails so is rolled back; move it between two of them, or let both hosts mount what they "
-    "write to",
+    way_out="a restore that lacks a file is rolled back: try again, or let both hosts mount what they write to",
 )
 def short_lived(leaving: Leaving) -> Iterator[Found]:
     """processes that began less than a second ago, in a task that has run for longer: others come and go like them"""
@@ -149,7 +148,8 @@ def short_lived(leaving: Leaving) -> Iterator[Found]:
     for process in others:
         is_new = now - process.began < SHORT_LIVED_S * ticks and process.began - root.began > SETTLED_S * ticks
         if is_new and process.state not in "ZX":
-            yield warn(f"process {process.pid} ({process.name}) began just now; what its like open is not looked at")
+            what = "what its like will have open is not known"
+            yield warn(f"process {process.pid} ({process.name}) began just now: {what}")
             return
 
 
