@@ -293,7 +293,7 @@ class Sources:
         paths = [checkout / name for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE")]
         paths += sorted((checkout / "c_src").glob("**/*.[ch]"))
         for package in PACKAGES:
-            for pattern in ("*.py", "*.pyi", "*.c", "*.h", "py.typed"):
+            for pattern in ("*.py", "*.pyi", "*.json", "*.c", "*.h", "py.typed"):
                 paths += sorted((checkout / package).glob(f"**/{pattern}"))
         generated = checkout / "criu_lazy_ext/_engine.c"
         files = {

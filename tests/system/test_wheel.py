@@ -35,7 +35,7 @@ def test_it_holds_the_product_and_nothing_else(wheel: Path) -> None:
     assert {top for top in tops if not top.endswith(".dist-info")} == {"criu_lazy_ext"}
     modules = {name for name in names if name.startswith("criu_lazy_ext/")}
     kinds = {Path(name).suffix for name in modules}
-    assert kinds == {".py", ".pyi", ".so", ".typed"}
+    assert kinds == {".py", ".pyi", ".so", ".typed", ".json"}
     sources = {str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "criu_lazy_ext").glob("**/*.py")}
     assert sources == {name for name in modules if name.endswith(".py")}
 
