@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 FIRST_SAMPLE_S, SAMPLES_GROW = 0.05, 1.25  # the ages at which a sample of the task's pages is looked at
 FAST_LINK = 1.25e9  # bytes per second: as long as nothing was sent, the link may be such a one
 DEATH_WITHIN_S = 0.5  # of a page server that doesn't answer
+CUT_AGAIN_S = 0.2
 
 
 class Rounds:
@@ -53,10 +54,11 @@ class Rounds:
         migration = self.migration
         host, dump, limits = migration.host, migration.dump, self.limits
         assert host is not None and dump is not None and limits is not None
-        told: dict[str, Any] = {"rounds": [], "stopped": self.hopeless, "bytes": 0, "seconds": 0.0, "used": False}
+        told: dict[str, Any] = {"rounds": [], "stopped": "", "bytes": 0, "seconds": 0.0, "used": False}
         migration.report.precopy = told
-        if self.hopeless:
-            migration.progress.phase(f"pre-copy is left out: {self.hopeless}")
+        if why := self.hopeless or migration.past_deadline():
+            told["stopped"] = why
+            migration.progress.phase(f"pre-copy is left out: {why}")
             return
         rounds: list[Round] = []
         try:
@@ -85,8 +87,10 @@ class Rounds:
         assert dump is not None
         self.began = self.began or time.monotonic()
         answer = asyncio.ensure_future(self.migration.guarded(dump.ask("round", timeout=None)))
-        if not (await asyncio.wait({answer}, timeout=max(0.0, seconds)))[0]:
+        left = max(0.0, seconds)
+        while not (await asyncio.wait({answer}, timeout=left))[0]:
             await dump.ask("cut")
+            left = CUT_AGAIN_S  # the round may not have begun
         result = Round.of(await answer)
         self.stop_sampling()
         return result

@@ -184,12 +184,20 @@ def test_a_round_ends_when_its_time_is_up(hosts: Testbed) -> None:
 
 def test_at_the_deadline_the_rounds_are_cut_short(hosts: Testbed) -> None:
     task = start(hosts, "--mib", str(MIB), "--mode", "idle")
-    migration = Migration(hosts, SLOWLY + "deadline: 3\ndowntime_limit: 60\n")
+    migration = Migration(hosts, SLOWLY + "deadline: 8\ndowntime_limit: 60\n")
     assert_moved(hosts, migration, task)
     told = migration.report["precopy"]
-    assert told["stopped"] == "the deadline of 3 s has passed" and told["used"] and len(told["rounds"]) == 1
+    assert told["stopped"] == "the deadline of 8 s has passed" and told["used"] and len(told["rounds"]) == 1
     assert told["rounds"][0]["sent_pages"] < PAGES / 2
-    assert migration.report["phases_s"]["dumping"] >= 3
+    assert migration.report["phases_s"]["dumping"] >= 8
+
+
+def test_a_deadline_that_has_passed_already_leaves_out_the_rounds(hosts: Testbed) -> None:
+    task = start(hosts, "--mib", "16", "--mode", "idle")
+    migration = Migration(hosts, SLOWLY + "deadline: 0.01\n")
+    assert_moved(hosts, migration, task)
+    told = migration.report["precopy"]
+    assert (told["stopped"], told["rounds"]) == ("the deadline of 0.01 s has passed", [])
 
 
 def test_a_task_not_frozen_by_the_deadline_may_stay(hosts: Testbed) -> None:
