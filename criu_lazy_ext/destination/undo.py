@@ -99,9 +99,15 @@ class Made:
         for process in self.ours():
             if process.began >= self.restore_began and (
                 self.restore in (process.pid, process.group) or process.inner_pid in ids or process.parent in found
-            ):
+                or self.is_engines(process)
+            ):  # fmt: skip
                 found[process.pid] = process
         return list(found.values())
+
+    def is_engines(self, process: Process) -> bool:
+        """Whether a process that began with the restore is what a container's engine has left to the keeper: podman's
+        conmon, below which are the runtime and criu."""
+        return self.container is not None and process.parent == self.reaper and process.group != self.daemon
 
     def restored_ids(self) -> set[int]:
         """The pids and thread ids that are restored: as the source said, and as the images say."""
