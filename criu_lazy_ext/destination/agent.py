@@ -45,7 +45,7 @@ from criu_lazy_ext.system import network_lock
 from criu_lazy_ext.system.hooks import run_hook
 from criu_lazy_ext.system.live_state import LiveState
 from criu_lazy_ext.system.pipes import pipe_reader
-from criu_lazy_ext.system.processes import await_end, describe_status, start_time
+from criu_lazy_ext.system.processes import await_end, describe_status, start_time, thread_states
 from criu_lazy_ext.system.service_network import ServiceNetwork
 
 REACH_WITHIN_S = 5.0
@@ -53,6 +53,7 @@ HELLO_WITHIN_S = 60.0
 OPENS_WITHIN_S = 2.0
 ANNOUNCED_AGAIN_S = (0.1, 1.0)  # an announcement may be lost
 RUNTIME_POLL_S = 0.02
+RESUMES_LOOK_S = 0.002
 
 GATE_SCRIPT = """#!/bin/sh
 # criu restore runs this when everything is restored and nothing runs yet; its failure kills what was restored. Later,
@@ -64,6 +65,7 @@ pre-resume) {open} ;;
 esac
 """
 OPEN = """timeout {seconds:g} sh -c 'echo open > gate.ask && read answer < gate.answer' || nft '{remove}'"""
+TELL = """timeout {seconds:g} sh -c 'echo open > gate.ask'"""  # what an engine does after it is no downtime
 
 
 class Agent:
@@ -195,7 +197,8 @@ class Agent:
             os.mkfifo(work / name, 0o600)
         script = work / "gate.sh"
         network = ServiceNetwork.of_facts(self.place.made.network)
-        opens = OPEN.format(seconds=OPENS_WITHIN_S, remove=network.removal()) if network else ""
+        tells = TELL.format(seconds=OPENS_WITHIN_S) if self.container is not None else ""
+        opens = OPEN.format(seconds=OPENS_WITHIN_S, remove=network.removal()) if network else tells
         script.write_text(GATE_SCRIPT.format(timeout=int(float(request["timeout"])) + 1, open=opens))
         script.chmod(stat.S_IRWXU)
         # Both ends are held here, so that neither the script nor this process ever blocks in open().
@@ -291,8 +294,20 @@ class Agent:
         self.place.made.open_network()
         self.opened = True
         os.write(answer, b"opened\n")
+        if self.container is not None:
+            self.place.spawn(self.tell_resumes())
         if self.place.made.network is not None:
             self.place.spawn(self.settle_network())
+
+    async def tell_resumes(self) -> None:
+        """The source counts the downtime: until criu, which holds the restored processes, has let them go."""
+        deadline = time.monotonic() + OPENS_WITHIN_S
+        held = [process.pid for process in self.tasks.waiting]
+        with contextlib.suppress(OSError):  # it runs, and has ended
+            while any("t" in thread_states(pid) for pid in held) and time.monotonic() < deadline:
+                await asyncio.sleep(RESUMES_LOOK_S)
+        with contextlib.suppress(ChannelError):
+            await self.place.channel.send({"event": "resumes"})
 
     async def settle_network(self) -> None:
         """The neighbours are told, also once more, and what was kept back by the filter is asked for."""

@@ -44,7 +44,7 @@ from criu_lazy_ext.source.dump import (
     daemon_options,
     find_task,
 )
-from criu_lazy_ext.source.task import OVER, Identity, Seen, Source, identities, identity
+from criu_lazy_ext.source.task import OVER, Identity, Seen, Source, identities, identity, look
 from criu_lazy_ext.system.hooks import run_hook
 from criu_lazy_ext.system.processes import send_signal, start_time
 
@@ -54,6 +54,7 @@ POLL_S = 0.2
 WORD_WITHIN_S = 2.0
 DRAINED_S = 5.0
 ANSWER_WITHIN_S = 5.0  # of a page server that works
+FREEZE_LOOK_S = 0.002
 LOOK_S = 0.5  # how often the frozen source task is looked at
 LOOK_SHARE = 20  # of the time that passes, one part in so many at most
 LONG_WAIT_S = 10.0  # a fault that waits longer is worth a warning
@@ -93,6 +94,7 @@ class Migration:
         self.findings: list[Finding] = []  # of the preflight
         self.address = ""  # of the page server, as the destination is told
         self.resumed = 0.0
+        self.resumes = 0.0  # the container, as its agent saw, whose engine takes its time to end
         self.rounds = Rounds(self, profile.rounds())
         self.files: ContainerFiles | None = None  # of a container, if they are not shared
         self.engine_told = False  # that the container runs elsewhere
@@ -179,6 +181,8 @@ class Migration:
                 self.progress.stats(message["stats"])
         elif message["event"] == "ask":
             self.asked.set()
+        elif message["event"] == "resumes":
+            self.resumes = time.monotonic()
         elif message["event"] == "daemon-succeeded":
             self.warn(f"{self.report.destination}: {message['why']}; another goes on where it was")
         elif message["event"] == "daemon" and not self.daemon_ended.done():
@@ -259,6 +263,24 @@ class Migration:
         if self.profile.at_deadline == "give-up" and (passed := self.past_deadline()):
             raise Trouble(f"{passed}, and the task is not frozen yet (at_deadline: give-up)")
 
+    async def start_dump(self, dump: LazyDump) -> None:
+        """Until it serves. A container's downtime begins when it is seen to be frozen: its engine takes its time."""
+        seen = 0.0
+
+        async def see_freeze() -> None:
+            nonlocal seen
+            while look((self.pid, self.began or 0)) is not Seen.FROZEN:
+                await asyncio.sleep(FREEZE_LOOK_S)
+            seen = time.monotonic()
+
+        seeing = asyncio.ensure_future(see_freeze()) if self.engine is not None else None
+        try:
+            await dump.start()
+        finally:
+            if seeing is not None:
+                seeing.cancel()
+        self.dump_started = seen or dump.began  # it may have been tried again
+
     def limit_downtime(self) -> None:
         """Before "go" the task can still run on here."""
         limit = self.profile.downtime_limit
@@ -286,8 +308,7 @@ class Migration:
         self.dump_started = time.monotonic()
         if self.profile.downtime_limit is not None:
             asyncio.get_running_loop().call_later(self.profile.downtime_limit, self.limit_downtime)
-        await self.guarded(dump.start())
-        self.dump_started = dump.began  # it may have been tried again
+        await self.guarded(self.start_dump(dump))
         self.network.leave()
         self.report.freeze_s = time.monotonic() - self.dump_started
         self.watch(self._watch_dump())
@@ -341,7 +362,7 @@ class Migration:
             asked.cancel()
             if not restored.done():
                 restored.cancel()
-        self.resumed = time.monotonic()
+        self.resumed = self.resumes or time.monotonic()
         self.report.downtime_s = self.resumed - self.dump_started
         self.enter(State.RUNNING)
         self.progress.phase(f"the task runs at the destination; downtime {self.report.downtime_s * 1e3:.0f} ms")

@@ -16,7 +16,7 @@ class Report:
     task_pid: int
     destination: str
     message: str = ""
-    downtime_s: float | None = None  # from the start of criu dump to the word that the restored task runs
+    downtime_s: float | None = None  # from the start of criu dump, or a container's freeze, until it runs there
     freeze_s: float | None = None  # of that, until criu dump served
     transfer_s: float | None = None  # from there until every page had arrived
     total_s: float = 0.0
@@ -72,7 +72,7 @@ class Report:
                 sent, seconds = self.files["frozen_bytes"] / 1e6, self.files["frozen_seconds"] * 1e3
                 lines[-1] += f"; then {sent:.1f} MB in {seconds:.0f} ms of the downtime"
         if self.downtime_s is not None:
-            lines.append(f"  downtime  {self.downtime_s * 1e3:.0f} ms (criu dump started .. restored task resumed)")
+            lines.append(f"  downtime  {self.downtime_s * 1e3:.0f} ms (frozen .. resumed at the destination)")
         if self.transfer_s is not None:
             memory = f" for {self.lazy_pages * PAGE_BYTES / 1e6:.0f} MB of memory" if self.lazy_pages else ""
             rate = self.received_bytes / self.transfer_s / 1e6 if self.transfer_s else 0.0
