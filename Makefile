@@ -6,6 +6,7 @@
 #   make crash-matrix   every fault in every state of a migration; the table goes into docs/reliability.md
 #   make soak N=200     so many migrations, each with a random fault (SEED=... repeats one)
 #   make moves   a busy service moves twenty times (MOVES=..., RATE=new connections a second); what its clients saw
+#   make container-moves   a Redis in a container moves back and forth fifty times, by each engine (MOVES=... ENGINES='runc podman-crun')
 #   make bench   stock criu and criu-lazy side by side (CASES=... REPEATS=... OPTIONS='--push 2' are passed on)
 #   make bench-programs   the same with Redis, SQLite, Python and a JVM as the tasks
 
@@ -17,7 +18,7 @@ ENGINE := criu_lazy_ext/_engine.abi3.so
 PACKAGES := gcc libc6-dev python3-dev python3-venv libgnutls28-dev liblz4-dev libxxhash-dev pkg-config spin
 
 .NOTPARALLEL:
-.PHONY: demo test test-unit lint crash-matrix soak moves bench bench-programs setup packages build clean
+.PHONY: demo test test-unit lint crash-matrix soak moves container-moves bench bench-programs setup packages build clean
 
 demo: setup
 	$(BIN)/python -m demo
@@ -49,6 +50,11 @@ soak: setup
 moves: setup
 	CRIU_LAZY_MOVES=$(or $(MOVES),20) CRIU_LAZY_MOVES_RATE=$(or $(RATE),500) $(BIN)/python -m pytest -n0 -s \
 		tests/system/test_service_network.py -k there_and_back
+
+# Fifty moves by each engine, of a Redis with one busy connection: what its client saw beside what was reported.
+container-moves: setup
+	CRIU_LAZY_CONTAINER_MOVES=$(or $(MOVES),50) CRIU_LAZY_CONTAINER_ENGINES='$(or $(ENGINES),runc crun podman-runc podman-crun)' \
+		$(BIN)/python -m pytest -n0 -s tests/system/test_migrate_container.py -k redis_moves
 
 bench: setup
 	$(BIN)/criu-lazy bench $(if $(CASES),--cases '$(CASES)') $(if $(REPEATS),--repeats $(REPEATS)) $(if $(JSON),--json $(JSON)) $(OPTIONS)

@@ -3,53 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
 import subprocess
 import sys
-import threading
-from typing import Any
 
 from criu_lazy_ext.errors import CriuLazyError
+from demo.load import SERVICE, VALUE_BYTES, LoadClient
 from demo.redis import Redis, RedisContainer, RedisProcess
-from testbed import Testbed, TestbedError
-
-VALUE_BYTES = 4096
-SERVICE = "10.78.0.100"
+from testbed import Testbed
 
 
 def say(text: str) -> None:
     """A line for the reader."""
     print(text, flush=True)
-
-
-class LoadClient:
-    """demo.client on the client host; `latest` is what it said last."""
-
-    def __init__(self, testbed: Testbed, keys: int) -> None:
-        self.filled = threading.Event()
-        self.latest: dict[str, Any] = {}
-        command = ["python3", "-m", "demo.client", SERVICE, str(keys), str(VALUE_BYTES)]
-        self.process = testbed.client.popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.latest |= json.loads(line)
-            if "filled" in self.latest:
-                self.filled.set()
-        self.filled.set()
-
-    def end(self) -> dict[str, Any]:
-        """Stop the load; the client looks at every key once more and reports."""
-        assert self.process.stdin is not None
-        with contextlib.suppress(OSError):
-            self.process.stdin.close()
-        self.process.wait()
-        if "checked" not in self.latest:
-            raise TestbedError(f"the load client ended early, with status {self.process.returncode}")
-        return self.latest
 
 
 def run(testbed: Testbed, redis: Redis, mib: int, rate_mbit: float, rtt_ms: float) -> bool:
@@ -62,7 +27,6 @@ def run(testbed: Testbed, redis: Redis, mib: int, rate_mbit: float, rtt_ms: floa
     profile = f"/root/{redis.sample.name}"
     testbed.src.write(profile, redis.sample.read_text())
     client = LoadClient(testbed, keys)
-    client.filled.wait(300)
     say(f"Redis runs on src in {redis.kind}, with {keys} values of {VALUE_BYTES} bytes; a client reads and writes")
     say(f"$ criu-lazy migrate {redis.sample.name}")
     status = testbed.src.popen(["criu-lazy", "migrate", profile], stdin=subprocess.DEVNULL).wait()

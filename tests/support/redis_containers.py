@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from containers import HERE, NAME, Container, PodmanContainer
 from lazy_source import eventually
 from paths import CONFIGS
 
+from demo.load import SERVICE as ADDRESS
 from demo.redis import MAKE_ROOT, OPTIONS, SILENT, in_host_network
 from testbed import Host, Testbed
 
 COMMAND = ["/redis-server", *OPTIONS]
-ADDRESS = "10.78.0.100"
 
 
 def is_up(host: Host) -> bool:
@@ -131,20 +130,3 @@ def moving_with_its_address(container: Container) -> str:
     sample = (CONFIGS / "redis-container.yaml").read_text()
     own = sample.replace("engine: runc", f"engine: {container.engine}").replace("name: redis", f"name: {NAME}")
     return own + ("criu: {manage_cgroups: ignore}\n" if container.runtime == "crun" else "")
-
-
-class Load:
-    """The demo's client, on its one connection."""
-
-    def __init__(self, testbed: Testbed, keys: int) -> None:
-        command = ["python3", "-m", "demo.client", ADDRESS, str(keys), "4096"]
-        self.process = testbed.client.popen(command, stdin=-1, stdout=-1, text=True)
-        eventually(lambda: "filled" in json.loads(self.process.stdout.readline()), "the client wrote its values")
-
-    def end(self) -> dict[str, Any]:
-        """What it saw."""
-        self.process.stdin.close()
-        facts: dict[str, Any] = {}
-        for line in self.process.stdout:
-            facts |= json.loads(line)
-        return facts

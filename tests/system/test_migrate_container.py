@@ -18,11 +18,10 @@ from containers import (
     prepare_podman,
 )
 from lazy_source import eventually
-from migrating import COMMITTED, FAILED, HOLD, Migration, held, kill, kill_ours, kill_pids
+from migrating import COMMITTED, FAILED, HOLD, Migration, held, kill, kill_ours, kill_pids, pids_of, processes
 from paths import CONFIGS
 from postgres import PgBench, Postgres
 from redis_containers import (
-    Load,
     RedisContainer,
     RedisPodmanContainer,
     Replica,
@@ -31,9 +30,13 @@ from redis_containers import (
     take_addresses,
 )
 
-from testbed import Testbed
+from demo.load import LoadClient
+from testbed import Host, Testbed
 
 LIMIT_BYTES = 256 << 20
+# `make container-moves`
+MOVES = int(os.environ.get("CRIU_LAZY_CONTAINER_MOVES", 1))
+KINDS = os.environ.get("CRIU_LAZY_CONTAINER_ENGINES", "runc crun podman-crun").split()
 
 
 @pytest.fixture(scope="module")
@@ -162,21 +165,18 @@ def test_the_sample_moves_it_with_a_volume(own_cgroups: Testbed) -> None:
         clean(own_cgroups)
 
 
-@pytest.mark.parametrize("kind", ["runc", "crun", "podman-crun"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_redis_moves_with_its_address_and_its_clients_connection(kind: str, with_podman: Testbed) -> None:
-    src = with_podman.src
-    container: Container
-    if kind.startswith("podman"):
-        container = RedisPodmanContainer(with_podman, kind.partition("-")[2])
-    else:
-        container = RedisContainer(with_podman, kind)
-    put_address(src)
+    engine, _, runtime = kind.partition("-")
+    container = RedisPodmanContainer(with_podman, runtime) if runtime else RedisContainer(with_podman, engine)
+    put_address(with_podman.src)
     try:
         container.run()
-        load = Load(with_podman, 4000)
-        migration = Migration(with_podman, moving_with_its_address(container))
-        assert migration.end() == 0, (migration.stderr, migration.report)
-        assert (container.listed(src), container.listed(with_podman.dst)) == ([], [NAME])
+        load = LoadClient(with_podman, 4000)
+        here, there = with_podman.src, with_podman.dst
+        for _ in range(MOVES):
+            move(container, load, here, there)
+            here, there = there, here
         seen = load.end()
         assert (seen["checked"], seen["wrong"]) == (4000, 0)
         assert seen["errors"] == 0, "its connection lived on"
@@ -184,6 +184,21 @@ def test_redis_moves_with_its_address_and_its_clients_connection(kind: str, with
         container.remove()
         take_addresses(with_podman)
         clean(with_podman)
+
+
+def move(container: Container, load: LoadClient, here: Host, there: Host) -> None:
+    """Prints how long it was down, as the client saw it and as is reported."""
+    text = moving_with_its_address(container)
+    text = text.replace("ssh: dst", f"ssh: {there.name}").replace("10.77.0.1 ", f"{here.address} ")
+    load.gap_ms()
+    migration = Migration(container.testbed, text, source=here)
+    assert migration.end(120) == 0, (migration.stderr, migration.report)
+    assert (container.listed(here), container.listed(there)) == ([], [NAME])
+    told = load.latest["operations"]
+    eventually(lambda: load.latest["operations"] > told, "the client goes on")
+    downtime_ms = 1e3 * migration.report["downtime_s"]
+    who = f"{container.engine} {container.runtime} to {there.name}"
+    print(f"{who}: client waited {load.gap_ms():.0f} ms, reported downtime {downtime_ms:.0f} ms", flush=True)
 
 
 def test_two_containers_that_talk_move_one_after_the_other(own_cgroups: Testbed) -> None:
@@ -194,7 +209,7 @@ def test_two_containers_that_talk_move_one_after_the_other(own_cgroups: Testbed)
     try:
         container.run()
         replica = Replica(container)
-        assert Load(own_cgroups, 1500).end()["wrong"] == 0
+        assert LoadClient(own_cgroups, 1500).end()["wrong"] == 0
         text = moving_with_its_address(container).replace("source:\n", "source:\n  rate: 500K\n")
         migration = Migration(own_cgroups, f"{text}strategy: lazy\n")
         eventually(lambda: migration.is_in("running") or migration.process.poll() is not None, "it runs there")
@@ -259,6 +274,19 @@ def test_a_killed_runtime_at_the_destination_leaves_it_running(container: Contai
     migration = held(container.testbed, text, at="post-restore", host=container.testbed.dst, seconds=20)
     kill(container.testbed.dst, f"{container.runtime} ", " restore ", "--image-path")
     assert_stayed(container, migration, "dst: ")
+
+
+@only("podman-crun")
+def test_a_killed_agent_leaves_nothing_of_podman_s_restore(container: Container) -> None:
+    """Not even what holds the published port: the next migration finds it free."""
+    dst = container.testbed.dst
+    text = container.profile(criu=", restore_options: [--action-script, /srv/hold.sh]")
+    migration = held(container.testbed, text, at="post-restore", host=dst, seconds=60)
+    kill_pids(dst, pids_of(dst, "criu-lazy agent")[-1])
+    assert_stayed(container, migration, "the agent ended with status 137")
+    words = ("conmon", "criu", "crun")
+    eventually(lambda: not any(process.name.startswith(words) for process in processes(dst)), "nothing of it is left")
+    assert_moved(container, Migration(container.testbed, container.profile()))
 
 
 @only("crun", "podman-runc")
