@@ -135,7 +135,8 @@ class OciRuntime:
         if expected["rsync"] and shutil.which("rsync") is None:
             problems.append("rsync is not installed, and is to take the container's files")
         if (state := self.state()) is not None:
-            problems.append(f"{self.program} has a container {self.container.name!r} already ({state['status']})")
+            name, way_out = self.container.name, f"if it is of no use, {self.program} delete {self.container.name}"
+            problems.append(f"{self.program} has a container {name!r} already ({state['status']}): {way_out}")
         return problems
 
     def make_room(self, expected: Mapping[str, Any]) -> None:

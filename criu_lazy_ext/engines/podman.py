@@ -160,7 +160,8 @@ class Podman:
             if there not in ("", path):
                 problems.append(f"volume {name} is at {there}, and at {path} at the source: the paths must be the same")
         if (found := self.inspect()) is not None:
-            problems.append(f"podman has a container {self.container.name!r} already ({found['State']['Status']})")
+            name, status = self.container.name, found["State"]["Status"]
+            problems.append(f"podman has a container {name!r} already ({status}): if it is of no use, podman rm {name}")
         return problems
 
     def make_room(self, expected: Mapping[str, Any]) -> None:
