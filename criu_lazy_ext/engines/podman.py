@@ -20,7 +20,7 @@ from typing import Any
 
 from criu_lazy_ext.engines import podman_shim
 from criu_lazy_ext.engines.engine import ARCHIVE, Command, EngineError, Found, Tree, UnknownContainer, criu_file, run
-from criu_lazy_ext.engines.oci import for_criu, for_runtime
+from criu_lazy_ext.engines.oci import OciRuntime, for_criu, for_runtime
 from criu_lazy_ext.profile import Container, Criu
 
 ANSWERS_WITHIN_S = 60.0
@@ -196,9 +196,13 @@ class Podman:
 
     def forget(self) -> None:
         """`podman rm`, if podman still knows it. Raises EngineError."""
+        if (found := self.inspect()) is None:
+            return
         done = self.run("rm", "--force", "--ignore", "--time", "0", "--volumes", self.container.name)
         if done.returncode and self.inspect() is not None:
             raise EngineError(f"podman rm {self.container.name}: {done.stderr.strip()}")
+        # podman takes one whose restore was killed for one that its runtime never had.
+        OciRuntime(Container(found["OCIRuntime"], found["Id"]), found["OCIRuntime"]).forget()
 
     @staticmethod
     def _runtime_of(archive: Path) -> str:
