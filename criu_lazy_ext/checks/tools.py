@@ -89,7 +89,7 @@ def disk(subject: Any) -> Iterator[Found]:
     free = shutil.disk_usage(path).free
     if needed and free < needed:
         room = f"{free / 1e6:.0f} MB are free for {subject.directory}"
-        yield fail(f"the images will take up to {needed / 1e6:.0f} MB, and {room}")
+        yield fail(f"the images will take {needed / 1e6:.0f} MB or more, and {room}")
 
 
 @check(

@@ -269,7 +269,7 @@ def test_a_destination_without_room_for_images_and_where_nothing_may_be_executed
     clean.src.write("/root/m-check.yaml", PROFILE + "directories: {destination: /srv/odd.small/m}\n")
     said = told(check("/root/m-check.yaml"), "fail")
     assert said.keys() == {"disk", "noexec"}, said
-    assert "the images will take up to 18 MB, and 8 MB are free for /srv/odd.small/m" in said["disk"]
+    assert "the images will take 17 MB or more, and 8 MB are free for /srv/odd.small/m" in said["disk"]
     assert said["noexec"] == "/srv/odd.small/m is on a file system that is mounted noexec"
     migration = Migration(clean, PROFILE + "directories: {destination: /srv/odd.small}\naccept: [disk, noexec]\n")
     assert migration.end() == ROLLED_BACK, migration.report
