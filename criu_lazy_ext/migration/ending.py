@@ -174,9 +174,9 @@ class Ending:
         migration.enter(end)
         if migration.host is not None:
             await migration.host.close(END_WITHIN_S + sum(hook["timeout"] for hook in migration.undo_hooks()))
-            if doubt := migration.network.in_doubt():
-                migration.report.message += f"; {doubt}"
         migration.report.message += self.logs(migration.logs_there)
+        if migration.host is not None and (doubt := migration.network.in_doubt()):
+            migration.report.message += f"; {doubt}"  # last: it ends with what to type
         if frozen or migration.hooked:
             await migration.hooks("after_rollback", fatal=False)
 
@@ -228,8 +228,8 @@ class Ending:
         ways += "the source task run on"
         if migration.restored_ended:
             ways = "--abort --force to let the source task run on, or --commit to give it up"
+        logs = self.logs(migration.directory_there / "work")
         migration.report.message = (
-            f"{reason}; the restored task was resumed; here {migration.look().words()}. Look at the destination, then: "
-            f"criu-lazy migrate --status PROFILE, and {ways}{migration.network.ways()}"
-            f"{self.logs(migration.directory_there / 'work')}"
+            f"{reason}; the restored task was resumed; here {migration.look().words()}{logs}. Look at the destination, "
+            f"then: criu-lazy migrate --status PROFILE, and {ways}{migration.network.ways()}"
         )
