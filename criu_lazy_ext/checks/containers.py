@@ -25,16 +25,16 @@ def engine(leaving: Leaving) -> Iterator[Found]:
 
 @check(
     "control-groups",
-    why="Where hierarchies of v1 are beside v2, criu restores values of theirs of which podman and crun know nothing.",
+    why="Where hierarchies of v1 are beside v2, criu makes groups in them which crun knows nothing of: the restore "
+    "fails, or they stay, with their CPUs for themselves (cpu_exclusive).",
     way_out="criu.manage_cgroups: ignore (crun makes the container's group all the same, with its limits)",
 )
 def control_groups(leaving: Leaving) -> Iterator[Found]:
-    """control groups v1 beside v2, under podman with crun"""
-    if leaving.profile is None or leaving.profile.container is None or leaving.moved is None:
+    """control groups v1 beside v2, of a container that crun runs"""
+    if leaving.moved is None or leaving.moved.found.runtime != "crun":
         return
-    by_podman = (leaving.profile.container.engine, leaving.moved.found.runtime) == ("podman", "crun")
     groups = cgroup.groups_of(leaving.moved.found.pid)
-    if by_podman and len(groups) > 1 and groups.get("") and leaving.dump_value("manage-cgroups") != "ignore":
+    if len(groups) > 1 and groups.get("") and leaving.dump_value("manage-cgroups") != "ignore":
         yield fail("this host has control groups v1 beside v2")
 
 
