@@ -6,7 +6,10 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import os
+import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from lazy_source import TASK_C, eventually
@@ -57,7 +60,24 @@ def kill(host: Host, *words: str) -> None:
 def kill_pids(host: Host, *pids: int) -> None:
     """SIGKILL all of these at once: stopped first, none can act on another's death before its own."""
     assert pids
+    parents = [parent_of(host.outer_pid(pid)) for pid in pids]
     host.run(["sh", "-ec", 'kill -STOP "$@"; kill -KILL "$@"', "kill", *map(str, pids)])
+    for parent in filter(None, parents):
+        eventually(lambda parent=parent: go_on(parent), "nsenter has ended, too")
+
+
+def parent_of(pid: int) -> int:
+    """The nsenter that waits for it, or 0. It stops itself when it sees its child stopped."""
+    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return parent if parent and Path(f"/proc/{parent}/comm").read_text() == "nsenter\n" else 0
+
+
+def go_on(pid: int) -> bool:
+    """Whether it has ended; if it stands still, it goes on."""
+    with contextlib.suppress(OSError):
+        os.kill(pid, signal.SIGCONT)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    return True
 
 
 def ours(host: Host) -> list[Process]:
