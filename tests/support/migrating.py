@@ -60,6 +60,9 @@ def kill(host: Host, *words: str) -> None:
 def kill_pids(host: Host, *pids: int) -> None:
     """SIGKILL all of these at once: stopped first, none can act on another's death before its own."""
     assert pids
+    if len(pids) == 1:
+        host.run(["kill", "-KILL", str(*pids)])
+        return
     parents = [parent_of(host.outer_pid(pid)) for pid in pids]
     host.run(["sh", "-ec", 'kill -STOP "$@"; kill -KILL "$@"', "kill", *map(str, pids)])
     for parent in filter(None, parents):
