@@ -35,7 +35,7 @@ from criu_lazy_ext.system.processes import (
 )
 
 FIND_TIMEOUT_S = 30.0
-PREPARE_TIMEOUT_S = 30.0
+PREPARE_WITHIN_S = 60.0  # Python starts
 PAIR_TIMEOUT_S = 5.0
 END_TIMEOUT_S = 30.0
 RESTARTED_WITHIN_S, ABORT_RETRY_S = 15.0, 0.2
@@ -227,7 +227,11 @@ class LazyDump:
         finally:
             for fd in given.values():
                 os.close(fd)
-        if await asyncio.wait_for(read_all(ready_read), PREPARE_TIMEOUT_S) != b"\0":
+        try:
+            ready = await asyncio.wait_for(read_all(ready_read), PREPARE_WITHIN_S)
+        except TimeoutError:
+            raise SourceError(f"the page server did not get ready within {PREPARE_WITHIN_S:g} s") from None
+        if ready != b"\0":
             raise SourceError(f"the page server did not start: {self._last_words()}")
 
     async def start(self) -> None:
