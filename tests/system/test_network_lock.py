@@ -39,6 +39,7 @@ network: {addresses: ["10.78.0.100/24 dev svc0"]}
 HOOKED = """
 task: {pidfile: /run/connected.pid}
 destination: {ssh: dst}
+strategy: lazy
 timeouts: {silence: 3}
 source: {rate: 2M}
 hooks:
