@@ -49,7 +49,7 @@ from criu_lazy_ext.system.processes import await_end, describe_status, start_tim
 from criu_lazy_ext.system.service_network import ServiceNetwork
 
 REACH_WITHIN_S = 5.0
-HELLO_WITHIN_S = 60.0
+HELLO_WITHIN_S = 120.0
 OPENS_WITHIN_S = 2.0
 ANNOUNCED_AGAIN_S = (0.1, 1.0)  # an announcement may be lost
 RUNTIME_POLL_S = 0.02
@@ -90,8 +90,8 @@ class Agent:
     async def hello(self, request: Message) -> Message:
         """Who is here: {"silence_s": the source pings more often than that}."""
         self.silence_s = self.place.channel.silence_s = float(request["silence_s"])
-        self.place.spawn(asyncio.to_thread(criu.import_pycriu))  # while the source looks at its task
         version = await asyncio.to_thread(criu.version)
+        self.place.spawn(asyncio.to_thread(criu.import_pycriu))  # while the source looks at its task
         return {"version": __version__, "criu": list(version), "hostname": os.uname().nodename, "peer": peer()}
 
     async def ping(self, request: Message) -> Message:
