@@ -31,9 +31,9 @@ def svg(title: str, curves: Mapping[str, Curve], link_bytes_per_s: float) -> str
     texts += [_text(LEFT - 8, TOP + 5, f"{full / 1e6:.0f} MB", "end", "#444")]
     texts += [_text(LEFT - 8, HEIGHT - BOTTOM + 5, "0", "end", "#444")]
     texts += [_text(WIDTH - RIGHT, HEIGHT - 14, f"{last_s:.1f} s after the resume", "end", "#444")]
-    for number, (name, curve) in enumerate([*curves.items(), ("link", link)]):  # above the curve of the slowest
+    for number, (name, curve) in enumerate([("link", link), *curves.items()]):  # below: the curves end at the top
         said = f"{NAMES[name]}: {curve[-1][1] / 1e6:.0f} MB after {curve[-1][0]:.1f} s"
-        texts.append(_text(LEFT + 90, TOP + 14 + 20 * number, said, "start", COLOURS[name]))
+        texts.append(_text(WIDTH - RIGHT - 8, HEIGHT - BOTTOM - 14 - 20 * number, said, "end", COLOURS[name]))
     frame = f'<path d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - RIGHT}" stroke="#444"/>'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif"'
     head += ' font-size="13">'
