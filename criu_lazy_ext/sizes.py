@@ -1,8 +1,10 @@
-"""Sizes as people write them."""
+"""Sizes: a page's, and as people write them."""
 
 from __future__ import annotations
 
 import argparse
+
+PAGE_BYTES = 4096
 
 
 def parse_size(text: str) -> int | None:

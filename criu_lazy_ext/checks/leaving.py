@@ -43,9 +43,14 @@ class Leaving:
         return Sockets.of(self.task) if self.task is not None else Sockets()
 
     @cached_property
+    def not_lazy(self) -> dict[str, int]:
+        """Bytes of memory that goes in the downtime, by why."""
+        return not_lazy_bytes(self.task) if self.task is not None else {}
+
+    @property
     def not_lazy_bytes(self) -> int:
-        """Of memory that goes in the downtime."""
-        return sum(not_lazy_bytes(self.task).values()) if self.task is not None else 0
+        """All of it."""
+        return sum(self.not_lazy.values())
 
     @property
     def directory(self) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from criu_lazy_ext.checks.check import Found, check, fail, warn
 from criu_lazy_ext.checks.leaving import Leaving
-from criu_lazy_ext.checks.task import NOT_LAZY, TOLD_BYTES, not_lazy_bytes
+from criu_lazy_ext.checks.task import NOT_LAZY, TOLD_BYTES
 
 
 @check(
@@ -45,7 +45,6 @@ def system_v(leaving: Leaving) -> Iterator[Found]:
             return
 
 
-
 @check(
     "not-lazy",
     why="userfaultfd brings private anonymous memory only; criu puts the rest into the images, which go over while the "
@@ -54,11 +53,11 @@ def system_v(leaving: Leaving) -> Iterator[Found]:
 )
 def not_lazy(leaving: Leaving) -> Iterator[Found]:
     """memory that can't follow lazily: shared anonymous, memfd, locked and huge pages"""
-    found = not_lazy_bytes(leaving.task) if leaving.task else {}
-    total = sum(found.values())
+    total = leaving.not_lazy_bytes
     if total < TOLD_BYTES:
         return
-    kinds = ", ".join(f"{size / 1e6:.0f} MB {NOT_LAZY[kind]}" for kind, size in found.items() if size >= TOLD_BYTES / 4)
+    worth_it = {kind: size for kind, size in leaving.not_lazy.items() if size >= TOLD_BYTES / 4}
+    kinds = ", ".join(f"{size / 1e6:.0f} MB {NOT_LAZY[kind]}" for kind, size in worth_it.items())
     yield warn(f"{total / 1e6:.0f} MB of its memory go in the downtime, not lazily: {kinds}")
 
 

@@ -32,7 +32,7 @@ class Pair:
     way_out="source.address: one of this host's that the destination can reach",
 )
 def has_way_back(pair: Pair) -> Iterator[Found]:
-    """the source's address for the destination: source.address, or whence the SSH connection or the route goes out"""
+    """the source's address for the destination: source.address, or else that of the SSH connection or the route"""
     if not pair.way.address:
         seen = pair.hello["peer"]
         why = f"it sees {seen}, which is not this host's" if seen else "it does not tell (sudo?)"

@@ -16,9 +16,9 @@ from criu_lazy_ext.checks.check import Found, check, fail, warn
 from criu_lazy_ext.checks.leaving import Leaving
 from criu_lazy_ext.checks.task import Process, Task
 from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.sizes import PAGE_BYTES
 from criu_lazy_ext.system import cgroup
 
-PAGE_BYTES = 4096
 USERFAULTFD = "anon_inode:[userfaultfd]"
 SYS_KCMP, KCMP_VM = 312, 1
 SUPERVISORS = frozenset(

@@ -40,7 +40,7 @@ from criu_lazy_ext.engines import podman_shim
 from criu_lazy_ext.engines.engine import Command, container_as_message, container_of_message, engine_of
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.profile import Container
-from criu_lazy_ext.remote.channel import Channel, ChannelError, Message
+from criu_lazy_ext.remote.channel import HELLO_WITHIN_S, Channel, ChannelError, Message
 from criu_lazy_ext.system import network_lock
 from criu_lazy_ext.system.hooks import run_hook
 from criu_lazy_ext.system.live_state import LiveState
@@ -49,7 +49,6 @@ from criu_lazy_ext.system.processes import await_end, describe_status, start_tim
 from criu_lazy_ext.system.service_network import ServiceNetwork
 
 REACH_WITHIN_S = 5.0
-HELLO_WITHIN_S = 120.0
 OPENS_WITHIN_S = 2.0
 ANNOUNCED_AGAIN_S = (0.1, 1.0)  # an announcement may be lost
 RUNTIME_POLL_S = 0.02
@@ -133,8 +132,7 @@ class Agent:
             raise AgentError(f"{error.filename}: {error.strerror}") from error
         self.place.live = LiveState(directory)
         ours = [(pid, start_time(pid)) for pid in (os.getpid(), self.keeper_pid)]
-        self.place.live.note(peer=peer() or "unknown", processes=ours)
-        self.place.note_state("prepared")
+        self.place.live.note(peer=peer() or "unknown", processes=ours, state="prepared")
         if request["daemon"] == "criu-lazy":
             await self.daemon.stand_by()
         where = Path(store or directory)

@@ -11,9 +11,9 @@ from bisect import bisect_right
 from itertools import accumulate
 from pathlib import Path
 
+from criu_lazy_ext.sizes import PAGE_BYTES
 from criu_lazy_ext.system.processes import tree
 
-PAGE_BYTES = 4096
 SAMPLED_PAGES = 1024
 FEWEST_PAGES = 256  # fewer tell nothing
 TRIES = 16  # for each page: most of what is mapped may be empty

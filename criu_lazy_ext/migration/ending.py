@@ -17,6 +17,7 @@ from criu_lazy_ext.source.control_socket import ControlError, Refused
 from criu_lazy_ext.source.dump import SourceError
 from criu_lazy_ext.source.task import OVER, Seen, Source
 from criu_lazy_ext.system import network_lock
+from criu_lazy_ext.system.files import logs_in
 from criu_lazy_ext.system.processes import signal_tree
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 RETRY_S = 0.5
 ENDS_WITHIN_S = 10.0  # criu dump, once it was told that it may end
 RUNS_WITHIN_S = 2.0  # the source task, once criu dump has let it go
-LOGS = ("*.log", "*.out")
 MAX_ENDED_TOLD = 8  # of the restored tree's processes that ended early
 
 
@@ -183,10 +183,10 @@ class Ending:
     def logs(self, there: Path) -> str:
         """Where those of what failed are, on both ends; `there`: the directory at the destination."""
         migration = self.migration
-        here = [path.name for kind in LOGS for path in migration.directory.glob(kind) if path.stat().st_size]
+        here = [path.name for path in logs_in(migration.directory)]
         if migration.dump is None or not here:
             return ""
-        text = f"; logs: {migration.directory}/ ({', '.join(sorted(here))})"
+        text = f"; logs: {migration.directory}/ ({', '.join(here)})"
         if State.SERVING.value not in migration.report.phases_s or migration.host is None:
             return text
         lost = migration.state is State.ROLLED_BACK and not migration.host.has_undone

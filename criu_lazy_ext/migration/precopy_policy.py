@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from criu_lazy_ext.sizes import PAGE_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from criu_lazy_ext.profile import Precopy
 
-PAGE_BYTES = 4096
 # A round that sends more than this part of what the one before sent no longer gains enough to be worth it. For the
 # second round: what the first one took to send everything, the task took to dirty that much of it again.
 _SHRINKS = 0.8

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
+from criu_lazy_ext.sizes import PAGE_BYTES
 from criu_lazy_ext.system.live_state import LiveState
 
-PAGE_BYTES = 4096
 PLAIN_INTERVAL_S = 2.0
 
 

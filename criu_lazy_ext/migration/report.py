@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-PAGE_BYTES = 4096
+from criu_lazy_ext.sizes import PAGE_BYTES
 
 
 @dataclass

@@ -9,9 +9,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.migration.dirty_sample import PAGE_BYTES, DirtySample
+from criu_lazy_ext.migration.dirty_sample import DirtySample
 from criu_lazy_ext.migration.precopy_policy import Round, why_hopeless, why_stop
 from criu_lazy_ext.remote.hosts import HostError
+from criu_lazy_ext.sizes import PAGE_BYTES
 from criu_lazy_ext.source.control_socket import ControlError
 from criu_lazy_ext.source.dump import SourceError, memory_of_tree
 

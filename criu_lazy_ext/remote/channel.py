@@ -15,6 +15,7 @@ from typing import Any
 
 MAX_JSON_BYTES = 1 << 20
 MAX_PAYLOAD_BYTES = 1 << 20
+HELLO_WITHIN_S = 120.0  # the first words: Python starts on the other host, and a busy one takes its time
 
 Message = dict[str, Any]
 

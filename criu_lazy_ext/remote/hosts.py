@@ -13,10 +13,16 @@ from typing import Any
 from criu_lazy_ext.engines.engine import ARCHIVE
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.profile import Destination
-from criu_lazy_ext.remote.channel import MAX_PAYLOAD_BYTES, Channel, ChannelError, Message, MessageTooLong
+from criu_lazy_ext.remote.channel import (
+    HELLO_WITHIN_S,
+    MAX_PAYLOAD_BYTES,
+    Channel,
+    ChannelError,
+    Message,
+    MessageTooLong,
+)
 
 END_WITHIN_S = 15.0
-HELLO_WITHIN_S = 120.0  # Python starts there, and looks at its host; a busy one takes its time
 LAST_WORD_S = 2.0
 KEEPER_LOST = 254  # the exit status of an agent whose keeper was killed; ssh's own is 255
 PINGS = 3  # in the time of silence that is allowed

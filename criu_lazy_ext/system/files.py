@@ -8,6 +8,7 @@ from pathlib import Path
 from criu_lazy_ext.errors import UsageError
 
 KEY_FILE = "page-server.key"
+LOGS = ("*.log", "*.out")  # criu's, the daemon's, the page server's, an engine's, the page store's
 
 
 def open_log(path: Path | None, *, append: bool = False) -> int:
@@ -19,6 +20,11 @@ def open_log(path: Path | None, *, append: bool = False) -> int:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | how, 0o600)
     except OSError as error:
         raise UsageError(f"log file {path}: {error.strerror}") from error
+
+
+def logs_in(directory: Path) -> list[Path]:
+    """The logs that say something, by name. Raises OSError if one vanishes meanwhile."""
+    return sorted(path for kind in LOGS for path in directory.glob(kind) if path.stat().st_size)
 
 
 def read_key(path: Path) -> str:
