@@ -16,17 +16,18 @@ from criu_lazy_ext.migration import journal
 from criu_lazy_ext.migration.operator_commands import Found
 from criu_lazy_ext.migration.state import ENDED, EXIT_STATUS, State
 from criu_lazy_ext.profile import Directories
+from criu_lazy_ext.sizes import PAGE_BYTES
+from criu_lazy_ext.source.task import boot_id
 from criu_lazy_ext.system import live_state
 from criu_lazy_ext.system.processes import start_time
 
-PAGE_BYTES = 4096
 WATCH_S = 1.0
 CLEAR = "\033[H\033[J"
 HEAD = ("MIGRATION", "TASK", "FROM/TO", "STATE", "MEMORY", "RATE", "LEFT")
 
 
 @dataclass(frozen=True)
-class Seen:
+class Listed:
     """One migration, as this host has it. Bytes are of lazy memory; `rate`: bytes per second. `driver`: the pid of the
     `migrate`, or of the destination's half, that is at work on it, or 0. `notes`: what there is, and the way out."""
 
@@ -78,7 +79,7 @@ def main(argv: list[str]) -> int:
         time.sleep(WATCH_S)
 
 
-def show(found: list[Seen], as_json: bool, *, clear: bool) -> None:
+def show(found: list[Listed], as_json: bool, *, clear: bool) -> None:
     if as_json:
         print(json.dumps([asdict(seen) | {"seconds_left": seen.seconds_left} for seen in found]), flush=True)
         return
@@ -96,7 +97,7 @@ def show(found: list[Seen], as_json: bool, *, clear: bool) -> None:
     sys.stdout.flush()
 
 
-def look(directory: Path) -> Iterable[Seen]:
+def look(directory: Path) -> Iterable[Listed]:
     """The migrations below a directory, by name."""
     for path in sorted(directory.iterdir()) if directory.is_dir() else []:
         try:
@@ -105,7 +106,7 @@ def look(directory: Path) -> Iterable[Seen]:
             elif live := live_state.read(path):
                 yield arriving(path, live)
         except CriuLazyError as error:
-            yield Seen(path.name, "source", "?", "unreadable", notes=[str(error)])
+            yield Listed(path.name, "source", "?", "unreadable", notes=[str(error)])
 
 
 def memory_of(live: dict[str, Any]) -> dict[str, Any]:
@@ -118,31 +119,35 @@ def memory_of(live: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def leaving(path: Path, facts: dict[str, Any]) -> Seen:
+def leaving(path: Path, facts: dict[str, Any]) -> Listed:
     """A migration whose source this host is."""
     live = live_state.read(path)
     memory = memory_of(live)
     driver, began = facts.get("owner", (0, None))
     name, peer, task = path.name, facts["destination"], int(facts["pid"])
-    if facts["state"] not in ENDED and driver and start_time(driver) == began:
+    this_boot = facts.get("boot_id") == boot_id()
+    if facts["state"] not in ENDED and this_boot and driver and start_time(driver) == began:
         step = str(live.get("phase", ""))
-        return Seen(name, "source", peer, facts["state"], task, driver, step, **memory, notes=[step] if step else [])
+        return Listed(name, "source", peer, facts["state"], task, driver, step, **memory, notes=[step] if step else [])
     found = Found.look(facts)
     if (ended := found.ended()) is not None:
-        return Seen(name, "source", peer, ended.value, task, **memory)
-    way = f"nobody drives it: criu-lazy migrate --status PROFILE ({name}.yaml)"
-    return Seen(name, "source", peer, facts["state"], task, **memory, needs_decision=True, notes=[*found.words(), way])
+        return Listed(name, "source", peer, ended.value, task, **memory)
+    notes = [*found.words(), f"nobody drives it: criu-lazy migrate --status PROFILE ({name}.yaml)"]
+    return Listed(name, "source", peer, facts["state"], task, **memory, needs_decision=True, notes=notes)
 
 
-def arriving(path: Path, live: dict[str, Any]) -> Seen:
+def arriving(path: Path, live: dict[str, Any]) -> Listed:
     """A migration whose destination this host is."""
     alive = [pid for pid, began in live["processes"] if start_time(pid) == began]
-    notes = []
-    if not alive:
+    state, notes = str(live["state"]), []
+    if (outcome := live_state.outcome(path)) is not None:
+        state = "failed" if outcome["status"] else "ended by itself"
+        notes = [f"{outcome['error']}: decide at the source"] if outcome.get("error") else []
+    elif not alive:
+        state = "ended"
         notes = [f"nothing of it runs any more, and its files stayed; logs are in {path / 'work'}"]
     elif len(alive) < len(live["processes"]):
         notes = ["a part of its half was killed; what is left sees it through"]
-    state = str(live["state"]) if alive else "ended"
-    return Seen(
+    return Listed(
         path.name, "destination", live["peer"], state, driver=max(alive, default=0), **memory_of(live), notes=notes
     )

@@ -17,13 +17,14 @@ from typing import Any
 from criu_lazy_ext.checks.needs import unpack_ids
 from criu_lazy_ext.engines.engine import container_of_message, engine_of
 from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.system.files import logs_in
 from criu_lazy_ext.system.hooks import run_hook
+from criu_lazy_ext.system.live_state import OUTCOME
 from criu_lazy_ext.system.mounts import unmount_below
 from criu_lazy_ext.system.processes import Process, below
 from criu_lazy_ext.system.service_network import ServiceNetwork
 
 GONE_WITHIN_S = 10.0
-LOGS = ("*.log", "*.out")  # in work/: criu's, the daemon's, the engine's, the page store's
 
 
 class AgentError(CriuLazyError):
@@ -139,10 +140,8 @@ class Made:
 
     def keep_logs(self) -> None:
         """What tells why it failed outlives it, until the next migration of that name."""
-        work = Path(self.directory) / "work"
-        logs = [path for kind in LOGS for path in work.glob(kind) if path.stat().st_size] if self.touched else []
         try:
-            for path in logs:
+            for path in logs_in(Path(self.directory) / "work") if self.touched else []:
                 Path(self.logs).mkdir(mode=0o700, exist_ok=True)
                 path.rename(Path(self.logs) / path.name)
         except OSError as error:
@@ -158,7 +157,7 @@ class Made:
     def write_outcome(self, outcome: dict[str, Any]) -> None:
         """For whoever finds the files that stay."""
         with contextlib.suppress(OSError):
-            (Path(self.directory or "/nonexistent") / "outcome.json").write_text(json.dumps(outcome) + "\n")
+            (Path(self.directory or "/nonexistent") / OUTCOME).write_text(json.dumps(outcome) + "\n")
 
 
 def say(problems: list[str]) -> None:

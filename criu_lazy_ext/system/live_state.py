@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-NAME = "live.json"
+NAME, OUTCOME = "live.json", "outcome.json"
 EVERY_S = 0.5
 MEMORY = ("total_pages", "remaining_pages", "received_bytes")
 
@@ -45,6 +45,15 @@ class LiveState:
 
 def read(directory: Path) -> dict[str, Any]:
     """What it says; {} if there is none."""
+    return _read(directory / NAME) or {}
+
+
+def outcome(directory: Path) -> dict[str, Any] | None:
+    """How the destination's half ended (Made.write_outcome), if it has and its files are there."""
+    return _read(directory / OUTCOME)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
     with contextlib.suppress(OSError, ValueError):
-        return dict(json.loads((directory / NAME).read_text()))
-    return {}
+        return dict(json.loads(path.read_text()))
+    return None

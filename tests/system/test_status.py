@@ -47,6 +47,19 @@ def test_a_migration_is_listed_at_both_ends_while_it_goes_on(worker: Worker) -> 
     assert status(src)[1] == status(dst)[1] == "no migration is on record here\n"
 
 
+def test_a_restored_task_that_was_killed_is_told_of_at_both_ends(worker: Worker) -> None:
+    src, dst = worker.testbed.src, worker.testbed.dst
+    migration = running(worker)
+    dst.run(["kill", "-9", str(worker.pid)])
+    assert migration.end() == UNDECIDED, migration.stderr
+    there = listed(dst)
+    assert there["state"] == "failed" and "was killed by SIGKILL with" in there["notes"][0]
+    code, table = status(src)
+    assert code == UNDECIDED and "the restored task was killed with pages missing" in table
+    assert migration.decide("--abort", "--force").returncode == 0
+    assert worker.answers(src) == "right\n"
+
+
 def test_a_stopped_one_comes_with_the_way_out(worker: Worker) -> None:
     src, dst = worker.testbed.src, worker.testbed.dst
     migration = running(worker)
