@@ -71,8 +71,12 @@ int cl_push_still_frozen(struct cl_push_server *server, const struct cl_push_tas
 {
 	bool held = server->config.frozen(server->config.context);
 
-	if (held && stands_alone(server) && !cl_task_memory_is_stopped(&task->memory)) {
-		log_lost(server, task, "does not stay stopped");
+	if (held && stands_alone(server)) {
+		int ret = cl_task_memory_check_stop(&task->memory);
+
+		if (ret == 0)
+			return 0;
+		log_lost(server, task, ret == -ESRCH ? "was killed" : "does not stay stopped");
 		return lose_source(server);
 	}
 	if (held)

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,12 +32,13 @@ void cl_task_memory_close(struct cl_task_memory *memory)
 }
 
 /*
- * What /proc says: whether it is stopped, and how often its first thread was switched away from, which no stop after another
- * leaves as it was. 0 or -errno.
+ * How often the first thread was switched away from, which no stop after another leaves as it was. 0; -EBUSY: the task is
+ * not stopped; -ESRCH: it was killed, or is about to die; or another -errno.
  */
-static int read_status(int status_fd, bool *stopped, uint64_t *switches)
+static int read_status(int status_fd, uint64_t *switches)
 {
 	static const char *const names[] = { "\nvoluntary_ctxt_switches:", "\nnonvoluntary_ctxt_switches:" };
+	static const uint64_t killed = UINT64_C(1) << (SIGKILL - 1); /* stays among what is pending for the process */
 	char text[8192];
 	const char *field;
 	ssize_t got = pread(status_fd, text, sizeof(text) - 1, 0);
@@ -44,10 +46,16 @@ static int read_status(int status_fd, bool *stopped, uint64_t *switches)
 	if (got <= 0)
 		return got < 0 ? -errno : -ESRCH;
 	text[got] = '\0';
+	field = strstr(text, "\nShdPnd:\t");
+	if (!field)
+		return -EPROTO;
+	if (strtoull(field + strlen("\nShdPnd:\t"), NULL, 16) & killed)
+		return -ESRCH;
 	field = strstr(text, "\nState:\t");
 	if (!field)
 		return -EPROTO;
-	*stopped = field[strlen("\nState:\t")] == 'T';
+	if (field[strlen("\nState:\t")] != 'T')
+		return -EBUSY;
 	*switches = 0;
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		field = strstr(text, names[i]);
@@ -61,24 +69,21 @@ static int read_status(int status_fd, bool *stopped, uint64_t *switches)
 int cl_task_memory_note_stop(struct cl_task_memory *memory)
 {
 	char path[32];
-	bool stopped = false;
-	int ret;
 
 	snprintf(path, sizeof(path), "/proc/%d/status", memory->pid);
 	if (memory->status_fd < 0)
 		memory->status_fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (memory->status_fd < 0)
 		return -errno;
-	ret = read_status(memory->status_fd, &stopped, &memory->switches);
-	return ret < 0 ? ret : stopped ? 0 : -EBUSY;
+	return read_status(memory->status_fd, &memory->switches);
 }
 
-bool cl_task_memory_is_stopped(const struct cl_task_memory *memory)
+int cl_task_memory_check_stop(const struct cl_task_memory *memory)
 {
 	uint64_t switches;
-	bool stopped;
+	int ret = read_status(memory->status_fd, &switches);
 
-	return read_status(memory->status_fd, &stopped, &switches) == 0 && stopped && switches == memory->switches;
+	return ret == 0 && switches != memory->switches ? -EBUSY : ret;
 }
 
 static int read_mem(const struct cl_task_memory *memory, uint64_t address, uint8_t *out, size_t bytes)

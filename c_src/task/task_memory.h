@@ -12,7 +12,6 @@
 #ifndef CL_TASK_MEMORY_H
 #define CL_TASK_MEMORY_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -42,12 +41,12 @@ int cl_task_memory_read_shared(const struct cl_task_memory *memory, uint64_t add
 
 /*
  * The task's tracer has gone, and a signal has stopped it: note that, before any other thread reads it again. 0; -EBUSY:
- * it is not stopped; or another -errno.
+ * it is not stopped; -ESRCH: it was killed; or another -errno.
  */
 int cl_task_memory_note_stop(struct cl_task_memory *memory);
 
-/* Whether the task has executed nothing since its stop was noted. */
-bool cl_task_memory_is_stopped(const struct cl_task_memory *memory);
+/* 0: the task has executed nothing since its stop was noted; -EBUSY: it has; -ESRCH: it was killed; or another -errno. */
+int cl_task_memory_check_stop(const struct cl_task_memory *memory);
 
 /* Exactly `bytes` bytes from `address`. 0; -ESRCH if the task has gone; or another -errno: -EIO, nothing is there. */
 int cl_task_memory_read(const struct cl_task_memory *memory, uint64_t address, uint8_t *out, size_t bytes);

@@ -18,8 +18,9 @@
 #include "push_images.h"
 #include "restored_task.h"
 #include "task/task_end.h"
+#include "task/task_memory.h"
 
-enum { PID = 4711, PAGES = 64, LAZY = PAGES / 8 * 7, STATUS = 3, SETTLE_US = 100000, REQUESTS = 64 };
+enum { PID = 4711, PAGES = 64, LAZY = PAGES / 8 * 7, STATUS = 3, SETTLE_US = 100000, REQUESTS = 64, STOPS = 50 };
 
 static uint8_t *memory;
 
@@ -254,6 +255,34 @@ static void check_how(int signal_number, const char *expected)
 	CHECK(again.pidfd < 0);
 }
 
+/* A stopped source task, from the very moment that a signal is sent to it. */
+static void check_stop(int signal_number, int expected)
+{
+	struct cl_task_memory source;
+	int status;
+	pid_t child = fork();
+
+	if (child == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			pause();
+	}
+	source = cl_task_memory_closed(child);
+	CHECK(cl_task_memory_open(&source, child) == 0);
+	CHECK(cl_task_memory_note_stop(&source) == -EBUSY);
+	CHECK(kill(child, SIGSTOP) == 0 && waitpid(child, &status, WUNTRACED) == child);
+	CHECK(cl_task_memory_note_stop(&source) == 0 && cl_task_memory_check_stop(&source) == 0);
+	CHECK(kill(child, signal_number) == 0);
+	CHECK(cl_task_memory_check_stop(&source) == expected);
+	if (signal_number == SIGCONT)
+		CHECK(kill(child, SIGSTOP) == 0 && waitpid(child, &status, WUNTRACED) == child);
+	CHECK(cl_task_memory_check_stop(&source) == expected); /* also when it is stopped again, or a zombie */
+	CHECK(signal_number == SIGKILL || kill(child, SIGKILL) == 0);
+	CHECK(waitpid(child, NULL, 0) == child);
+	CHECK(cl_task_memory_check_stop(&source) == -ESRCH);
+	cl_task_memory_close(&source);
+}
+
 /* Of a process that isn't known it is taken that it lives, as its source task would be a second one. */
 static void who_lives(void)
 {
@@ -292,6 +321,10 @@ int main(void)
 	check_how(0, "exit 3");
 	check_how(SIGKILL, "killed by SIGKILL");
 	check_how(SIGRTMIN, "killed by signal 34");
+	for (i = 0; i < STOPS; i++) {
+		check_stop(SIGKILL, -ESRCH);
+		check_stop(SIGCONT, -EBUSY);
+	}
 	for (i = 0; i < sizeof(runs) / sizeof(runs[0]); i++)
 		try(&runs[i]);
 	return 0;
