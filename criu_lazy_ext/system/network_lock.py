@@ -85,13 +85,18 @@ class NetworkLock:
 
     def remove(self) -> list[str]:
         """Remove the lock from the packet filter."""
+        return self._remove()[1]
+
+    def _remove(self) -> tuple[bool, list[str]]:
+        """Whether there was one, and what could not be done."""
+        found = False
         problems: list[str] = []
         for fd in self._namespaces:
             try:
-                within(fd, lambda own: _remove(self._run_id, self._seen, own))
+                found |= within(fd, lambda own: _remove(self._run_id, self._seen, own))
             except (FilterError, OSError) as error:
                 problems.append(f"CRIU's network lock stays, and its connections are dead: {error}")
-        return problems
+        return found, problems
 
     def let_pass(self, moved: Container[str]) -> list[str]:
         """Remove the lock, if each connection has an end at one of the addresses that moved: the sockets here can't
@@ -107,8 +112,11 @@ class NetworkLock:
             if inode in self._dumped:
                 _probe(sock, self._dumped[inode])
 
-        problems = self.wake() + self.remove() + _for_each_connection(self._root_pid, probe)
-        return list(dict.fromkeys(problems))
+        problems = self.wake()
+        found, more = self._remove()
+        if found:  # else it was lifted before; and a probe clears SO_REUSEADDR for a moment, which the task may see
+            more += _for_each_connection(self._root_pid, probe)
+        return list(dict.fromkeys(problems + more))
 
 
 def unlock(root_pid: int, images: Path) -> list[str]:
@@ -253,11 +261,13 @@ def _ends(sock: socket.socket) -> frozenset[Endpoint]:
 # ---- the packet filter ----
 
 
-def _remove(run_id: str, connections: set[frozenset[Endpoint]], own: bool) -> None:
-    """In this thread's network namespace; `own`: it is this process's. Raises FilterError."""
-    if not _remove_table(run_id, connections, own) and (connections or not own):
+def _remove(run_id: str, connections: set[frozenset[Endpoint]], own: bool) -> bool:
+    """In this thread's network namespace; `own`: it is this process's. Whether there was a lock. Raises FilterError."""
+    found = _remove_table(run_id, connections, own)
+    if not found and (connections or not own):
         for program in ("iptables", "ip6tables"):
-            _remove_rules(program, connections, own)
+            found |= _remove_rules(program, connections, own)
+    return found
 
 
 def _remove_table(run_id: str, connections: set[frozenset[Endpoint]], own: bool) -> bool:
@@ -295,10 +305,10 @@ def _is_locked(item: dict[str, Any], connections: set[frozenset[Endpoint]]) -> b
     )
 
 
-def _remove_rules(program: str, connections: set[frozenset[Endpoint]], own: bool) -> None:
-    """Delete the rules that criu made by iptables. Raises FilterError."""
+def _remove_rules(program: str, connections: set[frozenset[Endpoint]], own: bool) -> bool:
+    """Delete the rules that criu made by iptables. False if there are none. Raises FilterError."""
     if shutil.which(f"{program}-save") is None:
-        return
+        return False
     saved = _tool([f"{program}-save", "-t", "filter"], "").splitlines()
     rules = [rule for rule in saved if _is_rule_of_dump(rule, connections)]
     # The chain that drops everything is made in the namespace of a task that has one of its own.
@@ -308,6 +318,7 @@ def _remove_rules(program: str, connections: set[frozenset[Endpoint]], own: bool
         _restore(program, [rule.replace("-A ", "-D ", 1) for rule in rules + jumps])
     if chain:
         _restore(program, [f"-F {CHAIN}", f"-X {CHAIN}"])
+    return bool(rules or chain)
 
 
 def _is_rule_of_dump(rule: str, connections: Iterable[frozenset[Endpoint]]) -> bool:

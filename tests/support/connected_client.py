@@ -1,7 +1,7 @@
 """connected_server.py's clients: `connected_client.py ADDRESS PORT CONNECTIONS`.
 
-Each connection asks the next thing 20 ms after an answer. A line on stdin is answered by one: JSON, "answers" (of each
-connection, so far) and "errors". Nothing is ever connected again.
+Each connection asks the next thing 20 ms after an answer. A line on stdin is answered by one: JSON, of each connection
+its "answers" so far and its server's SO_REUSEADDR at the last ("reuse"), and "errors". Nothing is ever connected again.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ class Connection:
         self.socket = socket.create_connection(address)
         self.received = b""
         self.answers = 0
+        self.reuse = 1
         self.due: float | None = 0.0
 
     def ask(self) -> None:
@@ -35,8 +36,10 @@ class Connection:
         self.received += data
         if self.received.endswith(b"\n"):
             number = self.answers + 1
-            if self.received != f"line {number} {number} 1\n".encode():
+            answer, _, reuse = self.received.decode(errors="replace").strip().rpartition(" ")
+            if answer != f"line {number} {number}" or reuse not in ("0", "1"):
                 raise OSError(f"{self.received!r} is no answer to line {number}")
+            self.reuse = int(reuse)
             self.received, self.answers, self.due = b"", number, time.monotonic() + PAUSE_S
 
 
@@ -53,8 +56,8 @@ def main() -> None:
         if None in ready:
             if not sys.stdin.readline():
                 return
-            print(json.dumps({"answers": [connection.answers for connection in connections], "errors": errors}))
-            sys.stdout.flush()
+            told = {name: [getattr(connection, name) for connection in connections] for name in ("answers", "reuse")}
+            print(json.dumps({**told, "errors": errors}), flush=True)
         for connection in list(living):
             try:
                 if connection in ready:

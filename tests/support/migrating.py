@@ -15,6 +15,7 @@ from typing import Any
 from lazy_source import TASK_C, eventually
 
 from testbed import Host, Testbed
+from testbed.errors import TestbedError
 
 COMMITTED, FAILED, USAGE, ROLLED_BACK, UNDECIDED = 0, 1, 2, 3, 4
 _numbers = itertools.count(1)
@@ -58,13 +59,17 @@ def kill(host: Host, *words: str) -> None:
 
 
 def kill_pids(host: Host, *pids: int) -> None:
-    """SIGKILL all of these at once: stopped first, none can act on another's death before its own."""
+    """SIGKILL all of these at once: stopped first, none can act on another's death before its own. Of several, some may
+    have ended by themselves."""
     assert pids
     if len(pids) == 1:
         host.run(["kill", "-KILL", str(*pids)])
         return
-    parents = [parent_of(host.outer_pid(pid)) for pid in pids]
-    host.run(["sh", "-ec", 'kill -STOP "$@"; kill -KILL "$@"', "kill", *map(str, pids)])
+    parents = []
+    for pid in pids:
+        with contextlib.suppress(TestbedError, OSError):
+            parents.append(parent_of(host.outer_pid(pid)))
+    host.run(["sh", "-c", 'kill -STOP "$@"; kill -KILL "$@"; :', "kill", *map(str, pids)])
     for parent in filter(None, parents):
         eventually(lambda parent=parent: go_on(parent), "nsenter has ended, too")
 
@@ -262,8 +267,7 @@ def stopped(worker: Worker, stop: Callable[[Migration], object], restored_lives:
 
 
 def kill_all_that_serve(testbed: Testbed) -> None:
-    servers = pids_of(testbed.src, "page-server") + pids_of(testbed.src, "criu dump")
-    testbed.src.run(["kill", "-KILL", *map(str, servers)])
+    kill_pids(testbed.src, *pids_of(testbed.src, "page-server"), *pids_of(testbed.src, "criu dump"))
 
 
 def daemons(host: Host) -> set[int]:
