@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from criu_lazy_ext.migration import operator_commands
+from criu_lazy_ext.migration.display import choose
 from criu_lazy_ext.migration.driver import Migration
 from criu_lazy_ext.migration.lock import Lock, lock_path
 from criu_lazy_ext.migration.progress import Progress
@@ -25,6 +26,8 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("profile", type=Path, help="the migration, as YAML (see configs/)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    parser.add_argument("--log-format", choices=("text", "json"), default="text",
+        help="of progress on stderr; json: an object a line")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="preflight on both ends, and stop")
     parser.add_argument("--status", action="store_true", help="tell how far an earlier run of this profile came")
     parser.add_argument("--rate", metavar="SIZE", type=rate_argument,
@@ -36,8 +39,19 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
 
 
 async def _migrate(profile: Profile, name: str, options: argparse.Namespace) -> int:
-    progress = Progress(quiet=options.quiet)
-    migration = Migration(profile, name, progress)
+    progress = Progress(choose(options.log_format, name, quiet=options.quiet))
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGUSR1, progress.tell)
+    fresh = asyncio.ensure_future(progress.keep_fresh())
+    try:
+        return await _drive(Migration(profile, name, progress), options)
+    finally:
+        fresh.cancel()
+        progress.end()
+
+
+async def _drive(migration: Migration, options: argparse.Namespace) -> int:
+    """To its end; the exit status."""
     loop = asyncio.get_running_loop()
     for number in StopSignals.SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
@@ -47,10 +61,13 @@ async def _migrate(profile: Profile, name: str, options: argparse.Namespace) -> 
         print(f"{options.profile}: task {migration.pid} can be moved to {migration.report.destination}")
         return 0
     report = await migration.run()
+    committed, as_json = report.outcome == "committed", options.log_format == "json"
+    if as_json:
+        migration.progress.phase(report.as_text().splitlines()[0], "info" if committed else "error")
     if options.json:
         print(json.dumps(report.as_json()))
     else:
-        print(report.as_text(), file=sys.stdout if report.outcome == "committed" else sys.stderr)
+        print(report.as_text(), file=sys.stdout if committed or as_json else sys.stderr)
     return EXIT_STATUS[migration.state]
 
 

@@ -71,6 +71,7 @@ class Migration:
         self.profile = profile
         self.name = name
         self.progress = progress
+        progress.figures.limit = profile.source.rate
         self.state = State.PREFLIGHT
         self.directory = profile.directories.source / name
         there = profile.directories.destination
@@ -116,6 +117,7 @@ class Migration:
         """
         assert state in TRANSITIONS[self.state], f"{self.state} -> {state}"
         self.state = state
+        self.progress.enter(state)
         self.report.phases_s[state.value] = round(time.monotonic() - self.start, 6)
         if self.journal is not None:
             try:
@@ -177,8 +179,7 @@ class Migration:
         if message["event"] == "stats":
             self.report.take_stats(message["stats"])
             self.take_waiting(message["stats"])
-            if self.resumed:
-                self.progress.stats(message["stats"])
+            self.progress.stats(message["stats"])
         elif message["event"] == "ask":
             self.asked.set()
         elif message["event"] == "resumes":
@@ -280,6 +281,7 @@ class Migration:
             if seeing is not None:
                 seeing.cancel()
         self.dump_started = seen or dump.began  # it may have been tried again
+        self.progress.frozen(self.dump_started)
 
     def limit_downtime(self) -> None:
         """Before "go" the task can still run on here."""
@@ -306,6 +308,7 @@ class Migration:
         dump = self.dump
         dump.profile = self.profile
         self.dump_started = time.monotonic()
+        self.progress.frozen(self.dump_started)
         if self.profile.downtime_limit is not None:
             asyncio.get_running_loop().call_later(self.profile.downtime_limit, self.limit_downtime)
         await self.guarded(self.start_dump(dump))
@@ -364,6 +367,7 @@ class Migration:
                 restored.cancel()
         self.resumed = self.resumes or time.monotonic()
         self.report.downtime_s = self.resumed - self.dump_started
+        self.progress.resumed(self.report.downtime_s)
         self.enter(State.RUNNING)
         self.progress.phase(f"the task runs at the destination; downtime {self.report.downtime_s * 1e3:.0f} ms")
 
@@ -513,7 +517,7 @@ class Migration:
     def warn(self, text: str) -> None:
         """Tell, and go on."""
         self.report.warnings.append(text)
-        self.progress.phase(f"warning: {text}")
+        self.progress.phase(text, "warning")
 
     async def run(self) -> Report:
         """All of it. Never raises for what goes wrong in a migration: the report tells."""

@@ -1,80 +1,69 @@
-"""Live progress of a migration on stderr: one line that is rewritten on a terminal, plain lines elsewhere; and in a
-file, for `criu-lazy status`."""
+"""Live progress of a migration: on stderr, and in a file for `criu-lazy status`."""
 
 from __future__ import annotations
 
-import contextlib
-import sys
-import time
+import asyncio
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from criu_lazy_ext.sizes import PAGE_BYTES
+from criu_lazy_ext.migration.display import Display, Quiet
+from criu_lazy_ext.migration.figures import Figures
+from criu_lazy_ext.migration.state import State
 from criu_lazy_ext.system.live_state import LiveState
 
-PLAIN_INTERVAL_S = 2.0
+REFRESH_S = 0.25
 
 
 class Progress:
-    """`phase` tells what is going on; `stats` shows the daemon's counters, at most as often as is readable."""
+    """Told by the driver what happens: `display` and the files show it."""
 
-    def __init__(self, stream: TextIO | None = None, quiet: bool = False) -> None:
-        self.stream = stream or sys.stderr
-        self.quiet = quiet
-        self.start = time.monotonic()
-        self.live = self.stream.isatty()
-        self._open_line = False
-        self._last: tuple[float, int, int] | None = None
-        self._shown = 0.0
+    def __init__(self, display: Display | None = None) -> None:
+        """`display` None: nothing is shown."""
+        self.figures = Figures()
+        self.display = display or Quiet()
         self._file: LiveState | None = None
 
     def keep_in(self, directory: Path) -> None:
         """From now on, in this directory too."""
         self._file = LiveState(directory)
 
-    def phase(self, text: str) -> None:
-        """A step begins."""
-        self._write(f"[{time.monotonic() - self.start:7.3f}] {text}", final=True)
+    def enter(self, state: State) -> None:
+        """The migration comes to `state`."""
+        self.figures.state = state
+
+    def phase(self, text: str, level: str = "info") -> None:
+        """A step begins, or (`level` warning) something is to be known."""
+        self.display.line(self.figures, text, level)
         if self._file is not None:
             self._file.note(phase=text)
 
+    def frozen(self, since: float) -> None:
+        """The task is, since then (time.monotonic()); once more when that is known better."""
+        self.figures.frozen_at = since
+
+    def resumed(self, downtime_s: float) -> None:
+        """The restored task runs."""
+        self.figures.downtime_s = downtime_s
+
     def stats(self, stats: dict[str, Any]) -> None:
         """The daemon's counters (struct cl_stats, as lazy-pages --stats-fd gives them)."""
+        self.figures.take_stats(stats)
+        if self.figures.downtime_s is None:
+            return
         if self._file is not None:
             self._file.note_stats(stats)
-        now = time.monotonic()
-        total, remaining = int(stats["total_pages"]), int(stats["remaining_pages"])
-        faults = int(stats["demand_faults"]) + int(stats["merged_faults"])
-        received = int(stats["received_bytes"])
-        if self._last is None:
-            self._last = (now, received, faults)
-        interval = now - self._last[0]
-        if not total or interval <= 0 or now - self._shown < (0.2 if self.live else PLAIN_INTERVAL_S):
-            return
-        rate, fault_rate = (received - self._last[1]) / interval, (faults - self._last[2]) / interval
-        self._last, self._shown = (now, received, faults), now
-        done = max(total - remaining, 0)
-        self._write(
-            f"[{now - self.start:7.3f}] {done * PAGE_BYTES / 1e6:.0f}/{total * PAGE_BYTES / 1e6:.0f} MB "
-            f"({100 * done / total:.0f} %), {rate / 1e6:.0f} MB/s, {fault_rate:.0f} faults/s",
-            final=False,
-        )
+        self.display.stats(self.figures)
 
-    def _write(self, line: str, final: bool) -> None:
-        if self.quiet:
-            return
-        # Whoever read it may have gone; that ends no migration.
-        with contextlib.suppress(OSError, ValueError):
-            if self.live:
-                self.stream.write(("\r\033[K" if self._open_line else "") + line + ("\n" if final else ""))
-                self._open_line = not final
-            else:
-                self.stream.write(line + "\n")
-            self.stream.flush()
+    def tell(self) -> None:
+        """Somebody asks, by a signal."""
+        self.display.line(self.figures, self.figures.as_text(), "info", asked=True)
+
+    async def keep_fresh(self) -> None:
+        """Until cancelled: what is shown moves while nothing comes."""
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            self.display.refresh(self.figures)
 
     def end(self) -> None:
-        """Nothing more comes: leave the cursor on a line of its own."""
-        if self._open_line:
-            with contextlib.suppress(OSError, ValueError):
-                self.stream.write("\n")
-            self._open_line = False
+        """Nothing more comes: the terminal is as it was."""
+        self.display.end()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from criu_lazy_ext.migration.figures import waits_us
 from criu_lazy_ext.sizes import PAGE_BYTES
 
 
@@ -45,12 +46,7 @@ class Report:
         self.same_pages = int(stats["same_pages"])
         self.dropped_pages = int(stats["dropped_pages"])
         self.lost_pages = int(stats["lost_pages"])
-        histogram = [int(count) for count in stats["fault_wait_us"]]
-        if sum(histogram):
-            longest = float(stats["fault_wait_max_us"])
-            # A bucket's bound may lie above the longest wait in it.
-            self.fault_wait_us = {f"p{q:g}": min(percentile(histogram, q / 100), longest) for q in (50, 99)}
-            self.fault_wait_us["max"] = longest
+        self.fault_wait_us = waits_us(stats)
 
     def as_json(self) -> dict[str, Any]:
         """All of it, ready for json.dump."""
@@ -86,13 +82,3 @@ class Report:
         lines.append(f"  total     {self.total_s:.2f} s")
         lines += [f"  warning   {warning}" for warning in self.warnings]
         return "\n".join(lines)
-
-
-def percentile(histogram: list[int], share: float) -> float:
-    """The upper bound, in microseconds, of the bucket that holds `share` (0..1) of the waits (see cl_stats)."""
-    wanted, seen = share * sum(histogram), 0
-    for bucket, count in enumerate(histogram):
-        seen += count
-        if seen >= wanted:
-            return float(2 ** (bucket / 4))
-    return 0.0

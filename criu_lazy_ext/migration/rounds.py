@@ -24,6 +24,7 @@ FIRST_SAMPLE_S, SAMPLES_GROW = 0.05, 1.25  # the ages at which a sample of the t
 FAST_LINK = 1.25e9  # bytes per second: as long as nothing was sent, the link may be such a one
 DEATH_WITHIN_S = 0.5  # of a page server that doesn't answer
 CUT_AGAIN_S = 0.2
+TELL_S = 0.3
 
 
 class Rounds:
@@ -88,13 +89,28 @@ class Rounds:
         assert dump is not None
         self.began = self.began or time.monotonic()
         answer = asyncio.ensure_future(self.migration.guarded(dump.ask("round", timeout=None)))
+        telling = asyncio.ensure_future(self.tell())
         left = max(0.0, seconds)
-        while not (await asyncio.wait({answer}, timeout=left))[0]:
-            await dump.ask("cut")
-            left = CUT_AGAIN_S  # the round may not have begun
-        result = Round.of(await answer)
+        try:
+            while not (await asyncio.wait({answer}, timeout=left))[0]:
+                await dump.ask("cut")
+                left = CUT_AGAIN_S  # the round may not have begun
+            result = Round.of(await answer)
+        finally:
+            telling.cancel()
+        self.migration.progress.figures.round_over(result.sent_bytes, result.seconds)
         self.stop_sampling()
         return result
+
+    async def tell(self) -> None:
+        """How much of memory the round under way has read, for who watches."""
+        dump, figures = self.migration.dump, self.migration.progress.figures
+        memory = max(1, memory_of_tree(self.migration.pid))
+        while dump is not None:
+            await asyncio.sleep(TELL_S)
+            with contextlib.suppress(ControlError):
+                scanned = int((await dump.ask("state")).get("scanned_pages", 0)) * PAGE_BYTES
+                figures.round_read = min(1.0, scanned / memory)
 
     async def sample(self) -> None:
         """Look how much the task changes, until it is known whether the first round is worth its end."""

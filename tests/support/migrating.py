@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import itertools
 import json
 import os
+import pty
+import re
 import signal
+import struct
+import termios
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,6 +145,26 @@ class Worker:
             host.run(["pkill", "-9", "-x", "patterned_task"], check=False)
 
 
+class Terminal:
+    """What a program sees as one, and what it wrote on it."""
+
+    def __init__(self) -> None:
+        self._master, self.slave = pty.openpty()
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 120, 0, 0))
+        self._written: list[bytes] = []
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):  # nobody has the other end any more
+            while data := os.read(self._master, 4096):
+                self._written.append(data)
+        os.close(self._master)
+
+    def text(self) -> str:
+        """All of it, without what moves the cursor or gives colours."""
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", b"".join(self._written).decode(errors="replace"))
+
+
 class Migration:
     """One run of `criu-lazy migrate`, on src unless said otherwise."""
 
@@ -149,6 +175,7 @@ class Migration:
         *options: str,
         source: Host | None = None,
         environment: dict[str, str] | None = None,
+        terminal: Terminal | None = None,
     ) -> None:
         self.testbed = testbed
         self.source = source or testbed.src
@@ -156,7 +183,10 @@ class Migration:
         self.path = f"/root/{self.name}.yaml"
         self.source.write(self.path, profile)
         command = ["criu-lazy", "migrate", self.path, "--json", *options]
-        self.process = self.source.popen(command, environment, stdout=-1, stderr=-1, text=True)
+        errors = terminal.slave if terminal else -1
+        self.process = self.source.popen(command, environment, stdout=-1, stderr=errors, text=True)
+        if terminal:
+            os.close(terminal.slave)
         self.status = -1
         self.stderr = ""
         self.report: dict[str, Any] = {}
@@ -170,7 +200,8 @@ class Migration:
 
     def end(self, seconds: float = 60) -> int:
         """Its exit status; `report` and `stderr` are there then."""
-        stdout, self.stderr = self.process.communicate(timeout=seconds)
+        stdout, stderr = self.process.communicate(timeout=seconds)
+        self.stderr = stderr or ""
         self.status = self.process.returncode
         with contextlib.suppress(ValueError):
             self.report = json.loads(stdout)
@@ -248,10 +279,10 @@ HOLD_DUMP = "criu: {dump_options: [--action-script, /srv/hold.sh]}\n"
 HOLD_RESTORE = "criu: {restore_options: [--action-script, /srv/hold.sh]}\n"
 
 
-def running(worker: Worker, profile: str = BASE) -> Migration:
+def running(worker: Worker, profile: str = BASE, **options: Any) -> Migration:
     """A migration whose restored task runs, most of its memory being on its way."""
     worker.testbed.link.set(rate_mbit=6, rtt_ms=0.2)
-    migration = Migration(worker.testbed, profile)
+    migration = Migration(worker.testbed, profile, **options)
     eventually(lambda: migration.is_in("running") or migration.process.poll() is not None, "the restored task runs")
     return migration
 

@@ -26,9 +26,13 @@ from testbed import Testbed
 
 
 def test_a_task_moves_with_every_page(worker: Worker) -> None:
-    migration = Migration(worker.testbed, (CONFIGS / "process.yaml").read_text())
+    migration = Migration(worker.testbed, (CONFIGS / "process.yaml").read_text(), "--log-format", "json")
     assert_moved(worker, migration)
     report = migration.report
+    told = [json.loads(line) for line in migration.stderr.splitlines()]
+    assert told[0]["message"].startswith("preflight: task") and told[0]["phase"] == "preflight"
+    assert {line["level"] for line in told} <= {"info", "warning"} and told[-1]["phase"] == "committed"
+    assert told[-1]["figures"]["missing_bytes"] == 0 and told[-1]["figures"]["downtime_s"] == report["downtime_s"]
     assert report["task_pid"] == worker.pid
     assert report["destination"] == "dst"
     assert report["lazy_pages"] >= 32 * 256

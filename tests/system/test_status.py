@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from lazy_source import eventually
-from migrating import UNDECIDED, Worker, assert_moved, kill, kill_ours, pids_of, running
+from migrating import UNDECIDED, Terminal, Worker, assert_moved, kill, kill_ours, pids_of, running
 
 from testbed import Host
 
@@ -26,7 +27,8 @@ def listed(host: Host) -> dict[str, Any]:
 def test_a_migration_is_listed_at_both_ends_while_it_goes_on(worker: Worker) -> None:
     src, dst = worker.testbed.src, worker.testbed.dst
     assert status(src) == (0, "no migration is on record here\n")
-    migration = running(worker)
+    terminal = Terminal()
+    migration = running(worker, terminal=terminal, environment={"TERM": "xterm"})
     here = eventually(lambda: (seen := listed(src))["rate"] and seen, "its figures are known")
     assert (here["role"], here["state"], here["task"], here["peer"]) == ("source", "running", worker.pid, "dst")
     assert here["driver"] in pids_of(src, "criu-lazy migrate") and not here["needs_decision"]
@@ -37,6 +39,13 @@ def test_a_migration_is_listed_at_both_ends_while_it_goes_on(worker: Worker) -> 
     assert there["driver"] in pids_of(dst, "criu-lazy agent") and there["total_bytes"] == here["total_bytes"]
     code, table = status(src)
     assert code == 0 and table.startswith("MIGRATION") and f" {worker.pid} " in table and " MB/s" in table
+    eventually(lambda: "the task runs there, its memory follows" in terminal.text(), "the panel tells it")
+    for words in (r"memory +\d+/\d+ MB \(.* MB missing, about .* s left", r"link +\d+ MB/s, most so far \d"):
+        eventually(lambda words=words: re.search(words, terminal.text()), "figures are known")
+    assert re.search(r"downtime +\d+ ms so far", terminal.text()) and re.search(r"downtime +\d+ ms  ", terminal.text())
+    assert "[  0." in terminal.text().splitlines()[0], "lines, too"
+    src.run(["kill", "-USR1", str(here["driver"])])
+    eventually(lambda: re.search(r"\] running, .* MB \(.*, downtime \d+ ms", terminal.text()), "a signal asks")
     watching = src.popen(["criu-lazy", "status", "--watch", "--json"], stdout=-1, text=True)
     assert json.loads(watching.stdout.readline())[0]["state"] == "running"
     worker.testbed.link.set()

@@ -6,20 +6,60 @@ import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any, TextIO
 
+import pytest
+
+from criu_lazy_ext.migration.display import Display, JsonLines, Lines
+from criu_lazy_ext.migration.figures import Figures
 from criu_lazy_ext.migration.progress import Progress
+from criu_lazy_ext.migration.state import State
+from criu_lazy_ext.migration.terminal_panel import Panel
 from criu_lazy_ext.system.processes import start_time, tree
 
 
-def test_nobody_reads_the_progress_any_more() -> None:
+@pytest.mark.parametrize("make", [Lines, JsonLines, lambda stream: Panel(stream, "m1")])
+def test_nobody_reads_the_progress_any_more(make: Callable[[TextIO], Display]) -> None:
     read, write = os.pipe()
     os.close(read)
     stream = os.fdopen(write, "w")
-    progress = Progress(stream)
+    progress = Progress(make(stream))
     progress.phase("preflight")
+    progress.tell()
     progress.end()
     with contextlib.suppress(BrokenPipeError):
         stream.close()
+
+
+def counters(**changed: Any) -> dict[str, Any]:
+    pages = {"total_pages": 1000, "remaining_pages": 1000, "received_bytes": 0}
+    faults = {"demand_faults": 0, "merged_faults": 0, "fault_wait_us": [0] * 80, "fault_wait_max_us": 0}
+    return pages | faults | changed
+
+
+def test_the_figures_are_of_the_last_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    figures = Figures()
+    figures.state = State.RUNNING
+    figures.frozen_at = 100.0
+    now = 100.25
+    assert figures.downtime_so_far_s == 0.25
+    figures.downtime_s = 0.3
+    figures.take_stats(counters())
+    assert figures.seconds_left is None and figures.rate == 0 and figures.fault_waits_us() == {}
+    now = 101.25
+    # Pages that shrink on the wire: what is left goes by pages.
+    waits = [0] * 40 + [4] + [0] * 39
+    changed = counters(remaining_pages=600, received_bytes=819200, demand_faults=4, fault_wait_us=waits)
+    figures.take_stats(changed | {"fault_wait_max_us": 1000})
+    assert figures.rate == figures.best_rate == 819200 and figures.seconds_left == 1.5 and figures.fault_rate == 4
+    assert figures.fault_waits_us() == {"p50": 1000.0, "p99": 1000.0, "max": 1000.0}
+    assert figures.as_text() == ("running, 2/4 MB (40 %), 1 MB/s, 4 faults/s, about 1.5 s left, downtime 300 ms")
+    now = 104.0
+    figures.take_stats(changed)
+    assert figures.rate == 0 and figures.seconds_left is None and figures.best_rate == 819200
 
 
 def test_a_processes_name_need_not_be_utf_8() -> None:

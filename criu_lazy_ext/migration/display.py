@@ -1,0 +1,102 @@
+"""How progress is shown on stderr: plain lines, JSON lines, or on a terminal a panel below the lines (terminal_panel.py).
+
+Whoever reads may have gone: that ends no migration.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from criu_lazy_ext.migration.figures import Figures
+
+PLAIN_INTERVAL_S = 2.0
+
+
+class Display:
+    """What each of them can be told."""
+
+    def line(self, figures: Figures, text: str, level: str, *, asked: bool = False) -> None:
+        """Something has happened, or somebody has `asked`. `level`: info, warning or error."""
+
+    def stats(self, figures: Figures) -> None:
+        """The daemon's counters have changed, as they do several times a second."""
+
+    def refresh(self, figures: Figures) -> None:
+        """Time has passed."""
+
+    def end(self) -> None:
+        """Nothing more comes."""
+
+
+class Lines(Display):
+    """One line after the other; of the counters, one in a while."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self._shown = time.monotonic()
+
+    def line(self, figures: Figures, text: str, level: str, *, asked: bool = False) -> None:
+        self.write(self.format(figures, f"warning: {text}" if level == "warning" else text, level))
+
+    def stats(self, figures: Figures) -> None:
+        if not figures.total_bytes or time.monotonic() - self._shown < PLAIN_INTERVAL_S:
+            return
+        self._shown = time.monotonic()
+        text = f"{figures.memory_as_text()}, {figures.rate / 1e6:.0f} MB/s, {figures.fault_rate:.0f} faults/s"
+        self.write(self.format(figures, text, "info"))
+
+    def format(self, figures: Figures, text: str, level: str) -> str:
+        """As it is printed."""
+        return f"[{figures.elapsed_s:7.3f}] {text}"
+
+    def write(self, line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self.stream.write(line + "\n")
+            self.stream.flush()
+
+
+class JsonLines(Lines):
+    """For programs: an object a line."""
+
+    def line(self, figures: Figures, text: str, level: str, *, asked: bool = False) -> None:
+        self.write(self.format(figures, text, level))
+
+    def format(self, figures: Figures, text: str, level: str) -> str:
+        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        line = {"time": at, "level": level, "phase": figures.state.value, "message": text}
+        return json.dumps(line | {"figures": figures.as_json()})
+
+
+class Quiet(Lines):
+    """Only what is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+
+    def line(self, figures: Figures, text: str, level: str, *, asked: bool = False) -> None:
+        if asked:
+            super().line(figures, text, level)
+
+    def stats(self, figures: Figures) -> None:
+        pass
+
+
+def choose(log_format: str, title: str, *, quiet: bool) -> Display:
+    """What fits stderr. `title`: the migration's, for a terminal."""
+    if quiet:
+        return Quiet()
+    if log_format == "json":
+        return JsonLines(sys.stderr)
+    if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        with contextlib.suppress(ImportError):  # without rich: lines
+            from criu_lazy_ext.migration.terminal_panel import Panel
+
+            return Panel(sys.stderr, title)
+    return Lines(sys.stderr)

@@ -1,0 +1,157 @@
+"""What is known of a migration at a moment: the figures that a terminal, a log and an operator's signal are shown."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Any
+
+from criu_lazy_ext.migration.state import State
+from criu_lazy_ext.sizes import PAGE_BYTES
+
+WINDOW_S = 2.0  # rates are of so long
+STEADY_S = 0.5  # a rate of less tells nothing of the link
+
+
+class Figures:
+    """Bytes are of lazy memory, as it is missing or comes at the destination; rates: per second."""
+
+    def __init__(self) -> None:
+        self.start = time.monotonic()
+        self.state = State.PREFLIGHT
+        self.limit = 0  # what pages may take of the link, bytes per second; 0: no limit
+        self.best_rate = 0.0  # measured
+        self.rounds = 0  # of pre-copy that are over
+        self.round_read = 0.0  # share of memory that the one under way has read
+        self.precopied_bytes = 0  # sent in rounds
+        self.frozen_at: float | None = None
+        self.downtime_s: float | None = None  # once the restored task runs
+        self.stats: dict[str, Any] = {}  # the daemon's counters
+        self._window: deque[tuple[float, int, int, int]] = deque()  # when, received bytes, remaining pages, faults
+
+    def round_over(self, sent_bytes: int, seconds: float) -> None:
+        """One of pre-copy."""
+        self.rounds += 1
+        self.round_read = 0.0
+        self.precopied_bytes += sent_bytes
+        if seconds >= STEADY_S:
+            self.best_rate = max(self.best_rate, sent_bytes / seconds)
+
+    def take_stats(self, stats: dict[str, Any]) -> None:
+        """The daemon's counters of now."""
+        now = time.monotonic()
+        self.stats = stats
+        self._window.append((now, int(stats["received_bytes"]), int(stats["remaining_pages"]), self.faults))
+        while now - self._window[0][0] > WINDOW_S:
+            self._window.popleft()
+        if now - self._window[0][0] >= STEADY_S:
+            self.best_rate = max(self.best_rate, self.rate)
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self.start
+
+    @property
+    def total_bytes(self) -> int:
+        return int(self.stats.get("total_pages", 0)) * PAGE_BYTES
+
+    @property
+    def missing_bytes(self) -> int:
+        return min(int(self.stats.get("remaining_pages", 0)) * PAGE_BYTES, self.total_bytes)
+
+    @property
+    def faults(self) -> int:
+        """That waited for the network."""
+        return int(self.stats.get("demand_faults", 0)) + int(self.stats.get("merged_faults", 0))
+
+    def _per_second(self, column: int) -> float:
+        if len(self._window) < 2:
+            return 0.0
+        first, last = self._window[0], self._window[-1]
+        return (last[column] - first[column]) / max(last[0] - first[0], 1e-6)
+
+    @property
+    def rate(self) -> float:
+        """Bytes from the page server."""
+        return max(0.0, self._per_second(1))
+
+    @property
+    def fault_rate(self) -> float:
+        return max(0.0, self._per_second(3))
+
+    @property
+    def seconds_left(self) -> float | None:
+        """As pages come now; None if that can't be told. (Received bytes don't tell: pages are packed, or known.)"""
+        fewer = -self._per_second(2) * PAGE_BYTES
+        return self.missing_bytes / fewer if fewer > 0 and self.missing_bytes else None
+
+    @property
+    def downtime_so_far_s(self) -> float | None:
+        """None: the task was not frozen yet, or runs at the source again."""
+        if self.downtime_s is not None or self.frozen_at is None:
+            return self.downtime_s
+        return time.monotonic() - self.frozen_at
+
+    def fault_waits_us(self) -> dict[str, float]:
+        """p50, p99 and max so far; {} if no fault waited."""
+        return waits_us(self.stats)
+
+    def as_json(self) -> dict[str, Any]:
+        """For a log that programs read; what isn't known is left out or null."""
+        figures: dict[str, Any] = {"elapsed_s": round(self.elapsed_s, 3), "downtime_s": self.downtime_so_far_s}
+        if self.rounds or self.state is State.PRE_COPY:
+            figures |= {"rounds": self.rounds, "round_read": self.round_read, "precopied_bytes": self.precopied_bytes}
+        if self.stats:
+            figures |= {
+                "total_bytes": self.total_bytes,
+                "missing_bytes": self.missing_bytes,
+                "rate": round(self.rate),
+                "seconds_left": self.seconds_left,
+                "faults": self.faults,
+                "fault_rate": round(self.fault_rate, 1),
+                "waiting_faults": int(self.stats.get("waiting_faults", 0)),
+                "fault_wait_us": self.fault_waits_us(),
+            }
+        return figures | {"limit": self.limit or None, "best_rate": round(self.best_rate) or None}
+
+    def memory_as_text(self) -> str:
+        """How much has come, in a few words; "" before the daemon said."""
+        total, missing = self.total_bytes, self.missing_bytes
+        if not total:
+            return ""
+        return f"{(total - missing) / 1e6:.0f}/{total / 1e6:.0f} MB ({100 * (total - missing) / total:.0f} %)"
+
+    def as_text(self) -> str:
+        """All of it in one line."""
+        words = [self.state.value]
+        if self.state is State.PRE_COPY:
+            words.append(f"round {self.rounds + 1}, {self.round_read:.0%} read")
+        if (memory := self.memory_as_text()) and self.downtime_s is not None:
+            words += [memory, f"{self.rate / 1e6:.0f} MB/s", f"{self.fault_rate:.0f} faults/s"]
+            if self.seconds_left is not None:
+                words.append(f"about {self.seconds_left:.1f} s left")
+            if waiting := int(self.stats.get("waiting_faults", 0)):
+                words.append(f"{waiting} faults wait, the longest {int(self.stats['oldest_wait_us']) / 1e3:.0f} ms")
+        if (downtime := self.downtime_so_far_s) is not None:
+            words.append(f"downtime {downtime * 1e3:.0f} ms{'' if self.downtime_s is not None else ' so far'}")
+        return ", ".join(words)
+
+
+def waits_us(stats: dict[str, Any]) -> dict[str, float]:
+    """p50, p99 and max of how long faults waited, by the daemon's counters; {} if none did."""
+    histogram = [int(count) for count in stats.get("fault_wait_us", ())]
+    if not sum(histogram):
+        return {}
+    longest = float(stats["fault_wait_max_us"])
+    # A bucket's bound may lie above the longest wait in it.
+    return {f"p{q:g}": min(percentile(histogram, q / 100), longest) for q in (50, 99)} | {"max": longest}
+
+
+def percentile(histogram: list[int], share: float) -> float:
+    """The upper bound, in microseconds, of the bucket that holds `share` (0..1) of the waits (see cl_stats)."""
+    wanted, seen = share * sum(histogram), 0
+    for bucket, count in enumerate(histogram):
+        seen += count
+        if seen >= wanted:
+            return float(2 ** (bucket / 4))
+    return 0.0
