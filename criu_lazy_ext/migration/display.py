@@ -1,4 +1,4 @@
-"""How progress is shown on stderr: plain lines, JSON lines, or on a terminal a panel below the lines (terminal_panel.py).
+"""How progress is shown on stderr: lines, JSON lines, or on a terminal a panel below the lines (terminal_panel.py).
 
 Whoever reads may have gone: that ends no migration.
 """
