@@ -24,10 +24,7 @@ static bool have_left(const struct cl_push_server *server, const struct cl_push_
 	return true;
 }
 
-/*
- * An answer couldn't overtake these pages. (One that says no more than "as in the store" can: a stream of such words is done
- * with at the client long after they have come, as each stands for many pages to be read and installed.) Returns 0.
- */
+/* An answer couldn't overtake these pages. Returns 0. */
 static int leave_to_stream(struct cl_push_server *server, uint64_t session, uint64_t nr_pages)
 {
 	pthread_mutex_lock(&server->lock);
@@ -54,14 +51,18 @@ static int answer_get(struct cl_push_server *server, struct cl_conn conn, uint64
 	pthread_mutex_lock(&server->lock);
 	client_stores = server->session.stores && server->session.number == session;
 	if (server->session.number == session) {
-		left = have_left(server, task, index, get->nr_pages);
+		/*
+		 * With a store, an answer overtakes also what has left: before it on the stream there may be "as in the
+		 * store", a few bytes that stand for many pages, which the client reads and installs one after the other.
+		 */
+		left = !client_stores && have_left(server, task, index, get->nr_pages);
 		cl_push_task_set_wanted(task->image, index, index + get->nr_pages, false);
 		server->near = (size_t)(task - server->tasks.at);
 		task->image->background[CL_REMOTE] = index + get->nr_pages;
 		server->info.asked_pages += get->nr_pages;
 	}
 	pthread_mutex_unlock(&server->lock);
-	if (left && !client_stores)
+	if (left)
 		return leave_to_stream(server, session, get->nr_pages);
 	ret = cl_push_read_pages(server, task, &pages, server->tasks.nr > 1, out + CL_PUSH_HEADER_BYTES);
 	if (ret == 0)
@@ -71,8 +72,6 @@ static int answer_get(struct cl_push_server *server, struct cl_conn conn, uint64
 	memset(kinds, CL_PUSH_PAGES, get->nr_pages);
 	/* One answer, so whole if a part of it is. */
 	same = client_stores && cl_push_find_same(server, get, out + CL_PUSH_HEADER_BYTES, kinds) == get->nr_pages;
-	if (left && !same)
-		return leave_to_stream(server, session, get->nr_pages);
 	pages.type = same ? CL_PUSH_SAME : CL_PUSH_PAGES;
 	pages.bytes = same ? 0 : (uint32_t)(get->nr_pages * CL_PAGE_SIZE);
 	cl_push_pack(&pages, out);
