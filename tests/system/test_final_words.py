@@ -276,7 +276,7 @@ def test_a_process_killed_after_its_last_page_is_told_of_and_is_no_loss(worker: 
     src.write("/tmp/dying_task.c", (SUPPORT / "dying_task.c").read_text())
     src.run(["cc", "-O1", "-o", "/tmp/dying_task", "/tmp/dying_task.c"])
     dst.write("/tmp/dying_task", (src.root / "tmp/dying_task").read_bytes(), mode=0o755)
-    src.run(["sh", "-c", f"exec /tmp/dying_task 32 {pids} 1 </dev/null >/dev/null 2>&1"])
+    src.run(["sh", "-c", f"exec /tmp/dying_task 12 {pids} 1 </dev/null >/dev/null 2>&1"])
     read = ["sh", "-c", f"cat {pids} 2>/dev/null || true"]
     parent, child = eventually(lambda: len(p := sorted(map(int, src.run(read).stdout.split()))) == 2 and p, "both run")
     src.write("/run/worker.pid", f"{parent}\n")
