@@ -91,12 +91,13 @@ def check_movable(pid: int) -> None:
 def frozen(leaving: Leaving) -> Iterator[Found]:
     """control groups of the task that are frozen (podman pause, systemctl freeze, a batch system)"""
     for process in leaving.task.processes if leaving.task else []:
-        directory = None
+        freezers: list[cgroup.Freezer] = []
         with contextlib.suppress(OSError):  # it has ended
-            directory = cgroup.frozen_by(cgroup.groups_of(process.pid))
-        if directory is not None:
-            yield fail(f"process {process.pid} is in a frozen control group, {directory}")
-            return
+            freezers = cgroup.Freezer.all_of(cgroup.groups_of(process.pid))
+        for freezer in freezers:
+            if freezer.freezes():
+                yield fail(f"process {process.pid} is in a frozen control group, {freezer.directory}")
+                return
 
 
 @check(

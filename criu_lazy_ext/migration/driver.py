@@ -45,6 +45,7 @@ from criu_lazy_ext.source.dump import (
     find_task,
 )
 from criu_lazy_ext.source.task import OVER, Identity, Seen, Source, identities, identity, look
+from criu_lazy_ext.system.cgroup import Freezer, groups_of
 from criu_lazy_ext.system.hooks import run_hook
 from criu_lazy_ext.system.processes import send_signal, start_time
 
@@ -265,12 +266,19 @@ class Migration:
             raise Trouble(f"{passed}, and the task is not frozen yet (at_deadline: give-up)")
 
     async def start_dump(self, dump: LazyDump) -> None:
-        """Until it serves. A container's downtime begins when it is seen to be frozen: its engine takes its time."""
-        seen = 0.0
+        """Until it serves. A container's downtime begins when it is seen to be frozen: its engine takes its time, and
+        criu then freezes its control group before it holds each process (0.1 s later)."""
+        task, seen = (self.pid, self.began or 0), 0.0
+        freezers: list[Freezer] = []
+        with contextlib.suppress(OSError):  # it has ended
+            freezers = Freezer.all_of(groups_of(self.pid))
+
+        def is_frozen() -> bool:
+            return any(freezer.freezes() for freezer in freezers) or look(task) is Seen.FROZEN
 
         async def see_freeze() -> None:
             nonlocal seen
-            while look((self.pid, self.began or 0)) is not Seen.FROZEN:
+            while not is_frozen():
                 await asyncio.sleep(FREEZE_LOOK_S)
             seen = time.monotonic()
 

@@ -118,17 +118,30 @@ def processes_left(directory: Path) -> Room | None:
     return Room(max(0, limit - used), f"cgroup {directory}, which is limited to {limit}")
 
 
-def frozen_by(groups: dict[str, str]) -> Path | None:
-    """The directory of a frozen group among those of a process, or None."""
-    if (shown := hierarchy("freezer")) is None:
-        return None
-    group = group_for("freezer", groups)
-    directory = shown.directory(group) if group is not None else None
-    if directory is None:
-        return None
-    with contextlib.suppress(OSError):
-        if shown.version == 1 and (directory / "freezer.state").read_text().strip() != "THAWED":
-            return directory
-        if shown.version == 2 and "frozen 1" in (directory / "cgroup.events").read_text():
-            return directory
-    return None
+@dataclass(frozen=True)
+class Freezer:
+    """A group by which a process can be frozen, as this host shows it."""
+
+    directory: Path
+    version: int
+
+    @classmethod
+    def all_of(cls, groups: dict[str, str]) -> list[Freezer]:
+        """Those of a process, of what `groups_of` gave: v1's and v2's, as far as they are mounted."""
+        found = []
+        for shown in dict.fromkeys((hierarchy("freezer"), hierarchy(""))):
+            if shown is not None:
+                group = groups.get("") if shown.version == 2 else group_for("freezer", groups)
+                if group is not None and (directory := shown.directory(group)) is not None:
+                    found.append(cls(directory, shown.version))
+        return found
+
+    def freezes(self) -> bool:
+        """Whether what is in the group is frozen, or is being frozen, by it or by one above it."""
+        with contextlib.suppress(OSError):
+            if self.version == 1:
+                return (self.directory / "freezer.state").read_text().strip() != "THAWED"
+            if (self.directory / "cgroup.freeze").read_text().strip() == "1":
+                return True
+            return "frozen 1" in (self.directory / "cgroup.events").read_text()
+        return False

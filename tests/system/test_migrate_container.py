@@ -346,6 +346,8 @@ def test_what_can_t_move_is_said_before(container: Container) -> None:
     assert "config.json is missing" in refused(container.profile(files="shared"))
     container.testbed.src.run([container.engine, "pause", NAME])
     assert "is paused: only a running container can be moved" in refused(text)
+    as_task = f"task: {{pid: {container.pid(container.testbed.src)}}}\ndestination: {{ssh: dst}}\n"
+    assert f"is in a frozen control group, /sys/fs/cgroup/{NAME}" in refused(as_task)
     container.testbed.src.run([container.engine, "resume", NAME])
     container.serves(container.testbed.src)
 
