@@ -16,7 +16,7 @@ from typing import Any
 
 from bench import cases, picture, results, table, timeline
 from bench.handmade import MigrationError
-from bench.measure import DAEMONS, Run, machine_limit, measure
+from bench.measure import DAEMONS, Run, Setting, machine_limit, measure
 from bench.migrations import MigrateRun, measure_migration
 from bench.programs import ProgramRun, measure_program
 from bench.startup import Startup, measure_startup
@@ -200,8 +200,8 @@ class Bench:
 
     def _measure_access(self, tb: Testbed, case: cases.Case, daemon: str, repeat: int) -> None:
         rate = self.plain_tcp[case.link.name][-1]
-        mib = self._mib or case.link.mib
-        run = measure(tb, case, daemon, repeat, mib, self._window, rate, self._push, self._encrypt)
+        setting = Setting(self._mib or case.link.mib, self._window, rate, self._push, self._encrypt)
+        run = measure(tb, case, daemon, repeat, setting)
         self.runs.append(run)
         stall = "" if run.stall_s is None else f", the task stalled {run.stall_s:.2f} s"
         part = "" if run.finished else f" over the first {run.seconds:.0f} s"

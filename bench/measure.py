@@ -19,12 +19,17 @@ from bench.handmade import (
     lazy_migrate_by_hand,
     migrated_memtask,
 )
+from criu_lazy_ext.sizes import PAGE_BYTES
 from testbed import Testbed
 
 DAEMONS = {"stock": STOCK, "ours": OURS}
 # Long enough for the threads to have used CPU time before the dump, by which they notice that they were restored.
 WARM_UP_SECONDS = 0.3
 LIMIT_PORT = 27001
+# Of a task that does nothing.
+NO_STALLS = dict.fromkeys(
+    ("stalls", "stall_s", "stall_of_oracle", "stall_p50_ms", "stall_p99_ms", "stall_max_ms", "touch_mb_per_s")
+)
 
 
 @dataclass
@@ -60,23 +65,21 @@ class Run:
         return asdict(self)
 
 
-def measure(
-    tb: Testbed,
-    case: Case,
-    daemon: str,
-    repeat: int,
-    mib: int,
-    window_seconds: float,
-    plain_tcp_mb_per_s: float,
-    push_streams: int = 0,
-    encrypt: bool = False,
-) -> Run:
-    """Migrate once and check every byte; `push_streams`: so many connections push to ours; `encrypt`: by TLS.
+@dataclass(frozen=True)
+class Setting:
+    """How all migrations on one link are made, and measured."""
 
-    Raises MigrationError; no task is left then.
-    """
+    mib: int  # memory of the task
+    window_s: float  # it is measured no longer than that
+    plain_tcp_mb_per_s: float  # of the link, just before
+    push_streams: int = 0  # so many connections push to ours
+    encrypt: bool = False  # by TLS
+
+
+def measure(tb: Testbed, case: Case, daemon: str, repeat: int, setting: Setting) -> Run:
+    """Migrate once and check every byte. Raises MigrationError; no task is left then."""
     access = case.access
-    with migrated_memtask(tb, "--mib", str(mib), *access.options) as task:
+    with migrated_memtask(tb, "--mib", str(setting.mib), *access.options) as task:
         time.sleep(WARM_UP_SECONDS)
         step_ns = _step_ns(task.status(tb.src)) if access.mode != "idle" else None
         done = lazy_migrate_by_hand(
@@ -84,42 +87,32 @@ def measure(
             task,
             ByHand(
                 daemon=DAEMONS[daemon],
-                window_seconds=window_seconds,
-                before_restore=lambda: warm_memory(tb, mib) if case.link.rate_mbit is None else None,
+                window_seconds=setting.window_s,
+                before_restore=lambda: warm_memory(tb, setting.mib) if case.link.rate_mbit is None else None,
                 timeout=180,
-                push_streams=push_streams if daemon == "ours" else 0,
-                encrypt=encrypt,
+                push_streams=setting.push_streams if daemon == "ours" else 0,
+                encrypt=setting.encrypt,
             ),
         )
         state = done.window_status or task.status(tb.dst)
         task.verify(tb.dst)
     if access.mode != "idle" and state["epoch"] < 2:
         raise MigrationError("memtask's threads did not notice that they were restored: no figures")
-    stalled = access.mode != "idle" and state["stalls"] > 0
-    touching_s = (state["last_first_touch_us"] - state["start_us"]) / 1e6
-    touched = touching_s > 0 and access.mode != "idle"
-    stall_s = state["stall_sum_us"] / 1e6 if access.mode != "idle" else None
     # The oracle knows of pages as they are, not of packed ones.
     oracle_s = None
     if step_ns is not None and not access.compressible:
-        oracle_s = oracle_stall(tb, case, mib, step_ns, plain_tcp_mb_per_s)
+        oracle_s = oracle_stall(tb, case, setting.mib, step_ns, setting.plain_tcp_mb_per_s)
     return Run(
         case=case.name,
         daemon=daemon,
         repeat=repeat,
-        mib=mib,
+        mib=setting.mib,
         finished=done.finished,
         seconds=done.transfer_seconds,
         exit_s=done.exit_seconds if done.finished else None,
         mb_per_s=done.rate / 1e6,
-        stalls=state["stalls"] if access.mode != "idle" else None,
-        stall_s=stall_s,
         oracle_stall_s=oracle_s,
-        stall_of_oracle=stall_s / oracle_s if done.finished and stall_s is not None and oracle_s else None,
-        stall_p50_ms=state["stall_p50_us"] / 1e3 if stalled else None,
-        stall_p99_ms=state["stall_p99_us"] / 1e3 if stalled else None,
-        stall_max_ms=state["stall_max_us"] / 1e3 if stalled else None,
-        touch_mb_per_s=state["first_touches"] * 4096 / 1e6 / touching_s if touched else None,
+        **_stalls(state, oracle_s if done.finished else None) if access.mode != "idle" else NO_STALLS,
         cpu_s_per_gb=done.per_gb(done.cpu_seconds),
         source_cpu_s_per_gb=done.per_gb(done.source_cpu_seconds),
         peak_mib=done.peak_bytes / 2**20,
@@ -129,6 +122,21 @@ def measure(
         restore_s=done.restore_seconds,
         arrived=done.arrived,
     )
+
+
+def _stalls(state: dict[str, Any], oracle_s: float | None) -> dict[str, Any]:
+    """What the task waited, from its state; `oracle_s`: what it would have, if that is to be compared."""
+    stall_s = state["stall_sum_us"] / 1e6
+    touching_s = (state["last_first_touch_us"] - state["start_us"]) / 1e6
+    single = {f"stall_{name}_ms": state[f"stall_{name}_us"] / 1e3 for name in ("p50", "p99", "max")}
+    return {
+        **NO_STALLS,
+        **(single if state["stalls"] else {}),
+        "stalls": state["stalls"],
+        "stall_s": stall_s,
+        "stall_of_oracle": stall_s / oracle_s if oracle_s else None,
+        "touch_mb_per_s": state["first_touches"] * PAGE_BYTES / 1e6 / touching_s if touching_s > 0 else None,
+    }
 
 
 def _step_ns(state: dict[str, Any]) -> int:

@@ -188,38 +188,44 @@ static double quantile_us(const struct counters *c, double q)
 	return 0;
 }
 
-/* Other threads count on meanwhile: the figures are each right, and together nearly so. */
-static void write_status(struct task *t, const char *state)
+/* Of all threads that have run in the newest epoch. Which one that is. */
+static unsigned int sum_up(const struct task *t, struct counters *sum)
 {
-	struct counters sum = {0};
-	uint64_t ops[NR_OPS] = {0};
 	unsigned int epoch = 0;
-	for (unsigned int i = 0; i < t->nr_threads; i++) {
-		const struct worker *w = &t->workers[i];
-		epoch = w->epoch > epoch ? w->epoch : epoch;
-		for (int op = 0; op < NR_OPS; op++)
-			ops[op] += w->ops[op];
-	}
+	for (unsigned int i = 0; i < t->nr_threads; i++)
+		epoch = t->workers[i].epoch > epoch ? t->workers[i].epoch : epoch;
 	for (unsigned int i = 0; i < t->nr_threads; i++) {
 		const struct worker *w = &t->workers[i];
 		const struct counters *c = &w->c;
 		if (w->epoch != epoch)
 			continue; /* it hasn't run since the restore */
-		sum.steps += c->steps;
-		sum.checked_pages += c->checked_pages;
-		sum.written_pages += c->written_pages;
-		sum.first_touches += c->first_touches;
-		if (c->last_first_touch_us > sum.last_first_touch_us)
-			sum.last_first_touch_us = c->last_first_touch_us;
-		if (sum.start_us == 0 || c->start_us < sum.start_us)
-			sum.start_us = c->start_us;
-		sum.stalls += c->stalls;
-		sum.stall_sum_ns += c->stall_sum_ns;
-		if (c->stall_max_ns > sum.stall_max_ns)
-			sum.stall_max_ns = c->stall_max_ns;
+		sum->steps += c->steps;
+		sum->checked_pages += c->checked_pages;
+		sum->written_pages += c->written_pages;
+		sum->first_touches += c->first_touches;
+		if (c->last_first_touch_us > sum->last_first_touch_us)
+			sum->last_first_touch_us = c->last_first_touch_us;
+		if (sum->start_us == 0 || c->start_us < sum->start_us)
+			sum->start_us = c->start_us;
+		sum->stalls += c->stalls;
+		sum->stall_sum_ns += c->stall_sum_ns;
+		if (c->stall_max_ns > sum->stall_max_ns)
+			sum->stall_max_ns = c->stall_max_ns;
 		for (int b = 0; b < BUCKETS; b++)
-			sum.stall_hist[b] += c->stall_hist[b];
+			sum->stall_hist[b] += c->stall_hist[b];
 	}
+	return epoch;
+}
+
+/* Other threads count on meanwhile: the figures are each right, and together nearly so. */
+static void write_status(struct task *t, const char *state)
+{
+	struct counters sum = {0};
+	uint64_t ops[NR_OPS] = {0};
+	unsigned int epoch = sum_up(t, &sum);
+	for (unsigned int i = 0; i < t->nr_threads; i++)
+		for (int op = 0; op < NR_OPS; op++)
+			ops[op] += t->workers[i].ops[op];
 	ops[OP_FORK] = t->forks;
 	FILE *f = fopen(t->status_tmp, "we");
 	if (f == NULL)
@@ -307,6 +313,80 @@ static bool parse_ops(const char *text, bool *enabled)
 	}
 }
 
+/* An option whose value is a number. What is wrong with it, or NULL. */
+static const char *take_number(struct task *t, int option, const char *value)
+{
+	uint64_t n;
+	switch (option) {
+	case 'm':
+		if (!parse_number(value, 4, 1 << 20, &n))
+			return "--mib must be a number from 4 on";
+		t->nr_pages = (size_t)(n << 20) / PAGE;
+		break;
+	case 't':
+		if (!parse_number(value, 1, MAX_THREADS, &n))
+			return "--threads is out of range";
+		t->nr_threads = (unsigned int)n;
+		break;
+	case 'w':
+		if (!parse_number(value, 0, 100, &n))
+			return "--write-percent is out of range";
+		t->write_percent = (unsigned int)n;
+		break;
+	case 'H':
+		if (!parse_number(value, 0, 100, &n))
+			return "--hot-percent is out of range";
+		t->hot_percent = (unsigned int)n;
+		break;
+	case 'r':
+		if (!parse_number(value, 1, 1 << 20, &n))
+			return "--stride is out of range";
+		t->stride = (size_t)n;
+		break;
+	default:
+		if (!parse_number(value, 0, UINT64_MAX, &t->seed))
+			return "--seed must be a number";
+		break;
+	}
+	return NULL;
+}
+
+static const char *take_option(struct task *t, int option, const char *value)
+{
+	int name;
+	switch (option) {
+	case 'M':
+		if (!parse_name(value, strlen(value), mode_names, NR_MODES, &name))
+			return "--mode: no such mode";
+		t->mode = (enum mode)name;
+		return NULL;
+	case 'o':
+		return parse_ops(value, t->op_enabled) ? NULL : "--ops: no such operation";
+	case 'f':
+		t->status_path = value;
+		return NULL;
+	case 'h':
+		t->hold = true;
+		return NULL;
+	case 'W':
+		t->wipe_on_fork = true;
+		return NULL;
+	case 'G':
+		t->guards = true;
+		return NULL;
+	case 'A':
+		t->advise_later = true;
+		return NULL;
+	case 'c':
+		t->distinct_words = PAGE / sizeof(uint64_t) / 2;
+		return NULL;
+	case '?':
+		return "wrong option";
+	default:
+		return take_number(t, option, value);
+	}
+}
+
 static const char *parse(struct task *t, int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -318,69 +398,12 @@ static const char *parse(struct task *t, int argc, char **argv)
 		{"hot-percent", required_argument, NULL, 'H'},  {"wipe-on-fork", no_argument, NULL, 'W'},
 		{"guards", no_argument, NULL, 'G'},		   {"advise-later", no_argument, NULL, 'A'},
 		{NULL, 0, NULL, 0}};
-	uint64_t n;
-	int c, name;
+	const char *problem;
+	int c;
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		switch (c) {
-		case 'm':
-			if (!parse_number(optarg, 4, 1 << 20, &n))
-				return "--mib must be a number from 4 on";
-			t->nr_pages = (size_t)(n << 20) / PAGE;
-			break;
-		case 't':
-			if (!parse_number(optarg, 1, MAX_THREADS, &n))
-				return "--threads is out of range";
-			t->nr_threads = (unsigned int)n;
-			break;
-		case 'M':
-			if (!parse_name(optarg, strlen(optarg), mode_names, NR_MODES, &name))
-				return "--mode: no such mode";
-			t->mode = (enum mode)name;
-			break;
-		case 'w':
-			if (!parse_number(optarg, 0, 100, &n))
-				return "--write-percent is out of range";
-			t->write_percent = (unsigned int)n;
-			break;
-		case 'H':
-			if (!parse_number(optarg, 0, 100, &n))
-				return "--hot-percent is out of range";
-			t->hot_percent = (unsigned int)n;
-			break;
-		case 'o':
-			if (!parse_ops(optarg, t->op_enabled))
-				return "--ops: no such operation";
-			break;
-		case 'r':
-			if (!parse_number(optarg, 1, 1 << 20, &n))
-				return "--stride is out of range";
-			t->stride = (size_t)n;
-			break;
-		case 's':
-			if (!parse_number(optarg, 0, UINT64_MAX, &t->seed))
-				return "--seed must be a number";
-			break;
-		case 'f':
-			t->status_path = optarg;
-			break;
-		case 'h':
-			t->hold = true;
-			break;
-		case 'W':
-			t->wipe_on_fork = true;
-			break;
-		case 'G':
-			t->guards = true;
-			break;
-		case 'A':
-			t->advise_later = true;
-			break;
-		case 'c':
-			t->distinct_words = PAGE / sizeof(uint64_t) / 2;
-			break;
-		default:
-			return "wrong option";
-		}
+		problem = take_option(t, c, optarg);
+		if (problem != NULL)
+			return problem;
 	}
 	if (optind != argc)
 		return "no argument but options is taken";

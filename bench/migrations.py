@@ -15,6 +15,7 @@ from bench.cases import MigrateCase
 from bench.handmade import MemTask, MigrationError, migrated_memtask
 from bench.measure import warm_memory
 from bench.timeline import ProcessEvents, Span
+from criu_lazy_ext.sizes import PAGE_BYTES
 from testbed import Testbed
 
 PROFILE = "task: {pidfile: /run/bench.pid}\ndestination: {ssh: dst}\n"
@@ -30,7 +31,6 @@ AFTER_SECONDS = 8.0  # how long the task is looked at after the end: huge pages 
 SAMPLE_SECONDS = 0.05
 BACK_SHARE = 0.9
 TIMEOUT_SECONDS = 600.0
-PAGE_BYTES = 4096
 MUCH_BYTES = 1 << 20
 
 
