@@ -20,6 +20,7 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "explain": (".commands.explain", "print what migrate would do, step by step, and do nothing"),
     "check": (".commands.check", "say what would keep a task from moving: this host, the task, other hosts"),
     "status": (".commands.status", "list the migrations that this host has on record, live"),
+    "report": (".commands.report", "make an HTML page of what a migration did, or of two"),
     "drop-in": (".commands.drop_in", "have others' tools get criu-lazy where they run criu lazy-pages"),
 }
 # Beside the package in a checkout, and nowhere else: no host that takes part in a migration has them installed.

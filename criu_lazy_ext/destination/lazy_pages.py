@@ -43,7 +43,7 @@ GUARDIAN_SECONDS = 2.0
 RESUME_PAUSE_S = (0.1, 5.0)  # between tries to connect: the first, doubling, the longest
 RESUME_CONNECT_MS = 2000
 GREET_CONNECT_MS = 1000
-STATS_INTERVAL_MS = 200
+STATS_INTERVAL_MS = 100
 PROGRESS_INTERVAL_S = 1.0
 
 MAX_ENDED_SERVING = 8  # entries of "ended" in a line while there are more lines to come

@@ -23,6 +23,7 @@ from criu_lazy_ext.checks.check import Finding
 from criu_lazy_ext.checks.state import check_movable
 from criu_lazy_ext.engines.engine import engine_of
 from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.migration import run_file
 from criu_lazy_ext.migration.ending import Ending
 from criu_lazy_ext.migration.files import ContainerFiles
 from criu_lazy_ext.migration.journal import Journal, JournalError
@@ -564,8 +565,22 @@ class Migration:
         except Exception as error:  # what is left behind changes no outcome
             self.warn(self.in_a_line(error))
         self.report.total_s = time.monotonic() - self.start
+        self.save_run()
         self.progress.end()
         return self.report
+
+    def save_run(self) -> None:
+        """For `criu-lazy report`; if it came so far that there is something to tell."""
+        if self.journal is None:
+            return
+        recorder = self.progress.recorder
+        path = run_file.path_of(self.directory, recorder.began)
+        self.report.run_file = str(path)
+        try:
+            run_file.save(path, recorder.facts(self.name, self.progress.figures, self.report))
+        except OSError as error:
+            self.report.run_file = ""
+            self.warn(f"{path}: {error.strerror}: there is no run file")
 
     async def dry_run(self) -> None:
         """Preflight, and nothing else; nothing is left behind. Raises CriuLazyError."""

@@ -24,6 +24,7 @@ from criu_lazy_ext.remote.way_back import PROBE_BYTES, Way
 from criu_lazy_ext.source.control_socket import CONTROL_SOCKET
 from criu_lazy_ext.source.dump import LazyDump, SourceError, memory_of_tree
 from criu_lazy_ext.source.task import boot_id
+from criu_lazy_ext.system.addresses import interface_rate
 from criu_lazy_ext.system.processes import start_time
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Preparation:
         hello = await host.hello(silence)
         self.way = await Way.find(host, profile.destination, profile.source, hello["peer"])
         migration.address = self.way.address
+        migration.progress.recorder.interface = interface_rate(self.way.address)
         return hello
 
     async def check(self, found: AtSource, hello: Message) -> None:

@@ -1,4 +1,4 @@
-"""Live progress of a migration: on stderr, and in a file for `criu-lazy status`."""
+"""Live progress of a migration: on stderr, in a file for `criu-lazy status`, and for the run file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from criu_lazy_ext.migration.display import Display, Quiet
 from criu_lazy_ext.migration.figures import Figures
+from criu_lazy_ext.migration.run_file import Recorder
 from criu_lazy_ext.migration.state import State
 from criu_lazy_ext.system.live_state import LiveState
 
@@ -21,6 +22,7 @@ class Progress:
         """`display` None: nothing is shown."""
         self.figures = Figures()
         self.display = display or Quiet()
+        self.recorder = Recorder()
         self._file: LiveState | None = None
 
     def keep_in(self, directory: Path) -> None:
@@ -33,6 +35,7 @@ class Progress:
 
     def phase(self, text: str, level: str = "info") -> None:
         """A step begins, or (`level` warning) something is to be known."""
+        self.recorder.line(self.figures.elapsed_s, level, text)
         self.display.line(self.figures, text, level)
         if self._file is not None:
             self._file.note(phase=text)
@@ -41,6 +44,12 @@ class Progress:
         """The task is, since then (time.monotonic()); once more when that is known better."""
         self.figures.frozen_at = since
 
+    def round_over(self, sent_bytes: int, seconds: float) -> None:
+        """One of pre-copy."""
+        self.figures.round_over(sent_bytes, seconds)
+        ended = {"ended_s": round(self.figures.elapsed_s, 3), "seconds": seconds, "sent_bytes": sent_bytes}
+        self.recorder.rounds.append(ended)
+
     def resumed(self, downtime_s: float) -> None:
         """The restored task runs."""
         self.figures.downtime_s = downtime_s
@@ -48,6 +57,7 @@ class Progress:
     def stats(self, stats: dict[str, Any]) -> None:
         """The daemon's counters (struct cl_stats, as lazy-pages --stats-fd gives them)."""
         self.figures.take_stats(stats)
+        self.recorder.sample(self.figures.elapsed_s, stats)
         if self.figures.downtime_s is None:
             return
         if self._file is not None:

@@ -36,6 +36,7 @@ class Report:
     fault_wait_us: dict[str, float] = field(default_factory=dict)
     phases_s: dict[str, float] = field(default_factory=dict)  # when each state was entered
     warnings: list[str] = field(default_factory=list)
+    run_file: str = ""  # for `criu-lazy report`
 
     def take_stats(self, stats: dict[str, Any]) -> None:
         """Fill in from the daemon's last counters."""
@@ -80,5 +81,7 @@ class Report:
             faults = self.demand_faults + self.merged_faults
             lines.append(f"  faults    {faults} waited for the network; ms: {waits}")
         lines.append(f"  total     {self.total_s:.2f} s")
+        if self.run_file:
+            lines.append(f"  run file  {self.run_file} (criu-lazy report shows it)")
         lines += [f"  warning   {warning}" for warning in self.warnings]
         return "\n".join(lines)

@@ -98,7 +98,7 @@ class Rounds:
             result = Round.of(await answer)
         finally:
             telling.cancel()
-        self.migration.progress.figures.round_over(result.sent_bytes, result.seconds)
+        self.migration.progress.round_over(result.sent_bytes, result.seconds)
         self.stop_sampling()
         return result
 

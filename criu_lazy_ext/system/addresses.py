@@ -5,6 +5,7 @@ All in the network namespace of the calling thread; raises OSError.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import socket
@@ -101,6 +102,17 @@ def is_up(device: str) -> bool | None:
                 return None
             raise
     return bool(struct.unpack_from("=H", found, 16)[0] & UP)
+
+
+def interface_rate(address: str) -> int:
+    """Bytes per second that the interface with `address` says it can do; 0: it has no hardware, or doesn't say."""
+    plain = address.partition("%")[0]
+    with contextlib.suppress(OSError, ValueError):
+        for device in {own.device for own in addresses() if own.address == plain}:
+            path = Path("/sys/class/net", device)
+            if (path / "device").exists():
+                return max(0, int((path / "speed").read_text())) * 125_000
+    return 0
 
 
 def taken_along(address: Address) -> list[Address]:

@@ -19,6 +19,7 @@ from migrating import (
     pids_of,
 )
 from paths import CONFIGS
+from report_page import Page
 
 from testbed import Testbed
 
@@ -38,6 +39,11 @@ def test_a_task_moves_with_every_page(worker: Worker) -> None:
     assert report["lazy_pages"] >= 32 * 256
     assert 0 < report["received_bytes"] < 40 << 20  # pages that shrink are packed
     assert report["downtime_s"] > 0
+    made = worker.testbed.src.run(["criu-lazy", "report", report["run_file"], report["run_file"], "-o", "-"])
+    page = Page(made.stdout)
+    assert page.words.count(f"{migration.name}: task {worker.pid}, ") == 6, "title, comparison and headings"
+    assert {"time line", "MB/s over time", "MB over time", "shares"} <= set(page.pictures)
+    assert "the task runs at the destination" in page.words
     states = ["dumping", "serving", "restoring", "allowed", "running", "drained", "committing", "committed"]
     chosen = ["pre-copy"] if report["precopy"] else []  # as busy as the machine is, the path may look slow
     assert list(report["phases_s"]) == chosen + states

@@ -8,6 +8,7 @@ from typing import Any
 
 from lazy_source import eventually
 from migrating import UNDECIDED, Terminal, Worker, assert_moved, kill, kill_ours, pids_of, running
+from report_page import Page
 
 from testbed import Host
 
@@ -65,6 +66,8 @@ def test_a_restored_task_that_was_killed_is_told_of_at_both_ends(worker: Worker)
     assert there["state"] == "failed" and "was killed by SIGKILL with" in there["notes"][0]
     code, table = status(src)
     assert code == UNDECIDED and "the restored task was killed with pages missing" in table
+    made = src.run(["criu-lazy", "report", f"/var/lib/criu-lazy/{migration.name}.runs", "-o", "-"])
+    assert "the migration waits for a decision: criu-lazy migrate --status" in Page(made.stdout).words
     assert migration.decide("--abort", "--force").returncode == 0
     assert worker.answers(src) == "right\n"
 

@@ -1,0 +1,50 @@
+"""`criu-lazy report`: one HTML page of what a migration did, or of two of them beside each other."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.migration import run_file
+from criu_lazy_ext.run_report.page import page
+from criu_lazy_ext.run_report.run import Run
+
+
+class ReportError(CriuLazyError):
+    """The page can't be made."""
+
+
+def main(argv: list[str]) -> int:
+    """Exit status: 0, or 1 with a line."""
+    parser = argparse.ArgumentParser(
+        prog="criu-lazy report", description="Make an HTML page, which needs nothing else, of one migration or two."
+    )
+    parser.add_argument("run", type=Path, nargs="+",
+        help="the run file that migrate names in its report; or a directory of them: the newest")  # fmt: skip
+    parser.add_argument("-o", "--output", type=Path, help="the page; - for stdout (default: NAME.html, here)")
+    options = parser.parse_args(argv)
+    if len(options.run) > 2:
+        parser.error("two runs can be compared, no more")
+    runs = [load(path) for path in options.run]
+    text = page(runs)
+    output = options.output or Path("-and-".join(run.facts["name"] for run in runs) + ".html")
+    if str(output) == "-":
+        sys.stdout.write(text)
+        return 0
+    try:
+        output.write_text(text)
+    except OSError as error:
+        raise ReportError(f"{output}: {error.strerror}") from error
+    print(output)
+    return 0
+
+
+def load(path: Path) -> Run:
+    """Raises CriuLazyError if it lacks what a run file has."""
+    facts = run_file.read(path)
+    try:
+        return Run(facts)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ReportError(f"{path}: this is no whole run file: {error!r}") from error

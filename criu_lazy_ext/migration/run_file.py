@@ -1,0 +1,139 @@
+"""The run file: what one migration did, over time, for `criu-lazy report`. A JSON object of bounded size.
+
+Times are seconds since the migration's start, by the source's clock; bytes and pages as in the report. Keys:
+  format, program     FORMAT; the version of criu-lazy that wrote it
+  name, began         the profile's; seconds since the epoch
+  source              this host's name
+  link                bytes per second, 0 for unknown: limit (source.rate), interface (as it says), best (measured)
+  report              as `migrate --json` prints it
+  frozen_s, resumed_s when the task was frozen and when the restored task ran, or null
+  rounds              of pre-copy: ended_s, seconds, sent_bytes
+  lines               progress: [time, level, text]
+  samples             columns of the same length: "at", and counters of the daemon's (COLUMNS)
+  maps                for each sample "missing_map" of the daemon's counters, or null
+  stats               the daemon's last counters
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from criu_lazy_ext import __version__
+from criu_lazy_ext.errors import CriuLazyError
+
+if TYPE_CHECKING:
+    from criu_lazy_ext.migration.figures import Figures
+    from criu_lazy_ext.migration.report import Report
+
+FORMAT = 1
+COLUMNS = ("remaining_pages", "received_bytes", "demand_faults", "merged_faults", "waiting_faults", "oldest_wait_us")
+MAX_SAMPLES = 500
+MAX_LINES = 200
+LEAST_INTERVAL_S = 0.08  # of samples, until there are too many
+KEPT = 20  # run files of a profile
+
+
+class RunFileError(CriuLazyError):
+    """It can't be read."""
+
+
+class Recorder:
+    """Collects what the run file will say."""
+
+    def __init__(self) -> None:
+        self.began = time.time()
+        self.interface = 0
+        self.rounds: list[dict[str, float]] = []
+        self.lines: list[tuple[float, str, str]] = []
+        self.at: list[float] = []
+        self._counters: list[list[int]] = []  # of each sample, by COLUMNS
+        self._maps: list[str | None] = []
+        self._interval = LEAST_INTERVAL_S
+
+    def line(self, at: float, level: str, text: str) -> None:
+        """Progress. The last ones are kept, and the first."""
+        if len(self.lines) >= MAX_LINES:
+            del self.lines[MAX_LINES // 2]
+        self.lines.append((round(at, 3), level, text))
+
+    def sample(self, at: float, stats: dict[str, Any]) -> None:
+        """The daemon's counters, if the last ones are not of just now. The very last are in "stats" anyway."""
+        ending = not int(stats["remaining_pages"])
+        if self.at and at - self.at[-1] < self._interval and not ending:
+            return
+        self.at.append(round(at, 3))
+        self._counters.append([int(stats.get(name, 0)) for name in COLUMNS])
+        self._maps.append(stats.get("missing_map"))
+        if len(self.at) >= MAX_SAMPLES:
+            self._interval *= 2
+            self.at, self._counters, self._maps = self.at[::2], self._counters[::2], self._maps[::2]
+
+    def facts(self, name: str, figures: Figures, report: Report) -> dict[str, Any]:
+        """All that the run file says."""
+        frozen = None if figures.frozen_at is None else figures.frozen_at - figures.start
+        resumed = None if frozen is None or figures.downtime_s is None else frozen + figures.downtime_s
+        samples = {name: [counters[n] for counters in self._counters] for n, name in enumerate(COLUMNS)}
+        return {
+            "format": FORMAT,
+            "program": __version__,
+            "name": name,
+            "began": round(self.began, 3),
+            "source": socket.gethostname(),
+            "link": {"limit": figures.limit, "interface": self.interface, "best": round(figures.best_rate)},
+            "report": report.as_json(),
+            "frozen_s": frozen,
+            "resumed_s": resumed,
+            "rounds": self.rounds,
+            "lines": self.lines,
+            "samples": {"at": self.at, **samples},
+            "maps": self._maps,
+            "stats": {name: value for name, value in figures.stats.items() if name != "missing_map"},
+        }
+
+
+def directory_of(migration: Path) -> Path:
+    """Where the run files of the migrations are that have, or had, the directory `migration`."""
+    return migration.with_name(f"{migration.name}.runs")
+
+
+def path_of(migration: Path, began: float) -> Path:
+    """Of one that begins now: no other has it."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(began))
+    return directory_of(migration) / f"{stamp}-{os.getpid()}.json"
+
+
+def save(path: Path, facts: dict[str, Any]) -> None:
+    """Write it, and remove those that are too many. Raises OSError."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    temporary = path.with_suffix(".new")
+    try:
+        temporary.write_text(json.dumps(facts, separators=(",", ":")) + "\n")
+        temporary.rename(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    for old in sorted(path.parent.glob("*.json"))[:-KEPT]:
+        old.unlink()
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The facts of a run file, or of the newest in a directory. Raises RunFileError."""
+    try:
+        if path.is_dir():
+            found = sorted(path.glob("*.json"))
+            if not found:
+                raise RunFileError(f"{path}: no run file is there")
+            path = found[-1]
+        facts = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise RunFileError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        raise RunFileError(f"{path}: this is no run file that criu-lazy {__version__} can read")
+    return facts

@@ -1,0 +1,1 @@
+"""The page that `criu-lazy report` makes of a run file."""

@@ -1,0 +1,135 @@
+"""The run file, and the page of it: bounded, and with the right figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_page import Page
+
+from criu_lazy_ext.commands import report as command
+from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.migration import run_file
+from criu_lazy_ext.migration.figures import Figures
+from criu_lazy_ext.migration.report import Report
+from criu_lazy_ext.migration.run_file import COLUMNS, MAX_LINES, MAX_SAMPLES, Recorder
+from criu_lazy_ext.run_report.run import Run, octaves, rate
+from criu_lazy_ext.run_report.svg import nice
+
+STATS = dict.fromkeys(
+    ("copied_pages", "zero_pages", "same_pages", "dropped_pages", "lost_pages", "demand_faults", "merged_faults"), 0
+) | {"total_pages": 1000, "remaining_pages": 1000, "received_bytes": 0, "fault_wait_us": [0] * 64, "push_streams": 1}
+
+
+def run_of(report: Report, recorder: Recorder | None = None, **stats: Any) -> Run:
+    """One that was frozen from 1.0 to 1.25 s, if it was resumed."""
+    figures = Figures()
+    figures.frozen_at = figures.start + 1.0 if "dumping" in report.phases_s else None
+    figures.downtime_s = 0.25 if "running" in report.phases_s else None
+    figures.stats = STATS | stats
+    return Run(json.loads(json.dumps((recorder or Recorder()).facts("m1", figures, report))))
+
+
+def moved() -> Report:
+    report = Report("committed", 7, "dst", downtime_s=0.25, freeze_s=0.1, transfer_s=2.0, total_s=4.0, lazy_pages=1000)
+    report.phases_s = {"dumping": 0.99, "serving": 1.15, "restoring": 1.17, "allowed": 1.2, "running": 1.25}
+    report.phases_s |= {"drained": 3.25, "committing": 3.3, "committed": 3.5}
+    report.received_bytes = 4000
+    return report
+
+
+def test_however_long_it_takes_a_run_file_stays_small() -> None:
+    recorder = Recorder()
+    count = 50_000
+    for n in range(count + 1):
+        recorder.sample(n / 10, STATS | {"remaining_pages": count - n, "received_bytes": n, "missing_map": "0" * 128})
+        recorder.line(n / 10, "info", f"line {n}")
+    samples = run_of(moved(), recorder).facts["samples"]
+    assert MAX_SAMPLES / 2 - 1 <= len(samples["at"]) <= MAX_SAMPLES
+    assert {len(samples[name]) for name in ("at", *COLUMNS)} == {len(samples["at"])}
+    assert samples["at"][0] == 0 and samples["remaining_pages"][-1] == 0, "the first and the last are there"
+    steps = [later - earlier for earlier, later in zip(samples["at"], samples["at"][1:], strict=False)]
+    assert max(steps[:-1]) < 2.5 * min(steps[:-1]), "those between are about as far from each other"
+    assert len(recorder.lines) == MAX_LINES
+    assert recorder.lines[0][2] == "line 0" and recorder.lines[-1][2] == f"line {count}"
+
+
+def test_the_oldest_run_files_of_a_profile_go(tmp_path: Path) -> None:
+    for n in range(run_file.KEPT + 3):
+        run_file.save(tmp_path / "m1.runs" / f"2026-{n:02}.json", {"format": run_file.FORMAT, "n": n})
+    kept = sorted(path.name for path in (tmp_path / "m1.runs").iterdir())
+    assert len(kept) == run_file.KEPT and kept[0] == "2026-03.json"
+    assert run_file.read(tmp_path / "m1.runs")["n"] == run_file.KEPT + 2, "of a directory, the newest"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"format": 0}', '{"format": 1}'])
+def test_what_is_no_run_file_is_refused_in_a_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(CriuLazyError, match=str(path)):
+        command.load(path)
+
+
+def test_waits_by_powers_of_two() -> None:
+    histogram = [0] * 64
+    histogram[0] = 1  # below 1 us: left of all that is drawn if nothing is there
+    assert octaves(histogram) == [("< 1 us", 1)]
+    histogram = [0] * 64
+    histogram[37:41] = [1, 2, 3, 4]  # below 2^9.25 .. 2^10 us
+    histogram[45] = 5
+    assert octaves(histogram) == [("0.5-1 ms", 10), ("1-2 ms", 0), ("2-4 ms", 5)]
+    histogram = [0] * 64
+    histogram[36], histogram[63] = 1, 2
+    assert octaves(histogram)[0] == ("256-512 us", 1) and octaves(histogram)[-1] == ("32-64 ms", 2)
+    assert octaves([0] * 64) == []
+
+
+def test_a_rate_is_that_of_each_step() -> None:
+    assert rate([], []) == rate([1.0], [5]) == []
+    assert rate([1.0, 2.0, 4.0], [0, 10, 10]) == [(1.0, 0), (1.0, 10), (2.0, 10), (2.0, 0), (4.0, 0), (4.0, 0.0)]
+    # A successor daemon has counted less.
+    assert min(value for _, value in rate([1.0, 2.0, 3.0], [10, 20, 5])) == 0
+
+
+def test_time_lines_of_each_end() -> None:
+    run = run_of(moved())
+    assert [(s.name, s.begin, s.end) for s in run.source_line()] == [("runs", 0, 1.0), ("frozen", 1.0, 3.5)]
+    there = [("restored", 1.17, 1.25), ("runs, memory follows", 1.25, 3.25), ("runs", 3.25, 4.0)]
+    assert [(s.name, s.begin, s.end) for s in run.destination_line()] == there
+    steps = [(step.name, round(step.seconds, 6)) for step in run.downtime_parts()]
+    assert steps == [("criu dump", 0.1), ("images", 0.05), ("daemon", 0.02), ("restore", 0.03), ("go", 0.05)]
+    back = Report("rolled-back", 7, "dst", total_s=2.0, phases_s={"dumping": 0.99, "rolled-back": 1.5})
+    assert [(s.kind, s.begin, s.end) for s in run_of(back).source_line()] == [
+        ("runs", 0, 1.0), ("frozen", 1.0, 1.5), ("runs", 1.5, 2.0)
+    ]  # fmt: skip
+    assert run_of(back).destination_line() == run_of(back).downtime_parts() == []
+    early = run_of(Report("failed", 7, "dst", total_s=2.0, phases_s={"failed": 1.5}))
+    assert [(s.kind, s.end) for s in early.source_line()] == [("runs", 2.0)]
+
+
+def test_how_the_pages_came() -> None:
+    run = run_of(
+        moved(), copied_pages=800, same_pages=500, zero_pages=150, dropped_pages=20, remaining_pages=30, demand_faults=9
+    )
+    assert [share.pages for share in run.how_pages_came()] == [500, 300, 150, 20, 30]
+    assert [(share.name, share.pages) for share in run.who_asked()] == [
+        ("asked for by a fault", 9), ("pushed unasked", 941)
+    ]  # fmt: skip
+
+
+def test_what_it_is_given_stays_text(tmp_path: Path) -> None:
+    report = moved()
+    report.warnings = ["<script>alert(1)</script> & more"]
+    recorder = Recorder()
+    recorder.line(1.0, "warning", "<b>")
+    facts = run_of(report, recorder).facts | {"name": '"><i>'}
+    run_file.save(tmp_path / "a.json", facts)
+    assert command.main([str(tmp_path / "a.json"), str(tmp_path / "a.json"), "-o", str(tmp_path / "a.html")]) == 0
+    page = Page((tmp_path / "a.html").read_text())
+    assert page.words.count(report.warnings[0]) == 2 and '"><i>: task 7' in page.words
+
+
+def test_scales_are_round() -> None:
+    assert [nice(value) for value in (0.3, 1, 1.2, 4.9, 7, 120)] == [0.5, 1, 2, 5, 10, 200]
