@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from criu_lazy_ext.checks.check import Found, check, fail
+from criu_lazy_ext.checks.check import Found, check, fail, warn
 from criu_lazy_ext.checks.leaving import Leaving
 from criu_lazy_ext.checks.needs import Arrival
 from criu_lazy_ext.checks.pair import Pair
-from criu_lazy_ext.system import addresses
+from criu_lazy_ext.system import addresses, conntrack
 from criu_lazy_ext.system.service_network import TABLE, why_no_filter
 
 INSTALL = "install nftables, and a kernel with its families inet and arp"
@@ -42,6 +42,23 @@ def leave(leaving: Leaving) -> Iterator[Found]:
                 f"a route has {wanted.address} for its source, and would be lost with it",
                 "delete that route (ip route show table all), or leave the address out of network.addresses",
             )
+
+
+@check(
+    "published-ports",
+    why="The kernel here translates them, and the destination's does only if their address moves: others are reset.",
+    way_out="put the address that clients use into network.addresses, or have them connect again",
+)
+def published(leaving: Leaving) -> Iterator[Found]:
+    """connections of clients that come to a container through ports which it publishes"""
+    if leaving.moved is None or not (behind := addresses.behind(leaving.moved.found.pid)):
+        return
+    network = leaving.profile.network if leaving.profile is not None else None
+    moved = [item.address for item in network.addresses] if network is not None else []
+    stay = [item for item in conntrack.translated(behind) if item.service[0] not in moved]
+    if stay:
+        count = "a connection comes" if len(stay) == 1 else f"{len(stay)} connections come"
+        yield warn(f"{count} through published ports, by {stay[0].service[0]} port {stay[0].service[1]}")
 
 
 @check(

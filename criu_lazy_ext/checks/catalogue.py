@@ -78,6 +78,7 @@ CONTAINER_SOURCE: tuple[Check[Leaving], ...] = (
     memory.dump_descriptors,
     memory.not_lazy,
     addresses.leave,
+    addresses.published,
 )
 # At the destination: of the host, then whether the task finds there what it needs.
 DESTINATION: tuple[Check[Arrival], ...] = (

@@ -34,7 +34,7 @@ from criu_lazy_ext.criu.explain import cause_in_log
 from criu_lazy_ext.destination.daemon import Daemon
 from criu_lazy_ext.destination.page_store_process import PageStoreProcess
 from criu_lazy_ext.destination.restored import RestoredTasks
-from criu_lazy_ext.destination.undo import AgentError, Made
+from criu_lazy_ext.destination.undo import AgentError, Made, say
 from criu_lazy_ext.destination.workplace import Workplace
 from criu_lazy_ext.engines import podman_shim
 from criu_lazy_ext.engines.engine import Command, container_as_message, container_of_message, engine_of
@@ -42,6 +42,7 @@ from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.profile import Container
 from criu_lazy_ext.remote.channel import HELLO_WITHIN_S, Channel, ChannelError, Message
 from criu_lazy_ext.system import network_lock
+from criu_lazy_ext.system.conntrack import Translated
 from criu_lazy_ext.system.hooks import run_hook
 from criu_lazy_ext.system.live_state import LiveState
 from criu_lazy_ext.system.pipes import pipe_reader
@@ -82,6 +83,7 @@ class Agent:
         self.gate: asyncio.Future[bool] | None = None
         self.container: Container | None = None  # what is restored by its engine
         self.opened = False  # the service addresses are
+        self.translated: list[Translated] = []  # connections that lead behind them
         self.runtime_ended: asyncio.Task[None] | None = None  # see await_runtime
 
     # ---- requests ----
@@ -188,7 +190,9 @@ class Agent:
         return {}
 
     async def start_restore(self, request: Message) -> Message:
-        """Restore: {"options", "timeout"}; sends the event "ask" when the task may run, waits for op "go"."""
+        """Restore: {"options", "timeout", "translated": connections, as Translated.of_message takes them}; sends the
+        event "ask" when the task may run, waits for op "go"."""
+        self.translated = [Translated.of_message(each) for each in request["translated"]]
         work = self.place.work()
         self.place.note_state("restoring")
         for name in ("gate.ask", "gate.answer"):
@@ -289,6 +293,8 @@ class Agent:
 
     def open_network(self, answer: int) -> None:
         """The restored task is about to run."""
+        if (network := ServiceNetwork.of_facts(self.place.made.network)) is not None:
+            say(network.translate(self.translated))
         self.place.made.open_network()
         self.opened = True
         os.write(answer, b"opened\n")

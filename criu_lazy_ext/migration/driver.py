@@ -17,6 +17,7 @@ import signal
 import time
 import traceback
 from collections.abc import Awaitable
+from dataclasses import astuple
 from typing import Any, NoReturn, TypeVar
 
 from criu_lazy_ext.checks.check import Finding
@@ -351,7 +352,9 @@ class Migration:
         self.enter(State.RESTORING)
         options = [*self.profile.criu.options(), *self.profile.criu.restore_options]
         timeout = self.profile.timeouts.restore
-        restored = asyncio.ensure_future(self.host.request("restore", options=options, timeout=timeout))
+        translated = [astuple(connection) for connection in self.network.translated]
+        request = self.host.request("restore", options=options, timeout=timeout, translated=translated)
+        restored = asyncio.ensure_future(request)
         asked = asyncio.ensure_future(self.asked.wait())
         try:
             either: set[asyncio.Future[Any]] = {restored, asked}

@@ -11,7 +11,8 @@ from criu_lazy_ext.criu.images import endpoint
 from criu_lazy_ext.source.connections import Connections
 from criu_lazy_ext.source.control_socket import CONTROL_SOCKET, network_path
 from criu_lazy_ext.source.dump import SourceError
-from criu_lazy_ext.system import addresses, network_lock
+from criu_lazy_ext.system import addresses, conntrack, network_lock
+from criu_lazy_ext.system.conntrack import Translated
 from criu_lazy_ext.system.nftables import Nft
 from criu_lazy_ext.system.service_network import ServiceNetwork
 
@@ -30,6 +31,7 @@ class MovingNetwork:
         self.here: ServiceNetwork | None = None
         self.there: ServiceNetwork | None = None
         self.requested = False  # that they come up there
+        self.translated: list[Translated] = []  # connections that lead behind them, once the task is frozen
 
     def plan(self) -> None:
         """Find the addresses, as they are here now. Raises SourceError."""
@@ -43,7 +45,8 @@ class MovingNetwork:
                 raise SourceError(f"{wanted} is not here")
             moved.append((address, address.at(wanted.there)))
         self.here = ServiceNetwork.new(address for address, _ in moved)
-        self.there = ServiceNetwork(tuple(address for _, address in moved), self.here.table)
+        behind = tuple(addresses.behind(self.migration.pid))
+        self.there = ServiceNetwork(tuple(address for _, address in moved), self.here.table, behind=behind)
 
     def facts(self) -> dict[str, Any]:
         """For the journal, before anything is touched."""
@@ -74,8 +77,15 @@ class MovingNetwork:
 
     def leave(self) -> None:
         """The task is frozen: the addresses go."""
-        if self.here is not None:
+        if self.here is not None and self.there is not None:
             self.here.leave()
+            moved = {address.address for address in self.here.addresses}
+            try:
+                known = conntrack.translated(self.there.behind) if self.there.behind else []
+            except OSError as error:
+                self.migration.warn(f"connections through published ports will be reset: conntrack: {error.strerror}")
+            else:
+                self.translated = [connection for connection in known if connection.service[0] in moved]
 
     async def let_pass(self) -> None:
         """The task runs there, with the addresses: criu's lock would keep others at this host from talking to it until

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import os
 import socket
 import struct
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
+from criu_lazy_ext.system.net_namespace import within
 from criu_lazy_ext.system.netlink import CREATE, EXCL, Netlink, attribute, attributes
 
 NETLINK_ROUTE = 0
@@ -23,6 +25,7 @@ ADDRESS, LOCAL, LABEL, BROADCAST, FLAGS = 1, 2, 3, 4, 8  # attributes of an addr
 PREFERRED_SOURCE = 7  # an attribute of a route
 SECONDARY, NO_DAD, PERMANENT, NO_PREFIX_ROUTE = 0x01, 0x02, 0x80, 0x200  # flags
 GET_DEVICE_FLAGS, UP = 0x8913, 1
+UNIVERSE = 0  # a scope
 KERNELS_OWN = 2  # a route's protocol
 _BODY = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, device
 
@@ -60,6 +63,16 @@ def addresses() -> list[Address]:
     """All that this host has."""
     with Netlink(NETLINK_ROUTE) as netlink:
         return [_parse(body) for body in netlink.dump(GET_ADDRESS, _BODY.pack(socket.AF_UNSPEC, 0, 0, 0, 0))]
+
+
+def behind(pid: int) -> list[str]:
+    """Those by which a process in a network namespace of its own is known outside it; none of one in this one."""
+    namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        found = within(namespace, lambda own: [] if own else addresses())
+    finally:
+        os.close(namespace)
+    return [one.address for one in found if one.scope == UNIVERSE]
 
 
 def find(here: Iterable[Address], address: str, prefix: int, device: str) -> Address | None:

@@ -5,8 +5,8 @@ At each end of a migration it is an object of its own, with the tables (`inet` a
 - source: `hold_new` right before the dump: what opens a connection is dropped, and its client tries again; `leave` once
   the task is frozen; then `give_back`, if the task runs on there, or `open`, if it is gone.
 - destination: `mute` before the dump: nothing that will come for them is answered, by a reset, ARP or anything else;
-  `arrive` before the restore: the addresses are there; `open` when the restored task is about to run; or `withdraw`,
-  and `open`, if not.
+  `arrive` before the restore: the addresses are there; `translate`, and `open`, when the restored task is about to run;
+  or `withdraw`, and `open`, if not.
 
 So at no time do two hosts answer for an address, whoever dies. Each may be repeated. What can't be done is returned, a
 line each, where it must not end what goes on around it.
@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.system import addresses
+from criu_lazy_ext.system import addresses, conntrack
 from criu_lazy_ext.system.addresses import Address
 from criu_lazy_ext.system.announce import announce, who_answers
+from criu_lazy_ext.system.conntrack import Translated
 from criu_lazy_ext.system.net_namespace import within
 from criu_lazy_ext.system.nftables import FilterError, Nft
 from criu_lazy_ext.system.tcp_sockets import TcpState, destroy, tcp_sockets
@@ -48,11 +49,13 @@ class ServiceNetworkError(CriuLazyError):
 @dataclass(frozen=True)
 class ServiceNetwork:
     """`addresses`: as they are, or will be, here; `table`: the name of the packet filter's tables; `namespace`: the
-    path of the network namespace in which all this is, "": this process's."""
+    path of the network namespace in which all this is, "": this process's; `behind`: addresses of a task that has a
+    network namespace of its own, to which connections may be translated."""
 
     addresses: tuple[Address, ...]
     table: str
     namespace: str = ""
+    behind: tuple[str, ...] = ()
 
     @classmethod
     def new(cls, moved: Iterable[Address], namespace: str = "") -> ServiceNetwork:
@@ -64,7 +67,8 @@ class ServiceNetwork:
         """What `facts` gave; None of None."""
         if facts is None:
             return None
-        return cls(tuple(Address(**address) for address in facts["addresses"]), facts["table"], facts["namespace"])
+        moved = tuple(Address(**address) for address in facts["addresses"])
+        return cls(moved, facts["table"], facts["namespace"], tuple(facts["behind"]))
 
     def facts(self) -> dict[str, Any]:
         """For JSON."""
@@ -145,6 +149,16 @@ class ServiceNetwork:
 
         self._within(arrive)
 
+    def translate(self, connections: Iterable[Translated]) -> list[str]:
+        """Connections that led behind the addresses at the source do so here."""
+
+        def translate() -> list[str]:
+            for connection in connections:
+                conntrack.translate(connection)
+            return []
+
+        return self._problems(translate)
+
     def withdraw(self) -> list[str]:
         """Take the addresses off again, before what was restored dies: its sockets then say nothing to anybody."""
 
@@ -217,13 +231,16 @@ class ServiceNetwork:
             table = f"{family} {self.table}"
             if wanted:
                 commands += [f"add table {table}", f"delete table {table}", f"add table {table}"]
-                commands += [f"add chain {table} in {{ type filter hook input priority {PRIORITY}; }}"]
+                hook = "input" if family == "arp" else "prerouting"  # to an address behind, nothing is input
+                commands += [f"add chain {table} in {{ type filter hook {hook} priority {PRIORITY}; }}"]
                 commands += [f"add rule {table} in {rule}" for rule in wanted]
         self._run(commands)
 
     def _mute(self) -> list[str]:
         rules = ["icmpv6 type nd-neighbor-advert accept"] if 6 in self._versions() else []
         rules += [f"{self._to(version)} drop" for version in self._versions()]
+        # Of these, nothing leaves, or its translation would be another one.
+        rules += [f"{'ip6' if ':' in address else 'ip'} saddr {address} drop" for address in self.behind]
         for address in self.addresses:
             if ":" in address.address:  # asked of a multicast group: the target is 8 bytes into the message
                 target = f"@th,64,128 0x{ip_address(address.address).packed.hex()}"

@@ -85,7 +85,7 @@ class Replica:
 
 
 class RedisPodmanContainer(PodmanContainer):
-    """By podman, in the host's network."""
+    """By podman, its port published."""
 
     def run(self) -> None:
         src = self.testbed.src
@@ -105,7 +105,7 @@ class RedisPodmanContainer(PodmanContainer):
             "-d",
             "--name",
             NAME,
-            "--network=host",
+            "--publish=6379:6379",
             "redis",
             *COMMAND,
         ]
