@@ -14,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ ANSWERS_WITHIN_S = 60.0
 RUNTIMES: dict[str, list[str]] = {"crun": [], "runc": ["--lazy-pages"]}
 OVERRIDE = "CONTAINERS_CONF_OVERRIDE"
 NETWORKS = ("bridge", "host", "none")
+NO_SUCH_CONTAINER = 1  # a status of `podman container exists`
+FORGETS_AGAIN_S = (0.2, 1.0)
 
 
 class Podman:
@@ -43,10 +46,12 @@ class Podman:
         return run([*podman(self.container.root), *words], ANSWERS_WITHIN_S)
 
     def inspect(self) -> dict[str, Any] | None:
-        """What podman knows of the container; None if it knows none of this name."""
+        """What podman knows of the container; None if it knows none of this name. Raises EngineError."""
         done = self.run("container", "inspect", self.container.name)
         if done.returncode:
-            return None
+            if self.run("container", "exists", self.container.name).returncode == NO_SUCH_CONTAINER:
+                return None
+            raise EngineError(f"podman container inspect {self.container.name}: {done.stderr.strip()}")
         found: dict[str, Any] = json.loads(done.stdout)[0]
         return found
 
@@ -195,12 +200,16 @@ class Podman:
         return ""
 
     def forget(self) -> None:
-        """`podman rm`, if podman still knows it. Raises EngineError."""
+        """`podman rm`, if podman still knows it. (Of `podman run --rm`, podman does it, too.) Raises EngineError."""
         if (found := self.inspect()) is None:
             return
-        done = self.run("rm", "--force", "--ignore", "--time", "0", "--volumes", self.container.name)
-        if done.returncode and self.inspect() is not None:
-            raise EngineError(f"podman rm {self.container.name}: {done.stderr.strip()}")
+        for seconds in (*FORGETS_AGAIN_S, None):
+            done = self.run("rm", "--force", "--ignore", "--time", "0", "--volumes", self.container.name)
+            if self.inspect() is None:
+                break
+            if seconds is None:
+                raise EngineError(f"podman rm {self.container.name}: {done.stderr.strip()}")
+            time.sleep(seconds)
         # podman takes one whose restore was killed for one that its runtime never had.
         OciRuntime(Container(found["OCIRuntime"], found["Id"]), found["OCIRuntime"]).forget()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,12 +130,13 @@ class Container:
 class PodmanContainer(Container):
     """A container of podman's, of the image `patterned`; its task works in the volume `box-data`."""
 
-    def __init__(self, testbed: Testbed, runtime: str) -> None:
+    def __init__(self, testbed: Testbed, runtime: str, options: Sequence[str] = ()) -> None:
+        """`options`: of `podman run`, in place of those of an ordinary one."""
         self.testbed = testbed
         self.engine = "podman"
         self._runtime = runtime
         self.data = "/var/lib/containers/storage/volumes/box-data/_data"
-        self.options = ["--restart=always", "--network=bridge", "--publish=8080:80"]
+        self.options = options or ["--restart=always", "--network=bridge", "--publish=8080:80"]
 
     @property
     def runtime(self) -> str:

@@ -56,11 +56,12 @@ def with_podman(own_cgroups: Testbed) -> Testbed:
 
 @pytest.fixture(params=["runc", "crun", "podman-runc", "podman-crun"])
 def container(request: pytest.FixtureRequest, own_cgroups: Testbed) -> Iterator[Container]:
-    """A running one, on src."""
-    if request.param.startswith("podman"):
-        made: Container = PodmanContainer(request.getfixturevalue("with_podman"), request.param.partition("-")[2])
+    """A running one, on src. Of podman's, other options may follow."""
+    kind, *options = request.param.split()
+    if kind.startswith("podman"):
+        made: Container = PodmanContainer(request.getfixturevalue("with_podman"), kind.partition("-")[2], options)
     else:
-        made = Container(own_cgroups, request.param)
+        made = Container(own_cgroups, kind)
     try:
         made.run()
         yield made
@@ -137,12 +138,12 @@ def test_there_and_back_podman_knows_it_where_it_runs(container: PodmanContainer
     assert container.listed(src) == []
 
 
-@only("podman-runc")
-def test_podman_s_sample_moves_one_without_a_network(container: PodmanContainer) -> None:
-    container.remove()
-    container.options = ["--network=none"]
-    container.run()
+@only("podman-runc --rm --network=none")
+def test_podman_s_sample_moves_one_that_goes_when_it_ends(container: PodmanContainer) -> None:
+    dst = container.testbed.dst
     assert_moved(container, Migration(container.testbed, (CONFIGS / "podman.yaml").read_text()))
+    dst.run(["podman", "stop", "--time", "0", NAME])
+    eventually(lambda: container.listed(dst) == [], "podman removes it")
 
 
 def test_the_sample_moves_it_with_a_volume_as_init_would(with_podman: Testbed) -> None:
@@ -264,7 +265,7 @@ def test_a_killed_runtime_changes_nothing(container: Container) -> None:
     assert_moved(container, migration)
 
 
-@only("crun", "podman-crun")
+@only("crun", "podman-crun --rm")
 def test_a_killed_runtime_at_the_destination_leaves_it_running(container: Container) -> None:
     criu = ", restore_options: [--action-script, /srv/hold.sh]"
     text = container.profile(criu=criu)
