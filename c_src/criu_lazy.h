@@ -24,6 +24,7 @@
 
 /* CFFI-BEGIN */
 #define CL_LATENCY_BUCKETS 64
+#define CL_MAP_SLICES 64
 #define CL_WITHOUT_LIMIT -1
 #define CL_IF_IT_PUSHES -2
 #define CL_PUSH_MAX_STREAMS 16
@@ -112,6 +113,7 @@ struct cl_stats {
 	uint64_t fault_wait_sum_us;
 	uint64_t fault_wait_max_us;
 	uint64_t fault_wait_us[CL_LATENCY_BUCKETS];
+	uint8_t missing_map[CL_MAP_SLICES]; /* now, by part of memory: 0 nothing .. 255 all (destination/missing_map.h) */
 };
 
 /* A restored task that ended while pages of it were missing; or, not by exit, while pages of others were. */

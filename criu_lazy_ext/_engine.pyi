@@ -100,6 +100,7 @@ class cl_stats:
     fault_wait_sum_us: int
     fault_wait_max_us: int
     fault_wait_us: Sequence[int]
+    missing_map: Sequence[int]
 
 class cl_ended:
     pid: int
@@ -227,6 +228,7 @@ class FFI:
 
 class Lib:
     CL_LATENCY_BUCKETS: int
+    CL_MAP_SLICES: int
     CL_WITHOUT_LIMIT: int
     CL_IF_IT_PUSHES: int
     CL_PUSH_MAX_STREAMS: int

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/bits.h"
+#include "destination/missing_map.h"
 #include "destination/page_source.h"
 
 void cl_engine_work_is_there(struct cl_engine *engine)
@@ -152,6 +153,7 @@ void cl_engine_stats(struct cl_engine *engine, struct cl_stats *out)
 	*out = engine->stats;
 	out->remaining_pages = cl_engine_remaining_pages(engine);
 	stats_of_waiting(engine, out);
+	cl_missing_map(engine->images, engine->restored, out->missing_map);
 	out->push_streams = engine->source->nr_streams(engine);
 	out->paused_us = engine->lost ? cl_now_us() - engine->lost_us : 0;
 	out->in_flight_bytes = engine->flow.in_flight;

@@ -10,7 +10,7 @@ Times are seconds since the migration's start, by the source's clock; bytes and 
   rounds              of pre-copy: ended_s, seconds, sent_bytes
   lines               progress: [time, level, text]
   samples             columns of the same length: "at", and counters of the daemon's (COLUMNS)
-  maps                for each sample "missing_map" of the daemon's counters, or null
+  maps                for each sample "missing_map" of the daemon's counters, in hexadecimal, or null
   stats               the daemon's last counters
 """
 
@@ -69,7 +69,7 @@ class Recorder:
             return
         self.at.append(round(at, 3))
         self._counters.append([int(stats.get(name, 0)) for name in COLUMNS])
-        self._maps.append(stats.get("missing_map"))
+        self._maps.append(bytes(stats["missing_map"]).hex() if "missing_map" in stats else None)
         if len(self.at) >= MAX_SAMPLES:
             self._interval *= 2
             self.at, self._counters, self._maps = self.at[::2], self._counters[::2], self._maps[::2]

@@ -20,6 +20,10 @@ LEGEND = (
     ("restoring", "restored"),
     ("follows", "runs, its memory follows"),
 )
+ARRIVED = (
+    "Lazy memory from top to bottom, process after process, by address at the dump; over time. Dark: it is there. "
+    "What was copied before the freeze counts from when it was found unchanged."
+)
 MB, GB = (1e6, "MB/s"), (1e9, "GB/s")
 
 
@@ -131,12 +135,15 @@ def times(run: Run, scales: Scales) -> str:
     sent = [("precopied", run.round_bandwidth()), ("follows", run.bandwidth())]
     steps = run.downtime_parts()
     took = [step.seconds for step in steps]
+    axis = svg.Axis(most_s, width - svg.LEFT - svg.RIGHT)
+    arrived = svg.arrival_map(run.arrivals(), run.total_s, axis, run.report["lazy_pages"] * PAGE_BYTES)
     stacked = svg.stacked(steps, width, took, [seconds(each) for each in took]) if steps else ""
     shaded = "Bytes that the destination received, headers included; the task was frozen where it is shaded."
     parts = [
         section("Time line", svg.time_lines(rows, width, most_s), svg.legend(LEGEND)),
         section("Bandwidth", bandwidth.draw(sent, marks(run)), note=shaded),
         section("Memory that is missing at the destination", missing.draw([("frozen", run.missing())])),
+        section("Which memory has come", arrived, note=ARRIVED),
         section("Faults that wait for the network, per second", faults.draw([("demand", run.fault_rate())])),
         section("Downtime, step by step", stacked),
     ]

@@ -149,6 +149,11 @@ class Run:
     def _column(self, name: str) -> list[int]:
         return list(self.facts["samples"][name])
 
+    def arrivals(self) -> list[tuple[float, bytes]]:
+        """When how much was missing of each part of memory, 0 (nothing) to 255; [] if the daemon did not say."""
+        told = [(at, bytes.fromhex(each)) for at, each in zip(self.at, self.facts["maps"], strict=True) if each]
+        return told if len(told) > 1 else []
+
     # ---- of all of it ----
 
     def waits(self) -> list[tuple[str, int]]:

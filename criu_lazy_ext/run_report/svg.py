@@ -11,6 +11,7 @@ from criu_lazy_ext.run_report.run import Series, Share, Span
 
 LEFT, RIGHT, TOP, BOTTOM = 90, 14, 10, 26  # around a chart's area, where scales are written
 ROW = 24
+MAP_ROW, MAP_LEVELS = 4, 8  # of the arrival map: height; shades besides nothing
 LETTER = 6.4  # about the width of one
 
 
@@ -118,7 +119,7 @@ class OverTime:
         x, y = Axis(self.most_s, self.width - LEFT - RIGHT), Axis(self.most or 1.0, self.height - TOP - BOTTOM)
         bottom = self.height - BOTTOM
         parts = time_scale(x, TOP, bottom)
-        for tick in y.ticks(4):
+        for tick in y.ticks(5):
             parts.append(self._across(bottom - y(tick), "grid"))
             parts.append(text(LEFT - 8, bottom - y(tick) + 4, f"{tick / size:g} {name}", "scale", "end"))
         if self.shade is not None:
@@ -133,11 +134,39 @@ class OverTime:
         for value, words in marks:
             at = bottom - y(value)
             parts.append(self._across(at, "mark"))
-            parts.append(text(self.width - RIGHT - 4, at - 4 if at > TOP + 14 else at + 13, words, "note", "end"))
+            parts.append(text(LEFT + 5, at - 4 if at > TOP + 14 else at + 13, words, "note"))
         return picture(self.width, self.height, parts, f"{name} over time")
 
     def _across(self, y: float, kind: str) -> str:
         return f'<line class="{kind}" x1="{LEFT}" x2="{self.width - RIGHT:.0f}" y1="{y:.1f}" y2="{y:.1f}"/>'
+
+
+def arrival_map(arrivals: Sequence[tuple[float, bytes]], end: float, axis: Axis, total_bytes: int) -> str:
+    """Address by time, until `end`: the more of a part of memory has come, the darker. "" if nothing is known."""
+    if not arrivals:
+        return ""
+    rows = len(arrivals[0][1])
+    bottom = TOP + MAP_ROW * rows
+    parts = time_scale(axis, TOP, bottom)
+    levels: dict[int, list[str]] = {}
+    ends = [*(at for at, _ in arrivals[1:]), end]
+    for row in range(rows):
+        steps = [MAP_LEVELS - -(-each[row] * MAP_LEVELS // 255) for _, each in arrivals]
+        begin = 0
+        for n, level in enumerate(steps):
+            if n + 1 < len(steps) and steps[n + 1] == level:
+                continue
+            left, right = LEFT + axis(arrivals[begin][0]), LEFT + axis(ends[n])
+            path = f"M{left:.1f} {TOP + MAP_ROW * row}H{right:.1f}v{MAP_ROW}H{left:.1f}z"
+            levels.setdefault(level, []).append(path)
+            begin = n + 1
+    for level, paths in sorted(levels.items()):
+        opacity = f"{0.06 + 0.94 * level / MAP_LEVELS:.2f}"
+        parts.append(f'<path class="follows" fill-opacity="{opacity}" d="{"".join(paths)}"/>')
+    for share in (0.0, 0.5, 1.0):
+        y = TOP + MAP_ROW * rows * share
+        parts.append(text(LEFT - 8, y + 4 + 4 * (1 - 2 * share), f"{share * total_bytes / 1e6:.0f} MB", "scale", "end"))
+    return picture(axis.length + LEFT + RIGHT, bottom + BOTTOM, parts, "arrival of pages by address and time")
 
 
 def histogram(counts: Sequence[tuple[str, int]], width: float) -> str:

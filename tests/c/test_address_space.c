@@ -11,6 +11,7 @@
 #include "check.h"
 #include "destination/address_space.h"
 #include "destination/fork_undo.h"
+#include "destination/missing_map.h"
 #include "destination/resume_state.h"
 #include "wire/page_protocol.h"
 
@@ -429,11 +430,63 @@ static void replayed_changes_are_doubted(void)
 	cl_image_free(images_again);
 }
 
+static struct cl_image *image_of(uint32_t nr_pages)
+{
+	struct cl_vma vma = { AT(0), AT(nr_pages), 0 };
+	struct cl_image *image = cl_image_new(7, &vma, 1);
+
+	CHECK(image && cl_image_append(image, AT(0), nr_pages, NULL) == 0 && cl_image_seal(image) == 0);
+	return image;
+}
+
+/* Where all is looked at, a slice's value is that of its pages; in any case 0 and 255 are nothing and all. */
+static void the_map_of_what_is_missing_is_right(uint64_t seed)
+{
+	const uint32_t sizes[] = { 1 + (uint32_t)(seed % 7), 5000, 3, 129, 1U << 20 };
+	uint64_t missing[CL_MAP_SLICES] = { 0 }, pages[CL_MAP_SLICES] = { 0 }, total = 0, at = 0, i;
+	struct cl_image *images[5];
+	uint8_t map[CL_MAP_SLICES];
+	int n, last = seed % 2 ? 3 : 4; /* with the large one, every fifth word is looked at */
+
+	for (n = 0; n <= last; n++, total += sizes[n - 1]) {
+		images[n] = image_of(sizes[n]);
+		if (n)
+			images[n - 1]->next = images[n];
+	}
+	cl_missing_map(images[0], false, map);
+	for (i = 0; i < CL_MAP_SLICES; i++)
+		CHECK(map[i] == 255);
+	cl_missing_map(images[0], true, map);
+	for (i = 0; i < CL_MAP_SLICES; i++)
+		CHECK(map[i] == 0);
+	for (n = 0; n <= last; n++) {
+		struct cl_space *space = cl_space_new(images[n], 7, -1);
+
+		CHECK(space);
+		for (i = 0; i < sizes[n]; i++, at++) {
+			if (n < 4 ? next_random(&seed) % 3 : at % 2)
+				missing[at * CL_MAP_SLICES / total]++;
+			else
+				(void)cl_space_filled(space, i, i + 1);
+			pages[at * CL_MAP_SLICES / total]++;
+		}
+	}
+	cl_missing_map(images[0], true, map);
+	for (i = last == 4; i < CL_MAP_SLICES; i++)
+		CHECK(map[i] == (missing[i] * 255 + pages[i] - 1) / pages[i]);
+	for (n = 0; n <= last; n++) {
+		cl_image_free_spaces(images[n]);
+		cl_image_free(images[n]);
+	}
+}
+
 int main(void)
 {
 	uint64_t seed;
 
 	replayed_changes_are_doubted();
+	for (seed = 1; seed <= 2; seed++)
+		the_map_of_what_is_missing_is_right(seed);
 
 	for (seed = 1; seed <= 200; seed++) {
 		run(seed);

@@ -42,7 +42,8 @@ def test_a_task_moves_with_every_page(worker: Worker) -> None:
     made = worker.testbed.src.run(["criu-lazy", "report", report["run_file"], report["run_file"], "-o", "-"])
     page = Page(made.stdout)
     assert page.words.count(f"{migration.name}: task {worker.pid}, ") == 6, "title, comparison and headings"
-    assert {"time line", "MB/s over time", "MB over time", "shares"} <= set(page.pictures)
+    pictures = {"time line", "MB/s over time", "MB over time", "arrival of pages by address and time", "shares"}
+    assert pictures <= set(page.pictures)
     assert "the task runs at the destination" in page.words
     states = ["dumping", "serving", "restoring", "allowed", "running", "drained", "committing", "committed"]
     chosen = ["pre-copy"] if report["precopy"] else []  # as busy as the machine is, the path may look slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from criu_lazy_ext.migration.figures import Figures
 from criu_lazy_ext.migration.report import Report
 from criu_lazy_ext.migration.run_file import COLUMNS, MAX_LINES, MAX_SAMPLES, Recorder
 from criu_lazy_ext.run_report.run import Run, octaves, rate
-from criu_lazy_ext.run_report.svg import nice
+from criu_lazy_ext.run_report.svg import Axis, arrival_map, nice
 
 STATS = dict.fromkeys(
     ("copied_pages", "zero_pages", "same_pages", "dropped_pages", "lost_pages", "demand_faults", "merged_faults"), 0
@@ -44,7 +45,7 @@ def test_however_long_it_takes_a_run_file_stays_small() -> None:
     recorder = Recorder()
     count = 50_000
     for n in range(count + 1):
-        recorder.sample(n / 10, STATS | {"remaining_pages": count - n, "received_bytes": n, "missing_map": "0" * 128})
+        recorder.sample(n / 10, STATS | {"remaining_pages": count - n, "received_bytes": n, "missing_map": [255] * 64})
         recorder.line(n / 10, "info", f"line {n}")
     samples = run_of(moved(), recorder).facts["samples"]
     assert MAX_SAMPLES / 2 - 1 <= len(samples["at"]) <= MAX_SAMPLES
@@ -133,3 +134,18 @@ def test_what_it_is_given_stays_text(tmp_path: Path) -> None:
 
 def test_scales_are_round() -> None:
     assert [nice(value) for value in (0.3, 1, 1.2, 4.9, 7, 120)] == [0.5, 1, 2, 5, 10, 200]
+
+
+def test_the_arrival_map_fills() -> None:
+    recorder = Recorder()
+    for n, value in enumerate((255, 128, 1, 0)):
+        left = {"remaining_pages": value, "missing_map": [value] * 32 + [0] * 32}
+        recorder.sample(1.0 + n, STATS | left)
+    run = run_of(moved(), recorder)
+    assert [(at, each[0], each[63]) for at, each in run.arrivals()] == [
+        (1.0, 255, 0), (2.0, 128, 0), (3.0, 1, 0), (4.0, 0, 0)
+    ]  # fmt: skip
+    picture = arrival_map(run.arrivals(), 4.0, Axis(4.0, 600), 1 << 20)
+    # Nothing, about half, not quite all, all: four shades.
+    assert re.findall(r'fill-opacity="([0-9.]+)"', picture) == ["0.06", "0.41", "0.88", "1.00"]
+    assert run_of(moved()).arrivals() == [] and arrival_map([], 4.0, Axis(4.0, 600), 0) == ""
