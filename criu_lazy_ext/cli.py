@@ -20,6 +20,7 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "explain": (".commands.explain", "print what migrate would do, step by step, and do nothing"),
     "check": (".commands.check", "say what would keep a task from moving: this host, the task, other hosts"),
     "status": (".commands.status", "list the migrations that this host has on record, live"),
+    "metrics": (".commands.metrics", "tell Prometheus of the migrations that this host has on record"),
     "report": (".commands.report", "make an HTML page of what a migration did, or of two"),
     "drop-in": (".commands.drop_in", "have others' tools get criu-lazy where they run criu lazy-pages"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 
 def verbosity(text: str) -> int:
@@ -12,3 +13,16 @@ def verbosity(text: str) -> int:
     if set(text) - {"v"}:
         raise argparse.ArgumentTypeError(f"expected -v, -vv or -vN, not -v{text}")
     return min(4, 3 + len(text))
+
+
+def add_directories(parser: argparse.ArgumentParser) -> None:
+    """Where the migrations that a host has on record are looked for: see directories_of."""
+    parser.add_argument("--directory", type=Path, action="append",
+        help="directories.source or .destination of profiles (default /var/lib/criu-lazy); repeatable")  # fmt: skip
+
+
+def directories_of(options: argparse.Namespace) -> list[Path]:
+    """Those that were named, or the profiles' default."""
+    from criu_lazy_ext.profile import Directories  # YAML: most commands don't need it, and some are in a hurry
+
+    return options.directory or sorted({Directories().source, Directories().destination})

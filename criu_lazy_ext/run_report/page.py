@@ -21,8 +21,8 @@ LEGEND = (
     ("follows", "runs, its memory follows"),
 )
 ARRIVED = (
-    "Lazy memory from top to bottom, process after process, by address at the dump; over time. Dark: it is there. "
-    "What was copied before the freeze counts from when it was found unchanged."
+    "Lazy memory from top to bottom, process after process, by address at the dump; over time. Full colour: it is "
+    "there. What was copied before the freeze counts from when it was found unchanged."
 )
 MB, GB = (1e6, "MB/s"), (1e9, "GB/s")
 

@@ -13,7 +13,11 @@ from typing import Any
 
 NAME, OUTCOME = "live.json", "outcome.json"
 EVERY_S = 0.5
-MEMORY = ("total_pages", "remaining_pages", "received_bytes")
+# Of the daemon's (struct cl_stats).
+COUNTERS = (
+    *("total_pages", "remaining_pages", "received_bytes", "demand_faults", "merged_faults"),
+    *("waiting_faults", "oldest_wait_us", "paused_us", "reconnects"),
+)
 
 
 class LiveState:
@@ -40,7 +44,7 @@ class LiveState:
             return
         rate = (received - before) / (now - then) if then else 0.0
         self._counted = (now, received)
-        self.note(**{name: int(stats[name]) for name in MEMORY}, rate=round(rate))
+        self.note(**{name: int(stats.get(name, 0)) for name in COUNTERS}, rate=round(rate))
 
 
 def read(directory: Path) -> dict[str, Any]:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from pathlib import Path
 from typing import Any
 
+import prometheus_client
 from lazy_source import eventually
 from migrating import UNDECIDED, Terminal, Worker, assert_moved, kill, kill_ours, pids_of, running
+from prometheus_client.parser import text_string_to_metric_families
 from report_page import Page
 
 from testbed import Host
@@ -23,6 +27,16 @@ def listed(host: Host) -> dict[str, Any]:
     """The only one."""
     (seen,) = json.loads(status(host, "--json")[1])
     return dict(seen)
+
+
+def measured(host: Host) -> dict[tuple[str, str], float]:
+    """What Prometheus is told there: by name, and state or outcome."""
+    # The hosts have no python3-prometheus-client; it is plain Python.
+    package = Path(prometheus_client.__file__).parent
+    shutil.copytree(package, host.root / "root/lib/prometheus_client", dirs_exist_ok=True)
+    told = host.run(["criu-lazy", "metrics"], env={"PYTHONPATH": "/root/lib"}).stdout
+    samples = [sample for family in text_string_to_metric_families(told) for sample in family.samples]
+    return {(s.name, s.labels.get("state", "") + s.labels.get("outcome", "")): s.value for s in samples}
 
 
 def test_a_migration_is_listed_at_both_ends_while_it_goes_on(worker: Worker) -> None:
@@ -47,6 +61,11 @@ def test_a_migration_is_listed_at_both_ends_while_it_goes_on(worker: Worker) -> 
     assert "[  0." in terminal.text().splitlines()[0], "lines, too"
     src.run(["kill", "-USR1", str(here["driver"])])
     eventually(lambda: re.search(r"\] running, .* MB \(.*, downtime \d+ ms", terminal.text()), "a signal asks")
+    told = measured(src)
+    assert told["criu_lazy_migration_state", "running"] == told["criu_lazy_migration_driven", ""] == 1
+    assert told["criu_lazy_migration_memory_bytes", ""] == here["total_bytes"]
+    assert 0 < told["criu_lazy_migration_missing_bytes", ""] < here["total_bytes"]
+    assert told["criu_lazy_migration_received_bytes_total", ""] > 0
     watching = src.popen(["criu-lazy", "status", "--watch", "--json"], stdout=-1, text=True)
     assert json.loads(watching.stdout.readline())[0]["state"] == "running"
     worker.testbed.link.set()
@@ -55,6 +74,9 @@ def test_a_migration_is_listed_at_both_ends_while_it_goes_on(worker: Worker) -> 
     assert [seen["state"] for seen in last] in ([], ["committed"]), "its record goes a moment after its end"
     assert watching.returncode == 0
     assert status(src)[1] == status(dst)[1] == "no migration is on record here\n"
+    told = measured(src)
+    assert told["criu_lazy_last_run_outcome", "committed"] == 1
+    assert told["criu_lazy_last_run_downtime_seconds", ""] == migration.report["downtime_s"]
 
 
 def test_a_restored_task_that_was_killed_is_told_of_at_both_ends(worker: Worker) -> None:
