@@ -105,8 +105,9 @@ class Run:
         serving, restoring = self.phases.get("serving"), self.phases.get("restoring")
         if self.frozen_s is not None and self.report["freeze_s"] is not None and serving is not None:
             spans.append(Span("images", "images", self.frozen_s + self.report["freeze_s"], serving))
-        if restoring is not None and self.at and (after := [at for at in self.at if at >= restoring]):
-            spans.append(Span("pages", "follows", restoring, self.transferred_s or after[-1]))
+        end = self.transferred_s or max([at for at in self.at if at >= (restoring or 0.0)], default=None)
+        if restoring is not None and end is not None:
+            spans.append(Span("pages", "follows", restoring, end))
         return spans
 
     def downtime_parts(self) -> list[Span]:

@@ -16,6 +16,7 @@ from criu_lazy_ext.migration import run_file
 from criu_lazy_ext.migration.figures import Figures
 from criu_lazy_ext.migration.report import Report
 from criu_lazy_ext.migration.run_file import COLUMNS, MAX_LINES, MAX_SAMPLES, Recorder
+from criu_lazy_ext.run_report.page import page
 from criu_lazy_ext.run_report.run import Run, octaves, rate
 from criu_lazy_ext.run_report.svg import Axis, arrival_map, nice
 
@@ -110,6 +111,13 @@ def test_time_lines_of_each_end() -> None:
     assert [(s.kind, s.end) for s in early.source_line()] == [("runs", 2.0)]
 
 
+def test_a_daemon_that_tells_nothing_makes_a_page_too() -> None:
+    run = run_of(moved())
+    run = Run(run.facts | {"stats": {}})
+    assert [span.name for span in run.transfer_line()] == ["images", "pages"]
+    assert Page(page([run])).pictures == ["time line", "shares"]
+
+
 def test_how_the_pages_came() -> None:
     run = run_of(
         moved(), copied_pages=800, same_pages=500, zero_pages=150, dropped_pages=20, remaining_pages=30, demand_faults=9
@@ -128,8 +136,8 @@ def test_what_it_is_given_stays_text(tmp_path: Path) -> None:
     facts = run_of(report, recorder).facts | {"name": '"><i>'}
     run_file.save(tmp_path / "a.json", facts)
     assert command.main([str(tmp_path / "a.json"), str(tmp_path / "a.json"), "-o", str(tmp_path / "a.html")]) == 0
-    page = Page((tmp_path / "a.html").read_text())
-    assert page.words.count(report.warnings[0]) == 2 and '"><i>: task 7' in page.words
+    words = Page((tmp_path / "a.html").read_text()).words
+    assert words.count(report.warnings[0]) == 2 and '"><i>: task 7' in words
 
 
 def test_scales_are_round() -> None:
