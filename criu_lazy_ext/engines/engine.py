@@ -44,11 +44,13 @@ class Command:
 
 @dataclass(frozen=True)
 class Tree:
-    """A directory here, where it goes, and what of it doesn't (as it is below it)."""
+    """A directory here, where it goes, and what of it doesn't (as it is below it). `changes`: it is what the container
+    has changed in its root, as overlayfs keeps it."""
 
     here: Path
     there: Path
     without: tuple[str, ...] = ()
+    changes: bool = False
 
 
 @dataclass(frozen=True)

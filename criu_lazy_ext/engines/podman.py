@@ -2,12 +2,13 @@
 
 podman holds the container's lock for as long as its runtime dumps, and a lazy dump lasts until the last page is over.
 So for these two commands alone it runs podman_shim.py in the runtime's place, by CONTAINERS_CONF_OVERRIDE: the runtime
-goes on in the background. podman's archive (its configuration, network, log, what changed in the root) goes
-over with the images; volumes go by rsync, as they may be large.
+goes on in the background. podman's archive (its configuration, network, log) goes over with the images; volumes, and
+what changed in the root, go by rsync, as they may be large: the shim puts the latter in its place there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import shlex
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,8 @@ RUNTIMES: dict[str, list[str]] = {"crun": [], "runc": ["--lazy-pages"]}
 OVERRIDE = "CONTAINERS_CONF_OVERRIDE"
 NETWORKS = ("bridge", "host", "none")
 NO_SUCH_CONTAINER = 1  # a status of `podman container exists`
-FORGETS_AGAIN_S = (0.2, 1.0)
+CHANGES = "rootfs-diff.tar"  # in podman's archive
+FORGETS_AGAIN_S = (0.0, 0.2, 1.0)
 
 
 class Podman:
@@ -40,6 +43,7 @@ class Podman:
     def __init__(self, container: Container) -> None:
         self.container = container
         self.runtime = ""  # of the container, once it was found
+        self.changes: Path | None = None  # in its root, likewise, if they are sent by rsync
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Raises EngineError if podman can't be run."""
@@ -49,11 +53,14 @@ class Podman:
         """What podman knows of the container; None if it knows none of this name. Raises EngineError."""
         done = self.run("container", "inspect", self.container.name)
         if done.returncode:
-            if self.run("container", "exists", self.container.name).returncode == NO_SUCH_CONTAINER:
+            if not self._exists():
                 return None
             raise EngineError(f"podman container inspect {self.container.name}: {done.stderr.strip()}")
         found: dict[str, Any] = json.loads(done.stdout)[0]
         return found
+
+    def _exists(self) -> bool:
+        return self.run("container", "exists", self.container.name).returncode != NO_SUCH_CONTAINER
 
     # ---- the source ----
 
@@ -67,7 +74,10 @@ class Podman:
             status = config["State"]["Status"]
             raise EngineError(f"container.name: {name!r} is {status}: only a running container can be moved")
         self.runtime = str(config["OCIRuntime"])
-        conmon_path(self.container.root)
+        storage = store(self.container.root).overlay
+        if storage is not None and self.container.files == "sync" and config["GraphDriver"]["Name"] == "overlay":
+            upper = Path(config["GraphDriver"]["Data"]["UpperDir"])
+            self.changes = upper if upper.is_relative_to(storage) else None
         return Found(int(config["State"]["Pid"]), Path(config["StaticDir"]), Path("/"), config, self.runtime)
 
     def obstacles(self, found: Found) -> list[str]:
@@ -87,9 +97,17 @@ class Podman:
         return problems
 
     def trees(self, found: Found) -> list[Tree]:
-        """podman's volumes and the profile's; all others are in podman's archive."""
+        """What has changed in the root, podman's volumes and the profile's; all others are in podman's archive."""
         paths = [*map(Path, self._volumes(found).values()), *self.container.volumes]
-        return [Tree(path, path) for path in paths]
+        volumes = [Tree(path, path) for path in paths]
+        storage = store(self.container.root).overlay
+        if self.changes is None or storage is None:
+            return volumes
+        return [Tree(self.changes, self._staged(storage), changes=True), *volumes]
+
+    def _staged(self, storage: Path) -> Path:
+        """Where the changes are, until the shim puts them in their place: below podman's mount, to be renamed."""
+        return storage / f"criu-lazy-{self.container.name}"
 
     @staticmethod
     def _volumes(found: Found) -> dict[str, str]:
@@ -107,6 +125,7 @@ class Podman:
             "networks": list(found.config["NetworkSettings"].get("Networks") or {}),
             "runtime": found.runtime,
             "volumes": self._volumes(found),
+            "overlay": str(store(self.container.root).overlay) if self.changes is not None else "",
             "rsync": synced and bool(self.trees(found)),
         }
 
@@ -121,6 +140,8 @@ class Podman:
             {"images": str(directory / "images"), "work": str(directory), "criu_config": config, **descriptors},
         )  # fmt: skip
         argv = [*podman(self.container.root), "container", "checkpoint", "--leave-running", "--compress", "none"]
+        if self.changes is not None:
+            argv.append("--ignore-rootfs")
         argv += ["--ignore-volumes", "--export", str(directory / "images" / ARCHIVE), self.container.name]
         return Command(argv, environment, directory / "dump.out")
 
@@ -151,8 +172,11 @@ class Podman:
         for program in ("podman", expected["runtime"], *(["rsync"] if expected["rsync"] else [])):
             if shutil.which(program) is None:
                 return [f"{program} is not installed"]
-        conmon_path(self.container.root)
+        overlay = store(self.container.root).overlay
         problems = [f"bind mount {path} is missing" for path in expected["binds"] if not Path(path).exists()]
+        if expected["overlay"] and expected["overlay"] != str(overlay):
+            paths = f"podman has roots in {overlay or 'no overlayfs'}, and in {expected['overlay']} at the source"
+            problems.append(f"{paths}: what has changed in them can go by podman's archive (container.files: shared)")
         if self.run("image", "exists", expected["image"]).returncode:
             name, short = expected["image_name"], expected["image"][:12]
             way_out = f"at the source, podman save {short} | ssh HOST podman load"
@@ -180,10 +204,14 @@ class Podman:
         """From the archive; conmon, which podman starts, runs the runtime."""
         work = directory / "work"
         archive = directory / "images" / ARCHIVE
-        runtime = self._runtime_of(archive)
+        runtime, has_changes = self._read(archive)
         told = ["--lazy-pages", "--action-script", str(gate), *for_criu(criu_options)]
         config = criu_file(work / "restore.conf", told)["CRIU_CONFIG_FILE"]
+        storage = store(self.container.root).overlay
+        staged = self._staged(storage) if storage is not None else None
+        is_staged = staged is not None and not has_changes and self.container.files == "sync" and staged.is_dir()
         facts = {"images": str(directory / "images"), "work": str(work), "criu_config": config}
+        facts["changes"] = str(staged) if is_staged else ""
         environment = self._shim(work, runtime, criu_options, facts)
         argv = [*podman(self.container.root), "container", "restore", "--keep", "--ignore-volumes"]
         argv += ["--import", str(archive)]
@@ -200,30 +228,35 @@ class Podman:
         return ""
 
     def forget(self) -> None:
-        """`podman rm`, if podman still knows it. (Of `podman run --rm`, podman does it, too.) Raises EngineError."""
-        if (found := self.inspect()) is None:
-            return
-        for seconds in (*FORGETS_AGAIN_S, None):
-            done = self.run("rm", "--force", "--ignore", "--time", "0", "--volumes", self.container.name)
-            if self.inspect() is None:
+        """`podman rm`, if podman still knows it. Raises EngineError."""
+        if (storage := store(self.container.root).overlay) is not None:
+            shutil.rmtree(self._staged(storage), ignore_errors=True)
+        found, said = None, ""
+        for seconds in FORGETS_AGAIN_S:
+            if not self._exists():
                 break
-            if seconds is None:
-                raise EngineError(f"podman rm {self.container.name}: {done.stderr.strip()}")
             time.sleep(seconds)
-        # podman takes one whose restore was killed for one that its runtime never had.
-        OciRuntime(Container(found["OCIRuntime"], found["Id"]), found["OCIRuntime"]).forget()
+            with contextlib.suppress(EngineError):  # podman removes it itself at this moment, of `podman run --rm`
+                found = self.inspect() or found
+            said = self.run("rm", "--force", "--ignore", "--time", "0", "--volumes", self.container.name).stderr
+        if self._exists():
+            raise EngineError(f"podman rm {self.container.name}: {said.strip()}")
+        if found is not None:
+            # podman takes one whose restore was killed for one that its runtime never had.
+            OciRuntime(Container(found["OCIRuntime"], found["Id"]), found["OCIRuntime"]).forget()
 
     @staticmethod
-    def _runtime_of(archive: Path) -> str:
+    def _read(archive: Path) -> tuple[str, bool]:
+        """The container's runtime, and whether what it has changed in its root is there, too."""
         import tarfile  # not above: only this is to wait for it
 
         try:
             with tarfile.open(archive) as tar:
-                member = next(name for name in ("config.dump", "./config.dump") if name in tar.getnames())
-                file = tar.extractfile(member)
+                names = {name.removeprefix("./"): name for name in tar.getnames()}
+                file = tar.extractfile(names["config.dump"])
                 assert file is not None
-                return str(json.load(file)["runtime"])
-        except (OSError, StopIteration, ValueError, KeyError) as error:
+                return str(json.load(file)["runtime"]), CHANGES in names
+        except (OSError, ValueError, KeyError) as error:
             raise EngineError(f"{archive}: {error}: not an archive of podman's") from error
 
     def _shim(self, directory: Path, runtime: str, options: Sequence[str], facts: Mapping[str, Any]) -> dict[str, str]:
@@ -231,7 +264,7 @@ class Podman:
         path = shutil.which(runtime)
         if path is None:
             raise EngineError(f"{runtime} is not installed here")
-        conmon = conmon_path(self.container.root)
+        conmon = store(self.container.root).conmon
         known = {"runtime": path, "options": [*RUNTIMES[runtime], *for_runtime(options)], **facts}
         (directory / "shim.json").write_text(json.dumps(known))
         command = [sys.executable, "-ISB", podman_shim.__file__, str(directory / "shim.json")]
@@ -250,13 +283,26 @@ def script(path: Path, command: str) -> Path:
     return path
 
 
+@dataclass(frozen=True)
+class Store:
+    """`conmon`: what podman runs beside a container; `overlay`: where the kernel's overlayfs has the containers' roots,
+    if it does."""
+
+    conmon: str
+    overlay: Path | None
+
+
 @functools.cache  # it is asked for before the freeze, and needed in it
-def conmon_path(root: Path | None) -> str:
-    """What podman runs beside a container. Raises EngineError."""
-    done = run([*podman(root), "info", "--format", "{{.Host.Conmon.Path}}"], ANSWERS_WITHIN_S)
-    if done.returncode or not (path := done.stdout.strip()):
-        raise EngineError(f"podman info: {done.stderr.strip() or 'it names no conmon'}")
-    return path
+def store(root: Path | None) -> Store:
+    """As podman says. Raises EngineError."""
+    done = run([*podman(root), "info", "--format", "json"], ANSWERS_WITHIN_S)
+    try:
+        known = json.loads(done.stdout)
+        kept = known["store"]
+        is_kernels = kept["graphDriverName"] == "overlay" and "overlay.mount_program" not in kept["graphOptions"]
+        return Store(known["host"]["conmon"]["path"], Path(kept["graphRoot"], "overlay") if is_kernels else None)
+    except (ValueError, KeyError, TypeError) as error:
+        raise EngineError(f"podman info: {done.stderr.strip() or repr(error)}") from error
 
 
 def podman(root: Path | None) -> list[str]:

@@ -5,7 +5,8 @@ It is run as a file, by an interpreter that sees the standard library alone: `po
 go of the container's lock. `restore`: the runtime, with the migration's directories. All else is the runtime's.
 
 FACTS: "runtime" (its path), "options" (of its checkpoint and restore), "images", "work", "criu_config"; for a
-checkpoint "ps-socket" and "status-fd" too, descriptors that podman, the parent of this process, has.
+checkpoint "ps-socket" and "status-fd" too, descriptors that podman, the parent of this process, has; for a restore
+"changes", a directory with what the container has changed in its root, or "".
 """
 
 import ctypes
@@ -20,6 +21,7 @@ from typing import Any
 RUNTIME_PID = "runtime.pid"  # in FACTS["work"], of a restore
 PS_SOCKET, STATUS = 200, 201  # as FACTS["criu_config"] has them
 _PIDFD_GETFD = 438
+FLAGS = {"ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8, "noatime": 1024, "nodiratime": 2048, "relatime": 1 << 21}
 
 
 def take(pid: int, fd: int) -> int:
@@ -50,6 +52,34 @@ def with_paths(arguments: list[str], facts: dict[str, Any], verb: str) -> tuple[
             if word == verb:
                 changed += facts["options"]
     return changed, theirs
+
+
+def change_root(arguments: list[str], changes: str) -> None:
+    """Give the container's root, an overlayfs that podman has just mounted, these. Raises OSError, ValueError."""
+    bundle = arguments[arguments.index("--bundle") + 1]
+    root = json.loads(Path(bundle, "config.json").read_text())["root"]["path"]
+    os.chdir(Path(root, "../.."))  # podman may have named the others from there
+    flags, options = mounted(root)
+    given = dict(word.partition("=")[::2] for word in options.split(","))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.umount2(root.encode(), 0) < 0:
+        raise OSError(ctypes.get_errno(), f"can't unmount {root}")
+    shutil.rmtree(given["upperdir"])
+    Path(changes).rename(given["upperdir"])
+    shutil.rmtree(Path(given["workdir"], "work"))  # else one that was mounted volatile (podman run --rm) is refused
+    if libc.mount(b"overlay", root.encode(), b"overlay", flags, options.encode()) < 0:
+        raise OSError(ctypes.get_errno(), f"can't mount {root} with {options}")
+
+
+def mounted(root: str) -> tuple[int, str]:
+    """The flags and options of the overlayfs there. Raises ValueError."""
+    for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+        before, _, after = line.partition(" - ")
+        point, flags = before.split()[4:6]
+        kind, _, options = after.split(" ", 2)
+        if kind == "overlay" and point == root:
+            return sum(FLAGS.get(word, 0) for word in flags.split(",")), options.partition(",")[2]
+    raise ValueError(f"no overlayfs is at {root}")
 
 
 def checkpoint(arguments: list[str], facts: dict[str, Any]) -> int:
@@ -88,6 +118,8 @@ def main() -> int:
     if "restore" in arguments and "--image-path" in arguments:
         arguments, _ = with_paths(arguments, facts, "restore")
         os.environ["CRIU_CONFIG_FILE"] = facts["criu_config"]
+        if facts["changes"]:
+            change_root(arguments, facts["changes"])
         pid = Path(facts["work"], RUNTIME_PID)
         pid.with_suffix(".new").write_text(f"{os.getpid()}\n")  # it becomes the runtime
         pid.with_suffix(".new").rename(pid)

@@ -21,6 +21,8 @@ VANISHED = 24  # rsync's status when files went while it looked: they are not th
 MASTER_S = 30  # an idle connection is kept so long for the next pass
 # Nanoseconds of modification times count: a change in the second of the first pass is one.
 RSYNC = ("rsync", "-aHAXSx", "--numeric-ids", "--delete", "--modify-window=-1", "--mkpath", "--stats")
+# Which of the source's files one of overlayfs was before it was changed; and which overlayfs it was.
+FOREIGN = ("--filter=-x trusted.overlay.origin", "--filter=-x trusted.overlay.uuid")
 _SENT = re.compile(r"^Total bytes sent: (\d+)$", re.MULTILINE)
 
 
@@ -74,14 +76,15 @@ class ContainerFiles:
                 there = Path(f"/proc/{self.pid}/root{path}").stat()
                 for tree_ in self.trees:
                     named = _same_file(tree_.here, path, (there.st_dev, there.st_ino))
+                    if tree_.changes and (tree_.here / path.relative_to("/")).is_file():
+                        named = str(path.relative_to("/"))  # overlayfs gives it a number of its own
                     if named is not None:
                         found.setdefault(tree_, []).append(named)
-                        break
         return list(found.items())
 
     async def _rsync(self, tree_: Tree, only: list[str] | None = None) -> int:
         """Bytes sent. `only`: these files, whatever their times say."""
-        command = [*RSYNC, *(f"--exclude=/{path}" for path in tree_.without)]
+        command = [*RSYNC, *(f"--exclude=/{path}" for path in tree_.without), *(FOREIGN if tree_.changes else ())]
         if only is not None:
             command = [word for word in command if word != "--delete"] + ["--ignore-times", "--files-from=-", "--from0"]
         command += ["-e", shlex.join(self._ssh), f"{tree_.here}/", f"{self._host}:{tree_.there}/"]

@@ -17,6 +17,7 @@ from testbed import Host, Testbed
 NAME = "box"
 HERE = "/srv/box"  # its bundle, on both hosts
 MEGABYTES = "32"
+CHANGED_BYTES = 3 << 20
 PROGRAMS = {
     "task": TASK_C.read_text(),
     "tick": (SUPPORT / "ticking_task.c").read_text(),
@@ -157,6 +158,17 @@ class PodmanContainer(Container):
     def state(self, host: Host) -> str:
         done = host.run(["podman", "inspect", "--format", "{{.State.Status}}", NAME], check=False)
         return done.stdout.strip()
+
+    def change_root(self, host: Host) -> None:
+        """A new file, and a directory less."""
+        change = f'cd "$1" && head -c {CHANGED_BYTES} /dev/urandom >changed && chmod 600 changed && rmdir more'
+        host.run(["sh", "-c", change, "sh", f"/proc/{self.pid(host)}/root"])
+
+    def assert_root_changed(self, host: Host) -> None:
+        root = host.root / f"proc/{self.pid(host)}/root"
+        changed = (root / "changed").stat()
+        assert (changed.st_size, changed.st_mode & 0o777) == (CHANGED_BYTES, 0o600)
+        assert not (root / "more").exists()
 
     def listed(self, host: Host) -> list[str]:
         return host.run(["podman", "ps", "--all", "--format", "{{.Names}}"]).stdout.split()

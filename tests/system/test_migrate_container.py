@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from containers import (
+    CHANGED_BYTES,
     HERE,
     NAME,
     Container,
@@ -107,13 +108,16 @@ def test_there_and_back_the_runtime_knows_it_where_it_runs(container: Container)
 
 @only("podman-runc", "podman-crun")
 def test_there_and_back_podman_knows_it_where_it_runs(container: PodmanContainer) -> None:
-    """With its restart policy, its address and published port, and its volume."""
+    """With its restart policy, its address and published port, its volume, and what changed in its root."""
     src, dst = container.testbed.src, container.testbed.dst
     before = configuration(src), configuration(dst)
+    container.change_root(src)
     described = container.inspect(src)
     migration = Migration(container.testbed, container.profile(more="precopy: {rounds: 1}\n"))
     assert_moved(container, migration)
     assert migration.report["precopy"]["used"]
+    assert migration.report["files"]["bytes"] > CHANGED_BYTES > migration.report["files"]["frozen_bytes"]
+    container.assert_root_changed(dst)
     moved = container.inspect(dst)
     for key in ("Id", "Name", "Image", "OCIRuntime"):
         assert moved[key] == described[key]
@@ -127,6 +131,7 @@ def test_there_and_back_podman_knows_it_where_it_runs(container: PodmanContainer
     assert back.end() == 0, (back.stderr, back.report)
     assert container.listed(dst) == []
     container.serves(src)
+    container.assert_root_changed(src)
     assert (configuration(src), configuration(dst)) == before
     kill_pids(src, container.pid(src))
     eventually(lambda: container.inspect(src)["RestartCount"] == 1, "podman starts it anew, as its policy says")
