@@ -24,7 +24,7 @@ from criu_lazy_ext.checks.check import Finding
 from criu_lazy_ext.checks.state import check_movable
 from criu_lazy_ext.engines.engine import engine_of
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.migration import run_file
+from criu_lazy_ext.migration import freeze, run_file
 from criu_lazy_ext.migration.ending import Ending
 from criu_lazy_ext.migration.files import ContainerFiles
 from criu_lazy_ext.migration.journal import Journal, JournalError
@@ -46,8 +46,7 @@ from criu_lazy_ext.source.dump import (
     daemon_options,
     find_task,
 )
-from criu_lazy_ext.source.task import OVER, Identity, Seen, Source, identities, identity, look
-from criu_lazy_ext.system.cgroup import Freezer, groups_of
+from criu_lazy_ext.source.task import OVER, Identity, Seen, Source, identities, identity
 from criu_lazy_ext.system.hooks import run_hook
 from criu_lazy_ext.system.processes import send_signal, start_time
 
@@ -57,7 +56,6 @@ POLL_S = 0.2
 WORD_WITHIN_S = 2.0
 DRAINED_S = 5.0
 ANSWER_WITHIN_S = 5.0  # of a page server that works
-FREEZE_LOOK_S = 0.002
 LOOK_S = 0.5  # how often the frozen source task is looked at
 LOOK_SHARE = 20  # of the time that passes, one part in so many at most
 LONG_WAIT_S = 10.0  # a fault that waits longer is worth a warning
@@ -101,6 +99,7 @@ class Migration:
         self.resumes = 0.0  # the container, as its agent saw, whose engine takes its time to end
         self.rounds = Rounds(self, profile.rounds())
         self.files: ContainerFiles | None = None  # of a container, if they are not shared
+        self.sending_files: asyncio.Future[None] | None = None  # what has changed of them, once it is frozen
         self.engine_told = False  # that the container runs elsewhere
         self.network = MovingNetwork(self)
         self.hooked = False  # a hook ran
@@ -268,25 +267,24 @@ class Migration:
             raise Trouble(f"{passed}, and the task is not frozen yet (at_deadline: give-up)")
 
     async def start_dump(self, dump: LazyDump) -> None:
-        """Until it serves. A container's downtime begins when it is seen to be frozen: its engine takes its time, and
-        criu then freezes its control group before it holds each process (0.1 s later)."""
-        task, seen = (self.pid, self.began or 0), 0.0
-        freezers: list[Freezer] = []
-        with contextlib.suppress(OSError):  # it has ended
-            freezers = Freezer.all_of(groups_of(self.pid))
-
-        def is_frozen() -> bool:
-            return any(freezer.freezes() for freezer in freezers) or look(task) is Seen.FROZEN
+        """Until it serves. A container's downtime begins when it is seen to be frozen, and its files are sent from when
+        nothing of it runs any more."""
+        seen = 0.0
 
         async def see_freeze() -> None:
             nonlocal seen
-            while not is_frozen():
-                await asyncio.sleep(FREEZE_LOOK_S)
-            seen = time.monotonic()
+            seen = await freeze.begin((self.pid, self.began or 0))
+            if not self.profile.criu.link_remap:  # by that criu makes files
+                await freeze.complete(self.pid)
+                self.sending_files = asyncio.ensure_future(self.send_files(frozen=True))
 
         seeing = asyncio.ensure_future(see_freeze()) if self.engine is not None else None
         try:
             await dump.start()
+        except BaseException:
+            if self.sending_files is not None:
+                self.sending_files.cancel()
+            raise
         finally:
             if seeing is not None:
                 seeing.cancel()
@@ -327,7 +325,8 @@ class Migration:
         self.watch(self._watch_dump())
         self.watch(self._watch_page_server())
         looking = asyncio.ensure_future(asyncio.to_thread(identities, self.pid))
-        sending = asyncio.gather(self.host.send_files(dump.images), self.send_files(frozen=True))
+        files = self.sending_files or self.send_files(frozen=True)
+        sending = asyncio.gather(self.host.send_files(dump.images), files)
         sent, _ = await self.guarded(sending)
         self.report.image_bytes = sent
         self.tree = await looking

@@ -141,7 +141,13 @@ class Freezer:
         with contextlib.suppress(OSError):
             if self.version == 1:
                 return (self.directory / "freezer.state").read_text().strip() != "THAWED"
-            if (self.directory / "cgroup.freeze").read_text().strip() == "1":
-                return True
+            return (self.directory / "cgroup.freeze").read_text().strip() == "1" or self.has_frozen()
+        return False
+
+    def has_frozen(self) -> bool:
+        """Whether all that is in the group is frozen."""
+        with contextlib.suppress(OSError):
+            if self.version == 1:
+                return (self.directory / "freezer.state").read_text().strip() == "FROZEN"
             return "frozen 1" in (self.directory / "cgroup.events").read_text()
         return False
