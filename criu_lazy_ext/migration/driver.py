@@ -21,7 +21,9 @@ from dataclasses import astuple
 from typing import Any, NoReturn, TypeVar
 
 from criu_lazy_ext.checks.check import Finding
+from criu_lazy_ext.checks.leaving import dump_options
 from criu_lazy_ext.checks.state import check_movable
+from criu_lazy_ext.criu.contrary import options_in
 from criu_lazy_ext.engines.engine import engine_of
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.migration import freeze, run_file
@@ -274,7 +276,8 @@ class Migration:
         async def see_freeze() -> None:
             nonlocal seen
             seen = await freeze.begin((self.pid, self.began or 0))
-            if not self.profile.criu.link_remap:  # by that criu makes files
+            given = {option.name for option in options_in(dump_options(self.profile))}
+            if "link-remap" not in given:  # by that, criu makes files
                 await freeze.complete(self.pid)
                 self.sending_files = asyncio.ensure_future(self.send_files(frozen=True))
 

@@ -23,6 +23,7 @@ from migrating import COMMITTED, FAILED, HOLD, Migration, held, kill, kill_ours,
 from paths import CONFIGS
 from postgres import PgBench, Postgres
 from redis_containers import (
+    ADDRESS,
     RedisContainer,
     RedisPodmanContainer,
     Replica,
@@ -177,6 +178,10 @@ def test_redis_moves_with_its_address_and_its_clients_connection(kind: str, with
         container.run()
         load = LoadClient(with_podman, 4000)
         here, there = with_podman.src, with_podman.dst
+        if runtime:
+            here.write("/root/checked.yaml", container.profile())
+            checked = " ".join(here.run(["criu-lazy", "check", "/root/checked.yaml"], check=False).stdout.split())
+            assert f"a connection comes through published ports, by {ADDRESS} port 6379: put the address" in checked
         for _ in range(MOVES):
             move(container, load, here, there)
             here, there = there, here
