@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * criu_lazy.h: the border: all that Python sees of C (cffi reads the part between the CFFI markers as it stands: plain C
+ * criu_lazy.h: the C API: all that Python sees of C (cffi reads the part between the CFFI markers as it stands: plain C
  * declarations, no directives but #define NAME NUMBER and #define NAME "TEXT"). In criu_lazy_ext/_engine.pyi the same
- * is told to mypy; tests/test_border.py compares.
+ * is told to mypy; tests/unit/test_border.py compares.
  *
  * An engine serves the page faults of one restore: it takes the restored tasks' userfaultfds from
  * `criu restore --lazy-pages` over a connected unix socket, fetches the pages that the images mark lazy,

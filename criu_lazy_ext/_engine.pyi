@@ -1,4 +1,4 @@
-"""What cffi makes of c_src/criu_lazy.h, for mypy: tests/test_border.py compares the two.
+"""What cffi makes of c_src/criu_lazy.h, for mypy: tests/unit/test_border.py compares the two.
 
 A struct's name stands for a pointer to it. Only criu_lazy_ext/native/ imports this.
 """

@@ -36,7 +36,7 @@ HOLDS_MANY = {"lazy-pages", "page-server", "page-store", "migrate", *INTERNAL}
 
 
 def listed() -> dict[str, tuple[str, str]]:
-    """The subcommands that there are here; in a checkout, its laboratory too, made importable."""
+    """The subcommands that there are here; in a checkout, those for development too, made importable."""
     checkout = Path(__file__).resolve().parent.parent
     if not (checkout / "setup.py").is_file():
         return SUBCOMMANDS

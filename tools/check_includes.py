@@ -1,4 +1,4 @@
-"""The rooms of c_src/: who may include whom, and that no files include each other in a circle. Run by `make lint`.
+"""The directories of c_src/: who may include whom, and that no files include each other in a circle. Run by `make lint`.
 
 A file here is its .c and its .h together. Prints one line for each offence; exit status 1 if there is any.
 """

@@ -7,8 +7,8 @@
  * Model: the window is (delivery rate) x (round trip + allowed queueing). The delivery rate is the best sample of
  * the last seconds, each over an interval long enough not to take one burst for the link's speed. The allowed
  * queueing is short while the task faults and longer when it doesn't; it grows while now and then less is delivered
- * than the link has shown to carry (somebody on the way lost the CPU for longer than the queue lasted, and the link ran
- * dry), and shrinks back when that is over. Before the rate is known the window starts small and may be twice that, so
+ * than the link has shown to carry (a process on the way lost the CPU for longer than the queue lasted, and nothing was
+ * in flight), and shrinks back when that is over. Before the rate is known the window starts small and may be twice that, so
  * that it doubles while that helps; the rate is then the median of the last three samples, which are short.
  */
 #ifndef CL_FLOW_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * missing_map: where in memory pages are missing, coarsely, for people: CL_MAP_SLICES slices of as many pages each, of all
+ * missing_map: where in memory pages are missing, for a progress display: CL_MAP_SLICES slices of as many pages each, of all
  * images one after the other, by address at the dump. Pure data; it costs the same however large memory is.
  */
 #ifndef CL_MISSING_MAP_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * page_source: the one interface to whatever the missing remote pages come from. An engine has one at a time: at first a
+ * page_source: the interface to the server of missing pages. An engine has one at a time: at first a
  * page server that answers requests and no more (requests.h); one that pushes (source_push.h) from the moment that it
  * agrees to, for good.
  *

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * poison: the end of the engine's care for an address space: let go of when it needs nothing any more, or poisoned where
- * pages are missing that will never come. The events thread's.
+ * poison: ends the service of an address space: closes its userfaultfd when no page is missing, or poisons the pages that
+ * are missing and will never come, so that touching one is SIGBUS and not a wait for ever. The events thread's.
  */
 #ifndef CL_POISON_H
 #define CL_POISON_H

@@ -3,15 +3,17 @@
  * readahead: where the task goes next, recognised from where it faulted. Only an order of background transfer:
  * every missing page is fetched in the end, once, and the link never idles for a guess.
  *
- * Faults say nothing of threads, so streams are told apart by place. A fault on its own starts a *lone* stream, as
- * the task works there. Further faults within its reach make it go up, down, or around (both ways, a cluster), as
- * they do, and by steps if all of them are a multiple apart. Wide steps are found as arithmetic progressions among
+ * A *stream* is a place in memory where a thread is taken to work, and where it goes from there. Faults say nothing of
+ * threads, so streams are told apart by place. A fault away from all others starts a *lone* stream, whose direction is
+ * not known. Further faults within its reach (some pages on both sides) make it go up, down, or around (both ways, a
+ * cluster), as they do, and by steps if all of them are a multiple apart. Wide steps are found as arithmetic progressions among
  * the latest lone faults; a round of steps that is over is followed by one that starts a page further.
  *
  * Every fault in a stream, on its head or on a page that is on its way, says that the task catches up: its window
- * doubles, and it gets that much credit, though not more than it has gone already. Credit is spent before anything
- * else in the background, by the stream that is the least ahead of its last fault. Pages that arrive in time cause
- * no fault: a stream that goes well falls silent. Where the last fault was, background goes on without credit.
+ * doubles, and it gets that much credit: so many pages may be fetched for it before anything else in the background,
+ * though not more than it has gone already. Of several streams with credit the one goes first that is the least ahead of
+ * its last fault. A stream whose pages come in time causes no more faults, and gets no more credit. Where the last fault
+ * was, background goes on without credit.
  *
  * Pure logic, bounded memory, no clock; under the engine's mutex. Pages are indices of an image (address_space.h).
  */

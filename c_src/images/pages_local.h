@@ -7,7 +7,7 @@
  * Which pagemap entries are lazy and where their pages are, by flags:
  *   LAZY            at the page server
  *   LAZY|PRESENT    in this directory's pages image
- *   LAZY|PARENT     where the parent says: its own PRESENT or, again, its PARENT
+ *   LAZY|PARENT     in the parent directory's pages image, or in that of its parent, and so on
  * Entries without LAZY are criu restore's business.
  *
  * Errors: -EBADMSG for a damaged image, or what the system said; the text says which image, and why.

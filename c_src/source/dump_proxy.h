@@ -2,8 +2,8 @@
 /*
  * dump_proxy: stands between a stock `criu dump --lazy-pages` and its clients. It holds the dump's one connection for
  * the whole life, lets clients of the page-server protocol come and go, and alone decides what the dump hears at the
- * end: CLOSE (the source task is killed) or nonsense (the source task runs on). Clients are brought by listener.h, which
- * also serves push clients, past the proxy: it is only told of them.
+ * end: CLOSE (the source task is killed) or nonsense (the source task runs on). listener.h accepts clients: those of CRIU's
+ * protocol come here; push clients go to push_server.h, and the proxy is only told when they begin and end.
  *
  * Threads: cl_dump_proxy_run() blocks in its caller; the calls marked "any thread" may be made meanwhile.
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * dump_proxy_state: what a dump_proxy.h has, shared by its own thread (dump_proxy.c) and by what other threads ask and are
- * told (dump_proxy_control.c). Nobody else's.
+ * dump_proxy_state: struct cl_dump_proxy, private to its own thread's work (dump_proxy.c) and to what other threads ask of
+ * it and tell it (dump_proxy_control.c).
  */
 #ifndef CL_DUMP_PROXY_STATE_H
 #define CL_DUMP_PROXY_STATE_H

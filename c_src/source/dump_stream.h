@@ -8,9 +8,9 @@
  * The byte sent ahead: a dump that reads the end of its connection *between* two headers kills the task, but in the
  * middle of a header it gives up and the task runs on. So the first byte of the next header is always sent ahead:
  * should every process of ours die at once, the kernel itself closes the connection in the middle of a header. The
- * byte is GET's: each request is sent less its first byte, plus that of the next. Before the first GET it is
- * PARENT's (a question without effect); to commit, the last GET is repeated for one page, and then CLOSE fits.
- * It needs the protocol version; until that is known, only the guardian stands by.
+ * byte is the first one of a GET. So each request is sent from its second byte on, followed by the first byte of the
+ * next. Before the first GET it is PARENT's (a question without effect); to commit, the last GET is repeated for one
+ * page, and then CLOSE fits. All this needs the protocol version; until that is known only the guardian protects the task.
  *
  * One thread, but where it is said.
  */

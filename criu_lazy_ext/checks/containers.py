@@ -1,4 +1,4 @@
-"""Whether a container's engine can move it, and has there what it takes; what each asks is in engines/."""
+"""Whether a container's engine can move it, and the destination has what that needs; each engine's part: engines/."""
 
 from __future__ import annotations
 

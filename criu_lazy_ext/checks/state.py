@@ -36,7 +36,7 @@ SHORT_LIVED_S, SETTLED_S = 1.0, 2.0
 
 
 class NotMovable(CriuLazyError):
-    """What the task is in keeps criu dump from it."""
+    """The task's present state keeps criu from dumping it."""
 
 
 @check(

@@ -1,6 +1,6 @@
 """What criu's log says when it fails, in words: which of its errors is the cause, what it means, and what helps.
 
-Most of it is said by the preflight, before anything is frozen; here comes what changes in between, or isn't looked at.
+The preflight finds most of it before anything is frozen; this covers what changed after it, or is not looked at.
 """
 
 from __future__ import annotations

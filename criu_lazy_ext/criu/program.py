@@ -72,7 +72,7 @@ def cpu_problem(facts: bytes) -> str | None:
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Of what criu's configuration files say, checks/tools.py thinks for each criu that will run."""
+    """Without criu's configuration files: checks/tools.py looks at them, for each criu that will run."""
     environment = {name: value for name, value in os.environ.items() if name != "CRIU_CONFIG_FILE"}
     command = ["criu", *arguments, "--no-default-config"]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)

@@ -1,4 +1,4 @@
-"""Huge pages back for restored memory: pages that came one by one are joined again after the last one.
+"""Joins restored pages, which came one by one, into huge pages after the transfer.
 
 A restored task is looked up while it is served: its memory, and none else, is registered with a userfaultfd then.
 From there on it is held by its pidfd and its pagemap file, which reads as empty once the task has ended or called

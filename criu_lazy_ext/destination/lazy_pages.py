@@ -2,10 +2,10 @@
 
 What is seen from outside comes in criu's order: images directory opened, work directory entered, log opened,
 process tree read, socket bound, daemon forked and pidfile written, status-ready scripts, status byte; then
-one connection from `criu restore`. The page server is connected to as late as can be: a page server serves one
-connection ever, and losing it before the restored task runs would cost the source its task. Not so with TLS, where
-criu takes only a good-bye for success: there it is connected to before the status byte, so that no task is restored for
-which it refuses our certificate.
+one connection from `criu restore`. The page server is connected to as late as can be: it serves one connection ever,
+and should that be lost before the restored task runs, criu kills the source task. With TLS the page server is connected
+to before the status byte: so no task is restored for which it refuses our certificate, and criu takes only a
+close_notify for success.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class PageServerError(CriuLazyError):
-    """There is no way to the page server."""
+    """The page server can't be connected to."""
 
 
 def check(options: Options) -> None:

@@ -2,8 +2,8 @@
 
 The state machine: `Migration.enter` is the one place that changes the state (state.py). The point of no return is the
 word "go" to the agent, when everything is restored and nothing runs yet, the source task is fenced, and the journal
-says so: before it any failure rolls back and the source task runs on; after it nothing does but an operator's forced
-abort.
+says so: before it any failure rolls back and the source task runs on; after it only a restore of which, as the agent
+reports, nothing is left, or an operator's `--abort --force`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ class State(enum.Enum):
     DUMPING = "dumping"  # the task is being frozen
     SERVING = "serving"  # frozen; its pages can be asked for
     RESTORING = "restoring"
-    ALLOWED = "allowed"  # "go" was said: the point of no return
+    ALLOWED = "allowed"  # recorded: "go" may be sent from now on; the point of no return
     RUNNING = "running"  # the restored task runs, its memory follows
     DRAINED = "drained"  # every page arrived
     COMMITTING = "committing"  # CLOSE is being said: the source task is killed

@@ -72,7 +72,7 @@ class StopSignals:
             raise Stopped
 
     def disarm(self) -> None:
-        """The signal was heard: waits no longer end by it, and the next signal ends the process."""
+        """The signal was handled: waits no longer end by it, and the next signal ends the process."""
         self._armed = False
         for number in self._before:
             signal.signal(number, signal.SIG_DFL)
