@@ -2,8 +2,8 @@
 
 A new key is a field, with its type and default, of the section's class; docs/migrate.md documents it, and `python -m
 criu_lazy_ext.profile_schema` writes it into the schema. A new type also needs a reader in READERS and a line in
-profile_schema._TYPES, a new enumeration its words in CHOICES, a new section its class in SECTIONS (OPTIONAL_SECTIONS, if
-it may be missing). Rules between keys are in `parse`. commands/explain.py says what the key does.
+profile_schema._TYPES, a new enumeration its words in CHOICES, a new section its class in SECTIONS (and its name in
+OPTIONAL_SECTIONS, if it may be missing). Rules between keys are in `parse`. commands/explain.py says what the key does.
 """
 
 from __future__ import annotations

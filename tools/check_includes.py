@@ -1,4 +1,4 @@
-"""The directories of c_src/: who may include whom, and that no files include each other in a circle. Run by `make lint`.
+"""The directories of c_src/: which may include which, and that no files include each other in a circle (`make lint`).
 
 A file here is its .c and its .h together. Prints one line for each offence; exit status 1 if there is any.
 """
