@@ -30,12 +30,20 @@ WORDS = {
 }
 
 
+class Terminal(Console):
+    """One that may go away: a migration goes on without it."""
+
+    def on_broken_pipe(self) -> None:
+        """rich (from 13.9 on) would end the process, with its standard output at /dev/null."""
+        raise BrokenPipeError
+
+
 class Panel(Display):
     """Lines go up, the panel stays at the bottom; it vanishes at the end."""
 
     def __init__(self, stream: TextIO, title: str) -> None:
         self._title = title
-        self._console = Console(file=stream, highlight=False)
+        self._console = Terminal(file=stream, highlight=False)
         self._live = Live(
             console=self._console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
         )
