@@ -140,7 +140,7 @@ int cl_engine_wire_version(const struct cl_engine *engine);
 
 /*
  * The page server is to be spoken to by TLS: loads the files. Before cl_engine_set_remote. -ENOSYS if the engine
- * was built without GnuTLS, -EBADF for a file that can't be used.
+ * was built without OpenSSL, -EBADF for a file that can't be used.
  */
 int cl_engine_set_tls(struct cl_engine *engine, const struct cl_tls_config *tls, struct cl_error *error);
 

@@ -1,6 +1,6 @@
 """cffi build of the C engine (c_src/) as criu_lazy_ext._engine; used by setup.py only.
 
-TLS needs GnuTLS (Debian's libgnutls28-dev); without it the build succeeds, and --tls is refused at run time. So does
+TLS needs OpenSSL 3 (Debian's libssl-dev); without it the build succeeds, and --tls is refused at run time. So does
 compression LZ4 (liblz4-dev); without it pages are pushed as they are. xxHash (libxxhash-dev) is compiled in, and not
 needed later; without it --precopy is refused.
 CRIU_LAZY_SANITIZE=address,undefined or =thread makes a sanitizer build.
@@ -43,35 +43,35 @@ def flags() -> tuple[list[str], list[str]]:
     return compile_flags, link_flags
 
 
-def has_library(name: str, program: str) -> bool:
-    """Whether `program` compiles and links with library `name` (none: "") here."""
+def has_libraries(names: tuple[str, ...], program: str) -> bool:
+    """Whether `program` compiles and links with these libraries here."""
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
     with tempfile.TemporaryDirectory() as directory:
         output = str(Path(directory) / "program")
-        command = [*compiler, "-x", "c", "-", "-o", output, *([f"-l{name}"] if name else [])]
+        command = [*compiler, "-x", "c", "-", "-o", output, *(f"-l{name}" for name in names)]
         try:
             return subprocess.run(command, input=program, text=True, capture_output=True).returncode == 0
         except OSError:
             return False
 
 
-# Macro, library, a program that needs it, and what is missing without it.
-OPTIONAL = (
+# Macro, libraries, a program that needs them, and what is missing without them.
+OPTIONAL: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
     (
         "CL_WITH_TLS",
-        "gnutls",
-        "#include <gnutls/gnutls.h>\nint main(void) { return gnutls_check_version(GNUTLS_VERSION) == 0; }\n",
-        "no GnuTLS (libgnutls28-dev) here: building without TLS",
+        ("ssl", "crypto"),
+        "#include <openssl/ssl.h>\nint main(void) { return SSL_CTX_new_ex(NULL, NULL, TLS_method()) == NULL; }\n",
+        "no OpenSSL 3 (libssl-dev) here: building without TLS",
     ),
     (
         "CL_WITH_LZ4",
-        "lz4",
+        ("lz4",),
         "#include <lz4.h>\nint main(void) { return LZ4_versionNumber() == 0; }\n",
         "no LZ4 (liblz4-dev) here: building without compression",
     ),
     (
         "CL_WITH_XXHASH",
-        "",
+        (),
         "#define XXH_INLINE_ALL\n#include <xxhash.h>\n"
         "int main(void) { return XXH3_128bits_withSecret(XXH3_kSecret, 8, XXH3_kSecret, 192).low64 == 0; }\n",
         "no xxHash (libxxhash-dev) here: building without --precopy",
@@ -79,8 +79,8 @@ OPTIONAL = (
 )
 
 compile_args, link_args = flags()
-found = [(macro, library) for macro, library, program, _ in OPTIONAL if has_library(library, program)]
-for macro, _, _, without in OPTIONAL:
+found = [(macro, libraries) for macro, libraries, program, _ in OPTIONAL if has_libraries(libraries, program)]
+for macro, _libraries, _program, without in OPTIONAL:
     if macro not in dict(found):
         print(f"criu-lazy: {without}", file=sys.stderr)
 ffibuilder = FFI()
@@ -92,7 +92,7 @@ ffibuilder.set_source(
     include_dirs=[os.path.relpath(C_SRC, C_SRC.parent)],
     depends=[os.path.relpath(header, C_SRC.parent) for header in sorted(C_SRC.glob("**/*.h"))],
     define_macros=[(macro, "1") for macro, _ in found],
-    libraries=[library for _, library in found if library],
+    libraries=[name for _, names in found for name in names],
     extra_compile_args=compile_args,
     extra_link_args=link_args,
 )

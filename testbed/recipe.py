@@ -23,7 +23,7 @@ CRIU_PACKAGES = ("criu", "python3-pycriu")
 PACKAGES = (
     *CRIU_PACKAGES,
     # our package: what it needs to build, run and be tested
-    *("gcc", "libc6-dev", "make", "pkg-config", "libgnutls28-dev", "liblz4-dev", "libxxhash-dev", "libzstd-dev"),
+    *("gcc", "libc6-dev", "make", "pkg-config", "libssl-dev", "liblz4-dev", "libxxhash-dev", "libzstd-dev"),
     *("python3-cffi", "python3-dev", "python3-pip", "python3-setuptools", "python3-wheel"),
     *("python3-hypothesis", "python3-protobuf", "python3-pytest", "python3-rich"),
     "python3-yaml",

@@ -9,20 +9,9 @@
 
 #include "base/io.h"
 
-enum { TLS_RECORD_BYTES = 16 << 10 };
-
 int cl_conn_send(struct cl_conn conn, const uint8_t *data, size_t bytes)
 {
-	int ret = conn.tls ? 0 : cl_send_all(conn.fd, data, bytes, 0);
-
-	while (conn.tls && bytes && ret == 0) {
-		size_t part = bytes < TLS_RECORD_BYTES ? bytes : TLS_RECORD_BYTES;
-
-		ret = cl_tls_send(conn.tls, data, part);
-		data += part;
-		bytes -= part;
-	}
-	return ret;
+	return conn.tls ? cl_tls_send(conn.tls, data, bytes) : cl_send_all(conn.fd, data, bytes, 0);
 }
 
 int cl_conn_error(int code, struct cl_error *error)

@@ -30,6 +30,11 @@ def test_all_is_read_and_written_and_nothing_grows_without_limit(build, sanitize
     run(build("test_base", sanitizer))
 
 
+@pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan", "tsan"])
+def test_tls_carries_all_both_ways_and_lets_nobody_else_in(build, sanitizer: str) -> None:
+    run(build("test_tls", sanitizer))
+
+
 @pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan"])
 @pytest.mark.parametrize(
     "name",

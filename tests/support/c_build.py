@@ -11,7 +11,7 @@ from paths import C_PROGRAMS, C_SRC, CHECKOUT
 
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-g", "-O1", "-pthread"]
 FLAGS += ["-DCL_WITH_TLS", "-DCL_WITH_LZ4", "-DCL_WITH_XXHASH"]
-LIBRARIES = ["-lgnutls", "-llz4", "-lm"]
+LIBRARIES = ["-lssl", "-lcrypto", "-llz4", "-lm"]
 SANITIZERS = {"plain": [], "asan-ubsan": ["-fsanitize=address,undefined"], "tsan": ["-fsanitize=thread"]}
 
 

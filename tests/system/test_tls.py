@@ -52,8 +52,8 @@ class Authority:
         self._run("req", "-x509", *self._key("ca"), "-out", "ca.pem", *DAY, "-subj", f"/CN={name}")
 
     def issue(self, name: str, subject: str) -> None:
-        """NAME.pem and NAME.key for subject: IP:1.2.3.4 or DNS:some.name."""
-        (self.directory / "leaf.cnf").write_text(f"subjectAltName={subject}\n")
+        """NAME.pem and NAME.key for subject: IP:1.2.3.4 or DNS:some.name; a server's, which will do for a client."""
+        (self.directory / "leaf.cnf").write_text(f"subjectAltName={subject}\nextendedKeyUsage=serverAuth\n")
         self._run("req", "-new", *self._key(name), "-out", "request", "-subj", f"/CN={name}")
         signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "leaf.cnf"]
         self._run("x509", "-req", "-in", "request", "-out", f"{name}.pem", *DAY, *signed)
