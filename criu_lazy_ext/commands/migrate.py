@@ -33,7 +33,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--rate", metavar="SIZE", type=rate_argument,
         help="let pages take so many bytes per second (K, M, G may follow) from now on; 0: no limit")  # fmt: skip
     parser.add_argument("--abort", action="store_true", help="let the source task of a stopped migration run on")
-    parser.add_argument("--commit", action="store_true", help="let the source task of a stopped migration go")
+    parser.add_argument("--commit", action="store_true", help="end the source task of a stopped migration")
     parser.add_argument("--force", action="store_true", help="--abort or --commit all the same")
     return parser.parse_args(argv)
 

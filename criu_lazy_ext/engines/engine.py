@@ -103,14 +103,14 @@ class Engine(Protocol):
     def restore(self, directory: Path, criu_options: Sequence[str], gate: Path) -> Command:
         """Restore from directory/images, log in directory/work; CRIU runs `gate` when all is restored."""
 
-    def let_go(self) -> None:
+    def disable_restart(self) -> None:
         """It runs elsewhere, and is frozen here: nothing is to start it anew when it ends."""
 
     def kept(self, found: Found) -> dict[str, Any]:
-        """What `let_go` changes, as it is before."""
+        """What `disable_restart` changes, as it is before."""
 
-    def take_back(self, kept: Mapping[str, Any]) -> None:
-        """It runs on here after all: undo what `let_go` did, or may have."""
+    def enable_restart(self, kept: Mapping[str, Any]) -> None:
+        """It runs on here after all: undo what `disable_restart` did, or may have."""
 
     def failure(self, work: Path) -> str:
         """What the engine itself said of its last failure; "" if nothing."""

@@ -92,14 +92,14 @@ class OciRuntime:
             return [Tree(bundle.here, bundle.there, (str(below),)), Tree(root, bundle.there / below), *volumes]
         return [bundle, Tree(root, root), *volumes]
 
-    def let_go(self) -> None:
+    def disable_restart(self) -> None:
         """Nothing starts it anew."""
 
     def kept(self, found: Found) -> dict[str, Any]:
         """Nothing is changed."""
         return {}
 
-    def take_back(self, kept: Mapping[str, Any]) -> None:
+    def enable_restart(self, kept: Mapping[str, Any]) -> None:
         """Nothing was changed."""
 
     def expectations(self, found: Found) -> dict[str, Any]:

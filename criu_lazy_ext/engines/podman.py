@@ -145,7 +145,7 @@ class Podman:
         argv += ["--ignore-volumes", "--export", str(directory / "images" / ARCHIVE), self.container.name]
         return Command(argv, environment, directory / "dump.out")
 
-    def let_go(self) -> None:
+    def disable_restart(self) -> None:
         """podman would start it anew when it ends, were that its policy. The destination has it from the archive."""
         self._set_restart("no")
 
@@ -155,7 +155,7 @@ class Podman:
         retries = f":{policy['MaximumRetryCount']}" if policy["MaximumRetryCount"] else ""
         return {"restart": f"{policy['Name'] or 'no'}{retries}"}
 
-    def take_back(self, kept: Mapping[str, Any]) -> None:
+    def enable_restart(self, kept: Mapping[str, Any]) -> None:
         """The policy."""
         if kept["restart"] != "no" and self.inspect() is not None:
             self._set_restart(kept["restart"])

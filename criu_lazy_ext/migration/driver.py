@@ -494,7 +494,7 @@ class Migration:
         """The container runs elsewhere: whatever ends it here now, its engine is not to start it anew."""
         if self.engine is not None:
             try:
-                await asyncio.to_thread(self.engine.let_go)
+                await asyncio.to_thread(self.engine.disable_restart)
             except CriuLazyError as error:
                 self.warn(f"{error}; tried again before the commit")
             else:

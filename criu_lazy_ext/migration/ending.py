@@ -46,7 +46,7 @@ class Ending:
         self.migration = migration
 
     async def commit(self) -> None:
-        """Nobody misses a page any more: let the source task go, and look that it went."""
+        """Nobody misses a page any more: end the source task, and look that it has ended."""
         migration = self.migration
         assert migration.dump is not None and migration.dump.process is not None
         migration.stop_watching()
@@ -56,7 +56,7 @@ class Ending:
             migration.warn(describe_ended(process))
         ended = [process for process in ended if process["missing_pages"]]
         if migration.engine is not None and not migration.engine_told:
-            await asyncio.to_thread(migration.engine.let_go)
+            await asyncio.to_thread(migration.engine.disable_restart)
         migration.enter(State.COMMITTING, committing=True)
         await self.say_commit()
         source = await self.source_ends()
@@ -154,7 +154,7 @@ class Ending:
             if source.is_over and migration.dump is not None and migration.dump.process is not None:
                 await self.end_dump()  # there is no task left that it could resume
             if migration.dump is not None:
-                await self.let_go(force)
+                await self.resume_source(force)
         except CriuLazyError as error:
             migration.report.outcome = "undecided"
             migration.report.message = f"{reason}; rolling back failed: {error}; {migration.look().words()}"
@@ -192,7 +192,7 @@ class Ending:
         lost = migration.state is State.ROLLED_BACK and not migration.host.has_undone
         return f"{text}, {migration.report.destination}: {there}/{', once it has undone its half' if lost else ''}"
 
-    async def let_go(self, force: bool) -> None:
+    async def resume_source(self, force: bool) -> None:
         """Make criu dump let the source task run on; once it has dumped, by killing it if nothing else helps."""
         migration = self.migration
         assert migration.dump is not None

@@ -271,12 +271,12 @@ class Decision:
 
     def abort(self, force: bool) -> State:
         """Let the source task run on."""
-        force = self.may_end(force or not self.found.went, "abort")
+        self.require(force or not self.found.went, "abort")
         self.check_addresses()
         asked, refusal = False, ""
         if self.found.server.is_there:
             try:  # what counts is what is seen then
-                control_socket.request(self.found.facts["control"], "abort", force, timeout=self.patience())
+                control_socket.request(self.found.facts["control"], "abort", True, timeout=self.patience())
                 asked = True
             except ControlError as error:
                 if COMMIT_UNDER_WAY in str(error):
@@ -300,19 +300,19 @@ class Decision:
         return State.ROLLED_BACK if self.found.was_frozen else State.FAILED
 
     def commit(self, force: bool) -> State:
-        """Let the source task go."""
+        """End the source task: the restored one stays."""
         if not self.found.went:
             raise CriuLazyError("--commit: the restored task was not resumed; " + "; ".join(self.found.words()))
         if not self.found.may_commit and force:
             print(GIVEN_UP)
-        force = self.may_end(force or self.found.may_commit, "commit")
+        self.require(force or self.found.may_commit, "commit")
         if (engine := self.engine) is not None and not self.found.source.is_over:
-            engine.let_go()
+            engine.disable_restart()
         self.journal.record(state=State.COMMITTING.value, committing=True)  # or nothing is done
         self.found = replace(self.found, facts={**self.found.facts, "committing": True})
         if self.found.server.is_there:
             with contextlib.suppress(ControlError):
-                control_socket.request(self.found.facts["control"], "commit", force, timeout=GIVES_UP_WITHIN_S)
+                control_socket.request(self.found.facts["control"], "commit", True, timeout=GIVES_UP_WITHIN_S)
         self.look_again(lambda: not self.found.source.dump_lives or self.found.source.is_over)
         self.unlock(network_lock.hush)
         self.signal_source(signal.SIGKILL)
@@ -324,8 +324,8 @@ class Decision:
             raise CriuLazyError(f"not done: {self.found.source.words()}")
         return State.COMMITTED
 
-    def may_end(self, allowed: bool, op: str) -> bool:
-        """Whether it is allowed, else that is raised. A dead page server is awaited."""
+    def require(self, allowed: bool, op: str) -> None:
+        """Raises what forbids it, if not `allowed`. A page server that is being started again is awaited."""
         facts = self.found.facts
         if not allowed:  # the page server isn't asked: by now it might do it, with nothing on record
             raise CriuLazyError(f"--{op} needs --force: " + "; ".join(self.found.words()))
@@ -335,7 +335,6 @@ class Decision:
             self.found = Found.look(facts)
         if self.found.server.hangs:
             raise CriuLazyError("; ".join(self.found.words()))
-        return allowed
 
     def patience(self) -> float:
         """How long criu dump may take to give up; with no task it can't."""
@@ -417,7 +416,7 @@ class Decision:
             if self.found.was_frozen:
                 self.unlock(network_lock.unlock if ended is State.ROLLED_BACK else network_lock.remove)
         if self.found.went and ended is not State.COMMITTED:
-            self.tell_engine(lambda engine: engine.take_back(self.found.facts.get("kept", {})))
+            self.tell_engine(lambda engine: engine.enable_restart(self.found.facts.get("kept", {})))
         try:
             self.journal.record(state=ended.value)
         except JournalError as error:  # hooks are run once, so after the record
