@@ -195,14 +195,8 @@ class Agent:
         self.translated = [Translated.of_message(each) for each in request["translated"]]
         work = self.place.work()
         self.place.note_state("restoring")
-        for name in ("gate.ask", "gate.answer"):
-            os.mkfifo(work / name, 0o600)
-        script = work / "gate.sh"
         network = ServiceNetwork.of_facts(self.place.made.network)
-        tells = TELL.format(seconds=OPENS_WITHIN_S) if self.container is not None else ""
-        opens = OPEN.format(seconds=OPENS_WITHIN_S, remove=network.removal()) if network else tells
-        script.write_text(GATE_SCRIPT.format(timeout=int(float(request["timeout"])) + 1, open=opens))
-        script.chmod(stat.S_IRWXU)
+        script = self.write_gate(work, int(float(request["timeout"])) + 1, network)
         # Both ends are held here, so that neither the script nor this process ever blocks in open().
         ask = os.open(work / "gate.ask", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         answer = os.open(work / "gate.answer", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -242,6 +236,17 @@ class Agent:
             os.close(ask)
             os.close(answer)
         return {}
+
+    def write_gate(self, work: Path, timeout: int, network: ServiceNetwork | None) -> Path:
+        """The script that criu runs when all is restored, which waits so many seconds for an answer; and its pipes."""
+        for name in ("gate.ask", "gate.answer"):
+            os.mkfifo(work / name, 0o600)
+        script = work / "gate.sh"
+        tells = TELL.format(seconds=OPENS_WITHIN_S) if self.container is not None else ""
+        opens = OPEN.format(seconds=OPENS_WITHIN_S, remove=network.removal()) if network else tells
+        script.write_text(GATE_SCRIPT.format(timeout=timeout, open=opens))
+        script.chmod(stat.S_IRWXU)
+        return script
 
     async def start_command(self, command: Command) -> Process:
         """A container may keep what is its engine's output: that is no way to the source."""

@@ -27,6 +27,7 @@ from criu_lazy_ext.criu.contrary import options_in
 from criu_lazy_ext.engines.engine import engine_of
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.migration import freeze, run_file
+from criu_lazy_ext.migration.draining import Draining
 from criu_lazy_ext.migration.ending import Ending
 from criu_lazy_ext.migration.files import ContainerFiles
 from criu_lazy_ext.migration.journal import Journal, JournalError
@@ -35,11 +36,10 @@ from criu_lazy_ext.migration.preparation import Preparation
 from criu_lazy_ext.migration.progress import Progress
 from criu_lazy_ext.migration.report import Report
 from criu_lazy_ext.migration.rounds import Rounds
-from criu_lazy_ext.migration.state import TRANSITIONS, State
+from criu_lazy_ext.migration.state import TRANSITIONS, State, Trouble
 from criu_lazy_ext.profile import Profile, hook_environment
 from criu_lazy_ext.remote.channel import Message
 from criu_lazy_ext.remote.hosts import HostError, HostInDoubt, RemoteHost
-from criu_lazy_ext.source.control_socket import Answer, ControlError
 from criu_lazy_ext.source.dump import (
     LazyDump,
     PipeLimits,
@@ -54,17 +54,9 @@ from criu_lazy_ext.system.processes import send_signal, start_time
 
 T = TypeVar("T")
 
-POLL_S = 0.2
 WORD_WITHIN_S = 2.0
-DRAINED_S = 5.0
-ANSWER_WITHIN_S = 5.0  # of a page server that works
 LOOK_S = 0.5  # how often the frozen source task is looked at
 LOOK_SHARE = 20  # of the time that passes, one part in so many at most
-LONG_WAIT_S = 10.0  # a fault that waits longer is worth a warning
-
-
-class Trouble(CriuLazyError):
-    """Something that the migration rests on ended by itself, or the user wants it to stop."""
 
 
 class Migration:
@@ -409,73 +401,6 @@ class Migration:
         if not self.dump_lives():
             raise SourceError(self.look().words())
 
-    async def page_server_state(self) -> Answer | None:
-        """None while it doesn't answer: its guardian starts another."""
-        assert self.dump is not None
-        with contextlib.suppress(ControlError):
-            return await self.guarded(self.dump.ask("state", timeout=ANSWER_WITHIN_S))
-        return None
-
-    async def drain(self) -> None:
-        """Wait for the last page: the daemon's word, by the agent or, if that is lost, by its CLOSE."""
-        assert self.dump is not None and self.host is not None
-        last, since = -1, time.monotonic()
-        heard: float | None = None
-        while not self.daemon_ended.done():
-            either: set[asyncio.Future[Any]] = {self.daemon_ended, self.trouble}
-            await asyncio.wait(either, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
-            if self.trouble.done():
-                self.trouble.result()
-            state = await self.page_server_state()
-            if state is not None and (state["state"] == "drained" or state["lost"]):
-                heard = heard or time.monotonic()
-                # The daemon's own word is better, but may be lost with who passes it on.
-                late = self.profile.daemon != "stock" and time.monotonic() - heard > DRAINED_S
-                if self.host.lost.done() or late:
-                    self.check_word(state)
-                    break
-            if state is not None and state["bytes"] != last:
-                last, since = state["bytes"], time.monotonic()
-            elif self.warned_of_stall(since):
-                since = time.monotonic()
-        if self.trouble.done():
-            self.trouble.result()
-        self.report.transfer_s = time.monotonic() - self.resumed
-        if not self.report.lazy_pages and (state := await self.page_server_state()):
-            self.report.received_bytes = int(state["bytes"])  # stock's daemon doesn't tell; the page server does
-        self.enter(State.DRAINED, complete=True)
-
-    def check_word(self, state: Answer) -> None:
-        """What the page server heard of the daemon, with nobody else to tell: raises what is no end of a migration."""
-        if lost := state["lost"]:
-            self.restored_ended = [lost]
-            how = "ended, nobody knows how," if lost["how"] == "unknown" else f"was {lost['how']}"
-            others = f" (and {lost['tasks'] - 1} more)" if lost["tasks"] > 1 else ""
-            raise Trouble(
-                f"the restored task {lost['pid']} {how}{others} with {lost['missing_pages']} pages missing, as its "
-                "daemon told the page server; the source still has them"
-            )
-        if self.profile.daemon == "stock":
-            raise Trouble(
-                "criu's own lazy-pages says that it is done, as it does, too, when the restored task was killed; the "
-                "agent, which would know, is lost"
-            )
-
-    def warned_of_stall(self, since: float) -> bool:
-        """Warn, if it is time to, that nothing has come `since` then."""
-        now, stall = time.monotonic(), self.profile.timeouts.stall
-        faults, waiting_since = self.waiting
-        if faults and now - since > min(stall, LONG_WAIT_S) and now - waiting_since > min(stall, LONG_WAIT_S):
-            self.warn(
-                f"{faults} fault{'s wait' if faults > 1 else ' waits'} since {now - waiting_since:.0f} s, and nothing "
-                "comes: look at the path between the hosts; the source waits, frozen"
-            )
-        elif now - since > stall:
-            self.warn(f"nothing was sent in {stall:g} s; the source waits, frozen")
-        else:
-            return False
-        return True
-
     async def send_files(self, *, frozen: bool = False) -> None:
         """The container's; what has changed since the last time."""
         if self.files is None:
@@ -561,7 +486,7 @@ class Migration:
             await self.network.let_pass()
             await self.tell_engine()
             await self.hooks("after_restore", fatal=False)
-            await self.drain()
+            await Draining(self).run()
             await Ending(self).commit()
         except Exception as error:
             await self.stop(self.in_a_line(error), force)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 
+from criu_lazy_ext.errors import CriuLazyError
+
 
 class State(enum.Enum):
     """How far a migration is."""
@@ -41,3 +43,7 @@ TRANSITIONS: dict[State, set[State]] = {
 FINAL = {State.COMMITTED, State.ROLLED_BACK, State.FAILED}
 ENDED = {state.value for state in FINAL}
 EXIT_STATUS = {State.COMMITTED: 0, State.FAILED: 1, State.ROLLED_BACK: 3, State.UNDECIDED: 4}
+
+
+class Trouble(CriuLazyError):
+    """Something that the migration rests on ended by itself, or the user wants it to stop."""
