@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "task/task_memory.h"
+#include "base/cleanup.h"
 #include "base/io.h"
 
 #include <errno.h>
@@ -10,6 +11,8 @@
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+enum { OFF_CPU_TRIES = 1000, OFF_CPU_LOOK_US = 1000 };
 
 int cl_task_memory_open(struct cl_task_memory *memory, pid_t pid)
 {
@@ -66,16 +69,45 @@ static int read_status(int status_fd, uint64_t *switches)
 	return 0;
 }
 
+/*
+ * A task whose state says that it is stopped may still be on its way off the CPU, and will be counted as switched away
+ * then. /proc/PID/syscall waits for that; it reads "running" of one that runs. 0, -EBUSY or -errno.
+ */
+static int await_off_cpu(pid_t pid)
+{
+	CL_CLEANUP_FD int fd = -1;
+	char path[32], text[16];
+
+	snprintf(path, sizeof(path), "/proc/%d/syscall", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT && access("/proc/self/syscall", F_OK) < 0 ? 0 : -errno; /* a kernel without */
+	for (unsigned int tries = 0; tries < OFF_CPU_TRIES; tries++) {
+		ssize_t got = pread(fd, text, sizeof(text), 0);
+
+		if (got <= 0)
+			return got < 0 ? -errno : -ESRCH;
+		if (text[0] != 'r')
+			return 0;
+		usleep(OFF_CPU_LOOK_US);
+	}
+	return -EBUSY;
+}
+
 int cl_task_memory_note_stop(struct cl_task_memory *memory)
 {
 	char path[32];
+	int ret;
 
 	snprintf(path, sizeof(path), "/proc/%d/status", memory->pid);
 	if (memory->status_fd < 0)
 		memory->status_fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (memory->status_fd < 0)
 		return -errno;
-	return read_status(memory->status_fd, &memory->switches);
+	ret = read_status(memory->status_fd, &memory->switches);
+	if (ret == 0)
+		ret = await_off_cpu(memory->pid);
+	return ret < 0 ? ret : read_status(memory->status_fd, &memory->switches);
 }
 
 int cl_task_memory_check_stop(const struct cl_task_memory *memory)

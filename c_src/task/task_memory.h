@@ -40,8 +40,8 @@ void cl_task_memory_close(struct cl_task_memory *memory);
 int cl_task_memory_read_shared(const struct cl_task_memory *memory, uint64_t address, uint8_t *out, size_t bytes);
 
 /*
- * The task's tracer has gone, and a signal has stopped it: note that, before any other thread reads it again. 0; -EBUSY:
- * it is not stopped; -ESRCH: it was killed; or another -errno.
+ * The task's tracer has gone, and a signal has stopped it: note that, before any other thread reads it again. Waits, for a
+ * second at most, until it is off the CPU. 0; -EBUSY: it is not stopped; -ESRCH: it was killed; or another -errno.
  */
 int cl_task_memory_note_stop(struct cl_task_memory *memory);
 

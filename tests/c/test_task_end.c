@@ -259,14 +259,21 @@ static void check_how(int signal_number, const char *expected)
 static void check_stop(int signal_number, int expected)
 {
 	struct cl_task_memory source;
-	int status;
-	pid_t child = fork();
+	int status, ready[2];
+	pid_t child;
+	char byte;
 
+	CHECK(pipe(ready) == 0);
+	child = fork();
 	if (child == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* also if a check below fails */
+		CHECK(write(ready[1], "r", 1) == 1);
 		for (;;)
 			pause();
 	}
+	CHECK(child > 0 && read(ready[0], &byte, 1) == 1);
+	close(ready[0]);
+	close(ready[1]);
 	source = cl_task_memory_closed(child);
 	CHECK(cl_task_memory_open(&source, child) == 0);
 	CHECK(cl_task_memory_note_stop(&source) == -EBUSY);
