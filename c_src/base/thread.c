@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/thread.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -58,4 +59,19 @@ void cl_take_precedence(void)
 	const struct slice slice = { .size = sizeof(slice), .nice = NICE, .runtime_ns = SLICE_NS };
 
 	(void)syscall(SYS_sched_setattr, 0, &slice, 0);
+}
+
+void cl_become_urgent(void)
+{
+	const struct sched_param lowest = { .sched_priority = 1 };
+
+	if (sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &lowest) < 0)
+		cl_take_precedence();
+}
+
+void cl_become_ordinary(void)
+{
+	const struct sched_param none = { .sched_priority = 0 };
+
+	(void)sched_setscheduler(0, SCHED_OTHER | SCHED_RESET_ON_FORK, &none);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * thread: starting threads, conditions that are waited for until a deadline, and threads that a task's threads wait for:
- * those run as soon as they wake.
+ * thread: starting threads, conditions that are waited for until a deadline, and threads that a task's threads wait for,
+ * which run as soon as they wake.
  */
 #ifndef CL_THREAD_H
 #define CL_THREAD_H
@@ -21,10 +21,20 @@ void cl_cond_init(pthread_cond_t *condition);
 int cl_cond_wait(pthread_cond_t *condition, pthread_mutex_t *lock, uint64_t deadline_us);
 
 /*
- * The calling thread takes precedence. Where it may not, it stays as it is. A short time slice (Linux >= 6.12; ignored
- * before) lets a thread run at once when it wakes, also where the task's own threads keep every CPU busy; nice alone only
- * gives it more of the time.
+ * The calling thread takes precedence over the task's. Where it may not, it stays as it is. A short time slice (Linux >=
+ * 6.12; ignored before) lets a thread run at once when it wakes, also where the task's own threads keep every CPU busy; nice
+ * alone only gives it more of the time.
  */
 void cl_take_precedence(void);
+
+/*
+ * The calling thread, which works little, is one that threads of the task wait for: it runs whenever it wakes, by a
+ * real-time policy, which no group of processes that has had its share of the CPUs holds up. Where it may not, the same as
+ * cl_take_precedence(). What it starts doesn't inherit that.
+ */
+void cl_become_urgent(void);
+
+/* Back to what a thread is. */
+void cl_become_ordinary(void);
 
 #endif

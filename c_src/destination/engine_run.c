@@ -349,7 +349,7 @@ static int start(struct cl_engine *engine, struct cl_error *error)
 /* Until every page has arrived, or something failed. */
 static void serve(struct cl_engine *engine)
 {
-	cl_take_precedence();
+	cl_become_urgent();
 	if (engine->resumed) {
 		pthread_mutex_lock(&engine->lock);
 		cl_restore_finished(engine);
@@ -357,6 +357,7 @@ static void serve(struct cl_engine *engine)
 	}
 	event_loop(engine);
 	cl_session_end(engine);
+	cl_become_ordinary();
 }
 
 /* What is left to do for the tasks, now that nobody serves them. Lock not held; no other thread is left. */

@@ -142,7 +142,10 @@ static void *stream_work(void *argument)
 	struct cl_push_stream *stream = argument;
 	struct cl_engine *engine = stream->engine;
 
-	cl_take_precedence();
+	if (stream->number)
+		cl_take_precedence();
+	else
+		cl_become_urgent();
 	pthread_mutex_lock(&engine->lock);
 	while (!engine->stopping) {
 		if (engine->lost)

@@ -155,7 +155,7 @@ int cl_push_serve_demand(struct cl_push_server *server, struct cl_conn conn, uin
 	size_t rest;
 	int ret;
 
-	cl_take_precedence();
+	cl_become_urgent();
 	for (;;) {
 		got = cl_conn_receive(conn, in + filled, sizeof(in) - filled, &error);
 		if (got < 0)

@@ -2,6 +2,7 @@
 /* base/: errors, cleanup, growing arrays, reading and writing it all, deadlines, threads. */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
@@ -201,6 +202,33 @@ static void waits_end_at_their_deadline_and_not_before(void)
 	CHECK(cl_deadline_poll(NULL, 0, deadline_us) == 0 && cl_now_us() >= deadline_us);
 }
 
+/* ---- urgent threads ---- */
+
+static void *be_urgent(void *argument)
+{
+	bool *may = argument;
+	int policy;
+
+	cl_become_urgent();
+	policy = sched_getscheduler(0);
+	CHECK(policy == (SCHED_RR | SCHED_RESET_ON_FORK) || policy == SCHED_OTHER);
+	*may = policy != SCHED_OTHER;
+	cl_become_ordinary();
+	CHECK((sched_getscheduler(0) & ~SCHED_RESET_ON_FORK) == SCHED_OTHER);
+	return NULL;
+}
+
+/* Root may, where its group of processes may; who may not goes on all the same. */
+static void threads_become_urgent_where_they_may(void)
+{
+	pthread_t thread;
+	bool may;
+
+	CHECK(cl_thread_start(&thread, "urgent", be_urgent, &may) == 0 && pthread_join(thread, NULL) == 0);
+	CHECK(sched_getscheduler(0) == SCHED_OTHER);
+	fprintf(stderr, "urgent threads: %s\n", may ? "yes" : "not allowed here");
+}
+
 int main(void)
 {
 	errors_keep_their_code_and_gather_context();
@@ -210,5 +238,6 @@ int main(void)
 	files_are_read_and_written_exactly();
 	threads_leave_signals_to_others();
 	waits_end_at_their_deadline_and_not_before();
+	threads_become_urgent_where_they_may();
 	return 0;
 }
