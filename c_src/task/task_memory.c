@@ -70,28 +70,31 @@ static int read_status(int status_fd, uint64_t *switches)
 }
 
 /*
- * A task whose state says that it is stopped may still be on its way off the CPU, and will be counted as switched away
- * then. /proc/PID/syscall waits for that; it reads "running" of one that runs. 0, -EBUSY or -errno.
+ * A task whose state says that it is stopped may still be on its way off the CPU, and is counted as switched away then.
+ * /proc/PID/syscall tells: it reads "running" until it is off. Looks so many times. 0, -EBUSY or -errno.
  */
-static int await_off_cpu(pid_t pid)
+static int await_off_cpu(pid_t pid, unsigned int tries)
 {
 	CL_CLEANUP_FD int fd = -1;
 	char path[32], text[16];
 
 	snprintf(path, sizeof(path), "/proc/%d/syscall", pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 && errno == ENOENT)
+		return access("/proc/self/syscall", F_OK) < 0 ? 0 : -ESRCH; /* a kernel without */
 	if (fd < 0)
-		return errno == ENOENT && access("/proc/self/syscall", F_OK) < 0 ? 0 : -errno; /* a kernel without */
-	for (unsigned int tries = 0; tries < OFF_CPU_TRIES; tries++) {
+		return -errno;
+	for (;; tries--) {
 		ssize_t got = pread(fd, text, sizeof(text), 0);
 
 		if (got <= 0)
 			return got < 0 ? -errno : -ESRCH;
 		if (text[0] != 'r')
 			return 0;
+		if (tries <= 1)
+			return -EBUSY;
 		usleep(OFF_CPU_LOOK_US);
 	}
-	return -EBUSY;
 }
 
 int cl_task_memory_note_stop(struct cl_task_memory *memory)
@@ -106,16 +109,20 @@ int cl_task_memory_note_stop(struct cl_task_memory *memory)
 		return -errno;
 	ret = read_status(memory->status_fd, &memory->switches);
 	if (ret == 0)
-		ret = await_off_cpu(memory->pid);
+		ret = await_off_cpu(memory->pid, OFF_CPU_TRIES);
 	return ret < 0 ? ret : read_status(memory->status_fd, &memory->switches);
 }
 
 int cl_task_memory_check_stop(const struct cl_task_memory *memory)
 {
 	uint64_t switches;
-	int ret = read_status(memory->status_fd, &switches);
+	int off_cpu = await_off_cpu(memory->pid, 1), ret;
 
-	return ret == 0 && switches != memory->switches ? -EBUSY : ret;
+	/* Whatever it executed until it was off the CPU is counted by now. */
+	ret = read_status(memory->status_fd, &switches);
+	if (ret < 0 || off_cpu < 0)
+		return ret < 0 ? ret : off_cpu;
+	return switches == memory->switches ? 0 : -EBUSY;
 }
 
 static int read_mem(const struct cl_task_memory *memory, uint64_t address, uint8_t *out, size_t bytes)
