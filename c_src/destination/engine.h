@@ -8,6 +8,8 @@
  *            and applies the kernel's events, gives zero pages, asks for demand pages. One.
  *   workers  take turns at receiving from the page server; who received installs what it received while the next
  *            one receives. With local images they copy from the mapped files, in parallel.
+ *   streams  one for each connection of a page server that pushes (source_push_streams.h): receive and install; 0 is the
+ *            demand connection.
  *
  * One mutex, `lock`, guards all of the engine's data: spaces, images, schedule, flow, stats. It is never held
  * across a system call that can wait for the task, the network or memory. What those need is claimed under it:

@@ -6,8 +6,8 @@
  * as zeroes from then on. So a second, tiny process, the guardian (survivor.h), has every userfaultfd open too. The engine
  * tells it of each one that comes and of each that is not needed any more. When the engine's end of their channel closes
  * unannounced, the daemon was killed. Then the guardian
- *   - closes everything at once if the restore isn't finished: no task runs yet, and the restore must fail. What is
- *     not read yet of the restore's connection tells, once that is shut down: nobody can finish unseen;
+ *   - closes everything at once if the restore isn't finished: no task runs yet, and the restore must fail. (After
+ *     shutting the restore's socket down it reads what is left there, and so learns whether that had just finished.)
  *   - else keeps the descriptors, says so in the daemon's log, and ends when the tasks are gone. Meanwhile it listens on
  *     CL_GUARDIAN_SOCKET in the daemon's working directory, for root and its own user, and hands all that it has, and the
  *     resume state (resume_state.h), to a successor daemon, which goes on; and is the guardian of that one.

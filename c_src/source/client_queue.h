@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * client_queue: clients of CRIU's protocol whose turn will come, in order: one is served at a time. One that waits beside a
- * client whose host lives is not that one's reconnect: it is told so by closing it, after a while.
+ * client_queue: clients of CRIU's protocol whose turn will come, in order: one is served at a time. A client that waits
+ * while the served one's host is alive can't be that one reconnecting: it is closed after a while.
  *
  * No lock: its owner's, over all calls.
  */

@@ -32,7 +32,7 @@ struct cl_dump_proxy {
 	_Atomic int state, want_commit, want_abort, want_drop;
 	_Atomic uint64_t requests, bytes, clients;
 
-	pthread_mutex_t lock;          /* state once it is written; and: */
+	pthread_mutex_t lock;          /* guards what follows, and `state`, which is also read without it */
 	pthread_cond_t holder_changed; /* or the state is final */
 	enum cl_source_holder holder;
 	int client_fd_for_info;

@@ -8,6 +8,8 @@
  * of those come from gives way; who was admitted never does. Until a client's first 24 bytes are there nothing is done
  * for it.
  *
+ * Lock: over the list of connections, their descriptors and counts, and the rate; not held while a client is served.
+ *
  * Before the dump there is no proxy, and only a store is served (precopy_sender.h); afterwards no store is.
  */
 #ifndef CL_LISTENER_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * push_in_flight: of the pages that one background stream was given of late, which have left its socket. What TCP has
+ * push_in_flight: which pages of those lately given to one background stream have left its socket. What TCP has
  * sent once comes no later than an answer that would be sent now: on the link one goes after the other.
  *
  * Where it can't be known (no TCP, an old kernel, something was lost on the way and is to be sent again) nothing has left.

@@ -2,8 +2,8 @@
 /*
  * tls_pump: a client of CRIU's protocol that speaks TLS: between it and the dump's proxy, which knows nothing of TLS.
  *
- * Each header goes in a record of its own, none together with pages: criu receives the two separately, and waits for the
- * socket, which says nothing of what GnuTLS has kept of a record longer than was asked for.
+ * Each header goes in a record of its own, none together with pages: criu receives the two separately, and waits on
+ * the socket, though its GnuTLS may already hold the rest of a record.
  */
 #ifndef CL_TLS_PUMP_H
 #define CL_TLS_PUMP_H

@@ -5,7 +5,7 @@
  * rules for what is trusted and for names. Or both know one secret key, made for one migration, and speak TLS 1.3.
  *
  * Threads: cl_tls_send() by one thread at a time, cl_tls_receive() by one thread at a time, also both at once: a lock is
- * held while a few records are encrypted or one is decrypted, and never while a system call waits.
+ * held while a few records are encrypted or one is decrypted, and never while a system call waits, but in the handshake.
  * They block, as long as the socket's SO_SNDTIMEO and SO_RCVTIMEO say for each system call; shutdown(2) of the socket for
  * reading wakes the receiver, and the session can still send then.
  *

@@ -2,7 +2,7 @@
 undo what was made, or see to it that a daemon serves the restored task until every page is there.
 
 It is the reaper of all that loses its parent on the destination's half: of the restored tasks too, once criu restore
-has left them. It tells the agent how they ended. Below it, what belongs to the migration is told from what doesn't.
+has left them. It tells the agent how they ended. Whatever descends from it belongs to the migration.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The frozen source task's processes, as the page server before it knows them.
+"""The frozen source task's processes, as known to the page server that stands in front of it.
 
 What was found out is kept in a file beside the control socket: a page server that follows a dead one can't find it out
 any more if a process, the root perhaps, was killed meanwhile.
