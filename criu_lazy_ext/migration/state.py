@@ -22,7 +22,7 @@ class State(enum.Enum):
     COMMITTED = "committed"
     ROLLED_BACK = "rolled-back"
     FAILED = "failed"  # nothing was frozen yet; or somebody else killed the source task, and none runs
-    UNDECIDED = "undecided"  # stopped after the point of no return: the source is frozen, and intact; or a roll back failed
+    UNDECIDED = "undecided"  # after the point of no return, or if a roll back failed: the source is frozen
 
 
 TRANSITIONS: dict[State, set[State]] = {
