@@ -178,11 +178,13 @@ class ServiceNetwork:
         return self._open()
 
     def announce(self) -> list[str]:
-        """Tell the neighbours that the addresses are here."""
+        """Tell the neighbours that the addresses are here; none of one that somebody has taken off meanwhile."""
 
         def tell() -> list[str]:
+            here = addresses.addresses()
             for address in self.addresses:
-                announce(address.address, address.device)
+                if addresses.find(here, address.address, address.prefix, address.device) is not None:
+                    announce(address.address, address.device)
             return []
 
         return self._problems(tell)
