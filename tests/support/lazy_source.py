@@ -265,6 +265,12 @@ class LazySource:
                 found.append(int(entry.name))
         return found
 
+    def kill_dump(self) -> None:
+        """All of its processes; some may end with the first."""
+        for pid in self.pids("dump"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def guardian(self) -> int:
         """The guardian's pid."""
         (pid,) = self.pids("page-server", "criu-lazy-guard")

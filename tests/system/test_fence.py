@@ -80,8 +80,7 @@ def test_a_dump_that_dies_leaves_the_source_stopped(source: LazySource) -> None:
     answer = source.op("running")
     before = counters(source)
     assert answer["fenced"] and len(answer["fenced_pids"]) == 3, "the root and two children; the third is stopped"
-    for pid in source.pids("dump"):
-        os.kill(pid, signal.SIGKILL)
+    source.kill_dump()
     assert server.wait(30) == 1
     assert_it_stands_still(source, before)
     lift(source, answer["fenced_pids"])

@@ -323,8 +323,7 @@ def test_a_dump_that_dies_is_reported(source: LazySource) -> None:
     client = source.client()
     client.get(source.start)
     client.answer()
-    for pid in source.pids("dump"):
-        os.kill(pid, signal.SIGKILL)
+    source.kill_dump()
     assert ended(server) == 1
     assert server.stderr.read().count("ended by itself") == 1
     with pytest.raises((EOFError, ConnectionResetError)):
