@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -63,25 +63,37 @@ def translated(inside: Container[str]) -> list[Translated]:
     return found
 
 
-def translate(connection: Translated) -> None:
-    """Have the kernel know it, whatever it knew of its ends before."""
+def translate(connections: Iterable[Translated]) -> list[str]:
+    """Have the kernel know them, whatever it knew of their ends before. What could not be done, a line each."""
+    problems = []
+    with Netlink(NETLINK_NETFILTER) as netlink:
+        for connection in connections:
+            try:
+                _translate(netlink, connection)
+            except OSError as error:
+                client, service = connection.client, connection.service
+                what = f"from {client[0]} port {client[1]} to {service[0]} port {service[1]}"
+                problems.append(f"the connection {what} will be reset: conntrack: {error.strerror}")
+    return problems
+
+
+def _translate(netlink: Netlink, connection: Translated) -> None:
     version = ip_address(connection.service[0]).version
     family = socket.AF_INET if version == 4 else socket.AF_INET6
     original = _tuple(ORIGINAL, connection.client, connection.service)
-    with Netlink(NETLINK_NETFILTER) as netlink:
-        with contextlib.suppress(FileNotFoundError):
-            netlink.request(DELETE, 0, _head(family) + original)
-        inside = ip_address(connection.inside[0]).packed
-        ports = (attribute(kind, struct.pack("!H", connection.inside[1])) for kind in (FIRST_PORT, LAST_PORT))
-        to = attribute(FIRST_ADDRESS[version], inside) + attribute(LAST_ADDRESS[version], inside)
-        liberal = attribute(TCP_FLAGS_ORIGINAL, BE_LIBERAL) + attribute(TCP_FLAGS_REPLY, BE_LIBERAL)
-        tcp = attribute(TCP_STATE, bytes([ESTABLISHED])) + liberal
-        body = original + _tuple(REPLY, connection.service, connection.client)
-        body += attribute(STATUS, struct.pack("!I", SEEN_REPLY | ASSURED | CONFIRMED))
-        body += attribute(TIMEOUT, struct.pack("!I", connection.seconds))
-        body += _nest(PROTOCOL_INFO, _nest(TCP_INFO, tcp))
-        body += _nest(NAT_DESTINATION, to + _nest(NAT_PORTS, b"".join(ports)))
-        netlink.request(NEW, CREATE | EXCL, _head(family) + body)
+    with contextlib.suppress(FileNotFoundError):
+        netlink.request(DELETE, 0, _head(family) + original)
+    inside = ip_address(connection.inside[0]).packed
+    ports = (attribute(kind, struct.pack("!H", connection.inside[1])) for kind in (FIRST_PORT, LAST_PORT))
+    to = attribute(FIRST_ADDRESS[version], inside) + attribute(LAST_ADDRESS[version], inside)
+    liberal = attribute(TCP_FLAGS_ORIGINAL, BE_LIBERAL) + attribute(TCP_FLAGS_REPLY, BE_LIBERAL)
+    tcp = attribute(TCP_STATE, bytes([ESTABLISHED])) + liberal
+    body = original + _tuple(REPLY, connection.service, connection.client)
+    body += attribute(STATUS, struct.pack("!I", SEEN_REPLY | ASSURED | CONFIRMED))
+    body += attribute(TIMEOUT, struct.pack("!I", connection.seconds))
+    body += _nest(PROTOCOL_INFO, _nest(TCP_INFO, tcp))
+    body += _nest(NAT_DESTINATION, to + _nest(NAT_PORTS, b"".join(ports)))
+    netlink.request(NEW, CREATE | EXCL, _head(family) + body)
 
 
 def _head(family: int) -> bytes:

@@ -151,13 +151,7 @@ class ServiceNetwork:
 
     def translate(self, connections: Iterable[Translated]) -> list[str]:
         """Connections that led behind the addresses at the source do so here."""
-
-        def translate() -> list[str]:
-            for connection in connections:
-                conntrack.translate(connection)
-            return []
-
-        return self._problems(translate)
+        return self._problems(partial(conntrack.translate, connections))
 
     def withdraw(self) -> list[str]:
         """Take the addresses off again, before what was restored dies: its sockets then say nothing to anybody."""
