@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.system.files import replace_file
 
 ROOM_BYTES = 64 << 10
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -36,15 +37,15 @@ class Journal:
     def record(self, *, durable: bool = True, **facts: Any) -> None:
         """Add or change facts. If they need not be `durable`, this host's crash may lose them. Raises JournalError."""
         self._facts |= facts | {"at": time.time()}
-        text = json.dumps(self._facts, indent=1).encode() + b"\n"
+        text = json.dumps(self._facts, indent=1) + "\n"
         try:
             try:
-                self._write(text, durable)
+                replace_file(self.path, text, durable=durable)
             except OSError as error:
                 if error.errno not in FULL or not self._room.exists():
                     raise
                 self._room.unlink()
-                self._write(text, durable)
+                replace_file(self.path, text, durable=durable)
                 with contextlib.suppress(JournalError):
                     self.reserve()
         except OSError as error:
@@ -67,22 +68,6 @@ class Journal:
             self._room.unlink(missing_ok=True)
             raise JournalError(f"{self._room}: {error.strerror}") from error
 
-    def _write(self, text: bytes, durable: bool) -> None:
-        temporary = self.path.with_suffix(".new")
-        try:
-            with temporary.open("wb") as file:
-                file.write(text)
-                file.flush()
-                if durable:
-                    os.fsync(file.fileno())
-            temporary.rename(self.path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-        if durable:
-            sync_directory(self.path.parent)
-
 
 def _allocate(fd: int, size: int) -> bool:
     """False if the disk is full. Raises OSError."""
@@ -93,15 +78,6 @@ def _allocate(fd: int, size: int) -> bool:
             return False
         raise
     return True
-
-
-def sync_directory(path: Path) -> None:
-    """Make the entries of a directory outlive a crash of this host. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def exists(directory: Path) -> bool:

@@ -25,6 +25,7 @@ from criu_lazy_ext.source.control_socket import CONTROL_SOCKET
 from criu_lazy_ext.source.dump import LazyDump, SourceError, memory_of_tree
 from criu_lazy_ext.source.task import boot_id
 from criu_lazy_ext.system.addresses import interface_rate
+from criu_lazy_ext.system.files import sync_directory
 from criu_lazy_ext.system.processes import start_time
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ class Preparation:
         try:
             shutil.rmtree(migration.directory, ignore_errors=True)
             (migration.directory / "images").mkdir(parents=True, mode=0o700)
-            journal.sync_directory(migration.directory.parent)
+            sync_directory(migration.directory.parent)
         except OSError as error:
             raise SourceError(f"{migration.directory}: {error.strerror}") from error
         migration.progress.keep_in(migration.directory)

@@ -16,7 +16,6 @@ Times are seconds since the migration's start, by the source's clock; bytes and 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import socket
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from criu_lazy_ext import __version__
 from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.system.files import replace_file
 
 if TYPE_CHECKING:
     from criu_lazy_ext.migration.figures import Figures
@@ -111,14 +111,7 @@ def path_of(migration: Path, began: float) -> Path:
 def save(path: Path, facts: dict[str, Any]) -> None:
     """Write it, and remove those that are too many. Raises OSError."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    temporary = path.with_suffix(".new")
-    try:
-        temporary.write_text(json.dumps(facts, separators=(",", ":")) + "\n")
-        temporary.rename(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
+    replace_file(path, json.dumps(facts, separators=(",", ":")) + "\n")
     for old in sorted(path.parent.glob("*.json"))[:-KEPT]:
         old.unlink()
 

@@ -17,6 +17,7 @@ from criu_lazy_ext.criu.images import Images
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.source import fence
 from criu_lazy_ext.source.task import OVER, identity, look
+from criu_lazy_ext.system.files import replace_file
 from criu_lazy_ext.system.processes import protect_from_oom, send_signal, start_time, tree
 
 STOPS_WITHIN_S = 5.0
@@ -66,12 +67,10 @@ class Frozen:
     def save(self, control: Path) -> None:
         """For the page server that may follow. Raises FrozenError."""
         path = _path(control)
-        new = path.with_name(path.name + ".new")
         try:
-            new.write_text(json.dumps(asdict(self)))
-            new.rename(path)
+            replace_file(path, json.dumps(asdict(self)))
         except OSError as error:
-            raise FrozenError(f"{new}: {error.strerror}") from error
+            raise FrozenError(f"{path}: {error.strerror}") from error
 
     def fence(self) -> list[int]:
         """Put the fence around all that ran before the dump; returns those. Raises FenceError."""

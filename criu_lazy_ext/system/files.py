@@ -1,7 +1,8 @@
-"""Files that command lines name: logs and keys."""
+"""Files that command lines name, logs and keys; and files that are replaced in one step."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -42,3 +43,31 @@ def write_key(directory: Path, key: str) -> Path:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
         file.write(key + "\n")
     return path
+
+
+def replace_file(path: Path, text: str, *, durable: bool = False) -> None:
+    """Who reads it finds the old text or the new one; `durable`: also after this host's crash. Raises OSError; the old
+    one is there then."""
+    temporary = path.with_name(path.name + ".new")
+    try:
+        with temporary.open("w") as file:
+            file.write(text)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        temporary.rename(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    if durable:
+        sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the entries of a directory outlive a crash of this host. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from criu_lazy_ext.system.files import replace_file
+
 NAME, OUTCOME = "live.json", "outcome.json"
 EVERY_S = 0.5
 # Of the daemon's (struct cl_stats).
@@ -31,10 +33,8 @@ class LiveState:
     def note(self, **facts: Any) -> None:
         """Add or change facts."""
         self._facts |= facts | {"at": time.time()}
-        temporary = self._path.with_suffix(".new")
         with contextlib.suppress(OSError):
-            temporary.write_text(json.dumps(self._facts) + "\n")
-            temporary.rename(self._path)
+            replace_file(self._path, json.dumps(self._facts) + "\n")
 
     def note_stats(self, stats: dict[str, Any]) -> None:
         """The daemon's counters, if the last ones are not of just now."""
