@@ -6,8 +6,8 @@
  * A *stream* is a place in memory where a thread is taken to work, and where it goes from there. Faults say nothing of
  * threads, so streams are told apart by place. A fault away from all others starts a *lone* stream, whose direction is
  * not known. Further faults within its reach (some pages on both sides) make it go up, down, or around (both ways, a
- * cluster), as they do, and by steps if all of them are a multiple apart. Wide steps are found as arithmetic progressions among
- * the latest lone faults; a round of steps that is over is followed by one that starts a page further.
+ * cluster), as they do, and by steps if all of them are a multiple apart. Wide steps are found as arithmetic
+ * progressions among the latest lone faults; a round of steps that is over is followed by one a page further.
  *
  * Every fault in a stream, on its head or on a page that is on its way, says that the task catches up: its window
  * doubles, and it gets that much credit: so many pages may be fetched for it before anything else in the background,

@@ -20,12 +20,12 @@
 
 /* The fastest first. The first and the second are all that a key is for: its handshakes are hashed by SHA-256. */
 #define CIPHERS_OF_KEY "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256"
+#define CIPHERS CIPHERS_OF_KEY ":TLS_AES_256_GCM_SHA384"
 /*
- * The key itself withstands quantum computers; OpenSSL 3.5's default share, which would, too, fills a packet of its own:
- * where bulk doesn't pass, the handshake would time out, and nobody could tell why.
+ * OpenSSL 3.5's default key share has more than 1,100 bytes: where bulk doesn't pass, the handshake would time out, and
+ * nobody could tell why. What that share is for, a peer with a quantum computer, the key withstands by itself.
  */
 #define GROUPS_OF_KEY "X25519:P-256"
-#define CIPHERS CIPHERS_OF_KEY ":TLS_AES_256_GCM_SHA384"
 #define KEY_NAME "criu-lazy"
 
 static const unsigned char cipher_of_key[] = { 0x13, 0x01 }; /* TLS_AES_128_GCM_SHA256 */

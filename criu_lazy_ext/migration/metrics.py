@@ -105,7 +105,9 @@ def last_runs(directories: list[Path]) -> Iterator[Metric]:
             except run_file.RunFileError:
                 continue  # one that is just being replaced, or of another version
             reports[path.stem] = facts["began"] + facts["report"]["total_s"], facts["report"]
-    outcome = GaugeMetricFamily(f"{PREFIX}last_run_outcome", "How it ended: 1", labels=("migration", "outcome"))
+    outcome = GaugeMetricFamily(
+        f"{PREFIX}last_run_outcome", "How migrate ended, whatever was decided later: 1", labels=("migration", "outcome")
+    )
     ended = GaugeMetricFamily(f"{PREFIX}last_run_end_timestamp_seconds", "When it ended", labels=("migration",))
     for name, (at, report) in reports.items():
         outcome.add_metric((name, str(report["outcome"])), 1)

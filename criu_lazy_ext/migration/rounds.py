@@ -19,12 +19,18 @@ from criu_lazy_ext.source.dump import SourceError, memory_of_tree
 if TYPE_CHECKING:
     from criu_lazy_ext.migration.driver import Migration
     from criu_lazy_ext.profile import Precopy
+    from criu_lazy_ext.source.dump import LazyDump
 
 FIRST_SAMPLE_S, SAMPLES_GROW = 0.05, 1.25  # the ages at which a sample of the task's pages is looked at
 FAST_LINK = 1.25e9  # bytes per second: as long as nothing was sent, the link may be such a one
 DEATH_WITHIN_S = 0.5  # of a page server that doesn't answer
 CUT_AGAIN_S = 0.2
 TELL_S = 0.3
+
+
+async def scanned_bytes(dump: LazyDump) -> int:
+    """What the round under way has read. Raises ControlError."""
+    return int((await dump.ask("state")).get("scanned_pages", 0)) * PAGE_BYTES
 
 
 class Rounds:
@@ -109,8 +115,7 @@ class Rounds:
         while dump is not None:
             await asyncio.sleep(TELL_S)
             with contextlib.suppress(ControlError):
-                scanned = int((await dump.ask("state")).get("scanned_pages", 0)) * PAGE_BYTES
-                figures.round_read = min(1.0, scanned / memory)
+                figures.round_read = min(1.0, await scanned_bytes(dump) / memory)
 
     async def sample(self) -> None:
         """Look how much the task changes, until it is known whether the first round is worth its end."""
@@ -143,8 +148,7 @@ class Rounds:
         dump = self.migration.dump
         if self.began and dump is not None:
             with contextlib.suppress(ControlError):
-                scanned = int((await dump.ask("state")).get("scanned_pages", 0)) * PAGE_BYTES
-                if scanned:
+                if scanned := await scanned_bytes(dump):
                     return (time.monotonic() - self.began) * memory / scanned
         return memory / FAST_LINK
 
