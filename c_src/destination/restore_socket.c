@@ -44,6 +44,8 @@ static int add_space(struct cl_engine *engine, int32_t pid, int uffd, pid_t send
 	}
 	space->key = cl_uffd_guardian_key(engine->guardian.generation, uffd);
 	cl_task_open(&task, sender);
+	if (task.pidfd >= 0)
+		cl_uffd_guardian_add_task(&engine->guardian, task.pid, task.pidfd);
 	ret = cl_ended_add(engine, pid, space, &task, &restored);
 	if (ret < 0) {
 		cl_task_close(&task);

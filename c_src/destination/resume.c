@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "destination/ended.h"
 #include "destination/engine.h"
 #include "destination/uffd.h"
@@ -18,18 +19,20 @@ static int refuse(struct cl_error *error, int code, const char *why)
 	return cl_error_set(error, code, "can't take over: %s", why);
 }
 
-/* A restored task as the resume state has it; `missing` pages in its space, which is NULL if it is gone. 0 or -ENOMEM. */
+/*
+ * A restored task as the resume state has it; `missing` pages in its space, which is NULL if it is gone; pidfd: -1, or
+ * owned by the task from now on. 0 or -ENOMEM.
+ */
 static int load_task(struct cl_engine *engine, int32_t pid, struct cl_space *space, uint64_t area,
-		     const struct cl_resume_task *told, uint64_t missing)
+		     const struct cl_resume_task *told, uint64_t missing, int pidfd)
 {
 	struct cl_restored *restored;
 	struct cl_task task = CL_NO_TASK;
 	int ret;
 
+	cl_task_adopt(&task, pidfd, told->process, told->began);
 	if (told->ended)
-		task.pid = told->process;
-	else
-		cl_task_reopen(&task, told->process, told->began);
+		cl_task_close(&task);
 	ret = cl_ended_add(engine, pid, space, &task, &restored);
 	if (ret < 0) {
 		cl_task_close(&task);
@@ -44,46 +47,45 @@ static int load_task(struct cl_engine *engine, int32_t pid, struct cl_space *spa
 	return 0;
 }
 
-/* One area, and the descriptor that belongs to it, or NULL. 0 or -errno. */
-static int load_area(struct cl_engine *engine, uint64_t area, int32_t pid, struct cl_held *held)
+/* One area, and the userfaultfd that belongs to it: -1, or owned from now on. 0 or -errno. */
+static int load_area(struct cl_engine *engine, uint64_t area, int32_t pid, uint64_t key, int owned_uffd,
+		     struct cl_handed_over *over)
 {
+	CL_CLEANUP_FD int uffd = owned_uffd;
 	struct cl_image *image = cl_image_find(engine->images, (uint64_t)pid);
 	struct cl_space *space = NULL;
 	struct cl_resume_task told;
 	uint64_t missing;
 	int ret = image ? cl_resume_state_task(&engine->resume_state, area, image, &told, &missing) : -ESTALE;
 
-	if (ret == 0 && held && !told.ended) {
-		ret = cl_resume_state_load(&engine->resume_state, area, image, held->uffd, &space);
+	if (ret == 0 && uffd >= 0 && !told.ended) {
+		ret = cl_resume_state_load(&engine->resume_state, area, image, uffd, &space);
 		if (ret < 0)
 			return ret;
-		held->uffd = -1;
+		uffd = -1;
 		space->reading = true; /* until its events are read, which is before any copy */
 		engine->stats.address_spaces++;
 		ret = cl_engine_watch(engine, space);
-	} else if (ret == 0 && held) {
+	} else if (ret == 0 && uffd >= 0) {
 		/* The daemon was killed when it was about to do this. */
-		close(held->uffd);
-		held->uffd = -1;
-		cl_uffd_guardian_release(&engine->guardian, held->key);
+		close(cl_steal_fd(&uffd));
+		cl_uffd_guardian_release(&engine->guardian, key);
 	}
 	if (ret == 0 && told.is_task && (told.ended || space || missing || told.gone_pages))
-		ret = load_task(engine, pid, space, area, &told, missing);
+		ret = load_task(engine, pid, space, area, &told, missing,
+				cl_held_take(over->tasks, over->nr_tasks, (uint64_t)told.process));
 	return ret;
 }
 
 /* Make the spaces that are in the resume state and were handed over; and learn of the restored tasks that are gone. */
-static int load(struct cl_engine *engine, struct cl_held *held, size_t nr_held, struct cl_error *error)
+static int load(struct cl_engine *engine, struct cl_handed_over *over, struct cl_error *error)
 {
 	uint64_t area = 0, key;
 	int32_t pid;
-	size_t h;
 	int ret;
 
 	for (; (ret = cl_resume_state_next(&engine->resume_state, &area, &key, &pid)) > 0; area++) {
-		for (h = 0; h < nr_held && (held[h].key != key || held[h].uffd < 0); h++)
-			;
-		ret = load_area(engine, area, pid, h < nr_held ? &held[h] : NULL);
+		ret = load_area(engine, area, pid, key, cl_held_take(over->uffds, over->nr_uffds, key), over);
 		if (ret < 0)
 			break;
 	}
@@ -94,7 +96,7 @@ static int load(struct cl_engine *engine, struct cl_held *held, size_t nr_held, 
 	return 0;
 }
 
-static int replay(struct cl_engine *engine, struct cl_held *held, size_t nr_held, struct cl_error *error)
+static int replay(struct cl_engine *engine, struct cl_handed_over *over, struct cl_error *error)
 {
 	struct cl_image *image;
 	struct cl_space *space;
@@ -102,7 +104,7 @@ static int replay(struct cl_engine *engine, struct cl_held *held, size_t nr_held
 
 	for (image = engine->images; image; image = image->next) {
 		for (space = image->spaces; space; space = space->next) {
-			ret = space->mirror.entry ? cl_engine_replay(engine, space, held, nr_held) : 0;
+			ret = space->mirror.entry ? cl_engine_replay(engine, space, over->uffds, over->nr_uffds) : 0;
 			if (ret < 0)
 				return refuse(error, ret, engine->failure.code ? engine->failure.text : strerror(-ret));
 		}
@@ -113,33 +115,25 @@ static int replay(struct cl_engine *engine, struct cl_held *held, size_t nr_held
 int cl_engine_take_over(struct cl_engine *engine, int guardian_fd, struct cl_error *error)
 {
 	struct cl_image *image;
-	struct cl_held *held;
-	size_t nr_held, unexplained = 0;
-	int state_fd, ret;
+	struct cl_handed_over over;
+	int ret;
 
-	ret = cl_uffd_guardian_take_over(&engine->guardian, &engine->log, guardian_fd, &held, &nr_held, &state_fd);
+	ret = cl_uffd_guardian_take_over(&engine->guardian, &engine->log, guardian_fd, &over);
 	if (ret < 0)
 		return refuse(error, ret,
 			      ret == -EPERM  ? "its guardian is another user's" :
 			      ret == -EPROTO ? "what is held can't be handed over" :
 					       strerror(-ret));
-	ret = cl_resume_state_open(&engine->resume_state, state_fd);
+	ret = cl_resume_state_open(&engine->resume_state, cl_steal_fd(&over.state_fd));
 	engine->client = engine->resume_state.client;
 	if (ret < 0)
 		(void)refuse(error, ret,
 			     ret == -EBADMSG ? "the killed daemon was of another version of criu-lazy" : strerror(-ret));
 	if (ret == 0)
-		ret = load(engine, held, nr_held, error);
+		ret = load(engine, &over, error);
 	if (ret == 0)
-		ret = replay(engine, held, nr_held, error);
-	while (nr_held) {
-		if (held[--nr_held].uffd >= 0) {
-			close(held[nr_held].uffd);
-			unexplained++;
-		}
-	}
-	free(held);
-	if (ret == 0 && unexplained)
+		ret = replay(engine, &over, error);
+	if (cl_handed_over_free(&over) && ret == 0)
 		ret = refuse(error, -EBADMSG, "an address space is held of which the daemon's resume state says nothing");
 	if (ret < 0) {
 		cl_uffd_guardian_leave(&engine->guardian);

@@ -385,10 +385,10 @@ int cl_engine_replay(struct cl_engine *engine, struct cl_space *space, struct cl
 				       "killed is lost: it reads zeroes where pages are missing",
 				       space->pid);
 			/* Or it is in the resume state by now. */
-			if (h == nr_held || held[h].uffd < 0)
+			if (h == nr_held || held[h].fd < 0)
 				continue;
-			events[i].arg.fork.ufd = (uint32_t)held[h].uffd;
-			held[h].uffd = -1;
+			events[i].arg.fork.ufd = (uint32_t)held[h].fd;
+			held[h].fd = -1;
 		}
 		events[nr++] = events[i];
 	}

@@ -28,72 +28,77 @@
 #include "destination/uffd.h"
 #include "wire/page_protocol.h"
 
-enum op { ADD = 1, FOUND, RELEASE, RESTORED, END, STATE, HELD, ALL_HELD, TAKEN, LEAVE };
+enum op { ADD = 1, ADD_TASK, FOUND, RELEASE, RESTORED, END, STATE, HELD, HELD_TASK, ALL_HELD, TAKEN, LEAVE };
 
 struct message {
-	uint64_t op;  /* enum op; ADD, FOUND, STATE, HELD have a descriptor with them, TAKEN may have: the log's */
+	uint64_t op;  /* enum op; ADD*, FOUND, STATE, HELD* have a descriptor with them, TAKEN may have: the log's */
 	uint64_t key; /* STATE: the successor's generation; TAKEN: the log's start */
 };
 
 enum {
 	TASKS_CHECK_MS = 200,
 	SUCCESSORS = 4,
-	FIRST_ROOM = 4096, /* bytes of the table of what is held; doubling */
+	FIRST_ROOM = 4096, /* bytes of a table of what is held; doubling */
 };
 
 /* ---- the guardian's own process: forked from one with threads, so it allocates nothing by malloc ---- */
+
+struct table {
+	struct cl_held *at;
+	size_t nr, bytes; /* room */
+};
 
 struct guardian {
 	struct cl_log log;
 	int channel, restore_fd, state_fd, listener; /* -1: none */
 	uint64_t generation;
-	struct cl_held *held;
-	size_t nr, bytes; /* room */
+	struct table uffds, tasks;
 };
 
-static bool hold(struct guardian *g, uint64_t key, int uffd)
+static bool hold(struct table *table, uint64_t key, int fd)
 {
-	if ((g->nr + 1) * sizeof(*g->held) > g->bytes) {
-		size_t bytes = g->bytes ? g->bytes * 2 : FIRST_ROOM;
-		void *moved = g->held ? mremap(g->held, g->bytes, bytes, MREMAP_MAYMOVE) :
-					mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if ((table->nr + 1) * sizeof(*table->at) > table->bytes) {
+		size_t bytes = table->bytes ? table->bytes * 2 : FIRST_ROOM;
+		void *moved = table->at ? mremap(table->at, table->bytes, bytes, MREMAP_MAYMOVE) :
+					  mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 		if (moved == MAP_FAILED)
 			return false;
-		g->held = moved;
-		g->bytes = bytes;
+		table->at = moved;
+		table->bytes = bytes;
 	}
-	g->held[g->nr++] = (struct cl_held){ .key = key, .uffd = uffd };
+	table->at[table->nr++] = (struct cl_held){ .key = key, .fd = fd };
 	return true;
 }
 
-static void close_held(struct guardian *g, size_t i)
+static void close_held(struct table *table, size_t i)
 {
-	close(g->held[i].uffd);
-	g->held[i] = g->held[--g->nr];
+	close(table->at[i].fd);
+	table->at[i] = table->at[--table->nr];
 }
 
-static void release(struct guardian *g, uint64_t key)
+static void release(struct table *table, uint64_t key)
 {
 	size_t i = 0;
 
-	while (i < g->nr) {
-		if (g->held[i].key == key)
-			close_held(g, i);
+	while (i < table->nr) {
+		if (table->at[i].key == key)
+			close_held(table, i);
 		else
 			i++;
 	}
 }
 
 /* Who found it doesn't know whether the engine had told of it, nor under which key if it comes from a predecessor. */
-static bool is_held(const struct guardian *g, uint64_t key, int uffd)
+static bool is_held(const struct table *uffds, uint64_t key, int uffd)
 {
 	long self = getpid();
 	size_t i = 0;
 
-	while (i < g->nr && g->held[i].key != key && syscall(SYS_kcmp, self, self, KCMP_FILE, g->held[i].uffd, uffd) != 0)
+	while (i < uffds->nr && uffds->at[i].key != key &&
+	       syscall(SYS_kcmp, self, self, KCMP_FILE, uffds->at[i].fd, uffd) != 0)
 		i++;
-	return i < g->nr;
+	return i < uffds->nr;
 }
 
 /* Whoever reads the log, should it be a pipe, sees its end. */
@@ -108,29 +113,30 @@ static bool serve(struct guardian *g)
 {
 	struct message message;
 	long got;
-	int uffd;
+	int fd;
 
-	while ((got = cl_fds_receive(g->channel, &message, sizeof(message), 0, &uffd, 1)) > 0) {
+	while ((got = cl_fds_receive(g->channel, &message, sizeof(message), 0, &fd, 1)) > 0) {
 		if (got != sizeof(message))
 			continue;
 		switch (message.op) {
 		case ADD:
-			if (uffd < 0 || !hold(g, message.key, uffd))
+		case ADD_TASK:
+			if (fd < 0 || !hold(message.op == ADD ? &g->uffds : &g->tasks, message.key, fd))
 				return true; /* it is no good any more: the daemon sees the channel's end, and warns */
 			break;
 		case FOUND:
-			if (uffd >= 0 && (is_held(g, message.key, uffd) || !hold(g, message.key, uffd)))
-				close(uffd);
+			if (fd >= 0 && (is_held(&g->uffds, message.key, fd) || !hold(&g->uffds, message.key, fd)))
+				close(fd);
 			break;
 		case RELEASE:
-			release(g, message.key);
+			release(&g->uffds, message.key);
 			break;
 		case RESTORED:
 			close(cl_steal_fd(&g->restore_fd));
 			break;
 		case TAKEN:
 			close_log(g);
-			g->log.fd = uffd;
+			g->log.fd = fd;
 			g->log.start_us = message.key;
 			break;
 		case LEAVE:
@@ -157,7 +163,7 @@ static bool was_restored(struct guardian *g)
 	while (cl_fds_receive(g->restore_fd, &byte, 1, 0, &uffd, 1) > 0) {
 		last = last >> 8 | (uint32_t)byte << 24;
 		if (uffd >= 0)
-			(void)hold(g, UINT64_MAX, uffd);
+			(void)hold(&g->uffds, UINT64_MAX, uffd);
 	}
 	close(cl_steal_fd(&g->restore_fd));
 	return last == CL_RESTORE_FINISHED;
@@ -199,33 +205,39 @@ static int send_message(int socket_fd, enum op op, uint64_t key, int fd)
 	return cl_fds_send(socket_fd, &message, sizeof(message), &fd, fd >= 0);
 }
 
-static bool hand_over(struct guardian *g, int successor)
+static int send_table(int successor, enum op op, const struct table *table)
 {
+	int ret = 0;
 	size_t i;
-	int ret;
 
-	ret = send_message(successor, STATE, ++g->generation, g->state_fd);
-	for (i = 0; i < g->nr && ret == 0; i++)
-		ret = send_message(successor, HELD, g->held[i].key, g->held[i].uffd);
-	return ret == 0 && send_message(successor, ALL_HELD, 0, -1) == 0;
+	for (i = 0; i < table->nr && ret == 0; i++)
+		ret = send_message(successor, op, table->at[i].key, table->at[i].fd);
+	return ret;
 }
 
-static void drop_exited_tasks(struct guardian *g)
+static bool hand_over(struct guardian *g, int successor)
+{
+	return send_message(successor, STATE, ++g->generation, g->state_fd) == 0 &&
+	       send_table(successor, HELD, &g->uffds) == 0 && send_table(successor, HELD_TASK, &g->tasks) == 0 &&
+	       send_message(successor, ALL_HELD, 0, -1) == 0;
+}
+
+static void drop_what_is_gone(struct table *uffds)
 {
 	size_t i = 0;
 
-	while (i < g->nr) {
-		if (cl_uffd_is_alive(g->held[i].uffd))
+	while (i < uffds->nr) {
+		if (cl_uffd_is_alive(uffds->at[i].fd))
 			i++;
 		else
-			close_held(g, i);
+			close_held(uffds, i);
 	}
 }
 
-/* Until a successor has it all: true; or all the tasks are gone: false. */
+/* Until a successor has it all: true; or the memory of all the tasks is gone: false. */
 static bool await_successor(struct guardian *g)
 {
-	for (drop_exited_tasks(g); g->nr; drop_exited_tasks(g)) {
+	for (drop_what_is_gone(&g->uffds); g->uffds.nr; drop_what_is_gone(&g->uffds)) {
 		struct pollfd calls = { .events = POLLIN };
 		int successor;
 
@@ -250,11 +262,13 @@ static bool await_successor(struct guardian *g)
 
 static void log_daemon_death(struct guardian *g)
 {
-	if (g->nr)
+	size_t nr = g->uffds.nr;
+
+	if (nr)
 		cl_log(&g->log, CL_LOG_ERROR,
 		       "the daemon was killed with pages missing: %zu restored address space%s where they are touched, held "
 		       "by process %d; criu-lazy lazy-pages --resume goes on",
-		       g->nr, g->nr == 1 ? " waits" : "s wait", (int)getpid());
+		       nr, nr == 1 ? " waits" : "s wait", (int)getpid());
 	else
 		cl_log(&g->log, CL_LOG_ERROR,
 		       "the daemon was killed when no page was missing any more: the page server may not know that");
@@ -270,8 +284,8 @@ static void run_guardian(struct guardian *g)
 		log_daemon_death(g);
 		is_over = !await_successor(g) || serve(g);
 	}
-	while (g->nr)
-		close_held(g, 0);
+	while (g->uffds.nr)
+		close_held(&g->uffds, 0);
 }
 
 /* ---- the process that shares the engine's table of descriptors ---- */
@@ -378,11 +392,46 @@ int cl_uffd_guardian_start(struct cl_uffd_guardian *guardian, const struct cl_lo
 	return 0;
 }
 
+int cl_held_take(struct cl_held *held, size_t nr, uint64_t key)
+{
+	size_t i;
+
+	for (i = 0; i < nr; i++)
+		if (held[i].key == key && held[i].fd >= 0)
+			return cl_steal_fd(&held[i].fd);
+	return -1;
+}
+
+static size_t close_all(struct cl_held **held, size_t nr)
+{
+	size_t closed = 0;
+
+	while (nr--) {
+		if ((*held)[nr].fd >= 0) {
+			close((*held)[nr].fd);
+			closed++;
+		}
+	}
+	free(cl_steal(held));
+	return closed;
+}
+
+size_t cl_handed_over_free(struct cl_handed_over *over)
+{
+	size_t uffds = close_all(&over->uffds, over->nr_uffds);
+
+	(void)close_all(&over->tasks, over->nr_tasks);
+	if (over->state_fd >= 0)
+		close(over->state_fd);
+	*over = CL_NOTHING_HANDED_OVER;
+	return uffds;
+}
+
 /* Receive what a guardian hands over. 0 or -errno; what came is the caller's even then. */
-static int receive_all_held(struct cl_uffd_guardian *guardian, struct cl_held **held, size_t *nr, int *state_fd)
+static int receive_all(struct cl_uffd_guardian *guardian, struct cl_handed_over *over)
 {
 	struct message message = { 0 };
-	size_t max = 0;
+	size_t max_uffds = 0, max_tasks = 0;
 
 	while (message.op != ALL_HELD) {
 		CL_CLEANUP_FD int fd = -1;
@@ -390,20 +439,25 @@ static int receive_all_held(struct cl_uffd_guardian *guardian, struct cl_held **
 
 		if (got != sizeof(message) || (message.op == ALL_HELD) != (fd < 0))
 			return got < 0 ? (int)got : -EPROTO;
-		if (message.op == STATE && *state_fd < 0) {
-			*state_fd = cl_steal_fd(&fd);
+		/* The limit on open files bounds both tables. */
+		if (message.op == STATE && over->state_fd < 0) {
+			over->state_fd = cl_steal_fd(&fd);
 			guardian->generation = message.key;
 		} else if (message.op == HELD) {
-			if (cl_vec_reserve(held, &max, *nr + 1, CL_VEC_NO_LIMIT) < 0) /* the limit on open files bounds it */
+			if (cl_vec_reserve(&over->uffds, &max_uffds, over->nr_uffds + 1, CL_VEC_NO_LIMIT) < 0)
 				return -ENOMEM;
-			(*held)[(*nr)++] = (struct cl_held){ .key = message.key, .uffd = cl_steal_fd(&fd) };
+			over->uffds[over->nr_uffds++] = (struct cl_held){ .key = message.key, .fd = cl_steal_fd(&fd) };
+		} else if (message.op == HELD_TASK) {
+			if (cl_vec_reserve(&over->tasks, &max_tasks, over->nr_tasks + 1, CL_VEC_NO_LIMIT) < 0)
+				return -ENOMEM;
+			over->tasks[over->nr_tasks++] = (struct cl_held){ .key = message.key, .fd = cl_steal_fd(&fd) };
 		}
 	}
-	return *state_fd < 0 ? -EPROTO : 0;
+	return over->state_fd < 0 ? -EPROTO : 0;
 }
 
 int cl_uffd_guardian_take_over(struct cl_uffd_guardian *guardian, const struct cl_log *log, int socket_fd,
-			       struct cl_held **held_out, size_t *nr_out, int *state_fd_out)
+			       struct cl_handed_over *over_out)
 {
 	const struct timeval timeout = { .tv_sec = CL_SURVIVOR_TIMEOUT_S };
 	int ret = -EPERM;
@@ -411,20 +465,14 @@ int cl_uffd_guardian_take_over(struct cl_uffd_guardian *guardian, const struct c
 	*guardian = CL_NO_UFFD_GUARDIAN;
 	guardian->channel = socket_fd;
 	guardian->log = log;
-	*held_out = NULL;
-	*nr_out = 0;
-	*state_fd_out = -1;
+	*over_out = CL_NOTHING_HANDED_OVER;
 	cl_survivor_set_send_timeout(socket_fd);
 	(void)setsockopt(socket_fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
 	if (cl_survivor_trusts(socket_fd))
-		ret = receive_all_held(guardian, held_out, nr_out, state_fd_out);
+		ret = receive_all(guardian, over_out);
 	if (ret == 0)
 		return 0;
-	while (*nr_out)
-		close((*held_out)[--*nr_out].uffd);
-	free(cl_steal(held_out));
-	if (*state_fd_out >= 0)
-		close(cl_steal_fd(state_fd_out));
+	(void)cl_handed_over_free(over_out);
 	close(cl_steal_fd(&guardian->channel));
 	return ret;
 }
@@ -458,6 +506,11 @@ static void tell(struct cl_uffd_guardian *guardian, enum op op, uint64_t key, in
 void cl_uffd_guardian_add(struct cl_uffd_guardian *guardian, uint64_t key, int uffd)
 {
 	tell(guardian, ADD, key, uffd);
+}
+
+void cl_uffd_guardian_add_task(struct cl_uffd_guardian *guardian, pid_t pid, int pidfd)
+{
+	tell(guardian, ADD_TASK, (uint64_t)pid, pidfd);
 }
 
 void cl_uffd_guardian_release(struct cl_uffd_guardian *guardian, uint64_t key)

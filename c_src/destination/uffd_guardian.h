@@ -8,9 +8,11 @@
  * unannounced, the daemon was killed. Then the guardian
  *   - closes everything at once if the restore isn't finished: no task runs yet, and the restore must fail. (After
  *     shutting the restore's socket down it reads what is left there, and so learns whether that had just finished.)
- *   - else keeps the descriptors, says so in the daemon's log, and ends when the tasks are gone. Meanwhile it listens on
+ *   - else keeps the descriptors, says so in the daemon's log, and ends when no userfaultfd's memory is there any more.
+ *     Meanwhile it listens on
  *     CL_GUARDIAN_SOCKET in the daemon's working directory, for root and its own user, and hands all that it has, and the
  *     resume state (resume_state.h), to a successor daemon, which goes on; and is the guardian of that one.
+ * It has the restored tasks' pidfds too, so that a successor can tell how a task ended while no daemon was there.
  * A forked child's userfaultfd comes from the kernel, and the guardian knows it one system call later. For what lies
  * between, a third process shares the engine's table of descriptors: whatever userfaultfds are in there when the engine is
  * dead it gives to the guardian, and ends.
@@ -37,11 +39,26 @@ struct cl_uffd_guardian {
 	const struct cl_log *log;
 };
 
-/* What a guardian hands over. */
+/* A descriptor that a guardian has. */
 struct cl_held {
-	uint64_t key;
-	int uffd; /* the receiver's; -1 once somebody took it from here */
+	uint64_t key; /* a userfaultfd's as cl_uffd_guardian_key() makes it; a pidfd's is the pid */
+	int fd;       /* -1 once somebody took it from here */
 };
+
+/* What a guardian hands over. To be freed by cl_handed_over_free(). */
+struct cl_handed_over {
+	struct cl_held *uffds, *tasks;
+	size_t nr_uffds, nr_tasks;
+	int state_fd; /* the resume state's; -1 once somebody took it */
+};
+
+#define CL_NOTHING_HANDED_OVER ((struct cl_handed_over){ .state_fd = -1 })
+
+/* Take the descriptor with that key out of a table: it is the caller's. -1: there is none, or it was taken. */
+int cl_held_take(struct cl_held *held, size_t nr, uint64_t key);
+
+/* Close what nobody took. How many userfaultfds that were. */
+size_t cl_handed_over_free(struct cl_handed_over *over);
 
 #define CL_NO_UFFD_GUARDIAN ((struct cl_uffd_guardian){ .channel = -1, .pid = -1, .table_sharer = -1, .engine_pidfd = -1 })
 
@@ -53,12 +70,12 @@ int cl_uffd_guardian_start(struct cl_uffd_guardian *guardian, const struct cl_lo
 
 /*
  * Succeed a daemon that was killed: socket_fd is connected to its guardian, and owned by `guardian` from now on, on failure
- * too. *held_out (to be freed; nr) and *state_fd_out are the caller's. Nothing is lost should it fail or the caller give
- * up: the guardian waits for another successor, until cl_uffd_guardian_taken(). 0; -EPERM if the guardian is another user's;
- * -EPROTO if what is there is no guardian, or its daemon can't be succeeded; or -errno.
+ * too. *over_out is the caller's. Nothing is lost should it fail or the caller give up: the guardian waits for another
+ * successor, until cl_uffd_guardian_taken(). 0; -EPERM if the guardian is another user's; -EPROTO if what is there is no
+ * guardian, or its daemon can't be succeeded; or -errno.
  */
 int cl_uffd_guardian_take_over(struct cl_uffd_guardian *guardian, const struct cl_log *log, int socket_fd,
-			       struct cl_held **held_out, size_t *nr_out, int *state_fd_out);
+			       struct cl_handed_over *over_out);
 
 /* The successor has understood all: should it be killed, that is logged in its log. */
 void cl_uffd_guardian_taken(struct cl_uffd_guardian *guardian);
@@ -74,6 +91,9 @@ static inline uint64_t cl_uffd_guardian_key(uint64_t generation, int uffd)
 
 /* A userfaultfd came; from now on it is known by `key`. */
 void cl_uffd_guardian_add(struct cl_uffd_guardian *guardian, uint64_t key, int uffd);
+
+/* A restored task's process; pidfd: open, and still the caller's. It is kept to the end. */
+void cl_uffd_guardian_add_task(struct cl_uffd_guardian *guardian, pid_t pid, int pidfd);
 
 /*
  * It isn't needed any more: the guardian closes it. Both that and the caller's own close come before the kernel lets the

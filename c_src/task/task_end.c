@@ -110,13 +110,15 @@ void cl_task_open(struct cl_task *task, pid_t pid)
 		cl_task_close(task);
 }
 
-void cl_task_reopen(struct cl_task *task, pid_t pid, uint64_t began)
+void cl_task_adopt(struct cl_task *task, int pidfd, pid_t pid, uint64_t began)
 {
-	cl_task_open(task, pid);
-	if (task->pidfd >= 0 && task->began != began)
-		cl_task_close(task);
-	task->pid = pid;
-	task->began = began;
+	if (pidfd < 0) {
+		cl_task_open(task, pid);
+		if (task->pidfd >= 0 && task->began != began)
+			cl_task_close(task);
+		pidfd = task->pidfd;
+	}
+	*task = (struct cl_task){ .pidfd = pidfd, .pid = pid, .began = began };
 }
 
 bool cl_task_has_ended(const struct cl_task *task)

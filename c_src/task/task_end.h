@@ -31,8 +31,11 @@ struct cl_end {
 /* The process `pid`, which lives. Where it can't be found, task->pidfd is -1. */
 void cl_task_open(struct cl_task *task, pid_t pid);
 
-/* The process that had this pid and start time: task->pidfd is -1 if it isn't there any more. */
-void cl_task_reopen(struct cl_task *task, pid_t pid, uint64_t began);
+/*
+ * The process that had this pid and start time. pidfd: its own, owned by the task from now on; or -1: then task->pidfd is
+ * -1 if it isn't there any more.
+ */
+void cl_task_adopt(struct cl_task *task, int pidfd, pid_t pid, uint64_t began);
 
 void cl_task_close(struct cl_task *task);
 

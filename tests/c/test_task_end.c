@@ -248,10 +248,13 @@ static void check_how(int signal_number, const char *expected)
 	CHECK(strcmp(text, expected) == 0);
 	if (cl_task_how_by_pidfd(&task, &by_pidfd)) /* Linux >= 6.15 */
 		CHECK(by_pidfd.how == by_proc.how && by_pidfd.code == by_proc.code);
-	cl_task_reopen(&again, child, task.began);
+	cl_task_adopt(&again, -1, child, task.began);
 	CHECK(again.pidfd < 0 && cl_task_how(&again).how == CL_END_UNKNOWN);
-	cl_task_close(&task);
-	cl_task_reopen(&again, getpid(), 1); /* another process, with the pid of one that there was */
+	cl_task_adopt(&again, cl_steal_fd(&task.pidfd), child, task.began);
+	CHECK(cl_task_has_ended(&again) &&
+	      cl_task_how(&again).code == (cl_task_how_by_pidfd(&again, &by_pidfd) ? by_proc.code : 0));
+	cl_task_close(&again);
+	cl_task_adopt(&again, -1, getpid(), 1); /* another process, with the pid of one that there was */
 	CHECK(again.pidfd < 0);
 }
 

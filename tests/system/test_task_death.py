@@ -134,6 +134,24 @@ def test_a_task_that_lives_is_served_whole_beside_a_killed_one(hosts: Testbed) -
         assert migration.op("state")["state"] == "paused"
 
 
+@pytest.mark.skipif(
+    tuple(map(int, os.uname().release.split(".")[:2])) < (6, 15), reason="a pidfd tells how a process ended since 6.15"
+)
+@pytest.mark.parametrize(
+    ("name", "how", "status"), [("USR1", "exit 3", 0), ("KILL", "killed by SIGKILL", LOST)], ids=["exit", "killed"]
+)
+def test_how_a_task_ended_while_there_was_no_daemon_is_known(hosts: Testbed, name: str, how: str, status: int) -> None:
+    with lazy_migration(hosts, (), PUSH, push=True, start=start_two) as migration:
+        migration.until_share(0.1)
+        migration.kill_daemon()
+        hosts.dst.run(["kill", f"-{name}", str(migration.task.pid)])
+        process = hosts.dst.root / f"proc/{migration.task.pid}"
+        eventually(lambda: not process.exists(), "somebody has waited for it")
+        migration.resume_daemon(*PUSH)
+        assert migration.daemon.wait(60) == status, migration.daemon_log()
+        assert [task["how"] for task in migration.stats()["ended"]] == [how]
+
+
 # ---- the source is a stock one ----
 
 
