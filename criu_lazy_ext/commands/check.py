@@ -25,7 +25,7 @@ SILENCE_S = 9.0
 SHOWN = {Verdict.OK: "ok  ", Verdict.WARN: "WARN", Verdict.FAIL: "FAIL"}
 
 
-def _arguments(argv: list[str]) -> argparse.Namespace:
+def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="criu-lazy check", description="Say what would keep a task from moving; nothing is touched."
     )
@@ -37,10 +37,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--pid", "--task", type=int, metavar="PID", help="this task, and all below it")
     parser.add_argument("--json", action="store_true",
         help='print [{"check", "host", "verdict": "ok"|"warn"|"fail", "text", "way_out"}, ...]')  # fmt: skip
-    options = parser.parse_args(argv)
-    if options.destination and (options.where or options.pid is not None):
-        parser.error("--destination is for this host alone, and a task leaves it as the source")
-    return options
+    return parser
 
 
 async def check_host(profile: Profile | None, destination: Destination, look: Awaitable[AtSource]) -> list[Finding]:
@@ -90,7 +87,10 @@ async def _check(options: argparse.Namespace) -> list[Finding]:
 
 def main(argv: list[str]) -> int:
     """Print what was found, one line each. Exit status: 0 nothing is in the way, 1 something is, 2 wrong usage."""
-    options = _arguments(argv)
+    parser = arguments()
+    options = parser.parse_args(argv)
+    if options.destination and (options.where or options.pid is not None):
+        parser.error("--destination is for this host alone, and a task leaves it as the source")
     raise_descriptors()  # as migrate does
     findings = asyncio.run(_check(options))
     if options.json:

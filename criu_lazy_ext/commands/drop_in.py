@@ -70,14 +70,18 @@ def remove(directory: Path) -> str:
     return f"{program}: removed; criu is {shutil.which('criu') or 'not in PATH'}"
 
 
-def main(argv: list[str]) -> int:
-    """Exit status: 0, or 2 if it can't be done."""
+def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="criu-lazy drop-in", description="Have others' tools get criu-lazy where they run criu lazy-pages."
     )
     parser.add_argument("do", choices=("install", "remove"))
     where = f"where the program criu is put; it must come first in those tools' PATH (default: {DIRECTORY})"
     parser.add_argument("--directory", type=Path, default=DIRECTORY, help=where)
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Exit status: 0, or 2 if it can't be done."""
+    options = arguments().parse_args(argv)
     print((install if options.do == "install" else remove)(options.directory))
     return 0

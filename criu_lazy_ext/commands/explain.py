@@ -22,13 +22,17 @@ AFTER = {
 }
 
 
-def main(argv: list[str]) -> int:
-    """Exit status: 0, or 2 for a profile that is wrong."""
+def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="criu-lazy explain", description="Print what migrate would do, and do nothing."
     )
     parser.add_argument("profile", type=Path)
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Exit status: 0, or 2 for a profile that is wrong."""
+    options = arguments().parse_args(argv)
     profile = load(options.profile)
     for number, step in enumerate(steps(profile, options.profile.stem), 1):
         print(f"{number:2}. {step}")

@@ -140,15 +140,19 @@ def _name(pid: int) -> str:
         raise UsageError(f"--pid {pid}: no process has this pid") from None
 
 
-def main(argv: list[str]) -> int:
-    """Exit status: 0 it can move so, 1 something is left to settle (it stands in the file), 2 wrong usage."""
+def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="criu-lazy init", description="Write a profile that fits.")
     parser.add_argument("destination", help="a host as in ~/.ssh/config")
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--pid", type=int, help="the root of the task")
     which.add_argument("--container", metavar="NAME", help="a container of podman's, runc's or crun's")
     parser.add_argument("-o", "--output", type=Path, help="the file (default NAME.yaml); - is standard output")
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Exit status: 0 it can move so, 1 something is left to settle (it stands in the file), 2 wrong usage."""
+    options = arguments().parse_args(argv)
     container = container_named(options.container) if options.container else None
     pid = find(container).found.pid if container else options.pid
     draft = Draft(pid, options.destination, container)

@@ -24,8 +24,7 @@ def address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def main(argv: list[str]) -> int:
-    """Exit status: 0, or 1 with a line. With --listen it ends by a signal."""
+def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="criu-lazy metrics", description="Tell Prometheus of the migrations that this host has on record."
     )
@@ -33,7 +32,12 @@ def main(argv: list[str]) -> int:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--textfile", type=Path, help="write them to this file, as node_exporter's collector reads it")
     how.add_argument("--listen", metavar="ADDR:PORT", type=address, help="serve them by HTTP until a signal comes")
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Exit status: 0, or 1 with a line. With --listen it ends by a signal."""
+    options = arguments().parse_args(argv)
     try:
         from prometheus_client import CollectorRegistry, generate_latest, start_http_server, write_to_textfile
 

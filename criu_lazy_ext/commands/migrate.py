@@ -21,7 +21,7 @@ from criu_lazy_ext.source.control_socket import check_path
 from criu_lazy_ext.system.stop_signals import StopSignals
 
 
-def _arguments(argv: list[str]) -> argparse.Namespace:
+def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="criu-lazy migrate", description="Move a running task to another host.")
     parser.add_argument("profile", type=Path, help="the migration, as YAML (see configs/)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
@@ -35,7 +35,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--abort", action="store_true", help="let the source task of a stopped migration run on")
     parser.add_argument("--commit", action="store_true", help="end the source task of a stopped migration")
     parser.add_argument("--force", action="store_true", help="--abort or --commit all the same")
-    return parser.parse_args(argv)
+    return parser
 
 
 async def _migrate(profile: Profile, name: str, options: argparse.Namespace) -> int:
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> int:
 
     --status, --abort and --commit: 4 while the source task of a stopped migration is still frozen.
     """
-    options = _arguments(argv)
+    options = arguments().parse_args(argv)
     profile = load(options.profile)
     name = options.profile.stem
     if options.status or options.abort or options.commit or options.rate is not None:

@@ -26,7 +26,7 @@ def _host_port(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _parser() -> argparse.ArgumentParser:
+def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="criu-lazy page-server",
         description="Serve the pages of a stock `criu dump --lazy-pages`, whatever becomes of connections.",
@@ -137,7 +137,7 @@ def _check(parser: argparse.ArgumentParser, args: PageServerOptions) -> None:
 
 def main(argv: list[str]) -> int:
     """Run `criu-lazy page-server ARGV`; returns the exit status (see --help)."""
-    parser = _parser()
+    parser = arguments()
     args = parser.parse_args(argv, namespace=PageServerOptions())
     _check(parser, args)
     if args.op and args.control:

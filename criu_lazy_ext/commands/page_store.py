@@ -15,7 +15,7 @@ from criu_lazy_ext.errors import UsageError
 from criu_lazy_ext.system.files import open_log, read_key
 
 
-def _parser() -> argparse.ArgumentParser:
+def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="criu-lazy page-store",
         description="Keep the pages that `criu-lazy page-server --precopy` brings of a running task.",
@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     """Run `criu-lazy page-store ARGV`; returns the exit status (see --help). Raises CriuLazyError."""
-    args = _parser().parse_args(argv)
+    args = arguments().parse_args(argv)
     if not 0 < args.port < 65536:
         raise UsageError(f"--port {args.port}: not a port")
     key = read_key(args.tls_psk) if args.tls_psk else None

@@ -16,14 +16,19 @@ class ReportError(CriuLazyError):
     """The page can't be made."""
 
 
-def main(argv: list[str]) -> int:
-    """Exit status: 0, or 1 with a line."""
+def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="criu-lazy report", description="Make an HTML page, which needs nothing else, of one migration or two."
     )
     parser.add_argument("run", type=Path, nargs="+",
         help="the run file that migrate names in its report; or a directory of them: the newest")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, help="the page; - for stdout (default: NAME.html, here)")
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Exit status: 0, or 1 with a line."""
+    parser = arguments()
     options = parser.parse_args(argv)
     if len(options.run) > 2:
         parser.error("two runs can be compared, no more")

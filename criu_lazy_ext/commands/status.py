@@ -17,15 +17,19 @@ CLEAR = "\033[H\033[J"
 HEAD = ("MIGRATION", "TASK", "FROM/TO", "STATE", "MEMORY", "RATE", "LEFT")
 
 
-def main(argv: list[str]) -> int:
-    """Exit status: 0; 4 if a migration waits for an operator's decision."""
+def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="criu-lazy status", description="List the migrations that this host has on record; nothing is touched."
     )
     add_directories(parser)
     parser.add_argument("--json", action="store_true", help="a list of objects; with --watch one list a line")
     parser.add_argument("--watch", action="store_true", help="go on, each second, until nothing is under way")
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Exit status: 0; 4 if a migration waits for an operator's decision."""
+    options = arguments().parse_args(argv)
     while True:
         found = [seen for directory in directories_of(options) for seen in look(directory)]
         show(found, options.json, clear=options.watch and sys.stdout.isatty())
