@@ -12,6 +12,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
+#include "base/cleanup.h"
 #include "criu_lazy.h"
 #include "destination/ended.h"
 #include "destination/engine.h"
