@@ -14,12 +14,16 @@ from criu_lazy_ext.errors import UsageError
 
 @dataclass(frozen=True)
 class LinkSetting:
-    """A setting of the testbed's link; `mib` is how much memory a task on it gets by default."""
+    """A setting of the testbed's link; `mib` is how much memory a task on it gets by default.
+
+    `proxied`: the daemon's connections go through a TCP proxy on its own host.
+    """
 
     name: str
     rate_mbit: float | None
     rtt_ms: float
     mib: int
+    proxied: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,9 @@ LINKS = (
     LinkSetting("1g-0.2ms", 1000, 0.2, 256),
     LinkSetting("1g-1ms", 1000, 1.0, 256),
     LinkSetting("1g-10ms", 1000, 10.0, 256),
+    LinkSetting("1g-1ms-proxy", 1000, 1.0, 256, proxied=True),
+    LinkSetting("1g-10ms-proxy", 1000, 10.0, 256, proxied=True),
+    LinkSetting("1g-50ms-proxy", 1000, 50.0, 256, proxied=True),
     LinkSetting("unlimited", None, 0.0, 1024),
     LinkSetting("unlimited-4g", None, 0.0, 4096),
     LinkSetting("unlimited-8g", None, 0.0, 8192),
@@ -116,6 +123,7 @@ ACCESSES = (
     Access("compressible-idle", "idle", 1, compressible=True),
     Access("compressible-random-2", "random", 2, compressible=True),
 )
+UNLIMITED = next(link for link in LINKS if link.name == "unlimited")
 PROGRAMS = tuple(ProgramCase(LINKS[1], program) for program in ("redis", "sqlite", "python", "jvm"))
 STARTUP = StartupCase(LINKS[0])
 IDLE = ("--mode", "idle")
@@ -123,7 +131,7 @@ IDLE = ("--mode", "idle")
 HOT = ("--mode", "random", "--threads", "2", "--write-percent", "100", "--hot-percent", "5")
 ALL_DIRTY = ("--mode", "sequential", "--threads", "2", "--write-percent", "100")
 MIGRATIONS = (
-    *(MigrateCase(LINKS[4], f"downtime-{mib}m", mib, IDLE) for mib in (256, 1024, 4096, 8192)),
+    *(MigrateCase(UNLIMITED, f"downtime-{mib}m", mib, IDLE) for mib in (256, 1024, 4096, 8192)),
     MigrateCase(LINKS[1], "hot-256m", 256, HOT, ("stock", "lazy", "precopy")),
     MigrateCase(LINKS[1], "hot-1024m", 1024, HOT),
     MigrateCase(LINKS[1], "hot-4096m", 4096, HOT),

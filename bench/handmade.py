@@ -29,6 +29,7 @@ OURS = ("criu-lazy", "lazy-pages")
 
 PORT = 27000
 PUSH_PORT = 27001
+PROXY_PORT = 27002
 DIRECTORY = "/var/tmp/handmade"
 READY_SECONDS = 60.0
 # The parts of c_src that simulate.c runs.
@@ -212,7 +213,7 @@ class ByHand:
     `window_seconds` (MemTask only): if pages are missing by then, measure up to there, and hold the task's pattern
     so that the rest comes fast. `before_restore` is called when only the restore is missing, `on_resume` as soon
     as the restored task runs. `push_streams`, with our daemon: criu-lazy page-server stands before the dump and pushes
-    by so many connections; `encrypt`: by TLS.
+    by so many connections; `encrypt`: by TLS. `proxied`: the daemon's connections go through a TCP proxy on its host.
     """
 
     daemon: Sequence[str] = OURS
@@ -226,6 +227,7 @@ class ByHand:
     log_level: int = 2
     push_streams: int = 0
     encrypt: bool = False
+    proxied: bool = False
 
 
 def lazy_migrate_by_hand(tb: Testbed, task: MemTask | int, how: ByHand = ByHand()) -> Migration:
@@ -290,12 +292,26 @@ class _Steps:
             push += ["-o", f"{self._images}/page-server.log"]
             self._sources.append(self._start(self._tb.src, push, "page-server.log"))
             serve += [f"--push={self._how.push_streams}", *(["--tls-psk", key] if key is not None else [])]
-        serve += ["--address", self._tb.src.address, "--port", str(port), *self._how.daemon_options]
+        address = self._tb.src.address
+        if self._how.proxied:
+            self._start_proxy(port)
+            address, port = "127.0.0.1", PROXY_PORT
+        serve += ["--address", address, "--port", str(port), *self._how.daemon_options]
         if self._stats is not None:
             serve += ["--stats-fd", str(self._stats.write_fd)]
         self._server = self._start(self._tb.dst, serve, "lazy-pages.log", self._stats.write_fd if self._stats else None)
         if self._stats is not None:
             self._stats.start()
+
+    def _start_proxy(self, port: int) -> None:
+        program = f"{DIRECTORY}/relay.py"
+        self._tb.dst.write(program, (Path(__file__).parent / "relay.py").read_text())
+        command = ["python3", program, str(PROXY_PORT), self._tb.src.address, str(port)]
+        proxy = self._stack.enter_context(self._tb.dst.popen(command, stdout=subprocess.PIPE, text=True))
+        self._stack.callback(proxy.kill_session)
+        assert proxy.stdout is not None
+        if proxy.stdout.readline().strip() != "ready":
+            raise MigrationError("the TCP proxy did not get ready")
 
     def restore(self) -> None:
         """Until `criu restore` has returned: the task runs."""

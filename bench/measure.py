@@ -92,6 +92,7 @@ def measure(tb: Testbed, case: Case, daemon: str, repeat: int, setting: Setting)
                 timeout=180,
                 push_streams=setting.push_streams if daemon == "ours" else 0,
                 encrypt=setting.encrypt,
+                proxied=case.link.proxied,
             ),
         )
         state = done.window_status or task.status(tb.dst)

@@ -99,7 +99,7 @@ static uint64_t now_us(const struct simulation *sim)
 static void ask_pick(struct simulation *sim, const struct cl_pick *pick)
 {
 	ask(sim, pick->index, pick->nr_pages);
-	cl_flow_asked(&sim->flow, pick->nr_pages * CL_PAGE_SIZE);
+	cl_flow_asked(&sim->flow, pick->nr_pages * CL_PAGE_SIZE, now_us(sim));
 }
 
 /* ---- the policies ---- */

@@ -100,7 +100,7 @@ struct cl_stats {
 	uint64_t in_flight_bytes; /* now */
 	uint64_t window_bytes;    /* cap on in_flight_bytes now */
 	uint64_t delivery_rate;   /* bytes per second, as estimated */
-	uint64_t min_rtt_us;      /* of the page server's connection */
+	uint64_t min_rtt_us;      /* to the page server, as the flow control takes it */
 	uint64_t address_spaces;  /* alive now */
 	uint64_t events_fork, events_remap, events_unmap, events_remove;
 	uint64_t again;        /* UFFDIO_COPY answered EAGAIN */

@@ -23,6 +23,12 @@ enum {
 	OFTEN = 32,           /* samples: the next short one within so many is no single pause */
 	EPOCH_US = 1500000,
 	FAULTING_FOR_US = 50000, /* after a fault the next one is expected for so long */
+	ANSWER_US = 250,         /* a source's time to answer, with what its host and this one need to wake up */
+	PROBE_US = 5000000,      /* between probes of a path whose length is known */
+	RAISE_US = 1000000,      /* between tries of a larger window */
+	RAISE_INTERVALS = 2,
+	LONG_US = 2000,   /* a round trip; of a shorter one the queue is most of the window anyway */
+	PROBES_APART = 4, /* round trips from one probe's begin to the next one's, while paths turn out shorter */
 };
 
 void cl_flow_init(struct cl_flow *flow, uint64_t max_window, uint64_t now_us)
@@ -35,14 +41,58 @@ void cl_flow_init(struct cl_flow *flow, uint64_t max_window, uint64_t now_us)
 	flow->epoch_start_us = now_us;
 }
 
-void cl_flow_round_trip(struct cl_flow *flow, uint64_t min_rtt_us)
+static void choose_round_trip(struct cl_flow *flow)
 {
-	flow->min_rtt_us = min_rtt_us;
+	flow->min_rtt_us = flow->path_us > flow->tcp_rtt_us + ANSWER_US ? flow->path_us : flow->tcp_rtt_us;
 }
 
-void cl_flow_asked(struct cl_flow *flow, uint64_t bytes)
+void cl_flow_round_trip(struct cl_flow *flow, uint64_t tcp_rtt_us)
 {
+	flow->tcp_rtt_us = tcp_rtt_us;
+	choose_round_trip(flow);
+}
+
+void cl_flow_asked(struct cl_flow *flow, uint64_t bytes, uint64_t now_us)
+{
+	/* The first: with nothing ahead of it. Any later one may be delayed by what is ahead; it can only show less. */
+	if (!flow->mark_us && (flow->path_us || !flow->in_flight)) {
+		flow->mark_us = now_us;
+		flow->mark_ahead = flow->in_flight;
+		flow->mark_probes = flow->probing && flow->in_flight < cl_flow_window(flow, now_us);
+	}
 	flow->in_flight += bytes;
+}
+
+/* Bytes came, or won't come. */
+static void leave_flight(struct cl_flow *flow, uint64_t bytes, uint64_t now_us)
+{
+	flow->in_flight -= bytes < flow->in_flight ? bytes : flow->in_flight;
+	if (!flow->mark_us)
+		return;
+	if (bytes <= flow->mark_ahead) {
+		flow->mark_ahead -= bytes;
+		return;
+	}
+	flow->probing = flow->probing && !flow->mark_probes;
+	if (!flow->path_us || now_us - flow->mark_us < flow->path_us) {
+		flow->probe_helped = flow->probe_helped || now_us - flow->mark_us < flow->path_us - flow->path_us / 8;
+		flow->path_us = now_us - flow->mark_us;
+		choose_round_trip(flow);
+	}
+	flow->mark_us = 0;
+}
+
+/* Of the kernel's round trip there is nothing to be found out. */
+static void probe_now_and_then(struct cl_flow *flow, uint64_t now_us)
+{
+	uint64_t pause_us = flow->probe_helped ? PROBES_APART * flow->min_rtt_us : PROBE_US;
+
+	if (flow->starting || flow->probing || flow->min_rtt_us == flow->tcp_rtt_us ||
+	    (flow->probe_us && now_us - flow->probe_us < pause_us))
+		return;
+	flow->probe_us = now_us;
+	flow->probing = true;
+	flow->probe_helped = false;
 }
 
 static void take_sample(struct cl_flow *flow, uint64_t sample, uint64_t now_us)
@@ -78,6 +128,17 @@ static void take_short_sample(struct cl_flow *flow, uint64_t sample)
 	flow->epoch_rate = flow->rate = rate;
 }
 
+/* What a larger window brings shows an interval later. `more`: the last one brought more than any before. */
+static void raise_now_and_then(struct cl_flow *flow, bool more, uint64_t now_us)
+{
+	if (flow->raised && --flow->raised)
+		return;
+	if (flow->min_rtt_us < LONG_US || (!more && now_us - flow->raise_us < RAISE_US))
+		return;
+	flow->raised = RAISE_INTERVALS;
+	flow->raise_us = now_us;
+}
+
 /* The sample, or 0 if it says nothing certain of the link. */
 static uint64_t end_interval(struct cl_flow *flow, uint64_t elapsed_us, uint64_t now_us)
 {
@@ -104,11 +165,12 @@ static uint64_t end_interval(struct cl_flow *flow, uint64_t elapsed_us, uint64_t
 		/* Once is a pause of the scheduler, which no queue of ours outlasts. */
 		if (flow->since_short < OFTEN)
 			flow->more_queue_us = flow->more_queue_us * 3 / 2 + MORE_QUEUE_US;
-		if (flow->more_queue_us > MAX_MORE_QUEUE_US)
-			flow->more_queue_us = MAX_MORE_QUEUE_US;
+		if (flow->more_queue_us > MAX_MORE_QUEUE_US + flow->min_rtt_us / 2)
+			flow->more_queue_us = MAX_MORE_QUEUE_US + flow->min_rtt_us / 2;
 		flow->since_short = 0;
 	}
 	/* After a pause comes what it had held up, faster than the link carries. */
+	raise_now_and_then(flow, sample > flow->rate + flow->rate / 32, now_us);
 	take_sample(flow, after_short && sample > flow->rate ? flow->rate : sample, now_us);
 	return sample;
 }
@@ -118,7 +180,9 @@ uint64_t cl_flow_delivered(struct cl_flow *flow, uint64_t bytes, uint64_t now_us
 	uint64_t elapsed_us = now_us - flow->interval_start_us;
 	uint64_t interval_us = flow->starting ? START_INTERVAL_US : INTERVAL_US, sample;
 
-	flow->in_flight -= bytes < flow->in_flight ? bytes : flow->in_flight;
+	leave_flight(flow, bytes, now_us);
+	probe_now_and_then(flow, now_us);
+	flow->interval_starved = flow->interval_starved || flow->probing;
 	flow->interval_bytes += bytes;
 	/* What comes comes in a burst a round trip, at the start. */
 	if (interval_us < (flow->starting ? flow->min_rtt_us : flow->min_rtt_us * 3 / 2))
@@ -132,9 +196,9 @@ uint64_t cl_flow_delivered(struct cl_flow *flow, uint64_t bytes, uint64_t now_us
 	return sample;
 }
 
-void cl_flow_cancelled(struct cl_flow *flow, uint64_t bytes)
+void cl_flow_cancelled(struct cl_flow *flow, uint64_t bytes, uint64_t now_us)
 {
-	flow->in_flight -= bytes < flow->in_flight ? bytes : flow->in_flight;
+	leave_flight(flow, bytes, now_us);
 }
 
 void cl_flow_starved(struct cl_flow *flow)
@@ -160,9 +224,13 @@ static uint64_t window_of(const struct cl_flow *flow, unsigned int round_trips, 
 {
 	bool faulting = now_us - flow->last_fault_us < FAULTING_FOR_US;
 
+	uint64_t idle_us = IDLE_QUEUE_US + flow->more_queue_us + (flow->raised ? flow->min_rtt_us : 0);
+
 	/* The more there is to do, the longer both ends' threads keep each other waiting. */
 	queue_us += flow->more_queue_us + flow->rate / BUSY_RATE;
-	return flow->rate * (flow->min_rtt_us * round_trips + (faulting ? queue_us : IDLE_QUEUE_US)) / 1000000;
+	if (flow->raised && flow->more_queue_us)
+		queue_us += flow->min_rtt_us / 2;
+	return flow->rate * (flow->min_rtt_us * round_trips + (faulting ? queue_us : idle_us)) / 1000000;
 }
 
 uint64_t cl_flow_push_window(const struct cl_flow *flow, uint64_t now_us)
@@ -188,6 +256,8 @@ uint64_t cl_flow_window(const struct cl_flow *flow, uint64_t now_us)
 		window = least;
 	if (flow->starting)
 		window = window * 2 < START_WINDOW ? START_WINDOW : window * 2;
+	if (flow->probing)
+		window /= 2;
 	if (window < MIN_WINDOW)
 		window = MIN_WINDOW;
 	return window < flow->max_window ? window : flow->max_window;

@@ -226,7 +226,7 @@ static uint64_t try_until_connected(struct cl_engine *engine)
 
 void cl_engine_reconnect(struct cl_engine *engine)
 {
-	uint64_t max_in_flight = engine->flow.max_window, min_rtt_us = engine->flow.min_rtt_us, paused_us;
+	uint64_t max_in_flight = engine->flow.max_window, tcp_rtt_us = engine->flow.tcp_rtt_us, paused_us;
 	int ret;
 
 	engine->receiving = true;
@@ -243,7 +243,7 @@ void cl_engine_reconnect(struct cl_engine *engine)
 	       (unsigned long long)paused_us / 1000);
 	/* What was known of the link's rate may not hold any more. */
 	cl_flow_init(&engine->flow, max_in_flight, cl_now_us());
-	cl_flow_round_trip(&engine->flow, min_rtt_us);
+	cl_flow_round_trip(&engine->flow, tcp_rtt_us);
 	cl_flow_fault(&engine->flow, cl_now_us());
 	cl_engine_ask(engine);
 	pthread_cond_broadcast(&engine->gate);

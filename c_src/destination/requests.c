@@ -55,7 +55,7 @@ void cl_requests_ask(struct cl_engine *engine)
 						      .nr_pages = (uint32_t)pick.nr_pages };
 
 			cl_remote_ask(&engine->remote, &request, out + bytes);
-			cl_flow_asked(&engine->flow, pick.nr_pages * CL_PAGE_SIZE + header_bytes);
+			cl_flow_asked(&engine->flow, pick.nr_pages * CL_PAGE_SIZE + header_bytes, cl_now_us());
 			engine->stats.requests++;
 		}
 		if (!bytes)

@@ -56,7 +56,7 @@ static void receive(struct cl_engine *engine, struct worker *worker)
 	delivered = cl_flow_delivered(&engine->flow, (uint64_t)got, cl_now_us());
 	if (delivered)
 		cl_readahead_delivered(&engine->schedule.readahead[CL_REMOTE], delivered);
-	cl_flow_cancelled(&engine->flow, cancelled_bytes);
+	cl_flow_cancelled(&engine->flow, cancelled_bytes, cl_now_us());
 	/*
 	 * Another worker receives meanwhile, if more is waiting than one can take: else waking it, on another CPU, costs
 	 * more than it brings.

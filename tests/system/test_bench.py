@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench import main
+from bench.handmade import ByHand, lazy_migrate_by_hand, migrated_memtask
 from bench.startup import measure_startup
 from bench.table import (
     startup_line,
@@ -25,6 +26,18 @@ def test_the_start_on_a_huge_tasks_images_stays_within_the_daemons_memory() -> N
     assert (started.pages, started.entries, started.vmas) == (5242880, 1000000, 60000)
     assert started.resident_bytes <= (64 << 20) + started.pages
     assert "20 GiB task (1,000,000 pagemap entries, 60,000 areas)" in startup_line(startup_medians([started]))
+
+
+def test_behind_a_proxy_the_whole_way_counts() -> None:
+    """The kernel's round trip ends at the proxy, on the daemon's own host."""
+    if os.geteuid() != 0:
+        pytest.skip("the testbed needs root")
+    with Testbed.start(name="proxied") as tb:
+        tb.link.set(rtt_ms=20)
+        with migrated_memtask(tb, "--mib", "16", "--mode", "idle") as task:
+            done = lazy_migrate_by_hand(tb, task, ByHand(proxied=True))
+            task.verify(tb.dst)
+    assert done.engine["min_rtt_us"] >= 20000
 
 
 def test_programs_are_migrated_under_load_and_all_their_records_checked(tmp_path: Path) -> None:
