@@ -66,8 +66,8 @@ def worker(pair: Testbed) -> Iterator[Worker]:
 
 @pytest.fixture
 def slow_link(hosts: Testbed) -> Iterator[None]:
-    """For a module with `hosts`: slow enough that a transfer can be interrupted."""
-    hosts.link.set(rate_mbit=500, rtt_ms=0.2)
+    """For a module with `hosts`: slow enough that a transfer can be interrupted, on a busy machine too."""
+    hosts.link.set(rate_mbit=250, rtt_ms=0.2)
     yield
     if hosts.link.is_cut:
         hosts.link.mend()

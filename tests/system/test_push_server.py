@@ -67,6 +67,7 @@ def test_a_cut_link_pauses_the_transfer(hosts: Testbed) -> None:
 
 
 def test_a_page_server_that_is_killed_is_followed_by_another_that_pushes(hosts: Testbed) -> None:
+    hosts.link.set(rate_mbit=100, rtt_ms=0.2)  # pages are missing when the last is killed
     with lazy_migration(hosts, TASK, ("--push",), push=True) as migration:  # without limit is the default
         for i in range(3):
             migration.until_share(0.25 * i + 0.1)

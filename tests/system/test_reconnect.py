@@ -47,6 +47,7 @@ def test_a_link_cut_during_the_transfer_pauses_it(hosts: Testbed, seconds: float
 
 
 def test_a_page_server_that_is_killed_is_followed_by_another(hosts: Testbed) -> None:
+    hosts.link.set(rate_mbit=100, rtt_ms=0.2)  # pages are missing when the last is killed
     with lazy_migration(hosts, TASK, RECONNECT) as migration:
         for i in range(3):
             migration.until_share(0.25 * i + 0.1)
