@@ -13,6 +13,7 @@ from criu_lazy_ext.checks import (
     memory,
     network,
     pair,
+    scheduling,
     state,
     tools,
 )
@@ -37,13 +38,16 @@ SOURCE: tuple[Check[Leaving], ...] = (
     state.short_lived,
     state.one_address_space,
     state.container,
+    state.nested_namespaces,
     state.supervisor,
+    scheduling.scheduling,
     files.deleted_files,
     files.file_locks,
     descriptors.outside_pipes,
     descriptors.terminal,
     descriptors.session,
     descriptors.kernel_objects,
+    descriptors.outside_pidfds,
     descriptors.devices,
     descriptors.inotify,
     network.outside_sockets,
@@ -70,6 +74,8 @@ CONTAINER_SOURCE: tuple[Check[Leaving], ...] = (
     state.arriving,
     state.frozen,
     state.dead_leader,
+    state.nested_namespaces,
+    scheduling.scheduling,
     descriptors.kernel_objects,
     network.connections,
     network.local_connections,
@@ -86,6 +92,7 @@ DESTINATION: tuple[Check[Arrival], ...] = (
     tools.userfaultfd,
     tools.user_namespace,
     tools.cpu,
+    tools.time_namespaces,
     tools.disk,
     tools.noexec,
     tools.pycriu,
@@ -105,7 +112,14 @@ DESTINATION: tuple[Check[Arrival], ...] = (
 # The same for a container.
 CONTAINER_DESTINATION: tuple[Check[Arrival], ...] = (*DESTINATION, containers.engine_there)
 # Of both together.
-PAIR: tuple[Check[Pair], ...] = (pair.versions, pair.has_way_back, pair.reach, pair.images_time, addresses.way)
+PAIR: tuple[Check[Pair], ...] = (
+    pair.versions,
+    pair.has_way_back,
+    pair.reach,
+    pair.images_time,
+    pair.wall_clock,
+    addresses.way,
+)
 
 _ALL: tuple[Check[Any], ...] = (*SOURCE, *CONTAINER_SOURCE, *CONTAINER_DESTINATION, *PAIR)
 NAMES = list(dict.fromkeys(item.name for item in _ALL))

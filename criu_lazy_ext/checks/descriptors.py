@@ -19,6 +19,7 @@ ANONYMOUS = re.compile(
     r"anon_inode:(\[eventfd\]|\[eventpoll\]|inotify|\[fanotify\]|\[signalfd\]|\[timerfd\]|\[pidfd\]|bpf-map)"
 )
 USERFAULTFD = "anon_inode:[userfaultfd]"  # has a check of its own
+PIDFD = "anon_inode:[pidfd]"
 MEMORY_MAJOR, MISC_MAJOR, TUN_MINOR, AUTOFS_MINOR = 1, 10, 200, 235
 TERMINALS = re.compile(r"/dev/(pts/\d+|tty\w*|console)$")
 PTMX = re.compile(r"/dev/(pts/)?ptmx$")
@@ -26,12 +27,20 @@ TTY_MAJORS = frozenset({4, 5, *range(136, 144), 188, 204, 229})
 SHOWN = 3
 
 
-def _by_target(task: Task | None, prefix: str) -> dict[str, list[Descriptor]]:
+def _pipes(task: Task) -> dict[str, list[Descriptor]]:
+    """Those with and those without a name, each with the task's descriptors of it."""
     found: dict[str, list[Descriptor]] = {}
-    for descriptor in task.descriptors() if task is not None else ():
-        if descriptor.target.startswith(prefix):
+    for descriptor in task.descriptors():
+        if descriptor.target.startswith("pipe:[") or (descriptor.target.startswith("/") and _is_fifo(descriptor)):
             found.setdefault(descriptor.target, []).append(descriptor)
     return found
+
+
+def _is_fifo(descriptor: Descriptor) -> bool:
+    try:
+        return stat.S_ISFIFO(descriptor.link.stat().st_mode)
+    except OSError:  # closed meanwhile
+        return False
 
 
 def _reads(descriptor: Descriptor) -> bool:
@@ -50,15 +59,19 @@ def _writes(descriptor: Descriptor) -> bool:
     "the other end with it, as one tree",
 )
 def outside_pipes(leaving: Leaving) -> Iterator[Found]:
-    """pipes of which a process that stays has the other end: `task | logger`, output that a supervisor collects"""
-    pipes = _by_target(leaving.task, "pipe:[")
+    """pipes, and FIFOs, of which a process that stays has the other end: `task | logger`, output that a supervisor
+    collects"""
+    task = leaving.task
+    if task is None:
+        return
     one_ended = {
-        target: ends for target, ends in pipes.items() if not (any(map(_reads, ends)) and any(map(_writes, ends)))
+        target: ends[0]
+        for target, ends in _pipes(task).items()
+        if not (any(map(_reads, ends)) and any(map(_writes, ends)))
     }
-    others = holders(one_ended, leaving.task.pid) if leaving.task else {}
     given = " ".join(leaving.restore_words())
-    for target, other in others.items():
-        end = one_ended[target][0]
+    for target, other in holders({target: end.link for target, end in one_ended.items()}, task.pid).items():
+        end = one_ended[target]
         if target in given:  # --inherit-fd
             continue
         text = f"{end.which} is a pipe to process {name_of(other)}, which stays here"
@@ -125,6 +138,21 @@ def kernel_objects(leaving: Leaving) -> Iterator[Found]:
         if not is_known and target not in seen:
             seen.add(target)
             yield fail(f"{descriptor.which} is {target.removeprefix('anon_inode:')}: criu can't dump it")
+
+
+@check(
+    "outside-pidfds",
+    why="criu dumps a pidfd with the process that it stands for.",
+    way_out="have the task close it, or move that process with it, as one tree",
+)
+def outside_pidfds(leaving: Leaving) -> Iterator[Found]:
+    """pidfds (pidfd_open) of processes that stay"""
+    task = leaving.task
+    own = {thread for process in task.processes for thread in process.threads} if task else set()
+    for descriptor in task.descriptors() if task else ():
+        if descriptor.target == PIDFD and (pid := int(descriptor.info().get("Pid", 0))) > 0 and pid not in own:
+            yield fail(f"{descriptor.which} is a pidfd of process {name_of(pid)}, which stays here")
+            return
 
 
 @check(

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 from criu_lazy_ext.checks.check import Found, check, fail, warn
 from criu_lazy_ext.checks.leaving import Leaving
-from criu_lazy_ext.checks.task import NOT_LAZY, TOLD_BYTES
+from criu_lazy_ext.checks.task import NOT_LAZY, TOLD_BYTES, Mapping
+from criu_lazy_ext.system import system_v_ipc
+from criu_lazy_ext.system.holders import name_of
 
 
 @check(
@@ -30,19 +32,29 @@ def dump_descriptors(leaving: Leaving) -> Iterator[Found]:
 
 @check(
     "system-v",
-    why="criu dumps System V shared memory only with the whole of its IPC namespace.",
+    why="criu dumps System V objects only with the whole of their IPC namespace. Shared memory fails the dump; of a "
+    "semaphore or a queue the restored task has the id alone: its calls fail, or reach another program's.",
     way_out="start the task in an IPC namespace of its own: unshare --ipc PROGRAM, or a container",
 )
 def system_v(leaving: Leaving) -> Iterator[Found]:
-    """System V shared memory (shmget) that the task has attached"""
-    if leaving.task is None or leaving.task.has_own("ipc"):
+    """System V shared memory (shmget) that the task has attached; semaphores and message queues that it used last"""
+    task = leaving.task
+    if task is None or task.has_own("ipc"):
         return
-    for process in leaving.task.processes:
-        if any(mapping.path.startswith("/SYSV") for mapping in process.mappings):
-            yield fail(
-                f"process {process.pid} ({process.name}) has System V shared memory, and this host's IPC namespace"
-            )
-            return
+    attached = (item.pid for item in task.processes if any(map(_is_system_v, item.mappings)))
+    users = (
+        ("shared memory", attached),
+        ("semaphores", system_v_ipc.used_semaphores()),
+        ("message queues", system_v_ipc.used_queues()),
+    )
+    for what, pids in users:
+        pid = next((pid for pid in pids if pid in task.pids), None)
+        if pid is not None:
+            yield fail(f"process {name_of(pid)} has System V {what}, and this host's IPC namespace")
+
+
+def _is_system_v(mapping: Mapping) -> bool:
+    return mapping.path.startswith("/SYSV")
 
 
 @check(

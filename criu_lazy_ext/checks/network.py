@@ -111,7 +111,8 @@ def outside_sockets(leaving: Leaving) -> Iterator[Found]:
     sockets = leaving.sockets
     external = "--ext-unix-sk" in leaving.dump_flags()
     outside = {peer.inode: own for own, peer in sockets.outside_peers()}
-    known = holders({f"socket:[{inode}]" for inode in outside}, leaving.task.pid) if leaving.task else {}
+    targets = {f"socket:[{inode}]": own.descriptor.link for inode, own in outside.items()}
+    known = holders(targets, leaving.task.pid) if leaving.task else {}
     for own, peer in sockets.outside_peers():
         holder = known.get(f"socket:[{peer.inode}]")
         to = f" ({name_of(holder)})" if holder else ""

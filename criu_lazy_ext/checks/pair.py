@@ -12,6 +12,8 @@ from criu_lazy_ext.criu import program as criu
 from criu_lazy_ext.profile import Profile
 from criu_lazy_ext.remote.way_back import Way
 
+CLOCKS_DIFFER_S = 1.0
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -24,6 +26,7 @@ class Pair:
     way: Way  # of the pages
     not_lazy_bytes: int
     rate: float  # bytes a second, of images; 0: not measured, as there is little to send
+    clock_ahead_s: float  # of the other host's, at the least
 
 
 @check(
@@ -67,6 +70,19 @@ def images_time(pair: Pair) -> Iterator[Found]:
         yield fail(f"{told}, and downtime_limit is {limit:g} s", "a longer downtime_limit, or less of such memory")
     else:
         yield warn(told)
+
+
+@check(
+    "wall-clock",
+    why="The time of day is the host's: where it differs, it jumps for the task. (CLOCK_MONOTONIC goes on: "
+    "criu sees to that, by a time namespace.)",
+    way_out="have both hosts keep time by NTP: chrony, systemd-timesyncd",
+)
+def wall_clock(pair: Pair) -> Iterator[Found]:
+    """whether the clocks of both hosts differ by more than a second"""
+    if abs(pair.clock_ahead_s) > CLOCKS_DIFFER_S:
+        where = "ahead of" if pair.clock_ahead_s > 0 else "behind"
+        yield warn(f"the clock at {pair.there} is {abs(pair.clock_ahead_s):.1f} s {where} this host's")
 
 
 @check(

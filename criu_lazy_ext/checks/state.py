@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from criu_lazy_ext.checks.check import Found, check, fail, warn
@@ -32,6 +32,9 @@ WATCHERS = {
     "crio": "CRI-O",
 }
 MOST_ANCESTORS = 16
+# Of a kernel without time namespaces the last two are nowhere.
+NOT_NESTED = ("user", "pid", "ipc", "uts", "cgroup", "time", "time_for_children")
+NESTED = ("mnt", "net")  # but only below a root that has its own
 SHORT_LIVED_S, SETTLED_S = 1.0, 2.0
 
 
@@ -234,6 +237,38 @@ def container(leaving: Leaving) -> Iterator[Found]:
             f"task {task.pid} has a mount namespace of its own: criu makes it anew, with the mounts that it had",
             "of a systemd service: PrivateTmp=, ProtectSystem= and their like make one; a drop-in can turn them off",
         )
+
+
+@check(
+    "nested-namespaces",
+    why="criu makes namespaces anew for the root of the task; below it only mount and network namespaces, and only if "
+    "the root has its own.",
+    way_out="end what made them (a sandbox, bubblewrap, unshare); an engine's container moves by itself, as one: "
+    "docs/containers.md",
+)
+def nested_namespaces(leaving: Leaving) -> Iterator[Found]:
+    """processes below the root that have other namespaces than it"""
+    task = leaving.task
+    if task is None:
+        return
+    kinds = [*NOT_NESTED, *(kind for kind in NESTED if not task.has_own(kind))]
+    of_root = _namespaces(task.directory, kinds)
+    of_root["time_for_children"] = of_root.get("time", "")
+    for process in task.processes:
+        own = Path(f"/proc/{process.pid}/task/{process.threads[-1]}") if process.threads else Path("/nowhere")
+        for kind, name in _namespaces(own, kinds).items():
+            if of_root.get(kind) != name:
+                yield fail(f"process {process.pid} ({process.name}) has another {kind} namespace than task {task.pid}")
+                return
+
+
+def _namespaces(process: Path, kinds: Iterable[str]) -> dict[str, str]:
+    """By their kinds; none of a process, or thread, that has ended."""
+    found: dict[str, str] = {}
+    with contextlib.suppress(OSError):
+        for kind in kinds:
+            found[kind] = str((process / "ns" / kind).readlink())
+    return found
 
 
 def _engine(pid: int) -> str:

@@ -79,6 +79,18 @@ def cpu(arrival: Arrival) -> Iterator[Found]:
 
 
 @check(
+    "time-namespaces",
+    why="criu has CLOCK_MONOTONIC and CLOCK_BOOTTIME go on from where they were, by a time namespace. Otherwise they "
+    "jump to what the host's are, and what waits until a time of theirs (most timeouts) waits for days, or not at all.",
+    way_out="a kernel with CONFIG_TIME_NS, 5.6 or later",
+)
+def time_namespaces(_: Any) -> Iterator[Found]:
+    """time namespaces, in this kernel"""
+    if not Path("/proc/self/timens_offsets").exists():
+        yield warn("this kernel has no time namespaces: the task's monotonic clock jumps")
+
+
+@check(
     "disk",
     why="criu's images go through a directory on both hosts: of lazy memory its list, of the rest its content.",
     way_out="make room, or let directories.source, or .destination, be where there is",

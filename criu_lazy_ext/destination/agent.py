@@ -96,8 +96,8 @@ class Agent:
         return {"version": __version__, "criu": list(version), "hostname": os.uname().nodename, "peer": peer()}
 
     async def ping(self, request: Message) -> Message:
-        """The source is there."""
-        return {}
+        """The source is there. What time it is here: {"time"}, in seconds since 1970."""
+        return {"time": time.time()}
 
     async def check(self, request: Message) -> Message:
         """Run the destination's checks: {"arrival"}, as the source packed it. Their findings."""

@@ -114,4 +114,5 @@ async def between(host: RemoteHost, leaving: Leaving, hello: Message, way: Way) 
         return []  # the source's own checks say so
     not_lazy = leaving.not_lazy_bytes
     rate = await host.measure_rate() if not_lazy >= TOLD_BYTES else 0.0
-    return run_all(catalogue.PAIR, Pair(leaving.profile, mine, host.name, hello, way, not_lazy, rate), "both")
+    pair = Pair(leaving.profile, mine, host.name, hello, way, not_lazy, rate, await host.clock_ahead())
+    return run_all(catalogue.PAIR, pair, "both")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,12 @@ class RemoteHost:
             kind = HostInDoubt if reply.get("may_run") else HostError
             raise kind(f"{self.name}: {reply.get('error')}")
         return reply
+
+    async def clock_ahead(self) -> float:
+        """Seconds by which its clock is ahead of this host's, at the least; below 0: behind. Raises HostError."""
+        before = time.time()
+        there = float((await self.request("ping"))["time"])
+        return there - min(max(there, before), time.time())
 
     async def measure_rate(self) -> float:
         """Bytes a second, sent as images are; on a link of 1 Gbit/s it takes a tenth of a second. Raises HostError."""

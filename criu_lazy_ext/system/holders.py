@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from criu_lazy_ext.system.processes import descends
 
 
-def holders(targets: Collection[str], root: int) -> dict[str, int]:
-    """Of each target (as a link in /proc/PID/fd says: "pipe:[1]") a process that has it open; `root` and all below it,
-    as they are at that moment, are left out."""
+def holders(targets: Mapping[str, Path], root: int) -> dict[str, int]:
+    """Of each target (as a link in /proc/PID/fd says: "pipe:[1]"), with such a link, a process that has it open; `root`
+    and all below it, as they are at that moment, are left out."""
     found: dict[str, int] = {}
     for process in _processes() if targets else ():
         with contextlib.suppress(OSError):  # it has ended
             for entry in Path(f"/proc/{process}/fd").iterdir():
                 with contextlib.suppress(OSError):  # closed meanwhile
                     target = str(entry.readlink())
-                    if target in targets and not descends(process, root):
+                    if target in targets and not descends(process, root) and _is_one(target, entry, targets[target]):
                         found.setdefault(target, process)
         if len(found) == len(targets):
             break
     return found
+
+
+def _is_one(target: str, link: Path, other: Path) -> bool:
+    """A file's name may be another file's, too, in another mount namespace."""
+    return not target.startswith("/") or link.samefile(other)
 
 
 def _processes() -> Iterator[int]:

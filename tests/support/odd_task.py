@@ -12,6 +12,7 @@ import mmap
 import os
 import signal
 import socket
+import struct
 import sys
 import threading
 import time
@@ -79,6 +80,17 @@ def memfd(argument: str) -> Use:
     memory[:] = os.urandom(size)
     KEPT.append(memory)
     return lambda: memory[:1] == memory[:1]
+
+
+def locked(argument: str) -> Use:
+    """So many MiB of private memory, by mlock()."""
+    size = int(argument) << 20
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory[:] = content = os.urandom(size)
+    if ctypes.CDLL(None, use_errno=True).mlock(ctypes.byref(ctypes.c_char.from_buffer(memory)), ctypes.c_size_t(size)):
+        raise OSError(ctypes.get_errno(), "mlock")
+    KEPT.append(memory)
+    return lambda: memory[:] == content or sys.exit(1)
 
 
 def stream(argument: str) -> Use:
@@ -156,6 +168,77 @@ def system_v(_: str) -> Use:
     return nothing
 
 
+def semaphore(_: str) -> Use:
+    """Of 100, of which each use takes one."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    semaphores = libc.semget(0, 1, 0o1600)
+
+    def operate(by: int) -> None:
+        if libc.semop(semaphores, struct.pack("HhH", 0, by, 0), 1) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+    operate(100)
+    return lambda: operate(-1)
+
+
+def queue(_: str) -> Use:
+    libc = ctypes.CDLL(None, use_errno=True)
+    messages = libc.msgget(0, 0o1600)
+    message = struct.pack("l", 1) + b"message"
+    if libc.msgsnd(messages, message, 7, 0) != 0:
+        raise OSError(ctypes.get_errno(), "msgsnd")
+    return nothing
+
+
+def fifo(argument: str) -> Use:
+    """Written to, as a service that logs does."""
+    end = os.open(argument, os.O_WRONLY)
+    return lambda: os.write(end, b"x")
+
+
+def pidfd(argument: str) -> Use:
+    KEPT.append(os.pidfd_open(int(argument)))
+    return nothing
+
+
+def scheduled(argument: str) -> Use:
+    """Bound to the last of its CPUs and with an I/O priority; or of SCHED_DEADLINE."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if argument == "deadline":
+        attributes = struct.pack("IIQiIQQQ", 48, 6, 0, 0, 0, 10**6, 10**8, 10**8)
+        if libc.syscall(314, 0, attributes, 0) != 0:
+            raise OSError(ctypes.get_errno(), "sched_setattr")
+        return nothing
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    libc.syscall(251, 1, 0, 3 << 13)
+    return nothing
+
+
+def nested(argument: str) -> Use:
+    """A child with a namespace of its own, by the flag of unshare()."""
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        ctypes.CDLL(None).unshare(int(argument, 16))
+        os.close(writer)
+        time.sleep(1000)
+    os.close(writer)
+    os.read(reader, 1)
+    return nothing
+
+
+def clocks(_: str) -> Use:
+    """The monotonic ones go on from where they were."""
+    began = [time.clock_gettime(clock) for clock in (time.CLOCK_MONOTONIC, time.CLOCK_BOOTTIME, time.CLOCK_REALTIME)]
+
+    def use() -> None:
+        now = [time.clock_gettime(clock) for clock in (time.CLOCK_MONOTONIC, time.CLOCK_BOOTTIME, time.CLOCK_REALTIME)]
+        monotonic, boot, real = (after - before for after, before in zip(now, began, strict=True))
+        if not (0 < monotonic < real + 1 and 0 < boot < real + 1 and real - monotonic < 60):
+            raise ValueError(f"{monotonic:.1f} s and {boot:.1f} s have passed, and in truth {real:.1f} s")
+
+    return use
+
+
 def zombie(_: str) -> Use:
     """Whose session leader has ended, too, and is reaped."""
     reader, writer = os.pipe()
@@ -213,7 +296,8 @@ KINDS: dict[str, Callable[[str], Use]] = {
     item.__name__: item
     for item in (
         *(deleted, renamed_over, lock, opened, mapped, stream, datagram, listener, unix_listener, connection, mptcp),
-        *(watch, io_uring, device, system_v, zombie, dead_leader, shared_code, memfd, output),
+        *(watch, io_uring, device, system_v, zombie, dead_leader, shared_code, memfd, locked, output),
+        *(semaphore, queue, fifo, pidfd, scheduled, nested, clocks),
     )
 }
 

@@ -78,6 +78,17 @@ CASES = [
     Case("inotify on a tmpfs", "watch /run", moves=True),
     Case("tun", "device /dev/net/tun", {"devices": "/dev/net/tun"}),
     Case("System V", "system_v", {"system-v": "System V shared memory"}),
+    Case("System V semaphores", "semaphore", {"system-v": "has System V semaphores"}, moves=True,
+        answers="OSError: [Errno 22] Invalid argument\n"),
+    Case("System V messages", "queue", {"system-v": "has System V message queues"}),
+    Case("FIFO to outside", "fifo /srv/odd.fifo", {"outside-pipes": "(cat), which stays here"}, moves=True,
+        at_source="mkfifo /srv/odd.fifo; setsid cat </srv/odd.fifo >/dev/null 2>&1 &", at_destination="mkfifo "
+        "/srv/odd.fifo", answers="BrokenPipeError: [Errno 32] Broken pipe\n"),
+    Case("pidfd of a process that stays", "pidfd 1", {"outside-pidfds": "a pidfd of process 1 ("}, moves=False),
+    Case("own CPUs", "scheduled here", warns={"scheduling": "has an I/O priority, and none there"}),
+    Case("SCHED_DEADLINE", "scheduled deadline", {"scheduling": "has threads of SCHED_DEADLINE"}, moves=False),
+    Case("nested namespaces", "nested 0x4000000", {"nested-namespaces": "has another uts namespace"}, moves=False),
+    Case("nested network namespace", "nested 0x40000000", {"nested-namespaces": "has another net namespace"}),
     Case("zombie", "zombie", {"zombies": "whose session leader is outside"}),
     Case("unix stream", "stream /run/outside.stream", {"outside-sockets": "/run/outside.stream"}, moves=False),
     Case("syslog", "datagram /run/outside.log", {"outside-sockets": "/run/outside.log", "socket-names": "not there"}),
@@ -218,6 +229,19 @@ def test_a_task_whose_children_come_and_go_is_dumped_in_the_end(
     assert migration.end() == COMMITTED, migration.report
 
 
+def test_locked_memory_does_not_go_in_the_rounds(clean: Testbed) -> None:
+    """A dump takes it into its images, whole."""
+    start(clean.src, "locked 32")
+    migration = Migration(clean, PROFILE + "precopy: {rounds: 1}\n")
+    assert migration.end() == COMMITTED, migration.report
+    assert any("34 MB locked (mlock)" in text for text in migration.report["warnings"])
+    (first,) = migration.report["precopy"]["rounds"]
+    assert 0 < first["scanned_pages"] << 12 < 64 << 20, "what it checks against is as large, and not locked"
+    clean.dst.run(["pkill", "-USR1", "-f", "python3 /srv/odd_task.py"])
+    eventually((clean.dst.root / "run/odd.result").exists, "it answers")
+    assert clean.dst.read("/run/odd.result") == RIGHT
+
+
 def test_a_failure_stops_a_migration_before_the_freeze(clean: Testbed) -> None:
     src = clean.src
     start(src, "lock")
@@ -330,6 +354,41 @@ finally:
 def test_a_user_namespace_for_which_userfaultfd_is_forbidden_is_told_of(hosts: Testbed) -> None:
     said = hosts.dst.run(["python3", "-c", MAY_NOT]).stdout.splitlines()
     assert said == ["the task has a user namespace of its own, and vm.unprivileged_userfaultfd is 0", ""]
+
+
+def test_a_tasks_monotonic_clocks_go_on_where_the_host_has_run_for_another_time(clean: Testbed) -> None:
+    src, dst = clean.src, clean.dst
+    start(src, "clocks")
+    younger = "{ssh: dst, criu_lazy: unshare --time --fork --monotonic -100 --boottime -100 criu-lazy}"
+    migration = Migration(clean, PROFILE.replace("{ssh: dst}", younger))
+    assert migration.end() == COMMITTED, migration.report
+    dst.run(["pkill", "-USR1", "-f", "python3 /srv/odd_task.py"])
+    eventually((dst.root / "run/odd.result").exists, "it answers")
+    assert dst.read("/run/odd.result") == RIGHT
+
+
+LATE = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <time.h>
+int clock_gettime(clockid_t clock, struct timespec *now)
+{
+	int failed = ((int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime"))(clock, now);
+	now->tv_sec -= clock == CLOCK_REALTIME ? 100 : 0;
+	return failed;
+}
+"""
+
+
+def test_a_destination_whose_clock_is_late_is_warned_of(clean: Testbed) -> None:
+    clean.dst.write("/srv/odd.late.c", LATE)
+    clean.dst.run(["cc", "-shared", "-fPIC", "-o", "/srv/odd.late.so", "/srv/odd.late.c"])
+    late = "{ssh: dst, criu_lazy: env LD_PRELOAD=/srv/odd.late.so criu-lazy}"
+    clean.src.write("/root/m-check.yaml", PROFILE.replace("{ssh: dst}", late))
+    start(clean.src, "output")
+    said = told(findings(clean.src, "/root/m-check.yaml"), "warn")
+    assert said.keys() == {"wall-clock"} and said["wall-clock"].startswith("the clock at dst is ")
+    assert 80 < float(said["wall-clock"].split()[5]) <= 100 and "behind this host's" in said["wall-clock"]
 
 
 WAYS = {
