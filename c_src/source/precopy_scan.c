@@ -41,27 +41,51 @@ static void close_source(struct cl_precopy_source *source)
 	free(source->ranges);
 }
 
-/* 0, or -errno: -ENOMEM, -EMFILE, -ENFILE, or the task has gone. */
-static int open_source(struct cl_precopy_source *source)
+/* Whether the task has locked memory (mlock), which a dump takes into its images. */
+static bool has_locked(pid_t pid)
+{
+	CL_CLEANUP_FILE FILE *status = NULL;
+	char path[32], line[256];
+	unsigned long long kib = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	status = fopen(path, "re");
+	while (status && fgets(line, sizeof(line), status))
+		if (sscanf(line, "VmLck: %llu", &kib) == 1)
+			break;
+	return kib > 0;
+}
+
+/* Of a line of smaps: whether the mapping before it is locked. */
+static bool tells_locked(const char *line)
+{
+	return starts_with(line, "VmFlags:") && strstr(line, " lo ");
+}
+
+/*
+ * The task's ranges. What is locked only smaps tells, which costs a look at each page. 0, -ENOMEM, or -errno: the task has
+ * gone.
+ */
+static int read_ranges(struct cl_precopy_source *source)
 {
 	CL_CLEANUP_FILE FILE *maps = NULL;
 	CL_CLEANUP_FREE char *line = NULL;
 	size_t line_bytes = 0;
 	struct cl_precopy_range range;
 	char path[32];
-	int ret = cl_task_memory_open(&source->memory, source->memory.pid);
+	bool is_last = false; /* whether the mapping of the lines that follow has become a range */
 
-	if (ret < 0)
-		return ret;
-	source->pagemap_fd = cl_proc_pagemap_open(source->memory.pid);
-	if (source->pagemap_fd < 0)
-		return source->pagemap_fd;
-	snprintf(path, sizeof(path), "/proc/%d/maps", source->memory.pid);
+	snprintf(path, sizeof(path), "/proc/%d/%s", source->memory.pid, has_locked(source->memory.pid) ? "smaps" : "maps");
 	maps = fopen(path, "re");
 	if (!maps)
 		return -errno;
 	while (getline(&line, &line_bytes, maps) > 0) {
-		if (!parse_mapping(line, &range))
+		if (is_last && tells_locked(line))
+			source->nr--;
+		if (line[0] >= 'A' && line[0] <= 'Z') /* smaps: more about it */
+			continue;
+		is_last = parse_mapping(line, &range);
+		if (!is_last)
 			continue;
 		/* The kernel limits the mappings of a task. */
 		if (cl_vec_reserve(&source->ranges, &source->max, source->nr + 1, CL_VEC_NO_LIMIT) < 0)
@@ -69,6 +93,19 @@ static int open_source(struct cl_precopy_source *source)
 		source->ranges[source->nr++] = range;
 	}
 	return 0;
+}
+
+/* 0, or -errno: -ENOMEM, -EMFILE, -ENFILE, or the task has gone. */
+static int open_source(struct cl_precopy_source *source)
+{
+	int ret = cl_task_memory_open(&source->memory, source->memory.pid);
+
+	if (ret < 0)
+		return ret;
+	source->pagemap_fd = cl_proc_pagemap_open(source->memory.pid);
+	if (source->pagemap_fd < 0)
+		return source->pagemap_fd;
+	return read_ranges(source);
 }
 
 static int by_id(const void *a, const void *b)
