@@ -51,7 +51,7 @@ class Container:
     """Which container moves, in place of a task: `engine` knows it by `name`. `root`: the engine's state directory (its
     --root), if not its own choice. `bundle`: the OCI bundle's directory at the destination; None: as at the source.
     `files`: `sync`, the bundle with its root directory, and `volumes`, go over by rsync, before the freeze and then
-    what has changed; or `shared`: they are there already."""
+    what has changed; or `shared`: they are there already. `namespace`: containerd's."""
 
     engine: str
     name: str
@@ -59,6 +59,7 @@ class Container:
     bundle: Path | None = None
     files: str = "sync"
     volumes: list[Path] = field(default_factory=list)
+    namespace: str = "default"
 
 
 @dataclass(frozen=True)
@@ -253,7 +254,7 @@ CHOICES = {
     "strategy": ("auto", "lazy", "hybrid"),
     "at_deadline": ("lazy", "give-up"),
     "criu.network_lock": ("iptables", "nftables", "skip"),
-    "container.engine": ("runc", "crun", "podman"),
+    "container.engine": ("runc", "crun", "podman", "containerd"),
     "container.files": ("sync", "shared"),
     "on": ("source", "destination"),
 }
@@ -310,7 +311,7 @@ class _Reader:
             raise self.fail(node.value[contrary[0]], f"{key}[{contrary[0]}]", contrary[1])
         choices = CHOICES.get(key) or (CHOICES["on"] if key.endswith(".on") else None)
         if choices and result not in choices:
-            hint = f": {NO_ENGINE}" if key == "container.engine" and result in ("containerd", "docker") else ""
+            hint = f": {NO_ENGINE}" if key == "container.engine" and result == "docker" else ""
             raise self.fail(node, key, f"expected {' or '.join(choices)}, found {result!r}{hint}")
         return result
 

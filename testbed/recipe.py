@@ -33,7 +33,7 @@ PACKAGES = (
     # what is migrated
     *("python3-redis", "redis-server", "redis-tools"),
     # container engines (libcriu2: crun loads it), their networks, and what brings a container's files over
-    *("conmon", "crun", "libcriu2", "netavark", "podman", "rsync", "runc"),
+    *("conmon", "containerd", "crun", "libcriu2", "netavark", "podman", "python3-grpcio", "rsync", "runc"),
 )
 # Unpacked below /opt/iptables only: hosts have no iptables, unless a command's PATH leads there.
 IPTABLES_PACKAGES = (

@@ -61,7 +61,8 @@ class Draft:
 
     def _container(self, container: Container) -> list[str]:
         volumes = ", ".join(map(str, self.volumes))
-        what = "its volumes go" if container.engine == "podman" else "its bundle, with the root directory, goes"
+        own = {"podman": "its volumes go", "containerd": "what it has changed in its root goes"}
+        what = own.get(container.engine, "its bundle, with the root directory, goes")
         return [
             "container:                      # docs/containers.md",
             f"  engine: {container.engine}",

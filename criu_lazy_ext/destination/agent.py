@@ -36,8 +36,7 @@ from criu_lazy_ext.destination.page_store_process import PageStoreProcess
 from criu_lazy_ext.destination.restored import RestoredTasks
 from criu_lazy_ext.destination.undo import AgentError, Made, say
 from criu_lazy_ext.destination.workplace import Workplace
-from criu_lazy_ext.engines import podman_shim
-from criu_lazy_ext.engines.engine import Command, container_as_message, container_of_message, engine_of
+from criu_lazy_ext.engines.engine import RUNTIME_PID, Command, container_as_message, container_of_message, engine_of
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.profile import Container
 from criu_lazy_ext.remote.channel import HELLO_WITHIN_S, Channel, ChannelError, Message
@@ -262,10 +261,10 @@ class Agent:
     async def await_runtime(self, work: Path) -> None:
         """The end of the runtime that an engine runs for the restore, which leaves its pid there. (What is no engine's,
         or is its only process, is known by `restore`.)"""
-        path = work / podman_shim.RUNTIME_PID
+        path = work / RUNTIME_PID
         while not path.exists():
             await asyncio.sleep(RUNTIME_POLL_S)
-        pid = int(path.read_text())
+        pid = int(path.read_text().split()[0])
         if (began := start_time(pid)) is not None:
             await await_end(pid, began)
 
@@ -332,7 +331,7 @@ class Agent:
         """Everything is restored, nothing runs: ask, wait for "go", pass it on, and wait for the end of the restore."""
         assert self.restore is not None and self.gate is not None
         if self.container is not None:
-            self.tasks.look_in_namespaces(self.keeper_pid)  # an engine may have let go of them
+            self.tasks.look_in_namespaces()  # an engine may have let go of them
         else:
             self.tasks.look(self.restore.pid)
         await self.place.channel.send({"event": "ask"})

@@ -30,9 +30,9 @@ class RestoredTasks:
         self.waiting = below(restore)
         self.here = {process.inner_pid: process.pid for process in self.waiting}
 
-    def look_in_namespaces(self, keeper: int) -> None:
-        """They are those below `keeper` that are in a pid namespace of their own."""
-        self.waiting = [process for process in below(keeper) if process.inner_pid != process.pid]
+    def look_in_namespaces(self) -> None:
+        """They are those of the migration that are in a pid namespace of their own."""
+        self.waiting = [process for process in self.place.made.ours() if process.inner_pid != process.pid]
         self.here = {process.inner_pid: process.pid for process in self.waiting}
 
     def missing(self) -> int:

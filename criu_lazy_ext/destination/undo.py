@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from criu_lazy_ext.checks.needs import unpack_ids
-from criu_lazy_ext.engines.engine import container_of_message, engine_of
+from criu_lazy_ext.engines.engine import RUNTIME_PID, container_of_message, engine_of
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.system.files import logs_in
 from criu_lazy_ext.system.hooks import run_hook
 from criu_lazy_ext.system.live_state import OUTCOME
 from criu_lazy_ext.system.mounts import unmount_below
-from criu_lazy_ext.system.processes import Process, below
+from criu_lazy_ext.system.processes import Process, below, start_time
 from criu_lazy_ext.system.service_network import ServiceNetwork
 
 GONE_WITHIN_S = 10.0
@@ -106,9 +106,11 @@ class Made:
         return list(found.values())
 
     def is_engines(self, process: Process) -> bool:
-        """Whether a process that began with the restore is what a container's engine has left to the keeper: podman's
-        conmon, below which are the runtime and criu."""
-        return self.container is not None and process.parent == self.reaper and process.group != self.daemon
+        """Whether a process that began with the restore is what a container's engine has left to the keeper, podman's
+        conmon, below which are the runtime and criu; or to a process of its own."""
+        if self.container is None or process.group == self.daemon:
+            return False
+        return process.parent in (self.reaper, self.engines_process())
 
     def restored_ids(self) -> set[int]:
         """The pids and thread ids that are restored: as the source said, and as the images say."""
@@ -116,9 +118,20 @@ class Made:
         return set(unpack_ids(self.ids) if self.ids else []) | {int(name) for name in names if name.isdecimal()}
 
     def ours(self) -> list[Process]:
-        """All below the keeper: what lost its parent as well. If the keeper is dead, all below this process."""
+        """All below the keeper: what lost its parent as well. If the keeper is dead, all below this process. And what
+        the container's engine has started for it elsewhere."""
         me = os.getpid()
-        return below(self.reaper if self.reaper in (me, os.getppid()) else me)
+        found = below(self.reaper if self.reaper in (me, os.getppid()) else me)
+        return [*found, *(below(engines) if (engines := self.engines_process()) else [])]
+
+    def engines_process(self) -> int:
+        """The pid of that below which the engine has started the restore, if that isn't the keeper: containerd's shim,
+        whose end is the engine's affair."""
+        with contextlib.suppress(OSError):
+            words = (Path(self.directory) / "work" / RUNTIME_PID).read_text().split()
+            if len(words) == 2 and (start_time(int(words[1])) or 0) >= self.restore_began:
+                return int(words[1])
+        return 0
 
     def kill_group(self, group: int) -> None:
         """Kill what is ours of a process group; wait until it is gone."""

@@ -21,8 +21,12 @@ from criu_lazy_ext.criu.contrary import options_in
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.profile import Container, Criu
 
-ENGINES = ("podman", "runc", "crun")  # podman's containers are its runtime's, too
-ARCHIVE = "container.tar"  # beside the images
+ENGINES = ("podman", "runc", "crun", "containerd")  # podman's containers are its runtime's, too
+# Beside the images: podman's archive; what containerd knows of the container.
+ARCHIVE, RECORD = "container.tar", "containerd.json"
+# In the directory of a restore: of the runtime that an engine runs for it, and, if that is a process which the engine
+# starts elsewhere, of its parent.
+RUNTIME_PID = "runtime.pid"
 
 
 class EngineError(CriuLazyError):
@@ -146,7 +150,7 @@ def container_named(name: str) -> Container:
             engine_of(container).find()
             return container
     looked = f"{', '.join(engines)} know no container {name!r}" if engines else f"none of {', '.join(ENGINES)} is here"
-    raise UnknownContainer(f"{looked}; see podman ps, runc list, crun list")
+    raise UnknownContainer(f"{looked}; see podman ps, runc list, crun list, ctr containers ls")
 
 
 def engine_of(container: Container) -> Engine:
@@ -167,6 +171,13 @@ def container_of_message(message: Mapping[str, Any]) -> Container:
     """What `container_as_message` was given."""
     paths = {name: Path(message[name]) if message[name] else None for name in ("root", "bundle")}
     return Container(**{**message, **paths, "volumes": [Path(volume) for volume in message["volumes"]]})
+
+
+def script(path: Path, command: str) -> Path:
+    """A program of some lines of shell."""
+    path.write_text(f"#!/bin/sh\n{command}\n")
+    path.chmod(0o700)
+    return path
 
 
 def criu_file(path: Path, options: Sequence[str]) -> dict[str, str]:

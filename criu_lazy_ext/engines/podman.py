@@ -22,7 +22,17 @@ from pathlib import Path
 from typing import Any
 
 from criu_lazy_ext.engines import podman_shim
-from criu_lazy_ext.engines.engine import ARCHIVE, Command, EngineError, Found, Tree, UnknownContainer, criu_file, run
+from criu_lazy_ext.engines.engine import (
+    ARCHIVE,
+    Command,
+    EngineError,
+    Found,
+    Tree,
+    UnknownContainer,
+    criu_file,
+    run,
+    script,
+)
 from criu_lazy_ext.engines.oci import OciRuntime, for_criu, for_runtime
 from criu_lazy_ext.profile import Container, Criu
 
@@ -274,13 +284,6 @@ class Podman:
         override = directory / "containers.conf"
         override.write_text(f'[engine]\nconmon_path = ["{watcher}"]\n[engine.runtimes]\n{runtime} = ["{program}"]\n')
         return {OVERRIDE: str(override)}
-
-
-def script(path: Path, command: str) -> Path:
-    """A program of one line of shell."""
-    path.write_text(f"#!/bin/sh\n{command}\n")
-    path.chmod(0o700)
-    return path
 
 
 @dataclass(frozen=True)

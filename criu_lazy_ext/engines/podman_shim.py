@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-RUNTIME_PID = "runtime.pid"  # in FACTS["work"], of a restore
+RUNTIME_PID = "runtime.pid"  # as engine.py has it; in FACTS["work"], of a restore
 PS_SOCKET, STATUS = 200, 201  # as FACTS["criu_config"] has them
 _PIDFD_GETFD = 438
 FLAGS = {"ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8, "noatime": 1024, "nodiratime": 2048, "relatime": 1 << 21}

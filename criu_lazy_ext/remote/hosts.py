@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
-from criu_lazy_ext.engines.engine import ARCHIVE
+from criu_lazy_ext.engines.engine import ARCHIVE, RECORD
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.profile import Destination
 from criu_lazy_ext.remote.channel import (
@@ -27,7 +27,7 @@ END_WITHIN_S = 15.0
 LAST_WORD_S = 2.0
 KEEPER_LOST = 254  # the exit status of an agent whose keeper was killed; ssh's own is 255
 PINGS = 3  # in the time of silence that is allowed
-BESIDE_IMAGES = ("descriptors.json", ARCHIVE)  # what container engines leave there, for their restore
+BESIDE_IMAGES = ("descriptors.json", ARCHIVE, RECORD)  # what container engines leave there, for their restore
 MAX_PARTS = 256  # of files in one message
 # Images are sent in pieces. Few bytes are under way at first, and remain so where answers take longer than QUICK_S: on
 # a thin link everything else waits behind them, and each answer is a sign of life.

@@ -18,6 +18,7 @@ NAME = "box"
 HERE = "/srv/box"  # its bundle, on both hosts
 MEGABYTES = "32"
 CHANGED_BYTES = 3 << 20
+RESTART = "containerd.io/restart.status"  # a label: what containerd sees to
 PROGRAMS = {
     "task": TASK_C.read_text(),
     "tick": (SUPPORT / "ticking_task.c").read_text(),
@@ -50,6 +51,16 @@ def prepare_podman(testbed: Testbed) -> None:
     make_root(testbed.src, "/tmp/root")
     testbed.src.run(["sh", "-c", "tar -c -C /tmp/root . | podman import - patterned"])
     testbed.src.run(["sh", "-c", "podman save patterned | ssh dst podman load"])
+
+
+def prepare_containerd(testbed: Testbed) -> None:
+    """containerd, and the image `patterned` of podman's, on both hosts."""
+    for host in (testbed.src, testbed.dst):
+        host.run(["podman", "save", "--output", "/tmp/patterned.tar", "patterned"])
+        host.run(["sh", "-c", "mkdir -p /var/lib/containerd && mount -t tmpfs tmpfs /var/lib/containerd"])
+        host.start(["containerd"], log="/var/log/containerd.log")
+        host.run(["sh", "-c", "until ctr version >/dev/null 2>&1; do sleep 0.1; done"])
+        host.run(["ctr", "images", "import", "/tmp/patterned.tar"])
 
 
 class Container:
@@ -108,9 +119,13 @@ class Container:
         assert self.listed(host) == [NAME]
         assert self.state(host) == "running"
         assert self.answers(host) == "right\n"
-        assert host.run([self.engine, "exec", NAME, "/hello"]).stdout == "hello\n"
+        assert self.execute(host) == "hello\n"
         ticks = self.ticks(host)
         eventually(lambda: self.ticks(host) > ticks, "it ticks")
+
+    def execute(self, host: Host) -> str:
+        """What a program in it says."""
+        return host.run([self.engine, "exec", NAME, "/hello"]).stdout
 
     def remove(self) -> None:
         for host in (self.testbed.src, self.testbed.dst):
@@ -177,6 +192,53 @@ class PodmanContainer(Container):
         for host in (self.testbed.src, self.testbed.dst):
             host.run(["podman", "rm", "--force", "--time", "0", NAME], check=False)
             host.run(["podman", "volume", "rm", "--force", "box-data"], check=False)
+
+
+class ContainerdContainer(Container):
+    """A task of containerd's, by runc, of the image `patterned`; it works in its own root, and is started anew."""
+
+    def __init__(self, testbed: Testbed) -> None:
+        self.testbed = testbed
+        self.engine = "containerd"
+        self.data = f"/run/containerd/io.containerd.runtime.v2.task/default/{NAME}/rootfs/data"
+
+    @property
+    def runtime(self) -> str:
+        return "runc"
+
+    def run(self) -> None:
+        options = ["--detach", "--null-io", "--cwd", "/data", "--cpu-shares", "0"]
+        image = "localhost/patterned:latest"
+        self.testbed.src.run(["ctr", "run", *options, image, NAME, "/tick", MEGABYTES])
+        self.testbed.src.run(["ctr", "containers", "label", NAME, f"{RESTART}=running"])
+        eventually((self.path(self.testbed.src) / "info").exists, "its task has started")
+
+    def task(self, host: Host) -> list[str]:
+        """Name, pid and state, as `ctr task ls` has them; [] if it knows no task."""
+        lines = host.run(["ctr", "tasks", "ls"]).stdout.splitlines()[1:]
+        return next((line.split() for line in lines if line.split()[0] == NAME), [])
+
+    def pid(self, host: Host) -> int:
+        return int(self.task(host)[1])
+
+    def state(self, host: Host) -> str:
+        return (self.task(host) or ["", "", ""])[2].lower()
+
+    def listed(self, host: Host) -> list[str]:
+        """Whatever containerd has of it."""
+        found = host.run(["ctr", "containers", "ls", "-q"]).stdout.split()
+        assert self.task(host)[:1] == found
+        return found
+
+    def execute(self, host: Host) -> str:
+        return host.run(["ctr", "tasks", "exec", "--exec-id", "greeting", NAME, "/hello"]).stdout
+
+    def remove(self) -> None:
+        for host in (self.testbed.src, self.testbed.dst):
+            host.run(["ctr", "containers", "label", NAME, f"{RESTART}="], check=False)
+            host.run(["ctr", "tasks", "rm", "--force", NAME], check=False)
+            host.run(["ctr", "containers", "rm", NAME], check=False)
+            host.run(["ctr", "snapshots", "rm", NAME], check=False)
 
 
 def assert_moved(container: Container, migration: Migration) -> None:

@@ -11,11 +11,14 @@ from containers import (
     CHANGED_BYTES,
     HERE,
     NAME,
+    RESTART,
     Container,
+    ContainerdContainer,
     PodmanContainer,
     assert_moved,
     assert_stayed,
     configuration,
+    prepare_containerd,
     prepare_podman,
 )
 from lazy_source import eventually
@@ -56,12 +59,20 @@ def with_podman(own_cgroups: Testbed) -> Testbed:
     return own_cgroups
 
 
+@pytest.fixture(scope="module")
+def with_containerd(with_podman: Testbed) -> Testbed:
+    prepare_containerd(with_podman)
+    return with_podman
+
+
 @pytest.fixture(params=["runc", "crun", "podman-runc", "podman-crun"])
 def container(request: pytest.FixtureRequest, own_cgroups: Testbed) -> Iterator[Container]:
     """A running one, on src. Of podman's, other options may follow."""
     kind, *options = request.param.split()
     if kind.startswith("podman"):
         made: Container = PodmanContainer(request.getfixturevalue("with_podman"), kind.partition("-")[2], options)
+    elif kind == "containerd":
+        made = ContainerdContainer(request.getfixturevalue("with_containerd"))
     else:
         made = Container(own_cgroups, kind)
     try:
@@ -141,6 +152,32 @@ def test_there_and_back_podman_knows_it_where_it_runs(container: PodmanContainer
     src.run(["podman", "start", NAME])
     assert src.run(["podman", "exec", NAME, "/hello"]).stdout == "hello\n"
     src.run(["podman", "rm", "--force", "--time", "0", NAME])
+    assert container.listed(src) == []
+
+
+@only("containerd")
+def test_there_and_back_containerd_knows_it_where_it_runs(container: ContainerdContainer) -> None:
+    """With its labels, what changed in its root, and nothing of criu-lazy's in its record."""
+    src, dst = container.testbed.src, container.testbed.dst
+    known = [json.loads(src.run(["ctr", "containers", "info", NAME]).stdout)]
+    migration = Migration(container.testbed, (CONFIGS / "containerd.yaml").read_text() + "precopy: {rounds: 1}\n")
+    assert_moved(container, migration)
+    assert migration.report["precopy"]["used"]
+    assert migration.report["files"]["bytes"] > migration.report["files"]["frozen_bytes"]
+    assert dst.read(f"/proc/{container.pid(dst)}/cgroup").splitlines()[-1] == f"0::/default/{NAME}"
+    known.append(json.loads(dst.run(["ctr", "containers", "info", NAME]).stdout))
+    assert {key for key in known[0] if known[0][key] != known[1][key]} <= {"CreatedAt", "UpdatedAt"}
+    assert f"\n{NAME} " not in src.run(["ctr", "snapshots", "ls"]).stdout
+
+    back = Migration(container.testbed, container.profile().replace("ssh: dst", "ssh: src"), source=dst)
+    assert back.end() == 0, (back.stderr, back.report)
+    assert container.listed(dst) == []
+    container.serves(src)
+    src.run(["ctr", "containers", "label", NAME, f"{RESTART}="])
+    src.run(["ctr", "tasks", "kill", "--signal", "KILL", NAME])
+    eventually(lambda: container.state(src) == "stopped", "its shim sees its end")
+    src.run(["ctr", "tasks", "rm", NAME])
+    src.run(["ctr", "containers", "rm", NAME])
     assert container.listed(src) == []
 
 
@@ -253,7 +290,7 @@ def test_postgresql_moves_with_its_volume_under_load(with_podman: Testbed) -> No
         clean(with_podman)
 
 
-@only("runc", "crun", "podman-crun")
+@only("runc", "crun", "podman-crun", "containerd")
 def test_a_restore_that_fails_leaves_it_running(container: Container) -> None:
     dst = container.testbed.dst
     dst.write("/srv/hold.sh", '#!/bin/sh\n[ "$CRTOOLS_SCRIPT_ACTION" != post-restore ]\n', mode=0o755)
@@ -275,7 +312,7 @@ def test_a_killed_runtime_changes_nothing(container: Container) -> None:
     assert_moved(container, migration)
 
 
-@only("crun", "podman-crun --rm")
+@only("crun", "podman-crun --rm", "containerd")
 def test_a_killed_runtime_at_the_destination_leaves_it_running(container: Container) -> None:
     criu = ", restore_options: [--action-script, /srv/hold.sh]"
     text = container.profile(criu=criu)
@@ -284,15 +321,15 @@ def test_a_killed_runtime_at_the_destination_leaves_it_running(container: Contai
     assert_stayed(container, migration, "dst: ")
 
 
-@only("podman-crun")
-def test_a_killed_agent_leaves_nothing_of_podman_s_restore(container: Container) -> None:
-    """Not even what holds the published port: the next migration finds it free."""
+@only("podman-crun", "containerd")
+def test_a_killed_agent_leaves_nothing_of_the_engine_s_restore(container: Container) -> None:
+    """Not even what holds podman's published port: the next migration finds it free."""
     dst = container.testbed.dst
     text = container.profile(criu=", restore_options: [--action-script, /srv/hold.sh]")
     migration = held(container.testbed, text, at="post-restore", host=dst, seconds=60)
     kill_pids(dst, pids_of(dst, "criu-lazy agent")[-1])
     assert_stayed(container, migration, "the agent ended with status 137")
-    words = ("conmon", "criu", "crun")
+    words = ("conmon", "criu", "crun", "runc")
     eventually(lambda: not any(process.name.startswith(words) for process in processes(dst)), "nothing of it is left")
     assert_moved(container, Migration(container.testbed, container.profile()))
 
@@ -336,7 +373,7 @@ def test_init_writes_a_profile_by_which_it_moves(container: Container) -> None:
     assert made.returncode == 0, made.stdout + made.stderr
     assert_moved(container, Migration(container.testbed, made.stdout))
     unknown = src.run(["criu-lazy", "init", "--container", "other", "dst"], check=False)
-    assert "podman, runc, crun know no container 'other'" in unknown.stderr
+    assert "podman, runc, crun, containerd know no container 'other'" in unknown.stderr
 
 
 @only("runc")
@@ -411,3 +448,21 @@ def test_its_limits_hold_at_the_destination(testbed: Testbed) -> None:
     finally:
         container.remove()
         clean(testbed)
+
+
+@only("containerd")
+def test_what_containerd_can_t_move_is_said_before(container: ContainerdContainer) -> None:
+    src, dst = container.testbed.src, container.testbed.dst
+
+    def refused(text: str) -> str:
+        src.write("/root/checked.yaml", text)
+        done = src.run(["criu-lazy", "check", "/root/checked.yaml"], check=False)
+        return " ".join((done.stdout + done.stderr).split())
+
+    assert "can only go by rsync" in refused(container.profile(files="shared"))
+    text = container.profile()
+    assert "no container 'box' in the namespace other" in refused(text.replace("files:", "namespace: other, files:"))
+    dst.run(["ctr", "images", "rm", "--sync", "localhost/patterned:latest"])
+    said = refused(text)
+    assert "dst: image localhost/patterned:latest is missing, or not unpacked for overlayfs: at the source, ctr" in said
+    dst.run(["ctr", "images", "import", "/tmp/patterned.tar"])

@@ -116,7 +116,7 @@ def test_hooks_are_texts_or_lists() -> None:
         (LEAST + "strategy: fast\n", "p:3:11: strategy: expected auto or lazy or hybrid"),
         (LEAST + "strategy: lazy\nprecopy: {}\n", "p:4:10: precopy: goes with strategy: hybrid or auto"),
         (LEAST + "strategy: hybrid\ndaemon: stock\n", "p:3:11: strategy: needs daemon: criu-lazy and page_source"),
-        (BOX + "{engine: docker, name: b}\n", "p:2:21: container.engine: expected runc or crun or podman, found"),
+        (BOX + "{engine: docker, name: b}\n", "p:2:21: container.engine: expected runc or crun or podman or"),
         (BOX + "{engine: runc}\n", "p:2:12: container.name: missing"),
         (BOX + "{engine: runc, name: b, volumes: [srv]}\n", "p:2:46: container.volumes[0]: expected an absolute path"),
         (BOX + "{engine: runc, name: b}\ntask: {pid: 7}\n", "p:2:12: container: there is a task, too: leave one"),

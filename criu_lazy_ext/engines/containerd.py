@@ -1,0 +1,288 @@
+"""containerd: its runtime dumps, and its shim has the runtime restore, in a task that is made like any other.
+
+containerd's own checkpoint and restore know no lazy pages. At the source the shim only sees the container end, as it
+does when its runtime has dumped it. At the destination the container's record goes in as it was, over a snapshot of the
+same image which has what the container changed (rsync brings that); its task is created with options of its own: the
+images to restore from, and as the runtime's program a script of ours, which for the one restore tells the runtime what
+a migration needs, and has made itself a link to the runtime before.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from criu_lazy_ext.engines import containerd_restore
+from criu_lazy_ext.engines.containerd_api import STATES, Api, NotFound, of_bytes
+from criu_lazy_ext.engines.engine import (
+    RECORD,
+    RUNTIME_PID,
+    Command,
+    EngineError,
+    Found,
+    Tree,
+    UnknownContainer,
+    criu_file,
+    script,
+)
+from criu_lazy_ext.engines.oci import OciRuntime, for_criu, for_runtime
+from criu_lazy_ext.profile import Container, Criu
+
+STATE = Path("/run/containerd")
+TASKS = "io.containerd.runtime.v2.task"  # below it: the bundles
+RUNTIME = "io.containerd.runc.v2"
+PROGRAM = "runc"  # crun's containers can be restored, but the shim can't delete the task of one that crun has dumped
+LAZY = ["--lazy-pages"]
+OURS = Path("/run/criu-lazy/containerd")  # NAMESPACE/NAME/ below it: what outlives a migration, as its task does
+CHANGES, SCRIPT = "changes", "runtime"
+OTHERS = {"moby": "docker's", "k8s.io": "Kubernetes'"}  # namespaces whose owners keep their own records
+RESTARTS = "containerd.io/restart."  # labels: containerd's monitor starts anew what has ended
+KEPT = {"containerd.io/gc.root": "criu-lazy", "criu-lazy": "waits for its container"}  # a snapshot's
+FORGETS_AGAIN_S = (0.0, 0.1, 0.3, 1.0)
+# $0 is the program's path: from here on it is the runtime itself. The shim is this one's parent.
+SCRIPT_TEXT = """ln -s {runtime} "$0.new" && mv -f "$0.new" "$0"
+for word do
+    shift
+    set -- "$@" "$word"
+    [ "$word" != restore ] || [ "$told" ] || {{ told=yes; set -- "$@" {options}; }}
+done
+[ ! "$told" ] || {{ echo "$$ $PPID" >{pid}.new && mv {pid}.new {pid}; }}
+CRIU_CONFIG_FILE={criu_config} exec {runtime} "$@"
+"""
+
+
+class Containerd:
+    """One container of a namespace of containerd's."""
+
+    detaches = False
+
+    def __init__(self, container: Container) -> None:
+        self.container = container
+        self.state = container.root or STATE
+        self.api = Api(self.state, container.namespace)
+        self.bundle = self.state / TASKS / container.namespace / container.name
+        self.ours = OURS / container.namespace / container.name
+        self.record: Any = None  # containerd's, once it was found
+        self.changes: Path | None = None  # in its root, likewise
+
+    # ---- the source ----
+
+    def find(self) -> Found:
+        """The running container. Raises EngineError."""
+        name = self.container.name
+        if not self.api.socket.exists():
+            raise UnknownContainer(f"container.name: containerd does not run here: {self.api.socket} is missing")
+        self.record = self.api.container(name)
+        if self.record is None:
+            see = f"see ctr -n {self.container.namespace} containers ls"
+            raise UnknownContainer(
+                f"container.name: containerd knows no container {name!r} in the namespace "
+                f"{self.container.namespace}; {see}"
+            )
+        task = self.api.task(name)
+        if task is None or STATES[task.status] != "running":
+            status = STATES[task.status] if task is not None else "without a task"
+            raise EngineError(f"container.name: {name!r} is {status}: only a running container can be moved")
+        if self.record.snapshot_key:
+            for mount in self.api.mounts(self.record.snapshotter, self.record.snapshot_key):
+                options = dict(word.partition("=")[::2] for word in mount.options)
+                self.changes = Path(options["upperdir"]) if "upperdir" in options else None
+        config = json.loads(self.record.spec.value)
+        return Found(int(task.pid), self.bundle, self.bundle / "rootfs", config, Path(self._program(self.record)).name)
+
+    def obstacles(self, found: Found) -> list[str]:
+        """Whose it is, its runtime, root, terminal and network."""
+        name, namespace, problems = self.container.name, self.container.namespace, []
+        if namespace in OTHERS:
+            whose = f"the namespace {namespace} is {OTHERS[namespace]}, which keeps its own record of {name!r}"
+            problems.append(f"{whose}: that would be wrong at both ends")
+        if self.record.runtime.name != RUNTIME or found.runtime != PROGRAM:
+            who = f"{self.record.runtime.name} with {found.runtime}"
+            problems.append(f"container {name!r} is run by {who}: only {RUNTIME} with {PROGRAM} can be moved")
+        if self.record.sandbox:
+            problems.append(f"container {name!r} is in the sandbox {self.record.sandbox}, which would stay here")
+        if self.changes is None:
+            by = self.record.snapshotter or "no snapshotter"
+            problems.append(f"container {name!r} has its root by {by}: only one by overlayfs can be sent")
+        elif self.container.files != "sync":
+            problems.append("container.files: what has changed in a root of containerd's can only go by rsync (sync)")
+        if found.config.get("process", {}).get("terminal"):
+            problems.append(f"container {name!r} has a terminal, which would stay here: run it without one")
+        for space in found.config.get("linux", {}).get("namespaces", []):
+            if space.get("path"):
+                problems.append(f"container {name!r} joins the {space['type']} namespace {space['path']} (as by --cni)")
+        return problems
+
+    def trees(self, found: Found) -> list[Tree]:
+        """What has changed in the root, and the profile's volumes."""
+        volumes = [Tree(volume, volume) for volume in self.container.volumes]
+        return [*([Tree(self.changes, self.ours / CHANGES, changes=True)] if self.changes else []), *volumes]
+
+    def expectations(self, found: Found) -> dict[str, Any]:
+        """The image's snapshot, the runtime, and what is mounted from the host."""
+        snapshot = self.api.snapshot(self.record.snapshotter, self.record.snapshot_key)
+        return {
+            "binds": self._oci(self.record).expectations(found)["binds"],
+            "image": self.record.image,
+            "snapshotter": self.record.snapshotter,
+            "snapshot": self.record.snapshot_key,
+            "parent": snapshot.parent if snapshot is not None else "",
+            "runtime": self._program(self.record),
+        }
+
+    def checkpoint(self, directory: Path, criu: Criu, descriptors: Mapping[str, int]) -> Command:
+        """The runtime's own."""
+        task = self.api.task(self.container.name)
+        # What wrote to a pipe of its starter's has no reader there; a URI names who is to read.
+        outputs = [path if "://" in path else "" for path in ((task.stdout, task.stderr) if task is not None else ())]
+        record = {"container": base64.b64encode(self.record.SerializeToString()).decode(), "outputs": outputs}
+        (directory / "images" / RECORD).write_text(json.dumps(record))
+        return self._oci(self.record).checkpoint(directory, criu, descriptors)
+
+    def disable_restart(self) -> None:
+        """containerd's monitor would start it anew."""
+        if (found := self.api.container(self.container.name)) is not None and restarts(found.labels):
+            self.api.set_labels(self.container.name, without_restarts(found.labels))
+
+    def kept(self, found: Found) -> dict[str, Any]:
+        """Its labels for the monitor."""
+        return {"labels": restarts(self.record.labels)}
+
+    def enable_restart(self, kept: Mapping[str, Any]) -> None:
+        """The labels."""
+        if kept.get("labels") and (found := self.api.container(self.container.name)) is not None:
+            self.api.set_labels(self.container.name, {**found.labels, **kept["labels"]})
+
+    # ---- the destination ----
+
+    def lacking(self, expected: Mapping[str, Any]) -> list[str]:
+        """What is missing here, or in the way."""
+        name, namespace = self.container.name, self.container.namespace
+        for program in ("containerd", expected["runtime"], "rsync"):
+            if shutil.which(program) is None:
+                return [f"{program} is not installed"]
+        problems = [f"bind mount {path} is missing" for path in expected["binds"] if not Path(path).exists()]
+        if self.api.container(name) is not None:
+            way_out = f"if it is of no use, ctr -n {namespace} containers rm {name}"
+            problems.append(f"containerd has a container {name!r} in the namespace {namespace} already: {way_out}")
+        elif (there := self._snapshot(expected)) is not None and "criu-lazy" not in there.labels:
+            problems.append(f"containerd has a snapshot {expected['snapshot']!r} of the same name already")
+        if self.api.snapshot(expected["snapshotter"], expected["parent"]) is None:
+            image, ctr = expected["image"], f"ctr -n {namespace} images"
+            way_out = f"at the source, {ctr} export - {image} | ssh HOST {ctr} import -"
+            problems.append(f"image {image} is missing, or not unpacked for {expected['snapshotter']}: {way_out}")
+        return problems
+
+    def _snapshot(self, expected: Mapping[str, Any]) -> Any | None:
+        return self.api.snapshot(expected["snapshotter"], expected["snapshot"])
+
+    def make_room(self, expected: Mapping[str, Any]) -> None:
+        """A snapshot, which stays after a roll back as all files do; and the way to its changes. Raises EngineError."""
+        snapshotter, key = expected["snapshotter"], expected["snapshot"]
+        there = self._snapshot(expected)
+        if there is not None and there.parent != expected["parent"]:
+            self.api.remove_snapshot(snapshotter, key)
+            there = None
+        if there is None:
+            self.api.prepare_snapshot(snapshotter, key, expected["parent"], KEPT)
+        [mount] = self.api.mounts(snapshotter, key)
+        options = dict(word.partition("=")[::2] for word in mount.options)
+        shutil.rmtree(self.ours, ignore_errors=True)
+        self.ours.mkdir(parents=True, mode=0o700)
+        (self.ours / CHANGES).symlink_to(options["upperdir"])
+
+    def restore(self, directory: Path, criu_options: Sequence[str], gate: Path) -> Command:
+        """By containerd's shim; this command asks for it, and ends when the container runs."""
+        work = directory / "work"
+        told = ["--lazy-pages", "--action-script", str(gate), *for_criu(criu_options)]
+        config = criu_file(work / "restore.conf", told)["CRIU_CONFIG_FILE"]
+        record = json.loads((directory / "images" / RECORD).read_text())
+        program = self._program(of_bytes("Container", base64.b64decode(record["container"])))
+        path = shutil.which(program)
+        if path is None:
+            raise EngineError(f"{program} is not installed here")
+        own = [*LAZY, *for_runtime(criu_options)]
+        words = {"runtime": path, "pid": str(work / RUNTIME_PID), "criu_config": config}
+        text = SCRIPT_TEXT.format(options=shlex.join(own), **{name: shlex.quote(word) for name, word in words.items()})
+        facts = {
+            **record, "socket": str(self.state), "namespace": self.container.namespace,
+            "images": str(directory / "images"), "work": str(work),
+            "program": str(script(self.ours / SCRIPT, text)),
+        }  # fmt: skip
+        (work / RECORD).write_text(json.dumps(facts))
+        argv = [sys.executable, "-m", containerd_restore.__name__, str(work / RECORD)]
+        return Command(argv, {}, work / "restore.out")
+
+    # ---- both ----
+
+    def failure(self, work: Path) -> str:
+        """What containerd said, or the runtime at the source."""
+        if (path := work / "restore.out").exists():
+            lines = path.read_text(errors="replace").strip().splitlines()
+            return lines[-1].strip() if lines else ""
+        return self._oci(self.record).failure(work) if self.record is not None else ""
+
+    def forget(self) -> None:
+        """Its task, record and snapshot. Raises EngineError."""
+        name = self.container.name
+        found = self.api.container(name)
+        if found is not None:
+            self._oci(found).forget()
+            self._end_task()
+            with contextlib.suppress(NotFound):
+                self.api.delete_container(name)
+            with contextlib.suppress(NotFound):
+                self.api.remove_snapshot(found.snapshotter, found.snapshot_key)
+        shutil.rmtree(self.ours, ignore_errors=True)
+
+    def _end_task(self) -> None:
+        """The shim may not have seen the end of its processes yet."""
+        failed = None
+        for seconds in FORGETS_AGAIN_S:
+            time.sleep(seconds)
+            try:
+                return self.api.delete_task(self.container.name)
+            except NotFound:
+                return None
+            except EngineError as error:
+                failed = error
+                with contextlib.suppress(EngineError):
+                    self.api.kill_task(self.container.name)
+        assert failed is not None
+        raise failed
+
+    def _oci(self, record: Any) -> OciRuntime:
+        """The runtime that the shim runs, with the directory of its states."""
+        program = self._program(record)
+        options = of_bytes("RuncOptions", record.runtime.options.value)
+        root = Path(options.root or STATE / "runc") / self.container.namespace
+        container = replace(self.container, root=root, bundle=self.bundle)
+        return OciRuntime(container, program, LAZY)
+
+    @staticmethod
+    def _program(record: Any) -> str:
+        return of_bytes("RuncOptions", record.runtime.options.value).binary_name or "runc"
+
+
+def restarts(labels: Mapping[str, str]) -> dict[str, str]:
+    """Those for containerd's monitor."""
+    return {name: value for name, value in labels.items() if name.startswith(RESTARTS)}
+
+
+def without_restarts(labels: Mapping[str, str]) -> dict[str, str]:
+    """All others."""
+    return {name: value for name, value in labels.items() if not name.startswith(RESTARTS)}
+
+
+def engine(container: Container) -> Containerd:
+    """Asks containerd."""
+    return Containerd(container)
