@@ -219,6 +219,7 @@ class Containerd:
             "program": str(script(self.ours / SCRIPT, text)),
         }  # fmt: skip
         (work / RECORD).write_text(json.dumps(facts))
+        (self.ours / CHANGES).unlink(missing_ok=True)  # they are all there
         argv = [sys.executable, "-m", containerd_restore.__name__, str(work / RECORD)]
         return Command(argv, {}, work / "restore.out")
 
