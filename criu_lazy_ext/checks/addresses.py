@@ -58,7 +58,8 @@ def published(leaving: Leaving) -> Iterator[Found]:
     stay = [item for item in conntrack.translated(behind) if item.service[0] not in moved]
     if stay:
         count = "a connection comes" if len(stay) == 1 else f"{len(stay)} connections come"
-        yield warn(f"{count} through published ports, by {stay[0].service[0]} port {stay[0].service[1]}")
+        services = sorted({f"{address} port {port}" for address, port in (item.service for item in stay)})
+        yield warn(f"{count} through published ports, by {', '.join(services)}")
 
 
 @check(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 from containers import HERE, NAME, Container, PodmanContainer
 from lazy_source import eventually
@@ -13,6 +14,7 @@ from demo.redis import MAKE_ROOT, OPTIONS, SILENT, in_host_network
 from testbed import Host, Testbed
 
 COMMAND = ["/redis-server", *OPTIONS]
+ADDRESS6 = "fd78::100"
 
 
 def is_up(host: Host) -> bool:
@@ -85,10 +87,13 @@ class Replica:
 
 
 class RedisPodmanContainer(PodmanContainer):
-    """By podman, its port published."""
+    """By podman, its port published, in a bridge with IPv4 and IPv6."""
 
     def run(self) -> None:
         src = self.testbed.src
+        subnets = ["--ipv6", "--subnet", "10.90.0.0/24", "--subnet", "fd90::/64"]
+        for each in (src, self.testbed.dst):
+            each.run(["podman", "network", "create", "--ignore", *subnets, "dual"])
         src.run(["sh", "-c", MAKE_ROOT, "sh", "/tmp/redis-root"])
         for host in ("src", "dst"):
             if self.testbed.hosts[host].run(["podman", "image", "exists", "redis"], check=False).returncode == 0:
@@ -97,20 +102,43 @@ class RedisPodmanContainer(PodmanContainer):
                 src.run(["sh", "-c", "tar -c -C /tmp/redis-root . | podman import - redis"])
             else:
                 src.run(["sh", "-c", "podman save redis | ssh dst podman load"])
-        command = [
-            "podman",
-            "--runtime",
-            self.runtime,
-            "run",
-            "-d",
-            "--name",
-            NAME,
-            "--publish=6379:6379",
-            "redis",
-            *COMMAND,
-        ]
-        src.run(command)
+        command = ["podman", "--runtime", self.runtime, "run", "-d", "--name", NAME, "--network", "dual"]
+        words = ["* -::*" if word == "0.0.0.0" else word for word in COMMAND]
+        src.run([*command, "--publish=6379:6379", "redis", *words])
         eventually(lambda: is_up(src), "Redis is up")
+
+
+class Client6:
+    """One connection to Redis, by the service address of IPv6."""
+
+    program = f"""if True:
+        import redis, sys
+        connection = redis.Redis({ADDRESS6!r}, single_connection_client=True)
+        for line in sys.stdin:
+            print(connection.client_id(), flush=True)
+    """
+
+    def __init__(self, testbed: Testbed) -> None:
+        command = ["python3", "-c", self.program]
+        self.process = testbed.client.popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def connection(self) -> str:
+        """Its number with Redis, which a new one would not have."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write("?\n")
+        self.process.stdin.flush()
+        return str(self.process.stdout.readline())
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def put_address6(testbed: Testbed) -> None:
+    """Addresses of IPv6 for src and the client, and the service address, which moves, on src."""
+    for host, number in ((testbed.src, 1), (testbed.client, 3)):
+        host.run(["ip", "address", "replace", f"fd78::{number}/64", "dev", "svc0", "nodad"])
+    testbed.src.run(["ip", "address", "replace", f"{ADDRESS6}/64", "dev", "svc0", "nodad"])
 
 
 def put_address(host: Host) -> None:
@@ -123,6 +151,7 @@ def take_addresses(testbed: Testbed) -> None:
     """It goes, wherever it is."""
     for host in (testbed.src, testbed.dst):
         host.run(["ip", "address", "del", ADDRESS + "/24", "dev", "svc0"], check=False)
+        host.run(["ip", "address", "del", ADDRESS6 + "/64", "dev", "svc0"], check=False)
 
 
 def moving_with_its_address(container: Container) -> str:

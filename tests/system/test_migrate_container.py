@@ -21,17 +21,21 @@ from containers import (
     prepare_containerd,
     prepare_podman,
 )
+from drop_in import SHIM, SILENT, running, status
 from lazy_source import eventually
 from migrating import COMMITTED, FAILED, HOLD, Migration, held, kill, kill_ours, kill_pids, pids_of, processes
 from paths import CONFIGS
 from postgres import PgBench, Postgres
 from redis_containers import (
     ADDRESS,
+    ADDRESS6,
+    Client6,
     RedisContainer,
     RedisPodmanContainer,
     Replica,
     moving_with_its_address,
     put_address,
+    put_address6,
     take_addresses,
 )
 
@@ -211,21 +215,29 @@ def test_redis_moves_with_its_address_and_its_clients_connection(kind: str, with
     engine, _, runtime = kind.partition("-")
     container = RedisPodmanContainer(with_podman, runtime) if runtime else RedisContainer(with_podman, engine)
     put_address(with_podman.src)
+    put_address6(with_podman)
+    client6 = None
     try:
         container.run()
         load = LoadClient(with_podman, 4000)
         here, there = with_podman.src, with_podman.dst
         if runtime:
+            client6 = Client6(with_podman)
+            connection = client6.connection()
             here.write("/root/checked.yaml", container.profile())
             checked = " ".join(here.run(["criu-lazy", "check", "/root/checked.yaml"], check=False).stdout.split())
-            assert f"a connection comes through published ports, by {ADDRESS} port 6379: put the address" in checked
+            services = f"{ADDRESS} port 6379, {ADDRESS6} port 6379"
+            assert f"2 connections come through published ports, by {services}: put the address" in checked
         for _ in range(MOVES):
             move(container, load, here, there)
             here, there = there, here
+            assert client6 is None or client6.connection() == connection, "so did that by IPv6"
         seen = load.end()
         assert (seen["checked"], seen["wrong"]) == (4000, 0)
         assert seen["errors"] == 0, "its connection lived on"
     finally:
+        if client6 is not None:
+            client6.end()
         container.remove()
         take_addresses(with_podman)
         clean(with_podman)
@@ -234,6 +246,7 @@ def test_redis_moves_with_its_address_and_its_clients_connection(kind: str, with
 def move(container: Container, load: LoadClient, here: Host, there: Host) -> None:
     """Prints how long it was down, as the client saw it and as is reported."""
     text = moving_with_its_address(container)
+    text = text.replace("  addresses:  ", f"  addresses:\n    - {ADDRESS6}/64 dev svc0  ")
     text = text.replace("ssh: dst", f"ssh: {there.name}").replace("10.77.0.1 ", f"{here.address} ")
     load.gap_ms()
     migration = Migration(container.testbed, text, source=here)
@@ -332,6 +345,33 @@ def test_a_killed_agent_leaves_nothing_of_the_engine_s_restore(container: Contai
     words = ("conmon", "criu", "crun", "runc")
     eventually(lambda: not any(process.name.startswith(words) for process in processes(dst)), "nothing of it is left")
     assert_moved(container, Migration(container.testbed, container.profile()))
+
+
+@only("crun")
+def test_the_drop_in_serves_crun_whose_source_is_stock(container: Container) -> None:
+    """By a file of CRIU's, as crun has no option for lazy pages."""
+    src, dst = container.testbed.src, container.testbed.dst
+    directories = ["--image-path", "/srv/hold/images", "--work-path", "/srv/hold/work"]
+    address = ["--address", src.address, "--port", "27777"]
+    for host, told in ((src, f"address {src.address}\nport 27777\nstatus-fd 9\n"), (dst, "")):
+        host.run(["mkdir", "-p", "/srv/hold/images", "/srv/hold/work"])
+        host.write("/srv/hold/criu.conf", f"lazy-pages\nnetwork-lock nftables\n{told}")
+    crun = ["env", "CRIU_CONFIG_FILE=/srv/hold/criu.conf", "crun"]
+    dst.run(["criu-lazy", "drop-in", "install"])
+    try:
+        dump = [*crun, "checkpoint", "--manage-cgroups-mode=ignore", *directories, NAME]
+        with running(src, dump, "/srv/hold/served") as served:
+            src.run(["sh", "-c", f"scp -q -r /srv/hold/images dst:/srv/hold/ && scp -q -r {HERE} dst:/srv/"])
+            shim = ["sh", "-c", SHIM, "sh", "/srv/hold/log", "/srv/hold/work/lazy-pages.socket"]
+            daemon = [*shim, "-D", "/srv/hold/images", "-W", "/srv/hold/work", "--page-server", *address]
+            with running(dst, daemon, "/srv/hold/ready") as serves:
+                restore = [*crun, "restore", "--detach", "--manage-cgroups-mode=ignore", "--bundle", HERE]
+                dst.run(["sh", "-c", SILENT, "sh", *restore, *directories, NAME])
+                assert (status(serves), status(served)) == (0, 0)
+        container.serves(dst)
+        assert container.listed(src) == []
+    finally:
+        dst.run(["criu-lazy", "drop-in", "remove"])
 
 
 @only("crun", "podman-runc")

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from drop_in import SHIM, SILENT, running, status, wait_for
 from paths import SUPPORT
 
 from testbed import Testbed
-from testbed.host import Host, HostProcess
+from testbed.host import Host
 
 TASK_C = SUPPORT / "patterned_task.c"
 HERE = "/tmp/runc-lazy"  # on both hosts
@@ -21,17 +19,6 @@ RUNC = ["runc", "--root", f"{HERE}/state", "--log", f"{HERE}/runc.log"]
 NAME = "moved"
 MEGABYTES = 24
 PORT = 27777
-SILENT = '"$@" </dev/null >/dev/null 2>&1'  # a detached container keeps runc's output as its own
-
-
-def wait_for(what: str, condition: Callable[[], bool], *processes: HostProcess, seconds: float = 20) -> None:
-    """Wait until `condition`; none of `processes` may end with an error meanwhile."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"no {what} after {seconds:g} s"
-        for process in processes:
-            assert process.poll() in (None, 0), f"{process.args!r} ended before {what}"
-        time.sleep(0.02)
 
 
 def logs(host: Host) -> str:
@@ -71,27 +58,6 @@ def bundle(testbed: Testbed) -> Iterator[Testbed]:
         for host in hosts:
             host.run([*RUNC, "delete", "--force", NAME], check=False)
             host.run(["rm", "-rf", HERE, "/etc/criu/runc.conf"])
-
-
-@contextlib.contextmanager
-def running(host: Host, argv: list[str], ready: str) -> Iterator[HostProcess]:
-    """`argv`, once it told its --status-fd 9 (the file `ready`) that it serves; killed if left running."""
-    script = f'ready=$1; shift; {SILENT} 9>"$ready"'
-    process = host.popen(["sh", "-c", script, "sh", ready, *argv])
-    try:
-        seen = host.root / ready[1:]
-        wait_for(f"readiness of {argv[0]}", lambda: seen.exists() and seen.stat().st_size > 0, process)
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill_session()
-        process.wait()
-
-
-def status(process: HostProcess) -> int | None:
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(20)
-    return process.returncode
 
 
 def move(testbed: Testbed, daemon: list[str]) -> None:
@@ -135,16 +101,6 @@ def test_runc_moves_a_container_lazily_and_its_memory_is_right(bundle: Testbed) 
     daemon = ["criu-lazy", "lazy-pages", *options(bundle), "-o", "lazy-pages.log", "-v4", "--status-fd", "9"]
     move(bundle, daemon)
     assert_right(bundle, bundle.dst.read(f"{HERE}/work/lazy-pages.log"))
-
-
-# As Kubernetes' shims do: no environment, the log on stdout, and a second for the socket to be there (a busy machine
-# gets three).
-SHIM = """
-log=$1 socket=$2; shift 2
-env -i /usr/local/sbin/criu -o /dev/stdout -v4 "$@" lazy-pages >"$log" 2>&1 9>&- & daemon=$!
-tries=300; until test -S "$socket"; do test $((tries -= 1)) -gt 0 || kill $daemon; sleep 0.01; done
-echo ready >&9; wait $daemon
-"""
 
 
 def test_a_shim_that_runs_criu_gets_criu_lazy(bundle: Testbed) -> None:
