@@ -9,6 +9,7 @@
 #   make container-moves   a Redis in a container moves back and forth fifty times, by each engine (MOVES=... ENGINES='runc podman-crun')
 #   make bench   stock criu and criu-lazy side by side (CASES=... REPEATS=... OPTIONS='--push 2' are passed on)
 #   make bench-programs   the same with Redis, SQLite, Python and a JVM as the tasks
+#   make bench-costs   how long the engine's lock is held for a task of 64 GiB, of 1 TiB, of 60,000 areas
 
 PYTHON ?= python3
 VENV := .venv
@@ -18,7 +19,7 @@ ENGINE := criu_lazy_ext/_engine.abi3.so
 PACKAGES := gcc libc6-dev python3-dev python3-venv libssl-dev liblz4-dev libxxhash-dev pkg-config spin
 
 .NOTPARALLEL:
-.PHONY: demo test test-unit lint crash-matrix soak moves container-moves bench bench-programs setup packages build clean
+.PHONY: demo test test-unit lint crash-matrix soak moves container-moves bench bench-programs bench-costs setup packages build clean
 
 demo: setup
 	$(BIN)/python -m demo
@@ -58,6 +59,13 @@ container-moves: setup
 
 bench: setup
 	$(BIN)/criu-lazy bench $(if $(CASES),--cases '$(CASES)') $(if $(REPEATS),--repeats $(REPEATS)) $(if $(JSON),--json $(JSON)) $(OPTIONS)
+
+bench-costs: | packages
+	mkdir -p build
+	$(CC) -std=c11 -D_GNU_SOURCE -O2 -pthread -Ic_src -Itests/c -o build/costs bench/costs.c c_src/images/image.c \
+		c_src/base/deadline.c $(addprefix c_src/destination/,address_space.c fork_advice.c regions.c undo_log.c) -lm
+	build/costs 64 60000
+	build/costs 1024 60000
 
 bench-programs:
 	$(MAKE) bench CASES='programs/*'

@@ -52,25 +52,35 @@ static inline uint64_t cl_bits_find_last(const uint64_t *map, uint64_t from, uin
 	return from;
 }
 
+/* Of the word that holds bit `from`: the bits of [from, to). Not empty. */
+static inline uint64_t cl_bits_mask(uint64_t from, uint64_t to)
+{
+	uint64_t mask = ~0ULL << (from % 64), end = (from | 63) + 1;
+
+	return end > to ? mask & ~0ULL >> (end - to) : mask;
+}
+
+/* How many bits of [from, to) are set. */
+static inline uint64_t cl_bits_count(const uint64_t *map, uint64_t from, uint64_t to)
+{
+	uint64_t count = 0;
+
+	for (; from < to; from = (from | 63) + 1)
+		count += (uint64_t)__builtin_popcountll(map[from / 64] & cl_bits_mask(from, to));
+	return count;
+}
+
 /* Set or clear [from, to); returns how many bits changed. */
 static inline uint64_t cl_bits_assign(uint64_t *map, uint64_t from, uint64_t to, bool value)
 {
-	uint64_t changed = 0, mask, end, *word;
+	uint64_t changed = 0, flips, *word;
 
-	while (from < to) {
-		end = (from | 63) + 1;
-		mask = ~0ULL << (from % 64);
-		if (end > to)
-			mask &= ~0ULL >> (end - to);
+	for (; from < to; from = (from | 63) + 1) {
 		word = &map[from / 64];
-		if (value) {
-			changed += (uint64_t)__builtin_popcountll(mask & ~*word);
-			*word |= mask;
-		} else {
-			changed += (uint64_t)__builtin_popcountll(mask & *word);
-			*word &= ~mask;
-		}
-		from = end;
+		flips = cl_bits_mask(from, to) & (value ? ~*word : *word);
+		/* Counting is a call on a processor that nothing is known of; most words are full or empty. */
+		changed += flips == ~0ULL ? 64 : flips ? (uint64_t)__builtin_popcountll(flips) : 0;
+		*word ^= flips;
 	}
 	return changed;
 }

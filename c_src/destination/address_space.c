@@ -218,16 +218,14 @@ struct cl_space *cl_space_fork(struct cl_space *parent, int uffd)
 /* Missing pages that have their place in these regions. */
 static uint64_t missing_in(const struct cl_space *space, const struct cl_regions *regions)
 {
-	uint64_t pages = 0, at, to;
+	uint64_t pages = 0;
 	size_t i;
 
 	for (i = 0; i < regions->nr; i++) {
 		const struct cl_region *region = &regions->at[i];
 
-		at = cl_image_index_from(space->image, region->at_dump);
-		to = cl_image_index_from(space->image, region->at_dump + (region->end - region->start));
-		for (; (at = cl_bits_find(space->missing, at, to, true)) < to; at++)
-			pages++;
+		pages += cl_bits_count(space->missing, cl_image_index_from(space->image, region->at_dump),
+				       cl_image_index_from(space->image, region->at_dump + (region->end - region->start)));
 	}
 	return pages;
 }
@@ -236,7 +234,6 @@ int cl_space_again(struct cl_image *image, int32_t pid, int uffd, const struct c
 		   struct cl_space **space_out)
 {
 	struct cl_space *space;
-	uint64_t page;
 	int ret;
 
 	if (!cl_regions_are_valid(&memory->regions, true) || !cl_regions_are_valid(&memory->limbo, false) ||
@@ -246,8 +243,7 @@ int cl_space_again(struct cl_image *image, int32_t pid, int uffd, const struct c
 	if (!space)
 		return -ENOMEM;
 	memcpy(space->missing, memory->missing, cl_bits_words(image->nr_pages) * sizeof(*space->missing));
-	for (page = 0; (page = cl_bits_find(space->missing, page, image->nr_pages, true)) < image->nr_pages; page++)
-		space->nr_missing++;
+	space->nr_missing = cl_bits_count(space->missing, 0, image->nr_pages);
 	space->changes = memory->changes;
 	space->quiet = memory->quiet;
 	ret = cl_region_map_copy(&space->regions, memory->regions.at, memory->regions.nr);
@@ -269,24 +265,29 @@ int cl_space_again(struct cl_image *image, int32_t pid, int uffd, const struct c
 	return 0;
 }
 
+/* Of [from, to) only what a space misses stays todo. */
+static void only_missing(struct cl_image *image, int source, uint64_t from, uint64_t to)
+{
+	const struct cl_space *space;
+	uint64_t *todo, unneeded;
+
+	for (; from < to; from = (from | 63) + 1) {
+		todo = &image->todo[source][from / 64];
+		unneeded = *todo & cl_bits_mask(from, to);
+		for (space = image->spaces; space && unneeded; space = space->next)
+			unneeded &= space->retired ? ~0ULL : ~space->missing[from / 64];
+		if (unneeded)
+			image->nr_todo[source] -= cl_bits_count(&unneeded, 0, 64);
+		*todo &= ~unneeded;
+	}
+}
+
 void cl_image_only_missing(struct cl_image *image)
 {
-	size_t words = cl_bits_words(image->nr_pages), i;
 	int source;
 
-	for (i = 0; i < words; i++) {
-		uint64_t missing = 0;
-		const struct cl_space *space;
-
-		for (space = image->spaces; space; space = space->next)
-			missing |= space->retired ? 0 : space->missing[i];
-		for (source = 0; source < CL_SOURCES; source++) {
-			uint64_t *todo = &image->todo[source][i];
-
-			image->nr_todo[source] -= (uint64_t)__builtin_popcountll(*todo & ~missing);
-			*todo &= missing;
-		}
-	}
+	for (source = 0; source < CL_SOURCES; source++)
+		only_missing(image, source, 0, image->nr_pages);
 }
 
 uint64_t cl_space_missing_at(const struct cl_space *space, uint64_t addr)
@@ -339,16 +340,6 @@ uint64_t cl_space_filled(struct cl_space *space, uint64_t from, uint64_t to)
 	return changed;
 }
 
-/* Takes no page off but those that no space misses any more: [from, to) was just dropped in one. */
-static void forget_todo(struct cl_image *image, enum cl_source source, uint64_t from, uint64_t to)
-{
-	uint64_t *todo = image->todo[source], index;
-
-	for (index = cl_bits_find(todo, from, to, true); index < to; index = cl_bits_find(todo, index + 1, to, true))
-		if (!missing_in_any(image, index))
-			image->nr_todo[source] -= cl_bits_assign(todo, index, index + 1, false);
-}
-
 uint64_t cl_space_drop(struct cl_space *space, uint64_t from, uint64_t to)
 {
 	struct cl_image *image = space->image;
@@ -359,7 +350,7 @@ uint64_t cl_space_drop(struct cl_space *space, uint64_t from, uint64_t to)
 		if (image->spaces == space && !space->next)
 			image->nr_todo[source] -= cl_bits_assign(image->todo[source], from, to, false);
 		else
-			forget_todo(image, source, from, to);
+			only_missing(image, source, from, to);
 	}
 	return changed;
 }

@@ -8,6 +8,8 @@
 #include "base/page.h"
 #include "base/vec.h"
 
+enum { FEW_MOVED = 64 };
+
 int cl_regions_push(struct cl_regions *regions, struct cl_region region)
 {
 	int ret = cl_vec_reserve(&regions->at, &regions->max, regions->nr + 1, CL_VEC_NO_LIMIT);
@@ -90,29 +92,59 @@ static int by_dump_order(const void *left, const void *right, void *regions)
 	return a < b ? -1 : a > b;
 }
 
-const struct cl_region *cl_region_map_of_dump(struct cl_region_map *map, uint64_t vaddr)
+/* The place in by_dump, of whose entries `nr` are sorted, of the first that ends above vaddr. */
+static size_t place_by_dump(const struct cl_region_map *map, size_t nr, uint64_t vaddr)
 {
-	size_t low = 0, high = map->nr;
+	size_t low = 0, high = nr;
 
-	if (map->unsorted) {
-		for (low = 0; low < high; low++)
-			map->by_dump[low] = (uint32_t)low;
-		qsort_r(map->by_dump, high, sizeof(*map->by_dump), by_dump_order, map->at);
-		map->unsorted = false;
-		low = 0;
-	}
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 		const struct cl_region *region = &map->at[map->by_dump ? map->by_dump[middle] : middle];
 
 		if (region->at_dump + (region->end - region->start) <= vaddr)
 			low = middle + 1;
-		else if (region->at_dump > vaddr)
-			high = middle;
 		else
-			return region;
+			high = middle;
 	}
-	return NULL;
+	return low;
+}
+
+/* What was never moved is in order as it is; few are put in between one by one. */
+static void sort_by_dump(struct cl_region_map *map)
+{
+	size_t nr = 0, i, place;
+
+	for (i = 0; i < map->nr; i++)
+		if (map->at[i].start == map->at[i].at_dump)
+			map->by_dump[nr++] = (uint32_t)i;
+	if (map->nr - nr > FEW_MOVED) {
+		for (i = 0; i < map->nr; i++)
+			map->by_dump[i] = (uint32_t)i;
+		qsort_r(map->by_dump, map->nr, sizeof(*map->by_dump), by_dump_order, map->at);
+		return;
+	}
+	for (i = 0; i < map->nr && nr < map->nr; i++) {
+		if (map->at[i].start == map->at[i].at_dump)
+			continue;
+		place = place_by_dump(map, nr, map->at[i].at_dump);
+		memmove(&map->by_dump[place + 1], &map->by_dump[place], (nr++ - place) * sizeof(*map->by_dump));
+		map->by_dump[place] = (uint32_t)i;
+	}
+}
+
+const struct cl_region *cl_region_map_of_dump(struct cl_region_map *map, uint64_t vaddr)
+{
+	const struct cl_region *region;
+	size_t place;
+
+	if (map->unsorted)
+		sort_by_dump(map);
+	map->unsorted = false;
+	place = place_by_dump(map, map->nr, vaddr);
+	if (place == map->nr)
+		return NULL;
+	region = &map->at[map->by_dump ? map->by_dump[place] : place];
+	return region->at_dump <= vaddr ? region : NULL;
 }
 
 int cl_region_map_changed(struct cl_region_map *map)

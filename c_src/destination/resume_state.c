@@ -273,9 +273,7 @@ int cl_resume_state_task(const struct cl_resume_state *state, uint64_t area, con
 			 struct cl_resume_task *task, uint64_t *missing)
 {
 	struct cl_resume_entry *entry = map(state, area, image->nr_pages);
-	const uint64_t *mirror;
 	uint64_t ended;
-	size_t i;
 
 	if (entry == MAP_FAILED)
 		return -errno;
@@ -291,10 +289,7 @@ int cl_resume_state_task(const struct cl_resume_state *state, uint64_t area, con
 					 .ended = ended };
 	if (ended)
 		task->end = (struct cl_end){ (enum cl_end_how)((ended & 0xff) - 1), (int)(ended >> 8) };
-	mirror = missing_of(entry);
-	*missing = 0;
-	for (i = 0; i < cl_bits_words(image->nr_pages); i++)
-		*missing += (uint64_t)__builtin_popcountll(mirror[i]);
+	*missing = cl_bits_count(missing_of(entry), 0, image->nr_pages);
 	munmap(entry, mapped_bytes(image->nr_pages));
 	return 0;
 }

@@ -48,6 +48,10 @@ def test_read_ahead_keeps_the_simulated_task_going(build) -> None:
     run(build("simulate", "plain"), "--check")
 
 
+def test_what_following_a_huge_task_costs_is_measured(build) -> None:
+    run(build("costs", "asan-ubsan"), "1", "1000")
+
+
 def test_simulator_replays_a_recorded_trace(build, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     trace.write_text("".join(f"{10 * i} {i % 2} {i * 3 % 500}\n" for i in range(1000)))
