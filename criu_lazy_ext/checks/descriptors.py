@@ -132,6 +132,10 @@ def session(leaving: Leaving) -> Iterator[Found]:
 def kernel_objects(leaving: Leaving) -> Iterator[Found]:
     """anonymous inodes that criu can't dump: io_uring, perf events, BPF programs, KVM, secret memory, ..."""
     seen: set[str] = set()
+    for process in leaving.task.processes if leaving.task else ():
+        if any(mapping.path.startswith("/secretmem") for mapping in process.mappings):
+            yield fail(f"process {process.pid} ({process.name}) has secret memory (memfd_secret): criu can't dump it")
+            return
     for descriptor in leaving.task.descriptors() if leaving.task else ():
         target = descriptor.target
         is_known = not target.startswith("anon_inode:") or ANONYMOUS.match(target) or target == USERFAULTFD

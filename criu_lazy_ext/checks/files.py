@@ -34,7 +34,17 @@ KERNEL_KINDS = (
     "sysfs",
     "tracefs",
 )
-NO_FILES = ("/dev/zero", "/memfd:", "/SYSV", "/anon_hugepage", "/[aio]", "/dev/shm/memfd:", "/drm ", "/i915")
+NO_FILES = (
+    "/dev/zero",
+    "/memfd:",
+    "/SYSV",
+    "/anon_hugepage",
+    "/[aio]",
+    "/dev/shm/memfd:",
+    "/secretmem",
+    "/drm ",
+    "/i915",
+)
 GHOST_LIMIT_BYTES = 1 << 20  # criu's default
 MOST_COMPARED = 4096
 SAMPLE_BYTES = 64 << 10

@@ -21,6 +21,7 @@ from criu_lazy_ext.system import cgroup
 
 USERFAULTFD = "anon_inode:[userfaultfd]"
 SYS_KCMP, KCMP_VM = 312, 1
+KCMP_THREADS = {2: "descriptors", 3: "a current directory"}  # KCMP_FILES, KCMP_FS
 SUPERVISORS = frozenset(
     {"supervisord", "runsv", "s6-supervise", "monit", "circusd", "god", "daemon", "daemontools", "supervise", "perpd"}
 )
@@ -35,6 +36,7 @@ MOST_ANCESTORS = 16
 # Of a kernel without time namespaces the last two are nowhere.
 NOT_NESTED = ("user", "pid", "ipc", "uts", "cgroup", "time", "time_for_children")
 NESTED = ("mnt", "net")  # but only below a root that has its own
+OF_THREADS = ("net", "mnt", "ipc", "uts", "cgroup", "time")  # which one of them may have unshared
 SHORT_LIVED_S, SETTLED_S = 1.0, 2.0
 
 
@@ -88,6 +90,20 @@ def check_movable(pid: int) -> None:
     for item in (tracer, arriving):
         for found in item.look(leaving):
             raise NotMovable(f"{found.text}: {found.way_out or item.way_out}")
+
+
+@check(
+    "moves-itself",
+    why="criu freezes all of the task; whoever is a part of it, and moves it, would wait for itself.",
+    way_out="run it from another session: one of tmux or screen, or of SSH, that isn't below the task",
+)
+def moves_itself(leaving: Leaving) -> Iterator[Found]:
+    """whether this very program is below the task, or the task is the first process of this host"""
+    task = leaving.task
+    if task is not None and os.getpid() in task.pids:
+        yield fail(f"criu-lazy itself, process {os.getpid()}, is below task {task.pid}")
+    elif task is not None and task.pid == 1:
+        yield fail("task 1 is the first process of this host", "give the pid of what is to move")
 
 
 @check("frozen", why="A frozen task can't be made to tell its state: criu dump waits in vain.", way_out="thaw it first")
@@ -170,6 +186,24 @@ def one_address_space(leaving: Leaving) -> Iterator[Found]:
         if is_child and kcmp(process.pid, process.parent, KCMP_VM) == 0:
             yield fail(f"process {process.pid} runs in the memory of its parent {process.parent}")
             return
+
+
+@check(
+    "own-of-threads",
+    why="criu takes descriptors, directories and namespaces of a process from its first thread, for all of them.",
+    way_out="a program whose threads unshare() them can't be moved right",
+)
+def own_of_threads(leaving: Leaving) -> Iterator[Found]:
+    """threads with descriptors, a current directory or namespaces other than those of their process"""
+    for process in leaving.task.processes if leaving.task else []:
+        of_process = _namespaces(Path(f"/proc/{process.pid}"), OF_THREADS)
+        for thread in process.threads if len(process.threads) > 1 else []:
+            own = [what for kind, what in KCMP_THREADS.items() if kcmp(process.pid, thread, kind) > 0]
+            namespaces = _namespaces(Path(f"/proc/{process.pid}/task/{thread}"), OF_THREADS)
+            own += [f"a {kind} namespace" for kind, name in namespaces.items() if of_process.get(kind, name) != name]
+            if own:
+                yield fail(f"thread {thread} of process {process.pid} ({process.name}) has {own[0]} of its own")
+                return
 
 
 def kcmp(first: int, second: int, what: int) -> int:
@@ -255,8 +289,7 @@ def nested_namespaces(leaving: Leaving) -> Iterator[Found]:
     of_root = _namespaces(task.directory, kinds)
     of_root["time_for_children"] = of_root.get("time", "")
     for process in task.processes:
-        own = Path(f"/proc/{process.pid}/task/{process.threads[-1]}") if process.threads else Path("/nowhere")
-        for kind, name in _namespaces(own, kinds).items():
+        for kind, name in _namespaces(Path(f"/proc/{process.pid}"), kinds).items():
             if of_root.get(kind) != name:
                 yield fail(f"process {process.pid} ({process.name}) has another {kind} namespace than task {task.pid}")
                 return

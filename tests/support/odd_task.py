@@ -226,6 +226,20 @@ def nested(argument: str) -> Use:
     return nothing
 
 
+def thread(argument: str) -> Use:
+    """A second one that has by unshare() what the flag says."""
+    began = threading.Event()
+
+    def run() -> None:
+        ctypes.CDLL(None).unshare(int(argument, 16))
+        began.set()
+        time.sleep(1000)
+
+    threading.Thread(target=run, daemon=True).start()
+    began.wait()
+    return nothing
+
+
 def clocks(_: str) -> Use:
     """The monotonic ones go on from where they were."""
     began = [time.clock_gettime(clock) for clock in (time.CLOCK_MONOTONIC, time.CLOCK_BOOTTIME, time.CLOCK_REALTIME)]
@@ -297,7 +311,7 @@ KINDS: dict[str, Callable[[str], Use]] = {
     for item in (
         *(deleted, renamed_over, lock, opened, mapped, stream, datagram, listener, unix_listener, connection, mptcp),
         *(watch, io_uring, device, system_v, zombie, dead_leader, shared_code, memfd, locked, output),
-        *(semaphore, queue, fifo, pidfd, scheduled, nested, clocks),
+        *(semaphore, queue, fifo, pidfd, scheduled, nested, thread, clocks),
     )
 }
 
