@@ -509,5 +509,6 @@ def load(path: Path) -> Profile:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ProfileError(f"{path}: {getattr(error, 'strerror', None) or error}; {HOW_TO_GET_ONE}") from error
+        way_out = f"; {HOW_TO_GET_ONE}" if isinstance(error, FileNotFoundError) else ""
+        raise ProfileError(f"{path}: {getattr(error, 'strerror', None) or error}{way_out}") from error
     return parse(text, str(path))

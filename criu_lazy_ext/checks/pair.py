@@ -50,7 +50,9 @@ def has_way_back(pair: Pair) -> Iterator[Found]:
 )
 def reach(pair: Pair) -> Iterator[Found]:
     """whether the destination can connect to the source's address and port, and gets 256 KiB that are sent there"""
-    if pair.way.problem:
+    if pair.way.is_here:
+        yield fail(pair.way.problem, "source.address has to be one of this host's, and source.port a free one")
+    elif pair.way.problem:
         yield fail(f"{pair.there}: {pair.way.problem}")
 
 

@@ -26,6 +26,11 @@ def root(_: Any) -> Iterator[Found]:
         yield fail(f"uid is {os.geteuid()}")
 
 
+def _has_criu() -> bool:
+    """Whether what criu says counts: other checks say that it is missing, or that it may do nothing."""
+    return shutil.which("criu") is not None and os.geteuid() == 0
+
+
 @check("criu", why="Older ones have no protocol for lazy pages that is known to work.")
 def criu_version(_: Any) -> Iterator[Found]:
     """criu's version"""
@@ -40,7 +45,7 @@ def criu_version(_: Any) -> Iterator[Found]:
 )
 def criu_check(_: Any) -> Iterator[Found]:
     """what `criu check` says of this kernel"""
-    if shutil.which("criu") and (problem := criu.criu_check()):
+    if _has_criu() and (problem := criu.criu_check()):
         yield fail(f"criu check: {problem}")
 
 
@@ -51,7 +56,7 @@ def criu_check(_: Any) -> Iterator[Found]:
 )
 def userfaultfd(_: Any) -> Iterator[Found]:
     """userfaultfd and its events, in this kernel"""
-    if shutil.which("criu") and (problem := criu.criu_check("--feature", "uffd-noncoop")):
+    if _has_criu() and (problem := criu.criu_check("--feature", "uffd-noncoop")):
         yield fail(problem)
 
 
@@ -74,7 +79,7 @@ def user_namespace(arrival: Arrival) -> Iterator[Found]:
 )
 def cpu(arrival: Arrival) -> Iterator[Found]:
     """CPU features: `criu cpuinfo dump` of the source, `criu cpuinfo check` at the destination"""
-    if arrival.cpu and shutil.which("criu") and (problem := criu.cpu_problem(base64.b64decode(arrival.cpu))):
+    if arrival.cpu and _has_criu() and (problem := criu.cpu_problem(base64.b64decode(arrival.cpu))):
         yield fail(f"criu cpuinfo check: {problem}")
 
 
@@ -100,8 +105,8 @@ def disk(subject: Any) -> Iterator[Found]:
     needed, path = subject.image_bytes, _existing(subject.directory)
     free = shutil.disk_usage(path).free
     if needed and free < needed:
-        room = f"{free / 1e6:.0f} MB are free for {subject.directory}"
-        yield fail(f"the images will take {needed / 1e6:.0f} MB or more, and {room}")
+        takes, has = (f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB" for size in (needed, free))
+        yield fail(f"the images will take {takes} or more, and {has} are free for {subject.directory}")
 
 
 @check(

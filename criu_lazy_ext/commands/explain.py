@@ -48,7 +48,10 @@ def steps(profile: Profile, name: str) -> Iterator[str]:
     yield f"find {_task(profile)}"
     agent = shlex.join(agent_command(profile.destination, profile.timeouts.silence))
     yield f"start the destination's half on {there}: {agent}"
-    count = len(catalogue.SOURCE) + len(catalogue.DESTINATION) + len(catalogue.PAIR)
+    here, over_there = catalogue.SOURCE, catalogue.DESTINATION
+    if profile.container is not None:
+        here, over_there = catalogue.CONTAINER_SOURCE, catalogue.CONTAINER_DESTINATION
+    count = len(here) + len(over_there) + len(catalogue.PAIR)
     accepted = f"; failures of {', '.join(profile.accept)} are only warnings" if profile.accept else ""
     yield f"make the {count} checks of both ends (docs/preflight.md); stop if one fails{accepted}"
     yield _page_server(profile, name)

@@ -130,7 +130,8 @@ class Agent:
             if store:
                 Path(store).mkdir(parents=True, mode=0o700)
         except OSError as error:
-            raise AgentError(f"{error.filename}: {error.strerror}") from error
+            what = f"{error.filename}: {error.strerror}"
+            raise AgentError(f"{what}: let directories.destination, or precopy.directory, be elsewhere") from error
         self.place.live = LiveState(directory)
         ours = [(pid, start_time(pid)) for pid in (os.getpid(), self.keeper_pid)]
         self.place.live.note(peer=peer() or "unknown", processes=ours, state="prepared")

@@ -28,7 +28,8 @@ class Lock:
             while self._fd < 0:
                 self._fd = self._take()
         except OSError as error:
-            raise CriuLazyError(f"lock file {path}: {error.strerror}") from error
+            way = "let directories.source be where it can be made" if os.geteuid() == 0 else "run it as root"
+            raise CriuLazyError(f"lock file {path}: {error.strerror}: {way}") from error
 
     def _take(self) -> int:
         """-1: it was removed meanwhile, by who had it."""

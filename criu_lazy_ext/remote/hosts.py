@@ -28,6 +28,12 @@ LAST_WORD_S = 2.0
 KEEPER_LOST = 254  # the exit status of an agent whose keeper was killed; ssh's own is 255
 PINGS = 3  # in the time of silence that is allowed
 BESIDE_IMAGES = ("descriptors.json", ARCHIVE, RECORD)  # what container engines leave there, for their restore
+# What helps where nothing was ever heard of an agent, by the status of ssh, or of the shell there.
+NEVER_THERE = {
+    255: ": ssh to it has to work as root without a prompt, as `ssh HOST true` shows",
+    127: ": install criu-lazy there, or let destination.criu_lazy say where it is",
+    126: ": destination.criu_lazy can't be executed there",
+}
 MAX_PARTS = 256  # of files in one message
 # Images are sent in pieces. Few bytes are under way at first, and remain so where answers take longer than QUICK_S: on
 # a thin link everything else waits behind them, and each answer is a sign of life.
@@ -92,7 +98,7 @@ class RemoteHost:
                 *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True
             )
         except OSError as error:
-            raise HostError(f"{command[0]}: {error.strerror}") from error
+            raise HostError(f"{command[0]}: {error.strerror}: is it installed here?") from error
         return cls(destination.ssh or "local", process, on_event)
 
     async def hello(self, silence_s: float) -> Message:
@@ -216,6 +222,8 @@ class RemoteHost:
             status = await asyncio.wait_for(self.process.wait(), LAST_WORD_S)
             if status:
                 reason += f" ({self.name}: ssh or the agent ended with status {status})"
+            if not self._channel.heard_bytes:
+                reason += NEVER_THERE.get(status, "")
         self._lose(reason)
 
     @property

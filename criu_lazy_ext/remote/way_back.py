@@ -28,6 +28,7 @@ class Way:
     address: str
     problem: str = ""
     seconds: float = 0.0
+    is_here: bool = False  # the problem is this host's
 
     @classmethod
     async def find(cls, host: RemoteHost, destination: Destination, source: Source, peer: str) -> Way:
@@ -43,7 +44,7 @@ class Way:
             return cls(address, str(error).removeprefix(f"{host.name}: "))
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else error
-            return cls(address, f"can't listen on {address}: {reason}; see source.address")
+            return cls(address, f"can't listen on {address}, port {source.port or 'any'}: {reason}", is_here=True)
 
 
 async def _probe(host: RemoteHost, address: str, port: int) -> float:
@@ -53,9 +54,11 @@ async def _probe(host: RemoteHost, address: str, port: int) -> float:
         writer.write(os.urandom(PROBE_BYTES))
         writer.close()  # once it is sent
 
-    listener = await asyncio.start_server(send, address, port)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listening = socket.create_server((address, port), family=family)
+    listener = await asyncio.start_server(send, sock=listening)
     try:
-        port = listener.sockets[0].getsockname()[1]
+        port = listening.getsockname()[1]
         request = host.request("reach", address=address, port=port, bytes=PROBE_BYTES, within=PROBED_WITHIN_S)
         return float((await request)["seconds"])
     finally:

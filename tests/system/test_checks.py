@@ -84,11 +84,13 @@ CASES = [
     Case("FIFO to outside", "fifo /srv/odd.fifo", {"outside-pipes": "(cat), which stays here"}, moves=True,
         at_source="mkfifo /srv/odd.fifo; setsid cat </srv/odd.fifo >/dev/null 2>&1 &", at_destination="mkfifo "
         "/srv/odd.fifo", answers="BrokenPipeError: [Errno 32] Broken pipe\n"),
-    Case("pidfd of a process that stays", "pidfd 1", {"outside-pidfds": "a pidfd of process 1 ("}, moves=False),
+    Case("pidfd of a process that stays", "pidfd 1", {"outside-pidfds": "a pidfd of process 1 ("}),
     Case("own CPUs", "scheduled here", warns={"scheduling": "has an I/O priority, and none there"}),
     Case("SCHED_DEADLINE", "scheduled deadline", {"scheduling": "has threads of SCHED_DEADLINE"}, moves=False),
-    Case("nested namespaces", "nested 0x4000000", {"nested-namespaces": "has another uts namespace"}, moves=False),
+    Case("nested namespaces", "nested 0x4000000", {"nested-namespaces": "has another uts namespace"}),
     Case("nested network namespace", "nested 0x40000000", {"nested-namespaces": "has another net namespace"}),
+    Case("thread's own descriptors", "thread 0x400", {"own-of-threads": "has descriptors of its own"}),
+    Case("thread's own network", "thread 0x40000000", {"own-of-threads": "has a net namespace of its own"}),
     Case("zombie", "zombie", {"zombies": "whose session leader is outside"}),
     Case("unix stream", "stream /run/outside.stream", {"outside-sockets": "/run/outside.stream"}, moves=False),
     Case("syslog", "datagram /run/outside.log", {"outside-sockets": "/run/outside.log", "socket-names": "not there"}),
@@ -164,6 +166,7 @@ def clean(hosts: Testbed) -> Iterator[Testbed]:
         host.run(["pkill", "-9", "-f", "odd_task.py|odd[.]vfork"], check=False)
     hosts.dst.run(["pkill", "-9", "-f", "outside.py"], check=False)
     hosts.dst.run(["umount", "-l", "/srv/odd.small"], check=False)
+    hosts.src.run(["umount", "-l", "/srv/odd.full"], check=False)
     remove = "rm -rf /run/odd.* /srv/odd.* /dev/shm/odd /run/outside.ready /root/m*.yaml /var/lib/criu-lazy*"
     for host in (hosts.src, hosts.dst):
         host.run(["sh", "-c", remove])
@@ -389,6 +392,53 @@ def test_a_destination_whose_clock_is_late_is_warned_of(clean: Testbed) -> None:
     said = told(findings(clean.src, "/root/m-check.yaml"), "warn")
     assert said.keys() == {"wall-clock"} and said["wall-clock"].startswith("the clock at dst is ")
     assert 80 < float(said["wall-clock"].split()[5]) <= 100 and "behind this host's" in said["wall-clock"]
+
+
+NOBODY = "setpriv --reuid 65534 --regid 65534 --clear-groups"
+# A profile but for its task, what runs `criu-lazy migrate PROFILE`, and what is said.
+WRONG = {
+    "no such host": ("destination: {ssh: nohost}", "", "ssh to it has to work as root without a prompt"),
+    "no login there": ("destination: {ssh: nobody@dst}", "", "ssh to it has to work as root without a prompt"),
+    "not installed there": ("destination: {ssh: dst, criu_lazy: criu-lazee}", "", ": install criu-lazy there, or let"),
+    "not root there": (f"destination: {{ssh: dst, criu_lazy: {NOBODY} criu-lazy}}", "", "dst: uid is 65534: run it as"),
+    "not root": ("destination: {ssh: dst}", NOBODY, "odd.wrong.lock: Permission denied: run it as root"),
+    "no ssh": ("destination: {ssh: dst}", "env PATH=/srv/odd.bin", "ssh: No such file or directory: is it installed"),
+    "no criu": ("destination: {local: true}", "env PATH=/srv/odd.bin", "criu: No such file or directory; install"),
+    "a port in use": ("destination: {ssh: dst}\nsource: {port: 22}", "",
+        "port 22: Address already in use: source.address has to be one of this host's, and source.port a free one"),
+    "an address of another": ("destination: {ssh: dst}\nsource: {address: 10.9.9.9}", "",
+        "can't listen on 10.9.9.9, port any: Cannot assign requested address: source.address has to be one"),
+    "no directory there": ("destination: {ssh: dst}\ndirectories: {destination: /etc/passwd}", "",
+        "Not a directory: let directories.destination"),
+    "no directory": ("destination: {ssh: dst}\ndirectories: {source: /etc/passwd}", "",
+        "let directories.source be where it can be made"),
+    "a full disk": ("destination: {ssh: dst}\ndirectories: {source: /srv/odd.full}", "",
+        "0 kB are free for /srv/odd.full"),
+}  # fmt: skip
+PREPARED = (
+    "mkdir /srv/odd.bin /srv/odd.full; ln -s /usr/local/bin/criu-lazy $(which python3) /srv/odd.bin; "
+    "mount -t tmpfs -o size=16k full /srv/odd.full; head -c 64K /dev/zero >/srv/odd.full/x 2>/dev/null || true"
+)
+
+
+def test_wrong_hosts_rights_tools_and_full_disks_are_told_in_one_line_each(clean: Testbed) -> None:
+    src = clean.src
+    start(src, "output")
+    src.run(["sh", "-c", PREPARED])
+    for name, (profile, run, says) in WRONG.items():
+        src.write("/srv/odd.wrong.yaml", f"task: {{pidfile: /run/odd.pid}}\n{profile}\n")
+        done = src.run(["sh", "-c", f"exec {run} criu-lazy migrate --quiet /srv/odd.wrong.yaml"], check=False)
+        said = [line for line in (done.stderr + done.stdout).splitlines() if says in line]
+        assert done.returncode == FAILED and len(said) == 1, (name, done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_a_task_that_criu_lazy_itself_belongs_to_is_refused(clean: Testbed) -> None:
+    src = clean.src
+    src.write("/srv/odd.own.yaml", PROFILE)
+    own = "echo $$ >/run/odd.pid; criu-lazy migrate --quiet /srv/odd.own.yaml >/srv/odd.said 2>&1; :"
+    src.run(["setsid", "--wait", "sh", "-c", own], check=False)
+    assert "criu-lazy itself, process " in src.read("/srv/odd.said")
 
 
 WAYS = {
