@@ -303,6 +303,15 @@ def test_postgresql_moves_with_its_volume_under_load(with_podman: Testbed) -> No
         clean(with_podman)
 
 
+@only("crun", "podman-runc", "containerd")
+def test_a_checkpoint_that_fails_leaves_it_running(container: Container) -> None:
+    """Frozen already."""
+    src = container.testbed.src
+    src.write("/srv/hold.sh", '#!/bin/sh\n[ "$CRTOOLS_SCRIPT_ACTION" != network-lock ]\n', mode=0o755)
+    criu = ", dump_options: [--action-script, /srv/hold.sh]"
+    assert_stayed(container, Migration(container.testbed, container.profile(criu=criu)), "checkpoint ended with status")
+
+
 @only("runc", "crun", "podman-crun", "containerd")
 def test_a_restore_that_fails_leaves_it_running(container: Container) -> None:
     dst = container.testbed.dst
@@ -315,7 +324,7 @@ def test_a_restore_that_fails_leaves_it_running(container: Container) -> None:
     assert_moved(container, Migration(container.testbed, container.profile()))
 
 
-@only("runc", "podman-runc")
+@only("runc", "podman-runc", "containerd")
 def test_a_killed_runtime_changes_nothing(container: Container) -> None:
     """CRIU goes on without it; what it would have removed is removed."""
     src = container.testbed.src
