@@ -233,11 +233,17 @@ class Containerd:
         return self._oci(self.record).failure(work) if self.record is not None else ""
 
     def forget(self) -> None:
-        """Its task, record and snapshot. Raises EngineError."""
+        """What the runtime has of it, its task, record and snapshot. Raises EngineError."""
         name = self.container.name
-        found = self.api.container(name)
+        found, failed = None, None
+        try:
+            found = self.api.container(name)
+        except EngineError as error:
+            failed = error
+        self._oci(found or of_bytes("Container", b"")).forget()  # its next restore would fail, whoever asks for it
+        if failed is not None:
+            raise failed
         if found is not None:
-            self._oci(found).forget()
             self._end_task()
             with contextlib.suppress(NotFound):
                 self.api.delete_container(name)

@@ -58,9 +58,13 @@ def prepare_containerd(testbed: Testbed) -> None:
     for host in (testbed.src, testbed.dst):
         host.run(["podman", "save", "--output", "/tmp/patterned.tar", "patterned"])
         host.run(["sh", "-c", "mkdir -p /var/lib/containerd && mount -t tmpfs tmpfs /var/lib/containerd"])
-        host.start(["containerd"], log="/var/log/containerd.log")
-        host.run(["sh", "-c", "until ctr version >/dev/null 2>&1; do sleep 0.1; done"])
+        start_containerd(host)
         host.run(["ctr", "images", "import", "/tmp/patterned.tar"])
+
+
+def start_containerd(host: Host) -> None:
+    host.start(["containerd"], log="/var/log/containerd.log")
+    host.run(["sh", "-c", "until ctr version >/dev/null 2>&1; do sleep 0.1; done"])
 
 
 class Container:

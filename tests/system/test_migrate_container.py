@@ -20,10 +20,23 @@ from containers import (
     configuration,
     prepare_containerd,
     prepare_podman,
+    start_containerd,
 )
 from drop_in import SHIM, SILENT, running, status
 from lazy_source import eventually
-from migrating import COMMITTED, FAILED, HOLD, Migration, held, kill, kill_ours, kill_pids, pids_of, processes
+from migrating import (
+    COMMITTED,
+    FAILED,
+    HOLD,
+    ROLLED_BACK,
+    Migration,
+    held,
+    kill,
+    kill_ours,
+    kill_pids,
+    pids_of,
+    processes,
+)
 from paths import CONFIGS
 from postgres import PgBench, Postgres
 from redis_containers import (
@@ -341,6 +354,25 @@ def test_a_killed_runtime_at_the_destination_leaves_it_running(container: Contai
     migration = held(container.testbed, text, at="post-restore", host=container.testbed.dst, seconds=20)
     kill(container.testbed.dst, f"{container.runtime} ", " restore ", "--image-path")
     assert_stayed(container, migration, "dst: ")
+
+
+@only("containerd")
+def test_a_killed_containerd_at_the_destination_leaves_it_running(container: ContainerdContainer) -> None:
+    """It could not be told that the container is none of its own: its record alone is left to be removed."""
+    dst = container.testbed.dst
+    criu = ", restore_options: [--action-script, /srv/hold.sh]"
+    migration = held(container.testbed, container.profile(criu=criu), at="post-restore", host=dst, seconds=20)
+    kill_pids(dst, *(process.pid for process in processes(dst) if process.name == "containerd"))
+    try:
+        assert migration.end() == ROLLED_BACK, (migration.stderr, migration.report)
+        container.serves(container.testbed.src)
+    finally:
+        start_containerd(dst)
+    again = Migration(container.testbed, container.profile())
+    assert again.end() == FAILED, again.stderr
+    assert f"containerd has a container {NAME!r} in the namespace default already: if it is of no use" in again.stderr
+    dst.run(["ctr", "containers", "rm", NAME])
+    assert_moved(container, Migration(container.testbed, container.profile()))
 
 
 @only("podman-crun", "containerd")
