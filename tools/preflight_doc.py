@@ -22,10 +22,11 @@ criu-lazy check --pid PID HOST...    # and whether those hosts, as in ~/.ssh/con
 criu-lazy check PROFILE              # the same with all that a profile says
 ```
 Nothing is touched. For an ordinary task and one host it takes about a second (0.77 to 0.93 s here, both ends on the
-same two cores, at real-time priority). Each check ends with `ok`, `warn` (it moves, but something changes for it,
-or could not be looked at) or `fail` (it can't be moved, or would be wrong at the destination): with a `fail`,
-`migrate` stops; a `warn` is printed, and is in the report. `check` ends with status 1 if there is a `fail`, and 2 for
-wrong usage; `--json` prints a list of `{"check", "host", "verdict", "text", "way_out"}`.
+same two cores, at real-time priority; 1.2 to 1.7 s where six more processes want them). Each check ends with `ok`,
+`warn` (it moves, but something changes for it, or could not be looked at) or `fail` (it can't be moved, or would be
+wrong at the destination): with a `fail`, `migrate` stops; a `warn` is printed, and is in the report. `check` ends with
+status 1 if there is a `fail`, and 2 for wrong usage; `--json` prints a list of
+`{"check", "host", "verdict", "text", "way_out"}`.
 
 Whoever knows better names the check in the profile, `accept: [NAME, ...]`: its failures are warnings then.
 
@@ -35,6 +36,18 @@ for it, too: {shared}.
 What it says of programs from Debian, and what then happens with each: [programs.md](programs.md).
 
 (This page is made of the list in `criu_lazy_ext/checks/` by `python tools/preflight_doc.py`.)
+
+## What can't be seen from outside
+
+The kernel tells no other process of these, and criu doesn't dump them: the task moves, and lacks them there. Look for
+them in the program, or its documentation.
+
+| what | what becomes of it |
+| --- | --- |
+| Landlock (landlock_restrict_self) | the sandbox is gone: the task may do what it forbade (seccomp filters move) |
+| keyrings (keyctl: session, process, thread) | they are empty |
+| semaphores and queues of System V that others of this host used last | `system-v` doesn't know them; see there |
+| the timer slack of a thread (prctl) | it is the usual one |
 """
 SECTIONS = {
     "At the source": catalogue.SOURCE,

@@ -105,11 +105,13 @@ DESTINATION: tuple[Check[Arrival], ...] = (
     files.missing_files,
     network.addresses,
     network.ports,
+    network.socket_names_free,
     network.socket_names,
     destination.pids,
     destination.served_descriptors,
     destination.processes,
     destination.memory,
+    destination.huge_pages,
     addresses.arrive,
 )
 # The same for a container.

@@ -85,7 +85,7 @@ def check(name: str, *, why: str, way_out: str = "") -> Callable[[Callable[[T], 
     """Make a check of a function; its docstring says what it looks at."""
 
     def made(look: Callable[[T], Iterable[Found]]) -> Check[T]:
-        return Check(name, " ".join((look.__doc__ or "").split()).rstrip("."), why, way_out, look)
+        return Check(name, " ".join((look.__doc__ or "").split()), why, way_out, look)
 
     return made
 

@@ -13,6 +13,8 @@ from criu_lazy_ext.system import cgroup
 
 SERVED_DESCRIPTORS = 2  # of a process: what the daemon holds, and the page server
 SHOWN = 10
+HUGE_PAGES = Path("/sys/kernel/mm/hugepages")
+HUGE_PAGES_FACTS = ("free_hugepages", "resv_hugepages", "nr_overcommit_hugepages", "surplus_hugepages")
 
 
 @check(
@@ -92,6 +94,25 @@ def memory(arrival: Arrival) -> Iterator[Found]:
         yield fail(
             f"too little memory: the task will take {size / 1e6:.0f} MB (pages that its processes share after a fork "
             f"count for each), and {room.left / 1e6:.0f} MB are free in {room.where}"
+        )
+
+
+@check(
+    "huge-pages",
+    why="Huge pages are set aside by a host; criu restore takes none but these for them.",
+    way_out="sysctl vm.nr_hugepages=N there, with more of them",
+)
+def huge_pages(arrival: Arrival) -> Iterator[Found]:
+    """free huge pages at the destination, for what the task has of them"""
+    free = 0
+    for kind in HUGE_PAGES.glob("hugepages-*kB") if arrival.huge_bytes else ():
+        facts = {name: int((kind / name).read_text()) for name in HUGE_PAGES_FACTS}
+        more = max(0, facts["nr_overcommit_hugepages"] - facts["surplus_hugepages"])
+        size = int(kind.name.removeprefix("hugepages-").removesuffix("kB")) << 10
+        free += size * (facts["free_hugepages"] - facts["resv_hugepages"] + more)
+    if arrival.huge_bytes > free:
+        yield fail(
+            f"the task has {arrival.huge_bytes / 1e6:.0f} MB in huge pages, and {free / 1e6:.0f} MB are free there"
         )
 
 

@@ -138,10 +138,12 @@ class Arrival:
     boot_id: str = ""
     files: list[list[Any]] = field(default_factory=list)  # FileFact
     sockets: list[list[Any]] = field(default_factory=list)  # family, kind, address, port, whether it is no connection
+    unix_names: list[str] = field(default_factory=list)  # of its own
     unix_peers: list[str] = field(default_factory=list)  # of sockets of others that it sends to
     container: dict[str, Any] = field(default_factory=dict)  # preflight.container_there()
     directory: str = "/var/lib/criu-lazy"  # for the images
     image_bytes: int = 0
+    huge_bytes: int = 0  # of huge pages
     user_namespace: bool = False
     cpu: str = ""  # base64 of criu's cpuinfo.img; "": not known
     addresses: list[tuple[str, str]] = field(default_factory=list)  # that come along, each with its device

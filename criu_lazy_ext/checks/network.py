@@ -18,6 +18,7 @@ from criu_lazy_ext.checks.needs import Arrival
 from criu_lazy_ext.checks.sockets import Own
 from criu_lazy_ext.system.holders import holders, name_of
 from criu_lazy_ext.system.nftables import Nft
+from criu_lazy_ext.system.sockets import unix_sockets
 
 TCP_CLOSE, TCP_LISTEN = 7, 10
 MPTCP = 262
@@ -150,7 +151,8 @@ def bound(leaving: Leaving) -> dict[str, Any]:
                     is_connection = own.socket.kind == socket.SOCK_STREAM and not own.socket.listens
                     sockets.append([own.socket.family, own.socket.kind, *own.socket.local, not is_connection])
         peers = sorted({peer.name for _, peer in leaving.sockets.outside_peers() if peer.kind == socket.SOCK_DGRAM})
-    return {"sockets": sockets, "unix_peers": list(filter(None, peers))}
+    own_names = [] if leaving.task is None or leaving.task.has_own("net") else sorted(set(names(leaving)))
+    return {"sockets": sockets, "unix_names": own_names, "unix_peers": list(filter(None, peers))}
 
 
 # ---- at the destination ----
@@ -214,6 +216,21 @@ def _is_taken(family: int, kind: int, address: str, port: int) -> bool:
         except OSError as error:
             return error.errno == errno.EADDRINUSE
     return False
+
+
+@check(
+    "socket-names-free",
+    why="Of a name in the file system criu removes the socket that is there, and the program that has it is no longer "
+    "reached; an abstract name (@) it can't have then.",
+    way_out="stop that program there, as a standby of the same service",
+)
+def socket_names_free(arrival: Arrival) -> Iterator[Found]:
+    """unix sockets at the destination that have the name of one of the task's"""
+    named = {sock.name for sock in unix_sockets().values()} if arrival.unix_names else set()
+    if taken := [name for name in arrival.unix_names if name in named]:
+        verdict = Verdict.WARN if arrival.hooks else Verdict.FAIL
+        way_out = "unless a hook of before_restore stops it, it loses that name" if arrival.hooks else ""
+        yield Found(verdict, f"another program there has the unix socket {', '.join(taken[:SHOWN])}", way_out)
 
 
 @check(

@@ -42,11 +42,18 @@ EXPLANATIONS: tuple[tuple[str, str], ...] = (
     (r"not a session leader|session leader of .* outside", "start the task by setsid, or criu.shell_job: true"),
     (r"Can't dump that handle|Can't find suitable path for handle", "an inotify watch can't be named: "
      "criu.dump_options: [--force-irmap, --irmap-scan-path, DIRECTORY]"),
+    (r"Can't lookup mount.*anon_hugepage", "when criu first looked, this host had no huge pages: rm /run/criu.kdat"),
     (r"doesn't have a proper root mount|Can't stat mountpoint|Can't lookup mount", "the task sees other mounts than "
      "this host: a container is moved as one (docs/containers.md); an open file may be of another mount namespace"),
     (r"doesn't live in IPC ns", "System V memory: start the task in an IPC namespace of its own (unshare --ipc)"),
     (r"Unsupported proto 262", "MPTCP: of Go programs, GODEBUG=multipathtcp=0"),
     (r"Zombie thread not supported|Zombies with threads", "the first thread of a process has ended: it can't be moved"),
+    (r"Can't dump nested|Can't restore sub-task in NS", "a process below the root of the task has namespaces of its "
+     "own: end what made them (a sandbox, unshare)"),
+    (r"Inconsistent sched params", "SCHED_DEADLINE can't be restored: chrt --other -ap 0 PID"),
+    (r"pidfd pid \d+ is not a part", "a pidfd stands for a process that stays: have the task close it"),
+    (r"Can't create inet socket: Permission denied", "a ping socket: sysctl net.ipv4.ping_group_range there as here"),
+    (r"Unknown shit \d+", "criu can't dump what stands in the parentheses; see kernel-objects in docs/preflight.md"),
     (r"Can't dump file .* (chr|anon)|Can't dump file \d+ of that type", "criu has no means for that kind of file"),
     (r"send_fds failed \(-22\)", "a descriptor that the kernel passes to nobody, as of io_uring"),
     (r"userfaultfd.*not permitted", "sysctl vm.unprivileged_userfaultfd=1 at the destination"),

@@ -71,7 +71,8 @@ def arrival_of(leaving: Leaving, store: str) -> Arrival:
         return arrival
     arrival = replace(
         arrival, processes=needs.processes, threads=needs.threads, ids=pack_ids(needs.ids), memory=needs.memory,
-        image_bytes=leaving.image_bytes, user_namespace=task.has_own("user"), cpu=_cpu(),
+        image_bytes=leaving.image_bytes, huge_bytes=leaving.not_lazy["huge"],
+        user_namespace=task.has_own("user"), cpu=_cpu(),
     )  # fmt: skip
     if leaving.moved is not None:  # its files are its engine's to bring
         return replace(arrival, sockets=network.bound(leaving)["sockets"], container=container_there(leaving))

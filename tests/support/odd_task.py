@@ -93,6 +93,15 @@ def locked(argument: str) -> Use:
     return lambda: memory[:] == content or sys.exit(1)
 
 
+def huge(argument: str) -> Use:
+    """So many huge pages of 2 MiB."""
+    memory = mmap.mmap(-1, int(argument) << 21, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x40000)
+    for page in range(int(argument)):
+        memory[page << 21] = 1
+    KEPT.append(memory)
+    return nothing
+
+
 def stream(argument: str) -> Use:
     """A connection to a unix socket."""
     sock = socket.socket(socket.AF_UNIX)
@@ -310,7 +319,7 @@ KINDS: dict[str, Callable[[str], Use]] = {
     item.__name__: item
     for item in (
         *(deleted, renamed_over, lock, opened, mapped, stream, datagram, listener, unix_listener, connection, mptcp),
-        *(watch, io_uring, device, system_v, zombie, dead_leader, shared_code, memfd, locked, output),
+        *(watch, io_uring, device, system_v, zombie, dead_leader, shared_code, memfd, locked, huge, output),
         *(semaphore, queue, fifo, pidfd, scheduled, nested, thread, clocks),
     )
 }

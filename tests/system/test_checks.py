@@ -6,6 +6,7 @@ import json
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +38,11 @@ class Case:
 
 # The parent waits for an exec that does not come.
 VFORK = "echo '#include <unistd.h>\nint main(void) { if (!vfork()) pause(); }' | cc -w -x c -o /srv/odd.vfork -"
+# What stays, with its sockets: a stream's name, a datagram's, a port.
+OUTSIDE = (
+    "setsid python3 /srv/outside.py {} /run/outside.log 7001 </dev/null >/dev/null 2>&1 & "
+    "while [ ! -e /run/outside.ready ]; do sleep 0.05; done"
+)
 CASES = [
     Case("plain", "output", moves=True),
     Case("shared file", "mapped /dev/shm/odd", {"shared-files": "/dev/shm/odd"}, moves=True, answers="SystemExit: 1\n",
@@ -95,11 +101,13 @@ CASES = [
     Case("unix stream", "stream /run/outside.stream", {"outside-sockets": "/run/outside.stream"}, moves=False),
     Case("syslog", "datagram /run/outside.log", {"outside-sockets": "/run/outside.log", "socket-names": "not there"}),
     Case("syslog there, too", "datagram /run/outside.log", profile="criu: {ext_unix_sk: true}", moves=True,
-        at_destination="setsid python3 /srv/outside.py /run/outside.stream /run/outside.log 7001 </dev/null >/dev/null "
-        "2>&1 & while [ ! -e /run/outside.ready ]; do sleep 0.05; done"),
+        at_destination=OUTSIDE.format("/run/outside.stream")),
     Case("unix listener", "unix_listener /run/odd.socket", moves=True),
     Case("unix listener in a directory of its own", "unix_listener /srv/odd.d/socket", {"missing-files": "/srv/odd.d"},
         at_source="mkdir -p /srv/odd.d"),
+    Case("unix listener whose name is taken", "unix_listener /run/outside.name",
+        {"socket-names-free": "another program there has the unix socket /run/outside.name"},
+        at_destination=OUTSIDE.format("/run/outside.name")),
     Case("address", "listener 10.78.0.1:7003", {"addresses": "10.78.0.1"}),
     Case("port", "listener 0.0.0.0:22", {"ports": "0.0.0.0 port 22"}, moves=False, at_source="pkill -x sshd; true"),
     Case("free port", "listener 0.0.0.0:7003", moves=True),
@@ -392,6 +400,24 @@ def test_a_destination_whose_clock_is_late_is_warned_of(clean: Testbed) -> None:
     said = told(findings(clean.src, "/root/m-check.yaml"), "warn")
     assert said.keys() == {"wall-clock"} and said["wall-clock"].startswith("the clock at dst is ")
     assert 80 < float(said["wall-clock"].split()[5]) <= 100 and "behind this host's" in said["wall-clock"]
+
+
+def test_huge_pages_that_the_destination_lacks_are_told_of(
+    clean: Testbed, check: Callable[[str], list[dict[str, Any]]]
+) -> None:
+    """The hosts share one kernel, and its pages."""
+    pages = Path("/proc/sys/vm/nr_hugepages")
+    before = pages.read_text()
+    try:
+        pages.write_text(str(int(before) + 2))
+        if int(Path("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages").read_text()) != 2:
+            pytest.skip("this machine has no huge pages to spare, or others use them")
+        start(clean.src, "huge 2")
+        clean.src.write("/root/m-check.yaml", PROFILE)
+        said = told(check("/root/m-check.yaml"), "fail")
+        assert said == {"huge-pages": "the task has 4 MB in huge pages, and 0 MB are free there"}
+    finally:
+        pages.write_text(before)
 
 
 NOBODY = "setpriv --reuid 65534 --regid 65534 --clear-groups"

@@ -46,6 +46,13 @@ from criu_lazy_ext.criu.explain import PASSING, cause, cause_in_log
         ("Error (criu/arch/x86/cpu.c:223): cpu: CPU instruction capabilities do not match run time", "processor lacks"),
         ('Error (criu/util.c:642): execvp("/srv/m/work/gate.sh", ...) failed: Permission denied', "mounted noexec"),
         ("7: Error (criu/util.c:1621): Unable to open the proc file system: Operation not permitted", "user namespace"),
+        ("Error (criu/namespaces.c:460): Can't dump nested uts namespace for 11339", "namespaces of its own"),
+        ("Error (criu/files-reg.c:1790): Can't lookup mount=18 for fd=-3 path=/anon_hugepage (deleted)", "criu.kdat"),
+        ("Error (criu/pstree.c:969): Can't restore sub-task in NS (cflags 40000000)", "namespaces of its own"),
+        ("Error (criu/cr-restore.c:2639): Inconsistent sched params received (6.0.0)", "chrt --other"),
+        ("Error (criu/pidfd.c:97): pidfd: pidfd pid 1 is not a part of process tree..", "close it"),
+        ("5: Error (criu/sk-inet.c:889): inet: Can't create inet socket: Permission denied", "ping_group_range"),
+        ("Error (criu/proc_parse.c:502): Unknown shit 600 (anon_inode:[io_uring])", "kernel-objects"),
         ("pie: 10684: Error (criu/pie/parasite.c:588): send_fds failed (-22)", "io_uring"),
     ],
 )
