@@ -16,13 +16,22 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from criu_lazy_ext.engines import containerd_restore
-from criu_lazy_ext.engines.containerd_api import STATES, Api, NotFound, of_bytes
+from criu_lazy_ext.engines import containerd_calls
+from criu_lazy_ext.engines.containerd_api import (
+    RUNC_OPTIONS,
+    STATES,
+    Api,
+    NotFound,
+    labelled,
+    message,
+    of_bytes,
+    path_of,
+)
 from criu_lazy_ext.engines.engine import (
     RECORD,
     RUNTIME_PID,
@@ -94,8 +103,7 @@ class Containerd:
             raise EngineError(f"container.name: {name!r} is {status}: only a running container can be moved")
         if self.record.snapshot_key:
             for mount in self.api.mounts(self.record.snapshotter, self.record.snapshot_key):
-                options = dict(word.partition("=")[::2] for word in mount.options)
-                self.changes = Path(options["upperdir"]) if "upperdir" in options else None
+                self.changes = upper(mount)
         config = json.loads(self.record.spec.value)
         return Found(int(task.pid), self.bundle, self.bundle / "rootfs", config, Path(self._program(self.record)).name)
 
@@ -194,34 +202,61 @@ class Containerd:
             there = None
         if there is None:
             self.api.prepare_snapshot(snapshotter, key, expected["parent"], KEPT)
-        [mount] = self.api.mounts(snapshotter, key)
-        options = dict(word.partition("=")[::2] for word in mount.options)
+        changes = upper(self.api.mounts(snapshotter, key)[0])
+        if changes is None:
+            raise EngineError(f"containerd's snapshotter {snapshotter} here is no overlayfs, as it is at the source")
         shutil.rmtree(self.ours, ignore_errors=True)
         self.ours.mkdir(parents=True, mode=0o700)
-        (self.ours / CHANGES).symlink_to(options["upperdir"])
+        (self.ours / CHANGES).symlink_to(changes)
 
     def restore(self, directory: Path, criu_options: Sequence[str], gate: Path) -> Command:
         """By containerd's shim; this command asks for it, and ends when the container runs."""
         work = directory / "work"
         told = ["--lazy-pages", "--action-script", str(gate), *for_criu(criu_options)]
         config = criu_file(work / "restore.conf", told)["CRIU_CONFIG_FILE"]
-        record = json.loads((directory / "images" / RECORD).read_text())
-        program = self._program(of_bytes("Container", base64.b64decode(record["container"])))
+        known = json.loads((directory / "images" / RECORD).read_text())
+        record = of_bytes("Container", base64.b64decode(known["container"]))
+        program = self._program(record)
         path = shutil.which(program)
         if path is None:
             raise EngineError(f"{program} is not installed here")
         own = [*LAZY, *for_runtime(criu_options)]
         words = {"runtime": path, "pid": str(work / RUNTIME_PID), "criu_config": config}
         text = SCRIPT_TEXT.format(options=shlex.join(own), **{name: shlex.quote(word) for name, word in words.items()})
-        facts = {
-            **record, "socket": str(self.state), "namespace": self.container.namespace,
-            "images": str(directory / "images"), "work": str(work),
-            "program": str(script(self.ours / SCRIPT, text)),
-        }  # fmt: skip
+        script(self.ours / SCRIPT, text)
+        made = [
+            (path_of(method), base64.b64encode(asked.SerializeToString()).decode())
+            for method, asked in self._calls(record, known["outputs"], directory)
+        ]
+        facts = {"socket": str(self.api.socket), "namespace": self.container.namespace, "calls": made}
         (work / RECORD).write_text(json.dumps(facts))
         (self.ours / CHANGES).unlink(missing_ok=True)  # they are all there
-        argv = [sys.executable, "-m", containerd_restore.__name__, str(work / RECORD)]
+        argv = [sys.executable, "-IB", containerd_calls.__file__, str(work / RECORD)]
         return Command(argv, {}, work / "restore.out")
+
+    def _calls(self, record: Any, outputs: Sequence[str], directory: Path) -> Iterator[tuple[str, Any]]:
+        """What restores it. The record is made no earlier, and without the labels for the monitor, which would start a
+        container that has no task: these come last."""
+        labels = dict(record.labels)
+        for name in restarts(labels):
+            del record.labels[name]
+        yield "Containers/Create", message("ContainerMessage", container=record)
+        options = of_bytes("RuncOptions", record.runtime.options.value)
+        options.binary_name = str(self.ours / SCRIPT)
+        options.criu_image_path, options.criu_work_path = str(directory / "images"), str(directory / "work")
+        stdout, stderr = outputs
+        yield "Tasks/Create", message(
+            "CreateTask", container_id=record.id, rootfs=self.api.mounts(record.snapshotter, record.snapshot_key),
+            stdout=stdout, stderr=stderr,
+            options=message("Any", type_url=RUNC_OPTIONS, value=options.SerializeToString()),
+        )  # fmt: skip
+        yield "Tasks/Start", message("Id", id=record.id)
+        yield "Containers/Update", labelled(record.id, labels)
+        # The container keeps it from now on.
+        info = message("SnapshotInfo", name=record.snapshot_key)
+        yield "Snapshots/Update", message(
+            "SnapshotUpdate", snapshotter=record.snapshotter, info=info, mask=message("FieldMask", paths=["labels"])
+        )
 
     # ---- both ----
 
@@ -278,6 +313,12 @@ class Containerd:
     @staticmethod
     def _program(record: Any) -> str:
         return of_bytes("RuncOptions", record.runtime.options.value).binary_name or "runc"
+
+
+def upper(mount: Any) -> Path | None:
+    """Where an overlayfs has what was changed; None of any other mount."""
+    options = dict(word.partition("=")[::2] for word in mount.options)
+    return Path(options["upperdir"]) if mount.type == "overlay" and "upperdir" in options else None
 
 
 def restarts(labels: Mapping[str, str]) -> dict[str, str]:

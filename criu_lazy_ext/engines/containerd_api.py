@@ -47,16 +47,14 @@ class Api:
         self.socket = state / "containerd.sock"
         self.namespace = namespace
 
-    def call(self, method: str, asked: Any, answer: str, within_s: float | None = ANSWERS_WITHIN_S) -> Any:
-        """One method, as Tasks/Get; its answer. `within_s`: None is for ever. Raises NotFound."""
+    def call(self, method: str, asked: Any, answer: str) -> Any:
+        """One method, as Tasks/Get; its answer. Raises NotFound."""
         grpc = _grpc()
-        service, name = method.split("/")
-        path = f"{SERVICES}.{service.lower()}.v1.{service}/{name}"
         options = [("grpc.default_authority", "localhost"), ("grpc.max_receive_message_length", 16 << 20)]
         with grpc.insecure_channel(f"unix:{self.socket}", options=options) as channel:
-            function = channel.unary_unary(path, type(asked).SerializeToString, _class(answer).FromString)
+            function = channel.unary_unary(path_of(method), type(asked).SerializeToString, _class(answer).FromString)
             try:
-                return function(asked, timeout=within_s, metadata=[("containerd-namespace", self.namespace)])
+                return function(asked, timeout=ANSWERS_WITHIN_S, metadata=[("containerd-namespace", self.namespace)])
             except grpc.RpcError as error:
                 if error.code() is grpc.StatusCode.NOT_FOUND:
                     raise NotFound(f"containerd: {error.details()}") from error
@@ -73,15 +71,9 @@ class Api:
         except NotFound:
             return None
 
-    def create_container(self, container: Any) -> None:
-        """It has no task yet."""
-        self.call("Containers/Create", message("ContainerMessage", container=container), "ContainerMessage")
-
     def set_labels(self, name: str, labels: dict[str, str]) -> None:
         """These and no others."""
-        asked = message("ContainerMessage", container=message("Container", id=name, labels=labels))
-        asked.mask.paths.append("labels")
-        self.call("Containers/Update", asked, "ContainerMessage")
+        self.call("Containers/Update", labelled(name, labels), "ContainerMessage")
 
     def delete_container(self, name: str) -> None:
         """It must have no task. Raises NotFound."""
@@ -95,11 +87,6 @@ class Api:
             return self.call("Tasks/Get", message("Id", id=name), "Task").process
         except NotFound:
             return None
-
-    def start_task(self, created: Any) -> None:
-        """Create it, and start it, which of one that is restored ends when it runs."""
-        self.call("Tasks/Create", created, "Empty", None)
-        self.call("Tasks/Start", message("Id", id=created.container_id), "Empty", None)
 
     def kill_task(self, name: str) -> None:
         """All of it. Raises NotFound."""
@@ -124,13 +111,6 @@ class Api:
         asked = message("Snapshot", snapshotter=snapshotter, key=key, parent=parent, labels=labels)
         self.call("Snapshots/Prepare", asked, "Mounts")
 
-    def set_snapshot_labels(self, snapshotter: str, key: str, labels: dict[str, str]) -> None:
-        """These and no others."""
-        asked = message("SnapshotUpdate", snapshotter=snapshotter)
-        asked.info.MergeFrom(message("SnapshotInfo", name=key, labels=labels))
-        asked.mask.paths.append("labels")
-        self.call("Snapshots/Update", asked, "SnapshotStat")
-
     def mounts(self, snapshotter: str, key: str) -> list[Any]:
         """What is to be mounted for it. Raises NotFound."""
         asked = message("Snapshot", snapshotter=snapshotter, key=key)
@@ -149,6 +129,19 @@ def message(kind: str, **values: Any) -> Any:
 def of_bytes(kind: str, packed: bytes) -> Any:
     """One of MESSAGES that was serialized."""
     return _class(kind).FromString(packed)
+
+
+def path_of(method: str) -> str:
+    """As gRPC has it."""
+    service, name = method.split("/")
+    return f"{SERVICES}.{service.lower()}.v1.{service}/{name}"
+
+
+def labelled(name: str, labels: dict[str, str]) -> Any:
+    """What gives a container these labels and no others."""
+    asked = message("ContainerMessage", container=message("Container", id=name, labels=labels))
+    asked.mask.paths.append("labels")
+    return asked
 
 
 def _grpc() -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 
-from containers import HERE, NAME, Container, PodmanContainer
+from containers import HERE, NAME, Container, ContainerdContainer, PodmanContainer
 from lazy_source import eventually
 from paths import CONFIGS
 
@@ -105,6 +105,20 @@ class RedisPodmanContainer(PodmanContainer):
         command = ["podman", "--runtime", self.runtime, "run", "-d", "--name", NAME, "--network", "dual"]
         words = ["* -::*" if word == "0.0.0.0" else word for word in COMMAND]
         src.run([*command, "--publish=6379:6379", "redis", *words])
+        eventually(lambda: is_up(src), "Redis is up")
+
+
+class RedisContainerdContainer(ContainerdContainer):
+    """By containerd, in the host's network."""
+
+    def run(self) -> None:
+        src = self.testbed.src
+        src.run(["sh", "-c", MAKE_ROOT, "sh", "/tmp/redis-root"])
+        src.run(["sh", "-c", "tar -c -C /tmp/redis-root . | podman import - redis"])
+        src.run(["sh", "-c", "podman save redis | ctr images import -"])
+        src.run(["sh", "-c", "ctr images export - localhost/redis:latest | ssh dst ctr images import -"])
+        options = ["--detach", "--null-io", "--net-host", "--cpu-shares", "0"]
+        src.run(["ctr", "run", *options, "localhost/redis:latest", NAME, *COMMAND])
         eventually(lambda: is_up(src), "Redis is up")
 
 

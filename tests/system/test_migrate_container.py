@@ -44,6 +44,7 @@ from redis_containers import (
     ADDRESS6,
     Client6,
     RedisContainer,
+    RedisContainerdContainer,
     RedisPodmanContainer,
     Replica,
     moving_with_its_address,
@@ -58,7 +59,7 @@ from testbed import Host, Testbed
 LIMIT_BYTES = 256 << 20
 # `make container-moves`
 MOVES = int(os.environ.get("CRIU_LAZY_CONTAINER_MOVES", 1))
-KINDS = os.environ.get("CRIU_LAZY_CONTAINER_ENGINES", "runc crun podman-crun").split()
+KINDS = os.environ.get("CRIU_LAZY_CONTAINER_ENGINES", "runc crun podman-crun containerd").split()
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +186,7 @@ def test_there_and_back_containerd_knows_it_where_it_runs(container: ContainerdC
     known.append(json.loads(dst.run(["ctr", "containers", "info", NAME]).stdout))
     assert {key for key in known[0] if known[0][key] != known[1][key]} <= {"CreatedAt", "UpdatedAt"}
     assert f"\n{NAME} " not in src.run(["ctr", "snapshots", "ls"]).stdout
+    assert "criu-lazy" not in dst.run(["ctr", "snapshots", "info", NAME]).stdout
 
     back = Migration(container.testbed, container.profile().replace("ssh: dst", "ssh: src"), source=dst)
     assert back.end() == 0, (back.stderr, back.report)
@@ -224,9 +226,15 @@ def test_the_sample_moves_it_with_a_volume_as_init_would(with_podman: Testbed) -
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_redis_moves_with_its_address_and_its_clients_connection(kind: str, with_podman: Testbed) -> None:
+def test_redis_moves_with_its_address_and_its_clients_connection(
+    kind: str, with_podman: Testbed, request: pytest.FixtureRequest
+) -> None:
     engine, _, runtime = kind.partition("-")
-    container = RedisPodmanContainer(with_podman, runtime) if runtime else RedisContainer(with_podman, engine)
+    container: Container = RedisContainer(with_podman, engine)
+    if runtime:
+        container = RedisPodmanContainer(with_podman, runtime)
+    elif engine == "containerd":
+        container = RedisContainerdContainer(request.getfixturevalue("with_containerd"))
     put_address(with_podman.src)
     put_address6(with_podman)
     client6 = None
