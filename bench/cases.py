@@ -16,7 +16,8 @@ from criu_lazy_ext.errors import UsageError
 class LinkSetting:
     """A setting of the testbed's link; `mib` is how much memory a task on it gets by default.
 
-    `proxied`: the daemon's connections go through a TCP proxy on its own host.
+    `proxied`: the daemon's connections go through a TCP proxy on its own host. `jitter`, `loss`: shares, as Link.set()
+    has them. `shared`: with one plain TCP stream, of another program, all the time.
     """
 
     name: str
@@ -24,6 +25,9 @@ class LinkSetting:
     rtt_ms: float
     mib: int
     proxied: bool = False
+    jitter: float = 0.0
+    loss: float = 0.0
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,9 @@ LINKS = (
     LinkSetting("1g-1ms-proxy", 1000, 1.0, 256, proxied=True),
     LinkSetting("1g-10ms-proxy", 1000, 10.0, 256, proxied=True),
     LinkSetting("1g-50ms-proxy", 1000, 50.0, 256, proxied=True),
+    LinkSetting("1g-10ms-jitter", 1000, 10.0, 256, jitter=0.3),
+    LinkSetting("1g-10ms-loss", 1000, 10.0, 256, loss=0.005),
+    LinkSetting("1g-0.2ms-shared", 1000, 0.2, 256, shared=True),
     LinkSetting("unlimited", None, 0.0, 1024),
     LinkSetting("unlimited-4g", None, 0.0, 4096),
     LinkSetting("unlimited-8g", None, 0.0, 8192),

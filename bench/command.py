@@ -147,7 +147,7 @@ class Bench:
         """Measure everything. A migration that fails is noted in `failures`, and the next one goes on."""
         for repeat in range(1, self._repeats + 1):
             for link, on_link in groupby(self._cases, key=lambda case: case.link):
-                tb.link.set(rate_mbit=link.rate_mbit, rtt_ms=link.rtt_ms)
+                tb.link.set(link.rate_mbit, link.rtt_ms, link.jitter, link.loss)
                 rate = tb.link.plain_tcp_rate(seconds=1.0) / 1e6
                 self.plain_tcp.setdefault(link.name, []).append(rate)
                 self._say(f"{link.name}: one plain TCP stream: {rate:.1f} MB/s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -79,9 +80,12 @@ class Setting:
 def measure(tb: Testbed, case: Case, daemon: str, repeat: int, setting: Setting) -> Run:
     """Migrate once and check every byte. Raises MigrationError; no task is left then."""
     access = case.access
-    with migrated_memtask(tb, "--mib", str(setting.mib), *access.options) as task:
+    with contextlib.ExitStack() as stack:
+        task = stack.enter_context(migrated_memtask(tb, "--mib", str(setting.mib), *access.options))
         time.sleep(WARM_UP_SECONDS)
         step_ns = _step_ns(task.status(tb.src)) if access.mode != "idle" else None
+        if case.link.shared:
+            stack.enter_context(tb.link.plain_tcp_stream())
         done = lazy_migrate_by_hand(
             tb,
             task,

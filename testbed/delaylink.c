@@ -10,7 +10,8 @@
  * job: a tbf on each TUN device limits what enters here, and pushes back on the sender as a network card does.
  *
  * Control: one text datagram on the unix datagram socket SOCKET (made here), answered to the sender's address:
- *   "delay NANOSECONDS"  -> "ok": each packet stays this long, also those already queued; order is kept
+ *   "delay NANOSECONDS JITTER LOSS"  -> "ok": each packet stays this long, more or less by up to JITTER nanoseconds, also
+ *       those already queued; order is kept. LOSS of a million packets of MTU_BYTES are lost
  *   "cut" | "mend"       -> "ok": cut drops what is queued and whatever comes, in both directions
  *   "stats"              -> "forwarded N dropped N queued_bytes N"
  *   anything else        -> "error"
@@ -45,6 +46,7 @@ enum {
 	QUEUE_PACKETS = 8192,		    /* per direction */
 	QUEUE_BYTES = 64 * 1024 * 1024,	    /* per direction */
 	BATCH_PACKETS = 64,		    /* read from one side before the other is looked at */
+	MTU_BYTES = 1500,
 	WAKEUP_NS = 40 * 1000,		    /* what a packet loses to this thread's own two wake-ups (seen: 40-50 us) */
 };
 
@@ -52,6 +54,7 @@ enum {
 
 struct packet {
 	uint64_t arrived_ns;
+	uint64_t later_ns; /* of twice the jitter */
 	uint32_t length;
 	unsigned char *bytes;
 };
@@ -70,7 +73,9 @@ struct direction {
 
 struct cable {
 	struct direction directions[2];
-	uint64_t delay_ns;
+	uint64_t delay_ns, jitter_ns;
+	uint64_t loss_ppm;
+	uint64_t random; /* state of the generator */
 	bool is_cut;
 	uint64_t forwarded;
 	uint64_t dropped;
@@ -187,6 +192,21 @@ static void give_back(struct direction *direction, unsigned char *buffer)
 	direction->unused[direction->unused_count++] = buffer;
 }
 
+/* In [0, below): xorshift, the same sequence in each run. */
+static uint64_t random_below(struct cable *cable, uint64_t below)
+{
+	cable->random ^= cable->random << 13;
+	cable->random ^= cable->random >> 7;
+	cable->random ^= cable->random << 17;
+	return cable->random % below;
+}
+
+/* A large segment is many packets on a wire, and is lost as a whole with the chance that one of them is. */
+static bool is_lost(struct cable *cable, size_t length)
+{
+	return cable->loss_ppm && random_below(cable, 1000000) < cable->loss_ppm * (length / MTU_BYTES + 1);
+}
+
 /* Returns false when the device is gone. */
 static bool take_in(struct cable *cable, struct direction *direction, uint64_t arrived_ns)
 {
@@ -201,13 +221,16 @@ static bool take_in(struct cable *cable, struct direction *direction, uint64_t a
 				return true;
 			return false;
 		}
-		if (cable->is_cut || !queue_has_room(direction)) {
+		if (cable->is_cut || !queue_has_room(direction) || is_lost(cable, (size_t)length)) {
 			give_back(direction, buffer);
 			cable->dropped++;
 			continue;
 		}
 		direction->queue[(direction->head + direction->count) % QUEUE_PACKETS] =
-			(struct packet){ .arrived_ns = arrived_ns, .length = (uint32_t)length, .bytes = buffer };
+			(struct packet){ .arrived_ns = arrived_ns,
+					 .later_ns = cable->jitter_ns ? random_below(cable, 2 * cable->jitter_ns) : 0,
+					 .length = (uint32_t)length,
+					 .bytes = buffer };
 		direction->count++;
 		direction->queued_bytes += (uint64_t)length;
 	}
@@ -219,7 +242,8 @@ static uint64_t due_ns(const struct cable *cable, const struct direction *direct
 {
 	uint64_t delay = cable->delay_ns > WAKEUP_NS ? cable->delay_ns - WAKEUP_NS : 0;
 
-	return direction->queue[direction->head].arrived_ns + delay;
+	delay = delay > cable->jitter_ns ? delay - cable->jitter_ns : 0;
+	return direction->queue[direction->head].arrived_ns + delay + direction->queue[direction->head].later_ns;
 }
 
 static void send_due(struct cable *cable, struct direction *direction, uint64_t now)
@@ -248,25 +272,25 @@ static void drop_queue(struct cable *cable, struct direction *direction)
 	}
 }
 
-static bool parse_delay(const char *text, uint64_t *delay_ns)
+/* "DELAY JITTER LOSS", within their bounds. */
+static bool parse_delay(const char *text, struct cable *cable)
 {
-	char *end;
-	unsigned long long value;
+	uint64_t delay_ns, jitter_ns, loss_ppm;
+	char more;
 
-	if (*text < '0' || *text > '9')
+	if (sscanf(text, "%" SCNu64 " %" SCNu64 " %" SCNu64 "%c", &delay_ns, &jitter_ns, &loss_ppm, &more) != 3 ||
+	    delay_ns > MAX_DELAY_NS || jitter_ns > delay_ns || loss_ppm > 1000000)
 		return false;
-	errno = 0;
-	value = strtoull(text, &end, 10);
-	if (errno || *end || value > MAX_DELAY_NS)
-		return false;
-	*delay_ns = value;
+	cable->delay_ns = delay_ns;
+	cable->jitter_ns = jitter_ns;
+	cable->loss_ppm = loss_ppm;
 	return true;
 }
 
 static void obey(struct cable *cable, const char *command, char *answer, size_t answer_size)
 {
 	snprintf(answer, answer_size, "ok");
-	if (strncmp(command, "delay ", 6) == 0 && parse_delay(command + 6, &cable->delay_ns))
+	if (strncmp(command, "delay ", 6) == 0 && parse_delay(command + 6, cable))
 		return;
 	if (strcmp(command, "cut") == 0) {
 		cable->is_cut = true;
@@ -368,6 +392,7 @@ int main(int argc, char **argv)
 	}
 	if (!cable)
 		fail("no memory");
+	cable->random = 1;
 	cable->control = open_control(argv[5]);
 	side[0] = open_tun(argv[2], argv[4]);
 	side[1] = open_tun(argv[3], argv[4]);

@@ -6,8 +6,11 @@ delaylink joins. Addresses stay where they are, so connections survive the chang
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from testbed import instances
@@ -31,6 +34,7 @@ BURST_MS = 0.25
 SMALLEST_QUEUE_BYTES = 2 * 1024 * 1024
 QUEUE_MS = 10.0
 MAX_RTT_MS = 10_000.0
+FOR_EVER_SECONDS = 1e6
 MAX_RATE_MBIT = 100_000.0
 
 PLAIN_TCP_RECEIVER = """
@@ -73,23 +77,30 @@ class Link:
     def __init__(self, state: instances.State, src: Host, dst: Host) -> None:
         self._state = state
         self._ends = (src, dst)
-        link = state.setdefault("link", {"rate_mbit": None, "rtt_ms": 0.0, "cut": False})
+        link = state.setdefault("link", {"rate_mbit": None, "rtt_ms": 0.0, "jitter": 0.0, "loss": 0.0, "cut": False})
         self.rate_mbit: float | None = link["rate_mbit"]
         self.rtt_ms: float = link["rtt_ms"]
+        self.jitter: float = link["jitter"]
+        self.loss: float = link["loss"]
         self.is_cut: bool = link["cut"]
 
-    def set(self, rate_mbit: float | None = None, rtt_ms: float = 0.0) -> None:
+    def set(self, rate_mbit: float | None = None, rtt_ms: float = 0.0, jitter: float = 0.0, loss: float = 0.0) -> None:
         """Set both directions' rate in Mbit/s (None: unlimited) and the added round-trip time in ms, at any time.
 
-        The rate counts Ethernet frames without preamble and gap, so that plain TCP gets about 119 MB/s at 1000.
+        `jitter`: the share of that time by which it varies, up and down, in order; `loss`: the share of packets that
+        get lost. Both need a round-trip time above 0. The rate counts Ethernet frames without preamble and gap, so
+        that plain TCP gets about 119 MB/s at 1000.
         Raises TestbedError for values out of range.
         """
         if rate_mbit is not None and not 0.1 <= rate_mbit <= MAX_RATE_MBIT:
             raise TestbedError(f"link rate {rate_mbit} Mbit/s: must be from 0.1 to {MAX_RATE_MBIT:g}, or unlimited")
         if not 0 <= rtt_ms <= MAX_RTT_MS:
             raise TestbedError(f"link round-trip time {rtt_ms} ms: must be from 0 to {MAX_RTT_MS:g}")
-        self._ask(f"delay {round(rtt_ms * 1e6 / 2)}")
-        self.rate_mbit, self.rtt_ms = rate_mbit, rtt_ms
+        if not (0 <= jitter <= 1 and 0 <= loss <= 1) or (not rtt_ms and (jitter or loss)):
+            raise TestbedError(f"link jitter {jitter}, loss {loss}: shares from 0 to 1, with a round-trip time above 0")
+        one_way_ns = rtt_ms * 1e6 / 2
+        self._ask(f"delay {round(one_way_ns)} {round(one_way_ns * jitter)} {round(loss * 1e6)}")
+        self.rate_mbit, self.rtt_ms, self.jitter, self.loss = rate_mbit, rtt_ms, jitter, loss
         self._apply()
 
     def cut(self) -> None:
@@ -114,8 +125,26 @@ class Link:
 
         `congestion`: the sender's congestion control (None: the route's). Takes `seconds` and about one more.
         """
-        src, dst = self._ends
         warm_up = 0.5 + 20 * self.rtt_ms / 1000
+        with self._plain_tcp(warm_up, seconds, congestion, port) as receiver:
+            result, errors = receiver.communicate(timeout=warm_up + seconds + 60)
+        if receiver.returncode != 0:
+            raise TestbedError(f"plain TCP rate: the receiver failed: {errors.strip()}")
+        measured = json.loads(result)
+        return float(measured["bytes"]) / float(measured["seconds"])
+
+    @contextlib.contextmanager
+    def plain_tcp_stream(self, port: int = 5202) -> Iterator[None]:
+        """One plain TCP stream from src to dst, as fast as it goes, as long as the context is entered."""
+        with self._plain_tcp(0, FOR_EVER_SECONDS, None, port):
+            yield
+
+    @contextlib.contextmanager
+    def _plain_tcp(
+        self, warm_up: float, seconds: float, congestion: str | None, port: int
+    ) -> Iterator[subprocess.Popen[str]]:
+        """The receiver of a stream, which has begun; both ends are killed with the context."""
+        src, dst = self._ends
         receive = ["python3", "-c", PLAIN_TCP_RECEIVER, str(port), str(warm_up), str(seconds)]
         send = ["python3", "-c", PLAIN_TCP_SENDER, dst.address, str(port), congestion or ""]
         with dst.popen(receive, stdout=-1, stderr=-1, text=True) as receiver:
@@ -124,14 +153,10 @@ class Link:
                 raise TestbedError(f"plain TCP rate: the receiver failed: {receiver.communicate()[1].strip()}")
             with src.popen(send, stderr=-1, text=True) as sender:
                 try:
-                    result, errors = receiver.communicate(timeout=warm_up + seconds + 60)
+                    yield receiver
                 finally:
                     sender.kill_session()
                     receiver.kill_session()
-        if receiver.returncode != 0:
-            raise TestbedError(f"plain TCP rate: the receiver failed: {errors.strip()}")
-        measured = json.loads(result)
-        return float(measured["bytes"]) / float(measured["seconds"])
 
     def _apply(self) -> None:
         device = DELAYED_DEVICE if self.rtt_ms > 0 or self.is_cut else BARE_DEVICE
@@ -139,7 +164,13 @@ class Link:
             routes = f"route replace {NETWORK} dev {device} src {host.address} congctl {CONGESTION}\n"
             routes += f"route replace {NETWORK6} dev {device} src {address6(host)} congctl {CONGESTION}\n"
             host.run(["sh", "-e", "-c", f"ip -batch - <<'END'\n{routes}END\n{self._rate_commands()}"])
-        self._state["link"] = {"rate_mbit": self.rate_mbit, "rtt_ms": self.rtt_ms, "cut": self.is_cut}
+        self._state["link"] = {
+            "rate_mbit": self.rate_mbit,
+            "rtt_ms": self.rtt_ms,
+            "jitter": self.jitter,
+            "loss": self.loss,
+            "cut": self.is_cut,
+        }
         instances.save(self._state)
 
     def _rate_commands(self) -> str:

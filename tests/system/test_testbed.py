@@ -246,6 +246,16 @@ def test_a_link_out_of_range_is_refused(testbed: Testbed) -> None:
         testbed.link.set(rate_mbit=0)
     with pytest.raises(TestbedError, match="round-trip time -1 ms"):
         testbed.link.set(rtt_ms=-1)
+    with pytest.raises(TestbedError, match=r"loss 0\.1: shares from 0 to 1"):
+        testbed.link.set(loss=0.1)
+
+
+def test_a_link_loses_its_share_and_takes_its_time_more_or_less(testbed: Testbed) -> None:
+    testbed.link.set(rtt_ms=20, jitter=0.5, loss=0.2)
+    said = testbed.src.run(["ping", "-c", "100", "-i", "0.01", "-W", "1", testbed.dst.address], check=False).stdout
+    took = [float(ms) for ms in re.findall(r"time=([\d.]+) ms", said)]
+    assert 30 < len(took) < 95  # of 100, each lost with a chance of 36 %
+    assert min(took) >= 10 and max(took) - min(took) > 5
 
 
 def test_the_delay_line_refuses_what_it_does_not_know(testbed: Testbed) -> None:
@@ -253,7 +263,8 @@ def test_the_delay_line_refuses_what_it_does_not_know(testbed: Testbed) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as control:
         control.bind("")
         control.settimeout(30)
-        for wrong in (b"", b"delay", b"delay -1", b"delay 5x", b"delay 99999999999999999999", b"x" * 4000):
+        too_much = (b"delay 99999999999999999999 0 0", b"delay 5 6 0", b"delay 5 0 1000001")
+        for wrong in (b"", b"delay", b"delay 5", b"delay -1 0 0", b"delay 5 0 0x", *too_much, b"x" * 4000):
             control.sendto(wrong, str(path))
             assert control.recv(100) == b"error", wrong
     assert testbed.link.statistics()["queued_bytes"] == 0
