@@ -64,7 +64,8 @@ def _is_system_v(mapping: Mapping) -> bool:
     way_out="a longer downtime is all that it costs; less of such memory, or a faster link, shortens it",
 )
 def not_lazy(leaving: Leaving) -> Iterator[Found]:
-    """memory that can't follow lazily: shared anonymous, memfd, locked and huge pages"""
+    """memory that can't follow lazily: shared anonymous, memfd, locked and huge pages, what was written to private
+    mappings of files"""
     total = leaving.not_lazy_bytes
     if total < TOLD_BYTES:
         return

@@ -52,9 +52,9 @@ def _is_deadline(thread: int) -> bool:
 
 
 def _is_bound(thread: int) -> bool:
-    """To others than this program, in the same cpuset as it: those of a control group go with the group."""
+    """Not to all that this program may use, in the same cpuset as it: those of a control group go with the group."""
     try:
-        return os.sched_getaffinity(thread) != os.sched_getaffinity(0) and _cpuset(str(thread)) == _cpuset("self")
+        return not os.sched_getaffinity(thread) >= os.sched_getaffinity(0) and _cpuset(str(thread)) == _cpuset("self")
     except (ProcessLookupError, FileNotFoundError):
         return False
 

@@ -15,11 +15,16 @@ from pathlib import Path
 from criu_lazy_ext.system.processes import tree
 
 _HEAD = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ (\S+) (\d+) *(.*)")
-_KIB = re.compile(rb"^(Size|Rss|Pss|Swap|Shared_Hugetlb|Private_Hugetlb): +(\d+) kB$", re.MULTILINE)
+_KIB = re.compile(rb"^(Size|Rss|Pss|Swap|Anonymous|Shared_Hugetlb|Private_Hugetlb): +(\d+) kB$", re.MULTILINE)
 DELETED = " (deleted)"
 SHARED_ANONYMOUS = ("/dev/zero", "/memfd:", "/SYSV")
 TOLD_BYTES = 8 << 20  # of memory that is not lazy; less is not worth a word
-NOT_LAZY = {"shared": "shared anonymous or memfd", "locked": "locked (mlock)", "huge": "huge pages (hugetlb)"}
+NOT_LAZY = {
+    "shared": "shared anonymous or memfd",
+    "locked": "locked (mlock)",
+    "huge": "huge pages (hugetlb)",
+    "copied": "written to private mappings of files",
+}
 O_ACCMODE, O_WRONLY, O_RDWR, O_APPEND = 3, 1, 2, 0o2000
 
 
@@ -179,6 +184,8 @@ def not_lazy_bytes(task: Task) -> dict[str, int]:
                 found["huge"] += mapping.bytes_of("Shared_Hugetlb", "Private_Hugetlb")
             elif mapping.is_shared and mapping.path.startswith(SHARED_ANONYMOUS):
                 found["shared"] += mapping.bytes_of("Pss")  # each of those that share it has its part
+            elif mapping.inode and not mapping.is_shared:
+                found["copied"] += mapping.bytes_of("Anonymous", "Swap")
             elif "lo" in mapping.flags and not mapping.is_shared:
                 found["locked"] += mapping.bytes_of("Rss")
     return found

@@ -71,6 +71,15 @@ def mapped(argument: str) -> Use:
     return lambda: memory[:8] == b"contents" or sys.exit(1)
 
 
+def copied(argument: str) -> Use:
+    """A file, mapped privately and written."""
+    with Path(argument).open("r+b") as file:
+        memory = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE)
+    memory[:] = content = os.urandom(len(memory))
+    KEPT.append(memory)
+    return lambda: memory[:] == content or sys.exit(1)
+
+
 def memfd(argument: str) -> Use:
     """Of so many MiB, written."""
     size = int(argument) << 20
@@ -319,7 +328,7 @@ KINDS: dict[str, Callable[[str], Use]] = {
     item.__name__: item
     for item in (
         *(deleted, renamed_over, lock, opened, mapped, stream, datagram, listener, unix_listener, connection, mptcp),
-        *(watch, io_uring, device, system_v, zombie, dead_leader, shared_code, memfd, locked, huge, output),
+        *(watch, io_uring, device, system_v, zombie, dead_leader, shared_code, memfd, locked, huge, copied, output),
         *(semaphore, queue, fifo, pidfd, scheduled, nested, thread, clocks),
     )
 }

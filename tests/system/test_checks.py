@@ -123,6 +123,9 @@ CASES = [
     Case("dead leader", "dead_leader", {"dead-leader": "the first thread of process"}),
     Case("memfd", "memfd 16", moves=True, warns={
         "not-lazy": "17 MB shared anonymous or memfd", "images-time": "17 MB that are not lazy take about"}),
+    Case("written copy of a file", "copied /srv/odd.file", moves=True, at_source="truncate -s 16M /srv/odd.file",
+        at_destination="truncate -s 16M /srv/odd.file", warns={
+        "not-lazy": "MB written to private mappings of files", "images-time": "MB that are not lazy take about"}),
     Case("memfd beyond the limit", "memfd 16", {"images-time": ", and downtime_limit is 0.01 s"},
         {"not-lazy": "17 MB shared anonymous or memfd"}, profile="downtime_limit: 0.01"),
     Case("supervisor", "output", warns={"supervisor": "(runsv), may start it again"}, at_source="mkdir -p /srv/odd.d; "
