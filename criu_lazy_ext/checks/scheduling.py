@@ -16,6 +16,7 @@ from criu_lazy_ext.system.holders import name_of
 SYS_IOPRIO_GET = {"x86_64": 252, "aarch64": 31}
 IOPRIO_WHO_PROCESS, IOPRIO_CLASS_SHIFT = 1, 13
 SCHED_DEADLINE = 6
+LIBC = ctypes.CDLL(None)
 
 
 @check(
@@ -75,5 +76,5 @@ def _has_memory_policy(process: int) -> bool:
 
 def _has_io_priority(thread: int) -> bool:
     number = SYS_IOPRIO_GET[platform.machine()]
-    priority, own = (int(ctypes.CDLL(None).syscall(number, IOPRIO_WHO_PROCESS, each)) for each in (thread, 0))
+    priority, own = (int(LIBC.syscall(number, IOPRIO_WHO_PROCESS, each)) for each in (thread, 0))
     return priority > 0 and priority >> IOPRIO_CLASS_SHIFT != 0 and priority != own

@@ -197,7 +197,8 @@ def own_of_threads(leaving: Leaving) -> Iterator[Found]:
     """threads with descriptors, a current directory or namespaces other than those of their process"""
     for process in leaving.task.processes if leaving.task else []:
         of_process = _namespaces(Path(f"/proc/{process.pid}"), OF_THREADS)
-        for thread in process.threads if len(process.threads) > 1 else []:
+        is_alive = process.state not in "ZX"  # its first thread, that is
+        for thread in process.threads if is_alive and len(process.threads) > 1 else []:
             own = [what for kind, what in KCMP_THREADS.items() if kcmp(process.pid, thread, kind) > 0]
             namespaces = _namespaces(Path(f"/proc/{process.pid}/task/{thread}"), OF_THREADS)
             own += [f"a {kind} namespace" for kind, name in namespaces.items() if of_process.get(kind, name) != name]

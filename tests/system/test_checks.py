@@ -88,8 +88,8 @@ CASES = [
         answers="OSError: [Errno 22] Invalid argument\n"),
     Case("System V messages", "queue", {"system-v": "has System V message queues"}),
     Case("FIFO to outside", "fifo /srv/odd.fifo", {"outside-pipes": "(cat), which stays here"}, moves=True,
-        at_source="mkfifo /srv/odd.fifo; setsid cat </srv/odd.fifo >/dev/null 2>&1 &", at_destination="mkfifo "
-        "/srv/odd.fifo", answers="BrokenPipeError: [Errno 32] Broken pipe\n"),
+        at_source="mkfifo /srv/odd.fifo; setsid cat /srv/odd.fifo </dev/null >/dev/null 2>&1 &",
+        at_destination="mkfifo /srv/odd.fifo", answers="BrokenPipeError: [Errno 32] Broken pipe\n"),
     Case("pidfd of a process that stays", "pidfd 1", {"outside-pidfds": "a pidfd of process 1 ("}),
     Case("own CPUs", "scheduled here", warns={"scheduling": "has an I/O priority, and none there"}),
     Case("SCHED_DEADLINE", "scheduled deadline", {"scheduling": "has threads of SCHED_DEADLINE"}, moves=False),
