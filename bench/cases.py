@@ -1,7 +1,7 @@
 """What the benchmark can measure.
 
 A case is a link and an access pattern, named LINK/ACCESS; or a program, named programs/PROGRAM; or startup/20g; or a
-whole migration, named migrate/KIND.
+whole migration, named migrate/KIND, or service/KIND of a program at work.
 """
 
 from __future__ import annotations
@@ -103,7 +103,23 @@ class MigrateCase:
         return "idle" in self.options
 
 
-AnyCase = Case | ProgramCase | StartupCase | MigrateCase
+@dataclass(frozen=True)
+class ServiceCase:
+    """One `criu-lazy migrate` of a program at work, in each of `ways` (services.WAYS)."""
+
+    link: LinkSetting
+    kind: str
+    program: str
+    mib: int = 400
+    write_percent: int = 50  # of redis
+    ways: tuple[str, ...] = ("stock", "lazy", "default")
+
+    @property
+    def name(self) -> str:
+        return f"service/{self.kind}"
+
+
+AnyCase = Case | ProgramCase | StartupCase | MigrateCase | ServiceCase
 
 LINKS = (
     LinkSetting("1g", 1000, 0.0, 256),
@@ -145,11 +161,17 @@ MIGRATIONS = (
     MigrateCase(LINKS[1], "all-dirty-256m", 256, ALL_DIRTY),
     MigrateCase(LINKS[1], "all-dirty-1024m", 1024, ALL_DIRTY),
 )
+SERVICES = (
+    ServiceCase(LINKS[1], "redis-5", "redis", write_percent=5),
+    ServiceCase(LINKS[1], "redis-50", "redis"),
+    *(ServiceCase(LINKS[1], program, program) for program in ("sqlite", "python", "jvm")),
+)
 ALL: tuple[AnyCase, ...] = (
     *(Case(link, access) for link in LINKS for access in ACCESSES),
     *PROGRAMS,
     STARTUP,
     *MIGRATIONS,
+    *SERVICES,
 )
 DEFAULT = "1g/idle,1g/random-2,1g-0.2ms/idle,1g-0.2ms/random-2,1g-1ms/idle,1g-1ms/random-2," + (
     "unlimited/idle,unlimited/random-2"

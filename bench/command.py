@@ -19,6 +19,7 @@ from bench.handmade import MigrationError
 from bench.measure import DAEMONS, Run, Setting, machine_limit, measure
 from bench.migrations import MigrateRun, measure_migration
 from bench.programs import ProgramRun, measure_program
+from bench.services import ServiceRun, measure_service
 from bench.startup import Startup, measure_startup
 from criu_lazy_ext import __version__
 from criu_lazy_ext.errors import UsageError
@@ -139,6 +140,7 @@ class Bench:
         self.program_runs: list[ProgramRun] = []
         self.startups: list[Startup] = []
         self.migrations: list[MigrateRun] = []
+        self.services: list[ServiceRun] = []
         self.plain_tcp: dict[str, list[float]] = {}
         self.limits: dict[str, list[float]] = {}
         self.failures: list[str] = []
@@ -156,7 +158,7 @@ class Bench:
                 if link.rate_mbit is None and accesses:
                     self._limits(tb, link, accesses)
                 for case in on_it:
-                    for daemon in case.ways if isinstance(case, cases.MigrateCase) else DAEMONS:
+                    for daemon in case.ways if isinstance(case, cases.MigrateCase | cases.ServiceCase) else DAEMONS:
                         self._measure(tb, case, daemon, repeat)
 
     def _limits(self, tb: Testbed, link: cases.LinkSetting, accesses: list[cases.Access]) -> None:
@@ -173,6 +175,8 @@ class Bench:
                 self._measure_program(tb, case, daemon, repeat)
             elif isinstance(case, cases.MigrateCase):
                 self._measure_migration(tb, case, daemon, repeat)
+            elif isinstance(case, cases.ServiceCase):
+                self._measure_service(tb, case, daemon, repeat)
             elif daemon == "ours":
                 self._measure_startup(tb)
         except (MigrationError, TestbedError) as error:
@@ -197,6 +201,14 @@ class Bench:
         self.migrations.append(run)
         stopped = f"; rounds: {run.stopped}" if run.stopped else ""
         self._say(f"{case.name} {way}: downtime {run.downtime_s * 1e3:.0f} ms, {run.total_s:.2f} s in all{stopped}")
+
+    def _measure_service(self, tb: Testbed, case: cases.ServiceCase, way: str, repeat: int) -> None:
+        run = measure_service(tb, case, way, repeat, self._mib or case.mib)
+        self.services.append(run)
+        self._say(
+            f"{case.name} {way}: {run.lost_s:.2f} s of work lost, longest gap {run.gap_s * 1e3:.0f} ms, downtime "
+            f"{run.downtime_s * 1e3:.0f} ms; {run.checked} records checked"
+        )
 
     def _measure_access(self, tb: Testbed, case: cases.Case, daemon: str, repeat: int) -> None:
         rate = self.plain_tcp[case.link.name][-1]
@@ -239,7 +251,10 @@ class Bench:
             "startup": table.startup_medians(self.startups),
             "programs": table.summarise(self.program_runs, {}),
             "migrations": table.migration_medians(self.migrations),
-            "runs": [run.as_json() for runs in (self.runs, self.program_runs, self.migrations) for run in runs],
+            "services": table.migration_medians(self.services),
+            "runs": [
+                run.as_json() for runs in (self.runs, self.program_runs, self.migrations, self.services) for run in runs
+            ],
             "failures": self.failures,
         }
 
@@ -252,6 +267,8 @@ def report(measured: dict[str, Any], markdown: bool, migrations: Sequence[Migrat
         lines += [show(table.rows(measured["programs"], table.PROGRAM_COLUMNS)), ""]
     if measured["migrations"]:
         lines += [show(table.migration_rows(measured["migrations"])), ""]
+    if measured["services"]:
+        lines += [show(table.migration_rows(measured["services"], table.SERVICE_COLUMNS)), ""]
     for run in migrations:
         if run.timeline:
             lines += [f"{run.case} {run.way}, since criu dump began:", timeline.as_text(run.timeline), ""]

@@ -144,14 +144,17 @@ class OwnLoad:
 
 
 class RedisLoad:
-    """redis-server, and the client that works it from the client host; the client connects anew after the move."""
+    """redis-server, and the client that works it from the client host; if paused, the client connects anew afterwards.
 
-    def __init__(self, tb: Testbed, mib: int) -> None:
+    `address`: by which the client reaches it.
+    """
+
+    def __init__(self, tb: Testbed, mib: int, address: str, write_percent: int = 50) -> None:
         self._tb = tb
         self.pid = tb.src.start(REDIS)
         self._await_server()
-        address = tb.src.service_address
         command = ["python3", "-m", MODULE, "redis", address, "--mib", str(mib)]
+        command += ["--write-percent", str(write_percent)]
         self._client = tb.client.popen(command, stdin=-1, stdout=-1, text=True)
         try:
             self._answer("filled")
@@ -203,8 +206,9 @@ def measure_program(tb: Testbed, case: ProgramCase, daemon: str, repeat: int, mi
     """Migrate the program once and check all its records. Raises MigrationError; no program is left then."""
     if case.program == "jvm":
         install_java(tb)
-    load = RedisLoad(tb, mib) if case.program == "redis" else OwnLoad(tb, case.program, mib)
-    with _killed_at_failure(load):
+    is_redis = case.program == "redis"
+    load = RedisLoad(tb, mib, tb.src.service_address) if is_redis else OwnLoad(tb, case.program, mib)
+    with killed_at_failure(load):
         time.sleep(WARM_UP_SECONDS)
         paused = load.pause()
         done = lazy_migrate_by_hand(
@@ -262,7 +266,8 @@ def figures(
 
 
 @contextlib.contextmanager
-def _killed_at_failure(load: OwnLoad | RedisLoad) -> Iterator[None]:
+def killed_at_failure(load: OwnLoad | RedisLoad) -> Iterator[None]:
+    """No program is left if the body fails."""
     try:
         yield
     except BaseException:

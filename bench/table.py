@@ -10,13 +10,14 @@ from typing import Any
 from bench.measure import Run
 from bench.migrations import MigrateRun
 from bench.programs import ProgramRun
+from bench.services import ServiceRun
 from bench.startup import Startup
 
-AnyRun = Run | ProgramRun | MigrateRun
+AnyRun = Run | ProgramRun | MigrateRun | ServiceRun
 
 # What of a run tells which one it is, or is no figure.
 WHICH = {"case", "daemon", "way", "repeat", "mib"}
-NO_FIGURES = WHICH | {"finished", "arrived", "checked", "windows_per_s", "stopped", "phases_s", "timeline"}
+NO_FIGURES = WHICH | {"finished", "arrived", "checked", "windows_per_s", "stopped", "phases_s", "timeline", "strategy"}
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,20 @@ MIGRATION_COLUMNS = (
     Column("back s", "back_s", _digits),
 )
 
+SERVICE_COLUMNS = (
+    Column("before /s", "before_per_s", lambda rate: f"{rate:.0f}"),
+    Column("lost s", "lost_s", _digits),
+    Column("back s", "back_s", _digits),
+    Column("gap ms", "gap_s", lambda seconds: f"{seconds * 1e3:.0f}"),
+    Column("beyond downtime ms", "gap_beyond_s", lambda seconds: f"{seconds * 1e3:.0f}"),
+    Column("downtime ms", "downtime_s", lambda seconds: f"{seconds * 1e3:.0f}"),
+    Column("p50 ms", "fault_p50_ms", _digits),
+    Column("p99 ms", "fault_p99_ms", _digits),
+    Column("max ms", "fault_max_ms", _digits),
+    Column("last page s", "transfer_s", _digits),
+    Column("total s", "total_s", _digits),
+)
+
 
 def summarise(runs: Sequence[Run | ProgramRun], plain_tcp: dict[str, float]) -> list[dict[str, Any]]:
     """One entry a case: {"case", "mib", "stock": figures, "ours": figures, "ratio": figures}.
@@ -108,7 +123,7 @@ def _medians(runs: Sequence[Run | ProgramRun], plain_tcp: float | None) -> dict[
     return medians
 
 
-def migration_medians(runs: Sequence[MigrateRun]) -> list[dict[str, Any]]:
+def migration_medians(runs: Sequence[MigrateRun | ServiceRun]) -> list[dict[str, Any]]:
     """One entry a case and way: {"case", "way", "mib", "runs", ...}, with the medians of figures."""
     entries = []
     for case, way in dict.fromkeys((run.case, run.way) for run in runs):
@@ -126,12 +141,12 @@ def _median_figures(runs: Sequence[AnyRun]) -> dict[str, Any]:
     return {key: statistics.median(found) if found else None for key, found in values.items()}
 
 
-def migration_rows(entries: Sequence[dict[str, Any]]) -> list[list[str]]:
+def migration_rows(entries: Sequence[dict[str, Any]], columns: Sequence[Column] = MIGRATION_COLUMNS) -> list[list[str]]:
     """The cells of migration_medians, the head first."""
-    table = [["case", "way", *(column.title for column in MIGRATION_COLUMNS)]]
+    table = [["case", "way", *(column.title for column in columns)]]
     for entry in entries:
         name = "" if entry["case"] in {row[0] for row in table} else entry["case"]
-        table.append([name, entry["way"], *(_cell(column, entry[column.key]) for column in MIGRATION_COLUMNS)])
+        table.append([name, entry["way"], *(_cell(column, entry[column.key]) for column in columns)])
     return table
 
 

@@ -1,13 +1,13 @@
 """Real programs under load for the benchmark; runs inside the testbed's hosts, where nothing else of it does.
 
     python3 -m bench.workload python|sqlite --mib N --result FILE
-    python3 -m bench.workload redis HOST --mib N
+    python3 -m bench.workload redis HOST --mib N [--write-percent P]
 
 `python` keeps a dict of objects, `sqlite` an in-memory database; both fill N MiB, replace FILE by {"state": "filled"},
 and work on random records until SIGTERM; then they check all of them, and replace FILE by the outcome. `redis` is a
-client (YCSB's workload A: Zipf 0.99, half of it writes, records of 1 KiB); it fills the server at HOST and is told the
-rest by lines on standard input: `pause` (ends its connections), `go HOST`, `end`; it answers each with a line of JSON,
-the last one with the outcome. `Workload.java` is the JVM's.
+client (YCSB's workload A: Zipf 0.99, half of it writes or P %, records of 1 KiB); it fills the server at HOST and is
+told the rest by lines on standard input: `pause` (ends its connections), `go HOST`, `end`; it answers each with a line
+of JSON, the last one with the outcome. `Workload.java` is the JVM's.
 
 The outcome: {"state": "checked", "operations", "checked", "wrong", "timeline": [[seconds, operations], ...]}. Every
 operation checks what it reads. The timeline grows while they work, on CLOCK_MONOTONIC, which restored tasks share
@@ -172,9 +172,10 @@ def replace(path: Path, content: dict[str, Any]) -> None:
 class RedisLoad:
     """Pipelines on some connections. Each has its own keys, so that what each reply must be is known beforehand."""
 
-    def __init__(self, records: int, tally: Tally) -> None:
+    def __init__(self, records: int, tally: Tally, write_share: float) -> None:
         self._tally = tally
         self._records = records
+        self._write_share = write_share
         self._versions = [0] * records
         self._sockets: list[socket.socket] = []
         self._expected: list[bytes] = []
@@ -224,7 +225,7 @@ class RedisLoad:
             self._receive(number)
             commands, replies = [], []
             for key in next(self._keys):
-                if random.random() < 0.5:
+                if random.random() < self._write_share:
                     self._versions[key] += 1
                     commands.append(self._write(key))
                     replies.append(b"+OK\r\n")
@@ -269,7 +270,7 @@ class RedisLoad:
         self._expected[number] = b""
 
 
-def drive_redis(records: int, host: str) -> int:
+def drive_redis(records: int, host: str, write_share: float) -> int:
     """The life of the Redis client."""
     orders: queue.SimpleQueue[str] = queue.SimpleQueue()
 
@@ -280,7 +281,7 @@ def drive_redis(records: int, host: str) -> int:
 
     threading.Thread(target=read_orders, daemon=True).start()
     tally = Tally()
-    load = RedisLoad(records, tally)
+    load = RedisLoad(records, tally, write_share)
     load.connect(host)
     load.fill()
     say({"state": "filled"})
@@ -321,10 +322,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("host", nargs="?")
     parser.add_argument("--mib", type=int, required=True)
     parser.add_argument("--result", type=Path)
+    parser.add_argument("--write-percent", type=int, default=50)
     given = parser.parse_args(argv)
     records = given.mib * (1 << 20) // RECORD_BYTES
     if given.program == "redis":
-        return drive_redis(records, given.host)
+        return drive_redis(records, given.host, given.write_percent / 100)
     return work_until_told(Dictionary if given.program == "python" else Database, records, given.result)
 
 

@@ -40,6 +40,17 @@ def test_behind_a_proxy_the_whole_way_counts() -> None:
     assert done.engine["min_rtt_us"] >= 20000
 
 
+def test_what_a_client_feels_of_a_whole_migration_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("the benchmark's testbed needs root")
+    assert main(["--cases", "service/redis-5", "--repeats", "1", "--mib", "16"]) == 0
+    table = [line.split() for line in capsys.readouterr().out.splitlines()[:4]]
+    assert [row[-11 - 1] for row in table[1:]] == ["stock", "lazy", "default"]
+    for row in table[1:]:
+        before, gap_ms, total_s = float(row[-11]), float(row[-8]), float(row[-1])
+        assert before > 0 and 0 < gap_ms < total_s * 1e3
+
+
 def test_programs_are_migrated_under_load_and_all_their_records_checked(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("the benchmark's testbed needs root")
