@@ -3,8 +3,8 @@
 containerd's own checkpoint and restore know no lazy pages. At the source the shim only sees the container end, as it
 does when its runtime has dumped it. At the destination the container's record goes in as it was, over a snapshot of the
 same image which has what the container changed (rsync brings that); its task is created with options of its own: the
-images to restore from, and as the runtime's program a script of ours, which for the one restore tells the runtime what
-a migration needs, and has made itself a link to the runtime before.
+images to restore from, and as the runtime's program a link to a script of ours, which for the one restore tells the
+runtime what a migration needs, and before that has the link lead to the runtime itself.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ RUNTIME = "io.containerd.runc.v2"
 PROGRAM = "runc"  # crun's containers can be restored, but the shim can't delete the task of one that crun has dumped
 LAZY = ["--lazy-pages"]
 OURS = Path("/run/criu-lazy/containerd")  # NAMESPACE/NAME/ below it: what outlives a migration, as its task does
-CHANGES, SCRIPT = "changes", "runtime"
+CHANGES, SCRIPT = "changes", "runtime"  # links there
 OTHERS = {"moby": "docker's", "k8s.io": "Kubernetes'"}  # namespaces whose owners keep their own records
 RESTARTS = "containerd.io/restart."  # labels: containerd's monitor starts anew what has ended
 KEPT = {"containerd.io/gc.root": "criu-lazy", "criu-lazy": "waits for its container"}  # a snapshot's
 FORGETS_AGAIN_S = (0.0, 0.1, 0.3, 1.0)
-# $0 is the program's path: from here on it is the runtime itself. The shim is this one's parent.
+# $0 is the link that leads to it: from here on to the runtime itself. The shim is this one's parent.
 SCRIPT_TEXT = """ln -s {runtime} "$0.new" && mv -f "$0.new" "$0"
 for word do
     shift
@@ -223,7 +223,7 @@ class Containerd:
         own = [*LAZY, *for_runtime(criu_options)]
         words = {"runtime": path, "pid": str(work / RUNTIME_PID), "criu_config": config}
         text = SCRIPT_TEXT.format(options=shlex.join(own), **{name: shlex.quote(word) for name, word in words.items()})
-        script(self.ours / SCRIPT, text)
+        self._run_by(script(work / SCRIPT, text))
         made = [
             (path_of(method), base64.b64encode(asked.SerializeToString()).decode())
             for method, asked in self._calls(record, known["outputs"], directory)
@@ -279,12 +279,21 @@ class Containerd:
         if failed is not None:
             raise failed
         if found is not None:
+            if self.ours.exists() and (path := shutil.which(self._program(found))) is not None:
+                self._run_by(Path(path))  # the shim runs it once more
             self._end_task()
             with contextlib.suppress(NotFound):
                 self.api.delete_container(name)
             with contextlib.suppress(NotFound):
                 self.api.remove_snapshot(found.snapshotter, found.snapshot_key)
         shutil.rmtree(self.ours, ignore_errors=True)
+
+    def _run_by(self, program: Path) -> None:
+        """Have the shim run this in its runtime's place: by a link, as Debian's /run holds no programs (noexec)."""
+        new = self.ours / f"{SCRIPT}.new"
+        new.unlink(missing_ok=True)
+        new.symlink_to(program)
+        new.rename(self.ours / SCRIPT)
 
     def _end_task(self) -> None:
         """The shim may not have seen the end of its processes yet."""

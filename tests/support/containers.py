@@ -58,6 +58,7 @@ def prepare_containerd(testbed: Testbed) -> None:
     for host in (testbed.src, testbed.dst):
         host.run(["podman", "save", "--output", "/tmp/patterned.tar", "patterned"])
         host.run(["sh", "-c", "mkdir -p /var/lib/containerd && mount -t tmpfs tmpfs /var/lib/containerd"])
+        host.run(["mount", "-o", "remount,noexec", "/run"])  # as Debian's initramfs-tools mounts it
         start_containerd(host)
         host.run(["ctr", "images", "import", "/tmp/patterned.tar"])
 
