@@ -230,11 +230,12 @@ def test_redis_moves_with_its_address_and_its_clients_connection(
     kind: str, with_podman: Testbed, request: pytest.FixtureRequest
 ) -> None:
     engine, _, runtime = kind.partition("-")
-    container: Container = RedisContainer(with_podman, engine)
     if runtime:
-        container = RedisPodmanContainer(with_podman, runtime)
+        container: Container = RedisPodmanContainer(with_podman, runtime)
     elif engine == "containerd":
         container = RedisContainerdContainer(request.getfixturevalue("with_containerd"))
+    else:
+        container = RedisContainer(with_podman, engine)
     put_address(with_podman.src)
     put_address6(with_podman)
     client6 = None
