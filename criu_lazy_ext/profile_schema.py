@@ -39,13 +39,22 @@ def schema() -> dict[str, Any]:
 
 def _section(model: type[Any], key: str) -> dict[str, Any]:
     hints = get_type_hints(model)
-    properties = {item.name: _value(hints[item.name], f"{key}.{item.name}".lstrip(".")) for item in fields(model)}
+    properties = {
+        item.name: _value(hints[item.name], f"{key}.{item.name}".lstrip(".")) | _default(item.default)
+        for item in fields(model)
+    }
     if not key:
         properties |= {other: properties[name] for other, name in profile.OTHER_NAMES.items()}
     required = [item.name for item in fields(model) if item.default is MISSING and item.default_factory is MISSING]
     described = {"description": " ".join((model.__doc__ or "").split())}
     made = {"type": "object", "additionalProperties": False, "properties": properties}
     return described | made | ({"required": required} if required else {})
+
+
+def _default(value: Any) -> dict[str, Any]:
+    if value is None or value is MISSING:
+        return {}
+    return {"default": str(value) if isinstance(value, Path) else value}
 
 
 def _value(hint: Any, key: str) -> dict[str, Any]:
