@@ -1,7 +1,8 @@
-"""The wheel: what it holds, and that what is installed from it works where nothing else of the checkout is."""
+"""The source archive and the wheel that it gives: what that holds, and that what is installed works by itself."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -17,19 +18,23 @@ LABORATORY = ("testbed", "bench", "demo", "tests")
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy of the checkout's sources, so that the checkout's own build stays as it is."""
+    """Built from an archive of a copy of the checkout's sources, so that the checkout's own build stays as it is."""
     directory = tmp_path_factory.mktemp("wheel")
     checkout = directory / "checkout"
     for name, contents in Sources.of_checkout().files.items():
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
         (checkout / name).write_bytes(contents)
+    shutil.copy(CHECKOUT / "MANIFEST.in", checkout)
+    archive = "from setuptools import build_meta; print(build_meta.build_sdist('..'))"
+    made = subprocess.run([sys.executable, "-c", archive], cwd=checkout, check=True, capture_output=True, text=True)
     build = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "wheel", "--no-deps"]
-    subprocess.run([*build, "--no-build-isolation", "-w", directory, checkout], check=True)
+    subprocess.run([*build, "--no-build-isolation", "-w", directory, directory / made.stdout.split()[-1]], check=True)
     [built] = directory.glob("*.whl")
     return built
 
 
 def test_it_holds_the_product_and_nothing_else(wheel: Path) -> None:
+    assert "-cp311-abi3-" in wheel.name, "one for every Python from 3.11 on"
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"criu_lazy_ext"}
