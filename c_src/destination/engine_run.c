@@ -80,7 +80,9 @@ struct cl_engine *cl_engine_new(const struct cl_config *config, struct cl_error 
 	engine->epoll_fd = cl_steal_fd(&epoll_fd);
 	/* It is held for a microsecond or two: sleeping until then costs both threads more. */
 	pthread_mutexattr_init(&spinning);
+#ifdef __GLIBC__ /* musl has no such kind */
 	pthread_mutexattr_settype(&spinning, PTHREAD_MUTEX_ADAPTIVE_NP);
+#endif
 	pthread_mutex_init(&engine->lock, &spinning);
 	pthread_mutexattr_destroy(&spinning);
 	cl_cond_init(&engine->work);
