@@ -3,6 +3,10 @@
 #   make demo    two hosts on this machine, a container with Redis under load, one live migration, every key checked
 #   make test    all tests: lint, types, unit, C programs with sanitizers, real migrations between two hosts (WORKERS=3)
 #   make test-unit   those that need neither root nor a testbed; like `make lint`, it installs no Debian package
+#   make test-criu CRIU=4.1   of all tests those that run once with each version of CRIU, with this one
+#   make deb     the Debian package, for the Debian that this is, into dist/
+#   make wheels  wheels for other systems, and the source archive, into dist/ (cibuildwheel; it needs docker)
+#   make docs    the documentation as a site, into build/site; a link that leads nowhere is an error
 #   make crash-matrix   every fault in every state of a migration; the table goes into docs/reliability.md
 #   make soak N=200     so many migrations, each with a random fault (SEED=... repeats one)
 #   make moves   a busy service moves twenty times (MOVES=..., RATE=new connections a second); what its clients saw
@@ -19,7 +23,7 @@ ENGINE := criu_lazy_ext/_engine.abi3.so
 PACKAGES := gcc libc6-dev python3-dev python3-venv libssl-dev liblz4-dev libxxhash-dev pkg-config spin
 
 .NOTPARALLEL:
-.PHONY: demo test test-unit lint crash-matrix soak moves container-moves bench bench-programs bench-costs setup packages build clean
+.PHONY: demo test test-unit test-criu lint deb wheels docs crash-matrix soak moves container-moves bench bench-programs bench-costs setup packages build clean
 
 demo: setup
 	$(BIN)/python -m demo
@@ -31,11 +35,40 @@ test: setup lint
 test-unit: build
 	$(BIN)/python -m pytest --numprocesses $(or $(WORKERS),2) tests/unit
 
+test-criu: setup
+	$(BIN)/python -m pytest --numprocesses $(or $(WORKERS),2) --dist loadfile -k '$(or $(CRIU),4.2)' tests/system
+
 lint: build
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python tools/check_includes.py
 	$(BIN)/clang-format --dry-run --Werror c_src/*.h c_src/*/*.[ch] tests/c/*.[ch]
+
+# Built from a copy of what git has, or would take, as building leaves files beside the sources and above them.
+deb:
+	rm -rf build/deb && mkdir -p build/deb/criu-lazy dist
+	git ls-files -z --cached --others --exclude-standard | tar --create --null --ignore-failed-read --files-from=- \
+		| tar --extract --directory build/deb/criu-lazy
+	command -v dpkg-checkbuilddeps >/dev/null || apt-get install -y -qq --no-install-recommends dpkg-dev build-essential
+	cd build/deb/criu-lazy && { dpkg-checkbuilddeps 2>/dev/null || apt-get build-dep -y -qq --no-install-recommends .; } \
+		&& dpkg-buildpackage -us -uc -b
+	mv build/deb/criu-lazy*.deb build/deb/*.buildinfo build/deb/*.changes dist/
+
+# What these two run has an environment of its own: no test needs it.
+TOOLS := build/tools/bin
+tools = { test -x $(TOOLS)/python || $(PYTHON) -m venv build/tools; } \
+	&& $(TOOLS)/python -m pip install -q --disable-pip-version-check $(1)
+
+wheels:
+	$(call tools,build cibuildwheel)
+	$(TOOLS)/python -m build --sdist --outdir dist
+	$(TOOLS)/cibuildwheel --platform linux --output-dir dist
+
+docs:
+	$(call tools,mkdocs-material)
+	rm -rf build/pages build/site && mkdir -p build/pages
+	cp -r README.md CONTRIBUTING.md CHANGELOG.md LICENSE docs configs build/pages
+	NO_MKDOCS_2_WARNING=1 $(TOOLS)/mkdocs build --strict  # --quiet would have it count no warnings
 
 # TESTBEDS=... pairs of hosts work side by side.
 MATRIX := PYTHONPATH=. $(BIN)/python tests/support/crash_matrix.py --testbeds $(or $(TESTBEDS),2) \

@@ -137,6 +137,8 @@ def make(layer: Path, build: Callable[[Path], None]) -> None:
     try:
         target = building / "layer"
         build(target)
+        # Once for all: dpkg asks for it with each file, which build_over's volatile overlay passes over.
+        subprocess.run(["sync", "--file-system", target], check=True)
         target.rename(layer)
     finally:
         shutil.rmtree(building)
@@ -389,7 +391,7 @@ def build_over(
             (target / path).chmod(0o755)
     layers = ":".join(str(layer) for layer in lower)
     mount_and_run = f"""
-        mount -t overlay overlay -o 'lowerdir={layers},upperdir={target},workdir={work}' '{root}'
+        mount -t overlay overlay -o 'volatile,lowerdir={layers},upperdir={target},workdir={work}' '{root}'
         mount -t proc proc '{root}/proc'
         mount --rbind /dev '{root}/dev'
         mount -t tmpfs tmp '{root}/tmp'

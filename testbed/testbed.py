@@ -6,6 +6,7 @@ import os
 import secrets
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -54,14 +55,15 @@ class Testbed:
         name: str | None = None,
         keep_running: bool = False,
         own_cgroups: bool = False,
+        package: Path | None = None,
     ) -> Testbed:
         """Prepare what is missing, clean up after drivers that died, and start the hosts.
 
         `criu`: series ("4.1" or "4.2") of src and dst. `name`: which testbed (default: $CRIU_LAZY_TESTBED, or
         "default"); several with different names run side by side. `keep_running`: it outlives this process, until
         `criu-lazy testbed down`. `own_cgroups`: each host sees cgroup2 alone, with a root of its own, as podman and
-        crun want it (without: the machine's hierarchies, whatever they are, with their controllers). Raises
-        TestbedError, and leaves nothing then.
+        crun want it (without: the machine's hierarchies, whatever they are, with their controllers). `package`: a
+        layer with criu-lazy, in place of this checkout's. Raises TestbedError, and leaves nothing then.
         """
         name = name or os.environ.get(NAME_VARIABLE) or DEFAULT_NAME
         instances.check_name(name)
@@ -71,6 +73,7 @@ class Testbed:
         if os.geteuid() != 0:
             raise TestbedError("the testbed makes namespaces and mounts: run it as root")
         layers = prepare(layers_in_use)
+        layers = replace(layers, package=package) if package else layers
         state = enter_record(name, criu, layers, own_cgroups)
         try:
             start_hosts(state, layers)

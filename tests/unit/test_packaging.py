@@ -1,0 +1,63 @@
+"""What is made of the command line and the profile's model for packages, and what they say of themselves."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from paths import CHECKOUT
+
+from criu_lazy_ext import __version__, cli, profile_schema
+from criu_lazy_ext.criu import options as criu_options
+
+
+def test_one_version_everywhere() -> None:
+    with (CHECKOUT / "pyproject.toml").open("rb") as file:
+        assert tomllib.load(file)["project"]["version"] == __version__
+    newest = (CHECKOUT / "debian/changelog").read_text().splitlines()[0]
+    assert newest.startswith(f"criu-lazy ({__version__})")
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("pages")
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000", "PYTHONPATH": str(CHECKOUT)}
+    command = [sys.executable, CHECKOUT / "tools/manual_pages.py", directory]
+    subprocess.run(command, env=environment, check=True)
+    return directory
+
+
+def test_every_subcommand_and_its_options_are_in_the_manual(pages: Path) -> None:
+    text = (pages / "criu-lazy.1").read_text().replace("\\-", "-").replace("\\&", "")
+    assert text.startswith(".TH CRIU-LAZY 1 2023-11-14 ")
+    _, *found = re.split(r"^\.SS (\S+)$", text, flags=re.MULTILINE)
+    sections = dict(zip(found[::2], found[1::2], strict=True))
+    assert list(sections) == list(cli.SUBCOMMANDS)
+    entries = {
+        name: set(re.split(r"[ ,]+", " ".join(re.findall(r"^\.TP\n\.B (.*)$", part, re.MULTILINE))))
+        for name, part in sections.items()
+    }
+    assert {"--dry-run", "--rate", "SIZE"} <= entries["migrate"] and "4 undecided" in sections["migrate"]
+    assert {f"--{name}" for name in criu_options.OWN_OPTIONS} <= entries["lazy-pages"]
+    assert {"-o", "--log-file", "FILE", "--tls-cacert"} <= entries["lazy-pages"]
+
+
+def test_every_key_of_a_profile_is_in_the_manual(pages: Path) -> None:
+    text = (pages / "criu-lazy-profile.5").read_text().replace("\\-", "-").replace("\\&", "")
+    entries = dict(re.findall(r"^\.TP\n\.B (\S+)\n(.*)$", text, re.MULTILINE))
+    assert entries["strategy"] == "auto, lazy, hybrid; default: auto"
+    assert entries["timeouts.silence"] == "a number; default: 9.0"
+    assert entries["directories.source"] == "an absolute path; default: /var/lib/criu-lazy"
+    assert set(entries) == {key for key in keys(profile_schema.schema()) if not key.startswith("predump.")}
+
+
+def keys(section: dict[str, Any], path: str = "") -> Iterator[str]:
+    for name, value in section["properties"].items():
+        yield from keys(value, f"{path}{name}.") if "properties" in value else [path + name]
