@@ -15,7 +15,7 @@ __all__ = ["build"]
 # What takes longest, for `make test`, whose workers take one file after another: the last ones should be short.
 LONGEST = (
     *("soft_dirty", "crash_matrix", "c_programs", "migrate", "migrate_running", "push_server", "memory_content"),
-    "network_lock",
+    *("network_lock", "debian_package"),
 )
 SEED = "CRIU_LAZY_SEED"
 
