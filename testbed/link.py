@@ -77,7 +77,8 @@ class Link:
     def __init__(self, state: instances.State, src: Host, dst: Host) -> None:
         self._state = state
         self._ends = (src, dst)
-        link = state.setdefault("link", {"rate_mbit": None, "rtt_ms": 0.0, "jitter": 0.0, "loss": 0.0, "cut": False})
+        unset = {"rate_mbit": None, "rtt_ms": 0.0, "jitter": 0.0, "loss": 0.0, "cut": False}
+        link = state["link"] = {**unset, **state.get("link", {})}  # older code may have left it up
         self.rate_mbit: float | None = link["rate_mbit"]
         self.rtt_ms: float = link["rtt_ms"]
         self.jitter: float = link["jitter"]
