@@ -51,7 +51,7 @@ deb:
 		| tar --extract --directory build/deb/criu-lazy
 	command -v dpkg-checkbuilddeps >/dev/null || apt-get install -y -qq --no-install-recommends dpkg-dev build-essential
 	cd build/deb/criu-lazy && { dpkg-checkbuilddeps 2>/dev/null || apt-get build-dep -y -qq --no-install-recommends .; } \
-		&& dpkg-buildpackage -us -uc -b
+		&& PATH=/usr/sbin:/usr/bin:/sbin:/bin dpkg-buildpackage -us -uc -b  # Debian's Python, whichever comes first here
 	mv build/deb/criu-lazy*.deb build/deb/*.buildinfo build/deb/*.changes dist/
 
 # What these two run has an environment of its own: no test needs it.
