@@ -194,7 +194,8 @@ int cl_dump_stream_receive(struct cl_dump_stream *stream, struct cl_error *error
 		(void)setsockopt(stream->fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on));
 		return 1;
 	}
-	if (n == 0)
+	/* The kernel resets a connection whose owner dies with something of it unread. */
+	if (n == 0 || errno == ECONNRESET)
 		return -ENODATA;
 	if (errno == EAGAIN || errno == EINTR)
 		return 0;

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdbool.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -101,6 +102,20 @@ static void a_lost_source_is_not_held_again(void)
 	cl_dump_proxy_free(proxy);
 }
 
+/* The kernel resets the connection of a dump that dies with something of it unread: no other word of it than of any end. */
+static void a_reset_is_an_end(void)
+{
+	const struct linger reset = { .l_onoff = 1 };
+	struct cl_error error = { 0 };
+	int dump;
+	struct cl_dump_proxy *proxy = make_proxy(&dump);
+
+	CHECK(setsockopt(dump, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)) == 0);
+	close(dump);
+	CHECK(cl_dump_proxy_run(proxy, &error) == -EPIPE && strstr(error.text, "ended by itself"));
+	cl_dump_proxy_free(proxy);
+}
+
 int main(void)
 {
 	struct cl_dump_proxy *proxy;
@@ -113,5 +128,6 @@ int main(void)
 	cl_dump_proxy_free(proxy); /* its phase is DONE: the guardian ends */
 	close(dump);
 	a_lost_source_is_not_held_again();
+	a_reset_is_an_end();
 	return 0;
 }

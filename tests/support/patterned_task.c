@@ -32,10 +32,13 @@ static void tell(const char *name, const char *text)
 		exit(2);
 }
 
-/* Sleep 10 ms; at_page_start: with the stack pointer at the start of a page, as a task has it one time in 256. */
+/*
+ * Sleep 10 ms; at_page_start: longer, with the stack pointer at the start of a page, as a task has it one time in 256, and
+ * as a dump hardly ever misses.
+ */
 static void doze(int at_page_start)
 {
-	struct timespec time = { .tv_nsec = 10000000 };
+	struct timespec time = { .tv_nsec = at_page_start ? 300000000 : 10000000 };
 	long number = SYS_nanosleep;
 
 	if (!at_page_start) {

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bench import main
+from bench.cases import SERVICES
 from bench.handmade import ByHand, lazy_migrate_by_hand, migrated_memtask
+from bench.services import measure_service
 from bench.startup import measure_startup
-from bench.table import (
-    startup_line,
-    startup_medians,
-)
+from bench.table import SERVICE_COLUMNS, migration_medians, migration_rows, startup_line, startup_medians
 from testbed import Testbed
 
 
@@ -28,27 +28,33 @@ def test_the_start_on_a_huge_tasks_images_stays_within_the_daemons_memory() -> N
     assert "20 GiB task (1,000,000 pagemap entries, 60,000 areas)" in startup_line(startup_medians([started]))
 
 
-def test_behind_a_proxy_the_whole_way_counts() -> None:
-    """The kernel's round trip ends at the proxy, on the daemon's own host."""
+@pytest.fixture(scope="module")
+def tb() -> Iterator[Testbed]:
     if os.geteuid() != 0:
         pytest.skip("the testbed needs root")
-    with Testbed.start(name="proxied") as tb:
-        tb.link.set(rtt_ms=20)
+    with Testbed.start(name=f"measured-{os.getpid()}") as started:
+        yield started
+
+
+def test_behind_a_proxy_the_whole_way_counts(tb: Testbed) -> None:
+    """The kernel's round trip ends at the proxy, on the daemon's own host."""
+    tb.link.set(rtt_ms=20)
+    try:
         with migrated_memtask(tb, "--mib", "16", "--mode", "idle") as task:
             done = lazy_migrate_by_hand(tb, task, ByHand(proxied=True))
             task.verify(tb.dst)
+    finally:
+        tb.link.set()
     assert done.engine["min_rtt_us"] >= 20000
 
 
-def test_what_a_client_feels_of_a_whole_migration_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("the benchmark's testbed needs root")
-    assert main(["--cases", "service/redis-5", "--repeats", "1", "--mib", "16"]) == 0
-    table = [line.split() for line in capsys.readouterr().out.splitlines()[:4]]
-    assert [row[-11 - 1] for row in table[1:]] == ["stock", "lazy", "default"]
-    for row in table[1:]:
-        before, gap_ms, total_s = float(row[-11]), float(row[-8]), float(row[-1])
-        assert before > 0 and 0 < gap_ms < total_s * 1e3
+def test_what_a_client_feels_of_a_whole_migration_is_measured(tb: Testbed) -> None:
+    case = next(case for case in SERVICES if case.program == "redis")
+    run = measure_service(tb, case, "default", 1, 16)
+    assert run.checked == 16 * 1024 and run.before_per_s > 0
+    assert 0 < run.gap_s < run.total_s and run.fault_max_ms is not None
+    (entry,) = migration_medians([run])
+    assert [row[1] for row in migration_rows([entry], SERVICE_COLUMNS)] == ["way", "default"]
 
 
 def test_programs_are_migrated_under_load_and_all_their_records_checked(tmp_path: Path) -> None:

@@ -433,8 +433,8 @@ WRONG = {
     "not root": ("destination: {ssh: dst}", NOBODY, "odd.wrong.lock: Permission denied: run it as root"),
     "no ssh": ("destination: {ssh: dst}", "env PATH=/srv/odd.bin", "ssh: No such file or directory: is it installed"),
     "no criu": ("destination: {local: true}", "env PATH=/srv/odd.bin", "criu: No such file or directory; install"),
-    "a port in use": ("destination: {ssh: dst}\nsource: {port: 22}", "",
-        "port 22: Address already in use: source.address has to be one of this host's, and source.port a free one"),
+    "a port in use": ("destination: {ssh: dst}\nsource: {port: 7022}", "",
+        "port 7022: Address already in use: source.address has to be one of this host's, and source.port a free one"),
     "an address of another": ("destination: {ssh: dst}\nsource: {address: 10.9.9.9}", "",
         "can't listen on 10.9.9.9, port any: Cannot assign requested address: source.address has to be one"),
     "no directory there": ("destination: {ssh: dst}\ndirectories: {destination: /etc/passwd}", "",
@@ -454,12 +454,15 @@ def test_wrong_hosts_rights_tools_and_full_disks_are_told_in_one_line_each(clean
     src = clean.src
     start(src, "output")
     src.run(["sh", "-c", PREPARED])
+    listening = src.start(["python3", "-m", "http.server", "7022"])
+    eventually(lambda: src.run(["sh", "-c", "ss -Hltn | grep :7022"], check=False).stdout, "the port is in use")
     for name, (profile, run, says) in WRONG.items():
         src.write("/srv/odd.wrong.yaml", f"task: {{pidfile: /run/odd.pid}}\n{profile}\n")
         done = src.run(["sh", "-c", f"exec {run} criu-lazy migrate --quiet /srv/odd.wrong.yaml"], check=False)
         said = [line for line in (done.stderr + done.stdout).splitlines() if says in line]
         assert done.returncode == FAILED and len(said) == 1, (name, done.stdout, done.stderr)
         assert "Traceback" not in done.stderr + done.stdout
+    src.run(["kill", str(listening)])
 
 
 def test_a_task_that_criu_lazy_itself_belongs_to_is_refused(clean: Testbed) -> None:

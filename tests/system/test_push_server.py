@@ -73,6 +73,7 @@ def test_a_page_server_that_is_killed_is_followed_by_another_that_pushes(hosts: 
             migration.until_share(0.25 * i + 0.1)
             migration.kill_server()
             migration.until(lambda s, i=i: s["reconnects"] > i, "the daemon is back")
+        hosts.link.set(rate_mbit=500, rtt_ms=0.2)
         assert migration.complete()["reconnects"] >= 3
 
 

@@ -27,12 +27,17 @@ STOCK_PORT = 27120
 
 
 @pytest.fixture(scope="module")
-def hosts() -> Iterator[Testbed]:
+def started() -> Iterator[Testbed]:
     if os.geteuid() != 0:
         pytest.skip("the testbed needs root")
-    with Testbed.start(criu=("4.2", "4.2"), name=f"death-{os.getpid()}") as started:
-        started.link.set(rate_mbit=40, rtt_ms=0.2)  # 10 s, if nothing happens
-        yield started
+    with Testbed.start(criu=("4.2", "4.2"), name=f"death-{os.getpid()}") as tb:
+        yield tb
+
+
+@pytest.fixture
+def hosts(started: Testbed) -> Testbed:
+    started.link.set(rate_mbit=40, rtt_ms=0.2)  # 10 s, if nothing happens
+    return started
 
 
 def start(tb: Testbed, *, with_child: bool = False) -> MemTask:
@@ -147,6 +152,7 @@ def test_how_a_task_ended_while_there_was_no_daemon_is_known(hosts: Testbed, nam
         hosts.dst.run(["kill", f"-{name}", str(migration.task.pid)])
         process = hosts.dst.root / f"proc/{migration.task.pid}"
         eventually(lambda: not process.exists(), "somebody has waited for it")
+        hosts.link.set(rate_mbit=500, rtt_ms=0.2)
         migration.resume_daemon(*PUSH)
         assert migration.daemon.wait(60) == status, migration.daemon_log()
         assert [task["how"] for task in migration.stats()["ended"]] == [how]
