@@ -90,6 +90,10 @@ class Timeline:
         """Operations a second."""
         return (self.operations(end) - self.operations(start)) / (end - start)
 
+    def lost(self, start: float, end: float, rate: float) -> float:
+        """Seconds of work at that rate which were not done in between."""
+        return (end - start) - (self.operations(end) - self.operations(start)) / rate
+
     def back_at(self, start: float, end: float, rate: float) -> float | None:
         """When the first window that begins after `start`, ends before `end`, and has that rate, begins."""
         steps = int((end - WINDOW_SECONDS - start) / WINDOW_STEP_SECONDS)
@@ -217,10 +221,15 @@ def measure_program(tb: Testbed, case: ProgramCase, daemon: str, repeat: int, mi
         time.sleep(AFTER_SECONDS)
         ended = time.monotonic()
         outcome = load.end()
+    require_all_right(outcome, mib)
+    return figures(case, daemon, repeat, mib, done, outcome, paused, ended)
+
+
+def require_all_right(outcome: dict[str, Any], mib: int) -> None:
+    """Raises MigrationError unless each of the records was checked, and none was ever wrong."""
     expected = mib * (1 << 20) // 1024
     if outcome["wrong"] or outcome["checked"] != expected:
         raise MigrationError(f"{outcome['wrong']} records were wrong; {outcome['checked']} of {expected} were checked")
-    return figures(case, daemon, repeat, mib, done, outcome, paused, ended)
 
 
 def figures(
@@ -253,7 +262,7 @@ def figures(
         before_per_s=before,
         during_per_s=during,
         during_share=during / before,
-        lost_s=(ended - resumed) - (timeline.operations(ended) - timeline.operations(resumed)) / before,
+        lost_s=timeline.lost(resumed, ended, before),
         back_s=None if back_at is None else back_at - resumed,
         cpu_s_per_gb=done.per_gb(done.cpu_seconds),
         source_cpu_s_per_gb=done.per_gb(done.source_cpu_seconds),

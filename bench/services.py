@@ -21,6 +21,7 @@ from bench.programs import (
     Timeline,
     install_java,
     killed_at_failure,
+    require_all_right,
 )
 from testbed import Testbed
 
@@ -87,9 +88,7 @@ def measure_service(tb: Testbed, case: ServiceCase, way: str, repeat: int, mib: 
     finally:
         for host in (tb.src, tb.dst):
             host.run(["ip", "address", "del", ADDRESS, "dev", DEVICE], check=False)
-    expected = mib * (1 << 20) // 1024
-    if outcome["wrong"] or outcome["checked"] != expected:
-        raise MigrationError(f"{outcome['wrong']} records were wrong; {outcome['checked']} of {expected} were checked")
+    require_all_right(outcome, mib)
     timeline = Timeline(outcome["timeline"])
     before = timeline.rate(began - BEFORE_SECONDS, began)
     back_at = timeline.back_at(resumed, ended, BACK_SHARE * before)
@@ -102,7 +101,7 @@ def measure_service(tb: Testbed, case: ServiceCase, way: str, repeat: int, mib: 
         repeat=repeat,
         mib=mib,
         before_per_s=before,
-        lost_s=(ended - began) - (timeline.operations(ended) - timeline.operations(began)) / before,
+        lost_s=timeline.lost(began, ended, before),
         back_s=None if back_at is None else back_at - resumed,
         gap_s=gap,
         gap_beyond_s=gap - report["downtime_s"],

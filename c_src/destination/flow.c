@@ -143,6 +143,7 @@ static void raise_now_and_then(struct cl_flow *flow, bool more, uint64_t now_us)
 static uint64_t end_interval(struct cl_flow *flow, uint64_t elapsed_us, uint64_t now_us)
 {
 	uint64_t sample = flow->interval_bytes * 1000000 / elapsed_us;
+	uint64_t most_us = MAX_MORE_QUEUE_US + flow->min_rtt_us / 2; /* of more_queue_us */
 	bool after_short = !flow->since_short;
 
 	/* With nothing wanted a sample can only show that the link does at least so much. */
@@ -165,8 +166,8 @@ static uint64_t end_interval(struct cl_flow *flow, uint64_t elapsed_us, uint64_t
 		/* Once is a pause of the scheduler, which no queue of ours outlasts. */
 		if (flow->since_short < OFTEN)
 			flow->more_queue_us = flow->more_queue_us * 3 / 2 + MORE_QUEUE_US;
-		if (flow->more_queue_us > MAX_MORE_QUEUE_US + flow->min_rtt_us / 2)
-			flow->more_queue_us = MAX_MORE_QUEUE_US + flow->min_rtt_us / 2;
+		if (flow->more_queue_us > most_us)
+			flow->more_queue_us = most_us;
 		flow->since_short = 0;
 	}
 	/* After a pause comes what it had held up, faster than the link carries. */

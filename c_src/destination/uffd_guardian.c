@@ -427,11 +427,21 @@ size_t cl_handed_over_free(struct cl_handed_over *over)
 	return uffds;
 }
 
+/* Append to a table, which the limit on open files bounds; *fd is the table's from then on. 0 or -ENOMEM. */
+static int keep(struct cl_held **held, size_t *nr, size_t *max, uint64_t key, int *fd)
+{
+	if (cl_vec_reserve(held, max, *nr + 1, CL_VEC_NO_LIMIT) < 0)
+		return -ENOMEM;
+	(*held)[(*nr)++] = (struct cl_held){ .key = key, .fd = cl_steal_fd(fd) };
+	return 0;
+}
+
 /* Receive what a guardian hands over. 0 or -errno; what came is the caller's even then. */
 static int receive_all(struct cl_uffd_guardian *guardian, struct cl_handed_over *over)
 {
 	struct message message = { 0 };
 	size_t max_uffds = 0, max_tasks = 0;
+	int ret = 0;
 
 	while (message.op != ALL_HELD) {
 		CL_CLEANUP_FD int fd = -1;
@@ -439,19 +449,16 @@ static int receive_all(struct cl_uffd_guardian *guardian, struct cl_handed_over 
 
 		if (got != sizeof(message) || (message.op == ALL_HELD) != (fd < 0))
 			return got < 0 ? (int)got : -EPROTO;
-		/* The limit on open files bounds both tables. */
 		if (message.op == STATE && over->state_fd < 0) {
 			over->state_fd = cl_steal_fd(&fd);
 			guardian->generation = message.key;
 		} else if (message.op == HELD) {
-			if (cl_vec_reserve(&over->uffds, &max_uffds, over->nr_uffds + 1, CL_VEC_NO_LIMIT) < 0)
-				return -ENOMEM;
-			over->uffds[over->nr_uffds++] = (struct cl_held){ .key = message.key, .fd = cl_steal_fd(&fd) };
+			ret = keep(&over->uffds, &over->nr_uffds, &max_uffds, message.key, &fd);
 		} else if (message.op == HELD_TASK) {
-			if (cl_vec_reserve(&over->tasks, &max_tasks, over->nr_tasks + 1, CL_VEC_NO_LIMIT) < 0)
-				return -ENOMEM;
-			over->tasks[over->nr_tasks++] = (struct cl_held){ .key = message.key, .fd = cl_steal_fd(&fd) };
+			ret = keep(&over->tasks, &over->nr_tasks, &max_tasks, message.key, &fd);
 		}
+		if (ret < 0)
+			return ret;
 	}
 	return over->state_fd < 0 ? -EPROTO : 0;
 }
