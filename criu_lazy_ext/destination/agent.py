@@ -298,7 +298,7 @@ class Agent:
 
     def open_network(self, answer: int) -> None:
         """The restored task is about to run."""
-        if (network := ServiceNetwork.of_facts(self.place.made.network)) is not None:
+        if self.translated and (network := ServiceNetwork.of_facts(self.place.made.network)) is not None:
             say(network.translate(self.translated))
         self.place.made.open_network()
         self.opened = True
