@@ -16,6 +16,7 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "page-server": (".commands.page_server", "serve a lazy dump's pages, whatever becomes of connections"),
     "page-store": (".commands.page_store", "keep the pages that a page server brings before the dump (pre-copy)"),
     "migrate": (".commands.migrate", "move a running task to another host, as a YAML profile says"),
+    "evacuate": (".commands.evacuate", "move all the tasks and containers that a plan names"),
     "init": (".commands.init", "write a profile that fits a task"),
     "explain": (".commands.explain", "print what migrate would do, step by step, and do nothing"),
     "check": (".commands.check", "say what would keep a task from moving: this host, the task, other hosts"),
@@ -32,7 +33,7 @@ LABORATORY: dict[str, tuple[str, str]] = {
 # Run by criu-lazy itself on the other host; not listed.
 INTERNAL: dict[str, str] = {"agent": ".commands.agent", "standby": ".commands.standby"}
 # They, and the criu that they start, hold descriptors for each process that moves, and for each few MiB of its memory.
-HOLDS_MANY = {"lazy-pages", "page-server", "page-store", "migrate", *INTERNAL}
+HOLDS_MANY = {"lazy-pages", "page-server", "page-store", "migrate", "evacuate", *INTERNAL}
 
 
 def listed() -> dict[str, tuple[str, str]]:

@@ -267,7 +267,9 @@ ADDRESS_EXAMPLE = "10.0.0.5/24 dev eth0"
 MOVED_ADDRESS = re.compile(r"(\S+/\d+) dev (\S{1,15})(?: -> (\S{1,15}))?")
 
 
-class _Reader:
+class Reader:
+    """Reads a YAML node as a model of dataclasses. `name`: of the file, for messages."""
+
     def __init__(self, name: str) -> None:
         self.name = name
 
@@ -423,38 +425,48 @@ def found(node: yaml.Node) -> str:
     return "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
 
 
-READERS: dict[Any, Callable[[_Reader, yaml.Node, str], Any]] = {
-    str: _Reader.text,
-    str | None: _Reader.text,
-    int: _Reader.integer,
-    int | None: _Reader.integer,
-    float: _Reader.number,
+READERS: dict[Any, Callable[[Reader, yaml.Node, str], Any]] = {
+    str: Reader.text,
+    str | None: Reader.text,
+    int: Reader.integer,
+    int | None: Reader.integer,
+    float: Reader.number,
     bool: lambda reader, node, key: reader.scalar(node, key, "bool", "true or false"),
     bool | None: lambda reader, node, key: reader.scalar(node, key, "bool", "true or false"),
-    float | None: _Reader.number,
-    Size: _Reader.size,
-    Rounds | None: _Reader.rounds,
-    Path: _Reader.path,
-    Path | None: _Reader.path,
-    list[str]: _Reader.texts,
-    list[Path]: _Reader.paths,
-    list[MovedAddress]: _Reader.moved_addresses,
-    str | list[str]: _Reader.command,
+    float | None: Reader.number,
+    Size: Reader.size,
+    Rounds | None: Reader.rounds,
+    Path: Reader.path,
+    Path | None: Reader.path,
+    list[str]: Reader.texts,
+    list[Path]: Reader.paths,
+    list[MovedAddress]: Reader.moved_addresses,
+    str | list[str]: Reader.command,
 }
 
 
 def parse(text: str, name: str) -> Profile:
     """The profile in `text`; `name` is its file in messages. Raises ProfileError."""
+    node = compose(text, name)
+    if node is None:
+        raise ProfileError(f"{name}:1:1: the profile is empty; {HOW_TO_GET_ONE}")
+    return profile_in(node, name)
+
+
+def compose(text: str, name: str) -> yaml.Node | None:
+    """The node of a document; None: it is empty. Raises ProfileError if it is not YAML."""
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        return yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
         reason = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ProfileError(f"{where}: not YAML: {reason}") from error
-    if node is None:
-        raise ProfileError(f"{name}:1:1: the profile is empty; {HOW_TO_GET_ONE}")
-    reader = _Reader(name)
+
+
+def profile_in(node: yaml.Node, name: str) -> Profile:
+    """The profile in a node of the file `name`. Raises ProfileError."""
+    reader = Reader(name)
     profile: Profile = reader.section(node, "", Profile)
     sections = {OTHER_NAMES.get(str(key.value), str(key.value)): value for key, value in node.value}
     check_moved(reader, node, sections, profile)
@@ -490,7 +502,7 @@ def check_names() -> list[str]:
     return NAMES
 
 
-def check_moved(reader: _Reader, node: yaml.Node, sections: Mapping[str, yaml.Node], profile: Profile) -> None:
+def check_moved(reader: Reader, node: yaml.Node, sections: Mapping[str, yaml.Node], profile: Profile) -> None:
     """What moves is one task, or one container. Raises ProfileError."""
     task, container = profile.task, profile.container
     if task is None and container is None:
@@ -506,9 +518,13 @@ def check_moved(reader: _Reader, node: yaml.Node, sections: Mapping[str, yaml.No
 
 def load(path: Path) -> Profile:
     """The profile in the file `path`. Raises ProfileError."""
+    return parse(read(path, HOW_TO_GET_ONE), str(path))
+
+
+def read(path: Path, how_to_get_one: str) -> str:
+    """The text of a file that an operator writes. Raises ProfileError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        way_out = f"; {HOW_TO_GET_ONE}" if isinstance(error, FileNotFoundError) else ""
+        way_out = f"; {how_to_get_one}" if isinstance(error, FileNotFoundError) else ""
         raise ProfileError(f"{path}: {getattr(error, 'strerror', None) or error}{way_out}") from error
-    return parse(text, str(path))

@@ -41,6 +41,7 @@ from criu_lazy_ext.engines.engine import (
     Tree,
     UnknownContainer,
     criu_file,
+    has_label,
     script,
 )
 from criu_lazy_ext.engines.oci import OciRuntime, for_criu, for_runtime
@@ -343,3 +344,8 @@ def without_restarts(labels: Mapping[str, str]) -> dict[str, str]:
 def engine(container: Container) -> Containerd:
     """Asks containerd."""
     return Containerd(container)
+
+
+def running(like: Container, label: str) -> list[str]:
+    """The containers of the namespace that run."""
+    return [str(found.id) for found in engine(like).api.running() if has_label(found.labels, label)]

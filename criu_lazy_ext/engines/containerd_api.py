@@ -20,8 +20,10 @@ MESSAGES = {
     "Container": "1 id; 2 labels%; 3 image; 4 runtime Runtime; 5 spec Any; 6 snapshotter; 7 snapshot_key; 11 sandbox",
     "ContainerMessage": "1 container Container; 2 mask FieldMask",  # Create and Update send it, Get answers by it
     "FieldMask": "1 paths*",
+    "Containers": "1 containers Container*",
+    "Tasks": "1 tasks Process*",
     "Id": "1 id",  # of a container, whatever the field's name is
-    "Process": "1 container_id; 3 pid uint32; 4 status uint32; 5 stdin; 6 stdout; 7 stderr; 8 terminal bool",
+    "Process": "1 container_id; 2 id; 3 pid uint32; 4 status uint32; 5 stdin; 6 stdout; 7 stderr; 8 terminal bool",
     "Task": "1 process Process",
     "Mount": "1 type; 2 source; 3 target; 4 options*",
     "CreateTask": "1 container_id; 3 rootfs Mount*; 4 stdin; 5 stdout; 6 stderr; 7 terminal bool; 9 options Any",
@@ -70,6 +72,13 @@ class Api:
             return self.call("Containers/Get", message("Id", id=name), "ContainerMessage").container
         except NotFound:
             return None
+
+    def running(self) -> list[Any]:
+        """The containers' messages whose task runs."""
+        tasks = self.call("Tasks/List", message("Empty"), "Tasks").tasks
+        run = {task.id or task.container_id for task in tasks if STATES[task.status] == "running"}
+        containers = self.call("Containers/List", message("Empty"), "Containers").containers
+        return [container for container in containers if container.id in run]
 
     def set_labels(self, name: str, labels: dict[str, str]) -> None:
         """These and no others."""

@@ -153,6 +153,22 @@ def container_named(name: str) -> Container:
     raise UnknownContainer(f"{looked}; see podman ps, runc list, crun list, ctr containers ls")
 
 
+def running(like: Container, label: str) -> list[str]:
+    """The names of all that run of that engine (and root, or namespace), with `label`: a key, or key=value; "": all.
+
+    Raises EngineError.
+    """
+    module = importlib.import_module(f"criu_lazy_ext.engines.{like.engine}")
+    names: list[str] = module.running(like, label)
+    return sorted(names)
+
+
+def has_label(labels: Mapping[str, str] | None, label: str) -> bool:
+    """Whether the key, or key=value, is among them; "" always is."""
+    key, given, value = label.partition("=")
+    return not label or (key in (labels or {}) and (not given or (labels or {})[key] == value))
+
+
 def engine_of(container: Container) -> Engine:
     """The engine that the profile names. Raises EngineError."""
     module = importlib.import_module(f"criu_lazy_ext.engines.{container.engine}")

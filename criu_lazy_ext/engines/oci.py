@@ -8,11 +8,12 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from criu_lazy_ext.criu.contrary import options_in
-from criu_lazy_ext.engines.engine import Command, EngineError, Found, Tree, UnknownContainer, criu_file, run
+from criu_lazy_ext.engines.engine import Command, EngineError, Found, Tree, UnknownContainer, criu_file, has_label, run
 from criu_lazy_ext.profile import Container, Criu
 from criu_lazy_ext.system.mounts import unmount_below
 
@@ -202,3 +203,23 @@ def for_criu(options: Sequence[str]) -> list[str]:
         if given.name not in (*RUNTIMES_OWN, "manage-cgroups"):
             rest.append(f"--{given.name}" if given.value is None else f"--{given.name}={given.value}")
     return rest
+
+
+def running(runtime: OciRuntime, label: str) -> list[str]:
+    """The containers that run; `label`: one of an OCI configuration's annotations."""
+    done = runtime.run("list", "--format", "json")
+    try:
+        listed = json.loads(done.stdout) or []
+        return [
+            str(each["id"])
+            for each in listed
+            if each["status"] == "running" and (not label or has_label(annotations_of(runtime, str(each["id"])), label))
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise EngineError(f"{runtime.program} list: {done.stderr.strip() or repr(error)}") from error
+
+
+def annotations_of(runtime: OciRuntime, name: str) -> dict[str, str]:
+    """A container's; {} if it has ended."""
+    state = OciRuntime(replace(runtime.container, name=name), runtime.program).state()
+    return (state or {}).get("annotations") or {}

@@ -30,6 +30,7 @@ from criu_lazy_ext.engines.engine import (
     Tree,
     UnknownContainer,
     criu_file,
+    has_label,
     run,
     script,
 )
@@ -316,3 +317,13 @@ def podman(root: Path | None) -> list[str]:
 def engine(container: Container) -> Podman:
     """Its runtime is the container's."""
     return Podman(container)
+
+
+def running(like: Container, label: str) -> list[str]:
+    """The containers that run; what holds a pod's namespaces (its infra container) is none of them."""
+    done = run([*podman(like.root), "ps", "--format", "json"], ANSWERS_WITHIN_S)
+    try:
+        listed = json.loads(done.stdout)
+        return [str(one["Names"][0]) for one in listed if not one["IsInfra"] and has_label(one["Labels"], label)]
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise EngineError(f"podman ps: {done.stderr.strip() or repr(error)}") from error

@@ -24,7 +24,7 @@ from criu_lazy_ext.checks.check import Finding
 from criu_lazy_ext.checks.leaving import dump_options
 from criu_lazy_ext.checks.state import check_movable
 from criu_lazy_ext.criu.contrary import options_in
-from criu_lazy_ext.engines.engine import engine_of
+from criu_lazy_ext.engines.engine import Found, engine_of
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.migration import freeze, run_file
 from criu_lazy_ext.migration.draining import Draining
@@ -37,6 +37,7 @@ from criu_lazy_ext.migration.progress import Progress
 from criu_lazy_ext.migration.report import Report
 from criu_lazy_ext.migration.rounds import Rounds
 from criu_lazy_ext.migration.state import TRANSITIONS, State, Trouble
+from criu_lazy_ext.migration.turns import Turns
 from criu_lazy_ext.profile import Profile, hook_environment
 from criu_lazy_ext.remote.channel import Message
 from criu_lazy_ext.remote.hosts import HostError, HostInDoubt, RemoteHost
@@ -62,7 +63,11 @@ LOOK_SHARE = 20  # of the time that passes, one part in so many at most
 class Migration:
     """One migration. `run` takes it to one of the final states and returns the report."""
 
-    def __init__(self, profile: Profile, name: str, progress: Progress) -> None:
+    def __init__(
+        self, profile: Profile, name: str, progress: Progress, turns: Turns | None = None, found: Found | None = None
+    ) -> None:
+        """`turns`: where it waits for others; None: nowhere. `found`: the container, if it was looked for already."""
+        self.turns = turns or Turns()
         self.profile = profile
         self.name = name
         self.progress = progress
@@ -75,7 +80,7 @@ class Migration:
         self.limits = PipeLimits()
         self.start = time.monotonic()
         self.engine = engine_of(profile.container) if profile.container else None
-        self.container = self.engine.find() if self.engine else None
+        self.container = found or (self.engine.find() if self.engine else None)
         self.pid = self.container.pid if self.container else find_task(profile.task)
         self.report = Report("failed", self.pid, profile.destination.ssh or "local")
         self.journal: Journal | None = None
@@ -465,12 +470,15 @@ class Migration:
             self.rounds.start_sampling()
         try:
             await self.guarded(Preparation(self).run())
+            if self.files is not None:
+                await self.guarded(self.turns.rounds(self))
             await self.guarded(self.send_files())
             if self.rounds.limits is not None:
                 self.enter(State.PRE_COPY)
                 await self.rounds.run()
                 await self.guarded(self.send_files())
             self.rounds.stop_sampling()
+            await self.guarded(self.turns.freeze(self))
             if self.profile.hooks.get("before_dump") and self.journal is not None:
                 self.journal.record(hooked=True)
             await self.hooks("before_dump")
@@ -491,6 +499,7 @@ class Migration:
         except Exception as error:
             await self.stop(self.in_a_line(error), force)
         try:
+            self.turns.ended(self)
             await self.clean_up()
         except Exception as error:  # what is left behind changes no outcome
             self.warn(self.in_a_line(error))

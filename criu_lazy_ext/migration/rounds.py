@@ -75,6 +75,7 @@ class Rounds:
                 "page-store", address=migration.address, port=int(state["port"]), key=dump.key, within=60
             )
             await migration.guarded(request)
+            await migration.guarded(migration.turns.rounds(migration))
             while not told["stopped"]:
                 rounds.append(await self.round(min(limits.max_seconds - told["seconds"], migration.until_deadline())))
                 told["rounds"].append(dataclasses.asdict(rounds[-1]))

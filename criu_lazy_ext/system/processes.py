@@ -26,6 +26,12 @@ def start_time(pid: int) -> int | None:
     return None if fields is None or fields[0] in "ZX" else int(fields[19])
 
 
+def parent(pid: int) -> int | None:
+    """Its pid; None if the process has ended."""
+    fields = _stat(pid)
+    return None if fields is None else int(fields[1])
+
+
 def is_alive(pid: int) -> bool:
     """Whether the process exists and isn't a zombie."""
     return start_time(pid) is not None

@@ -1,0 +1,171 @@
+"""`criu-lazy evacuate PLAN.yaml`: moves all that a plan names to other hosts."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import yaml
+
+from criu_lazy_ext.errors import CriuLazyError, UsageError
+from criu_lazy_ext.evacuation.evacuation import Evacuation
+from criu_lazy_ext.evacuation.plan import PlanFile
+from criu_lazy_ext.evacuation.record import MOVING, STAYED, WAITING, Item, Record, profile_path
+from criu_lazy_ext.evacuation.schedule import Schedule
+from criu_lazy_ext.evacuation.selection import Chosen, select
+from criu_lazy_ext.evacuation.show import as_json, choose, report_text
+from criu_lazy_ext.migration.lock import Lock, lock_path
+from criu_lazy_ext.migration.state import EXIT_STATUS, State
+from criu_lazy_ext.sizes import rate_argument
+from criu_lazy_ext.source.control_socket import check_path
+from criu_lazy_ext.system.stop_signals import StopSignals
+
+STARTS_AGAIN = {*STAYED, State.UNDECIDED.value}
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="criu-lazy evacuate",
+        description="Move all the tasks and containers that a plan names.",
+        epilog="Exit status: 0 all have moved, 1 none has, 3 some stay here and run on, 4 one has to be decided.",
+    )
+    parser.add_argument("plan", type=Path, help="what moves, and where to, as YAML (docs/evacuate.md)")
+    parser.add_argument("--dry-run", action="store_true", help="say what would move where; nothing is touched")
+    parser.add_argument("--resume", action="store_true", help="go on with what an earlier run of this plan began")
+    parser.add_argument("--status", action="store_true", help="tell how far an earlier run of this plan came")
+    parser.add_argument("--bandwidth", metavar="SIZE", type=rate_argument, help="in place of the plan's bandwidth")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
+    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    parser.add_argument("--log-format", choices=("text", "json"), default="text",
+        help="of progress on stderr; json: an object a line")  # fmt: skip
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """The exit status is in --help; 2: wrong usage."""
+    options = arguments().parse_args(argv)
+    file = PlanFile.load(options.plan)
+    directory = file.source_directory / f"{options.plan.stem}.evacuation"
+    if options.status:
+        record = Record.read(directory)
+        if record is None:
+            raise UsageError(f"{directory}: no evacuation by this plan is on record here")
+        return tell(record, options)
+    lock = Lock(lock_path(directory))
+    try:
+        record = prepare(file, options, directory)
+        if options.dry_run:
+            return tell_plan(record)
+        asyncio.run(evacuate(file, record, options))
+        return tell(record, options)
+    finally:
+        lock.release()
+
+
+def prepare(file: PlanFile, options: argparse.Namespace, directory: Path) -> Record:
+    """The record of what is to be done, on disk but for a dry run. Raises CriuLazyError."""
+    earlier = Record.read(directory)
+    if options.resume:
+        if earlier is None:
+            raise UsageError(f"{directory}: there is nothing to resume: no evacuation by this plan is on record here")
+        for item in earlier.items:
+            if item.state in STARTS_AGAIN:  # an undecided one may have been decided since
+                item.state = MOVING if item.state == State.UNDECIDED.value else WAITING
+                item.tried = []
+        return earlier
+    if earlier is not None and any(item.state in (MOVING, State.UNDECIDED.value) for item in earlier.items):
+        raise UsageError(f"{directory}: an earlier evacuation by this plan was interrupted: --resume goes on with it")
+    chosen = select(file)
+    record = Record(directory, str(options.plan), items_of(file, chosen))
+    if not options.dry_run:
+        write(file, record, chosen, options)
+    return record
+
+
+def items_of(file: PlanFile, chosen: list[Chosen]) -> list[Item]:
+    names: dict[str, list[str]] = {}  # of an entry's items
+    for one in chosen:
+        if one.entry.name:
+            names.setdefault(one.entry.name, []).append(one.name)
+    places = [place.title for place in file.plan.destinations]
+    return [
+        Item(
+            one.name, one.pid, one.began, one.container, one.memory, one.entry.to or places, one.entry.priority,
+            [name for entry in one.entry.after for name in names[entry]],
+        )
+        for one in chosen
+    ]  # fmt: skip
+
+
+def migration_names(record: Record) -> dict[str, str]:
+    """Each item's migration's: its profile's, and its journal's directory."""
+    return {item.name: f"{record.directory.stem}.{item.name}" for item in record.items}
+
+
+def write(file: PlanFile, record: Record, chosen: list[Chosen], options: argparse.Namespace) -> None:
+    """A profile for each way that an item may go, then the record. Raises CriuLazyError."""
+    names = migration_names(record)
+    rate = file.plan.bandwidth if options.bandwidth is None else options.bandwidth
+    try:
+        shutil.rmtree(record.directory, ignore_errors=True)
+        record.directory.mkdir(parents=True, mode=0o700)
+        for one, item in zip(chosen, record.items, strict=True):
+            check_path(record.directory.parent / names[item.name])
+            for place in file.plan.destinations:
+                if place.title not in item.places:
+                    continue
+                which = {"container": one.container} if one.container else {"pid": one.pid}
+                file.profile(one.entry, place, rate=rate, **which)  # its own rules, with the plan's lines
+                node = file.document(one.entry, place, rate=rate, **which)
+                path = profile_path(record.directory, names[item.name], place.title)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(yaml.serialize(node, Dumper=yaml.SafeDumper))
+    except OSError as error:
+        raise CriuLazyError(f"{error.filename or record.directory}: {error.strerror}") from error
+    record.save()
+
+
+async def evacuate(file: PlanFile, record: Record, options: argparse.Namespace) -> None:
+    plan = file.plan
+    limit = plan.bandwidth if options.bandwidth is None else options.bandwidth
+    schedule = Schedule(plan.at_once, max(1, (os.cpu_count() or 2) // 2), limit)
+    rooms = {place.title: int(place.memory) for place in plan.destinations}
+    show = choose(options.log_format, quiet=options.quiet)
+    evacuation = Evacuation(
+        record, migration_names(record), rooms, schedule, show, on_failure=plan.on_failure, deadline=plan.deadline
+    )
+    loop = asyncio.get_running_loop()
+    for number in StopSignals.SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+            loop.add_signal_handler(number, evacuation.stop, f"stopped by {signal.Signals(number).name}")
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # what is settled on the way; stdout is the report's
+            await evacuation.run()
+    finally:
+        show.end()
+
+
+def tell(record: Record, options: argparse.Namespace) -> int:
+    """The report, and the exit status."""
+    print(json.dumps(as_json(record)) if options.json else report_text(record))
+    states = {item.state for item in record.items}
+    if states & {State.UNDECIDED.value, MOVING}:
+        return EXIT_STATUS[State.UNDECIDED]
+    if states == {State.COMMITTED.value}:
+        return 0
+    return EXIT_STATUS[State.ROLLED_BACK] if State.COMMITTED.value in states else EXIT_STATUS[State.FAILED]
+
+
+def tell_plan(record: Record) -> int:
+    for item in sorted(record.items, key=lambda item: -item.priority):
+        kind = f"container {item.container}" if item.container else f"task {item.pid}"
+        after = f", after {', '.join(item.after)}" if item.after else ""
+        print(f"{item.name}: {kind}, {item.memory / 1e6:.0f} MB, to {' or '.join(item.places)}{after}")
+    return 0

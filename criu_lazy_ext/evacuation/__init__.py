@@ -1,0 +1,1 @@
+"""Emptying a host: many migrations, one link (`criu-lazy evacuate`)."""

@@ -1,0 +1,374 @@
+"""The run of an evacuation: preflight of all, then one migration after the other, as the schedule lets them.
+
+All migrations run in this process (driver.Migration), each with its own journal, agent and page server. If this process
+is killed, each is where a `migrate` that was killed leaves it, and `--resume` settles it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from criu_lazy_ext.engines.engine import engine_of
+from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.evacuation.record import MOVING, STAYED, WAITING, Item, Record, profile_path
+from criu_lazy_ext.evacuation.schedule import Member, Phase, Schedule
+from criu_lazy_ext.evacuation.settling import settle
+from criu_lazy_ext.evacuation.show import ItemDisplay, Show
+from criu_lazy_ext.migration import operator_commands
+from criu_lazy_ext.migration.driver import Migration
+from criu_lazy_ext.migration.lock import Lock, lock_path
+from criu_lazy_ext.migration.progress import Progress
+from criu_lazy_ext.migration.state import State, Trouble
+from criu_lazy_ext.migration.turns import Turns
+from criu_lazy_ext.profile import load
+from criu_lazy_ext.sizes import PAGE_BYTES
+from criu_lazy_ext.source.control_socket import ControlError
+from criu_lazy_ext.system.files import replace_file
+from criu_lazy_ext.system.processes import start_time
+
+TICK_S = 0.02
+STUCK_S = 3.0  # without a byte
+PREFLIGHTS = max(2, min(8, os.cpu_count() or 2))
+STOPPED = "the evacuation was stopped before its turn"
+
+
+class Mover(Turns):
+    """One item's migrations, one place after the other, and what the schedule needs of the one under way."""
+
+    def __init__(self, item: Item, show: Show, on_end: Callable[[Mover], None]) -> None:
+        """`on_end`: told of the migration's end before that cleans up."""
+        self.item = item
+        self.on_end = on_end
+        self.member = Member(item.name)
+        self.progress = Progress(ItemDisplay(show, item.name))
+        self.migration: Migration | None = None
+        self.job: asyncio.Task[None] | None = None
+        self.may_send = asyncio.Event()
+        self.may_freeze = asyncio.Event()
+        self.rate = 0  # that its page server was told
+        self.heard = (0, 0.0)  # bytes received, and when that changed
+
+    # ---- what the migration asks ----
+
+    async def rounds(self, migration: Migration) -> None:
+        if self.member.phase is Phase.PREPARING:
+            self.member.has_rounds = True
+            self.member.phase = Phase.PREPARED
+        await self.may_send.wait()
+
+    async def freeze(self, migration: Migration) -> None:
+        self.member.bytes_left = self.item.memory
+        rounds = (migration.report.precopy or {}).get("rounds") or []
+        if rounds:
+            self.member.bytes_left = int(rounds[-1]["sent_bytes"])
+        self.member.phase = Phase.READY if self.member.phase is Phase.ROUNDS else Phase.PREPARED
+        self.member.has_rounds = self.member.phase is Phase.READY
+        await self.may_freeze.wait()
+
+    def ended(self, migration: Migration) -> None:
+        self.on_end(self)
+
+    # ---- what the schedule asks ----
+
+    def look(self, schedule: Schedule) -> None:
+        """Bring the member up to date; let the schedule know what was measured."""
+        migration, member, figures = self.migration, self.member, self.progress.figures
+        if member.phase is Phase.ROUNDS:  # only the first is foretold: those that follow are short
+            member.bytes_left = 0 if figures.rounds else int(self.item.memory * (1 - figures.round_read))
+        if migration is None or member.phase < Phase.FROZEN:
+            return
+        now, received = time.monotonic(), int(figures.stats.get("received_bytes", 0))
+        if member.phase is Phase.FROZEN and migration.state is State.RUNNING:
+            member.phase = Phase.FOLLOWING
+            schedule.take_downtime(migration.report.downtime_s or schedule.downtime_s)
+            self.heard = (received, now)
+        if migration.state in (State.DRAINED, State.COMMITTING, State.COMMITTED, State.UNDECIDED):
+            member.phase = Phase.OVER
+        if member.phase is Phase.FOLLOWING and figures.stats:
+            member.bytes_left = figures.missing_bytes
+            if received != self.heard[0] or not figures.missing_bytes:
+                self.heard = (received, now)
+        member.stuck = member.phase is Phase.FOLLOWING and now - self.heard[1] > STUCK_S
+        schedule.take_rate(figures.best_rate)
+
+    async def set_rate(self, rate: int) -> None:
+        """Of its page server's pages, if that isn't it already."""
+        migration = self.migration
+        if rate == self.rate or migration is None or migration.dump is None:
+            return
+        self.rate = rate
+        try:
+            await migration.dump.ask("rate", timeout=2.0, rate=rate)
+        except ControlError:
+            self.rate = -1  # again, then
+
+
+class Evacuation:
+    """Moves a record's items."""
+
+    def __init__(
+        self, record: Record, migrations: dict[str, str], rooms: dict[str, int], schedule: Schedule,
+        show: Show, *, on_failure: str, deadline: float | None,
+    ) -> None:  # fmt: skip
+        """`migrations`: the name of each item's migration; `rooms`: bytes that may go to each place, 0: no limit."""
+        self.record = record
+        self.migrations = migrations
+        self.rooms = rooms
+        self.schedule = schedule
+        self.show = show
+        self.on_failure = on_failure
+        self.deadline = deadline
+        self.start = time.monotonic()
+        self.stopped = ""  # why nothing more is frozen
+        self.all_checked = False  # the preflight of all is over
+        self.ended = 0  # signals that asked for an end
+        self.movers: dict[str, Mover] = {}
+        self.failures: dict[str, int] = dict.fromkeys(rooms, 0)
+        self.preflights = asyncio.Semaphore(PREFLIGHTS)
+        self.rating: asyncio.Task[None] | None = None
+
+    # ---- which goes where ----
+
+    @property
+    def order(self) -> list[Item]:
+        """All items, as they are to go: by priority, then as in the plan."""
+        return sorted(self.record.items, key=lambda item: -item.priority)
+
+    def place_for(self, item: Item) -> str | None:
+        """Where it is to go: the place with the fewest failures that has room, of those not tried; None: nowhere."""
+        tried = {one["place"] for one in item.tried}
+        fitting = [place for place in item.places if place not in tried and self.room(place) >= item.memory]
+        return min(fitting, key=lambda place: (self.failures[place], self.taken(place)), default=None)
+
+    def taken(self, place: str) -> int:
+        """Bytes of what went there, or is on its way."""
+        there = (item for item in self.record.items if item.place == place and item.state not in (WAITING, *STAYED))
+        return sum(item.memory for item in there)
+
+    def room(self, place: str) -> float:
+        limit = self.rooms[place]
+        return limit - self.taken(place) if limit else math.inf
+
+    def waits(self, item: Item) -> str:
+        """Why it can't begin, as something that it waits for is where it was, for good; "" if that isn't so."""
+        others = {other.name: other for other in self.record.items}
+        bad = [name for name in item.after if others[name].is_over and not others[name].has_moved]
+        return f"{', '.join(bad)}, which it is to follow, has not moved" if bad else ""
+
+    def is_due(self, item: Item) -> bool:
+        others = {other.name: other for other in self.record.items}
+        return all(others[name].has_moved for name in item.after)
+
+    # ---- the run ----
+
+    async def run(self) -> None:
+        """Until every item is over. Raises RecordError."""
+        earlier = self.start - self.record.seconds
+        await self.settle_all()
+        checking = asyncio.ensure_future(self.check_all())
+        try:
+            while not self.record.is_over or any(mover.job for mover in self.movers.values()):
+                if checking.done():
+                    checking.result()
+                self.step()
+                self.show.refresh(self)
+                await asyncio.sleep(TICK_S)
+        finally:
+            checking.cancel()
+            self.record.seconds = time.monotonic() - earlier
+            self.record.save()
+
+    def stop(self, why: str) -> None:
+        """Nothing more is frozen; what is frozen is seen through. A second time: all is to end, as migrate ends it."""
+        self.ended += 1
+        self.stopped = self.stopped or why
+        for mover in self.movers.values():
+            if mover.migration is not None and (mover.member.phase < Phase.FROZEN or self.ended > 1):
+                mover.migration.fail(why)
+
+    def step(self) -> None:
+        """What can be done now."""
+        if self.deadline is not None and time.monotonic() - self.start > self.deadline and not self.stopped:
+            self.stop(f"the deadline of {self.deadline:g} s has passed")
+        for mover in self.movers.values():
+            mover.look(self.schedule)
+        self.begin_some()
+        members = [self.movers[item.name].member for item in self.order if item.name in self.movers]
+        if not self.all_checked or self.stopped:
+            return
+        if (member := self.schedule.next_rounds(members)) is not None:
+            member.phase = Phase.ROUNDS
+            self.movers[member.name].may_send.set()
+        if (member := self.schedule.next_freeze(members)) is not None:
+            member.phase = Phase.FROZEN
+            self.movers[member.name].may_freeze.set()
+        if self.rating is None or self.rating.done():
+            self.rating = asyncio.ensure_future(self.set_rates(self.schedule.rates(members)))
+
+    async def set_rates(self, rates: dict[str, int]) -> None:
+        await asyncio.gather(*(self.movers[name].set_rate(rate) for name, rate in rates.items()))
+
+    def begin_some(self) -> None:
+        """Prepare who is next, as far as there is room for that."""
+        ahead = sum(mover.job is not None and mover.member.phase < Phase.ROUNDS for mover in self.movers.values())
+        for item in self.order:
+            if item.state != WAITING or (item.name in self.movers and self.movers[item.name].job is not None):
+                continue
+            if why := self.stopped or self.waits(item):
+                self.over(item, State.FAILED.value, why if not self.stopped else self.left(item))
+            elif ahead < self.schedule.ahead and self.is_due(item):
+                if (place := self.place_for(item)) is None:
+                    self.over(item, State.FAILED.value, self.nowhere(item))
+                    continue
+                self.begin(item, place)
+                ahead += 1
+
+    def left(self, item: Item) -> str:
+        tried = [f"{one['place']}: {one['message']}" for one in item.tried[-1:]]
+        return "; ".join([*tried, f"{self.stopped}: it stays"])
+
+    def nowhere(self, item: Item) -> str:
+        """Why there is no place for it."""
+        if item.tried:
+            return "; ".join(f"{one['place']}: {one['message']}" for one in item.tried)
+        return f"none of {', '.join(item.places)} has room for its {item.memory / 1e6:.0f} MB (the plan's memory)"
+
+    def begin(self, item: Item, place: str) -> None:
+        """On record first."""
+        item.place, item.state, item.message = place, MOVING, ""
+        directory, name = self.record.directory, self.migrations[item.name]
+        replace_file(profile_path(directory, name), profile_path(directory, name, place).read_text(), durable=True)
+        self.record.save()
+        mover = self.movers[item.name] = Mover(item, self.show, self.on_end)
+        mover.job = asyncio.ensure_future(self.move(mover))
+
+    def over(self, item: Item, state: str, message: str) -> None:
+        item.state, item.message = state, message
+        self.record.save()
+        text = f"{item.name}: {state}" + (f": {message}" if message else "")
+        self.show.line(text, "info" if item.has_moved else "warning")
+
+    def on_end(self, mover: Mover) -> None:
+        """Its migration's end, before that cleans up."""
+        migration, item = mover.migration, mover.item
+        assert migration is not None
+        if migration.state is State.COMMITTED:
+            report = migration.report
+            item.downtime_s, item.fault_wait_us = report.downtime_s, report.fault_wait_us
+            item.bytes = report.lazy_pages * PAGE_BYTES
+            item.warnings = report.warnings
+            item.state, item.message = State.COMMITTED.value, ""
+            self.record.save()
+
+    async def move(self, mover: Mover) -> None:
+        """One migration to its end."""
+        item = mover.item
+        try:
+            state, message = await self.migrate(mover)
+        except (CriuLazyError, OSError) as error:
+            state, message = State.FAILED, str(error)
+        except Exception as error:  # a fault of this program: the journal tells what became of the task
+            state, message = State.UNDECIDED, f"internal error: {type(error).__name__}: {error}"
+        mover.member.phase = Phase.OVER
+        mover.job = None
+        if state is State.COMMITTED:
+            self.show.line(f"{item.name}: at {item.place}, downtime {(item.downtime_s or 0) * 1e3:.0f} ms", "info")
+            self.record.save()
+        elif state is State.UNDECIDED:
+            self.over(item, state.value, message)
+        else:
+            self.failed(item, state, message)
+
+    def failed(self, item: Item, state: State, message: str) -> None:
+        """It runs on here, or is gone: elsewhere, if the plan wants that."""
+        item.tried.append({"place": item.place, "message": message})
+        if not self.stopped:
+            self.failures[item.place] += 1
+        runs_on = start_time(item.pid) == item.began
+        if self.on_failure == "stop" and not self.stopped:
+            self.stop(f"{item.name} failed")
+        elsewhere = self.on_failure == "elsewhere" and not self.stopped and runs_on and self.place_for(item)
+        if elsewhere:
+            self.show.line(f"{item.name}: {item.place}: {message}; next: {elsewhere}", "warning")
+            item.state, item.place = WAITING, ""
+            self.record.save()
+        else:
+            self.over(item, state.value, message if len(item.tried) < 2 else self.nowhere(item))
+
+    async def migrate(self, mover: Mover) -> tuple[State, str]:
+        """Raises CriuLazyError if it could not begin."""
+        item, name = mover.item, self.migrations[mover.item.name]
+        profile = load(profile_path(self.record.directory, name))
+        lock = Lock(lock_path(profile.directories.source / name))
+        try:
+            found = None
+            await asyncio.to_thread(operator_commands.close_earlier, profile, name)
+            if profile.container is not None:
+                found = await asyncio.to_thread(engine_of(profile.container).find)
+            elif start_time(item.pid) != item.began:
+                raise Trouble(f"task {item.pid} has ended")
+            mover.migration = Migration(profile, name, mover.progress, mover, found)
+            if self.stopped:
+                raise Trouble(self.stopped)
+            report = await mover.migration.run()
+            item.run_file = report.run_file
+            return mover.migration.state, report.message
+        finally:
+            lock.release()
+
+    # ---- before the first ----
+
+    async def check_all(self) -> None:
+        """The preflight of all that are not prepared anyway; nothing is touched before it is over."""
+        await asyncio.gather(*(self.check(item) for item in self.order[self.schedule.ahead :] if item.state == WAITING))
+        while any(mover.job and mover.member.phase is Phase.PREPARING for mover in self.movers.values()):
+            await asyncio.sleep(TICK_S)
+        refused = [item for item in self.record.items if item.tried and not item.has_moved]
+        if refused and self.on_failure == "stop":
+            self.stop(f"the preflight of {', '.join(item.name for item in refused)} failed")
+        self.all_checked = True
+
+    async def check(self, item: Item) -> None:
+        """A place that would not take it isn't tried."""
+        async with self.preflights:
+            for place in item.places:
+                if item.state != WAITING or self.stopped:
+                    return
+                name = self.migrations[item.name]
+                try:
+                    profile = load(profile_path(self.record.directory, name, place))
+                    found = None
+                    if profile.container is not None:
+                        found = await asyncio.to_thread(engine_of(profile.container).find)
+                    await Migration(profile, f"{name}.check", Progress(), None, found).dry_run()
+                    return
+                except CriuLazyError as error:
+                    item.tried.append({"place": place, "message": str(error)})
+                    self.failures[place] += 1
+            self.over(item, State.FAILED.value, self.nowhere(item))
+
+    async def settle_all(self) -> None:
+        """What an earlier run of this evacuation left under way; all others of these migrations may go on."""
+        await asyncio.gather(*(self.settle(item) for item in self.record.items if item.state == MOVING))
+
+    async def settle(self, item: Item) -> None:
+        name = self.migrations[item.name]
+        profile = load(profile_path(self.record.directory, name))
+        settled = await asyncio.to_thread(settle, profile, name, lambda: self.ended < 2)
+        if settled.state is State.COMMITTED:
+            self.over(item, State.COMMITTED.value, "its driver was killed after it was resumed; settled by --resume")
+        elif settled.state is State.UNDECIDED:
+            self.over(item, State.UNDECIDED.value, f"{settled.message}; {status_command(self.record.directory, name)}")
+        else:
+            item.state, item.place = WAITING, ""
+            self.record.save()
+
+
+def status_command(directory: Path, migration: str) -> str:
+    """How an operator sees, and ends, one that has to be decided."""
+    return f"criu-lazy migrate --status {profile_path(directory, migration)}"

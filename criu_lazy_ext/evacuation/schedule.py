@@ -1,0 +1,136 @@
+"""Which migration of an evacuation may go on, and how much of the link each has: pure decisions on what is known.
+
+All that leaves this host shares its link. So that each task misses its pages for as short as can be, and its faults
+wait behind nobody's background, the memory of one task after the other follows, at the link's whole rate:
+
+- one migration at a time has pre-copy rounds; the next begins its own when the one before is frozen, or has so little
+  left to send that the link would idle meanwhile;
+- a task is frozen when what the resumed ones still miss takes the link no longer than a freeze takes until its own
+  memory flows: small tasks overlap, large ones don't, and the link is never idle;
+- while a task is frozen, or misses pages, the rounds of the next leave it most of the link.
+
+A migration that nothing has come of for a while (its destination is gone) holds nobody up.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+FIRST_DOWNTIME_S = 0.3  # as long as none was measured
+# Of the link, for rounds: while another task is frozen (only images and a restore want it), and while one misses pages.
+BESIDE_FROZEN, BESIDE_MISSING = 0.9, 0.125
+LEAST_RATE = 1 << 20
+LEAST_AHEAD = 3
+OVERLAP_S = 0.1
+
+
+class Phase(enum.IntEnum):
+    """How far a migration is, for the link."""
+
+    PREPARING = 0  # preflight
+    PREPARED = 1  # waits for its rounds, or has none and waits to be frozen
+    ROUNDS = 2
+    READY = 3  # its rounds are over: waits to be frozen
+    FROZEN = 4
+    FOLLOWING = 5  # resumed, and misses pages
+    OVER = 6
+
+
+@dataclass
+class Member:
+    """One migration, as the schedule sees it. `bytes_left`: what its memory still takes of the link: of its rounds, and
+    from then on, after the freeze. `has_rounds`: it pre-copies first. `stuck`: nothing comes of it."""
+
+    name: str
+    phase: Phase = Phase.PREPARING
+    has_rounds: bool = False
+    bytes_left: int = 0
+    stuck: bool = False
+
+
+def takes_link(member: Member) -> bool:
+    """Whether its task waits for what the link brings."""
+    return member.phase in (Phase.FROZEN, Phase.FOLLOWING) and not member.stuck
+
+
+@dataclass
+class Schedule:
+    """`at_once`: how many migrations may be under way, from the first round on; None: as many as keep the link full.
+    `frozen_at_once`: a freeze and a restore take a CPU each. `limit`: bytes per second that all may take; 0: none."""
+
+    at_once: int | None = None
+    frozen_at_once: int = 1
+    limit: int = 0
+    rate: float = 0.0  # the best that was measured, bytes per second
+    downtime_s: float = FIRST_DOWNTIME_S
+
+    @property
+    def ahead(self) -> int:
+        """How many are prepared while others are under way; each is some processes on both hosts."""
+        return max(LEAST_AHEAD, 2 * self.frozen_at_once)
+
+    def seconds(self, members: Iterable[Member]) -> float:
+        """What they still take of the link."""
+        missing = sum(member.bytes_left for member in members)
+        rate = min(self.rate, self.limit) if self.rate and self.limit else self.rate or self.limit
+        if rate:
+            return missing / rate
+        return math.inf if missing else 0.0
+
+    def _under_way(self, members: Sequence[Member]) -> int:
+        return sum(Phase.ROUNDS <= member.phase < Phase.OVER and not member.stuck for member in members)
+
+    def next_rounds(self, members: Sequence[Member]) -> Member | None:
+        """Whose rounds may begin; `members` in the order in which they are to go."""
+        if self.at_once is None:
+            rounds = [member for member in members if member.phase is Phase.ROUNDS]
+            ready = sum(member.phase is Phase.READY for member in members)
+            if ready >= self.frozen_at_once or (rounds and self.seconds(rounds) > OVERLAP_S):
+                return None
+        elif self._under_way(members) >= self.at_once:
+            return None
+        waiting = (member for member in members if member.phase is Phase.PREPARED)
+        first = next(waiting, None)
+        return first if first is not None and first.has_rounds else None
+
+    def next_freeze(self, members: Sequence[Member]) -> Member | None:
+        """Who may be frozen."""
+        if sum(member.phase is Phase.FROZEN for member in members) >= self.frozen_at_once:
+            return None
+        ready = next((member for member in members if member.phase is Phase.READY), None)
+        if ready is None:
+            first = next((member for member in members if member.phase is Phase.PREPARED), None)
+            ready = first if first is not None and not first.has_rounds else None
+            if ready is None or (self.at_once is not None and self._under_way(members) >= self.at_once):
+                return None
+        if self.at_once is None and self.seconds(filter(takes_link, members)) > self.downtime_s:
+            return None
+        return ready
+
+    def rates(self, members: Sequence[Member]) -> dict[str, int]:
+        """Bytes per second for each that sends; 0: no limit."""
+        following = [member for member in members if member.phase is Phase.FOLLOWING and not member.stuck]
+        frozen = [member for member in members if member.phase is Phase.FROZEN and not member.stuck]
+        rounds = [member for member in members if member.phase is Phase.ROUNDS]
+        link = self.limit or self.rate
+        share = BESIDE_MISSING if following else BESIDE_FROZEN if frozen else 1.0
+        given: dict[str, int] = {}
+        left = float(self.limit)
+        if rounds:
+            each = max(LEAST_RATE, int(link * share / len(rounds))) if link and (share < 1 or self.limit) else 0
+            given |= {member.name: each for member in rounds}
+            left -= each * len(rounds)
+        for member in (*frozen, *following):
+            given[member.name] = max(LEAST_RATE, int(left / max(1, len(following)))) if self.limit else 0
+        return given
+
+    def take_rate(self, rate: float) -> None:
+        """One was measured over some time."""
+        self.rate = max(self.rate, rate)
+
+    def take_downtime(self, seconds: float) -> None:
+        """One was measured."""
+        self.downtime_s += (seconds - self.downtime_s) / 2

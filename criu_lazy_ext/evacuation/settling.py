@@ -1,0 +1,62 @@
+"""What became of a migration whose evacuation was killed: its journal tells, and what is there to be seen.
+
+Nothing is forced here: what an operator would need --force for, an operator has to decide.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.migration import journal
+from criu_lazy_ext.migration.lock import Lock, lock_path
+from criu_lazy_ext.migration.operator_commands import Decision
+from criu_lazy_ext.migration.state import ENDED, State
+from criu_lazy_ext.profile import Profile
+
+LOOK_S = 0.3
+
+
+@dataclass(frozen=True)
+class Settled:
+    """`state` None: it had not begun, or has to be decided by somebody: `message` says why, and how."""
+
+    state: State | None
+    message: str = ""
+
+
+def settle(profile: Profile, name: str, goes_on: Callable[[], bool]) -> Settled:
+    """See the migration to its end, for as long as `goes_on`. Raises Locked if somebody drives it. What is decided is
+    printed, as by `migrate --status`."""
+    directory = profile.directories.source / name
+    if not journal.exists(directory):
+        return Settled(None)  # what its evacuation knew of its end was on record before this went
+    lock = Lock(lock_path(directory))
+    try:
+        return _settle(profile, directory, goes_on)
+    except CriuLazyError as error:
+        return Settled(State.UNDECIDED, str(error))
+    finally:
+        lock.release()
+
+
+def _settle(profile: Profile, directory: Path, goes_on: Callable[[], bool]) -> Settled:
+    while True:
+        decision = Decision(profile, directory, journal.read(directory))
+        found, ended = decision.found, decision.found.ended()
+        if ended is None:
+            if not found.went:
+                ended = decision.abort(False)
+            elif found.may_commit and not found.restored_ended:
+                ended = decision.commit(False)
+            elif not (found.server.is_there and goes_on()) or found.restored_ended:
+                return Settled(State.UNDECIDED, "; ".join(found.words()))
+        if ended is not None:
+            if found.facts["state"] not in ENDED:
+                decision.settle(ended)
+            words = "" if ended is State.COMMITTED else f"its driver was killed; {decision.found.source.words()}"
+            return Settled(ended, words)
+        time.sleep(LOOK_S)

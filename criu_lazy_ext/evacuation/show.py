@@ -1,0 +1,195 @@
+"""What an evacuation shows while it runs, on stderr, and the report at its end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TextIO
+
+from criu_lazy_ext.evacuation.record import MOVING, STAYED, WAITING, Item, Record
+from criu_lazy_ext.migration.display import Display
+from criu_lazy_ext.migration.state import State
+
+if TYPE_CHECKING:
+    from criu_lazy_ext.evacuation.evacuation import Evacuation
+    from criu_lazy_ext.migration.figures import Figures
+
+REFRESH_S = 0.25
+ROWS = 20
+
+
+class Show:
+    """Lines, one after the other."""
+
+    def __init__(self, stream: TextIO, *, quiet: bool = False) -> None:
+        self.stream = stream
+        self.quiet = quiet
+        self.start = time.monotonic()
+
+    def line(self, text: str, level: str) -> None:
+        """Something of the whole evacuation."""
+        self.write(f"[{time.monotonic() - self.start:7.3f}] {'warning: ' if level == 'warning' else ''}{text}")
+
+    def step(self, name: str, text: str, level: str, figures: Figures) -> None:
+        """Something of one migration."""
+        self.line(f"{name}: {text}", level)
+
+    def write(self, text: str) -> None:
+        if not self.quiet:
+            with contextlib.suppress(OSError, ValueError):
+                self.stream.write(text + "\n")
+                self.stream.flush()
+
+    def refresh(self, evacuation: Evacuation) -> None:
+        """Time has passed."""
+
+    def end(self) -> None:
+        """Nothing more comes."""
+
+
+class JsonLines(Show):
+    """For programs: an object a line."""
+
+    def line(self, text: str, level: str) -> None:
+        self.write(json.dumps(self.facts(text, level)))
+
+    def step(self, name: str, text: str, level: str, figures: Figures) -> None:
+        self.write(json.dumps(self.facts(text, level) | {"item": name, "phase": figures.state.value}))
+
+    def facts(self, text: str, level: str) -> dict[str, Any]:
+        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return {"time": at, "level": level, "message": text}
+
+
+class Table(Show):
+    """On a terminal, by rich: warnings go up, below them a table of what is under way."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        from rich.live import Live
+
+        from criu_lazy_ext.migration.terminal_panel import Terminal
+
+        self._console = Terminal(file=stream, highlight=False)
+        self._live = Live(
+            console=self._console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+        )
+        self._steps: dict[str, str] = {}
+        self._shown = 0.0
+
+    def write(self, text: str) -> None:
+        from rich.text import Text
+
+        with contextlib.suppress(OSError, ValueError):
+            self._console.print(Text(text, style="yellow" if "] warning: " in text else ""), soft_wrap=True)
+
+    def step(self, name: str, text: str, level: str, figures: Figures) -> None:
+        self._steps[name] = text
+        if level != "info":
+            super().step(name, text, level, figures)
+
+    def refresh(self, evacuation: Evacuation) -> None:
+        if time.monotonic() - self._shown < REFRESH_S:
+            return
+        self._shown = time.monotonic()
+        with contextlib.suppress(OSError, ValueError):
+            self._live.start()
+            self._live.update(table(evacuation, self._steps, self._console.width), refresh=True)
+
+    def end(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._live.stop()
+
+
+def table(evacuation: Evacuation, steps: dict[str, str], width: int) -> Any:
+    """What is under way, and how many wait and are over."""
+    from rich import box
+    from rich.table import Table as RichTable
+
+    items = evacuation.order
+    under_way = [item for item in items if item.state == MOVING]
+    columns = ("task", "to", "state", "memory", "MB/s", "downtime", "")
+    made = RichTable(*columns, box=box.SIMPLE, title=headline(evacuation), title_justify="left", title_style="bold")
+    for item in under_way[:ROWS]:
+        mover = evacuation.movers.get(item.name)
+        figures = mover.progress.figures if mover else None
+        downtime = figures.downtime_so_far_s if figures else None
+        made.add_row(
+            item.name, item.place, figures.state.value if figures else "being settled",
+            (figures.memory_as_text() if figures else "") or f"{item.memory / 1e6:.0f} MB",
+            f"{figures.rate / 1e6:.0f}" if figures and figures.rate else "",
+            "" if downtime is None else f"{downtime * 1e3:.0f} ms", steps.get(item.name, "")[: max(10, width - 80)],
+        )  # fmt: skip
+    return made
+
+
+def headline(evacuation: Evacuation) -> str:
+    """The whole in a line."""
+    items = evacuation.record.items
+    count = Counter(item.state for item in items)
+    moved, waiting = count[State.COMMITTED.value], count[WAITING]
+    stay = sum(item.is_over for item in items) - moved
+    left = sum(item.memory for item in items if not item.is_over)
+    rate = sum(mover.progress.figures.rate for mover in evacuation.movers.values() if mover.job is not None)
+    words = [f"{moved} of {len(items)} moved, {count[MOVING]} under way, {waiting} wait"]
+    words += [f"{stay} stay or are undecided"] if stay else []
+    words += [f"{left / 1e6:.0f} MB left", f"{rate / 1e6:.0f} MB/s", f"{time.monotonic() - evacuation.start:.0f} s"]
+    return ", ".join([*words, evacuation.stopped] if evacuation.stopped else words)
+
+
+class ItemDisplay(Display):
+    """One migration's progress, as a part of the whole."""
+
+    def __init__(self, show: Show, name: str) -> None:
+        self._show = show
+        self._name = name
+
+    def line(self, figures: Figures, text: str, level: str, *, asked: bool = False) -> None:
+        self._show.step(self._name, text, level, figures)
+
+
+def choose(log_format: str, *, quiet: bool) -> Show:
+    """What fits stderr."""
+    if log_format == "json":
+        return JsonLines(sys.stderr, quiet=quiet)
+    if not quiet and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        with contextlib.suppress(ImportError):  # without rich: lines
+            return Table(sys.stderr)
+    return Show(sys.stderr, quiet=quiet)
+
+
+def report_text(record: Record, directory_hint: str = "") -> str:
+    """What became of each, and of all; for people."""
+    width = max((len(item.name) for item in record.items), default=0)
+    lines = [line_of(item, width) for item in record.items]
+    count = Counter(item.state for item in record.items)
+    moved = [item for item in record.items if item.has_moved]
+    total = f"{len(moved)} of {len(record.items)} moved, {sum(item.memory for item in moved) / 1e6:.0f} MB"
+    total += f" in {record.seconds:.1f} s"
+    others = [f"{count[state]} {state}" for state in (*STAYED, State.UNDECIDED.value, WAITING, MOVING) if count[state]]
+    return "\n".join([*lines, "; ".join([total, *others])])
+
+
+def line_of(item: Item, width: int) -> str:
+    """One item."""
+    words = f"{item.name:<{width}}  {item.state}"
+    if item.has_moved:
+        words += f" at {item.place}"
+        if item.downtime_s is not None:
+            words += f": downtime {item.downtime_s * 1e3:.0f} ms"
+        if item.fault_wait_us:
+            words += f", faults p99 {item.fault_wait_us['p99'] / 1e3:.2f} ms"
+        if item.message:
+            words += f" ({item.message})"
+        return "\n".join([words, *(f"{'':<{width}}    warning: {warning}" for warning in item.warnings)])
+    return f"{words}: {item.message}" if item.message else words
+
+
+def as_json(record: Record) -> dict[str, Any]:
+    """For programs."""
+    return {"plan": record.plan, "seconds": round(record.seconds, 3), "items": [vars(item) for item in record.items]}
