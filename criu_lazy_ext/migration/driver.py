@@ -43,12 +43,12 @@ from criu_lazy_ext.remote.channel import Message
 from criu_lazy_ext.remote.hosts import HostError, HostInDoubt, RemoteHost
 from criu_lazy_ext.source.dump import (
     LazyDump,
-    PipeLimits,
     SourceError,
     await_lazy_stacks,
     daemon_options,
     find_task,
 )
+from criu_lazy_ext.source.pipe_limits import PipeLimits
 from criu_lazy_ext.source.task import OVER, Identity, Seen, Source, identities, identity
 from criu_lazy_ext.system.hooks import run_hook
 from criu_lazy_ext.system.processes import send_signal, start_time

@@ -29,7 +29,7 @@ from criu_lazy_ext.migration.state import ENDED, EXIT_STATUS, State
 from criu_lazy_ext.profile import Profile, hook_environment
 from criu_lazy_ext.source import control_socket
 from criu_lazy_ext.source.control_socket import COMMIT_UNDER_WAY, Answer, ControlError
-from criu_lazy_ext.source.dump import PipeLimits
+from criu_lazy_ext.source.pipe_limits import PipeLimits
 from criu_lazy_ext.source.task import OVER, Seen, Source, boot_id, identities_of_journal
 from criu_lazy_ext.system import network_lock
 from criu_lazy_ext.system.hooks import run_hook

@@ -13,7 +13,6 @@ import sys
 import time
 from pathlib import Path
 
-from criu_lazy_ext.criu import program as criu
 from criu_lazy_ext.criu.contrary import said_in_files
 from criu_lazy_ext.criu.explain import PASSING, cause, cause_in_log
 from criu_lazy_ext.engines.engine import Engine
@@ -108,38 +107,6 @@ async def await_lazy_stacks(pid: int) -> str:
             )
         await asyncio.sleep(PAGE_STARTS_POLL_S)
     return ""
-
-
-class PipeLimits:
-    """The sysctls that a lazy dump needs, raised for the time of a migration."""
-
-    WANTED = ((criu.PIPE_MAX_SIZE, criu.PIPE_MAX_SIZE_BYTES), (criu.PIPE_USER_PAGES_SOFT, 0))
-
-    def __init__(self, before: dict[str, int] | None = None) -> None:
-        """`before`: what an earlier `before()` gave, to restore that."""
-        self._before = {Path(path): value for path, value in (before or {}).items()}
-
-    def before(self) -> dict[str, int]:
-        """What `restore` will bring back."""
-        return {str(path): value for path, value in self._before.items()}
-
-    def raise_(self) -> None:
-        """Set what is not enough yet. Raises SourceError."""
-        for path, wanted in self.WANTED:
-            try:
-                found = int(path.read_text())
-                if found < wanted or (wanted == 0 and found != 0):
-                    path.write_text(str(wanted))
-                    self._before[path] = found
-            except OSError as error:
-                raise SourceError(f"{path}: {error.strerror}; set it to {wanted} by sysctl") from error
-
-    def restore(self) -> None:
-        """Back to what it was."""
-        for path, value in self._before.items():
-            with contextlib.suppress(OSError):
-                path.write_text(str(value))
-        self._before.clear()
 
 
 def daemon_options(profile: Profile) -> list[str]:
