@@ -23,7 +23,7 @@ FIRST_DOWNTIME_S = 0.3  # as long as none was measured
 # Of the link, for rounds: while another task is frozen (only images and a restore want it), and while one misses pages.
 BESIDE_FROZEN, BESIDE_MISSING = 0.9, 0.125
 LEAST_RATE = 1 << 20
-LEAST_AHEAD = 3
+LEAST_AHEAD = 8
 OVERLAP_S = 0.1
 
 
