@@ -92,8 +92,8 @@ def prepare(file: PlanFile, options: argparse.Namespace, directory: Path) -> Rec
 def items_of(file: PlanFile, chosen: list[Chosen]) -> list[Item]:
     names: dict[str, list[str]] = {}  # of an entry's items
     for one in chosen:
-        if one.entry.name:
-            names.setdefault(one.entry.name, []).append(one.name)
+        if one.entry.title:
+            names.setdefault(one.entry.title, []).append(one.name)
     places = [place.title for place in file.plan.destinations]
     return [
         Item(
@@ -136,15 +136,13 @@ async def evacuate(file: PlanFile, record: Record, options: argparse.Namespace) 
     plan = file.plan
     limit = plan.bandwidth if options.bandwidth is None else options.bandwidth
     schedule = Schedule(plan.at_once, max(1, (os.cpu_count() or 2) // 2), limit)
-    rooms = {place.title: int(place.memory) for place in plan.destinations}
     show = choose(options.log_format, quiet=options.quiet)
-    evacuation = Evacuation(
-        record, migration_names(record), rooms, schedule, show, on_failure=plan.on_failure, deadline=plan.deadline
-    )
+    evacuation = Evacuation(record, migration_names(record), plan, schedule, show)
     loop = asyncio.get_running_loop()
     for number in StopSignals.SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
             loop.add_signal_handler(number, evacuation.stop, f"stopped by {signal.Signals(number).name}")
+    loop.add_signal_handler(signal.SIGUSR1, evacuation.tell)
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what is settled on the way; stdout is the report's
             await evacuation.run()

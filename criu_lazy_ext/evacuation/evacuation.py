@@ -15,10 +15,11 @@ from pathlib import Path
 
 from criu_lazy_ext.engines.engine import engine_of
 from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.evacuation.plan import Plan
 from criu_lazy_ext.evacuation.record import MOVING, STAYED, WAITING, Item, Record, profile_path
 from criu_lazy_ext.evacuation.schedule import Member, Phase, Schedule
 from criu_lazy_ext.evacuation.settling import settle
-from criu_lazy_ext.evacuation.show import ItemDisplay, Show
+from criu_lazy_ext.evacuation.show import ItemDisplay, Show, headline
 from criu_lazy_ext.migration import operator_commands
 from criu_lazy_ext.migration.driver import Migration
 from criu_lazy_ext.migration.lock import Lock, lock_path
@@ -40,11 +41,11 @@ STOPPED = "the evacuation was stopped before its turn"
 class Mover(Turns):
     """One item's migrations, one place after the other, and what the schedule needs of the one under way."""
 
-    def __init__(self, item: Item, show: Show, on_end: Callable[[Mover], None]) -> None:
-        """`on_end`: told of the migration's end before that cleans up."""
+    def __init__(self, item: Item, limit: int, show: Show, on_end: Callable[[Mover], None]) -> None:
+        """`limit`: its place's, bytes per second; `on_end`: told of the migration's end before that cleans up."""
         self.item = item
         self.on_end = on_end
-        self.member = Member(item.name)
+        self.member = Member(item.name, item.place, limit)
         self.progress = Progress(ItemDisplay(show, item.name))
         self.migration: Migration | None = None
         self.job: asyncio.Task[None] | None = None
@@ -111,24 +112,21 @@ class Mover(Turns):
 class Evacuation:
     """Moves a record's items."""
 
-    def __init__(
-        self, record: Record, migrations: dict[str, str], rooms: dict[str, int], schedule: Schedule,
-        show: Show, *, on_failure: str, deadline: float | None,
-    ) -> None:  # fmt: skip
-        """`migrations`: the name of each item's migration; `rooms`: bytes that may go to each place, 0: no limit."""
+    def __init__(self, record: Record, migrations: dict[str, str], plan: Plan, schedule: Schedule, show: Show) -> None:
+        """`migrations`: the name of each item's migration. Of the plan, what it says of all is looked at."""
         self.record = record
         self.migrations = migrations
-        self.rooms = rooms
+        self.places = {place.title: place for place in plan.destinations}
         self.schedule = schedule
         self.show = show
-        self.on_failure = on_failure
-        self.deadline = deadline
+        self.on_failure = plan.on_failure
+        self.deadline = plan.deadline
         self.start = time.monotonic()
         self.stopped = ""  # why nothing more is frozen
         self.all_checked = False  # the preflight of all is over
         self.ended = 0  # signals that asked for an end
         self.movers: dict[str, Mover] = {}
-        self.failures: dict[str, int] = dict.fromkeys(rooms, 0)
+        self.failures: dict[str, int] = dict.fromkeys(self.places, 0)
         self.preflights = asyncio.Semaphore(PREFLIGHTS)
         self.rating: asyncio.Task[None] | None = None
 
@@ -151,7 +149,7 @@ class Evacuation:
         return sum(item.memory for item in there)
 
     def room(self, place: str) -> float:
-        limit = self.rooms[place]
+        limit = self.places[place].memory
         return limit - self.taken(place) if limit else math.inf
 
     def waits(self, item: Item) -> str:
@@ -190,6 +188,10 @@ class Evacuation:
         for mover in self.movers.values():
             if mover.migration is not None and (mover.member.phase < Phase.FROZEN or self.ended > 1):
                 mover.migration.fail(why)
+
+    def tell(self) -> None:
+        """Somebody asks, by a signal."""
+        self.show.line(headline(self), "info")
 
     def step(self) -> None:
         """What can be done now."""
@@ -244,7 +246,7 @@ class Evacuation:
         directory, name = self.record.directory, self.migrations[item.name]
         replace_file(profile_path(directory, name), profile_path(directory, name, place).read_text(), durable=True)
         self.record.save()
-        mover = self.movers[item.name] = Mover(item, self.show, self.on_end)
+        mover = self.movers[item.name] = Mover(item, self.places[place].bandwidth, self.show, self.on_end)
         mover.job = asyncio.ensure_future(self.move(mover))
 
     def over(self, item: Item, state: str, message: str) -> None:

@@ -18,7 +18,7 @@ import yaml
 from criu_lazy_ext.profile import Destination, Profile, ProfileError, Reader, Size, compose, found, profile_in, read
 
 HOW_TO_GET_ONE = "docs/evacuate.md has examples"
-PLACE_ONLY = ("name", "memory")  # keys of a place that are none of a profile's destination
+PLACE_ONLY = ("name", "memory", "bandwidth")  # keys of a place that are none of a profile's destination
 SELECTOR_ONLY = ("label", "match")
 WAYS = ("task", "container", "containers", "cgroup")
 ON_FAILURE = ("elsewhere", "skip", "stop")
@@ -30,10 +30,12 @@ NO_LIMIT = Size(0)
 @dataclass(frozen=True)
 class Place(Destination):
     """A host to move to, as in a profile. `name`: by which the plan's `to` and the report know it; None: its ssh word.
-    `memory`: of all that goes there, at most so many bytes; 0: what the preflight finds free."""
+    `memory`: of all that goes there, at most so many bytes; 0: what the preflight finds free. `bandwidth`: bytes per
+    second that the pages of all that goes there may take; 0: no limit."""
 
     name: str | None = None
     memory: Size = NO_LIMIT
+    bandwidth: Size = NO_LIMIT
 
     @property
     def title(self) -> str:
@@ -46,7 +48,7 @@ class Entry:
     a name that matches `match` (a shell's pattern), else its keys are a container's; or `cgroup`: the tasks of a group
     and of those below it, by its path from the root (/shop.slice).
 
-    `priority`: the highest goes first. `after`: names of entries, all of which have to have moved. `to`: names of
+    `name`: a container's is its own, if the entry gives it none. `priority`: the highest goes first. `after`: names of entries, all of which have to have moved. `to`: names of
     places; none: all. `profile`: over the plan's, key by key.
     """
 
@@ -59,6 +61,12 @@ class Entry:
     after: list[str] = field(default_factory=list)
     to: list[str] = field(default_factory=list)
     profile: yaml.Node | None = None
+
+    @property
+    def title(self) -> str:
+        """By which `after` knows it; "" if by nothing."""
+        named = pairs(self.container).get("name")
+        return self.name or (str(named[1].value) if named else "")
 
 
 @dataclass(frozen=True)
@@ -175,21 +183,21 @@ class PlanFile:
             node, key = self.node_of(entry), f"move[{number}]"
             if sum(getattr(entry, way) is not None for way in WAYS) != 1:
                 raise reader.fail(node, key, f"expected exactly one of {', '.join(WAYS)}")
-            if entry.name is not None and (entry.name in names or not NAME.fullmatch(entry.name)):
-                why = "is there twice" if entry.name in names else "is no name: letters, digits, and ._- within"
-                raise reader.fail(node, f"{key}.name", f"{entry.name!r} {why}")
-            names |= {entry.name} if entry.name else set()
+            if entry.title and (entry.title in names or not NAME.fullmatch(entry.title)):
+                why = "is there twice" if entry.title in names else "is no name: letters, digits, and ._- within"
+                raise reader.fail(node, f"{key}.name", f"{entry.title!r} {why}")
+            names |= {entry.title} if entry.title else set()
             for title in entry.to:
                 if title not in titles:
                     raise reader.fail(node, f"{key}.to", f"no destination is called {title!r}: {', '.join(titles)}")
             self._check_overlay(entry.profile, f"{key}.profile", ("task", "container", "destination", "directories"))
         for number, entry in enumerate(plan.move):
             for name in entry.after:
-                if name not in names or name == entry.name:
-                    what = "itself" if name == entry.name else f"no other entry is called {name!r}"
+                if name not in names or name == entry.title:
+                    what = "itself" if name == entry.title else f"no other entry is called {name!r}"
                     raise reader.fail(self.node_of(entry), f"move[{number}].after", what)
         self._check_overlay(plan.profile, "profile", ("task", "container", "destination"))
-        if (circle := circle_in({entry.name: entry.after for entry in plan.move if entry.name})) is not None:
+        if (circle := circle_in({entry.title: entry.after for entry in plan.move if entry.title})) is not None:
             raise reader.fail(self._nodes["move"], "move", f"each waits for the next: {' -> '.join(circle)}")
         for entry in plan.move:  # what is wrong in any profile is said before any look
             for place in plan.destinations:

@@ -42,9 +42,12 @@ class Phase(enum.IntEnum):
 @dataclass
 class Member:
     """One migration, as the schedule sees it. `bytes_left`: what its memory still takes of the link: of its rounds, and
-    from then on, after the freeze. `has_rounds`: it pre-copies first. `stuck`: nothing comes of it."""
+    from then on, after the freeze. `has_rounds`: it pre-copies first. `stuck`: nothing comes of it. `place_limit`: what
+    all that go to its `place` may take, bytes per second; 0: no limit."""
 
     name: str
+    place: str = ""
+    place_limit: int = 0
     phase: Phase = Phase.PREPARING
     has_rounds: bool = False
     bytes_left: int = 0
@@ -112,19 +115,29 @@ class Schedule:
 
     def rates(self, members: Sequence[Member]) -> dict[str, int]:
         """Bytes per second for each that sends; 0: no limit."""
-        following = [member for member in members if member.phase is Phase.FOLLOWING and not member.stuck]
-        frozen = [member for member in members if member.phase is Phase.FROZEN and not member.stuck]
+        sending = [member for member in members if Phase.ROUNDS <= member.phase < Phase.OVER and not member.stuck]
+        given = self._share([member for member in sending if member.phase is not Phase.READY], self.limit)
+        for place in {member.place for member in sending if member.place_limit}:
+            there = [member for member in sending if member.place == place and member.phase is not Phase.READY]
+            for name, rate in self._share(there, there[0].place_limit if there else 0).items():
+                given[name] = min(rate, given[name]) if given[name] else rate
+        return given
+
+    def _share(self, members: Sequence[Member], limit: int) -> dict[str, int]:
+        """The same of some members; `limit`: of all of them together."""
         rounds = [member for member in members if member.phase is Phase.ROUNDS]
-        link = self.limit or self.rate
+        frozen = [member for member in members if member.phase is Phase.FROZEN]
+        following = [member for member in members if member.phase is Phase.FOLLOWING]
+        link = limit or self.rate
         share = BESIDE_MISSING if following else BESIDE_FROZEN if frozen else 1.0
         given: dict[str, int] = {}
-        left = float(self.limit)
+        left = limit
         if rounds:
-            each = max(LEAST_RATE, int(link * share / len(rounds))) if link and (share < 1 or self.limit) else 0
+            each = max(LEAST_RATE, int(link * share / len(rounds))) if link and (share < 1 or limit) else 0
             given |= {member.name: each for member in rounds}
             left -= each * len(rounds)
         for member in (*frozen, *following):
-            given[member.name] = max(LEAST_RATE, int(left / max(1, len(following)))) if self.limit else 0
+            given[member.name] = max(LEAST_RATE, left // max(1, len(following))) if limit else 0
         return given
 
     def take_rate(self, rate: float) -> None:

@@ -81,7 +81,7 @@ def of_entry(file: PlanFile, entry: Entry) -> list[Chosen]:
     try:
         profile = file.profile(entry, file.plan.destinations[0])
         if profile.container is not None:
-            found = container(entry, profile.container, entry.name or profile.container.name)
+            found = container(entry, profile.container, entry.title)
         else:
             pid = find_task(profile.task)
             found = task(entry, pid, entry.name or name_of(pid))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
+from paths import CONFIGS
 
 from criu_lazy_ext.evacuation.plan import PlanFile
 from criu_lazy_ext.profile import ProfileError, parse
@@ -50,6 +51,12 @@ def test_what_is_wrong_is_said(plan: str, error: str) -> None:
         PlanFile(plan, "p.yaml")
     assert error in str(raised.value)
     assert str(raised.value).startswith("p.yaml:")
+
+
+def test_the_sample() -> None:
+    """All of its keys are right, and it shows most."""
+    plan = PlanFile.load(CONFIGS / "evacuate" / "plan.yaml").plan
+    assert [entry.title for entry in plan.move] == ["shop", "queue", "cache", ""]
 
 
 def test_a_profile_for_each() -> None:

@@ -138,22 +138,32 @@ def test_a_limit_is_kept() -> None:
     assert result.seconds > 4 * (64 << 20) / 30e6
 
 
+def test_a_place_has_its_own_limit() -> None:
+    """What all others take is none of its business."""
+    schedule = Schedule(rate=1e8)
+    there = [Member("m", "b", 10 << 20, Phase.FOLLOWING), Member("rounds", "b", 10 << 20, Phase.ROUNDS)]
+    elsewhere = Member("n", "c", 0, Phase.FOLLOWING)
+    given = schedule.rates([*there, elsewhere])
+    assert given["n"] == 0
+    assert given["m"] + given["rounds"] <= 10 << 20
+
+
 def test_who_is_stuck_holds_nobody_up() -> None:
     """Its destination is gone: it takes no link, and the next are frozen."""
-    stuck = Member("stuck", Phase.FOLLOWING, bytes_left=1 << 40, stuck=True)
-    ready = Member("ready", Phase.READY, bytes_left=1 << 20)
+    stuck = Member("stuck", phase=Phase.FOLLOWING, bytes_left=1 << 40, stuck=True)
+    ready = Member("ready", phase=Phase.READY, bytes_left=1 << 20)
     schedule = Schedule(rate=1e8)
     assert schedule.next_freeze([stuck, ready]) is ready
-    assert schedule.rates([stuck, Member("rounds", Phase.ROUNDS)]) == {"rounds": 0}
+    assert schedule.rates([stuck, Member("rounds", phase=Phase.ROUNDS)]) == {"rounds": 0}
 
 
 def test_rounds_leave_the_link_to_who_misses_pages() -> None:
     """And most of it while somebody is frozen."""
     schedule = Schedule(rate=1e8)
-    rounds = Member("rounds", Phase.ROUNDS)
+    rounds = Member("rounds", phase=Phase.ROUNDS)
     assert schedule.rates([rounds]) == {"rounds": 0}
-    assert 0 < schedule.rates([rounds, Member("m", Phase.FOLLOWING, bytes_left=1)])["rounds"] <= 1e8 / 4
-    assert 0 < schedule.rates([rounds, Member("m", Phase.FROZEN)])["rounds"] < 1e8
+    assert 0 < schedule.rates([rounds, Member("m", phase=Phase.FOLLOWING, bytes_left=1)])["rounds"] <= 1e8 / 4
+    assert 0 < schedule.rates([rounds, Member("m", phase=Phase.FROZEN)])["rounds"] < 1e8
 
 
 def test_a_thousand_tasks() -> None:
