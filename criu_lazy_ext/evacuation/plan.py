@@ -48,8 +48,8 @@ class Entry:
     a name that matches `match` (a shell's pattern), else its keys are a container's; or `cgroup`: the tasks of a group
     and of those below it, by its path from the root (/shop.slice).
 
-    `name`: a container's is its own, if the entry gives it none. `priority`: the highest goes first. `after`: names of entries, all of which have to have moved. `to`: names of
-    places; none: all. `profile`: over the plan's, key by key.
+    `name`: a container's is its own, if the entry gives it none. `priority`: the highest goes first. `after`: names of
+    entries, all of which have to have moved. `to`: names of places; none: all. `profile`: over the plan's, key by key.
     """
 
     task: yaml.Node | None = None

@@ -114,6 +114,24 @@ def clean(testbed: Testbed) -> None:
         host.run(["sh", "-c", "rm -rf /var/lib/criu-lazy* /root/m*.yaml /run/held /srv/hold*"])
 
 
+@only("runc", "crun", "podman-crun --label=app=shop --network=none", "containerd")
+def test_a_plan_selects_it(container: Container) -> None:
+    """By what its engine says runs there."""
+    src = container.testbed.src
+    if container.engine == "containerd":
+        src.run(["ctr", "containers", "label", NAME, "app=shop"])
+    labels = container.engine in ("podman", "containerd")
+    for selector, finds in (
+        ("match: 'b?x'", True), ("match: 'c*'", False), ("label: app=shop", labels), ("label: app", labels),
+        ("label: app=other", False),
+    ):  # fmt: skip
+        plan = f"destinations: [{{ssh: dst}}]\nmove: [{{containers: {{engine: {container.engine}, {selector}}}}}]\n"
+        src.write("/root/m-plan.yaml", plan)
+        done = src.run(["criu-lazy", "evacuate", "--dry-run", "/root/m-plan.yaml"], check=False)
+        assert (f"{NAME}: container {NAME}, " in done.stdout) is finds, (selector, done)
+        assert finds or "nothing runs here that this means" in done.stderr
+
+
 @only("runc", "crun")
 def test_there_and_back_the_runtime_knows_it_where_it_runs(container: Container) -> None:
     src, dst = container.testbed.src, container.testbed.dst
