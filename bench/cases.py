@@ -1,7 +1,7 @@
 """What the benchmark can measure.
 
 A case is a link and an access pattern, named LINK/ACCESS; or a program, named programs/PROGRAM; or startup/20g; or a
-whole migration, named migrate/KIND, or service/KIND of a program at work.
+whole migration, named migrate/KIND, or service/KIND of a program at work; or of several tasks, named evacuate/KIND.
 """
 
 from __future__ import annotations
@@ -119,7 +119,23 @@ class ServiceCase:
         return f"service/{self.kind}"
 
 
-AnyCase = Case | ProgramCase | StartupCase | MigrateCase | ServiceCase
+@dataclass(frozen=True)
+class EvacuationCase:
+    """So many memtasks with these options, all of which move, in each of `ways` (EvacuationRun.way)."""
+
+    link: LinkSetting
+    kind: str
+    options: tuple[str, ...]
+    tasks: int = 8
+    mib: int = 256
+    ways: tuple[str, ...] = ("alone", "side-by-side", "evacuate")
+
+    @property
+    def name(self) -> str:
+        return f"evacuate/{self.kind}"
+
+
+AnyCase = Case | ProgramCase | StartupCase | MigrateCase | ServiceCase | EvacuationCase
 
 LINKS = (
     LinkSetting("1g", 1000, 0.0, 256),
@@ -166,12 +182,17 @@ SERVICES = (
     ServiceCase(LINKS[1], "redis-50", "redis"),
     *(ServiceCase(LINKS[1], program, program) for program in ("sqlite", "python", "jvm")),
 )
+EVACUATIONS = (
+    EvacuationCase(LINKS[1], "8-idle", IDLE),
+    EvacuationCase(LINKS[1], "8-random", ("--mode", "random", "--threads", "1")),
+)
 ALL: tuple[AnyCase, ...] = (
     *(Case(link, access) for link in LINKS for access in ACCESSES),
     *PROGRAMS,
     STARTUP,
     *MIGRATIONS,
     *SERVICES,
+    *EVACUATIONS,
 )
 DEFAULT = "1g/idle,1g/random-2,1g-0.2ms/idle,1g-0.2ms/random-2,1g-1ms/idle,1g-1ms/random-2," + (
     "unlimited/idle,unlimited/random-2"

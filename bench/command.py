@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import cases, picture, results, table, timeline
+from bench.evacuations import EvacuationRun, measure_evacuation
 from bench.handmade import MigrationError
 from bench.measure import DAEMONS, Run, Setting, machine_limit, measure
 from bench.migrations import MigrateRun, measure_migration
@@ -141,6 +142,7 @@ class Bench:
         self.startups: list[Startup] = []
         self.migrations: list[MigrateRun] = []
         self.services: list[ServiceRun] = []
+        self.evacuations: list[EvacuationRun] = []
         self.plain_tcp: dict[str, list[float]] = {}
         self.limits: dict[str, list[float]] = {}
         self.failures: list[str] = []
@@ -158,7 +160,7 @@ class Bench:
                 if link.rate_mbit is None and accesses:
                     self._limits(tb, link, accesses)
                 for case in on_it:
-                    for daemon in case.ways if isinstance(case, cases.MigrateCase | cases.ServiceCase) else DAEMONS:
+                    for daemon in getattr(case, "ways", DAEMONS):
                         self._measure(tb, case, daemon, repeat)
 
     def _limits(self, tb: Testbed, link: cases.LinkSetting, accesses: list[cases.Access]) -> None:
@@ -177,6 +179,8 @@ class Bench:
                 self._measure_migration(tb, case, daemon, repeat)
             elif isinstance(case, cases.ServiceCase):
                 self._measure_service(tb, case, daemon, repeat)
+            elif isinstance(case, cases.EvacuationCase):
+                self._measure_evacuation(tb, case, daemon, repeat)
             elif daemon == "ours":
                 self._measure_startup(tb)
         except (MigrationError, TestbedError) as error:
@@ -209,6 +213,12 @@ class Bench:
             f"{case.name} {way}: {run.lost_s:.2f} s of work lost, longest gap {run.gap_s * 1e3:.0f} ms, downtime "
             f"{run.downtime_s * 1e3:.0f} ms; {run.checked} records checked"
         )
+
+    def _measure_evacuation(self, tb: Testbed, case: cases.EvacuationCase, way: str, repeat: int) -> None:
+        rate = self.plain_tcp[case.link.name][-1]
+        run = measure_evacuation(tb, case, way, repeat, self._mib or case.mib, rate)
+        self.evacuations.append(run)
+        self._say(f"{case.name} {way}: {run.seconds:.2f} s, {run.of_link:.2f} of the link's time")
 
     def _measure_access(self, tb: Testbed, case: cases.Case, daemon: str, repeat: int) -> None:
         rate = self.plain_tcp[case.link.name][-1]
@@ -252,8 +262,11 @@ class Bench:
             "programs": table.summarise(self.program_runs, {}),
             "migrations": table.migration_medians(self.migrations),
             "services": table.migration_medians(self.services),
+            "evacuations": table.migration_medians(self.evacuations),
             "runs": [
-                run.as_json() for runs in (self.runs, self.program_runs, self.migrations, self.services) for run in runs
+                run.as_json()
+                for runs in (self.runs, self.program_runs, self.migrations, self.services, self.evacuations)
+                for run in runs
             ],
             "failures": self.failures,
         }
@@ -269,6 +282,8 @@ def report(measured: dict[str, Any], markdown: bool, migrations: Sequence[Migrat
         lines += [show(table.migration_rows(measured["migrations"])), ""]
     if measured["services"]:
         lines += [show(table.migration_rows(measured["services"], table.SERVICE_COLUMNS)), ""]
+    if measured["evacuations"]:
+        lines += [show(table.migration_rows(measured["evacuations"], table.EVACUATION_COLUMNS)), ""]
     for run in migrations:
         if run.timeline:
             lines += [f"{run.case} {run.way}, since criu dump began:", timeline.as_text(run.timeline), ""]

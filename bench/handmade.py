@@ -136,10 +136,11 @@ def install_simulator(tb: Testbed) -> None:
     tb.src.run(build)
 
 
-def start_memtask(tb: Testbed, *options: str) -> MemTask:
-    """Start memtask on tb.src with `options` (without --status) and wait until its memory is filled."""
+def start_memtask(tb: Testbed, *options: str, name: str = "memtask") -> MemTask:
+    """Start memtask on tb.src with `options` (without --status) and wait until its memory is filled. `name`: of its
+    file; no other task's that runs."""
     install(tb, "memtask")
-    path = f"{DIRECTORY}/memtask.json"
+    path = f"{DIRECTORY}/{name}.json"
     for host in (tb.src, tb.dst):
         host.run(["sh", "-c", f"mkdir -p {DIRECTORY} && rm -f {path} {path}.child {path}.new"])
     started = tb.src.run(["memtask", *options, "--status", path])
@@ -147,9 +148,9 @@ def start_memtask(tb: Testbed, *options: str) -> MemTask:
 
 
 @contextlib.contextmanager
-def migrated_memtask(tb: Testbed, *options: str) -> Iterator[MemTask]:
+def migrated_memtask(tb: Testbed, *options: str, name: str = "memtask") -> Iterator[MemTask]:
     """Start memtask as start_memtask does, to be migrated and verified in the context; on an error none is left."""
-    task = start_memtask(tb, *options)
+    task = start_memtask(tb, *options, name=name)
     try:
         yield task
     except BaseException:

@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from bench.evacuations import EvacuationRun
 from bench.measure import Run
 from bench.migrations import MigrateRun
 from bench.programs import ProgramRun
 from bench.services import ServiceRun
 from bench.startup import Startup
 
-AnyRun = Run | ProgramRun | MigrateRun | ServiceRun
+AnyRun = Run | ProgramRun | MigrateRun | ServiceRun | EvacuationRun
 
 # What of a run tells which one it is, or is no figure.
 WHICH = {"case", "daemon", "way", "repeat", "mib"}
@@ -93,6 +94,17 @@ SERVICE_COLUMNS = (
     Column("total s", "total_s", _digits),
 )
 
+EVACUATION_COLUMNS = (
+    Column("tasks", "tasks", lambda count: f"{count:.0f}"),
+    Column("total s", "seconds", _digits),
+    Column("after first preflight s", "after_preflight_s", _digits),
+    Column("link s", "link_s", _digits),
+    Column("of link", "of_link", lambda share: f"{share:.2f}"),
+    Column("downtime ms", "downtime_ms", lambda ms: f"{ms:.0f}"),
+    Column("p99 ms", "fault_p99_ms", _digits),
+    Column("max ms", "fault_max_ms", _digits),
+)
+
 
 def summarise(runs: Sequence[Run | ProgramRun], plain_tcp: dict[str, float]) -> list[dict[str, Any]]:
     """One entry a case: {"case", "mib", "stock": figures, "ours": figures, "ratio": figures}.
@@ -123,7 +135,7 @@ def _medians(runs: Sequence[Run | ProgramRun], plain_tcp: float | None) -> dict[
     return medians
 
 
-def migration_medians(runs: Sequence[MigrateRun | ServiceRun]) -> list[dict[str, Any]]:
+def migration_medians(runs: Sequence[MigrateRun | ServiceRun | EvacuationRun]) -> list[dict[str, Any]]:
     """One entry a case and way: {"case", "way", "mib", "runs", ...}, with the medians of figures."""
     entries = []
     for case, way in dict.fromkeys((run.case, run.way) for run in runs):

@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 from criu_lazy_ext.evacuation.record import MOVING, STAYED, WAITING, Item, Record
+from criu_lazy_ext.evacuation.schedule import Phase
 from criu_lazy_ext.migration.display import Display
 from criu_lazy_ext.migration.state import State
 
 if TYPE_CHECKING:
-    from criu_lazy_ext.evacuation.evacuation import Evacuation
+    from criu_lazy_ext.evacuation.evacuation import Evacuation, Mover
     from criu_lazy_ext.migration.figures import Figures
 
 REFRESH_S = 0.25
@@ -120,12 +121,19 @@ def table(evacuation: Evacuation, steps: dict[str, str], width: int) -> Any:
         figures = mover.progress.figures if mover else None
         downtime = figures.downtime_so_far_s if figures else None
         made.add_row(
-            item.name, item.place, figures.state.value if figures else "being settled",
+            item.name, item.place, state_of(mover) if mover else "being settled",
             (figures.memory_as_text() if figures else "") or f"{item.memory / 1e6:.0f} MB",
             f"{figures.rate / 1e6:.0f}" if figures and figures.rate else "",
             "" if downtime is None else f"{downtime * 1e3:.0f} ms", steps.get(item.name, "")[: max(10, width - 80)],
         )  # fmt: skip
     return made
+
+
+def state_of(mover: Mover) -> str:
+    """In a word or two."""
+    if mover.member.phase in (Phase.PREPARED, Phase.READY):
+        return "waits for its turn"
+    return mover.progress.figures.state.value
 
 
 def headline(evacuation: Evacuation) -> str:
@@ -136,7 +144,8 @@ def headline(evacuation: Evacuation) -> str:
     stay = sum(item.is_over for item in items) - moved
     left = sum(item.memory for item in items if not item.is_over)
     rate = sum(mover.progress.figures.rate for mover in evacuation.movers.values() if mover.job is not None)
-    words = [f"{moved} of {len(items)} moved, {count[MOVING]} under way, {waiting} wait"]
+    waiting += sum(mover.member.phase <= Phase.PREPARED for mover in evacuation.movers.values())
+    words = [f"{moved} of {len(items)} moved, {len(items) - moved - stay - waiting} under way, {waiting} wait"]
     words += [f"{stay} stay or are undecided"] if stay else []
     words += [f"{left / 1e6:.0f} MB left", f"{rate / 1e6:.0f} MB/s", f"{time.monotonic() - evacuation.start:.0f} s"]
     return ", ".join([*words, evacuation.stopped] if evacuation.stopped else words)
