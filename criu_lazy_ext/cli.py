@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from pathlib import Path
 
 from criu_lazy_ext import __version__
 from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.system.files import drop_output
 from criu_lazy_ext.system.limits import raise_descriptors
 
 # name -> (module, of this package if it begins with a dot, whose main(argv) -> exit status runs it; a line for --help)
@@ -72,10 +74,20 @@ def main(argv: list[str] | None = None) -> int:
         raise_descriptors()
     module = INTERNAL.get(args[0]) or listed()[args[0]][0]
     try:
-        return int(importlib.import_module(module, __package__).main(args[1:]))
+        status = int(importlib.import_module(module, __package__).main(args[1:]))
+        sys.stdout.flush()
+        return status
     except CriuLazyError as error:
         print(f"criu-lazy {args[0]}: error: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # as `| head` does, which has what it wants
+        drop_output(sys.stdout)
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        drop_output(sys.stdout)
+        where = f"{error.filename}: " if error.filename is not None else ""
+        print(f"criu-lazy {args[0]}: error: {where}{error.strerror or error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import re
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from ipaddress import ip_interface
@@ -30,6 +31,7 @@ PHASES = ("before_dump", "after_dump", "before_restore", "after_restore", "after
 
 
 HOW_TO_GET_ONE = "criu-lazy init writes one that fits a task"
+MAX_SHOWN = 60  # characters of what was found instead
 EXAMPLES = {"destination": "ssh: HOST, or local: true", "run": "a command of the shell's, or a list of words"}
 
 
@@ -421,7 +423,7 @@ class Reader:
 def found(node: yaml.Node) -> str:
     """What stands there, in words."""
     if isinstance(node, yaml.ScalarNode):
-        return repr(node.value) if node.value else "nothing"
+        return repr(textwrap.shorten(node.value, MAX_SHOWN)) if node.value else "nothing"
     return "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
 
 
@@ -525,6 +527,8 @@ def read(path: Path, how_to_get_one: str) -> str:
     """The text of a file that an operator writes. Raises ProfileError."""
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ProfileError(f"{path}: not YAML: no text in UTF-8; {how_to_get_one}") from error
+    except OSError as error:
         way_out = f"; {how_to_get_one}" if isinstance(error, FileNotFoundError) else ""
-        raise ProfileError(f"{path}: {getattr(error, 'strerror', None) or error}{way_out}") from error
+        raise ProfileError(f"{path}: {error.strerror}{way_out}") from error

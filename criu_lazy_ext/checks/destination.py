@@ -7,6 +7,7 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
+from criu_lazy_ext.checks import files
 from criu_lazy_ext.checks.check import Found, check, fail
 from criu_lazy_ext.checks.needs import OTHER_DESCRIPTORS, Arrival, unpack_ids
 from criu_lazy_ext.system import cgroup
@@ -17,6 +18,11 @@ HUGE_PAGES = Path("/sys/kernel/mm/hugepages")
 HUGE_PAGES_FACTS = ("free_hugepages", "resv_hugepages", "nr_overcommit_hugepages", "surplus_hugepages")
 
 
+def is_source(arrival: Arrival) -> bool:
+    """Whether the task is on this very host, by whatever name: pids here are the same as there."""
+    return (arrival.boot_id, arrival.pid_namespace) == (files.boot_id(), files.pid_namespace())
+
+
 @check(
     "pids",
     why="A task keeps its pids, also those of its threads; criu can't restore it where another process has one.",
@@ -25,7 +31,9 @@ HUGE_PAGES_FACTS = ("free_hugepages", "resv_hugepages", "nr_overcommit_hugepages
 def pids(arrival: Arrival) -> Iterator[Found]:
     """processes at the destination that have a pid of the task's"""
     taken = [pid for pid in unpack_ids(arrival.ids) if Path(f"/proc/{pid}").exists()] if arrival.ids else []
-    if taken:
+    if taken and is_source(arrival):
+        yield fail("this is the source itself, where the task has its pids", "name another host as the destination")
+    elif taken:
         more = f" and {len(taken) - SHOWN} more" if len(taken) > SHOWN else ""
         yield fail(f"pids {taken[:SHOWN]}{more} are taken by other processes")
 

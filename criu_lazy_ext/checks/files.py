@@ -170,6 +170,11 @@ def _differences(arrival: Arrival) -> Iterator[tuple[str, str, FileFact]]:
             yield "differs", "has the same size, and another content there", fact
 
 
+def pid_namespace() -> str:
+    """In which pid namespace of this kernel this program is."""
+    return str(Path("/proc/self/ns/pid").readlink())
+
+
 def boot_id() -> str:
     """What tells this boot of this kernel from any other."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

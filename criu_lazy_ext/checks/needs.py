@@ -136,6 +136,7 @@ class Arrival:
     daemon_options: list[str] = field(default_factory=list)
     hooks: str = ""  # between dump and restore: their words
     boot_id: str = ""
+    pid_namespace: str = ""
     files: list[list[Any]] = field(default_factory=list)  # FileFact
     sockets: list[list[Any]] = field(default_factory=list)  # family, kind, address, port, whether it is no connection
     unix_names: list[str] = field(default_factory=list)  # of its own

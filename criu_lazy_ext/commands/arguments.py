@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
+
+from criu_lazy_ext.errors import UsageError
 
 
 def verbosity(text: str) -> int:
@@ -22,7 +25,14 @@ def add_directories(parser: argparse.ArgumentParser) -> None:
 
 
 def directories_of(options: argparse.Namespace) -> list[Path]:
-    """Those that were named, or the profiles' default."""
+    """Those that were named, or the profiles' default. Raises UsageError for one that can't be read."""
     from criu_lazy_ext.profile import Directories  # YAML: most commands don't need it, and some are in a hurry
 
-    return options.directory or sorted({Directories().source, Directories().destination})
+    default = sorted({Directories().source, Directories().destination})
+    for directory in options.directory or filter(os.path.exists, default):
+        try:
+            next(Path(directory).iterdir(), None)
+        except OSError as error:
+            root = ": run it as root" if isinstance(error, PermissionError) else ""
+            raise UsageError(f"{directory}: {error.strerror}{root}") from error
+    return options.directory or default

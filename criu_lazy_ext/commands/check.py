@@ -20,6 +20,7 @@ from criu_lazy_ext.remote.hosts import HostError, RemoteHost
 from criu_lazy_ext.remote.way_back import Way
 from criu_lazy_ext.source.dump import find_task
 from criu_lazy_ext.system.limits import raise_descriptors
+from criu_lazy_ext.system.processes import why_no_task
 
 SILENCE_S = 9.0
 SHOWN = {Verdict.OK: "ok  ", Verdict.WARN: "WARN", Verdict.FAIL: "FAIL"}
@@ -63,6 +64,11 @@ async def check_hosts(profile: Profile | None, pid: int | None, destinations: li
     return [finding for found in ((await look).findings, *there) for finding in found]
 
 
+def _is_profile(where: str) -> bool:
+    """Not a host."""
+    return Path(where).suffix in (".yaml", ".yml") or "/" in where or Path(where).is_file()
+
+
 def _pid_of(profile: Profile) -> int:
     return engine_of(profile.container).find().pid if profile.container else find_task(profile.task)
 
@@ -71,12 +77,14 @@ async def _check(options: argparse.Namespace) -> list[Finding]:
     profile: Profile | None = None
     destinations = [Destination(ssh=host) for host in options.where]
     pid = options.pid
-    if any(Path(where).suffix in (".yaml", ".yml") for where in options.where):
+    if any(map(_is_profile, options.where)):
         if len(options.where) > 1:
             raise UsageError("a profile names its destination itself: give either one profile, or hosts")
         profile = load(Path(options.where[0]))
         destinations = [profile.destination]
         pid = _pid_of(profile) if pid is None else pid
+    elif pid is not None and (problem := why_no_task(pid)):
+        raise UsageError(f"--pid: {problem}")
     findings = [] if options.destination else await check_hosts(profile, pid, [] if options.source else destinations)
     if not (options.source or destinations or pid is not None):
         names = {finding.check for finding in findings}

@@ -53,7 +53,8 @@ def install(directory: Path) -> str:
         new.chmod(0o755)
         new.rename(program)
     except OSError as error:
-        raise UsageError(f"{program}: {error.strerror}") from error
+        way_out = "run it as root, or name another directory (--directory)"
+        raise UsageError(f"{program}: {error.strerror}: {way_out}") from error
     said = f"{program}: lazy-pages is criu-lazy's now, all else {criu}'s"
     first = shutil.which("criu")
     return said if first == str(program) else f"{said}; but PATH leads to {first} first"

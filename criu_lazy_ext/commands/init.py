@@ -16,6 +16,7 @@ from criu_lazy_ext.engines.engine import container_named, find
 from criu_lazy_ext.errors import UsageError
 from criu_lazy_ext.profile import Container, parse
 from criu_lazy_ext.profile_schema import FILE as SCHEMA
+from criu_lazy_ext.system.processes import why_no_task
 
 
 @dataclass
@@ -138,7 +139,7 @@ def _name(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip().replace(" ", "-")
     except OSError:
-        raise UsageError(f"--pid {pid}: no process has this pid") from None
+        raise UsageError(f"--pid: {why_no_task(pid)}") from None
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -154,6 +155,8 @@ def arguments() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     """Exit status: 0 it can move so, 1 something is left to settle (it stands in the file), 2 wrong usage."""
     options = arguments().parse_args(argv)
+    if options.pid is not None and (problem := why_no_task(options.pid)):
+        raise UsageError(f"--pid: {problem}")
     container = container_named(options.container) if options.container else None
     pid = find(container).found.pid if container else options.pid
     draft = Draft(pid, options.destination, container)

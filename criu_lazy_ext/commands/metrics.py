@@ -46,16 +46,17 @@ def main(argv: list[str]) -> int:
         package = "python3-prometheus-client, or pip install criu-lazy[metrics]"
         raise MetricsError(f"{error}: install {package}") from error
     registry = CollectorRegistry()
+    registry.register(Migrations(directories_of(options)))
+    if not (options.textfile or options.listen):
+        sys.stdout.write(generate_latest(registry).decode())
+        return 0
     try:
-        registry.register(Migrations(directories_of(options)))
         if options.textfile:
             write_to_textfile(str(options.textfile), registry)
-        elif options.listen:
+        else:
             host, port = options.listen
             start_http_server(port, host, registry)
             threading.Event().wait()
-        else:
-            sys.stdout.write(generate_latest(registry).decode())
     except OSError as error:
-        raise MetricsError(f"{options.textfile or options.listen or 'stdout'}: {error.strerror or error}") from error
+        raise MetricsError(f"{options.textfile or options.listen}: {error.strerror or error}") from error
     return 0

@@ -18,6 +18,7 @@ from criu_lazy_ext.migration.state import EXIT_STATUS
 from criu_lazy_ext.profile import Profile, load
 from criu_lazy_ext.sizes import rate_argument
 from criu_lazy_ext.source.control_socket import check_path
+from criu_lazy_ext.system.files import drop_output
 from criu_lazy_ext.system.stop_signals import StopSignals
 
 
@@ -28,12 +29,13 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
     parser.add_argument("--log-format", choices=("text", "json"), default="text",
         help="of progress on stderr; json: an object a line")  # fmt: skip
-    parser.add_argument("--dry-run", action="store_true", help="preflight on both ends, and stop")
-    parser.add_argument("--status", action="store_true", help="tell how far an earlier run of this profile came")
-    parser.add_argument("--rate", metavar="SIZE", type=rate_argument,
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--dry-run", action="store_true", help="preflight on both ends, and stop")
+    instead.add_argument("--status", action="store_true", help="tell how far an earlier run of this profile came")
+    instead.add_argument("--rate", metavar="SIZE", type=rate_argument,
         help="let pages take so many bytes per second (K, M, G may follow) from now on; 0: no limit")  # fmt: skip
-    parser.add_argument("--abort", action="store_true", help="let the source task of a stopped migration run on")
-    parser.add_argument("--commit", action="store_true", help="end the source task of a stopped migration")
+    instead.add_argument("--abort", action="store_true", help="let the source task of a stopped migration run on")
+    instead.add_argument("--commit", action="store_true", help="end the source task of a stopped migration")
     parser.add_argument("--force", action="store_true", help="--abort or --commit all the same")
     return parser
 
@@ -64,10 +66,12 @@ async def _drive(migration: Migration, options: argparse.Namespace) -> int:
     committed, as_json = report.outcome == "committed", options.log_format == "json"
     if as_json:
         migration.progress.phase(report.as_text().splitlines()[0], "info" if committed else "error")
-    if options.json:
-        print(json.dumps(report.as_json()))
-    else:
-        print(report.as_text(), file=sys.stdout if committed or as_json else sys.stderr)
+    text = json.dumps(report.as_json()) if options.json else report.as_text()
+    output = sys.stdout if options.json or committed or as_json else sys.stderr
+    try:
+        print(text, file=output, flush=True)
+    except OSError:  # its reader has gone, or a disk is full: the exit status tells of the migration all the same
+        drop_output(output)
     return EXIT_STATUS[migration.state]
 
 
@@ -76,7 +80,10 @@ def main(argv: list[str]) -> int:
 
     --status, --abort and --commit: 4 while the source task of a stopped migration is still frozen.
     """
-    options = arguments().parse_args(argv)
+    parser = arguments()
+    options = parser.parse_args(argv)
+    if options.force and not (options.abort or options.commit):
+        parser.error("--force goes with --abort or --commit")
     profile = load(options.profile)
     name = options.profile.stem
     if options.status or options.abort or options.commit or options.rate is not None:

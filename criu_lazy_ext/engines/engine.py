@@ -7,7 +7,6 @@ this one command; no file of the host's configuration is changed.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import shlex
 import shutil
@@ -135,6 +134,12 @@ def run(command: Sequence[str], seconds: float) -> subprocess.CompletedProcess[s
         raise EngineError(f"{shlex.join(command)}: no answer in {seconds:g} s") from None
 
 
+def complaint(stderr: str) -> str:
+    """What an engine's command said of its failure, in one line: without its log, if there is anything else."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    return "; ".join([line for line in lines if not line.startswith("time=")] or lines[-1:])
+
+
 def find(container: Container) -> Moved:
     """The running container. Raises EngineError."""
     engine = engine_of(container)
@@ -144,13 +149,18 @@ def find(container: Container) -> Moved:
 def container_named(name: str) -> Container:
     """A running container, whichever engine here knows it. Raises EngineError."""
     engines = [engine for engine in ENGINES if shutil.which(engine)]
+    broken = []
     for engine in engines:
         container = Container(engine, name)
-        with contextlib.suppress(UnknownContainer):
+        try:
             engine_of(container).find()
             return container
+        except UnknownContainer:
+            pass
+        except EngineError as error:  # another may know it
+            broken.append(str(error))
     looked = f"{', '.join(engines)} know no container {name!r}" if engines else f"none of {', '.join(ENGINES)} is here"
-    raise UnknownContainer(f"{looked}; see podman ps, runc list, crun list, ctr containers ls")
+    raise UnknownContainer("; ".join([f"{looked}; see podman ps, runc list, crun list, ctr containers ls", *broken]))
 
 
 def running(like: Container, label: str) -> list[str]:

@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from criu_lazy_ext.criu.contrary import options_in
-from criu_lazy_ext.engines.engine import Command, EngineError, Found, Tree, UnknownContainer, criu_file, has_label, run
+from criu_lazy_ext.engines.engine import (
+    Command,
+    EngineError,
+    Found,
+    Tree,
+    UnknownContainer,
+    complaint,
+    criu_file,
+    has_label,
+    run,
+)
 from criu_lazy_ext.profile import Container, Criu
 from criu_lazy_ext.system.mounts import unmount_below
 
@@ -170,7 +180,7 @@ class OciRuntime:
             return
         done = self.run("delete", "--force", self.container.name)
         if self.state() is not None:
-            raise EngineError(f"{self.program} delete --force {self.container.name}: {done.stderr.strip()}")
+            raise EngineError(f"{self.program} delete --force {self.container.name}: {complaint(done.stderr)}")
         shutil.rmtree(directory, ignore_errors=True)  # crun leaves one without a state behind a restore that failed
 
     def _state_directory(self) -> Path:

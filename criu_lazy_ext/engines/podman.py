@@ -29,6 +29,7 @@ from criu_lazy_ext.engines.engine import (
     Found,
     Tree,
     UnknownContainer,
+    complaint,
     criu_file,
     has_label,
     run,
@@ -66,7 +67,7 @@ class Podman:
         if done.returncode:
             if not self._exists():
                 return None
-            raise EngineError(f"podman container inspect {self.container.name}: {done.stderr.strip()}")
+            raise EngineError(f"podman container inspect {self.container.name}: {complaint(done.stderr)}")
         found: dict[str, Any] = json.loads(done.stdout)[0]
         return found
 
@@ -174,7 +175,7 @@ class Podman:
     def _set_restart(self, policy: str) -> None:
         done = self.run("update", f"--restart={policy}", self.container.name)
         if done.returncode:
-            raise EngineError(f"podman update --restart={policy} {self.container.name}: {done.stderr.strip()}")
+            raise EngineError(f"podman update --restart={policy} {self.container.name}: {complaint(done.stderr)}")
 
     # ---- the destination ----
 
@@ -209,7 +210,7 @@ class Podman:
         for name in expected["volumes"]:
             done = self.run("volume", "create", "--ignore", name)
             if done.returncode:
-                raise EngineError(f"podman volume create {name}: {done.stderr.strip()}")
+                raise EngineError(f"podman volume create {name}: {complaint(done.stderr)}")
 
     def restore(self, directory: Path, criu_options: Sequence[str], gate: Path) -> Command:
         """From the archive; conmon, which podman starts, runs the runtime."""
@@ -251,7 +252,7 @@ class Podman:
                 found = self.inspect() or found
             said = self.run("rm", "--force", "--ignore", "--time", "0", "--volumes", self.container.name).stderr
         if self._exists():
-            raise EngineError(f"podman rm {self.container.name}: {said.strip()}")
+            raise EngineError(f"podman rm {self.container.name}: {complaint(said)}")
         if found is not None:
             # podman takes one whose restore was killed for one that its runtime never had.
             OciRuntime(Container(found["OCIRuntime"], found["Id"]), found["OCIRuntime"]).forget()
@@ -306,7 +307,7 @@ def store(root: Path | None) -> Store:
         is_kernels = kept["graphDriverName"] == "overlay" and "overlay.mount_program" not in kept["graphOptions"]
         return Store(known["host"]["conmon"]["path"], Path(kept["graphRoot"], "overlay") if is_kernels else None)
     except (ValueError, KeyError, TypeError) as error:
-        raise EngineError(f"podman info: {done.stderr.strip() or repr(error)}") from error
+        raise EngineError(f"podman info: {complaint(done.stderr) or repr(error)}") from error
 
 
 def podman(root: Path | None) -> list[str]:

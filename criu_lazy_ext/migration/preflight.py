@@ -56,7 +56,7 @@ class AtSource:
 def arrival_of(leaving: Leaving, store: str) -> Arrival:
     """What the destination is to look for."""
     profile, needs, task = leaving.profile, leaving.needs, leaving.task
-    arrival = Arrival(store=store, boot_id=files.boot_id(), hooks=leaving.hooks())
+    arrival = Arrival(store=store, boot_id=files.boot_id(), pid_namespace=files.pid_namespace(), hooks=leaving.hooks())
     if profile is not None:
         moved = profile.network.addresses if profile.network is not None else []
         arrival = replace(

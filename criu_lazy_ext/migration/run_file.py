@@ -37,6 +37,7 @@ MAX_SAMPLES = 500
 MAX_LINES = 200
 LEAST_INTERVAL_S = 0.08  # of samples, until there are too many
 KEPT = 20  # run files of a profile
+WHERE = "migrate names its own at the end, as /var/lib/criu-lazy/NAME.runs/DATE-PID.json"
 
 
 class RunFileError(CriuLazyError):
@@ -122,11 +123,12 @@ def read(path: Path) -> dict[str, Any]:
         if path.is_dir():
             found = sorted(path.glob("*.json"))
             if not found:
-                raise RunFileError(f"{path}: no run file is there")
+                raise RunFileError(f"{path}: no run file is there; {WHERE}")
             path = found[-1]
         facts = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise RunFileError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+        why = error.strerror if isinstance(error, OSError) else "this is no run file"
+        raise RunFileError(f"{path}: {why}; {WHERE}") from error
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-        raise RunFileError(f"{path}: this is no run file that criu-lazy {__version__} can read")
+        raise RunFileError(f"{path}: this is no run file that criu-lazy {__version__} can read; {WHERE}")
     return facts

@@ -31,6 +31,7 @@ from criu_lazy_ext.system.processes import (
     start_time,
     threads_at_page_starts,
     tree,
+    why_no_task,
 )
 
 FIND_TIMEOUT_S = 30.0
@@ -74,8 +75,8 @@ def find_task(task: Task | None) -> int:
     if len(words) != 1 or not words[0].isdigit():
         raise SourceError(f"{where}: expected one pid (of the task's root), found {text.strip()!r}")
     pid = int(words[0])
-    if not Path(f"/proc/{pid}").exists():
-        raise SourceError(f"{where}: no process has pid {pid}; has it ended?")
+    if problem := why_no_task(pid):
+        raise SourceError(f"{where}: {problem}")
     return pid
 
 

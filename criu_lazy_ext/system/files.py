@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from typing import TextIO
 
 from criu_lazy_ext.errors import UsageError
 
@@ -71,3 +72,8 @@ def sync_directory(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def drop_output(stream: TextIO) -> None:
+    """It could not be written: what is left of it is not tried again, nor what comes."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 CRIU_LAZY = (sys.executable, "-m", "criu_lazy_ext.cli")  # this very program
+PF_KTHREAD = 0x200000  # of a process's flags
 LEAST_OOM_SCORE = (-1000, 0)  # without CAP_SYS_RESOURCE the first is refused
 
 
@@ -35,6 +36,21 @@ def parent(pid: int) -> int | None:
 def is_alive(pid: int) -> bool:
     """Whether the process exists and isn't a zombie."""
     return start_time(pid) is not None
+
+
+def why_no_task(pid: int) -> str:
+    """Why this pid can't be that of a task, for people; "" if it can."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text(errors="replace")
+    except OSError:
+        return f"no process has pid {pid}; has it ended?"
+    leader = int(text.partition("\nTgid:")[2].split()[0])
+    if leader != pid:
+        return f"{pid} is a thread of process {leader}, which moves as a whole: give {leader}"
+    fields = _stat(pid)
+    if fields is not None and int(fields[6]) & PF_KTHREAD:
+        return f"{pid} is a thread of the kernel's"
+    return ""
 
 
 def tree(pid: int) -> dict[int, int]:

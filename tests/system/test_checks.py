@@ -175,9 +175,9 @@ def clean(hosts: Testbed) -> Iterator[Testbed]:
     yield hosts
     for host in (hosts.src, hosts.dst):
         host.run(["pkill", "-9", "-f", "odd_task.py|odd[.]vfork"], check=False)
+        host.run(["umount", "-l", "/srv/odd.full"], check=False)
     hosts.dst.run(["pkill", "-9", "-f", "outside.py"], check=False)
     hosts.dst.run(["umount", "-l", "/srv/odd.small"], check=False)
-    hosts.src.run(["umount", "-l", "/srv/odd.full"], check=False)
     remove = "rm -rf /run/odd.* /srv/odd.* /dev/shm/odd /run/outside.ready /root/m*.yaml /var/lib/criu-lazy*"
     for host in (hosts.src, hosts.dst):
         host.run(["sh", "-c", remove])
@@ -433,6 +433,16 @@ WRONG = {
     "not root": ("destination: {ssh: dst}", NOBODY, "odd.wrong.lock: Permission denied: run it as root"),
     "no ssh": ("destination: {ssh: dst}", "env PATH=/srv/odd.bin", "ssh: No such file or directory: is it installed"),
     "no criu": ("destination: {local: true}", "env PATH=/srv/odd.bin", "criu: No such file or directory; install"),
+    "this very host": ("destination: {ssh: src}", "",
+        "this is the source itself, where the task has its pids: name another host as the destination"),
+    "an address that is none": ("destination: {ssh: dst}\nsource: {address: none.invalid}", "",
+        "can't listen on none.invalid, port any: "),
+    "no way back": ("destination: {ssh: dst}\nsource: {address: 127.0.0.1}", "",
+        "let source.address be one that the destination reaches"),
+    "a full disk there": ("destination: {ssh: dst}\ndirectories: {destination: /srv/odd.full}", "",
+        "dst: the images will take"),
+    "a file system that can't be written there": ("destination: {ssh: dst}\ndirectories: {destination: /proc/odd}", "",
+        "let directories.destination be"),
     "a port in use": ("destination: {ssh: dst}\nsource: {port: 7022}", "",
         "port 7022: Address already in use: source.address has to be one of this host's, and source.port a free one"),
     "an address of another": ("destination: {ssh: dst}\nsource: {address: 10.9.9.9}", "",
@@ -444,6 +454,13 @@ WRONG = {
     "a full disk": ("destination: {ssh: dst}\ndirectories: {source: /srv/odd.full}", "",
         "0 kB are free for /srv/odd.full"),
 }  # fmt: skip
+# The same of other commands, and their exit statuses.
+WRONG_COMMANDS = {
+    f"{NOBODY} criu-lazy drop-in install": (USAGE, "Permission denied: run it as root, or name another directory"),
+    f"{NOBODY} criu-lazy status --directory /root": (USAGE, "/root: Permission denied: run it as root"),
+    f"{NOBODY} criu-lazy init --pid 1 dst -o /root/x.yaml": (FAILED, "/root/x.yaml: Permission denied"),
+    "criu-lazy init --container none dst": (FAILED, "know no container 'none'; see podman ps, runc list"),
+}
 PREPARED = (
     "mkdir /srv/odd.bin /srv/odd.full; ln -s /usr/local/bin/criu-lazy $(which python3) /srv/odd.bin; "
     "mount -t tmpfs -o size=16k full /srv/odd.full; head -c 64K /dev/zero >/srv/odd.full/x 2>/dev/null || true"
@@ -453,7 +470,8 @@ PREPARED = (
 def test_wrong_hosts_rights_tools_and_full_disks_are_told_in_one_line_each(clean: Testbed) -> None:
     src = clean.src
     start(src, "output")
-    src.run(["sh", "-c", PREPARED])
+    for host in (src, clean.dst):
+        host.run(["sh", "-c", PREPARED])
     listening = src.start(["python3", "-m", "http.server", "7022"])
     eventually(lambda: src.run(["sh", "-c", "ss -Hltn | grep :7022"], check=False).stdout, "the port is in use")
     for name, (profile, run, says) in WRONG.items():
@@ -463,6 +481,16 @@ def test_wrong_hosts_rights_tools_and_full_disks_are_told_in_one_line_each(clean
         assert done.returncode == FAILED and len(said) == 1, (name, done.stdout, done.stderr)
         assert "Traceback" not in done.stderr + done.stdout
     src.run(["kill", str(listening)])
+    for command, (status, says) in WRONG_COMMANDS.items():
+        done = src.run(["sh", "-c", command], check=False)
+        assert done.returncode == status and says in done.stderr and len(done.stderr.splitlines()) == 1, done
+
+
+def test_the_outcome_of_a_migration_is_its_exit_status_even_if_nobody_reads_it(clean: Testbed) -> None:
+    start(clean.src, "output")
+    clean.src.write("/srv/odd.unread.yaml", PROFILE)
+    done = clean.src.run(["sh", "-c", "criu-lazy migrate --quiet --json /srv/odd.unread.yaml >/dev/full"], check=False)
+    assert (done.returncode, done.stderr) == (COMMITTED, "")
 
 
 def test_a_task_that_criu_lazy_itself_belongs_to_is_refused(clean: Testbed) -> None:

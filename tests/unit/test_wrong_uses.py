@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,8 +13,18 @@ import pytest
 from criu_lazy_ext.cli import main
 
 FAILED, USAGE = 1, 2
+
+
+def start_thread() -> int:
+    """One that stays; its id."""
+    thread = threading.Thread(target=threading.Event().wait, daemon=True)
+    thread.start()
+    return thread.native_id or 0
+
+
 LOCAL = "destination: {local: true}\n"
 LEAST = "task: {pid: 1}\n" + LOCAL
+THREAD = start_thread()  # not a process
 NOBODY = 4194303  # a pid that no process has
 
 # Words after criu-lazy ("P": the profile), the profile, the exit status, and what the last line says.
@@ -48,14 +62,31 @@ WRONG: list[tuple[list[str], str | None, int, tuple[str, ...]]] = [
     (["migrate", "P"], "task: {pidfile: /nowhere/x.pid}\n" + LOCAL, FAILED, ("; does the task run?",)),
     (["migrate", "P"], "task: {command: echo one two}\n" + LOCAL, FAILED, ("root), found 'one two'",)),
     (["migrate", "P"], "task: {command: 'exit 3'}\n" + LOCAL, FAILED, ("status 3; it is to print",)),
+    (["migrate", "P"], f"task: {{pid: {THREAD}}}\n" + LOCAL, FAILED, (f"thread of process {os.getpid()}", "give ")),
+    (["migrate", "P"], "a: \xff\n", USAGE, ("p.yaml: not YAML: no text in UTF-8; criu-lazy init writes one",)),
+    (["migrate", "P"], "task: {pid: " + "word " * 99 + "}\n" + LOCAL, USAGE, ("number, found 'word word", " [...]'")),
+    (["migrate", "P", "--commit", "--abort"], LEAST, USAGE, ("--abort: not allowed with argument --commit",)),
+    (["migrate", "P", "--dry-run", "--status"], LEAST, USAGE, ("--status: not allowed with argument --dry-run",)),
+    (["migrate", "P", "--force"], LEAST, USAGE, ("--force goes with --abort or --commit",)),
     (["migrate", "P", "--rate", "fast"], LEAST, USAGE, ("--rate: ",)),
     (["migrate", "P", "--abort"], LEAST, FAILED, ("no migration of this profile",)),
     (["check", "P", "host"], LEAST, USAGE, ("a profile names its destination itself",)),
     (["check", "P"], None, USAGE, ("p.yaml: No such file or directory; criu-lazy init writes one",)),
     (["check", "--destination", "--pid", "1"], None, USAGE, ("a task leaves it as the source",)),
-    (["check", "--pid", str(NOBODY)], None, FAILED, (f"task {NOBODY} has ended",)),
+    (["check", "./p"], None, USAGE, ("p: No such file or directory; criu-lazy init writes one",)),
+    (["check", "--pid", str(NOBODY)], None, USAGE, (f"--pid: no process has pid {NOBODY}; has it ended?",)),
+    (["check", "--pid", str(THREAD)], None, USAGE, (f"--pid: {THREAD} is a thread of process {os.getpid()}, ",)),
     (["init", "host"], None, USAGE, ("--pid --container is required",)),
-    (["init", "--pid", str(NOBODY), "host"], None, USAGE, (f"--pid {NOBODY}: no process has this pid",)),
+    (["init", "--pid", str(NOBODY), "host"], None, USAGE, (f"--pid: no process has pid {NOBODY}; has it",)),
+    (["init", "--pid", "-1", "host"], None, USAGE, ("--pid: no process has pid -1; has it ended?",)),
+    (["init", "--pid", str(THREAD), "host"], None, USAGE, (f"--pid: {THREAD} is a thread of process {os.getpid()}, ",)),
+    (["init", "--container", "none", "host"], None, FAILED, ("see podman ps, runc list, crun list",)),
+    (["status", "--directory", "/nowhere"], None, USAGE, ("/nowhere: No such file or directory",)),
+    (["status", "--directory", "P"], LEAST, USAGE, ("p.yaml: Not a directory",)),
+    (["metrics", "--directory", "/nowhere"], None, USAGE, ("/nowhere: No such file or directory",)),
+    (["metrics", "--listen", "9967"], None, USAGE, ("--listen: expected ADDRESS:PORT, not '9967'",)),
+    (["report", "P"], LEAST, FAILED, ("p.yaml: this is no run file; migrate names its own at the end, as /var/lib",)),
+    (["report", "/proc"], None, FAILED, ("/proc: no run file is there; migrate names its own at the end, as",)),
     (["init", "--pid", "1", "host", "-o", "P"], LEAST, USAGE, ("is there already", "--output")),
     (["explain", "P"], None, USAGE, ("p.yaml: No such file or directory; criu-lazy init writes one",)),
     (["agent", "now"], None, FAILED, ("it is run by criu-lazy migrate",)),
@@ -70,7 +101,7 @@ def test_a_wrong_use_is_told_in_one_line(
     path = tmp_path / "p.yaml"
     if profile is not None:
         end = "" if profile in ("", "task: [", "- a\n") else f"directories: {{source: {tmp_path}/d}}\n"
-        path.write_text(profile + end)
+        path.write_text(profile + end, encoding="latin-1")
     try:
         found = main([str(path) if word == "P" else word for word in words])
     except SystemExit as ended:  # argparse's
@@ -101,3 +132,22 @@ def test_no_subcommand_and_an_unknown_one_are_answered_with_the_list(capsys: pyt
         assert main(words) == USAGE
         error = capsys.readouterr().err
         assert error.startswith(f"criu-lazy: {says}") and "  migrate " in error
+
+
+# What can't be written to: a full disk, a reader that has gone; the exit status, and what is said.
+OUTPUTS = {">/dev/full": (FAILED, "error: No space left on device\n"), "| true": (141, "")}
+WRITING = ("explain P", "status", "metrics", "check --source")
+
+
+@pytest.mark.parametrize("words", WRITING)
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_output_that_cannot_be_written_is_told_in_one_line(words: str, output: str, tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(LEAST)
+    status, says = OUTPUTS[output]
+    command = f"{sys.executable} -m criu_lazy_ext.cli {words.replace('P', str(path))}"
+    # The reader has gone before anything is written, whoever is faster.
+    script = f"{command} {output}" if ">" in output else f"exec 3>&1; (sleep 0.1; {command}; echo $? >&3) | exec true"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr and done.stderr.endswith(says) and len(done.stderr.splitlines()) <= 1
+    assert (int(done.stdout) if done.stdout else done.returncode) == status, done
