@@ -226,7 +226,7 @@ def running(runtime: OciRuntime, label: str) -> list[str]:
             if each["status"] == "running" and (not label or has_label(annotations_of(runtime, str(each["id"])), label))
         ]
     except (ValueError, KeyError, TypeError) as error:
-        raise EngineError(f"{runtime.program} list: {done.stderr.strip() or repr(error)}") from error
+        raise EngineError(f"{runtime.program} list: {complaint(done.stderr) or repr(error)}") from error
 
 
 def annotations_of(runtime: OciRuntime, name: str) -> dict[str, str]:

@@ -327,4 +327,4 @@ def running(like: Container, label: str) -> list[str]:
         listed = json.loads(done.stdout)
         return [str(one["Names"][0]) for one in listed if not one["IsInfra"] and has_label(one["Labels"], label)]
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise EngineError(f"podman ps: {done.stderr.strip() or repr(error)}") from error
+        raise EngineError(f"podman ps: {complaint(done.stderr) or repr(error)}") from error
