@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from pathlib import Path
 from typing import Any
 
-import prometheus_client
 from lazy_source import eventually
 from migrating import UNDECIDED, Terminal, Worker, assert_moved, kill, kill_ours, pids_of, running
+from prometheus import give_client
 from prometheus_client.parser import text_string_to_metric_families
 from report_page import Page
 
@@ -31,10 +29,7 @@ def listed(host: Host) -> dict[str, Any]:
 
 def measured(host: Host) -> dict[tuple[str, str], float]:
     """What Prometheus is told there: by name, and state or outcome."""
-    # The hosts have no python3-prometheus-client; it is plain Python.
-    package = Path(prometheus_client.__file__).parent
-    shutil.copytree(package, host.root / "root/lib/prometheus_client", dirs_exist_ok=True)
-    told = host.run(["criu-lazy", "metrics"], env={"PYTHONPATH": "/root/lib"}).stdout
+    told = host.run(["criu-lazy", "metrics"], env=give_client(host)).stdout
     samples = [sample for family in text_string_to_metric_families(told) for sample in family.samples]
     return {(s.name, s.labels.get("state", "") + s.labels.get("outcome", "")): s.value for s in samples}
 
