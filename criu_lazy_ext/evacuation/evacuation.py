@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from criu_lazy_ext.engines.engine import engine_of
+from criu_lazy_ext.engines.engine import find
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.evacuation.plan import Plan
 from criu_lazy_ext.evacuation.record import MOVING, STAYED, WAITING, Item, Record, profile_path
@@ -308,13 +308,13 @@ class Evacuation:
         profile = load(profile_path(self.record.directory, name))
         lock = Lock(lock_path(profile.directories.source / name))
         try:
-            found = None
+            moved = None
             await asyncio.to_thread(operator_commands.close_earlier, profile, name)
             if profile.container is not None:
-                found = await asyncio.to_thread(engine_of(profile.container).find)
+                moved = await asyncio.to_thread(find, profile.container)
             elif start_time(item.pid) != item.began:
                 raise Trouble(f"task {item.pid} has ended")
-            mover.migration = Migration(profile, name, mover.progress, mover, found)
+            mover.migration = Migration(profile, name, mover.progress, mover, moved)
             if self.stopped:
                 raise Trouble(self.stopped)
             report = await mover.migration.run()
@@ -344,10 +344,8 @@ class Evacuation:
                 name = self.migrations[item.name]
                 try:
                     profile = load(profile_path(self.record.directory, name, place))
-                    found = None
-                    if profile.container is not None:
-                        found = await asyncio.to_thread(engine_of(profile.container).find)
-                    await Migration(profile, f"{name}.check", Progress(), None, found).dry_run()
+                    moved = await asyncio.to_thread(find, profile.container) if profile.container else None
+                    await Migration(profile, f"{name}.check", Progress(), None, moved).dry_run()
                     return
                 except CriuLazyError as error:
                     item.tried.append({"place": place, "message": str(error)})

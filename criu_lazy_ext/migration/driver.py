@@ -24,7 +24,7 @@ from criu_lazy_ext.checks.check import Finding
 from criu_lazy_ext.checks.leaving import dump_options
 from criu_lazy_ext.checks.state import check_movable
 from criu_lazy_ext.criu.contrary import options_in
-from criu_lazy_ext.engines.engine import Found, engine_of
+from criu_lazy_ext.engines.engine import Moved, find
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.migration import freeze, run_file
 from criu_lazy_ext.migration.draining import Draining
@@ -64,9 +64,9 @@ class Migration:
     """One migration. `run` takes it to one of the final states and returns the report."""
 
     def __init__(
-        self, profile: Profile, name: str, progress: Progress, turns: Turns | None = None, found: Found | None = None
+        self, profile: Profile, name: str, progress: Progress, turns: Turns | None = None, moved: Moved | None = None
     ) -> None:
-        """`turns`: where it waits for others; None: nowhere. `found`: the container, if it was looked for already."""
+        """`turns`: where it waits for others; None: nowhere. `moved`: the container, if it was looked for already."""
         self.turns = turns or Turns()
         self.profile = profile
         self.name = name
@@ -79,8 +79,9 @@ class Migration:
         self.logs_there = there / f"{name}.failed"  # after a roll back
         self.limits = PipeLimits()
         self.start = time.monotonic()
-        self.engine = engine_of(profile.container) if profile.container else None
-        self.container = found or (self.engine.find() if self.engine else None)
+        moved = find(profile.container) if moved is None and profile.container else moved
+        self.engine = moved.engine if moved else None
+        self.container = moved.found if moved else None
         self.pid = self.container.pid if self.container else find_task(profile.task)
         self.report = Report("failed", self.pid, profile.destination.ssh or "local")
         self.journal: Journal | None = None

@@ -205,6 +205,7 @@ class LazyDump:
     async def start(self) -> None:
         """Freeze and dump; returns when the pages can be asked for. Raises SourceError, and then see `roll_back`."""
         served = asyncio.ensure_future(self._served())
+        served.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may ask, if none starts
         try:
             for last in (*[False] * (TRIES - 1), True):
                 process = self.process = self._spawn()

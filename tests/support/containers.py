@@ -43,14 +43,15 @@ def make_root(host: Host, directory: str) -> None:
         host.run(["cc", "-O1", "-static", "-o", f"{directory}/{name}", f"/tmp/{name}.c"])
 
 
-def prepare_podman(testbed: Testbed) -> None:
-    """The image `patterned` on both hosts."""
-    for host in (testbed.src, testbed.dst):
+def prepare_podman(testbed: Testbed, *others: str) -> None:
+    """The image `patterned` on both hosts, and on the client if it is among the `others`, by its address."""
+    for host in (testbed.src, testbed.dst, *([testbed.client] if others else [])):
         host.run(["sh", "-c", "mkdir -p /var/lib/containers && mount -t tmpfs tmpfs /var/lib/containers"])
         host.write("/etc/containers/containers.conf", PODMAN_CONF)
     make_root(testbed.src, "/tmp/root")
     testbed.src.run(["sh", "-c", "tar -c -C /tmp/root . | podman import - patterned"])
-    testbed.src.run(["sh", "-c", "podman save patterned | ssh dst podman load"])
+    for host_name in ("dst", *others):
+        testbed.src.run(["sh", "-c", f"podman save patterned | ssh {host_name} podman load"])
 
 
 def prepare_containerd(testbed: Testbed) -> None:

@@ -22,8 +22,13 @@ def open_client(testbed: Testbed, tasks: Iterable[Worker]) -> None:
     program = "usr/local/bin/patterned_task"
     testbed.client.write(f"/{program}", (testbed.src.root / program).read_bytes(), 0o755)
     testbed.client.run(["mkdir", "-p", *(worker.directory for worker in tasks)])
-    testbed.client.run(["sh", "-c", "mkdir -p /run/sshd && { pgrep -x sshd >/dev/null || /usr/sbin/sshd; }"])
-    eventually(lambda: testbed.src.run(["ssh", "10.78.0.3", "true"], check=False).returncode == 0, "ssh to the client")
+    start_sshd(testbed.client, testbed.src)
+
+
+def start_sshd(host: Host, source: Host) -> None:
+    """Unless it runs."""
+    host.run(["sh", "-c", "mkdir -p /run/sshd && { pgrep -x sshd >/dev/null || /usr/sbin/sshd; }"])
+    eventually(lambda: source.run(["ssh", host.service_address, "true"], check=False).returncode == 0, "ssh to it")
 
 
 class Evacuation:
