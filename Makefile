@@ -11,6 +11,7 @@
 #   make soak N=200     so many migrations, each with a random fault (SEED=... repeats one)
 #   make moves   a busy service moves twenty times (MOVES=..., RATE=new connections a second); what its clients saw
 #   make container-moves   a Redis in a container moves back and forth fifty times, by each engine (MOVES=... ENGINES='runc podman-crun')
+#   make evacuations   21 containers of three engines to two hosts, one of which fails; the driver is killed twice (CONTAINERS=...)
 #   make bench   stock criu and criu-lazy side by side (CASES=... REPEATS=... OPTIONS='--push 2' are passed on)
 #   make bench-programs   the same with Redis, SQLite, Python and a JVM as the tasks
 #   make bench-costs   how long the engine's lock is held for a task of 64 GiB, of 1 TiB, of 60,000 areas
@@ -23,7 +24,7 @@ ENGINE := criu_lazy_ext/_engine.abi3.so
 PACKAGES := gcc libc6-dev python3-dev python3-venv libssl-dev liblz4-dev libxxhash-dev pkg-config spin
 
 .NOTPARALLEL:
-.PHONY: demo test test-unit test-criu lint deb wheels docs crash-matrix soak moves container-moves bench bench-programs bench-costs setup packages build clean
+.PHONY: demo test test-unit test-criu lint deb wheels docs crash-matrix soak moves container-moves evacuations bench bench-programs bench-costs setup packages build clean
 
 demo: setup
 	$(BIN)/python -m demo
@@ -89,6 +90,9 @@ moves: setup
 container-moves: setup
 	CRIU_LAZY_CONTAINER_MOVES=$(or $(MOVES),50) CRIU_LAZY_CONTAINER_ENGINES='$(or $(ENGINES),runc crun podman-runc podman-crun)' \
 		$(BIN)/python -m pytest -n0 -s tests/system/test_migrate_container.py -k redis_moves
+
+evacuations: setup
+	CRIU_LAZY_EVACUATE_CONTAINERS=$(or $(CONTAINERS),21) $(BIN)/python -m pytest -n0 -s tests/system/test_evacuate_containers.py
 
 bench: setup
 	$(BIN)/criu-lazy bench $(if $(CASES),--cases '$(CASES)') $(if $(REPEATS),--repeats $(REPEATS)) $(if $(JSON),--json $(JSON)) $(OPTIONS)

@@ -82,7 +82,9 @@ def prepare(file: PlanFile, options: argparse.Namespace, directory: Path) -> Rec
         return earlier
     if earlier is not None and any(item.state in (MOVING, State.UNDECIDED.value) for item in earlier.items):
         raise UsageError(f"{directory}: an earlier evacuation by this plan was interrupted: --resume goes on with it")
-    chosen = select(file)
+    chosen, nothing = select(file)
+    for line in nothing:
+        print(f"criu-lazy evacuate: warning: {line}", file=sys.stderr)
     record = Record(directory, str(options.plan), items_of(file, chosen))
     if not options.dry_run:
         write(file, record, chosen, options)
@@ -98,7 +100,7 @@ def items_of(file: PlanFile, chosen: list[Chosen]) -> list[Item]:
     return [
         Item(
             one.name, one.pid, one.began, one.container, one.memory, one.entry.to or places, one.entry.priority,
-            [name for entry in one.entry.after for name in names[entry]],
+            [name for entry in one.entry.after for name in names.get(entry, ())],
         )
         for one in chosen
     ]  # fmt: skip
@@ -156,7 +158,7 @@ def tell(record: Record, options: argparse.Namespace) -> int:
     states = {item.state for item in record.items}
     if states & {State.UNDECIDED.value, MOVING}:
         return EXIT_STATUS[State.UNDECIDED]
-    if states == {State.COMMITTED.value}:
+    if states <= {State.COMMITTED.value}:
         return 0
     return EXIT_STATUS[State.ROLLED_BACK] if State.COMMITTED.value in states else EXIT_STATUS[State.FAILED]
 

@@ -37,16 +37,19 @@ class Chosen:
     memory: int
 
 
-def select(file: PlanFile) -> list[Chosen]:
-    """All that the plan means, each once, in the plan's order. Raises CriuLazyError, also if an entry means nothing.
+def select(file: PlanFile) -> tuple[list[Chosen], list[str]]:
+    """All that the plan means, each once, in the plan's order; and which selectors mean nothing that runs here.
 
-    Who is both named and selected goes as it is named.
+    Who is both named and selected goes as it is named. Raises CriuLazyError, also if what is named is not there.
     """
     by_pid: dict[int, Chosen] = {}
+    nothing = []
     for entry in sorted(file.plan.move, key=is_selector):
         found = of_entry(file, entry)
         if not found:
-            raise SelectionError(f"{where(file, entry)}: nothing runs here that this means")
+            nothing.append(f"{where(file, entry)}: nothing runs here that this means")
+            if not is_selector(entry):
+                raise SelectionError(nothing[-1])
         for one in found:
             if (other := by_pid.setdefault(one.pid, one)) is not one and not is_selector(entry):
                 raise SelectionError(f"{where(file, entry)}: {one.name} is {other.name}, which the plan has already")
@@ -58,7 +61,7 @@ def select(file: PlanFile) -> list[Chosen]:
         name = name if name not in names else f"{name}-{one.pid}"
         names.add(name)
         chosen[number] = replace(one, name=name)
-    return chosen
+    return chosen, nothing
 
 
 def is_selector(entry: Entry) -> bool:
