@@ -68,7 +68,7 @@ wheels:
 docs:
 	$(call tools,mkdocs-material)
 	rm -rf build/pages build/site && mkdir -p build/pages
-	cp -r README.md CONTRIBUTING.md CHANGELOG.md LICENSE docs configs build/pages
+	cp -r README.md CONTRIBUTING.md CHANGELOG.md LICENSE ansible docs configs build/pages
 	NO_MKDOCS_2_WARNING=1 $(TOOLS)/mkdocs build --strict  # --quiet would have it count no warnings
 
 # TESTBEDS=... pairs of hosts work side by side.

@@ -34,8 +34,7 @@ from criu_lazy_ext.system.processes import start_time
 
 TICK_S = 0.02
 STUCK_S = 3.0  # without a byte
-PREFLIGHTS = max(2, min(8, os.cpu_count() or 2))
-STOPPED = "the evacuation was stopped before its turn"
+PREFLIGHTS = max(2, min(4, os.cpu_count() or 2))  # at a time; sshd drops some of more than ten that log in at once
 
 
 class Mover(Turns):
@@ -170,7 +169,7 @@ class Evacuation:
         await self.settle_all()
         checking = asyncio.ensure_future(self.check_all())
         try:
-            while not self.record.is_over or any(mover.job for mover in self.movers.values()):
+            while not self.record.is_over or self.movers:
                 if checking.done():
                     checking.result()
                 self.step()
@@ -213,22 +212,25 @@ class Evacuation:
             self.rating = asyncio.ensure_future(self.set_rates(self.schedule.rates(members)))
 
     async def set_rates(self, rates: dict[str, int]) -> None:
-        await asyncio.gather(*(self.movers[name].set_rate(rate) for name, rate in rates.items()))
+        movers = [(self.movers[name], rate) for name, rate in rates.items() if name in self.movers]
+        await asyncio.gather(*(mover.set_rate(rate) for mover, rate in movers))
 
     def begin_some(self) -> None:
         """Prepare who is next, as far as there is room for that."""
-        ahead = sum(mover.job is not None and mover.member.phase < Phase.ROUNDS for mover in self.movers.values())
+        ahead = sum(mover.member.phase < Phase.ROUNDS for mover in self.movers.values())
+        preparing = sum(mover.member.phase is Phase.PREPARING for mover in self.movers.values())
         for item in self.order:
-            if item.state != WAITING or (item.name in self.movers and self.movers[item.name].job is not None):
+            if item.state != WAITING or item.name in self.movers:
                 continue
             if why := self.stopped or self.waits(item):
                 self.over(item, State.FAILED.value, why if not self.stopped else self.left(item))
-            elif ahead < self.schedule.ahead and self.is_due(item):
+            elif ahead < self.schedule.ahead and preparing < PREFLIGHTS and self.is_due(item):
                 if (place := self.place_for(item)) is None:
                     self.over(item, State.FAILED.value, self.nowhere(item))
                     continue
                 self.begin(item, place)
                 ahead += 1
+                preparing += 1
 
     def left(self, item: Item) -> str:
         tried = [f"{one['place']}: {one['message']}" for one in item.tried[-1:]]
@@ -276,8 +278,7 @@ class Evacuation:
             state, message = State.FAILED, str(error)
         except Exception as error:  # a fault of this program: the journal tells what became of the task
             state, message = State.UNDECIDED, f"internal error: {type(error).__name__}: {error}"
-        mover.member.phase = Phase.OVER
-        mover.job = None
+        del self.movers[item.name]
         if state is State.COMMITTED:
             self.show.line(f"{item.name}: at {item.place}, downtime {(item.downtime_s or 0) * 1e3:.0f} ms", "info")
             self.record.save()
@@ -327,13 +328,18 @@ class Evacuation:
 
     async def check_all(self) -> None:
         """The preflight of all that are not prepared anyway; nothing is touched before it is over."""
-        await asyncio.gather(*(self.check(item) for item in self.order[self.schedule.ahead :] if item.state == WAITING))
-        while any(mover.job and mover.member.phase is Phase.PREPARING for mover in self.movers.values()):
+        first = [item for item in self.order if self.is_due(item)][: self.schedule.ahead]
+        await asyncio.gather(*(self.check(item) for item in self.order if item not in first and item.state == WAITING))
+        while any(not self.is_prepared(item) for item in first):
             await asyncio.sleep(TICK_S)
         refused = [item for item in self.record.items if item.tried and not item.has_moved]
         if refused and self.on_failure == "stop":
             self.stop(f"the preflight of {', '.join(item.name for item in refused)} failed")
         self.all_checked = True
+
+    def is_prepared(self, item: Item) -> bool:
+        mover = self.movers.get(item.name)
+        return item.is_over if mover is None else mover.member.phase is not Phase.PREPARING
 
     async def check(self, item: Item) -> None:
         """A place that would not take it isn't tried."""

@@ -143,7 +143,7 @@ def headline(evacuation: Evacuation) -> str:
     moved, waiting = count[State.COMMITTED.value], count[WAITING]
     stay = sum(item.is_over for item in items) - moved
     left = sum(item.memory for item in items if not item.is_over)
-    rate = sum(mover.progress.figures.rate for mover in evacuation.movers.values() if mover.job is not None)
+    rate = sum(mover.progress.figures.rate for mover in evacuation.movers.values())
     waiting += sum(mover.member.phase <= Phase.PREPARED for mover in evacuation.movers.values())
     words = [f"{moved} of {len(items)} moved, {len(items) - moved - stay - waiting} under way, {waiting} wait"]
     words += [f"{stay} stay or are undecided"] if stay else []
