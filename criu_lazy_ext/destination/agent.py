@@ -302,11 +302,14 @@ class Agent:
             say(network.translate(self.translated))
         self.place.made.open_network()
         self.opened = True
+        # Before the restored task says anything: else who is answered sends what it says next to the source, and again
+        # only when TCP's time is up (200 ms and more).
+        announced = self.place.made.begin_to_announce()
         os.write(answer, b"opened\n")
         if self.container is not None:
             self.place.spawn(self.tell_resumes())
         if self.place.made.network is not None:
-            self.place.spawn(self.settle_network())
+            self.place.spawn(self.settle_network(announced))
 
     async def tell_resumes(self) -> None:
         """The source counts the downtime: until criu, which holds the restored processes, has let them go."""
@@ -318,9 +321,9 @@ class Agent:
         with contextlib.suppress(ChannelError):
             await self.place.channel.send({"event": "resumes"})
 
-    async def settle_network(self) -> None:
-        """The neighbours are told, also once more, and what was kept back by the filter is asked for."""
-        await asyncio.to_thread(self.place.made.announce_network)
+    async def settle_network(self, announced: contextlib.ExitStack) -> None:
+        """What was kept back by the filter is asked for, and the neighbours are told once more."""
+        await asyncio.to_thread(announced.close)
         pids = [process.pid for process in self.tasks.waiting]
         for problem in await asyncio.to_thread(network_lock.probe, pids, self.place.images()):
             print(f"criu-lazy agent: warning: {problem}", file=sys.stderr, flush=True)

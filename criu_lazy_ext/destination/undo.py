@@ -73,8 +73,14 @@ class Made:
 
     def announce_network(self) -> None:
         """Tell the neighbours where they are; takes some milliseconds."""
+        self.begin_to_announce().close()
+
+    def begin_to_announce(self) -> contextlib.ExitStack:
+        """The same at once; what it returns is closed when there is time."""
+        sockets = contextlib.ExitStack()
         if (network := ServiceNetwork.of_facts(self.network)) is not None:
-            say(network.announce())
+            say(network.announce(sockets))
+        return sockets
 
     def leave_network(self) -> None:
         """The restored task should run, but if all of it is dead, nobody is to answer for its addresses."""

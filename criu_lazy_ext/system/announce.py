@@ -19,15 +19,18 @@ ALL_PROTOCOLS, LARGEST_FRAME = 3, 1 << 16
 HOP_LIMIT = 255
 
 
-def announce(address: str, device: str) -> None:
-    """One announcement; none where the device is no Ethernet."""
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as packets:
-        packets.bind((device, 0))
-        _, _, _, kind, hardware = packets.getsockname()
-        if kind != ETHERNET or len(hardware) != len(BROADCAST):
-            return
-        packets.send(advertisement(IPv6Address(address), hardware) if ":" in address else
-                     gratuitous_arp(IPv4Address(address), hardware))  # fmt: skip
+def announce(address: str, device: str, sockets: contextlib.ExitStack) -> None:
+    """One announcement; none where the device is no Ethernet. `sockets` is closed by the caller when there is time: the
+    kernel takes some milliseconds for that, and the announcement has left before."""
+    packets = sockets.enter_context(
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0)
+    )
+    packets.bind((device, 0))
+    _, _, _, kind, hardware = packets.getsockname()
+    if kind != ETHERNET or len(hardware) != len(BROADCAST):
+        return
+    packets.send(advertisement(IPv6Address(address), hardware) if ":" in address else
+                 gratuitous_arp(IPv4Address(address), hardware))  # fmt: skip
 
 
 def who_answers(address: str, device: str, seconds: float) -> str:

@@ -120,12 +120,13 @@ class ServiceNetwork:
 
         def give_back() -> list[str]:
             problems = []
-            for address in self.addresses:
-                try:
-                    addresses.add(address)
-                    announce(address.address, address.device)
-                except OSError as error:
-                    problems.append(f"{address} is not back here ({error.strerror}): ip address add {address}")
+            with contextlib.ExitStack() as sockets:
+                for address in self.addresses:
+                    try:
+                        addresses.add(address)
+                        announce(address.address, address.device, sockets)
+                    except OSError as error:
+                        problems.append(f"{address} is not back here ({error.strerror}): ip address add {address}")
             return problems
 
         return self._problems(give_back) + self._open()
@@ -171,14 +172,15 @@ class ServiceNetwork:
         """Nothing is filtered any more."""
         return self._open()
 
-    def announce(self) -> list[str]:
-        """Tell the neighbours that the addresses are here; none of one that somebody has taken off meanwhile."""
+    def announce(self, sockets: contextlib.ExitStack) -> list[str]:
+        """Tell the neighbours that the addresses are here; none of one that somebody has taken off meanwhile. Closing
+        `sockets` takes some milliseconds."""
 
         def tell() -> list[str]:
             here = addresses.addresses()
             for address in self.addresses:
                 if addresses.find(here, address.address, address.prefix, address.device) is not None:
-                    announce(address.address, address.device)
+                    announce(address.address, address.device, sockets)
             return []
 
         return self._problems(tell)

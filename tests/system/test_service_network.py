@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 
@@ -61,6 +62,46 @@ def test_a_busy_service_moves_there_and_back(service: Service, moves: int) -> No
         )
         # Of a quiet machine: held_s, and the first retry after that. A busy one may not take all retries at once.
         assert seen["longest_short_s"] < 2 * held_s + 3 * SYN_RETRY_S
+
+
+# What the client sees first of an IPv4 address: "MAC announces" and "MAC says", for TCP with something in it.
+WATCHER = """
+import socket, sys
+address = socket.inet_aton(sys.argv[1])
+frames = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+frames.bind(("svc0", 3))
+print("watches", flush=True)
+seen = set()
+def see(*what):
+    if what not in seen:
+        seen.add(what)
+        print(*what, flush=True)
+while True:
+    frame = frames.recv(65536)
+    kind, packet = frame[12:14], frame[14:]
+    if kind == b"\\x08\\x06" and packet[14:18] == address:
+        see(frame[6:12].hex(":"), "announces")
+    elif kind == b"\\x08\\x00" and packet[9] == 6 and packet[12:16] == address:
+        header = (packet[0] & 15) * 4
+        if int.from_bytes(packet[2:4], "big") > header + (packet[header + 12] >> 4) * 4:
+            see(frame[6:12].hex(":"), "says")
+"""
+
+
+def test_the_address_is_announced_before_anything_is_said_from_it(service: Service) -> None:
+    """Else who is answered sends what it says next to the host that has no such address any more."""
+    testbed = service.testbed
+    ends = [testbed.src, testbed.dst]
+    for source, destination in (ends, reversed(ends)):
+        own = json.loads(destination.run(["ip", "-json", "link", "show", "svc0"]).stdout)[0]["address"]
+        watcher = testbed.client.popen(["python3", "-c", WATCHER, service.address], stdout=-1, text=True)
+        assert watcher.stdout is not None and watcher.stdout.readline() == "watches\n"
+        migration = Migration(testbed, service.profile(destination.name), source=source)
+        assert migration.end() == COMMITTED, migration.stderr
+        service.assert_served(destination)
+        watcher.kill_session()
+        seen = [line.split()[1] for line in watcher.communicate()[0].splitlines() if line.startswith(own)]
+        assert seen == ["announces", "says"]
 
 
 def kill_agent(testbed: Testbed) -> None:
