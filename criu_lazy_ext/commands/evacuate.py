@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import yaml
@@ -37,7 +38,7 @@ def arguments() -> argparse.ArgumentParser:
         epilog="Exit status: 0 all have moved, 1 none has, 3 some stay here and run on, 4 one has to be decided.",
     )
     parser.add_argument("plan", type=Path, help="what moves, and where to, as YAML (docs/evacuate.md)")
-    parser.add_argument("--dry-run", action="store_true", help="say what would move where; nothing is touched")
+    parser.add_argument("--dry-run", action="store_true", help="preflight of all, and say what would move where")
     parser.add_argument("--resume", action="store_true", help="go on with what an earlier run of this plan began")
     parser.add_argument("--status", action="store_true", help="tell how far an earlier run of this plan came")
     parser.add_argument("--bandwidth", metavar="SIZE", type=rate_argument, help="in place of the plan's bandwidth")
@@ -60,9 +61,12 @@ def main(argv: list[str]) -> int:
         return tell(record, options)
     lock = Lock(lock_path(directory))
     try:
-        record = prepare(file, options, directory)
         if options.dry_run:
-            return tell_plan(record)
+            with tempfile.TemporaryDirectory(prefix="criu-lazy-") as temporary:
+                record = begin(file, options, Path(temporary, directory.name))
+                asyncio.run(evacuation(file, record, options).dry_run())
+                return tell_plan(record)
+        record = prepare(file, options, directory)
         asyncio.run(evacuate(file, record, options))
         return tell(record, options)
     finally:
@@ -70,7 +74,7 @@ def main(argv: list[str]) -> int:
 
 
 def prepare(file: PlanFile, options: argparse.Namespace, directory: Path) -> Record:
-    """The record of what is to be done, on disk but for a dry run. Raises CriuLazyError."""
+    """The record of what is to be done, on disk. Raises CriuLazyError."""
     earlier = Record.read(directory)
     if options.resume:
         if earlier is None:
@@ -82,12 +86,16 @@ def prepare(file: PlanFile, options: argparse.Namespace, directory: Path) -> Rec
         return earlier
     if earlier is not None and any(item.state in (MOVING, State.UNDECIDED.value) for item in earlier.items):
         raise UsageError(f"{directory}: an earlier evacuation by this plan was interrupted: --resume goes on with it")
+    return begin(file, options, directory)
+
+
+def begin(file: PlanFile, options: argparse.Namespace, directory: Path) -> Record:
+    """A new record, in place of one that is over. Raises CriuLazyError."""
     chosen, nothing = select(file)
     for line in nothing:
         print(f"criu-lazy evacuate: warning: {line}", file=sys.stderr)
     record = Record(directory, str(options.plan), items_of(file, chosen))
-    if not options.dry_run:
-        write(file, record, chosen, options)
+    write(file, record, chosen, options)
     return record
 
 
@@ -134,22 +142,27 @@ def write(file: PlanFile, record: Record, chosen: list[Chosen], options: argpars
     record.save()
 
 
-async def evacuate(file: PlanFile, record: Record, options: argparse.Namespace) -> None:
+def evacuation(file: PlanFile, record: Record, options: argparse.Namespace) -> Evacuation:
+    """Of the record's items, as the plan says."""
     plan = file.plan
     limit = plan.bandwidth if options.bandwidth is None else options.bandwidth
     schedule = Schedule(plan.at_once, max(1, (os.cpu_count() or 2) // 2), limit)
     show = choose(options.log_format, quiet=options.quiet)
-    evacuation = Evacuation(record, migration_names(record), plan, schedule, show)
+    return Evacuation(record, migration_names(record), plan, schedule, show)
+
+
+async def evacuate(file: PlanFile, record: Record, options: argparse.Namespace) -> None:
+    run = evacuation(file, record, options)
     loop = asyncio.get_running_loop()
     for number in StopSignals.SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
-            loop.add_signal_handler(number, evacuation.stop, f"stopped by {signal.Signals(number).name}")
-    loop.add_signal_handler(signal.SIGUSR1, evacuation.tell)
+            loop.add_signal_handler(number, run.stop, f"stopped by {signal.Signals(number).name}")
+    loop.add_signal_handler(signal.SIGUSR1, run.tell)
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what is settled on the way; stdout is the report's
-            await evacuation.run()
+            await run.run()
     finally:
-        show.end()
+        run.show.end()
 
 
 def tell(record: Record, options: argparse.Namespace) -> int:
@@ -164,8 +177,10 @@ def tell(record: Record, options: argparse.Namespace) -> int:
 
 
 def tell_plan(record: Record) -> int:
+    """What would move where. The exit status: 0 if all can, else 1."""
     for item in sorted(record.items, key=lambda item: -item.priority):
         kind = f"container {item.container}" if item.container else f"task {item.pid}"
         after = f", after {', '.join(item.after)}" if item.after else ""
-        print(f"{item.name}: {kind}, {item.memory / 1e6:.0f} MB, to {' or '.join(item.places)}{after}")
-    return 0
+        can = f"can't be moved: {item.message}" if item.is_over else f"can be moved to {item.place}{after}"
+        print(f"{item.name}: {kind}, {item.memory / 1e6:.0f} MB, {can}")
+    return EXIT_STATUS[State.FAILED] if any(item.is_over for item in record.items) else 0

@@ -337,6 +337,10 @@ class Evacuation:
             self.stop(f"the preflight of {', '.join(item.name for item in refused)} failed")
         self.all_checked = True
 
+    async def dry_run(self) -> None:
+        """The preflight of all, and nothing else: `place` of each is the first that would take it."""
+        await asyncio.gather(*(self.check(item) for item in self.order))
+
     def is_prepared(self, item: Item) -> bool:
         mover = self.movers.get(item.name)
         return item.is_over if mover is None else mover.member.phase is not Phase.PREPARING
@@ -352,6 +356,7 @@ class Evacuation:
                     profile = load(profile_path(self.record.directory, name, place))
                     moved = await asyncio.to_thread(find, profile.container) if profile.container else None
                     await Migration(profile, f"{name}.check", Progress(), None, moved).dry_run()
+                    item.place = place
                     return
                 except CriuLazyError as error:
                     item.tried.append({"place": place, "message": str(error)})

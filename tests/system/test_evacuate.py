@@ -63,6 +63,7 @@ def test_selected_by_their_group(pair: Testbed, tasks: dict[str, Worker]) -> Non
         )
         done = Evacuation(pair, plan, "--dry-run")
         shown, _ = done.process.communicate(timeout=60)
+        assert shown.count("can be moved to dst") == 3
         assert sorted(line.split(":")[0] for line in shown.splitlines()) == sorted(
             ["c", *(f"patterned_task-{tasks[name].pid}" for name in ("a", "b"))]
         )
