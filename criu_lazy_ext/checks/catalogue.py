@@ -108,6 +108,7 @@ DESTINATION: tuple[Check[Arrival], ...] = (
     network.socket_names_free,
     network.socket_names,
     destination.pids,
+    destination.security_profiles,
     destination.served_descriptors,
     destination.processes,
     destination.memory,

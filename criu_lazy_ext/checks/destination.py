@@ -10,10 +10,12 @@ from pathlib import Path
 from criu_lazy_ext.checks import files
 from criu_lazy_ext.checks.check import Found, check, fail
 from criu_lazy_ext.checks.needs import OTHER_DESCRIPTORS, Arrival, unpack_ids
+from criu_lazy_ext.criu.contrary import value_of
 from criu_lazy_ext.system import cgroup
 
 SERVED_DESCRIPTORS = 2  # of a process: what the daemon holds, and the page server
 SHOWN = 10
+LOADED_PROFILES = Path("/sys/kernel/security/apparmor/profiles")
 HUGE_PAGES = Path("/sys/kernel/mm/hugepages")
 HUGE_PAGES_FACTS = ("free_hugepages", "resv_hugepages", "nr_overcommit_hugepages", "surplus_hugepages")
 
@@ -36,6 +38,28 @@ def pids(arrival: Arrival) -> Iterator[Found]:
     elif taken:
         more = f" and {len(taken) - SHOWN} more" if len(taken) > SHOWN else ""
         yield fail(f"pids {taken[:SHOWN]}{more} are taken by other processes")
+
+
+@check(
+    "security-profiles",
+    why="criu restore puts a process under the profile of AppArmor that it had, and fails if that is not loaded. (Of "
+    "SELinux contexts nothing is looked at: a criu without libselinux, as Debian's, restores a task in its own.)",
+    way_out="load it there: apparmor_parser -r /etc/apparmor.d/FILE; the package of the program brings it, as a rule",
+)
+def security_profiles(arrival: Arrival) -> Iterator[Found]:
+    """AppArmor's profiles at the destination, for processes that are confined by one"""
+    if not arrival.profiles or value_of("lsm-profile", arrival.restore_options) is not None:
+        return
+    try:
+        loaded = {line.rpartition(" (")[0] for line in LOADED_PROFILES.read_text().splitlines()}
+    except OSError as error:
+        yield fail(
+            f"the task has a profile of AppArmor ({arrival.profiles[0]}), and {LOADED_PROFILES}: {error.strerror}",
+            "boot that kernel with AppArmor (apparmor=1), and mount securityfs on /sys/kernel/security",
+        )
+        return
+    if missing := [name for name in arrival.profiles if name not in loaded]:
+        yield fail(f"profiles of AppArmor that the task has are not loaded: {', '.join(missing)}")
 
 
 @check(

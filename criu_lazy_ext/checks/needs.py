@@ -144,6 +144,7 @@ class Arrival:
     container: dict[str, Any] = field(default_factory=dict)  # preflight.container_there()
     directory: str = "/var/lib/criu-lazy"  # for the images
     image_bytes: int = 0
+    profiles: list[str] = field(default_factory=list)  # of AppArmor, those that its processes have
     huge_bytes: int = 0  # of huge pages
     user_namespace: bool = False
     cpu: str = ""  # base64 of criu's cpuinfo.img; "": not known

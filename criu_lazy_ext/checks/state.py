@@ -329,3 +329,13 @@ def _root_mount(pid: int) -> str:
         if fields[4] == "/":
             return f"{fields[2]} {fields[3]}"
     return ""
+
+
+def profiles(task: Task) -> list[str]:
+    """Those of AppArmor that the task's processes have; without AppArmor, none."""
+    found = set()
+    for process in task.processes:
+        with contextlib.suppress(OSError):  # it has ended, or there is no AppArmor
+            name, _, mode = Path(f"/proc/{process.pid}/attr/apparmor/current").read_text().strip().rpartition(" (")
+            found.add(name if mode else "")
+    return sorted(found - {""})

@@ -57,6 +57,8 @@ EXPLANATIONS: tuple[tuple[str, str], ...] = (
     (r"Can't dump file .* (chr|anon)|Can't dump file \d+ of that type", "criu has no means for that kind of file"),
     (r"send_fds failed \(-22\)", "a descriptor that the kernel passes to nobody, as of io_uring"),
     (r"userfaultfd.*not permitted", "sysctl vm.unprivileged_userfaultfd=1 at the destination"),
+    (r"can't write lsm profile|mismatched lsm types", "a profile of AppArmor is not loaded at the destination: see "
+     "security-profiles in docs/preflight.md"),
     (r"arch/\w+/cpu\.c", "the destination's processor lacks what the source's has"),
     (r"execvp\(.*gate\.sh.*Permission denied", "directories.destination is on a file system that is mounted noexec"),
     (r"Unable to open the proc file system.*not permitted|/proc doesn't belong to it", "the task has a user namespace: "

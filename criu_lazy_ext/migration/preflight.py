@@ -8,7 +8,7 @@ import contextlib
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from criu_lazy_ext.checks import catalogue, files, network
+from criu_lazy_ext.checks import catalogue, files, network, state
 from criu_lazy_ext.checks.check import Finding, from_json, run_all
 from criu_lazy_ext.checks.leaving import Leaving
 from criu_lazy_ext.checks.needs import Arrival, pack_ids
@@ -77,7 +77,9 @@ def arrival_of(leaving: Leaving, store: str) -> Arrival:
     if leaving.moved is not None:  # its files are its engine's to bring
         return replace(arrival, sockets=network.bound(leaving)["sockets"], container=container_there(leaving))
     facts = files.collect(task, network.names(leaving))
-    return replace(arrival, files=[list(fact) for fact in facts], **network.bound(leaving))
+    return replace(
+        arrival, files=[list(fact) for fact in facts], profiles=state.profiles(task), **network.bound(leaving)
+    )
 
 
 def container_there(leaving: Leaving) -> dict[str, Any]:
