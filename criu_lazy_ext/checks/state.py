@@ -38,6 +38,7 @@ NOT_NESTED = ("user", "pid", "ipc", "uts", "cgroup", "time", "time_for_children"
 NESTED = ("mnt", "net")  # but only below a root that has its own
 OF_THREADS = ("net", "mnt", "ipc", "uts", "cgroup", "time")  # which one of them may have unshared
 SHORT_LIVED_S, SETTLED_S = 1.0, 2.0
+LOOK_AGAIN_S = 0.1
 
 
 class NotMovable(CriuLazyError):
@@ -119,6 +120,31 @@ def frozen(leaving: Leaving) -> Iterator[Found]:
                 return
 
 
+def _look_again(found: list[Process]) -> Iterator[Process]:
+    """Those that are still there, as they are after a moment: what each goes through as it starts or ends (vfork until
+    exec, the end of its threads, a zombie until its parent waits) stops nothing."""
+    if found:
+        time.sleep(LOOK_AGAIN_S)
+    for process in found:
+        with contextlib.suppress(OSError):  # it has ended
+            now = Process.look(process.pid, process.inner_pid)
+            if now.began == process.began:
+                yield now
+
+
+def _has_dead_leader(process: Process) -> bool:
+    return process.state in "ZX" and len(process.threads) > 1
+
+
+def _is_zombie(process: Process) -> bool:
+    return process.state in "ZX" and len(process.threads) <= 1
+
+
+def _shares_memory(process: Process, pids: set[int]) -> bool:
+    """With its parent, one of `pids`."""
+    return process.parent in pids and process.state not in "ZX" and kcmp(process.pid, process.parent, KCMP_VM) == 0
+
+
 @check(
     "dead-leader",
     why="criu knows no process whose first thread has ended while others go on.",
@@ -126,8 +152,9 @@ def frozen(leaving: Leaving) -> Iterator[Found]:
 )
 def dead_leader(leaving: Leaving) -> Iterator[Found]:
     """processes whose first thread has ended"""
-    for process in leaving.task.processes if leaving.task else []:
-        if process.state in "ZX" and len(process.threads) > 1:
+    found = [item for item in (leaving.task.processes if leaving.task else []) if _has_dead_leader(item)]
+    for process in _look_again(found):
+        if _has_dead_leader(process):
             yield fail(f"the first thread of process {process.pid} ({process.name}) has ended, and others go on")
             return
 
@@ -139,19 +166,16 @@ def dead_leader(leaving: Leaving) -> Iterator[Found]:
 )
 def zombies(leaving: Leaving) -> Iterator[Found]:
     """processes that have ended, and that nobody has waited for"""
-    task = leaving.task
-    for process in task.processes if task else []:
-        if process.state not in "ZX" or len(process.threads) > 1:
-            continue
-        if task is not None and process.pid == task.pid:
-            yield fail(f"task {process.pid} ({process.name}) has ended: it is a zombie", "there is nothing to move")
-        elif task is not None and process.session not in task.pids:
-            yield fail(
-                f"process {process.pid} ({process.name}) is a zombie, whose session leader is outside of the task"
-            )
-        else:
-            continue
-        return
+    pid, pids = (leaving.task.pid, leaving.task.pids) if leaving.task else (0, set[int]())
+    found = [item for item in (leaving.task.processes if leaving.task else []) if _is_zombie(item)]
+    for process in _look_again([item for item in found if item.pid == pid or item.session not in pids]):
+        who = f"{process.pid} ({process.name})"
+        if process.pid == pid and _is_zombie(process):
+            yield fail(f"task {who} has ended: it is a zombie", "there is nothing to move")
+            return
+        if _is_zombie(process):
+            yield fail(f"process {who} is a zombie, whose session leader is outside of the task")
+            return
 
 
 @check(
@@ -180,10 +204,10 @@ def short_lived(leaving: Leaving) -> Iterator[Found]:
 )
 def one_address_space(leaving: Leaving) -> Iterator[Found]:
     """processes that share their memory with their parent"""
-    task = leaving.task
-    for process in task.processes if task else []:
-        is_child = task is not None and process.parent in task.pids and process.state not in "ZX"
-        if is_child and kcmp(process.pid, process.parent, KCMP_VM) == 0:
+    pids = leaving.task.pids if leaving.task else set[int]()
+    found = [item for item in (leaving.task.processes if leaving.task else []) if _shares_memory(item, pids)]
+    for process in _look_again(found):
+        if _shares_memory(process, pids):
             yield fail(f"process {process.pid} runs in the memory of its parent {process.parent}")
             return
 

@@ -319,6 +319,21 @@ def churn(argument: str) -> Use:
         time.sleep(pause)
 
 
+def reaping(_: str) -> Use:
+    """There is always a child that has ended, and each for a moment only."""
+
+    def reap() -> None:
+        while True:
+            child = os.fork()
+            if child == 0:
+                os._exit(0)
+            time.sleep(0.03)
+            os.waitpid(child, 0)
+
+    threading.Thread(target=reap, daemon=True).start()
+    return nothing
+
+
 def output(_: str) -> Use:
     """What stdout is, is what the kind is about."""
     return lambda: os.write(1, b"still here\n")
@@ -329,7 +344,7 @@ KINDS: dict[str, Callable[[str], Use]] = {
     for item in (
         *(deleted, renamed_over, lock, opened, mapped, stream, datagram, listener, unix_listener, connection, mptcp),
         *(watch, io_uring, device, system_v, zombie, dead_leader, shared_code, memfd, locked, huge, copied, output),
-        *(semaphore, queue, fifo, pidfd, scheduled, nested, thread, clocks),
+        *(reaping, semaphore, queue, fifo, pidfd, scheduled, nested, thread, clocks),
     )
 }
 

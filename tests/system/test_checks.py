@@ -75,6 +75,8 @@ CASES = [
         start="setsid {task} </dev/null | cat >/dev/null", answers="BrokenPipeError: [Errno 32] Broken pipe\n"),
     Case("job of a shell", "output", {"session": "no session leader"},
         start="{task} </dev/null >/dev/null 2>&1 & wait"),
+    Case("job of a shell that reaps its children", "reaping", {"session": "no session leader"},
+        start="{task} </dev/null >/dev/null 2>&1 & wait"),
     Case("job of a shell, allowed", "output", profile="criu: {shell_job: true}", moves=True,
         start="{task} </dev/null >/dev/null 2>&1 & wait"),
     Case("terminal", "output", {"terminal": "is the terminal /dev/pts/"},
