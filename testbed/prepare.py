@@ -234,6 +234,11 @@ def apt_options() -> list[str]:
     return options
 
 
+def apt_words() -> list[str]:
+    """The same for a command line of apt-get."""
+    return [word for option in apt_options() for word in ("-o", option.replace(' "', "=").rstrip('"'))]
+
+
 def ensure_tool(command: str, packages: list[str]) -> None:
     """Install Debian packages on this machine if `command` isn't there. Raises TestbedError."""
     if shutil.which(command):

@@ -27,8 +27,8 @@ BRINGS = "criu: {file_locks: true}\nhooks: {after_dump: [{run: 'rsync -a --relat
 BRINGS += f"{FILES} dst:/'}}]}}\n"
 LEFT = "/srv/* /dev/shm/* /var/lib/criu-lazy/*"
 PACKAGES = (
-    "nginx memcached postgresql mariadb-server sqlite3 default-jdk-headless nodejs ruby php-cli lua5.4 tmux vim- "
-    "tiny screen rsyslog cron dnsmasq prometheus-node-exporter rsync haproxy lighttpd apache2 mosquitto "
+    "nginx memcached postgresql mariadb-server sqlite3 default-jdk-headless nodejs ruby php-cli lua5.4 tmux "
+    "vim-tiny screen rsyslog cron dnsmasq prometheus-node-exporter rsync haproxy lighttpd apache2 mosquitto "
     "beanstalkd stunnel4 unbound chrony ffmpeg socat stress-ng procps bsdutils php-fpm gunicorn bind9 varnish git "
     "slapd etcd-server erlang-base vsftpd transmission-daemon caddy syncthing exim4-daemon-light uwsgi-core "
     "uwsgi-plugin-python3 dovecot-imapd tor"
@@ -182,9 +182,8 @@ PROGRAMS = [
 
 def install(*hosts: Host) -> None:
     """In the same order on all: users have the same numbers. From outside: the hosts have no way to a mirror."""
-    options = [f"-o '{option}'" for option in prepare.apt_options()]
     archives = "-o Dir::Cache::archives=/tmp/debs -o APT::Keep-Downloaded-Packages=true -o APT::Sandbox::User=root"
-    apt = f"apt-get -qq {' '.join(options)} {archives} -o Dpkg::Options::=--force-unsafe-io"
+    apt = f"apt-get -qq {' '.join(prepare.apt_words())} {archives} -o Dpkg::Options::=--force-unsafe-io"
     script = f"""
         export DEBIAN_FRONTEND=noninteractive
         mkdir -p /tmp/debs/partial /usr/share/man/man1 && printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d

@@ -37,8 +37,7 @@ def program(name: str) -> str:
 
 def _unpack(target: Path) -> None:
     target.mkdir()
-    options = [word for option in prepare.apt_options() for word in ("-o", option.replace(' "', "=").rstrip('"'))]
-    apt = ["apt-get", "-qq", *options]
+    apt = ["apt-get", "-qq", *prepare.apt_words()]
     subprocess.run([*apt, "update"], check=False)  # its status is 100 when any of the machine's sources fails
     commands = (
         [*apt, "download", "prometheus"],
