@@ -21,6 +21,8 @@ from typing import Any, NewType, get_type_hints
 import yaml
 
 from criu_lazy_ext.criu.contrary import contrary_in
+from criu_lazy_ext.criu.getopt_long import OptionError
+from criu_lazy_ext.criu.options import parse as parse_options
 from criu_lazy_ext.errors import UsageError
 from criu_lazy_ext.sizes import parse_size
 
@@ -479,6 +481,12 @@ def profile_in(node: yaml.Node, name: str) -> Profile:
     if profile.source.encrypt and not profile.encrypts():
         text = "criu's own daemon can't speak TLS with a key: use daemon: criu-lazy, or encrypt: false"
         raise reader.fail(sections["source"], "source.encrypt", text)
+    if profile.daemon == "criu-lazy":
+        try:
+            parse_options([*profile.daemon_options, "--version", "--no-default-config"], {})
+        except OptionError as error:
+            problem = str(error).splitlines()[0]
+            raise reader.fail(sections.get("daemon_options", node), "daemon_options", problem) from error
     if profile.source.rate and not profile.pushes():
         raise reader.fail(sections["source"], "source.rate", PUSH_ONLY)
     if profile.precopy is not None and not profile.pushes():

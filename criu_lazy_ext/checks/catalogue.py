@@ -28,6 +28,7 @@ HOST: tuple[Check[Any], ...] = (tools.root, tools.criu_version, tools.criu_check
 SOURCE: tuple[Check[Leaving], ...] = (
     *HOST,
     tools.pipes,
+    tools.dump_options_known,
     tools.dump_configuration,
     tools.capabilities,
     state.moves_itself,
@@ -99,6 +100,7 @@ DESTINATION: tuple[Check[Arrival], ...] = (
     tools.disk,
     tools.noexec,
     tools.pycriu,
+    tools.restore_options_known,
     tools.restore_configuration,
     files.shared_files,
     files.differing_files,

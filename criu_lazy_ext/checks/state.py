@@ -18,6 +18,7 @@ from criu_lazy_ext.checks.task import Process, Task
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.sizes import PAGE_BYTES
 from criu_lazy_ext.system import cgroup
+from criu_lazy_ext.system.holders import name_of
 
 USERFAULTFD = "anon_inode:[userfaultfd]"
 SYS_KCMP, KCMP_VM = 312, 1
@@ -52,7 +53,9 @@ def tracer(leaving: Leaving) -> Iterator[Found]:
     """who traces the task: gdb, strace, another criu dump"""
     for process in leaving.task.processes if leaving.task else []:
         if process.tracer:
-            yield fail(f"task {process.pid} is being traced, by process {process.tracer}: criu can't dump it")
+            who = name_of(process.tracer)
+            way_out = "another migration moves it: criu-lazy status" if who.endswith("(criu)") else ""
+            yield fail(f"task {process.pid} is being traced, by process {who}: criu can't dump it", way_out)
             return
 
 

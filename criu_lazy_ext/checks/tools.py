@@ -157,6 +157,24 @@ def restore_configuration(arrival: Arrival) -> Iterator[Found]:
 
 
 @check(
+    "dump-options",
+    why="criu ends at once at an option that it doesn't know, or a value that it can't have.",
+    way_out="see criu.dump_options; `criu --help` lists all",
+)
+def dump_options_known(leaving: Leaving) -> Iterator[Found]:
+    """criu.dump_options, as this criu reads them"""
+    if _has_criu() and (problem := criu.options_problem("dump", leaving.dump_words())):
+        yield fail(f"criu dump: {problem}")
+
+
+@check("restore-options", why="As with dump-options.", way_out="see criu.restore_options; `criu --help` lists all")
+def restore_options_known(arrival: Arrival) -> Iterator[Found]:
+    """criu.restore_options, as the destination's criu reads them"""
+    if _has_criu() and (problem := criu.options_problem("restore", arrival.restore_options)):
+        yield fail(f"criu restore: {problem}")
+
+
+@check(
     "pipes",
     why="A lazy dump keeps pages in pipes of 4 MiB; criu goes wrong where it can't have them.",
     way_out=f"sysctl fs.pipe-max-size={criu.PIPE_MAX_SIZE_BYTES} fs.pipe-user-pages-soft=0",

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from criu_lazy_ext.criu.explain import cause
@@ -88,6 +89,15 @@ def version_problem() -> str | None:
         wanted = ".".join(map(str, OLDEST))
         return f"criu is {'.'.join(map(str, found))}; {wanted} or later is needed"
     return None
+
+
+def options_problem(action: str, words: Sequence[str]) -> str | None:
+    """What this criu says against options; None if it takes them."""
+    done = _run(action, *words, "--version")
+    if done.returncode == 0:
+        return None
+    said = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+    return cause(said) or (said[0].removeprefix("criu: ") if said else f"{action}: status {done.returncode}")
 
 
 def import_pycriu() -> None:

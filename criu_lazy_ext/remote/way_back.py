@@ -43,8 +43,9 @@ class Way:
         except HostError as error:
             return cls(address, str(error).removeprefix(f"{host.name}: "))
         except OSError as error:
-            is_name = isinstance(error, socket.gaierror)  # whose numbers are others
-            reason = os.strerror(error.errno) if error.errno and not is_name else error.strerror or error
+            # A name that is not known has a negative number, of no errno.
+            number = error.errno or 0
+            reason = os.strerror(number) if number > 0 else error.strerror or error
             return cls(address, f"can't listen on {address}, port {source.port or 'any'}: {reason}", is_here=True)
 
 

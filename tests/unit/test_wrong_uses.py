@@ -55,6 +55,7 @@ WRONG: list[tuple[list[str], str | None, int, tuple[str, ...]]] = [
     (["migrate", "P"], LEAST + "hooks: {before_dump: [{on: source}]}\n", USAGE, ("[0].run: missing: a command",)),
     (["migrate", "P"], LEAST + "accept: [outside-pipe]\n", USAGE, ("did you mean 'outside-pipes'?",)),
     (["migrate", "P"], LEAST + "criu: {dump_options: [-R]}\n", USAGE, ("beside the restored one; leave it out",)),
+    (["migrate", "P"], LEAST + "daemon_options: [--fast]\n", USAGE, ("daemon_options: unrecognized option '--fast'",)),
     (["migrate", "P"], LEAST + "daemon: stock\nprecopy: {}\n", USAGE, ("precopy: needs daemon: criu-lazy",)),
     (["migrate", "P"], LEAST + "network: {addresses: [10.0.0.1]}\n", USAGE, ("expected an address as",)),
     (["migrate", "P"], LEAST + "container: {engine: runc, name: x}\n", USAGE, ("task, too: leave one of them out",)),
