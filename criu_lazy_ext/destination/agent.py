@@ -41,11 +41,11 @@ from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.profile import Container
 from criu_lazy_ext.remote.channel import HELLO_WITHIN_S, Channel, ChannelError, Message
 from criu_lazy_ext.system import network_lock
+from criu_lazy_ext.system.awaited import await_end, pipe_reader
 from criu_lazy_ext.system.conntrack import Translated
 from criu_lazy_ext.system.hooks import run_hook
 from criu_lazy_ext.system.live_state import LiveState
-from criu_lazy_ext.system.pipes import pipe_reader
-from criu_lazy_ext.system.processes import await_end, describe_status, start_time, thread_states
+from criu_lazy_ext.system.processes import describe_status, start_time, thread_states
 from criu_lazy_ext.system.service_network import ServiceNetwork
 
 REACH_WITHIN_S = 5.0

@@ -19,7 +19,7 @@ from criu_lazy_ext.destination.succession import EXIT_LOST, Succession
 from criu_lazy_ext.destination.undo import AgentError
 from criu_lazy_ext.destination.workplace import Workplace
 from criu_lazy_ext.remote.channel import ChannelError, Message, MessageTooLong
-from criu_lazy_ext.system.pipes import pipe_reader, read_all
+from criu_lazy_ext.system.awaited import pipe_reader, read_all
 from criu_lazy_ext.system.processes import CRIU_LAZY, describe_status, is_alive, protect_from_oom
 
 PAGE_WITHIN_S = 10.0  # before "go": a page that is asked for comes, or the path between the hosts is broken

@@ -11,7 +11,7 @@ from asyncio.subprocess import Process
 from criu_lazy_ext.destination.undo import AgentError
 from criu_lazy_ext.destination.workplace import Workplace
 from criu_lazy_ext.remote.channel import Message
-from criu_lazy_ext.system.pipes import read_all
+from criu_lazy_ext.system.awaited import read_all
 from criu_lazy_ext.system.processes import CRIU_LAZY, describe_status
 
 STORED_WITHIN_S = 30.0

@@ -9,7 +9,7 @@ from typing import Any
 
 from criu_lazy_ext.destination.keeper import MOST_ENDED, become_reaper
 from criu_lazy_ext.destination.workplace import Workplace
-from criu_lazy_ext.system.pipes import pipe_reader
+from criu_lazy_ext.system.awaited import pipe_reader
 from criu_lazy_ext.system.processes import Process, below, describe_status, start_time
 
 REAPED_WITHIN_S = 2.0

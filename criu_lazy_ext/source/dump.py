@@ -20,11 +20,9 @@ from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.profile import Precopy, Profile, Task
 from criu_lazy_ext.source import control_socket
 from criu_lazy_ext.source.task import Identity, criu_that_traces, identity
+from criu_lazy_ext.system.awaited import Child, await_end, read_all
 from criu_lazy_ext.system.files import write_key
-from criu_lazy_ext.system.pipes import read_all
 from criu_lazy_ext.system.processes import (
-    Child,
-    await_end,
     describe_status,
     is_alive,
     send_signal,
