@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -153,7 +152,7 @@ class LazyDump:
         self.page_server: Child | None = None
         self.port = 0
         # Of this migration alone; "" without encryption: criu's own daemon can't speak with such a key.
-        self.key = secrets.token_hex(32) if profile.encrypts() else ""
+        self.key = os.urandom(32).hex() if profile.encrypts() else ""
         self.resume_command: list[str] = []  # a page server that goes on where this one was, should it be killed
         self._dump_end: socket.socket | None = None  # of its connection to the page server, until the dump has it
         self._status = -1  # the writing end of the dump's status pipe, until the dump has it

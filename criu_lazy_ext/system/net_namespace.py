@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 from collections.abc import Callable
@@ -23,6 +22,8 @@ def within(namespace: int, action: Callable[[bool], T]) -> T:
     errors: list[Exception] = []
 
     def run() -> None:  # in a thread: only that one changes
+        import ctypes  # most migrations don't need it, and it takes long
+
         libc = ctypes.CDLL(None, use_errno=True)
         try:
             if libc.setns(namespace, 0) < 0:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -60,7 +59,7 @@ class ServiceNetwork:
     @classmethod
     def new(cls, moved: Iterable[Address], namespace: str = "") -> ServiceNetwork:
         """With a table of its own."""
-        return cls(tuple(moved), TABLE + secrets.token_hex(4), namespace)
+        return cls(tuple(moved), TABLE + os.urandom(4).hex(), namespace)
 
     @classmethod
     def of_facts(cls, facts: dict[str, Any] | None) -> ServiceNetwork | None:
