@@ -1,7 +1,7 @@
 # criu-lazy: set-up, tests, demo, benchmark. Everything installs what it needs on a Debian 12 or 13 machine, as root.
 #
 #   make demo    two hosts on this machine, a container with Redis under load, one live migration, every key checked
-#   make test    all tests: lint, types, unit, C programs with sanitizers, real migrations between two hosts (WORKERS=3)
+#   make test    all tests: lint, types, unit, C programs with sanitizers, real migrations between two hosts (WORKERS=4)
 #   make test-unit   those that need neither root nor a testbed; like `make lint`, it installs no Debian package
 #   make test-criu CRIU=4.1   of all tests those that run once with each version of CRIU, with this one
 #   make deb     the Debian package, for the Debian that this is, into dist/
@@ -29,9 +29,10 @@ PACKAGES := gcc libc6-dev python3-dev python3-venv libssl-dev liblz4-dev libxxha
 demo: setup
 	$(BIN)/python -m demo
 
-# Several workers, each with one file at a time. For one test: .venv/bin/pytest tests/system/test_x.py::test_y
+# Several workers, each with one file at a time: many tests wait more than they compute, so twice as many as CPUs of a
+# small machine. For one test: .venv/bin/pytest tests/system/test_x.py::test_y
 test: setup lint
-	$(BIN)/python -m pytest --numprocesses $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder -v --durations 30
+	$(BIN)/python -m pytest --numprocesses $(or $(WORKERS),4) --dist loadfile --no-loadscope-reorder -v --durations 30
 
 test-unit: build
 	$(BIN)/python -m pytest --numprocesses $(or $(WORKERS),2) tests/unit

@@ -70,6 +70,7 @@ class Machine:
             mkdir -p "$1" && cd "$1"
             ln -s /disks/a/base /disks/a/testing .
             cp -a /disks/b/package "$2" && cp -a /disks/b/tools "$3" && mkdir "$4"
+            cp /disks/b/checkout/programs/memtask "$2/usr/local/bin"
         """
         engine = f"engine-{prepare.Sources.of_checkout().engine_digest()}"
         names = [layers.recipe_directory, layers.package.name, layers.tools.name, engine]
@@ -226,17 +227,23 @@ def make_disk(image: Path, directories: dict[str, Path]) -> None:
 
 def make_tested(layers: prepare.Layers, programs: dict[str, Path], directory: Path) -> None:
     """The disk with what changes: our package, this checkout and the programs."""
-    checkout = directory / "checkout"
     files = dict(prepare.Sources.of_checkout().files)
     for path in CHECKOUT.glob("tests/**/*"):
         if path.is_file() and path.suffix in (".py", ".c", ".h"):
             files[str(path.relative_to(CHECKOUT))] = path.read_bytes()
-    for name, contents in files.items():
-        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
-        (checkout / name).write_bytes(contents)
+    # Compiled here, where it takes no time; an error in a file is the test's to find.
+    script = f"""
+        cd {CHECKOUT_INSIDE} && mkdir programs
+        cc -std=c11 -O2 -o programs/memtask bench/memtask.c -pthread -lm
+        python3 -m compileall -q --invalidation-mode unchecked-hash . || true
+    """
+    compiled = directory / "compiled"
+    inside = {f"{CHECKOUT_INSIDE[1:]}/{name}": contents for name, contents in files.items()}
+    base = layers.recipe_directory / "base"
+    prepare.build_over([base], compiled, script, "can't compile what is tested", files=inside)
+    checkout = compiled / CHECKOUT_INSIDE[1:]
     [engine] = layers.package.glob("usr/local/lib/python3*/dist-packages/criu_lazy_ext/_engine*.so")
     shutil.copy(engine, checkout / "criu_lazy_ext")
-    (checkout / "programs").mkdir()
     for name, program in programs.items():
         shutil.copy(program, checkout / "programs" / name)
     parts = {"checkout": checkout, "package": layers.package, "tools": layers.tools}

@@ -24,8 +24,13 @@ def hosts() -> Iterator[Testbed]:
     if os.geteuid() != 0:
         pytest.skip("the testbed needs root")
     with Testbed.start(criu=("4.2", "4.2"), name=f"hold-{os.getpid()}") as started:
-        started.link.set(rate_mbit=150, rtt_ms=0.2)
         yield started
+
+
+@pytest.fixture(autouse=True)
+def slow_until_it_is_over(hosts: Testbed) -> None:
+    """What is to happen happens while pages are missing; a test lets the rest come fast."""
+    hosts.link.set(rate_mbit=150, rtt_ms=0.2)
 
 
 def guardians(tb: Testbed) -> list[int]:
@@ -73,6 +78,7 @@ def test_a_killed_daemon_leaves_the_task_waiting_and_no_byte_wrong(hosts: Testbe
 
 def test_a_daemon_that_is_done_leaves_no_guardian(hosts: Testbed) -> None:
     with lazy_migration(hosts, TASK) as migration:
+        hosts.link.set()
         migration.complete()
         assert not guardians(hosts)
         assert "guards the tasks" not in migration.daemon_log()
@@ -106,6 +112,7 @@ def test_a_daemon_killed_three_times_and_resumed_loses_no_page(hosts: Testbed, o
             migration.resume_daemon(*options)
             migration.until(lambda s: s["received_bytes"] > 0, "it goes on")
             assert bool(migration.stats()["push_streams"]) == bool(options)
+        hosts.link.set()
         migration.complete()
         assert not guardians(hosts)
 
@@ -120,6 +127,7 @@ def test_a_successor_waits_for_a_page_server_that_is_away(hosts: Testbed) -> Non
             eventually(lambda: "the tasks wait for it, and so does this daemon" in migration.daemon_log(), "it waits")
         finally:
             hosts.link.mend()
+        hosts.link.set()
         migration.complete()
 
 
@@ -141,6 +149,7 @@ def test_what_does_not_fit_is_refused_and_the_tasks_wait_on(hosts: Testbed) -> N
         (left_behind,) = (hosts.dst.root / IMAGES.lstrip("/")).glob("*hold.socket")
         assert left_behind.stat().st_mode & 0o777 == 0o600
         migration.resume_daemon()
+        hosts.link.set()
         migration.complete()
         assert not left_behind.exists()
         nothing = hosts.dst.run([*command, "--port", str(PORT), "-D", IMAGES], check=False)
