@@ -90,8 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     module = INTERNAL.get(args[0]) or listed()[args[0]][0]
     try:
         status = int(load(module).main(args[1:]))
-        if sys.stdout is not None:  # as it is where descriptor 1 is closed
-            sys.stdout.flush()
+        sys.stdout.flush()
         return status
     except CriuLazyError as error:
         print(f"criu-lazy {args[0]}: error: {error}", file=sys.stderr)
@@ -111,10 +110,13 @@ def main(argv: list[str] | None = None) -> int:
 def run() -> None:
     """The program. It ends at once: for the interpreter to take itself apart costs a fifth of what starting it did, and
     in a fork, which then gets a copy of all memory, as much again."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed: the next file to be opened would have its descriptor
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115
     status = main()
     with contextlib.suppress(OSError):
-        for stream in filter(None, (sys.stdout, sys.stderr)):
-            stream.flush()
+        sys.stdout.flush()
+        sys.stderr.flush()
         if threading.active_count() == 1:
             os._exit(status)
     sys.exit(status)

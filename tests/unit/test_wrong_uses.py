@@ -152,3 +152,14 @@ def test_output_that_cannot_be_written_is_told_in_one_line(words: str, output: s
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr and done.stderr.endswith(says) and len(done.stderr.splitlines()) <= 1
     assert (int(done.stdout) if done.stdout else done.returncode) == status, done
+
+
+@pytest.mark.parametrize("words", WRITING)
+def test_closed_output_is_as_good_as_none(words: str, tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(LEAST)
+    command = f"exec {sys.executable} -m criu_lazy_ext.cli {words.replace('P', str(path))}"
+    open_, closed = (
+        subprocess.run(["bash", "-c", command + to], capture_output=True, text=True) for to in (">/dev/null", ">&-")
+    )
+    assert closed.stderr == open_.stderr and closed.returncode == open_.returncode
