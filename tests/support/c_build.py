@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from paths import C_PROGRAMS, C_SRC, CHECKOUT
 
-FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-g", "-O1", "-pthread"]
+FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-g1", "-O1", "-pthread"]
 FLAGS += ["-DCL_WITH_TLS", "-DCL_WITH_LZ4", "-DCL_WITH_XXHASH"]
 LIBRARIES = ["-lssl", "-lcrypto", "-llz4", "-lm"]
 SANITIZERS = {"plain": [], "asan-ubsan": ["-fsanitize=address,undefined"], "tsan": ["-fsanitize=thread"]}

@@ -88,7 +88,8 @@ class LazyMigration:
         self.daemon.wait(30)
 
     def resume_daemon(self, *options: str) -> None:
-        """Start another, which takes over from the killed one."""
+        """Start another, which takes over from the killed one. What that counted is gone: see `until`."""
+        self.stats_path.write_text("")
         self.daemon = _daemon(self.tb, "--resume", *options)
 
     def complete(self, timeout: float = 120, dump_status: int | None = 0) -> dict[str, Any]:
