@@ -16,8 +16,9 @@ __all__ = ["build"]
 # some that keep CPUs busy and some that wait most of the time.
 LONGEST = (
     *("soft_dirty", "migrate_container", "c_programs", "uffd_guardian", "debian_package", "migrate_agent", "checks"),
-    *("crash_matrix", "testbed", "migrate", "page_server", "migrate_rolls_back", "migrate_running", "push_server"),
-    *("memory_content", "network_lock", "migrate_precopy", "final_words", "tls", "service_network", "dump_death"),
+    *("crash_matrix", "evacuate", "ansible", "evacuate_containers", "testbed", "prometheus", "migrate", "page_server"),
+    *("migrate_rolls_back", "migrate_running", "push_server", "memory_content", "network_lock", "migrate_precopy"),
+    *("final_words", "tls", "service_network", "dump_death", "model"),
 )
 SEED = "CRIU_LAZY_SEED"
 
