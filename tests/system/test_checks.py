@@ -150,8 +150,6 @@ def hosts(testbed: Testbed) -> Iterator[Testbed]:
     for host in (testbed.src, testbed.dst):
         host.run(["pkill", "-9", "-f", "outside.py"], check=False)
         host.run(["sh", "-c", "rm -f /run/outside.* /srv/outside.py /srv/odd_task.py"])
-    if not pids_of(src, "sshd: /usr/sbin/sshd"):
-        src.start(["/usr/sbin/sshd"])
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +181,8 @@ def clean(hosts: Testbed) -> Iterator[Testbed]:
     remove = "rm -rf /run/odd.* /srv/odd.* /dev/shm/odd /run/outside.ready /root/m*.yaml /var/lib/criu-lazy*"
     for host in (hosts.src, hosts.dst):
         host.run(["sh", "-c", remove])
+    serves = "ss -Hltnp sport = :22 | grep -q sshd || { /usr/sbin/sshd; false; }"  # not while a task has its port
+    eventually(lambda: hosts.src.run(["sh", "-c", serves], check=False).returncode == 0, "src has its sshd")
 
 
 def start(host: Host, task: str, command: str = "exec {task} </dev/null >/dev/null 2>&1") -> None:
