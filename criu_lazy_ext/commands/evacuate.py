@@ -156,7 +156,7 @@ async def evacuate(file: PlanFile, record: Record, options: argparse.Namespace) 
     loop = asyncio.get_running_loop()
     for number in StopSignals.SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
-            loop.add_signal_handler(number, run.stop, f"stopped by {signal.Signals(number).name}")
+            loop.add_signal_handler(number, run.signalled, f"stopped by {signal.Signals(number).name}")
     loop.add_signal_handler(signal.SIGUSR1, run.tell)
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what is settled on the way; stdout is the report's

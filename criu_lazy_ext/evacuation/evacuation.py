@@ -16,7 +16,7 @@ from pathlib import Path
 from criu_lazy_ext.engines.engine import find
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.evacuation.plan import Plan
-from criu_lazy_ext.evacuation.record import MOVING, STAYED, WAITING, Item, Record, profile_path
+from criu_lazy_ext.evacuation.record import MOVING, STAYED, WAITING, Item, Record, RecordError, profile_path
 from criu_lazy_ext.evacuation.schedule import Member, Phase, Schedule
 from criu_lazy_ext.evacuation.settling import settle
 from criu_lazy_ext.evacuation.show import ItemDisplay, Show, headline
@@ -123,7 +123,7 @@ class Evacuation:
         self.start = time.monotonic()
         self.stopped = ""  # why nothing more is frozen
         self.all_checked = False  # the preflight of all is over
-        self.ended = 0  # signals that asked for an end
+        self.signals = 0  # that asked for an end
         self.movers: dict[str, Mover] = {}
         self.failures: dict[str, int] = dict.fromkeys(self.places, 0)
         self.preflights = asyncio.Semaphore(PREFLIGHTS)
@@ -164,29 +164,44 @@ class Evacuation:
     # ---- the run ----
 
     async def run(self) -> None:
-        """Until every item is over. Raises RecordError."""
+        """Until every item is over."""
         earlier = self.start - self.record.seconds
-        await self.settle_all()
+        # What an earlier run left under way; nobody waits for it.
+        settling = [asyncio.ensure_future(self.settle(item)) for item in self.record.items if item.state == MOVING]
         checking = asyncio.ensure_future(self.check_all())
         try:
             while not self.record.is_over or self.movers:
-                if checking.done():
-                    checking.result()
+                for job in (*settling, checking):
+                    if job.done():
+                        job.result()
                 self.step()
                 self.show.refresh(self)
                 await asyncio.sleep(TICK_S)
         finally:
             checking.cancel()
             self.record.seconds = time.monotonic() - earlier
+            self.save()
+
+    def save(self) -> bool:
+        """False: it can't be, which is told; what was recorded last is true as far as it goes."""
+        try:
             self.record.save()
+        except RecordError as error:
+            self.show.line(f"{error}: the record is older than what is told here", "warning")
+            return False
+        return True
 
     def stop(self, why: str) -> None:
-        """Nothing more is frozen; what is frozen is seen through. A second time: all is to end, as migrate ends it."""
-        self.ended += 1
+        """Nothing more is frozen; what is frozen is seen through."""
         self.stopped = self.stopped or why
         for mover in self.movers.values():
-            if mover.migration is not None and (mover.member.phase < Phase.FROZEN or self.ended > 1):
+            if mover.migration is not None and (mover.member.phase < Phase.FROZEN or self.signals > 1):
                 mover.migration.fail(why)
+
+    def signalled(self, why: str) -> None:
+        """The first time: stop. The second time all is to end, as migrate ends it."""
+        self.signals += 1
+        self.stop(why)
 
     def tell(self) -> None:
         """Somebody asks, by a signal."""
@@ -246,14 +261,20 @@ class Evacuation:
         """On record first."""
         item.place, item.state, item.message = place, MOVING, ""
         directory, name = self.record.directory, self.migrations[item.name]
-        replace_file(profile_path(directory, name), profile_path(directory, name, place).read_text(), durable=True)
-        self.record.save()
+        try:
+            text = profile_path(directory, name, place).read_text()
+            replace_file(profile_path(directory, name), text, durable=True)
+            self.record.save()
+        except (OSError, RecordError) as error:
+            item.state = WAITING
+            self.stop(f"{directory} can't be written ({getattr(error, 'strerror', None) or error})")
+            return
         mover = self.movers[item.name] = Mover(item, self.places[place].bandwidth, self.show, self.on_end)
         mover.job = asyncio.ensure_future(self.move(mover))
 
     def over(self, item: Item, state: str, message: str) -> None:
         item.state, item.message = state, message
-        self.record.save()
+        self.save()
         text = f"{item.name}: {state}" + (f": {message}" if message else "")
         self.show.line(text, "info" if item.has_moved else "warning")
 
@@ -281,7 +302,7 @@ class Evacuation:
         del self.movers[item.name]
         if state is State.COMMITTED:
             self.show.line(f"{item.name}: at {item.place}, downtime {(item.downtime_s or 0) * 1e3:.0f} ms", "info")
-            self.record.save()
+            self.save()
         elif state is State.UNDECIDED:
             self.over(item, state.value, message)
         else:
@@ -299,7 +320,7 @@ class Evacuation:
         if elsewhere:
             self.show.line(f"{item.name}: {item.place}: {message}; next: {elsewhere}", "warning")
             item.state, item.place = WAITING, ""
-            self.record.save()
+            self.save()
         else:
             self.over(item, state.value, message if len(item.tried) < 2 else self.nowhere(item))
 
@@ -328,7 +349,7 @@ class Evacuation:
 
     async def check_all(self) -> None:
         """The preflight of all that are not prepared anyway; nothing is touched before it is over."""
-        first = [item for item in self.order if self.is_due(item)][: self.schedule.ahead]
+        first = [item for item in self.order if item.state == WAITING and self.is_due(item)][: self.schedule.ahead]
         await asyncio.gather(*(self.check(item) for item in self.order if item not in first and item.state == WAITING))
         while any(not self.is_prepared(item) for item in first):
             await asyncio.sleep(TICK_S)
@@ -343,7 +364,7 @@ class Evacuation:
 
     def is_prepared(self, item: Item) -> bool:
         mover = self.movers.get(item.name)
-        return item.is_over if mover is None else mover.member.phase is not Phase.PREPARING
+        return item.state != WAITING if mover is None else mover.member.phase is not Phase.PREPARING
 
     async def check(self, item: Item) -> None:
         """A place that would not take it isn't tried."""
@@ -363,21 +384,18 @@ class Evacuation:
                     self.failures[place] += 1
             self.over(item, State.FAILED.value, self.nowhere(item))
 
-    async def settle_all(self) -> None:
-        """What an earlier run of this evacuation left under way; all others of these migrations may go on."""
-        await asyncio.gather(*(self.settle(item) for item in self.record.items if item.state == MOVING))
-
     async def settle(self, item: Item) -> None:
+        """To its end, if that can be had without force."""
         name = self.migrations[item.name]
         profile = load(profile_path(self.record.directory, name))
-        settled = await asyncio.to_thread(settle, profile, name, lambda: self.ended < 2)
+        settled = await asyncio.to_thread(settle, profile, name, lambda: self.signals < 2)
         if settled.state is State.COMMITTED:
             self.over(item, State.COMMITTED.value, "its driver was killed after it was resumed; settled by --resume")
         elif settled.state is State.UNDECIDED:
             self.over(item, State.UNDECIDED.value, f"{settled.message}; {status_command(self.record.directory, name)}")
         else:
             item.state, item.place = WAITING, ""
-            self.record.save()
+            self.save()
 
 
 def status_command(directory: Path, migration: str) -> str:

@@ -149,15 +149,20 @@ def test_stopped_by_a_signal(pair: Testbed, tasks: dict[str, Worker]) -> None:
         is_at(worker, pair.dst)
 
 
-def test_a_destination_is_lost(pair: Testbed, tasks: dict[str, Worker]) -> None:
-    """It holds up nobody who goes elsewhere. Whose memory is on its way there waits; a second signal ends that wait,
-    and it has to be decided; once the destination is back, --resume sees it through."""
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_destination_is_lost(pair: Testbed, tasks: dict[str, Worker], killed: bool) -> None:
+    """It holds up nobody who goes elsewhere, nor if the driver is killed and --resume waits for it. Whose memory is on
+    its way there waits; a second signal ends that wait, and it has to be decided; once the destination is back,
+    --resume sees it through."""
     open_client(pair, tasks.values())
     pair.link.set(rate_mbit=4, rtt_ms=0.2)
-    keys = {"a": ", to: [dst], priority: 9", "b": ", to: [dst, other]"}
+    keys = {"a": ", to: [dst], priority: 9"} | dict.fromkeys("bcd", ", to: [other]")
     evacuation = Evacuation(pair, plan_of(tasks, LAZY, f"{{ssh: dst}}, {OTHER}", **keys))
     eventually(lambda: evacuation.journal("a").get("state") == "running", "the first one runs there")
     pair.link.cut()
+    if killed:
+        evacuation.kill()
+        evacuation = Evacuation(pair, "", "--resume", again=evacuation)
     for name in ("b", "c", "d"):
         eventually(lambda name=name: evacuation.record()[name]["state"] == "committed", f"{name} has moved", 60)
     assert evacuation.record()["a"]["state"] == "moving"
