@@ -35,6 +35,7 @@ MODULES = (
     *("inet_diag", "tcp_diag", "udp_diag", "raw_diag", "unix_diag", "netlink_diag", "af_packet_diag"),
 )
 MEMORY_MIB = 3072
+KEPT = 2  # of what machines boot from, those used last: another checkout may have its own
 BOOT_SECONDS = 150  # on a busy machine
 BOOTS = 3  # an emulated CPU is not quite one: now and then Debian's kernel doesn't get up
 GRACE_SECONDS = 20  # for a command to be killed, and its output to come
@@ -100,10 +101,11 @@ def machine(programs: dict[str, Path]) -> Iterator[Machine]:
     made_by = hashlib.sha256(Path(__file__).read_bytes() + (HERE / "vm_init.c").read_bytes()).hexdigest()[:12]
     boot = layers.recipe_directory / f"vm-{made_by}"
     with prepare.locked(prepare.CACHE / "lock"):
-        if not boot.exists():
-            for old in layers.recipe_directory.glob("vm*"):
-                shutil.rmtree(old)
         prepare.make(boot, lambda target: make_boot(machine_recipe(), layers, target))
+        os.utime(boot)
+        by_use = sorted(layers.recipe_directory.glob("vm-*"), key=lambda made: made.stat().st_mtime)
+        for unused in by_use[:-KEPT]:
+            shutil.rmtree(unused)
     with tempfile.TemporaryDirectory(prefix="criu-lazy-vm-") as name, contextlib.ExitStack() as stack:
         directory = Path(name)
         make_tested(layers, programs, directory)
