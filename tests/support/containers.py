@@ -237,7 +237,9 @@ class ContainerdContainer(Container):
         return found
 
     def execute(self, host: Host) -> str:
-        return host.run(["ctr", "tasks", "exec", "--exec-id", "greeting", NAME, "/hello"]).stdout
+        # ctr may end before it has copied the output (containerd/containerd#13931).
+        command = ["ctr", "tasks", "exec", "--exec-id", "greeting", NAME, "/hello"]
+        return str(eventually(lambda: host.run(command).stdout, "ctr tells what the program said"))
 
     def remove(self) -> None:
         for host in (self.testbed.src, self.testbed.dst):
