@@ -7,7 +7,6 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
-from criu_lazy_ext.checks import files
 from criu_lazy_ext.checks.check import Found, check, fail
 from criu_lazy_ext.checks.needs import OTHER_DESCRIPTORS, Arrival, unpack_ids
 from criu_lazy_ext.criu.contrary import value_of
@@ -20,11 +19,6 @@ HUGE_PAGES = Path("/sys/kernel/mm/hugepages")
 HUGE_PAGES_FACTS = ("free_hugepages", "resv_hugepages", "nr_overcommit_hugepages", "surplus_hugepages")
 
 
-def is_source(arrival: Arrival) -> bool:
-    """Whether the task is on this very host, by whatever name: pids here are the same as there."""
-    return (arrival.boot_id, arrival.pid_namespace) == (files.boot_id(), files.pid_namespace())
-
-
 @check(
     "pids",
     why="A task keeps its pids, also those of its threads; criu can't restore it where another process has one.",
@@ -33,7 +27,7 @@ def is_source(arrival: Arrival) -> bool:
 def pids(arrival: Arrival) -> Iterator[Found]:
     """processes at the destination that have a pid of the task's"""
     taken = [pid for pid in unpack_ids(arrival.ids) if Path(f"/proc/{pid}").exists()] if arrival.ids else []
-    if taken and is_source(arrival):
+    if arrival.is_source():
         yield fail("this is the source itself, where the task has its pids", "name another host as the destination")
     elif taken:
         more = f" and {len(taken) - SHOWN} more" if len(taken) > SHOWN else ""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from criu_lazy_ext.checks.check import Found, Verdict, check, fail
 from criu_lazy_ext.checks.leaving import Leaving
-from criu_lazy_ext.checks.needs import Arrival, FileFact
+from criu_lazy_ext.checks.needs import Arrival, FileFact, boot_id
 from criu_lazy_ext.checks.task import DELETED, O_ACCMODE, O_APPEND, O_WRONLY, Mapping, Process, Task
 from criu_lazy_ext.sizes import parse_size
 
@@ -168,16 +168,6 @@ def _differences(arrival: Arrival) -> Iterator[tuple[str, str, FileFact]]:
             yield "stale", "is shared memory", fact
         elif fact.digest and found.st_mtime_ns != fact.mtime_ns and sample(fact.path, fact.size) != fact.digest:
             yield "differs", "has the same size, and another content there", fact
-
-
-def pid_namespace() -> str:
-    """In which pid namespace of this kernel this program is."""
-    return str(Path("/proc/self/ns/pid").readlink())
-
-
-def boot_id() -> str:
-    """What tells this boot of this kernel from any other."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def _told(arrival: Arrival, wanted: str, text: str) -> Iterator[Found]:

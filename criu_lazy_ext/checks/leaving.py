@@ -80,6 +80,12 @@ class Leaving:
         given = [*(item for _, item in options_of_files(words, os.environ)), *options_in(words)]
         return {f"--{item.name}" for item in given}
 
+    def hook_programs(self, on: str) -> list[str]:
+        """What hooks on that side run without a shell."""
+        given = self.profile.hooks if self.profile is not None else {}
+        found = [hook.run for hooks in given.values() for hook in hooks if hook.on == on]
+        return [run[0] for run in found if isinstance(run, list)]
+
     def hooks(self) -> str:
         """The words of the hooks between the dump and the restore, which may bring the task's files, or its address."""
         given = self.profile.hooks if self.profile is not None else {}

@@ -44,6 +44,16 @@ class Needs:
         return sum(self.memory.values())
 
 
+def boot_id() -> str:
+    """What tells this boot of this kernel from any other."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def pid_namespace() -> str:
+    """In which pid namespace of this kernel this program is."""
+    return str(Path("/proc/self/ns/pid").readlink())
+
+
 def pack_ids(ids: Iterable[int]) -> str:
     """Numbers as a short text: they may be a hundred thousand, of which most follow each other."""
     ordered = sorted(ids)
@@ -134,6 +144,7 @@ class Arrival:
     check_memory: bool = True
     restore_options: list[str] = field(default_factory=list)
     daemon_options: list[str] = field(default_factory=list)
+    programs: list[str] = field(default_factory=list)  # of hooks there that are no shell's
     hooks: str = ""  # between dump and restore: their words
     boot_id: str = ""
     pid_namespace: str = ""
@@ -149,6 +160,10 @@ class Arrival:
     user_namespace: bool = False
     cpu: str = ""  # base64 of criu's cpuinfo.img; "": not known
     addresses: list[tuple[str, str]] = field(default_factory=list)  # that come along, each with its device
+
+    def is_source(self) -> bool:
+        """Whether the task has its pids on this very host, by whatever name."""
+        return bool(self.ids) and (self.boot_id, self.pid_namespace) == (boot_id(), pid_namespace())
 
     def pack(self) -> str:
         """For a message."""

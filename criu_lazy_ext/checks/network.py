@@ -197,7 +197,7 @@ def _has(family: int, address: str) -> bool:
 def ports(arrival: Arrival) -> Iterator[Found]:
     """ports at the destination that the task listens on, or has bound"""
     taken: list[str] = []
-    for family, kind, address, port, is_bound in arrival.sockets:
+    for family, kind, address, port, is_bound in arrival.sockets if not arrival.is_source() else []:
         if is_bound and port and _is_taken(family, kind, address, port):
             taken.append(f"{address} port {port}")
     if taken:
@@ -226,7 +226,7 @@ def _is_taken(family: int, kind: int, address: str, port: int) -> bool:
 )
 def socket_names_free(arrival: Arrival) -> Iterator[Found]:
     """unix sockets at the destination that have the name of one of the task's"""
-    named = {sock.name for sock in unix_sockets().values()} if arrival.unix_names else set()
+    named = {sock.name for sock in unix_sockets().values()} if arrival.unix_names and not arrival.is_source() else set()
     if taken := [name for name in arrival.unix_names if name in named]:
         verdict = Verdict.WARN if arrival.hooks else Verdict.FAIL
         way_out = "unless a hook of before_restore stops it, it loses that name" if arrival.hooks else ""

@@ -16,6 +16,7 @@ from criu_lazy_ext.criu import program as criu
 from criu_lazy_ext.criu.contrary import contrary_in_files
 
 CAP_SYS_RESOURCE = 24
+HOOKS = "A hook that can't be run ends the migration; one of after_dump or before_restore does so in the downtime."
 UNPRIVILEGED = Path("/proc/sys/vm/unprivileged_userfaultfd")
 
 
@@ -172,6 +173,25 @@ def restore_options_known(arrival: Arrival) -> Iterator[Found]:
     """criu.restore_options, as the destination's criu reads them"""
     if _has_criu() and (problem := criu.options_problem("restore", arrival.restore_options)):
         yield fail(f"criu restore: {problem}")
+
+
+
+
+@check("hooks", why=HOOKS, way_out="see hooks; a text, not a list, is run by /bin/sh")
+def hooks_here(leaving: Leaving) -> Iterator[Found]:
+    """programs that hooks at the source run, but by a shell"""
+    yield from _missing(leaving.hook_programs("source"))
+
+
+@check("hooks-there", why=HOOKS, way_out="see hooks; a text, not a list, is run by /bin/sh")
+def hooks_there(arrival: Arrival) -> Iterator[Found]:
+    """the same at the destination"""
+    yield from _missing(arrival.programs)
+
+
+def _missing(programs: list[str]) -> Iterator[Found]:
+    if missing := [name for name in dict.fromkeys(programs) if shutil.which(name) is None]:
+        yield fail(f"hooks run what is no program here: {', '.join(missing)}")
 
 
 @check(

@@ -11,7 +11,7 @@ from typing import Any
 from criu_lazy_ext.checks import catalogue, files, network, state
 from criu_lazy_ext.checks.check import Finding, from_json, run_all
 from criu_lazy_ext.checks.leaving import Leaving
-from criu_lazy_ext.checks.needs import Arrival, pack_ids
+from criu_lazy_ext.checks.needs import Arrival, boot_id, pack_ids, pid_namespace
 from criu_lazy_ext.checks.pair import Pair
 from criu_lazy_ext.checks.task import TOLD_BYTES
 from criu_lazy_ext.criu import program as criu
@@ -56,7 +56,7 @@ class AtSource:
 def arrival_of(leaving: Leaving, store: str) -> Arrival:
     """What the destination is to look for."""
     profile, needs, task = leaving.profile, leaving.needs, leaving.task
-    arrival = Arrival(store=store, boot_id=files.boot_id(), pid_namespace=files.pid_namespace(), hooks=leaving.hooks())
+    arrival = Arrival(store=store, boot_id=boot_id(), pid_namespace=pid_namespace(), hooks=leaving.hooks())
     if profile is not None:
         moved = profile.network.addresses if profile.network is not None else []
         arrival = replace(
@@ -64,6 +64,7 @@ def arrival_of(leaving: Leaving, store: str) -> Arrival:
             check_memory=profile.destination.check_memory,
             restore_options=leaving.restore_words(),
             daemon_options=profile.daemon_options,
+            programs=leaving.hook_programs("destination"),
             addresses=[(item.address, item.there) for item in moved],
             directory=str(profile.directories.destination),
         )

@@ -18,10 +18,13 @@ class HookError(CriuLazyError):
 async def run_hook(command: str | list[str], environment: dict[str, str], timeout: float) -> None:
     """Run a command, by /bin/sh if it is a text. `timeout`: in seconds. Raises HookError with what it printed last."""
     argv = ["/bin/sh", "-c", command] if isinstance(command, str) else command
-    process = await asyncio.create_subprocess_exec(
-        *argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT, env={**os.environ, **environment}, start_new_session=True,
-    )  # fmt: skip
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT, env={**os.environ, **environment}, start_new_session=True,
+        )  # fmt: skip
+    except OSError as error:
+        raise HookError(f"hook {command!r}: {error.strerror}") from error
     try:
         output, _ = await asyncio.wait_for(process.communicate(), timeout)
     except TimeoutError:

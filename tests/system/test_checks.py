@@ -443,6 +443,11 @@ WRONG = {
         "source: criu dump: unrecognized option '--fast': see criu.dump_options"),
     "an option that criu has not there": ("destination: {ssh: dst}\ncriu: {restore_options: [--fast]}", "",
         "dst: criu restore: unrecognized option '--fast': see criu.restore_options"),
+    "a hook that is no program": ("destination: {ssh: dst}\nhooks: {after_dump: [{run: [/srv/none]}]}", "",
+        "source: hooks run what is no program here: /srv/none: see hooks"),
+    "a hook that is no program there": (
+        "destination: {ssh: dst}\nhooks: {after_restore: [{run: [/srv/none], on: destination}]}", "",
+        "dst: hooks run what is no program here: /srv/none: see hooks"),
     "no way back": ("destination: {ssh: dst}\nsource: {address: 127.0.0.1}", "",
         "let source.address be one that the destination reaches"),
     "a full disk there": ("destination: {ssh: dst}\ndirectories: {destination: /srv/odd.full}", "",
@@ -490,6 +495,13 @@ def test_wrong_hosts_rights_tools_and_full_disks_are_told_in_one_line_each(clean
     for command, (status, says) in WRONG_COMMANDS.items():
         done = src.run(["sh", "-c", command], check=False)
         assert done.returncode == status and says in done.stderr and len(done.stderr.splitlines()) == 1, done
+
+
+def test_to_the_very_same_host_nobody_is_told_to_stop_what_is_the_tasks_own(clean: Testbed) -> None:
+    start(clean.src, "listener 0.0.0.0:7003")
+    pid = clean.src.read("/run/odd.pid").strip()
+    said = told(findings(clean.src, "--pid", pid, "src"), "fail")
+    assert list(said) == ["pids"] and "this is the source itself" in said["pids"], said
 
 
 def test_the_outcome_of_a_migration_is_its_exit_status_even_if_nobody_reads_it(clean: Testbed) -> None:
