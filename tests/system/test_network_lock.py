@@ -230,7 +230,8 @@ def test_connections_go_on_after_a_roll_back(server: Server, death: str) -> None
 
 
 def test_connections_go_on_after_a_failed_restore(server: Server) -> None:
-    migration = Migration(server.testbed, profile(options="restore_options: [--no-such-option]"))
+    refused = profile(options="restore_options: [--no-such-option]") + "accept: [restore-options]\n"
+    migration = Migration(server.testbed, refused)
     assert migration.end() == ROLLED_BACK, migration.stderr
     server.assert_served(server.testbed.src)
     assert_unlocked(server.testbed)

@@ -158,8 +158,11 @@ def test_no_client_loses_anything_in_a_roll_back(service: Service, death: str) -
     service.assert_only_at(testbed.src)
 
 
+REFUSED = "criu: {restore_options: [--no-such-option]}\naccept: [restore-options]\n"
+
+
 def test_no_client_loses_anything_where_the_restore_fails(service: Service) -> None:
-    migration = Migration(service.testbed, service.profile(more="criu: {restore_options: [--no-such-option]}\n"))
+    migration = Migration(service.testbed, service.profile(more=REFUSED))
     assert migration.end() == ROLLED_BACK, migration.stderr
     service.assert_served(service.testbed.src)
     service.assert_only_at(service.testbed.src)
