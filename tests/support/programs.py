@@ -33,6 +33,8 @@ PACKAGES = (
     "slapd etcd-server erlang-base vsftpd transmission-daemon caddy syncthing exim4-daemon-light uwsgi-core "
     "uwsgi-plugin-python3 dovecot-imapd tor"
 )
+LOOP = "printf 'public class Loop { public static void main(String[] a) throws Exception { "
+LOOP += "while (true) Thread.sleep(50); } }' >/srv/Loop.java"
 DAEMON = "setsid {run} </dev/null >>/var/log/p.log 2>&1 & echo $! >/run/p.pid"
 
 
@@ -62,8 +64,7 @@ PROGRAMS = [
     Program("MariaDB", "mariadbd --user=root --datadir=/srv/maria --socket=/run/maria.sock --port=3399",
         prepare="mkdir -p /srv/maria; mariadb-install-db --user=root --datadir=/srv/maria >/dev/null 2>&1; true"),
     Program("SQLite shell", "sh -c 'sleep 100000 | sqlite3 /srv/s.db'", prepare=": >/srv/s.db"),
-    Program("JVM", "java -Xmx64m /srv/Loop.java", prepare="printf 'public class Loop { public static void "
-        "main(String[] a) throws Exception { while (true) Thread.sleep(50); } }' >/srv/Loop.java"),
+    Program("JVM", "java -Xmx64m /srv/Loop.java", prepare=LOOP),
     Program("Node.js", "node -e 'require(\"http\").createServer((q,r)=>r.end(\"x\")).listen(8088)'"),
     Program("Python", "python3 -m http.server 8089"),
     Program("Perl", "perl -e 'while (1) { select undef, undef, undef, 0.1 }'"),
@@ -172,7 +173,7 @@ PROGRAMS = [
     Program("Tor, its files by rsync", "tor --DataDirectory /srv/tor2 --SocksPort 9056 --DisableNetwork 1",
         prepare="mkdir -p -m 700 /srv/tor2", profile=BRINGS),
     Program("cron, its files by rsync", "cron -f", profile=BRINGS),
-    Program("JVM, its files by rsync", "java -Xmx64m /srv/Loop.java", profile=BRINGS),
+    Program("JVM, its files by rsync", "java -Xmx64m /srv/Loop.java", prepare=LOOP, profile=BRINGS),
     Program("Redis with a file, brought by rsync", "redis-server --port 6392 --appendonly yes --dir /srv/rd2",
         prepare="mkdir -p /srv/rd2", profile=BRINGS),
     Program("Redis with a file that it appends to", "redis-server --port 6391 --appendonly yes --dir /srv/rd",

@@ -60,7 +60,8 @@ def test_a_task_that_is_not_resumed_within_the_downtime_limit(worker: Worker) ->
 def test_a_restore_that_fails(worker: Worker) -> None:
     """The logs of both ends stay, and the message names them; the next migration of that name removes them."""
     src, dst = worker.testbed.src, worker.testbed.dst
-    migration = Migration(worker.testbed, BASE + "criu: {restore_options: [--no-such-option]}\naccept: [restore-options]\n")
+    refused = "criu: {restore_options: [--no-such-option]}\naccept: [restore-options]\n"
+    migration = Migration(worker.testbed, BASE + refused)
     here, there = f"/var/lib/criu-lazy/{migration.name}", f"/var/lib/criu-lazy/{migration.name}.failed"
     logs = f"logs: {here}/ (dump.log, page-server.log), dst: {there}/"
     assert_stayed(worker, migration, "dst: criu restore ended with status 1", logs)
