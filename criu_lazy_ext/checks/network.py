@@ -175,9 +175,8 @@ def addresses(arrival: Arrival) -> Iterator[Found]:
     if missing:
         verdict = Verdict.WARN if arrival.hooks else Verdict.FAIL
         way_out = "no hook names it: unless one of before_restore adds it, criu restore fails" if arrival.hooks else ""
-        yield Found(
-            verdict, f"the task's sockets are bound to {', '.join(missing)}, which is not an address there", way_out
-        )
+        text = f"the task's sockets are bound to addresses that are not there: {', '.join(missing)}"
+        yield Found(verdict, text, way_out)
 
 
 def _has(family: int, address: str) -> bool:
