@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import yaml
@@ -18,16 +19,17 @@ import yaml
 from criu_lazy_ext.errors import CriuLazyError, UsageError
 from criu_lazy_ext.evacuation.evacuation import Evacuation
 from criu_lazy_ext.evacuation.plan import PlanFile
-from criu_lazy_ext.evacuation.record import MOVING, STAYED, WAITING, Item, Record, profile_path
+from criu_lazy_ext.evacuation.record import GONE, MOVING, STAYED, WAITING, Item, Record, plan_path, profile_path
 from criu_lazy_ext.evacuation.schedule import Schedule
 from criu_lazy_ext.evacuation.selection import Chosen, select
 from criu_lazy_ext.evacuation.show import as_json, choose, report_text
-from criu_lazy_ext.migration.lock import Lock, lock_path
+from criu_lazy_ext.migration.lock import Lock, Locked, lock_path
 from criu_lazy_ext.migration.state import EXIT_STATUS, State
 from criu_lazy_ext.sizes import rate_argument
 from criu_lazy_ext.source.control_socket import check_path
 from criu_lazy_ext.system.stop_signals import StopSignals
 
+THREADS = 512  # a round holds one to its end, and no frozen task is to wait for that; made when needed
 STARTS_AGAIN = {*STAYED, State.UNDECIDED.value}
 
 
@@ -54,39 +56,65 @@ def main(argv: list[str]) -> int:
     options = arguments().parse_args(argv)
     file = PlanFile.load(options.plan)
     directory = file.source_directory / f"{options.plan.stem}.evacuation"
-    if options.status:
-        record = Record.read(directory)
-        if record is None:
-            raise UsageError(f"{directory}: no evacuation by this plan is on record here")
-        return tell(record, options)
-    lock = Lock(lock_path(directory))
+    if options.dry_run:
+        with tempfile.TemporaryDirectory(prefix="criu-lazy-") as temporary:
+            record = begin(file, options, Path(temporary, directory.name))
+            asyncio.run(evacuation(file, record, options).dry_run())
+            return tell_plan(record)
+    earlier = Record.read(directory)
+    if earlier is not None and earlier.plan != str(options.plan.resolve()) and (options.status or not over(earlier)):
+        raise UsageError(f"{directory}: that is the record of another plan, {earlier.plan}: rename one of the two")
     try:
-        if options.dry_run:
-            with tempfile.TemporaryDirectory(prefix="criu-lazy-") as temporary:
-                record = begin(file, options, Path(temporary, directory.name))
-                asyncio.run(evacuation(file, record, options).dry_run())
-                return tell_plan(record)
-        record = prepare(file, options, directory)
+        lock = Lock(lock_path(directory))
+    except Locked as locked:
+        if options.status and earlier is not None:
+            print(f"under way (pid {locked.pid})")
+            tell(earlier, options)
+            return 0
+        raise UsageError(f"{options.plan}: already being evacuated (pid {locked.pid})") from None
+    try:
+        if options.status or options.resume:
+            if earlier is None:
+                raise UsageError(f"{directory}: no evacuation by this plan is on record here")
+            if options.resume:
+                asyncio.run(evacuate(resumed_plan(file, earlier), again(earlier), options))
+            return tell(earlier, options)
+        if earlier is not None and not over(earlier):
+            raise UsageError(
+                f"{directory}: an earlier evacuation by this plan was interrupted: --resume goes on with it"
+            )
+        record = begin(file, options, directory)
         asyncio.run(evacuate(file, record, options))
         return tell(record, options)
     finally:
         lock.release()
 
 
-def prepare(file: PlanFile, options: argparse.Namespace, directory: Path) -> Record:
-    """The record of what is to be done, on disk. Raises CriuLazyError."""
-    earlier = Record.read(directory)
-    if options.resume:
-        if earlier is None:
-            raise UsageError(f"{directory}: there is nothing to resume: no evacuation by this plan is on record here")
-        for item in earlier.items:
-            if item.state in STARTS_AGAIN:  # an undecided one may have been decided since
-                item.state = MOVING if item.state == State.UNDECIDED.value else WAITING
-                item.tried = []
-        return earlier
-    if earlier is not None and any(item.state in (MOVING, State.UNDECIDED.value) for item in earlier.items):
-        raise UsageError(f"{directory}: an earlier evacuation by this plan was interrupted: --resume goes on with it")
-    return begin(file, options, directory)
+def over(record: Record) -> bool:
+    """Whether nothing of it is under way, or has to be decided."""
+    return not any(item.state in (MOVING, State.UNDECIDED.value) for item in record.items)
+
+
+def again(record: Record) -> Record:
+    """What stayed starts again; what was undecided may have been decided since."""
+    for item in record.items:
+        if item.state in STARTS_AGAIN:
+            item.state = MOVING if item.state == State.UNDECIDED.value else WAITING
+            item.tried = []
+    return record
+
+
+def resumed_plan(file: PlanFile, record: Record) -> PlanFile:
+    """The one that the evacuation began with: its items go where that says."""
+    path = plan_path(record.directory)
+    began_with = PlanFile.load(path)
+    if began_with.text != file.text:
+        print(
+            f"criu-lazy evacuate: warning: {file.name} has changed since: this goes on as it was then ({path}); what "
+            "stays can be moved by another run, without --resume",
+            file=sys.stderr,
+        )
+    return began_with
 
 
 def begin(file: PlanFile, options: argparse.Namespace, directory: Path) -> Record:
@@ -94,7 +122,7 @@ def begin(file: PlanFile, options: argparse.Namespace, directory: Path) -> Recor
     chosen, nothing = select(file)
     for line in nothing:
         print(f"criu-lazy evacuate: warning: {line}", file=sys.stderr)
-    record = Record(directory, str(options.plan), items_of(file, chosen))
+    record = Record(directory, str(options.plan.resolve()), items_of(file, chosen))
     write(file, record, chosen, options)
     return record
 
@@ -126,16 +154,17 @@ def write(file: PlanFile, record: Record, chosen: list[Chosen], options: argpars
     try:
         shutil.rmtree(record.directory, ignore_errors=True)
         record.directory.mkdir(parents=True, mode=0o700)
+        plan_path(record.directory).write_text(file.text)
         for one, item in zip(chosen, record.items, strict=True):
             check_path(record.directory.parent / names[item.name])
-            for place in file.plan.destinations:
+            for number, place in enumerate(file.plan.destinations):
                 if place.title not in item.places:
                     continue
                 which = {"container": one.container} if one.container else {"pid": one.pid}
                 file.profile(one.entry, place, rate=rate, **which)  # its own rules, with the plan's lines
                 node = file.document(one.entry, place, rate=rate, **which)
-                path = profile_path(record.directory, names[item.name], place.title)
-                path.parent.mkdir(parents=True, exist_ok=True)
+                path = profile_path(record.directory, names[item.name], number)
+                path.parent.mkdir(exist_ok=True)
                 path.write_text(yaml.serialize(node, Dumper=yaml.SafeDumper))
     except OSError as error:
         raise CriuLazyError(f"{error.filename or record.directory}: {error.strerror}") from error
@@ -154,6 +183,7 @@ def evacuation(file: PlanFile, record: Record, options: argparse.Namespace) -> E
 async def evacuate(file: PlanFile, record: Record, options: argparse.Namespace) -> None:
     run = evacuation(file, record, options)
     loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(THREADS))
     for number in StopSignals.SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
             loop.add_signal_handler(number, run.signalled, f"stopped by {signal.Signals(number).name}")
@@ -171,7 +201,7 @@ def tell(record: Record, options: argparse.Namespace) -> int:
     states = {item.state for item in record.items}
     if states & {State.UNDECIDED.value, MOVING}:
         return EXIT_STATUS[State.UNDECIDED]
-    if states <= {State.COMMITTED.value}:
+    if states <= {State.COMMITTED.value, GONE}:
         return 0
     return EXIT_STATUS[State.ROLLED_BACK] if State.COMMITTED.value in states else EXIT_STATUS[State.FAILED]
 

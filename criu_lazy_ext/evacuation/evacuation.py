@@ -9,24 +9,26 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from criu_lazy_ext.engines.engine import find
-from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.engines.engine import Moved, UnknownContainer, find
+from criu_lazy_ext.errors import CriuLazyError, UsageError
 from criu_lazy_ext.evacuation.plan import Plan
-from criu_lazy_ext.evacuation.record import MOVING, STAYED, WAITING, Item, Record, RecordError, profile_path
+from criu_lazy_ext.evacuation.record import GONE, MOVING, STAYED, WAITING, Item, Record, RecordError, profile_path
 from criu_lazy_ext.evacuation.schedule import Member, Phase, Schedule
 from criu_lazy_ext.evacuation.settling import settle
 from criu_lazy_ext.evacuation.show import ItemDisplay, Show, headline
-from criu_lazy_ext.migration import operator_commands
+from criu_lazy_ext.migration import journal, operator_commands
 from criu_lazy_ext.migration.driver import Migration
 from criu_lazy_ext.migration.lock import Lock, lock_path
 from criu_lazy_ext.migration.progress import Progress
 from criu_lazy_ext.migration.state import State, Trouble
 from criu_lazy_ext.migration.turns import Turns
-from criu_lazy_ext.profile import load
+from criu_lazy_ext.profile import Profile, load
+from criu_lazy_ext.remote.hosts import HostError
 from criu_lazy_ext.sizes import PAGE_BYTES
 from criu_lazy_ext.source.control_socket import ControlError
 from criu_lazy_ext.system.files import replace_file
@@ -34,7 +36,13 @@ from criu_lazy_ext.system.processes import start_time
 
 TICK_S = 0.02
 STUCK_S = 3.0  # without a byte
+ROUND_STUCK_S = 10.0  # without a page that was read
+DEAD_AFTER = 2  # connections that failed, and none that didn't
 PREFLIGHTS = max(2, min(4, os.cpu_count() or 2))  # at a time; sshd drops some of more than ten that log in at once
+
+
+class Gone(CriuLazyError):
+    """It has ended before its turn."""
 
 
 class Mover(Turns):
@@ -52,6 +60,7 @@ class Mover(Turns):
         self.may_freeze = asyncio.Event()
         self.rate = 0  # that its page server was told
         self.heard = (0, 0.0)  # bytes received, and when that changed
+        self.round_heard = (-1.0, 0.0)  # rounds, and how much of the next was read, and when that changed
 
     # ---- what the migration asks ----
 
@@ -80,6 +89,10 @@ class Mover(Turns):
         migration, member, figures = self.migration, self.member, self.progress.figures
         if member.phase is Phase.ROUNDS:  # only the first is foretold: those that follow are short
             member.bytes_left = 0 if figures.rounds else int(self.item.memory * (1 - figures.round_read))
+            now, read = time.monotonic(), figures.rounds + figures.round_read
+            if read != self.round_heard[0]:
+                self.round_heard = (read, now)
+            member.stuck = now - self.round_heard[1] > ROUND_STUCK_S
         if migration is None or member.phase < Phase.FROZEN:
             return
         now, received = time.monotonic(), int(figures.stats.get("received_bytes", 0))
@@ -126,6 +139,7 @@ class Evacuation:
         self.signals = 0  # that asked for an end
         self.movers: dict[str, Mover] = {}
         self.failures: dict[str, int] = dict.fromkeys(self.places, 0)
+        self.unreached: dict[str, int] = dict.fromkeys(self.places, 0)  # in a row
         self.preflights = asyncio.Semaphore(PREFLIGHTS)
         self.rating: asyncio.Task[None] | None = None
 
@@ -154,12 +168,12 @@ class Evacuation:
     def waits(self, item: Item) -> str:
         """Why it can't begin, as something that it waits for is where it was, for good; "" if that isn't so."""
         others = {other.name: other for other in self.record.items}
-        bad = [name for name in item.after if others[name].is_over and not others[name].has_moved]
+        bad = [name for name in item.after if others[name].is_over and not others[name].is_done]
         return f"{', '.join(bad)}, which it is to follow, has not moved" if bad else ""
 
     def is_due(self, item: Item) -> bool:
         others = {other.name: other for other in self.record.items}
-        return all(others[name].has_moved for name in item.after)
+        return all(others[name].is_done for name in item.after)
 
     # ---- the run ----
 
@@ -215,14 +229,13 @@ class Evacuation:
             mover.look(self.schedule)
         self.begin_some()
         members = [self.movers[item.name].member for item in self.order if item.name in self.movers]
-        if not self.all_checked or self.stopped:
-            return
-        if (member := self.schedule.next_rounds(members)) is not None:
-            member.phase = Phase.ROUNDS
-            self.movers[member.name].may_send.set()
-        if (member := self.schedule.next_freeze(members)) is not None:
-            member.phase = Phase.FROZEN
-            self.movers[member.name].may_freeze.set()
+        if self.all_checked and not self.stopped:
+            if (member := self.schedule.next_rounds(members)) is not None:
+                member.phase = Phase.ROUNDS
+                self.movers[member.name].may_send.set()
+            if (member := self.schedule.next_freeze(members)) is not None:
+                member.phase = Phase.FROZEN
+                self.movers[member.name].may_freeze.set()
         if self.rating is None or self.rating.done():
             self.rating = asyncio.ensure_future(self.set_rates(self.schedule.rates(members)))
 
@@ -258,19 +271,32 @@ class Evacuation:
         return f"none of {', '.join(item.places)} has room for its {item.memory / 1e6:.0f} MB (the plan's memory)"
 
     def begin(self, item: Item, place: str) -> None:
-        """On record first."""
-        item.place, item.state, item.message = place, MOVING, ""
-        directory, name = self.record.directory, self.migrations[item.name]
+        """Its migration, which puts that on record first."""
+        item.place, item.message = place, ""
+        mover = self.movers[item.name] = Mover(item, self.places[place].bandwidth, self.show, self.on_end)
+        mover.job = asyncio.ensure_future(self.move(mover))
+
+    def profile_of(self, item: Item, place: str) -> Path:
+        """The file that would lead it there."""
+        number = list(self.places).index(place)
+        return profile_path(self.record.directory, self.migrations[item.name], number)
+
+    def record_begin(self, item: Item, directory: Path) -> None:
+        """From now on `directory` has this migration's journal: an earlier one's goes before. Raises CriuLazyError."""
+        if journal.exists(directory):
+            if why := operator_commands.why_not_replaced(journal.read(directory)):
+                way = status_command(self.record.directory, self.migrations[item.name])
+                raise UsageError(f"{directory}: {why}; see {way}")
+            shutil.rmtree(directory)
         try:
-            text = profile_path(directory, name, place).read_text()
-            replace_file(profile_path(directory, name), text, durable=True)
+            text = self.profile_of(item, item.place).read_text()
+            replace_file(profile_path(self.record.directory, self.migrations[item.name]), text, durable=True)
+            item.state = MOVING
             self.record.save()
         except (OSError, RecordError) as error:
             item.state = WAITING
-            self.stop(f"{directory} can't be written ({getattr(error, 'strerror', None) or error})")
-            return
-        mover = self.movers[item.name] = Mover(item, self.places[place].bandwidth, self.show, self.on_end)
-        mover.job = asyncio.ensure_future(self.move(mover))
+            self.stop(f"{self.record.directory} can't be written ({getattr(error, 'strerror', None) or error})")
+            raise Trouble(self.stopped) from error
 
     def over(self, item: Item, state: str, message: str) -> None:
         item.state, item.message = state, message
@@ -295,10 +321,15 @@ class Evacuation:
         item = mover.item
         try:
             state, message = await self.migrate(mover)
+        except Gone as error:
+            del self.movers[item.name]
+            self.over(item, GONE, str(error))
+            return
         except (CriuLazyError, OSError) as error:
             state, message = State.FAILED, str(error)
         except Exception as error:  # a fault of this program: the journal tells what became of the task
             state, message = State.UNDECIDED, f"internal error: {type(error).__name__}: {error}"
+        in_preflight = mover.member.phase is Phase.PREPARING
         del self.movers[item.name]
         if state is State.COMMITTED:
             self.show.line(f"{item.name}: at {item.place}, downtime {(item.downtime_s or 0) * 1e3:.0f} ms", "info")
@@ -306,18 +337,19 @@ class Evacuation:
         elif state is State.UNDECIDED:
             self.over(item, state.value, message)
         else:
-            self.failed(item, state, message)
+            self.failed(item, state, message, in_preflight)
 
-    def failed(self, item: Item, state: State, message: str) -> None:
-        """It runs on here, or is gone: elsewhere, if the plan wants that."""
+    def failed(self, item: Item, state: State, message: str, in_preflight: bool) -> None:
+        """It runs on here, or was killed: elsewhere, if the plan wants that, or if a place would not take it."""
         item.tried.append({"place": item.place, "message": message})
         if not self.stopped:
             self.failures[item.place] += 1
         runs_on = start_time(item.pid) == item.began
-        if self.on_failure == "stop" and not self.stopped:
+        again = (in_preflight or self.on_failure == "elsewhere") and not self.stopped and runs_on
+        elsewhere = self.place_for(item) if again else None
+        if elsewhere is None and self.on_failure == "stop" and not self.stopped:
             self.stop(f"{item.name} failed")
-        elsewhere = self.on_failure == "elsewhere" and not self.stopped and runs_on and self.place_for(item)
-        if elsewhere:
+        if elsewhere is not None:
             self.show.line(f"{item.name}: {item.place}: {message}; next: {elsewhere}", "warning")
             item.state, item.place = WAITING, ""
             self.save()
@@ -325,25 +357,37 @@ class Evacuation:
             self.over(item, state.value, message if len(item.tried) < 2 else self.nowhere(item))
 
     async def migrate(self, mover: Mover) -> tuple[State, str]:
-        """Raises CriuLazyError if it could not begin."""
+        """Raises CriuLazyError if it could not begin; Gone."""
         item, name = mover.item, self.migrations[mover.item.name]
-        profile = load(profile_path(self.record.directory, name))
-        lock = Lock(lock_path(profile.directories.source / name))
+        profile = load(self.profile_of(item, item.place))
+        directory = profile.directories.source / name
+        lock = Lock(lock_path(directory))
         try:
-            moved = None
             await asyncio.to_thread(operator_commands.close_earlier, profile, name)
-            if profile.container is not None:
-                moved = await asyncio.to_thread(find, profile.container)
-            elif start_time(item.pid) != item.began:
-                raise Trouble(f"task {item.pid} has ended")
-            mover.migration = Migration(profile, name, mover.progress, mover, moved)
+            moved = await self.find(item, profile)
             if self.stopped:
                 raise Trouble(self.stopped)
+            self.record_begin(item, directory)
+            mover.migration = Migration(profile, name, mover.progress, mover, moved)
+            mover.member.limit = profile.source.rate
+            mover.member.rounds_limit = profile.precopy.bandwidth if profile.precopy else 0
             report = await mover.migration.run()
             item.run_file = report.run_file
             return mover.migration.state, report.message
         finally:
             lock.release()
+
+    @staticmethod
+    async def find(item: Item, profile: Profile) -> Moved | None:
+        """The container, if it is one. Raises Gone if it, or the task, has ended; EngineError."""
+        if profile.container is not None:
+            try:
+                return await asyncio.to_thread(find, profile.container)
+            except UnknownContainer as error:
+                raise Gone(str(error)) from error
+        if start_time(item.pid) != item.began:
+            raise Gone(f"task {item.pid} has ended")
+        return None
 
     # ---- before the first ----
 
@@ -353,9 +397,9 @@ class Evacuation:
         await asyncio.gather(*(self.check(item) for item in self.order if item not in first and item.state == WAITING))
         while any(not self.is_prepared(item) for item in first):
             await asyncio.sleep(TICK_S)
-        refused = [item for item in self.record.items if item.tried and not item.has_moved]
+        refused = [item.name for item in self.record.items if item.is_over and not item.is_done]
         if refused and self.on_failure == "stop":
-            self.stop(f"the preflight of {', '.join(item.name for item in refused)} failed")
+            self.stop(f"{', '.join(refused)} failed")
         self.all_checked = True
 
     async def dry_run(self) -> None:
@@ -367,22 +411,35 @@ class Evacuation:
         return item.state != WAITING if mover is None else mover.member.phase is not Phase.PREPARING
 
     async def check(self, item: Item) -> None:
-        """A place that would not take it isn't tried."""
+        """A place that would not take it isn't tried, nor one that nobody could reach."""
         async with self.preflights:
-            for place in item.places:
+            for place in sorted(item.places, key=lambda place: self.failures[place]):
                 if item.state != WAITING or self.stopped:
                     return
-                name = self.migrations[item.name]
+                if self.unreached[place] >= DEAD_AFTER:
+                    item.tried.append({"place": place, "message": "it could not be reached for others"})
+                    continue
                 try:
-                    profile = load(profile_path(self.record.directory, name, place))
-                    moved = await asyncio.to_thread(find, profile.container) if profile.container else None
-                    await Migration(profile, f"{name}.check", Progress(), None, moved).dry_run()
-                    item.place = place
+                    await self.check_at(item, place)
+                except Gone as error:
+                    self.over(item, GONE, str(error))
                     return
                 except CriuLazyError as error:
+                    self.unreached[place] += isinstance(error, HostError)
                     item.tried.append({"place": place, "message": str(error)})
                     self.failures[place] += 1
+                else:
+                    item.place, self.unreached[place] = place, 0
+                    self.show.line(f"{item.name}: can be moved to {place}", "info")
+                    return
             self.over(item, State.FAILED.value, self.nowhere(item))
+
+    async def check_at(self, item: Item, place: str) -> None:
+        """The preflight, and nothing else. Raises CriuLazyError, Gone."""
+        profile, name = load(self.profile_of(item, place)), f"{self.migrations[item.name]}.check"
+        moved = await self.find(item, profile)
+        shutil.rmtree(profile.directories.source / name, ignore_errors=True)  # of one that was killed
+        await Migration(profile, name, Progress(), None, moved).dry_run()
 
     async def settle(self, item: Item) -> None:
         """To its end, if that can be had without force."""

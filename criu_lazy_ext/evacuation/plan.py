@@ -23,6 +23,7 @@ SELECTOR_ONLY = ("label", "match")
 WAYS = ("task", "container", "containers", "cgroup")
 ON_FAILURE = ("elsewhere", "skip", "stop")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+TAKEN = "evacuation"  # PLAN.evacuation is the record
 MAX_AT_ONCE = 64
 NO_LIMIT = Size(0)
 
@@ -147,6 +148,7 @@ class PlanFile:
     def __init__(self, document: str, name: str) -> None:
         """`name`: the file's, for messages."""
         self.name = name
+        self.text = document
         reader = self.reader = PlanReader(name)
         node = compose(document, name)
         if node is None:
@@ -183,8 +185,9 @@ class PlanFile:
             node, key = self.node_of(entry), f"move[{number}]"
             if sum(getattr(entry, way) is not None for way in WAYS) != 1:
                 raise reader.fail(node, key, f"expected exactly one of {', '.join(WAYS)}")
-            if entry.title and (entry.title in names or not NAME.fullmatch(entry.title)):
+            if entry.title and (entry.title in names or entry.title == TAKEN or not NAME.fullmatch(entry.title)):
                 why = "is there twice" if entry.title in names else "is no name: letters, digits, and ._- within"
+                why = "is a name that is taken" if entry.title == TAKEN else why
                 raise reader.fail(node, f"{key}.name", f"{entry.title!r} {why}")
             names |= {entry.title} if entry.title else set()
             for title in entry.to:

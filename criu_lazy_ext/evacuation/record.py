@@ -16,7 +16,7 @@ from criu_lazy_ext.migration.state import State
 from criu_lazy_ext.system.files import replace_file
 
 FORMAT = 1
-WAITING, MOVING = "waiting", "moving"  # an item's states, beside a migration's last ones
+WAITING, MOVING, GONE = "waiting", "moving", "gone"  # an item's states, beside a migration's last ones
 STAYED = (State.ROLLED_BACK.value, State.FAILED.value)
 
 
@@ -26,7 +26,8 @@ class RecordError(CriuLazyError):
 
 @dataclass
 class Item:
-    """One task or container. `state`: waiting, moving (its migration's journal tells how far), or as a migration ends.
+    """One task or container. `state`: waiting, moving (its migration's journal tells how far), gone (it ended before
+    its turn), or as a migration ends.
     `places`: where it may go; `place`: where it went last, or goes; `tried`: what came of each try. `run_file`,
     `downtime_s`, `fault_wait_us`: of the one that was committed. `bytes`: of lazy memory that had come."""
 
@@ -56,6 +57,11 @@ class Item:
     @property
     def has_moved(self) -> bool:
         return self.state == State.COMMITTED.value
+
+    @property
+    def is_done(self) -> bool:
+        """Nothing of it is left here, and nothing failed."""
+        return self.has_moved or self.state == GONE
 
 
 @dataclass
@@ -93,9 +99,17 @@ class Record:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RecordError(f"{path}: {getattr(error, 'strerror', None) or error!r}") from error
+            why = getattr(error, "strerror", None) or f"it is damaged ({error!r})"
+            ways = f"criu-lazy status tells of each migration; once all are over, rm -r {directory}"
+            raise RecordError(f"{path}: {why}; {ways}") from error
 
 
-def profile_path(directory: Path, migration: str, place: str = "") -> Path:
-    """The profile of the migration of that name: for `migrate --status`; or the one that would lead to `place`."""
-    return directory / "to" / place / f"{migration}.yaml" if place else directory / f"{migration}.yaml"
+def profile_path(directory: Path, migration: str, place: int | None = None) -> Path:
+    """The profile of the migration of that name: for `migrate --status`; or the one that would lead to the plan's
+    destination of that number."""
+    return directory / f"{migration}.yaml" if place is None else directory / f"to-{place}" / f"{migration}.yaml"
+
+
+def plan_path(directory: Path) -> Path:
+    """The plan as it was when the evacuation began: that is what --resume goes on with."""
+    return directory / "plan.yaml"

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 FIRST_DOWNTIME_S = 0.3  # as long as none was measured
 # Of the link, for rounds: while another task is frozen (only images and a restore want it), and while one misses pages.
 BESIDE_FROZEN, BESIDE_MISSING = 0.9, 0.125
-LEAST_RATE = 1 << 20
+LEAST_RATE, LEAST_LIMITED = 1 << 20, 4096
+FADES = 0.9999  # each time that is looked: half of it in two minutes
 LEAST_AHEAD = 8
 OVERLAP_S = 0.1
 
@@ -48,10 +49,17 @@ class Member:
     name: str
     place: str = ""
     place_limit: int = 0
+    limit: int = 0  # its own, bytes per second
+    rounds_limit: int = 0  # of its rounds
     phase: Phase = Phase.PREPARING
     has_rounds: bool = False
     bytes_left: int = 0
     stuck: bool = False
+
+
+def lesser(limit: int, other: int) -> int:
+    """Of two limits, of which 0 is none."""
+    return min(limit, other) if limit and other else limit or other
 
 
 def takes_link(member: Member) -> bool:
@@ -89,7 +97,7 @@ class Schedule:
     def next_rounds(self, members: Sequence[Member]) -> Member | None:
         """Whose rounds may begin; `members` in the order in which they are to go."""
         if self.at_once is None:
-            rounds = [member for member in members if member.phase is Phase.ROUNDS]
+            rounds = [member for member in members if member.phase is Phase.ROUNDS and not member.stuck]
             ready = sum(member.phase is Phase.READY for member in members)
             if ready >= self.frozen_at_once or (rounds and self.seconds(rounds) > OVERLAP_S):
                 return None
@@ -120,7 +128,11 @@ class Schedule:
         for place in {member.place for member in sending if member.place_limit}:
             there = [member for member in sending if member.place == place and member.phase is not Phase.READY]
             for name, rate in self._share(there, there[0].place_limit if there else 0).items():
-                given[name] = min(rate, given[name]) if given[name] else rate
+                given[name] = lesser(given[name], rate)
+        for member in sending:
+            if member.name in given:
+                own = lesser(member.limit, member.rounds_limit if member.phase is Phase.ROUNDS else 0)
+                given[member.name] = lesser(given[member.name], own)
         return given
 
     def _share(self, members: Sequence[Member], limit: int) -> dict[str, int]:
@@ -133,16 +145,17 @@ class Schedule:
         given: dict[str, int] = {}
         left = limit
         if rounds:
-            each = max(LEAST_RATE, int(link * share / len(rounds))) if link and (share < 1 or limit) else 0
+            least = LEAST_LIMITED if limit else LEAST_RATE
+            each = max(least, int(link * share / len(rounds))) if link and (share < 1 or limit) else 0
             given |= {member.name: each for member in rounds}
             left -= each * len(rounds)
         for member in (*frozen, *following):
-            given[member.name] = max(LEAST_RATE, left // max(1, len(following))) if limit else 0
+            given[member.name] = max(LEAST_LIMITED, left // max(1, len(following))) if limit else 0
         return given
 
     def take_rate(self, rate: float) -> None:
-        """One was measured over some time."""
-        self.rate = max(self.rate, rate)
+        """The best that one of them has measured; the link may have become slower since."""
+        self.rate = max(self.rate * FADES, rate)
 
     def take_downtime(self, seconds: float) -> None:
         """One was measured."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from criu_lazy_ext.engines.engine import engine_of, running
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.evacuation.plan import Entry, PlanFile, pairs
+from criu_lazy_ext.evacuation.plan import TAKEN, Entry, PlanFile, pairs
 from criu_lazy_ext.profile import Container, ProfileError
 from criu_lazy_ext.source.dump import find_task, memory_of_tree
 from criu_lazy_ext.system.cgroup import groups_of
@@ -55,7 +55,7 @@ def select(file: PlanFile) -> tuple[list[Chosen], list[str]]:
                 raise SelectionError(f"{where(file, entry)}: {one.name} is {other.name}, which the plan has already")
     order = {id(entry): number for number, entry in enumerate(file.plan.move)}
     chosen = sorted(by_pid.values(), key=lambda one: order[id(one.entry)])
-    names: set[str] = set()
+    names: set[str] = {TAKEN}
     for number, one in enumerate(chosen):
         name = NOT_IN_NAMES.sub("-", one.name)[:MAX_NAME]
         name = name if name not in names else f"{name}-{one.pid}"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.migration import journal
-from criu_lazy_ext.migration.lock import Lock, lock_path
+from criu_lazy_ext.migration.lock import Lock, Locked, lock_path
 from criu_lazy_ext.migration.operator_commands import Decision
 from criu_lazy_ext.migration.state import ENDED, State
 from criu_lazy_ext.profile import Profile
@@ -29,12 +29,20 @@ class Settled:
 
 
 def settle(profile: Profile, name: str, goes_on: Callable[[], bool]) -> Settled:
-    """See the migration to its end, for as long as `goes_on`. Raises Locked if somebody drives it. What is decided is
-    printed, as by `migrate --status`."""
+    """See the migration to its end, for as long as `goes_on`, and as pages come. What is decided is printed, as by
+    `migrate --status`."""
     directory = profile.directories.source / name
+    while True:
+        try:
+            lock = Lock(lock_path(directory))
+            break
+        except Locked as locked:  # an operator decides it just now
+            if not goes_on():
+                return Settled(State.UNDECIDED, str(locked))
+        time.sleep(LOOK_S)
     if not journal.exists(directory):
+        lock.release()
         return Settled(None)  # what its evacuation knew of its end was on record before this went
-    lock = Lock(lock_path(directory))
     try:
         return _settle(profile, directory, goes_on)
     except CriuLazyError as error:
@@ -44,15 +52,19 @@ def settle(profile: Profile, name: str, goes_on: Callable[[], bool]) -> Settled:
 
 
 def _settle(profile: Profile, directory: Path, goes_on: Callable[[], bool]) -> Settled:
+    came, since = -1, time.monotonic()
     while True:
         decision = Decision(profile, directory, journal.read(directory))
         found, ended = decision.found, decision.found.ended()
+        if (answer := found.server.answer) is not None and answer["bytes"] != came:
+            came, since = answer["bytes"], time.monotonic()
+        waited = time.monotonic() - since
         if ended is None:
             if not found.went:
                 ended = decision.abort(False)
             elif found.may_commit and not found.restored_ended:
                 ended = decision.commit(False)
-            elif not (found.server.is_there and goes_on()) or found.restored_ended:
+            elif not (found.server.is_there and goes_on() and waited < profile.timeouts.stall) or found.restored_ended:
                 return Settled(State.UNDECIDED, "; ".join(found.words()))
         if ended is not None:
             if found.facts["state"] not in ENDED:

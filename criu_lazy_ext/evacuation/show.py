@@ -11,7 +11,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
-from criu_lazy_ext.evacuation.record import MOVING, STAYED, WAITING, Item, Record
+from criu_lazy_ext.evacuation.record import GONE, MOVING, STAYED, WAITING, Item, Record
 from criu_lazy_ext.evacuation.schedule import Phase
 from criu_lazy_ext.migration.display import Display
 from criu_lazy_ext.migration.state import State
@@ -180,7 +180,9 @@ def report_text(record: Record, directory_hint: str = "") -> str:
     moved = [item for item in record.items if item.has_moved]
     total = f"{len(moved)} of {len(record.items)} moved, {sum(item.memory for item in moved) / 1e6:.0f} MB"
     total += f" in {record.seconds:.1f} s"
-    others = [f"{count[state]} {state}" for state in (*STAYED, State.UNDECIDED.value, WAITING, MOVING) if count[state]]
+    others = [
+        f"{count[state]} {state}" for state in (GONE, *STAYED, State.UNDECIDED.value, WAITING, MOVING) if count[state]
+    ]
     return "\n".join([*lines, "; ".join([total, *others])])
 
 

@@ -25,8 +25,8 @@ from criu_lazy_ext.checks.leaving import dump_options
 from criu_lazy_ext.checks.state import check_movable
 from criu_lazy_ext.criu.contrary import options_in
 from criu_lazy_ext.engines.engine import Moved, find
-from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.migration import freeze, run_file
+from criu_lazy_ext.errors import CriuLazyError, UsageError
+from criu_lazy_ext.migration import freeze, operator_commands, run_file
 from criu_lazy_ext.migration.draining import Draining
 from criu_lazy_ext.migration.ending import Ending
 from criu_lazy_ext.migration.files import ContainerFiles
@@ -300,12 +300,19 @@ class Migration:
 
     # ---- the steps ----
 
+    async def check_not_moving(self) -> None:
+        """Another profile's migration may have it. Raises UsageError."""
+        other = await asyncio.to_thread(operator_commands.moved_by_another, self.directory, self.pid, self.began)
+        if other:
+            raise UsageError(other)
+
     async def freeze(self) -> None:
         """Lazy dump, images at the destination, daemon ready there."""
         assert self.host is not None and self.dump is not None
         if not_lazy := await self.guarded(await_lazy_stacks(self.pid)):
             self.warn(not_lazy)
         await self.guarded(asyncio.to_thread(check_movable, self.pid))
+        await self.check_not_moving()
         if self.began is None or start_time(self.pid) != self.began:
             raise SourceError(f"task {self.pid} has ended")  # who has that pid now is another
         self.progress.phase("lazy dump: the task is frozen")

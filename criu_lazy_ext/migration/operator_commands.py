@@ -225,12 +225,28 @@ def page_server_lines(answer: Answer, facts: dict[str, Any]) -> list[str]:
         lines = [f"page server: pre-copy; store: {answer['store']}; the task was not frozen"]
     else:
         resumed = "was" if answer["task_running"] and facts.get("went") else "was not"
+        if resumed == "was" and facts["state"] == State.ALLOWED.value:
+            resumed = "may have been"  # its driver ended just then
         lines = [f"page server: {answer['state']}, {answer['bytes']} bytes sent; the restored task {resumed} resumed"]
         if "port" in facts:
             lines.append(f"it listens on {facts['address']} port {facts['port']}")
     if answer["rate"]:
         lines.append(f"pages may take {answer['rate']} bytes per second")
     return lines
+
+
+def moved_by_another(directory: Path, pid: int, began: int | None) -> str:
+    """Which migration beside that of `directory` holds this process, in words; "" if none does."""
+    for other in sorted(directory.parent.iterdir()) if directory.parent.is_dir() else []:
+        if other == directory or not journal.exists(other):
+            continue
+        with contextlib.suppress(JournalError):
+            facts = journal.read(other)
+            same = (facts["pid"], facts.get("task_began")) == (pid, began) and facts.get("boot_id") == boot_id()
+            holds = facts["state"] not in (*ENDED, State.PREFLIGHT.value, State.PRE_COPY.value)
+            if same and holds and Found.look(facts).ended() is None:
+                return f"{other.name} moves task {pid} already (it is at {facts['state']}): see criu-lazy status"
+    return ""
 
 
 def why_not_replaced(facts: dict[str, Any]) -> str:

@@ -44,6 +44,7 @@ class Preparation:
         """Both ends can do it; nothing is touched but directories made and pipe limits raised."""
         migration = self.migration
         migration.progress.phase(f"preflight: task {migration.pid}, destination {migration.report.destination}")
+        await migration.check_not_moving()
         store = "" if migration.profile.chooses() else self.store()  # one that has no room is left out
         looking = asyncio.ensure_future(AtSource.look(migration.profile, migration.pid, store))
         try:

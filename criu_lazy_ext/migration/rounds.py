@@ -25,6 +25,7 @@ FIRST_SAMPLE_S, SAMPLES_GROW = 0.05, 1.25  # the ages at which a sample of the t
 FAST_LINK = 1.25e9  # bytes per second: as long as nothing was sent, the link may be such a one
 DEATH_WITHIN_S = 0.5  # of a page server that doesn't answer
 CUT_AGAIN_S = 0.2
+ENDS_WITHIN_S = 30.0  # a round that was cut: what is on its way arrives, and is confirmed
 TELL_S = 0.3
 
 
@@ -98,13 +99,20 @@ class Rounds:
         answer = asyncio.ensure_future(self.migration.guarded(dump.ask("round", timeout=None)))
         telling = asyncio.ensure_future(self.tell())
         left = max(0.0, seconds)
+        give_up = time.monotonic() + left + ENDS_WITHIN_S
         try:
             while not (await asyncio.wait({answer}, timeout=left))[0]:
+                if time.monotonic() > give_up:
+                    raise SourceError(
+                        f"the round was to end {ENDS_WITHIN_S:g} s ago: the page store at "
+                        f"{self.migration.report.destination}, or the path that pages take to it, hangs"
+                    )
                 await dump.ask("cut")
                 left = CUT_AGAIN_S  # the round may not have begun
             result = Round.of(await answer)
         finally:
             telling.cancel()
+            answer.cancel()
         self.migration.progress.round_over(result.sent_bytes, result.seconds)
         self.stop_sampling()
         return result

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from evacuating import OTHER, Evacuation, clean, is_at, open_client, plan_of
 from lazy_source import eventually
-from migrating import COMMITTED, FAILED, ROLLED_BACK, UNDECIDED, USAGE, Worker, pids_of
+from migrating import COMMITTED, FAILED, ROLLED_BACK, UNDECIDED, USAGE, Worker, kill, pids_of
 
 from testbed import Host, Testbed
 
@@ -178,6 +178,71 @@ def test_a_destination_is_lost(pair: Testbed, tasks: dict[str, Worker], killed: 
     is_at(tasks["a"], pair.dst)
     for name in ("b", "c", "d"):
         is_at(tasks[name], pair.client)
+
+
+def test_a_plan_that_is_changed(pair: Testbed, tasks: dict[str, Worker]) -> None:
+    """--resume goes on as it began; another plan of that name is none of its business."""
+    pair.link.set(rate_mbit=8, rtt_ms=0.2)
+    evacuation = Evacuation(pair, plan_of(tasks, LAZY))
+    eventually(lambda: evacuation.journal("a").get("state") == "running", "the first one runs there")
+    evacuation.kill()
+    pair.src.run(["sh", "-c", f"mkdir -p /root/o && cp {evacuation.path} /root/o/"])
+    other = pair.src.run(["criu-lazy", "evacuate", f"/root/o/{evacuation.name}.yaml", "--resume"], check=False)
+    assert other.returncode == USAGE and f"another plan, {evacuation.path}" in other.stderr
+    pair.src.write(evacuation.path, plan_of({"a": tasks["a"]}, destinations="{ssh: nowhere}"))
+    pair.link.set(rate_mbit=1000, rtt_ms=0.2)
+    last = Evacuation(pair, "", "--resume", again=evacuation)
+    assert last.end() == COMMITTED, last.stderr
+    assert "has changed since" in last.stderr
+    for worker in tasks.values():
+        is_at(worker, pair.dst)
+
+
+def test_an_earlier_journal_is_none_of_this_one(pair: Testbed, tasks: dict[str, Worker]) -> None:
+    """Of a task that has moved by this name, a journal stayed; killed in the preflight, the next one has not moved."""
+    kept = LAZY.replace("strategy", "keep_files: true, strategy")
+    first = Evacuation(pair, plan_of({"a": tasks["a"]}, kept))
+    assert first.end() == COMMITTED, first.stderr
+    assert first.journal("a")["state"] == "committed"
+    pair.src.write(first.path, plan_of({"a": tasks["b"]}, kept))
+    second = Evacuation(pair, "", again=first)
+    eventually(lambda: second.record().get("a", {}).get("state") == "moving", "it has begun")
+    second.kill()
+    assert first.journal("a").get("state") != "committed"
+    last = Evacuation(pair, "", "--resume", again=first)
+    assert last.end() == COMMITTED, last.stderr
+    is_at(tasks["b"], pair.dst)
+
+
+def test_two_plans_that_name_the_same_task(pair: Testbed, tasks: dict[str, Worker]) -> None:
+    """Also if the dump is dead, and the task stands there, stopped."""
+    open_client(pair, tasks.values())
+    pair.link.set(rate_mbit=4, rtt_ms=0.2)
+    plan = plan_of({"a": tasks["a"]}, LAZY)
+    first = Evacuation(pair, plan)
+    eventually(lambda: first.journal("a").get("state") == "running", "it runs there")
+    kill(pair.src, "criu dump")
+    second = Evacuation(pair, plan.replace("{ssh: dst}", OTHER))
+    assert second.end() == FAILED, second.stderr
+    assert f"{first.name}.a moves task {tasks['a'].pid} already (it is at running)" in second.items["a"]["message"]
+    pair.link.set(rate_mbit=1000, rtt_ms=0.2)
+    assert first.end() == COMMITTED, first.stderr
+    is_at(tasks["a"], pair.dst)
+
+
+def test_who_has_ended_is_gone(pair: Testbed, tasks: dict[str, Worker]) -> None:
+    """Before its turn: nothing of it is left here, and who is to follow it goes."""
+    pair.link.set(rate_mbit=4, rtt_ms=0.2)
+    keys = {"b": ", priority: 9", "c": ", after: [a]"}
+    evacuation = Evacuation(pair, plan_of({name: tasks[name] for name in "abc"}, f"{LAZY}\nat_once: 1", **keys))
+    eventually(lambda: evacuation.journal("b").get("state") == "running", "the first one runs there")
+    evacuation.kill()
+    pair.src.run(["kill", "-KILL", str(tasks["a"].pid)])
+    pair.link.set(rate_mbit=1000, rtt_ms=0.2)
+    last = Evacuation(pair, "", "--resume", again=evacuation)
+    assert last.end() == COMMITTED, last.stderr
+    assert last.states == {"a": "gone", "b": "committed", "c": "committed"}
+    assert f"task {tasks['a'].pid} has ended" in last.items["a"]["message"]
 
 
 def test_opposite_directions(pair: Testbed, tasks: dict[str, Worker]) -> None:

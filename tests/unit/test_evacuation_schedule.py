@@ -141,8 +141,8 @@ def test_a_limit_is_kept() -> None:
 def test_a_place_has_its_own_limit() -> None:
     """What all others take is none of its business."""
     schedule = Schedule(rate=1e8)
-    there = [Member("m", "b", 10 << 20, Phase.FOLLOWING), Member("rounds", "b", 10 << 20, Phase.ROUNDS)]
-    elsewhere = Member("n", "c", 0, Phase.FOLLOWING)
+    there = [Member("m", "b", 10 << 20, phase=Phase.FOLLOWING), Member("rounds", "b", 10 << 20, phase=Phase.ROUNDS)]
+    elsewhere = Member("n", "c", phase=Phase.FOLLOWING)
     given = schedule.rates([*there, elsewhere])
     assert given["n"] == 0
     assert given["m"] + given["rounds"] <= 10 << 20
