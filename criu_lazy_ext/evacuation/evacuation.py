@@ -74,7 +74,7 @@ class Mover(Turns):
         self.member.bytes_left = self.item.memory
         rounds = (migration.report.precopy or {}).get("rounds") or []
         if rounds:
-            self.member.bytes_left = int(rounds[-1]["sent_bytes"])
+            self.member.bytes_left = int(rounds[-1]["sent_bytes"])  # it dirties as much meanwhile
         self.member.phase = Phase.READY if self.member.phase is Phase.ROUNDS else Phase.PREPARED
         self.member.has_rounds = self.member.phase is Phase.READY
         await self.may_freeze.wait()
@@ -103,7 +103,7 @@ class Mover(Turns):
         if migration.state in (State.DRAINED, State.COMMITTING, State.COMMITTED, State.UNDECIDED):
             member.phase = Phase.OVER
         if member.phase is Phase.FOLLOWING and figures.stats:
-            member.bytes_left = figures.missing_bytes
+            member.bytes_left = min(member.bytes_left, figures.missing_bytes)  # of those that were sent before, too
             if received != self.heard[0] or not figures.missing_bytes:
                 self.heard = (received, now)
         member.stuck = member.phase is Phase.FOLLOWING and now - self.heard[1] > STUCK_S

@@ -25,6 +25,7 @@ BESIDE_FROZEN, BESIDE_MISSING = 0.9, 0.125
 LEAST_RATE, LEAST_LIMITED = 1 << 20, 4096
 FADES = 0.9999  # each time that is looked: half of it in two minutes
 LEAST_AHEAD = 8
+LITTLE_BYTES = 1 << 20  # of pages that are missing: most that is looked for is there, from the rounds
 OVERLAP_S = 0.1
 
 
@@ -141,7 +142,8 @@ class Schedule:
         frozen = [member for member in members if member.phase is Phase.FROZEN]
         following = [member for member in members if member.phase is Phase.FOLLOWING]
         link = limit or self.rate
-        share = BESIDE_MISSING if following else BESIDE_FROZEN if frozen else 1.0
+        misses = any(member.bytes_left > LITTLE_BYTES for member in following)
+        share = BESIDE_MISSING if misses else BESIDE_FROZEN if frozen or following else 1.0
         given: dict[str, int] = {}
         left = limit
         if rounds:

@@ -141,7 +141,10 @@ def test_a_limit_is_kept() -> None:
 def test_a_place_has_its_own_limit() -> None:
     """What all others take is none of its business."""
     schedule = Schedule(rate=1e8)
-    there = [Member("m", "b", 10 << 20, phase=Phase.FOLLOWING), Member("rounds", "b", 10 << 20, phase=Phase.ROUNDS)]
+    there = [
+        Member("m", "b", 10 << 20, phase=Phase.FOLLOWING, bytes_left=2 << 20),
+        Member("rounds", "b", 10 << 20, phase=Phase.ROUNDS),
+    ]
     elsewhere = Member("n", "c", phase=Phase.FOLLOWING)
     given = schedule.rates([*there, elsewhere])
     assert given["n"] == 0
@@ -162,7 +165,7 @@ def test_rounds_leave_the_link_to_who_misses_pages() -> None:
     schedule = Schedule(rate=1e8)
     rounds = Member("rounds", phase=Phase.ROUNDS)
     assert schedule.rates([rounds]) == {"rounds": 0}
-    assert 0 < schedule.rates([rounds, Member("m", phase=Phase.FOLLOWING, bytes_left=1)])["rounds"] <= 1e8 / 4
+    assert 0 < schedule.rates([rounds, Member("m", phase=Phase.FOLLOWING, bytes_left=2 << 20)])["rounds"] <= 1e8 / 4
     assert 0 < schedule.rates([rounds, Member("m", phase=Phase.FROZEN)])["rounds"] < 1e8
 
 
