@@ -274,6 +274,7 @@ def clocks(_: str) -> Use:
 def zombie(_: str) -> Use:
     """Whose session leader has ended, too, and is reaped."""
     reader, writer = os.pipe()
+    ctypes.CDLL(None).prctl(36, 1)  # orphans become this one's, the first as well, however soon it is one
     leader = os.fork()
     if leader == 0:
         os.setsid()
@@ -281,7 +282,6 @@ def zombie(_: str) -> Use:
         child = os.fork()
         os.write(writer, str(child).encode() if child else b"")
         os._exit(0)
-    ctypes.CDLL(None).prctl(36, 1)  # orphans become this one's
     os.waitpid(leader, 0)
     child = int(os.read(reader, 16))
     os.close(reader)
