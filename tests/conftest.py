@@ -15,10 +15,10 @@ __all__ = ["build"]
 # What takes longest, for `make test`, whose workers take one file after another: the last ones should be short. In turn
 # some that keep CPUs busy and some that wait most of the time.
 LONGEST = (
-    *("soft_dirty", "migrate_container", "c_programs", "uffd_guardian", "debian_package", "migrate_agent", "checks"),
-    *("crash_matrix", "evacuate", "ansible", "evacuate_containers", "testbed", "prometheus", "migrate", "page_server"),
-    *("migrate_rolls_back", "migrate_running", "push_server", "memory_content", "network_lock", "migrate_precopy"),
-    *("final_words", "tls", "service_network", "dump_death", "model"),
+    *("soft_dirty", "migrate_container", "c_programs", "push_server", "uffd_guardian", "debian_package", "checks"),
+    *("migrate_agent", "crash_matrix", "migrate_running", "testbed", "migrate", "page_server", "migrate_rolls_back"),
+    *("evacuate", "memory_content", "network_lock", "migrate_precopy", "final_words", "tls", "service_network"),
+    *("dump_death", "model"),
 )
 SEED = "CRIU_LAZY_SEED"
 

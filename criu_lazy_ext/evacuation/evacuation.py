@@ -229,13 +229,14 @@ class Evacuation:
             mover.look(self.schedule)
         self.begin_some()
         members = [self.movers[item.name].member for item in self.order if item.name in self.movers]
-        if self.all_checked and not self.stopped:
-            if (member := self.schedule.next_rounds(members)) is not None:
-                member.phase = Phase.ROUNDS
-                self.movers[member.name].may_send.set()
-            if (member := self.schedule.next_freeze(members)) is not None:
-                member.phase = Phase.FROZEN
-                self.movers[member.name].may_freeze.set()
+        # Rounds only read. But what they sent would be old if the preflight of many others came after them.
+        may_read = self.all_checked or len(self.record.items) <= self.schedule.ahead
+        if may_read and not self.stopped and (member := self.schedule.next_rounds(members)) is not None:
+            member.phase = Phase.ROUNDS
+            self.movers[member.name].may_send.set()
+        if self.all_checked and not self.stopped and (member := self.schedule.next_freeze(members)) is not None:
+            member.phase = Phase.FROZEN
+            self.movers[member.name].may_freeze.set()
         if self.rating is None or self.rating.done():
             self.rating = asyncio.ensure_future(self.set_rates(self.schedule.rates(members)))
 

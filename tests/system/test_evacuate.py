@@ -96,7 +96,7 @@ def test_elsewhere(pair: Testbed, tasks: dict[str, Worker]) -> None:
 
 @pytest.mark.parametrize("on_failure", ["skip", "stop"])
 def test_a_failure(pair: Testbed, tasks: dict[str, Worker], on_failure: str) -> None:
-    """The others move, or nothing more does; who was to follow it stays. It is known before the first is touched."""
+    """The others move, or nothing more does; who was to follow it stays. It is known before the first is frozen."""
     places = "{ssh: dst}, {ssh: dst, name: broken, criu_lazy: /none}"
     keys = {"a": ", to: [dst]", "b": ", to: [broken]", "c": ", after: [b]", "d": ", to: [dst]"}
     evacuation = Evacuation(pair, plan_of(tasks, f"{LAZY}\non_failure: {on_failure}", places, **keys))
