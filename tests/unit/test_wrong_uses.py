@@ -15,8 +15,9 @@ from criu_lazy_ext.cli import main
 FAILED, USAGE = 1, 2
 
 
-def start_thread() -> int:
-    """One that stays; its id."""
+@pytest.fixture(scope="module")
+def thread() -> int:
+    """Of this process."""
     thread = threading.Thread(target=threading.Event().wait, daemon=True)
     thread.start()
     return thread.native_id or 0
@@ -24,7 +25,7 @@ def start_thread() -> int:
 
 LOCAL = "destination: {local: true}\n"
 LEAST = "task: {pid: 1}\n" + LOCAL
-THREAD = start_thread()  # not a process
+THREAD, OWN = "THREAD", "OWN"  # stand for its id, and this process's: a test is called the same in each worker
 NOBODY = 4194303  # a pid that no process has
 
 # Words after criu-lazy ("P": the profile), the profile, the exit status, and what the last line says.
@@ -63,7 +64,7 @@ WRONG: list[tuple[list[str], str | None, int, tuple[str, ...]]] = [
     (["migrate", "P"], "task: {pidfile: /nowhere/x.pid}\n" + LOCAL, FAILED, ("; does the task run?",)),
     (["migrate", "P"], "task: {command: echo one two}\n" + LOCAL, FAILED, ("root), found 'one two'",)),
     (["migrate", "P"], "task: {command: 'exit 3'}\n" + LOCAL, FAILED, ("status 3; it is to print",)),
-    (["migrate", "P"], f"task: {{pid: {THREAD}}}\n" + LOCAL, FAILED, (f"thread of process {os.getpid()}", "give ")),
+    (["migrate", "P"], f"task: {{pid: {THREAD}}}\n" + LOCAL, FAILED, (f"thread of process {OWN}", "give ")),
     (["migrate", "P"], "a: \xff\n", USAGE, ("p.yaml: not YAML: no text in UTF-8; criu-lazy init writes one",)),
     (["migrate", "P"], "task: {pid: " + "word " * 99 + "}\n" + LOCAL, USAGE, ("number, found 'word word", " [...]'")),
     (["migrate", "P", "--commit", "--abort"], LEAST, USAGE, ("--abort: not allowed with argument --commit",)),
@@ -76,11 +77,11 @@ WRONG: list[tuple[list[str], str | None, int, tuple[str, ...]]] = [
     (["check", "--destination", "--pid", "1"], None, USAGE, ("a task leaves it as the source",)),
     (["check", "./p"], None, USAGE, ("p: No such file or directory; criu-lazy init writes one",)),
     (["check", "--pid", str(NOBODY)], None, USAGE, (f"--pid: no process has pid {NOBODY}; has it ended?",)),
-    (["check", "--pid", str(THREAD)], None, USAGE, (f"--pid: {THREAD} is a thread of process {os.getpid()}, ",)),
+    (["check", "--pid", THREAD], None, USAGE, (f"--pid: {THREAD} is a thread of process {OWN}, ",)),
     (["init", "host"], None, USAGE, ("--pid --container is required",)),
     (["init", "--pid", str(NOBODY), "host"], None, USAGE, (f"--pid: no process has pid {NOBODY}; has it",)),
     (["init", "--pid", "-1", "host"], None, USAGE, ("--pid: no process has pid -1; has it ended?",)),
-    (["init", "--pid", str(THREAD), "host"], None, USAGE, (f"--pid: {THREAD} is a thread of process {os.getpid()}, ",)),
+    (["init", "--pid", THREAD, "host"], None, USAGE, (f"--pid: {THREAD} is a thread of process {OWN}, ",)),
     (["init", "--container", "none", "host"], None, FAILED, ("see podman ps, runc list, crun list",)),
     (["status", "--directory", "/nowhere"], None, USAGE, ("/nowhere: No such file or directory",)),
     (["status", "--directory", "P"], LEAST, USAGE, ("p.yaml: Not a directory",)),
@@ -97,8 +98,13 @@ WRONG: list[tuple[list[str], str | None, int, tuple[str, ...]]] = [
 @pytest.mark.parametrize(("words", "profile", "status", "says"), WRONG, ids=lambda value: str(value)[:60])
 def test_a_wrong_use_is_told_in_one_line(
     words: list[str], profile: str | None, status: int, says: tuple[str, ...],
-    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], thread: int,
 ) -> None:  # fmt: skip
+    def known(text: str) -> str:
+        return text.replace(THREAD, str(thread)).replace(OWN, str(os.getpid()))
+
+    words, says = [known(word) for word in words], tuple(known(text) for text in says)
+    profile = None if profile is None else known(profile)
     path = tmp_path / "p.yaml"
     if profile is not None:
         end = "" if profile in ("", "task: [", "- a\n") else f"directories: {{source: {tmp_path}/d}}\n"
