@@ -120,7 +120,8 @@ class ProcessEvents:
         """Each process, in the order of their starts. After the context's end."""
         if self._lost:
             raise TestbedError("more processes began or ended on this machine than could be noted: no time line")
-        dump = next((process for process in self._all if process.name == "criu dump"), None)
+        # The preflight has others look at their options.
+        dump = next((process for process in reversed(self._all) if process.name == "criu dump"), None)
         if dump is None:
             raise TestbedError("no criu dump was seen: no time line")
         spans = []

@@ -56,6 +56,7 @@ from criu_lazy_ext.system.processes import send_signal, start_time
 T = TypeVar("T")
 
 WORD_WITHIN_S = 2.0
+CAUSE_WITHIN_S = 0.5
 LOOK_S = 0.5  # how often the frozen source task is looked at
 LOOK_SHARE = 20  # of the time that passes, one part in so many at most
 
@@ -194,7 +195,10 @@ class Migration:
             if message["status"] != 0:
                 # None: it isn't known how many
                 self.restored_ended = message.get("ended") if message.get("lost_pages", 0) != 0 else None
-                self.fail(f"{self.report.destination}: {message['error']}")
+                # A restore that was killed ends its daemon, too, whose word may come first: the restore's is the cause.
+                restoring = self.state in (State.RESTORING, State.ALLOWED) and not self.said_go
+                reason = f"{self.report.destination}: {message['error']}"
+                asyncio.get_running_loop().call_later(CAUSE_WITHIN_S if restoring else 0, self.fail, reason)
 
     def take_waiting(self, stats: dict[str, Any]) -> None:
         waits_s = int(stats.get("oldest_wait_us", 0)) / 1e6

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * dying_task MIB FILE: memory with a number in every page, its pid to FILE; then, told by a signal, it ends, or gives up
- * its memory: SIGUSR1 exit(3), SIGUSR2 execve of sleep, SIGHUP munmap of all and a line in FILE, SIGTERM the usual.
+ * its memory: SIGUSR1 exit(3), SIGUSR2 execve of sleep, SIGHUP munmap of all and a line in FILE, SIGTERM the
+ * usual; SIGWINCH a line in FILE: what a handler and a system call need of memory is there then.
  * With a third argument a child that does the same, its pid in FILE too; with as many MiB as that says, if it is a number.
  */
 #include <signal.h>
@@ -9,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static uint64_t *memory;
@@ -25,8 +27,13 @@ static void note(const char *format, int number)
 
 static void act(int number)
 {
+	if (number == SIGWINCH) {
+		syscall(SYS_getpid);
+		note("handled %d\n", getpid());
+		return;
+	}
 	if (number == SIGUSR1)
-		_exit(3);
+		syscall(SYS_exit_group, 3);
 	if (number == SIGUSR2)
 		execl("/bin/sleep", "sleep", "1000", NULL);
 	munmap(memory, bytes);
@@ -55,6 +62,7 @@ static int work(int argc, char **argv)
 	signal(SIGUSR1, act);
 	signal(SIGUSR2, act);
 	signal(SIGHUP, act);
+	signal(SIGWINCH, act);
 	note("%d\n", getpid());
 	for (;;)
 		pause();

@@ -246,7 +246,7 @@ def assert_stayed(worker: Worker, migration: Migration, *says: str) -> None:
     assert migration.report["outcome"] == "rolled-back"
     assert "\n" not in message
     for word in (*says, "the source task runs on"):
-        assert word in message
+        assert word in message, message
     assert worker.answers(testbed.src) == "right\n"
     assert_clean(testbed)
     assert not worker.is_on(testbed.dst)

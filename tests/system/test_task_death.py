@@ -147,7 +147,9 @@ def test_a_task_that_lives_is_served_whole_beside_a_killed_one(hosts: Testbed) -
 )
 def test_how_a_task_ended_while_there_was_no_daemon_is_known(hosts: Testbed, name: str, how: str, status: int) -> None:
     with lazy_migration(hosts, (), PUSH, push=True, start=start_two) as migration:
-        migration.until_share(0.1)
+        hit(migration, "WINCH")  # where a signal's frame takes another page of the stack, that comes now
+        told = hosts.dst.root / FILE.lstrip("/")
+        eventually(lambda: told.exists() and "handled" in told.read_text(), "it can handle a signal")
         migration.kill_daemon()
         hosts.dst.run(["kill", f"-{name}", str(migration.task.pid)])
         process = hosts.dst.root / f"proc/{migration.task.pid}"
