@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.cases import EvacuationCase
-from bench.handmade import MemTask, MigrationError, migrated_memtask
+from bench.handmade import MemTask, answer_of, migrated_memtask
 from testbed import HostProcess, Testbed
 
 DIRECTORY = "/root/bench"
@@ -85,7 +85,7 @@ def _migrate_all(tb: Testbed, tasks: list[MemTask]) -> list[dict[str, Any]]:
         tb.src.write(path, f"task: {{pid: {task.pid}}}\ndestination: {{ssh: dst}}\n")
         command = ["criu-lazy", "migrate", path, "--json", "--quiet"]
         processes.append(tb.src.popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
-    return [json.loads(_end(process)) for process in processes]
+    return [answer_of(process, TIMEOUT_SECONDS) for process in processes]
 
 
 def _evacuate(tb: Testbed, tasks: list[MemTask]) -> list[dict[str, Any]]:
@@ -94,16 +94,6 @@ def _evacuate(tb: Testbed, tasks: list[MemTask]) -> list[dict[str, Any]]:
     path = f"{DIRECTORY}/plan.yaml"
     tb.src.write(path, f"destinations: [{{ssh: dst}}]\nmove:\n{moves}")
     command = ["criu-lazy", "evacuate", path, "--json", "--quiet"]
-    told = json.loads(_end(tb.src.popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)))
+    process = tb.src.popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    told = answer_of(process, TIMEOUT_SECONDS, "evacuate")
     return [json.loads(tb.src.read(item["run_file"]))["report"] for item in told["items"]]
-
-
-def _end(process: HostProcess) -> str:
-    """What it printed. Raises MigrationError."""
-    try:
-        said, errors = process.communicate(timeout=TIMEOUT_SECONDS)
-    finally:
-        process.kill_session()
-    if process.returncode != 0:
-        raise MigrationError(f"{process.args!r} ended with status {process.returncode}: {errors.strip()[-500:]}")
-    return str(said)

@@ -51,6 +51,17 @@ class MigrationError(CriuLazyError):
     """A step of a migration by hand failed; the message holds the end of its log."""
 
 
+def answer_of(process: HostProcess, timeout: float, command: str = "migrate") -> Any:
+    """The JSON that `criu-lazy COMMAND` prints at its end. Raises MigrationError if its status isn't 0."""
+    try:
+        said, errors = process.communicate(timeout=timeout)
+    finally:
+        process.kill_session()
+    if process.returncode != 0:
+        raise MigrationError(f"criu-lazy {command} ended with status {process.returncode}: {errors.strip()[-500:]}")
+    return json.loads(said)
+
+
 # --- memtask ------------------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench import timeline
 from bench.cases import MigrateCase
-from bench.handmade import MemTask, MigrationError, migrated_memtask
+from bench.handmade import MemTask, answer_of, migrated_memtask
 from bench.measure import warm_memory
 from bench.timeline import ProcessEvents, Span
 from criu_lazy_ext.sizes import PAGE_BYTES
@@ -80,11 +80,8 @@ def measure_migration(
             process = tb.src.popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             stack.callback(process.kill_session)
             back_s = None if before is None else _back_after(tb, task, process, before * BACK_SHARE)
-            said, errors = process.communicate(timeout=TIMEOUT_SECONDS)
-        if process.returncode != 0:
-            raise MigrationError(f"criu-lazy migrate ended with status {process.returncode}: {errors.strip()[-500:]}")
+            told = answer_of(process, TIMEOUT_SECONDS)
         task.verify(tb.dst)
-    told = json.loads(said)
     run = _figures(case, way, repeat, mib, told, back_s)
     if events is not None:
         run.timeline = [*timeline.phases(told), *events.spans()]

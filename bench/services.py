@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import time
 from dataclasses import asdict, dataclass
@@ -10,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from bench.cases import ServiceCase
-from bench.handmade import MigrationError
+from bench.handmade import answer_of
 from bench.programs import (
     AFTER_SECONDS,
     BACK_SHARE,
@@ -121,11 +120,5 @@ def _migrate(tb: Testbed) -> dict[str, Any]:
     process = tb.src.popen(
         ["criu-lazy", "migrate", PATH, "--json", "--quiet"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    try:
-        said, errors = process.communicate(timeout=TIMEOUT_SECONDS)
-    finally:
-        process.kill_session()
-    if process.returncode != 0:
-        raise MigrationError(f"criu-lazy migrate ended with status {process.returncode}: {errors.strip()[-500:]}")
-    report: dict[str, Any] = json.loads(said)
+    report: dict[str, Any] = answer_of(process, TIMEOUT_SECONDS)
     return report
