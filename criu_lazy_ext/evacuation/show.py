@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 import time
 from collections import Counter
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 from criu_lazy_ext.evacuation.record import GONE, MOVING, STAYED, WAITING, Item, Record
 from criu_lazy_ext.evacuation.schedule import Phase
-from criu_lazy_ext.migration.display import Display
+from criu_lazy_ext.migration.display import Display, is_terminal, stamped, write_line
 from criu_lazy_ext.migration.state import State
 
 if TYPE_CHECKING:
@@ -42,9 +40,7 @@ class Show:
 
     def write(self, text: str) -> None:
         if not self.quiet:
-            with contextlib.suppress(OSError, ValueError):
-                self.stream.write(text + "\n")
-                self.stream.flush()
+            write_line(self.stream, text)
 
     def refresh(self, evacuation: Evacuation) -> None:
         """Time has passed."""
@@ -57,14 +53,10 @@ class JsonLines(Show):
     """For programs: an object a line."""
 
     def line(self, text: str, level: str) -> None:
-        self.write(json.dumps(self.facts(text, level)))
+        self.write(json.dumps(stamped(level, text)))
 
     def step(self, name: str, text: str, level: str, figures: Figures) -> None:
-        self.write(json.dumps(self.facts(text, level) | {"item": name, "phase": figures.state.value}))
-
-    def facts(self, text: str, level: str) -> dict[str, Any]:
-        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        return {"time": at, "level": level, "message": text}
+        self.write(json.dumps(stamped(level, text) | {"item": name, "phase": figures.state.value}))
 
 
 class Table(Show):
@@ -166,13 +158,13 @@ def choose(log_format: str, *, quiet: bool) -> Show:
     """What fits stderr."""
     if log_format == "json":
         return JsonLines(sys.stderr, quiet=quiet)
-    if not quiet and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+    if not quiet and is_terminal(sys.stderr):
         with contextlib.suppress(ImportError):  # without rich: lines
             return Table(sys.stderr)
     return Show(sys.stderr, quiet=quiet)
 
 
-def report_text(record: Record, directory_hint: str = "") -> str:
+def report_text(record: Record) -> str:
     """What became of each, and of all; for people."""
     width = max((len(item.name) for item in record.items), default=0)
     lines = [line_of(item, width) for item in record.items]

@@ -11,12 +11,30 @@ import os
 import sys
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from criu_lazy_ext.migration.figures import Figures
 
 PLAIN_INTERVAL_S = 2.0
+
+
+def stamped(level: str, message: str) -> dict[str, Any]:
+    """What each object of --log-format json begins with."""
+    at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {"time": at, "level": level, "message": message}
+
+
+def write_line(stream: TextIO, line: str) -> None:
+    """Whoever reads may have gone."""
+    with contextlib.suppress(OSError, ValueError):
+        stream.write(line + "\n")
+        stream.flush()
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """One that more than lines can be shown on."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 class Display:
@@ -57,9 +75,7 @@ class Lines(Display):
         return f"[{figures.elapsed_s:7.3f}] {text}"
 
     def write(self, line: str) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            self.stream.write(line + "\n")
-            self.stream.flush()
+        write_line(self.stream, line)
 
 
 class JsonLines(Lines):
@@ -69,9 +85,7 @@ class JsonLines(Lines):
         self.write(self.format(figures, text, level))
 
     def format(self, figures: Figures, text: str, level: str) -> str:
-        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        line = {"time": at, "level": level, "phase": figures.state.value, "message": text}
-        return json.dumps(line | {"figures": figures.as_json()})
+        return json.dumps(stamped(level, text) | {"phase": figures.state.value, "figures": figures.as_json()})
 
 
 class Quiet(Lines):
@@ -94,7 +108,7 @@ def choose(log_format: str, title: str, *, quiet: bool) -> Display:
         return Quiet()
     if log_format == "json":
         return JsonLines(sys.stderr)
-    if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+    if is_terminal(sys.stderr):
         with contextlib.suppress(ImportError):  # without rich: lines
             from criu_lazy_ext.migration.terminal_panel import Panel
 
