@@ -208,7 +208,7 @@ def tell(record: Record, options: argparse.Namespace) -> int:
 
 def tell_plan(record: Record) -> int:
     """What would move where. The exit status: 0 if all can, else 1."""
-    for item in sorted(record.items, key=lambda item: -item.priority):
+    for item in record.in_order():
         kind = f"container {item.container}" if item.container else f"task {item.pid}"
         after = f", after {', '.join(item.after)}" if item.after else ""
         can = f"can't be moved: {item.message}" if item.is_over else f"can be moved to {item.place}{after}"

@@ -128,6 +128,8 @@ class Evacuation:
         """`migrations`: the name of each item's migration. Of the plan, what it says of all is looked at."""
         self.record = record
         self.migrations = migrations
+        self.order = record.in_order()
+        self.items = {item.name: item for item in record.items}
         self.places = {place.title: place for place in plan.destinations}
         self.schedule = schedule
         self.show = show
@@ -144,11 +146,6 @@ class Evacuation:
         self.rating: asyncio.Task[None] | None = None
 
     # ---- which goes where ----
-
-    @property
-    def order(self) -> list[Item]:
-        """All items, as they are to go: by priority, then as in the plan."""
-        return sorted(self.record.items, key=lambda item: -item.priority)
 
     def place_for(self, item: Item) -> str | None:
         """Where it is to go: the place with the fewest failures that has room, of those not tried; None: nowhere."""
@@ -167,13 +164,11 @@ class Evacuation:
 
     def waits(self, item: Item) -> str:
         """Why it can't begin, as something that it waits for is where it was, for good; "" if that isn't so."""
-        others = {other.name: other for other in self.record.items}
-        bad = [name for name in item.after if others[name].is_over and not others[name].is_done]
+        bad = [name for name in item.after if self.items[name].is_over and not self.items[name].is_done]
         return f"{', '.join(bad)}, which it is to follow, has not moved" if bad else ""
 
     def is_due(self, item: Item) -> bool:
-        others = {other.name: other for other in self.record.items}
-        return all(others[name].is_done for name in item.after)
+        return all(self.items[name].is_done for name in item.after)
 
     # ---- the run ----
 
@@ -196,14 +191,12 @@ class Evacuation:
             self.record.seconds = time.monotonic() - earlier
             self.save()
 
-    def save(self) -> bool:
-        """False: it can't be, which is told; what was recorded last is true as far as it goes."""
+    def save(self) -> None:
+        """If it can't be, that is told: what was recorded last is true as far as it goes."""
         try:
             self.record.save()
         except RecordError as error:
             self.show.line(f"{error}: the record is older than what is told here", "warning")
-            return False
-        return True
 
     def stop(self, why: str) -> None:
         """Nothing more is frozen; what is frozen is seen through."""
@@ -251,8 +244,8 @@ class Evacuation:
         for item in self.order:
             if item.state != WAITING or item.name in self.movers:
                 continue
-            if why := self.stopped or self.waits(item):
-                self.over(item, State.FAILED.value, why if not self.stopped else self.left(item))
+            if why := self.left(item) if self.stopped else self.waits(item):
+                self.over(item, State.FAILED.value, why)
             elif ahead < self.schedule.ahead and preparing < PREFLIGHTS and self.is_due(item):
                 if (place := self.place_for(item)) is None:
                     self.over(item, State.FAILED.value, self.nowhere(item))
@@ -380,13 +373,17 @@ class Evacuation:
 
     @staticmethod
     async def find(item: Item, profile: Profile) -> Moved | None:
-        """The container, if it is one. Raises Gone if it, or the task, has ended; EngineError."""
+        """The container, if it is one. Raises Gone if its first process, or the task, was seen to have ended: that an
+        engine knows no such container may be a fault of the engine's. Raises EngineError."""
+        has_ended = start_time(item.pid) != item.began
         if profile.container is not None:
             try:
                 return await asyncio.to_thread(find, profile.container)
             except UnknownContainer as error:
-                raise Gone(str(error)) from error
-        if start_time(item.pid) != item.began:
+                if not has_ended:
+                    raise
+                raise Gone(f"{error}; its process {item.pid} has ended") from error
+        if has_ended:
             raise Gone(f"task {item.pid} has ended")
         return None
 

@@ -86,6 +86,10 @@ class Record:
     def is_over(self) -> bool:
         return all(item.is_over for item in self.items)
 
+    def in_order(self) -> list[Item]:
+        """As they are to go: by priority, then as in the plan."""
+        return sorted(self.items, key=lambda item: -item.priority)
+
     @classmethod
     def read(cls, directory: Path) -> Record | None:
         """None: there is none."""
