@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import os
+
+from criu_lazy_ext.errors import CriuLazyError
 
 PAGE_BYTES = 4096
+
+
+def page_size_problem() -> str:
+    """Why this kernel's pages are none that criu-lazy can serve; "" if they are. An arm64 one may have others."""
+    size = os.sysconf("SC_PAGESIZE")
+    if size == PAGE_BYTES:
+        return ""
+    return f"this kernel has pages of {size} bytes, and criu-lazy serves {PAGE_BYTES} only"
+
+
+def check_page_size() -> None:
+    """Raises CriuLazyError on such a kernel."""
+    if problem := page_size_problem():
+        raise CriuLazyError(problem)
 
 
 def parse_size(text: str) -> int | None:

@@ -62,7 +62,8 @@ struct cl_engine *cl_engine_new(const struct cl_config *config, struct cl_error 
 	else if (!new_client(&engine->client))
 		ret = cl_error_set(error, -EIO, "no random number");
 	if (sysconf(_SC_PAGESIZE) != CL_PAGE_SIZE)
-		ret = cl_error_set(error, -ENOTSUP, "the page size of this kernel is not 4096 bytes");
+		ret = cl_error_set(error, -ENOTSUP, "this kernel has pages of %ld bytes, and criu-lazy serves %d only",
+				   sysconf(_SC_PAGESIZE), CL_PAGE_SIZE);
 	if (ret < 0)
 		return NULL;
 	engine->config = *config;

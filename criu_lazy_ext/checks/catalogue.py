@@ -23,7 +23,7 @@ from criu_lazy_ext.checks.needs import Arrival
 from criu_lazy_ext.checks.pair import Pair
 
 # Of any host.
-HOST: tuple[Check[Any], ...] = (tools.root, tools.criu_version, tools.criu_check)
+HOST: tuple[Check[Any], ...] = (tools.root, tools.page_size, tools.criu_version, tools.criu_check)
 # At the source: of the host, then of the task and its profile.
 SOURCE: tuple[Check[Leaving], ...] = (
     *HOST,
@@ -124,6 +124,7 @@ DESTINATION: tuple[Check[Arrival], ...] = (
 CONTAINER_DESTINATION: tuple[Check[Arrival], ...] = (*DESTINATION, containers.engine_there)
 # Of both together.
 PAIR: tuple[Check[Pair], ...] = (
+    pair.architecture,
     pair.versions,
     pair.has_way_back,
     pair.reach,

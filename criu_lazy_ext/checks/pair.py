@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -85,6 +86,18 @@ def wall_clock(pair: Pair) -> Iterator[Found]:
     if abs(pair.clock_ahead_s) > CLOCKS_DIFFER_S:
         where = "ahead of" if pair.clock_ahead_s > 0 else "behind"
         yield warn(f"the clock at {pair.there} is {abs(pair.clock_ahead_s):.1f} s {where} this host's")
+
+
+@check(
+    "architecture",
+    why="A task's machine code runs on the architecture only that it began on.",
+    way_out="name a host of this one's architecture",
+)
+def architecture(pair: Pair) -> Iterator[Found]:
+    """the architecture of both hosts' kernels (uname -m)"""
+    here = os.uname().machine
+    if pair.hello["machine"] != here:
+        yield fail(f"this host is of {here}, {pair.there} of {pair.hello['machine']}")
 
 
 @check(

@@ -14,6 +14,7 @@ from criu_lazy_ext.checks.leaving import Leaving, dump_options
 from criu_lazy_ext.checks.needs import Arrival
 from criu_lazy_ext.criu import program as criu
 from criu_lazy_ext.criu.contrary import contrary_in_files
+from criu_lazy_ext.sizes import page_size_problem
 
 CAP_SYS_RESOURCE = 24
 HOOKS = "A hook that can't be run ends the migration; one of after_dump or before_restore does so in the downtime."
@@ -25,6 +26,17 @@ def root(_: Any) -> Iterator[Found]:
     """the user that criu-lazy runs as"""
     if os.geteuid() != 0:
         yield fail(f"uid is {os.geteuid()}")
+
+
+@check(
+    "page-size",
+    why="Lazy memory is followed and sent by pages of 4096 bytes; kernels for arm64 may have pages of 16 or 64 KiB.",
+    way_out="boot a kernel with pages of 4 KiB there",
+)
+def page_size(_: Any) -> Iterator[Found]:
+    """the size of this kernel's pages (getconf PAGESIZE)"""
+    if problem := page_size_problem():
+        yield fail(problem)
 
 
 def _has_criu() -> bool:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from criu_lazy_ext.commands.arguments import verbosity
-from criu_lazy_ext.sizes import rate_argument
+from criu_lazy_ext.sizes import check_page_size, rate_argument
 from criu_lazy_ext.source import control_socket
 from criu_lazy_ext.source.page_server import PageServerOptions, say, serve
 
@@ -144,6 +144,7 @@ def main(argv: list[str]) -> int:
         timeout = None if args.op in ("round", "precopied", "served") else 60.0
         print(json.dumps(control_socket.request(args.control, args.op, args.force, timeout, rate=args.rate)))
         return 0
+    check_page_size()
     if serve(args, lambda port: _resume_command(args, port)):
         return EXIT_COMMITTED
     say("rolled back: the source task runs on")

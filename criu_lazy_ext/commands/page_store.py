@@ -12,6 +12,7 @@ from pathlib import Path
 from criu_lazy_ext.commands.arguments import verbosity
 from criu_lazy_ext.destination.page_store import fill
 from criu_lazy_ext.errors import UsageError
+from criu_lazy_ext.sizes import check_page_size
 from criu_lazy_ext.system.files import open_log, read_key
 
 
@@ -37,6 +38,7 @@ def main(argv: list[str]) -> int:
     args = arguments().parse_args(argv)
     if not 0 < args.port < 65536:
         raise UsageError(f"--port {args.port}: not a port")
+    check_page_size()
     key = read_key(args.tls_psk) if args.tls_psk else None
 
     def agreed() -> None:

@@ -92,7 +92,9 @@ class Agent:
         self.silence_s = self.place.channel.silence_s = float(request["silence_s"])
         version = await asyncio.to_thread(criu.version)
         self.place.spawn(asyncio.to_thread(criu.import_pycriu))  # while the source looks at its task
-        return {"version": __version__, "criu": list(version), "hostname": os.uname().nodename, "peer": peer()}
+        kernel = os.uname()
+        return {"version": __version__, "criu": list(version), "hostname": kernel.nodename, "machine": kernel.machine,
+            "peer": peer()}  # fmt: skip
 
     async def ping(self, request: Message) -> Message:
         """The source is there. What time it is here: {"time"}, in seconds since 1970."""

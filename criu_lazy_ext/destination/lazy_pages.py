@@ -36,6 +36,7 @@ from criu_lazy_ext.native.engine import (
     EngineError,
     EngineOptions,
 )
+from criu_lazy_ext.sizes import check_page_size
 from criu_lazy_ext.system.stop_signals import Stopped, StopSignals
 
 SOCKET_NAME = "lazy-pages.socket"
@@ -82,6 +83,7 @@ class LazyPages:
                 os.close(fd)
         images_fd = _open_images(options)
         self._enter_work_dir()
+        check_page_size()
         page_client.check(options)
         images = Images(images_fd, options.images_dir)
         images.check_inventory()

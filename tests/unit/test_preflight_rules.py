@@ -17,10 +17,12 @@ from criu_lazy_ext.checks.check import Finding, Found, Verdict, accept, check, f
 from criu_lazy_ext.checks.descriptors import outside_pipes
 from criu_lazy_ext.checks.leaving import Leaving
 from criu_lazy_ext.checks.needs import measure, pack_ids, unpack_ids
+from criu_lazy_ext.checks.pair import Pair, architecture
 from criu_lazy_ext.checks.state import NotMovable, check_movable
 from criu_lazy_ext.checks.task import Descriptor, Process, Task
 from criu_lazy_ext.criu.contrary import contrary_in, value_of
 from criu_lazy_ext.remote.channel import MAX_JSON_BYTES
+from criu_lazy_ext.remote.way_back import Way
 from criu_lazy_ext.system import cgroup
 from criu_lazy_ext.system.processes import below
 from tools.preflight_doc import PAGE, page
@@ -196,3 +198,11 @@ def test_the_last_value_of_an_option_counts_files_before_words(tmp_path: Path, m
     assert value_of("manage-cgroups", ["--no-default-config"]) == "ignore"
     assert value_of("manage-cgroups", ["--no-default-config", "--manage-cgroups=soft", "-v4"]) == "soft"
     assert value_of("ghost-limit", ["--no-default-config"]) is None
+
+
+@pytest.mark.parametrize("machine", [os.uname().machine, "riscv64"], ids=["same", "other"])
+def test_a_host_of_another_architecture_takes_no_task(machine: str) -> None:
+    pair = Pair(None, (4, 2), "there", {"machine": machine}, Way("::1"), 0, 0.0, 0.0)
+    (finding,) = architecture.run(pair, "both")
+    wanted = f"this host is of {os.uname().machine}, there of riscv64" if machine == "riscv64" else ""
+    assert finding.text == wanted and (finding.verdict is Verdict.FAIL) == bool(wanted)
