@@ -16,6 +16,7 @@ from criu_lazy_ext import __version__
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.system.files import drop_output
 from criu_lazy_ext.system.limits import raise_descriptors
+from criu_lazy_ext.system.migration_id import mark
 
 # name -> (module, of this package if it begins with a dot, whose main(argv) -> exit status runs it; a line for --help)
 SUBCOMMANDS: dict[str, tuple[str, str]] = {
@@ -93,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except CriuLazyError as error:
-        print(f"criu-lazy {args[0]}: error: {error}", file=sys.stderr)
+        print(f"{mark()}criu-lazy {args[0]}: error: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # as `| head` does, which has what it wants
         drop_output(sys.stdout)
@@ -101,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         drop_output(sys.stdout)
         where = f"{error.filename}: " if error.filename is not None else ""
-        print(f"criu-lazy {args[0]}: error: {where}{error.strerror or error}", file=sys.stderr)
+        print(f"{mark()}criu-lazy {args[0]}: error: {where}{error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

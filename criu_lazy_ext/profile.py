@@ -25,6 +25,7 @@ from criu_lazy_ext.criu.getopt_long import OptionError
 from criu_lazy_ext.criu.options import parse as parse_options
 from criu_lazy_ext.errors import UsageError
 from criu_lazy_ext.sizes import parse_size
+from criu_lazy_ext.system.migration_id import VARIABLE
 
 Size = NewType("Size", int)  # bytes; in YAML a number that K, M or G may follow
 Rounds = NewType("Rounds", int)  # in YAML a number, or auto, which is None
@@ -179,9 +180,10 @@ class Hook:
     timeout: float = 30.0
 
 
-def hook_environment(phase: str, pid: int, destination: str) -> dict[str, str]:
-    """What a hook is told."""
-    return {"CRIU_LAZY_PHASE": phase, "CRIU_LAZY_PID": str(pid), "CRIU_LAZY_DESTINATION": destination}
+def hook_environment(phase: str, pid: int, destination: str, migration: str) -> dict[str, str]:
+    """What a hook is told. `migration`: its id."""
+    told = {"CRIU_LAZY_PHASE": phase, "CRIU_LAZY_PID": str(pid), "CRIU_LAZY_DESTINATION": destination}
+    return told | {VARIABLE: migration}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * log: lines in criu's own format, "(seconds.microseconds) Error (criu-lazy): FROM: text", each written by one write(2), so
- * that lines of several threads never mix. Thread safe; allocates nothing; errors of the log are ignored.
+ * that lines of several threads never mix. Thread safe; allocates nothing; errors of the log are ignored. In a migration
+ * (CRIU_LAZY_MIGRATION in the environment: its id) "[id] " stands behind the time.
  */
 #ifndef CL_LOG_H
 #define CL_LOG_H

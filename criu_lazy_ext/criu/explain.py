@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+MARK = re.compile(r"\[[0-9a-z]+\] (?=Error \()")  # of a migration, in our own programs' logs
 # Errors that criu goes on after; they stand before the real one.
 HARMLESS = re.compile(r"tun: Unable|rlimit:|execvp\(\"ip|Address already assigned")
 # Errors that only follow from another: what failed is told elsewhere.
@@ -78,7 +79,7 @@ PASSING = re.compile(EXPLANATIONS[0][0] + "|" + EXPLANATIONS[1][0])
 
 def errors_of(lines: Sequence[str]) -> list[str]:
     """The lines of a log that are criu's own errors; other programs that it runs log there, too."""
-    return [line.strip() for line in lines if "Error (" in line and not HARMLESS.search(line)]
+    return [MARK.sub("", line.strip()) for line in lines if "Error (" in line and not HARMLESS.search(line)]
 
 
 def cause(lines: Sequence[str]) -> str:

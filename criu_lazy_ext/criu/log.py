@@ -7,13 +7,15 @@ import os
 import time
 
 from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.system.migration_id import mark
 
 ERROR, WARN, INFO, DEBUG = 1, 2, 3, 4
 STDOUT, STDERR = 1, 2
 
 
 class Log:
-    """Lines "(seconds.microseconds) text" since `start`; the times are left out below level 3, as criu does.
+    """Lines "(seconds.microseconds) text" since `start`; the times are left out below level 3, as criu does. In a
+    migration its id stands before the text.
 
     `fd` may be handed to the engine, which writes to it as well: every line is one write(2) to an O_APPEND
     file.
@@ -52,6 +54,7 @@ class Log:
     def _write(self, level: int, text: str) -> None:
         if level > self.level:
             return
+        text = mark() + text
         if self.level >= INFO:
             seconds, microseconds = divmod(int((time.monotonic() - self.start) * 1e6), 1_000_000)
             text = f"({seconds:02}.{microseconds:06}) {text}"

@@ -43,8 +43,10 @@ from criu_lazy_ext.remote.channel import HELLO_WITHIN_S, Channel, ChannelError, 
 from criu_lazy_ext.system import network_lock
 from criu_lazy_ext.system.awaited import await_end, pipe_reader
 from criu_lazy_ext.system.conntrack import Translated
+from criu_lazy_ext.system.events import Events
 from criu_lazy_ext.system.hooks import run_hook
 from criu_lazy_ext.system.live_state import LiveState
+from criu_lazy_ext.system.migration_id import VARIABLE, current_id, is_id
 from criu_lazy_ext.system.processes import describe_status, start_time, thread_states
 from criu_lazy_ext.system.service_network import ServiceNetwork
 
@@ -88,7 +90,11 @@ class Agent:
     # ---- requests ----
 
     async def hello(self, request: Message) -> Message:
-        """Who is here: {"silence_s": the source pings more often than that}."""
+        """Who is here: {"silence_s": the source pings more often than that, "migration": its id}."""
+        migration = str(request.get("migration", ""))
+        if migration and is_id(migration):
+            os.environ[VARIABLE] = migration  # of all that is started here
+            self.place.events = Events(migration, CRIU_LAZY_ROLE="destination")
         self.silence_s = self.place.channel.silence_s = float(request["silence_s"])
         version = await asyncio.to_thread(criu.version)
         self.place.spawn(asyncio.to_thread(criu.import_pycriu))  # while the source looks at its task
@@ -123,7 +129,8 @@ class Agent:
         if self.container is not None:
             await asyncio.to_thread(engine_of(self.container).make_room, request["container"]["expected"])
         made = Made(str(directory), self.keeper_pid, str(request["ids"]), store, keep_files=bool(request["keep"]))
-        self.place.made = dataclasses.replace(made, logs=logs, undo_hooks=request["undo_hooks"])
+        also = {"logs": logs, "undo_hooks": request["undo_hooks"], "migration": current_id()}
+        self.place.made = dataclasses.replace(made, **also)
         self.place.tell_keeper()
         shutil.rmtree(logs, ignore_errors=True)
         try:
@@ -136,7 +143,9 @@ class Agent:
             raise AgentError(f"{what}: let directories.destination, or precopy.directory, be elsewhere") from error
         self.place.live = LiveState(directory)
         ours = [(pid, start_time(pid)) for pid in (os.getpid(), self.keeper_pid)]
-        self.place.live.note(peer=peer() or "unknown", processes=ours, state="prepared")
+        self.place.events.keep_in(directory / "work/agent.log")
+        self.place.events.tell(f"prepared {directory} for {peer() or 'a source that is not known'}")
+        self.place.live.note(peer=peer() or "unknown", processes=ours, state="prepared", migration=current_id())
         if request["daemon"] == "criu-lazy":
             await self.daemon.stand_by()
         where = Path(store or directory)
@@ -421,6 +430,7 @@ class Agent:
         except (Exception, SystemExit) as error:  # whatever it is, the source must not wait for an answer
             may_run = request.get("op") in ("restore", "go") and self.place.made.running
             reply = {"id": request.get("id"), "ok": False, "error": describe_error(error), "may_run": may_run}
+            self.place.events.tell(f"{request.get('op')}: {reply['error']}", "error")
         with contextlib.suppress(ChannelError):
             await self.place.channel.send(reply)
 
@@ -444,6 +454,7 @@ class Agent:
         for task in self.place.background:
             task.cancel()
         await asyncio.gather(*self.place.background, return_exceptions=True)
+        self.place.events.tell("undoing all of it: the restored task was not resumed", "warning")
         await asyncio.to_thread(self.place.made.undo)
         self.place.made = Made()
         self.place.tell_keeper()

@@ -167,6 +167,7 @@ class Daemon:
                 break
             why = f"lazy-pages {describe_status(status)}"
             if (told := told + 1) <= MAX_TOLD_SUCCESSORS:
+                self.place.events.tell(f"{why}; another goes on where it was", "warning")
                 with contextlib.suppress(ChannelError):
                     await self.place.channel.send({"event": "daemon-succeeded", "why": why})
             await asyncio.sleep(delay)
@@ -183,6 +184,8 @@ class Daemon:
             self.place.made.leave_network()
         self.place.made.daemon = 0
         self.place.tell_keeper()
+        problem = self.outcome.get("error")
+        self.place.events.tell(problem or "lazy-pages has ended: every page arrived", "error" if problem else "info")
         if self.outcome["status"] != 0 or self.outcome.get("by_itself"):
             self.place.made.write_outcome(self.outcome)
         with contextlib.suppress(ChannelError):

@@ -20,6 +20,7 @@ from pathlib import Path
 from criu_lazy_ext.criu.explain import cause_in_log
 from criu_lazy_ext.destination.succession import Succession
 from criu_lazy_ext.destination.undo import Made
+from criu_lazy_ext.system.migration_id import VARIABLE
 from criu_lazy_ext.system.processes import describe_status
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -92,6 +93,8 @@ class Keeper:
         self.told = lines.pop()
         if lines:
             self.made = Made(**json.loads(lines[-1]))
+            if self.made.migration:
+                os.environ[VARIABLE] = self.made.migration  # of what is started here, and said
         return bool(piece)
 
     def reap(self) -> None:

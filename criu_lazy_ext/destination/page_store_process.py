@@ -12,6 +12,7 @@ from criu_lazy_ext.destination.undo import AgentError
 from criu_lazy_ext.destination.workplace import Workplace
 from criu_lazy_ext.remote.channel import Message
 from criu_lazy_ext.system.awaited import read_all
+from criu_lazy_ext.system.migration_id import without_mark
 from criu_lazy_ext.system.processes import CRIU_LAZY, describe_status
 
 STORED_WITHIN_S = 30.0
@@ -81,5 +82,5 @@ class PageStoreProcess:
             said = (self.place.work() / "page-store.out").read_text(errors="replace").strip().splitlines()
         except OSError:
             said = []
-        last = said[-1].removeprefix("criu-lazy page-store: error: ") if said else ""
+        last = without_mark(said[-1]).removeprefix("criu-lazy page-store: error: ") if said else ""
         return AgentError(f"page-store {describe_status(status)}{f': {last}' if last else ''}")

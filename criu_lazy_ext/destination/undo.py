@@ -17,9 +17,11 @@ from typing import Any
 from criu_lazy_ext.checks.needs import unpack_ids
 from criu_lazy_ext.engines.engine import RUNTIME_PID, container_of_message, engine_of
 from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.system.events import Events
 from criu_lazy_ext.system.files import logs_in
 from criu_lazy_ext.system.hooks import run_hook
 from criu_lazy_ext.system.live_state import OUTCOME
+from criu_lazy_ext.system.migration_id import current_id
 from criu_lazy_ext.system.mounts import unmount_below
 from criu_lazy_ext.system.processes import Process, below, start_time
 from criu_lazy_ext.system.service_network import ServiceNetwork
@@ -52,6 +54,7 @@ class Made:
     undo_hooks: list[dict[str, Any]] = field(default_factory=list)  # {"run", "env", "timeout"}
     network: dict[str, Any] | None = None  # ServiceNetwork.facts() of the addresses that come; the filter is there
     arrived: bool = False  # and the addresses are
+    migration: str = ""  # its id
 
     def kill_restored(self) -> None:
         """Kill the restore and whatever it restored; wait until they are gone. The service addresses go before them."""
@@ -182,6 +185,7 @@ class Made:
 def say(problems: list[str]) -> None:
     """Warnings; the agent's standard error goes to the source while that is there."""
     for problem in problems:
+        Events(current_id(), CRIU_LAZY_ROLE="destination").tell(problem, "warning")
         with contextlib.suppress(OSError):
             print(f"criu-lazy agent: warning: {problem}", file=sys.stderr, flush=True)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from criu_lazy_ext.destination.undo import AgentError, Made
 from criu_lazy_ext.remote.channel import Channel
+from criu_lazy_ext.system.events import Events
 from criu_lazy_ext.system.files import KEY_FILE, write_key
 from criu_lazy_ext.system.live_state import LiveState
 
@@ -26,6 +27,7 @@ class Workplace:
         self.made = Made()
         self.connected = True
         self.live: LiveState | None = None  # once there is a directory
+        self.events = Events("")  # once its id is known
         self.background: set[asyncio.Task[None]] = set()
 
     def tell_keeper(self) -> None:
@@ -35,6 +37,7 @@ class Workplace:
 
     def note_state(self, state: str) -> None:
         """For who asks what goes on here."""
+        self.events.tell(state)
         if self.live is not None:
             self.live.note(state=state)
 

@@ -56,7 +56,8 @@ class JsonLines(Show):
         self.write(json.dumps(stamped(level, text)))
 
     def step(self, name: str, text: str, level: str, figures: Figures) -> None:
-        self.write(json.dumps(stamped(level, text) | {"item": name, "phase": figures.state.value}))
+        told = {"item": name, "migration": figures.migration, "phase": figures.state.value}
+        self.write(json.dumps(stamped(level, text) | told))
 
 
 class Table(Show):

@@ -13,6 +13,8 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
+from criu_lazy_ext.system.events import is_journal
+
 if TYPE_CHECKING:
     from criu_lazy_ext.migration.figures import Figures
 
@@ -85,7 +87,8 @@ class JsonLines(Lines):
         self.write(self.format(figures, text, level))
 
     def format(self, figures: Figures, text: str, level: str) -> str:
-        return json.dumps(stamped(level, text) | {"phase": figures.state.value, "figures": figures.as_json()})
+        told = {"migration": figures.migration, "phase": figures.state.value, "figures": figures.as_json()}
+        return json.dumps(stamped(level, text) | told)
 
 
 class Quiet(Lines):
@@ -108,6 +111,8 @@ def choose(log_format: str, title: str, *, quiet: bool) -> Display:
         return Quiet()
     if log_format == "json":
         return JsonLines(sys.stderr)
+    if is_journal(sys.stderr):  # where each line goes anyway (Progress)
+        return Quiet()
     if is_terminal(sys.stderr):
         with contextlib.suppress(ImportError):  # without rich: lines
             from criu_lazy_ext.migration.terminal_panel import Panel

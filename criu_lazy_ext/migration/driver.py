@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import os
 import shutil
 import signal
 import time
@@ -51,6 +50,7 @@ from criu_lazy_ext.source.dump import (
 from criu_lazy_ext.source.pipe_limits import PipeLimits
 from criu_lazy_ext.source.task import OVER, Identity, Seen, Source, identities, identity
 from criu_lazy_ext.system.hooks import run_hook
+from criu_lazy_ext.system.migration_id import new_id
 from criu_lazy_ext.system.processes import send_signal, start_time
 
 T = TypeVar("T")
@@ -75,8 +75,10 @@ class Migration:
         progress.figures.limit = profile.source.rate
         self.state = State.PREFLIGHT
         self.directory = profile.directories.source / name
+        self.id = new_id()
+        progress.begin(self.id, name)
         there = profile.directories.destination
-        self.directory_there = there / f"{name}-{os.getpid()}-{int(time.time())}"
+        self.directory_there = there / f"{name}-{self.id}"
         self.logs_there = there / f"{name}.failed"  # after a roll back
         self.limits = PipeLimits()
         self.start = time.monotonic()
@@ -84,7 +86,7 @@ class Migration:
         self.engine = moved.engine if moved else None
         self.container = moved.found if moved else None
         self.pid = self.container.pid if self.container else find_task(profile.task)
-        self.report = Report("failed", self.pid, profile.destination.ssh or "local")
+        self.report = Report("failed", self.pid, profile.destination.ssh or "local", id=self.id)
         self.journal: Journal | None = None
         self.host: RemoteHost | None = None
         self.dump: LazyDump | None = None
@@ -444,7 +446,7 @@ class Migration:
 
     def undo_hooks(self) -> list[dict[str, Any]]:
         """The destination's hooks for a roll back: it runs them itself, also when nobody can tell it any more."""
-        environment = hook_environment("after_rollback", self.pid, self.report.destination)
+        environment = hook_environment("after_rollback", self.pid, self.report.destination, self.id)
         return [
             {"run": hook.run, "env": environment, "timeout": hook.timeout}
             for hook in self.profile.hooks.get("after_rollback", [])
@@ -453,7 +455,7 @@ class Migration:
 
     async def hooks(self, phase: str, fatal: bool = True) -> None:
         """Run the profile's hooks of `phase`, in order. A failure is trouble, or only a warning."""
-        environment = hook_environment(phase, self.pid, self.report.destination)
+        environment = hook_environment(phase, self.pid, self.report.destination, self.id)
         for hook in self.profile.hooks.get(phase, []):
             if phase == "after_rollback" and hook.on == "destination":
                 continue  # see undo_hooks
@@ -517,6 +519,7 @@ class Migration:
             self.warn(self.in_a_line(error))
         self.report.total_s = time.monotonic() - self.start
         self.save_run()
+        self.progress.over(self.report.outcome, self.report.message)
         self.progress.end()
         return self.report
 

@@ -18,6 +18,7 @@ class Figures:
 
     def __init__(self) -> None:
         self.start = time.monotonic()
+        self.migration = ""  # its id
         self.state = State.PREFLIGHT
         self.limit = 0  # what pages may take of the link, bytes per second; 0: no limit
         self.best_rate = 0.0  # measured

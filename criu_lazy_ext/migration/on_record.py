@@ -37,6 +37,7 @@ class Listed:
     needs_decision: bool = False
     counters: dict[str, int] = field(default_factory=dict)  # of the daemon's, as they were noted last
     notes: list[str] = field(default_factory=list)
+    migration: str = ""  # its id
 
     @property
     def seconds_left(self) -> float | None:
@@ -72,6 +73,7 @@ def memory_of(live: dict[str, Any]) -> dict[str, Any]:
         "missing_bytes": int(live.get("remaining_pages", 0)) * PAGE_BYTES,
         "rate": int(live.get("rate", 0)),
         "counters": {name: int(live[name]) for name in live_state.COUNTERS if name in live},
+        "migration": str(live.get("migration", "")),
         "seconds_old": round(max(0.0, time.time() - live.get("at", time.time())), 3),
     }
 
@@ -79,7 +81,7 @@ def memory_of(live: dict[str, Any]) -> dict[str, Any]:
 def leaving(path: Path, facts: dict[str, Any]) -> Listed:
     """A migration whose source this host is."""
     live = live_state.read(path)
-    memory = memory_of(live)
+    memory = memory_of(live | {"migration": facts.get("id", "")})
     driver, began = facts.get("owner", (0, None))
     name, peer, task = path.name, facts["destination"], int(facts["pid"])
     this_boot = facts.get("boot_id") == boot_id()

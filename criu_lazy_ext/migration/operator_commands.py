@@ -32,6 +32,7 @@ from criu_lazy_ext.source.control_socket import COMMIT_UNDER_WAY, Answer, Contro
 from criu_lazy_ext.source.pipe_limits import PipeLimits
 from criu_lazy_ext.source.task import OVER, Seen, Source, boot_id, identities_of_journal
 from criu_lazy_ext.system import network_lock
+from criu_lazy_ext.system.events import Events
 from criu_lazy_ext.system.hooks import run_hook
 from criu_lazy_ext.system.processes import send_signal
 from criu_lazy_ext.system.service_network import ServiceNetwork
@@ -438,6 +439,8 @@ class Decision:
         except JournalError as error:  # hooks are run once, so after the record
             print(f"warning: {error}; once that can be written, --status ends it, and runs its hooks")
             return
+        events = Events(self.found.facts.get("id", ""), CRIU_LAZY_NAME=self.directory.name, CRIU_LAZY_ROLE="source")
+        events.tell(f"{ended.value}, as an operator's command found or made it")
         if ended is State.FAILED and self.found.was_frozen:
             return
         shutil.rmtree(self.directory / "images", ignore_errors=True)
@@ -464,7 +467,7 @@ class Decision:
     def run_hooks(self, phase: str) -> None:
         """Run the source's hooks of a phase that nobody drives any more; name the destination's."""
         facts = self.found.facts
-        environment = hook_environment(phase, facts["pid"], facts["destination"])
+        environment = hook_environment(phase, facts["pid"], facts["destination"], facts.get("id", ""))
         for hook in self.profile.hooks.get(phase, []):
             if hook.on == "source":
                 try:

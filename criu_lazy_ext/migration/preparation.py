@@ -43,7 +43,8 @@ class Preparation:
     async def run(self) -> None:
         """Both ends can do it; nothing is touched but directories made and pipe limits raised."""
         migration = self.migration
-        migration.progress.phase(f"preflight: task {migration.pid}, destination {migration.report.destination}")
+        what = f"task {migration.pid}, destination {migration.report.destination}, migration {migration.id}"
+        migration.progress.phase(f"preflight: {what}")
         await migration.check_not_moving()
         store = "" if migration.profile.chooses() else self.store()  # one that has no room is left out
         looking = asyncio.ensure_future(AtSource.look(migration.profile, migration.pid, store))
@@ -60,7 +61,9 @@ class Preparation:
         migration.limits.raise_()
         if migration.journal is not None:
             migration.journal.record(limits=migration.limits.before())
-        migration.dump = LazyDump(migration.profile, migration.pid, migration.directory, migration.engine)
+        migration.dump = LazyDump(
+            migration.profile, migration.pid, migration.directory, migration.engine, migration=migration.id
+        )
         version = criu.wire_version(await asyncio.to_thread(criu.version))
         await migration.dump.prepare(migration.address, version, migration.rounds.limits)
 
@@ -70,7 +73,7 @@ class Preparation:
         silence = profile.timeouts.silence
         host = migration.host = await RemoteHost.connect(profile.destination, silence, migration.on_event)
         migration.watch(migration.watch_host(host))
-        hello = await host.hello(silence)
+        hello = await host.hello(silence, migration.id)
         self.way = await Way.find(host, profile.destination, profile.source, hello["peer"])
         migration.address = self.way.address
         migration.progress.recorder.interface = interface_rate(self.way.address)
@@ -161,6 +164,7 @@ class Preparation:
         migration.journal = Journal(migration.directory)
         migration.journal.record(
             state=migration.state.value,
+            id=migration.id,
             boot_id=boot_id(),
             pid=migration.pid,
             container=container_as_message(migration.profile.container) if migration.profile.container else None,

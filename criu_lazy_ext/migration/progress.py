@@ -10,6 +10,7 @@ from criu_lazy_ext.migration.display import Display, Quiet
 from criu_lazy_ext.migration.figures import Figures
 from criu_lazy_ext.migration.run_file import Recorder
 from criu_lazy_ext.migration.state import State
+from criu_lazy_ext.system.events import Events
 from criu_lazy_ext.system.live_state import LiveState
 
 REFRESH_S = 0.25
@@ -24,10 +25,17 @@ class Progress:
         self.display = display or Quiet()
         self.recorder = Recorder()
         self._file: LiveState | None = None
+        self._events = Events("")
+
+    def begin(self, migration: str, name: str) -> None:
+        """What comes is of this migration: its id, its profile's name."""
+        self.figures.migration = migration
+        self._events = Events(migration, CRIU_LAZY_NAME=name, CRIU_LAZY_ROLE="source")
 
     def keep_in(self, directory: Path) -> None:
         """From now on, in this directory too."""
         self._file = LiveState(directory)
+        self._events.keep_in(directory / "migrate.log")
 
     def enter(self, state: State) -> None:
         """The migration comes to `state`."""
@@ -37,6 +45,7 @@ class Progress:
         """A step begins, or (`level` warning) something is to be known."""
         self.recorder.line(self.figures.elapsed_s, level, text)
         self.display.line(self.figures, text, level)
+        self._events.tell(text, level)
         if self._file is not None:
             self._file.note(phase=text)
 
@@ -73,6 +82,11 @@ class Progress:
         while True:
             await asyncio.sleep(REFRESH_S)
             self.display.refresh(self.figures)
+
+    def over(self, outcome: str, message: str) -> None:
+        """The migration is; its report is shown elsewhere."""
+        text = f"{outcome}: {message}" if message else outcome
+        self._events.tell(text, "info" if outcome == "committed" else "error")
 
     def end(self) -> None:
         """Nothing more comes: the terminal is as it was."""

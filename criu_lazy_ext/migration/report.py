@@ -37,6 +37,7 @@ class Report:
     phases_s: dict[str, float] = field(default_factory=dict)  # when each state was entered
     warnings: list[str] = field(default_factory=list)
     run_file: str = ""  # for `criu-lazy report`
+    id: str = ""  # of the migration, in the logs of both hosts
 
     def take_stats(self, stats: dict[str, Any]) -> None:
         """Fill in from the daemon's last counters."""
@@ -81,6 +82,8 @@ class Report:
             faults = self.demand_faults + self.merged_faults
             lines.append(f"  faults    {faults} waited for the network; ms: {waits}")
         lines.append(f"  total     {self.total_s:.2f} s")
+        if self.id:
+            lines.append(f"  id        {self.id}")
         if self.run_file:
             lines.append(f"  run file  {self.run_file} (criu-lazy report shows it)")
         lines += [f"  warning   {warning}" for warning in self.warnings]

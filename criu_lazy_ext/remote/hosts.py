@@ -101,10 +101,11 @@ class RemoteHost:
             raise HostError(f"{command[0]}: {error.strerror}: is it installed here?") from error
         return cls(destination.ssh or "local", process, on_event)
 
-    async def hello(self, silence_s: float) -> Message:
-        """Who is there; from now on each side knows that it lost the other one after `silence_s`."""
+    async def hello(self, silence_s: float, migration: str = "") -> Message:
+        """Who is there; from now on each side knows that it lost the other one after `silence_s`. `migration`: the
+        id of that which it is for."""
         self._channel.silence_s = silence_s
-        answer = await self.request("hello", silence_s=silence_s, within=HELLO_WITHIN_S)
+        answer = await self.request("hello", silence_s=silence_s, migration=migration, within=HELLO_WITHIN_S)
         self._pinger = asyncio.ensure_future(self._ping(silence_s))
         return answer
 

@@ -21,6 +21,7 @@ from criu_lazy_ext.source import control_socket
 from criu_lazy_ext.source.task import Identity, criu_that_traces, identity
 from criu_lazy_ext.system.awaited import Child, await_end, read_all
 from criu_lazy_ext.system.files import write_key
+from criu_lazy_ext.system.migration_id import VARIABLE
 from criu_lazy_ext.system.processes import (
     describe_status,
     is_alive,
@@ -138,7 +139,11 @@ class LazyDump:
     """`criu dump --lazy-pages`, frozen tasks and all, and our page server before it. With an `engine`, its own
     checkpoint command starts criu."""
 
-    def __init__(self, profile: Profile, pid: int, directory: Path, engine: Engine | None = None) -> None:
+    def __init__(
+        self, profile: Profile, pid: int, directory: Path, engine: Engine | None = None, *, migration: str
+    ) -> None:
+        """`migration`: its id."""
+        self.migration = migration
         self.profile = profile
         self.pid = pid
         self.engine = engine
@@ -188,7 +193,7 @@ class LazyDump:
             command += [option, str(fd)]
         try:
             with self.log.open("ab") as log:
-                self.page_server = Child(command, log, tuple(given.values()))
+                self.page_server = Child(command, log, tuple(given.values()), {VARIABLE: self.migration})
         finally:
             for fd in given.values():
                 os.close(fd)
@@ -398,4 +403,4 @@ class LazyDump:
             lines = self.log.read_text(errors="replace").strip().splitlines()
         except OSError as error:
             return f"{self.log}: {error.strerror}"
-        return lines[-1] if lines else f"nothing in {self.log}"
+        return lines[-1].removeprefix(f"[{self.migration}] ") if lines else f"nothing in {self.log}"

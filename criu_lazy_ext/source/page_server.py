@@ -30,6 +30,7 @@ from criu_lazy_ext.source.fence import FenceError
 from criu_lazy_ext.source.frozen import Frozen, FrozenError
 from criu_lazy_ext.source.precopy import Precopy
 from criu_lazy_ext.system.files import open_log, read_key
+from criu_lazy_ext.system.migration_id import mark
 from criu_lazy_ext.system.network_lock import NetworkLock
 from criu_lazy_ext.system.processes import protect_from_oom
 from criu_lazy_ext.system.service_network import ServiceNetwork
@@ -90,7 +91,7 @@ def moved_network(control: Path | None) -> ServiceNetwork | None:
 def say(text: str) -> None:
     """A line on standard error; should that be on a disk that is full, nobody hears it."""
     with contextlib.suppress(OSError):
-        os.write(2, f"criu-lazy page-server: {text}\n".encode())
+        os.write(2, f"{mark()}criu-lazy page-server: {text}\n".encode())
 
 
 class PageServer:

@@ -63,9 +63,9 @@ def test_a_restore_that_fails(worker: Worker) -> None:
     refused = "criu: {restore_options: [--no-such-option]}\naccept: [restore-options]\n"
     migration = Migration(worker.testbed, BASE + refused)
     here, there = f"/var/lib/criu-lazy/{migration.name}", f"/var/lib/criu-lazy/{migration.name}.failed"
-    logs = f"logs: {here}/ (dump.log, page-server.log), dst: {there}/"
+    logs = f"logs: {here}/ (dump.log, migrate.log, page-server.log), dst: {there}/"
     assert_stayed(worker, migration, "dst: criu restore ended with status 1", logs)
-    assert sorted(path.name for path in (dst.root / there[1:]).iterdir()) == ["lazy-pages.log"]
+    assert sorted(path.name for path in (dst.root / there[1:]).iterdir()) == ["agent.log", "lazy-pages.log"]
     src.write(migration.path, BASE)
     assert src.run(["criu-lazy", "migrate", "--quiet", migration.path], check=False).returncode == COMMITTED
     assert not (dst.root / there[1:]).exists() and not (src.root / here[1:]).exists()
