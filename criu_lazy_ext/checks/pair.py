@@ -11,6 +11,7 @@ from criu_lazy_ext import __version__
 from criu_lazy_ext.checks.check import Found, check, fail, warn
 from criu_lazy_ext.criu import program as criu
 from criu_lazy_ext.profile import Profile
+from criu_lazy_ext.remote.channel import PROTOCOL
 from criu_lazy_ext.remote.way_back import Way
 
 CLOCKS_DIFFER_S = 1.0
@@ -102,13 +103,18 @@ def architecture(pair: Pair) -> Iterator[Found]:
 
 @check(
     "versions",
-    why="An older criu can't read a newer one's images, and both halves of criu-lazy speak one protocol only.",
+    why="An older criu can't read a newer one's images, and both halves of criu-lazy speak one protocol only "
+    "(docs/versions.md).",
     way_out="install the same on both hosts",
 )
 def versions(pair: Pair) -> Iterator[Found]:
-    """the versions of criu-lazy and criu on both hosts, and the protocol of criu's own lazy-pages"""
-    if pair.hello["version"] != __version__:
-        yield fail(f"criu-lazy {__version__} here, {pair.hello['version']} at {pair.there}")
+    """the protocols of criu-lazy and the versions of criu on both hosts, and the protocol of criu's own lazy-pages"""
+    told = f"criu-lazy {__version__} here, {pair.hello['version']} at {pair.there}"
+    protocol = pair.hello.get("protocol")  # none: of before there was a number
+    if protocol is None and pair.hello["version"] != __version__:
+        yield fail(told)
+    elif protocol not in (None, PROTOCOL):
+        yield fail(f"{told}: their halves speak different protocols, {PROTOCOL} and {protocol}")
     theirs = tuple(pair.hello["criu"])
     if theirs[:2] < pair.criu[:2]:
         told = f"{'.'.join(map(str, pair.criu))} at the source, {'.'.join(map(str, theirs))} at the destination"

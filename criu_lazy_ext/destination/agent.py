@@ -39,7 +39,7 @@ from criu_lazy_ext.destination.workplace import Workplace
 from criu_lazy_ext.engines.engine import RUNTIME_PID, Command, container_as_message, container_of_message, engine_of
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.profile import Container
-from criu_lazy_ext.remote.channel import HELLO_WITHIN_S, Channel, ChannelError, Message
+from criu_lazy_ext.remote.channel import HELLO_WITHIN_S, PROTOCOL, Channel, ChannelError, Message
 from criu_lazy_ext.system import network_lock
 from criu_lazy_ext.system.awaited import await_end, pipe_reader
 from criu_lazy_ext.system.conntrack import Translated
@@ -90,7 +90,8 @@ class Agent:
     # ---- requests ----
 
     async def hello(self, request: Message) -> Message:
-        """Who is here: {"silence_s": the source pings more often than that, "migration": its id}."""
+        """Who is here: {"silence_s": the source pings more often than that, "protocol": which it speaks, "migration":
+        its id}."""
         migration = str(request.get("migration", ""))
         if migration and is_id(migration):
             os.environ[VARIABLE] = migration  # of all that is started here
@@ -99,8 +100,8 @@ class Agent:
         version = await asyncio.to_thread(criu.version)
         self.place.spawn(asyncio.to_thread(criu.import_pycriu))  # while the source looks at its task
         kernel = os.uname()
-        return {"version": __version__, "criu": list(version), "hostname": kernel.nodename, "machine": kernel.machine,
-            "peer": peer()}  # fmt: skip
+        versions = {"version": __version__, "protocol": PROTOCOL, "criu": list(version)}
+        return {**versions, "hostname": kernel.nodename, "machine": kernel.machine, "peer": peer()}
 
     async def ping(self, request: Message) -> Message:
         """The source is there. What time it is here: {"time"}, in seconds since 1970."""

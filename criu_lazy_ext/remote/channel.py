@@ -13,6 +13,9 @@ import contextlib
 import json
 from typing import Any
 
+# What both halves of a migration say to each other, here and by the push protocol: raised when one of before could not
+# follow. docs/versions.md has them all.
+PROTOCOL = 1
 MAX_JSON_BYTES = 1 << 20
 MAX_PAYLOAD_BYTES = 1 << 20
 HELLO_WITHIN_S = 120.0  # the first words: Python starts on the other host, and a busy one takes its time

@@ -17,6 +17,7 @@ from criu_lazy_ext.profile import Destination
 from criu_lazy_ext.remote.channel import (
     HELLO_WITHIN_S,
     MAX_PAYLOAD_BYTES,
+    PROTOCOL,
     Channel,
     ChannelError,
     Message,
@@ -105,7 +106,9 @@ class RemoteHost:
         """Who is there; from now on each side knows that it lost the other one after `silence_s`. `migration`: the
         id of that which it is for."""
         self._channel.silence_s = silence_s
-        answer = await self.request("hello", silence_s=silence_s, migration=migration, within=HELLO_WITHIN_S)
+        answer = await self.request(
+            "hello", silence_s=silence_s, protocol=PROTOCOL, migration=migration, within=HELLO_WITHIN_S
+        )
         self._pinger = asyncio.ensure_future(self._ping(silence_s))
         return answer
 

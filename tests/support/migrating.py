@@ -176,13 +176,14 @@ class Migration:
         source: Host | None = None,
         environment: dict[str, str] | None = None,
         terminal: Terminal | None = None,
+        program: str = "criu-lazy",
     ) -> None:
         self.testbed = testbed
         self.source = source or testbed.src
         self.name = f"m{next(_numbers)}"
         self.path = f"/root/{self.name}.yaml"
         self.source.write(self.path, profile)
-        command = ["criu-lazy", "migrate", self.path, "--json", *options]
+        command = [program, "migrate", self.path, "--json", *options]
         errors = terminal.slave if terminal else -1
         self.process = self.source.popen(command, environment, stdout=-1, stderr=errors, text=True)
         if terminal:
