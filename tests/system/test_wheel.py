@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -64,3 +68,20 @@ def test_installed_it_knows_nothing_of_a_testbed_and_works(wheel: Path, tmp_path
     served = criu_lazy("lazy-pages", "--page-server", "--address", "127.0.0.1", "-D", "/nowhere")
     assert served.returncode == 1
     assert "/nowhere" in served.stderr
+
+
+def test_a_repaired_wheel_lists_what_it_bundles(wheel: Path, tmp_path: Path) -> None:
+    """By the command of cibuildwheel's configuration, on this machine: the SBOM of PEP 770, which auditwheel writes."""
+    configuration = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["cibuildwheel"]
+    command = shlex.split(configuration["repair-wheel-command"].format(dest_dir=tmp_path, wheel=wheel))
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    subprocess.run(command, env={**os.environ, "PATH": path}, check=True, capture_output=True)
+    [repaired] = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(repaired) as archive:
+        files = [name for name in archive.namelist() if not name.endswith("/")]
+        bundled = {Path(name).name.partition("-")[0] for name in files if ".libs/" in name}
+        [listed] = [name for name in files if ".dist-info/sboms/" in name]
+        parts = json.loads(archive.read(listed))["components"]
+    assert bundled == {"liblz4"}, "OpenSSL is the host's, with its updates"
+    assert [part["name"].rstrip("-1") for part in parts] == ["criu_lazy", "liblz4"]
+    assert all(part["version"] and part["purl"].startswith("pkg:") for part in parts)
