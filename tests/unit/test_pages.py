@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import importlib
+import inspect
 import re
 import subprocess
 from collections.abc import Iterator
@@ -21,6 +23,9 @@ from criu_lazy_ext.criu.getopt_long import OptionError
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.evacuation.plan import Plan, PlanFile
 from criu_lazy_ext.profile import parse
+from testbed import Host, Testbed
+from testbed.link import Link
+from testbed.recipe import PACKAGES
 
 # What stands for something to fill in, where a parser wants a number or the like.
 FILLED_IN = {
@@ -379,3 +384,28 @@ def test_every_test_that_is_named_for_pytest_is_there() -> None:
             path, wanted = words[words.index("pytest") + 1], words[words.index("-k") + 1]
             assert (CHECKOUT / path).exists(), piece
             assert all(name in code for name in re.split(r" and | or ", wanted)), piece
+
+
+def test_every_package_that_is_named_is_what_the_testbeds_hosts_have() -> None:
+    """They are made of Debian's packages, and criu-lazy is installed there by pip as the page says."""
+    named = {
+        word
+        for piece in pages.block_lines()
+        if piece.text.startswith("apt install ")
+        for words in pages.commands(piece.text)
+        for word in words[2:]
+        if "/" not in word
+    }
+    assert len(named) > 5 and named <= set(PACKAGES), named - set(PACKAGES)
+
+
+def test_what_is_called_of_a_testbed_is_there() -> None:
+    [piece] = [piece for piece in pages.blocks() if piece.language == "python"]
+    there = {"testbed.src": Host, "testbed.dst": Host, "testbed.link": Link, "Testbed": Testbed}
+    calls = [node for node in ast.walk(ast.parse(piece.text)) if isinstance(node, ast.Call)]
+    for call in calls:
+        assert isinstance(call.func, ast.Attribute)
+        function = getattr(there[ast.unparse(call.func.value)], call.func.attr)
+        given = {str(keyword.arg): None for keyword in call.keywords}
+        inspect.signature(function).bind_partial(*[None] * len(call.args), **given)
+    assert len(calls) > 5
