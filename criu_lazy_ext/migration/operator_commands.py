@@ -502,7 +502,10 @@ def under_way(name: str, facts: dict[str, Any] | None, driver: int, options: arg
 
 
 def close_earlier(profile: Profile, name: str) -> None:
-    """An earlier migration that has ended, with nobody there to do what is done then: do it. Its lock is ours."""
+    """An earlier migration that has ended, with nobody there to do what is done then: do it. Its lock is ours.
+
+    Raises UsageError if it is not over: nothing of the restored task's may be taken for a stranger's, in its way.
+    """
     directory = profile.directories.source / name
     facts = journal.read(directory) if journal.exists(directory) else None
     if facts is None or facts["state"] in ENDED:
@@ -512,6 +515,9 @@ def close_earlier(profile: Profile, name: str) -> None:
         with contextlib.redirect_stdout(sys.stderr):
             print(f"{name}: an earlier migration: {title(facts)}: {ended.value}")
             decision.settle(ended)
+        return
+    there_is = "; ".join(decision.found.words())
+    raise UsageError(f"{name}: an earlier migration is not over: {title(facts)}, {facts['state']}: {there_is}")
 
 
 def run(profile: Profile, name: str, options: argparse.Namespace) -> int:

@@ -12,8 +12,7 @@ from criu_lazy_ext.checks.check import Verdict, accept, failures
 from criu_lazy_ext.checks.needs import Arrival
 from criu_lazy_ext.criu import program as criu
 from criu_lazy_ext.engines.engine import container_as_message
-from criu_lazy_ext.errors import UsageError
-from criu_lazy_ext.migration import journal, operator_commands, preflight
+from criu_lazy_ext.migration import preflight
 from criu_lazy_ext.migration.files import ContainerFiles
 from criu_lazy_ext.migration.journal import Journal
 from criu_lazy_ext.migration.precopy_policy import why_lazy
@@ -151,9 +150,6 @@ class Preparation:
     def prepare_directory(self) -> None:
         """The migration's directory at the source; an earlier one's that came to its end is replaced."""
         migration = self.migration
-        earlier = journal.read(migration.directory) if journal.exists(migration.directory) else None
-        if earlier and (why := operator_commands.why_not_replaced(earlier)):
-            raise UsageError(f"{migration.directory}: {why}; see criu-lazy migrate --status")
         try:
             shutil.rmtree(migration.directory, ignore_errors=True)
             (migration.directory / "images").mkdir(parents=True, mode=0o700)

@@ -290,6 +290,15 @@ def test_what_an_ended_migration_leaves_is_done_before_another_has_its_place(
     assert stopped.hooks() == "after_rollback\n"
 
 
+def test_another_migration_is_refused_while_one_is_undecided(tmp_path: Path, task: subprocess.Popen[bytes]) -> None:
+    """Before the preflight, which would find the restored task in its way, and say to stop it."""
+    stopped = Stopped(tmp_path, task, state="running", went=True)
+    with pytest.raises(UsageError, match=f"not over: task {task.pid} -> nowhere, running: .*--abort --force"):
+        stopped.run()
+    assert stopped.is_untouched() and stopped.state() == "running"
+    assert not lock_path(stopped.directory).exists()
+
+
 def test_a_task_that_is_being_killed_is_dying(task: subprocess.Popen[bytes]) -> None:
     """It takes seconds to free much memory; its state is R or D then."""
     with contextlib.ExitStack() as stack:
