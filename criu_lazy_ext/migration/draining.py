@@ -59,8 +59,9 @@ class Draining:
         if migration.trouble.done():
             migration.trouble.result()
         migration.report.transfer_s = time.monotonic() - migration.resumed
-        if not migration.report.lazy_pages and (state := await self.page_server_state()):
-            migration.report.received_bytes = int(state["bytes"])  # stock's daemon doesn't tell; the page server does
+        untold = migration.host.lost.done() or not migration.report.lazy_pages  # stock's daemon doesn't tell
+        if untold and (state := await self.page_server_state()):
+            migration.report.received_bytes = int(state["bytes"])
         migration.enter(State.DRAINED, complete=True)
 
     def check_word(self, state: Answer) -> None:

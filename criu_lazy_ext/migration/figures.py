@@ -11,6 +11,7 @@ from criu_lazy_ext.sizes import PAGE_BYTES
 
 WINDOW_S = 2.0  # rates are of so long
 STEADY_S = 0.5  # a rate of less tells nothing of the link
+COMPLETE = (State.DRAINED, State.COMMITTING, State.COMMITTED)
 
 
 class Figures:
@@ -58,6 +59,8 @@ class Figures:
 
     @property
     def missing_bytes(self) -> int:
+        if self.state in COMPLETE:  # the agent, which passes counters on, may have been lost before
+            return 0
         return min(int(self.stats.get("remaining_pages", 0)) * PAGE_BYTES, self.total_bytes)
 
     @property
@@ -66,7 +69,7 @@ class Figures:
         return int(self.stats.get("demand_faults", 0)) + int(self.stats.get("merged_faults", 0))
 
     def _per_second(self, column: int) -> float:
-        if len(self._window) < 2:
+        if len(self._window) < 2 or time.monotonic() - self._window[-1][0] > WINDOW_S:  # nothing is known of now
             return 0.0
         first, last = self._window[0], self._window[-1]
         return (last[column] - first[column]) / max(last[0] - first[0], 1e-6)

@@ -17,6 +17,8 @@ from criu_lazy_ext.source.task import boot_id
 from criu_lazy_ext.system import live_state
 from criu_lazy_ext.system.processes import start_time
 
+FRESH_S = 3.0  # older figures don't tell how fast pages come now
+
 
 @dataclass(frozen=True)
 class Listed:
@@ -42,14 +44,19 @@ class Listed:
     @property
     def seconds_left(self) -> float | None:
         """As it goes now; None if that can't be told."""
-        return self.missing_bytes / self.rate if self.rate and self.missing_bytes and self.driver else None
+        return self.missing_bytes / self.rate if self.rate and self.missing_bytes and self.goes_on else None
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the rate is of now."""
+        return bool(self.driver) and self.seconds_old <= FRESH_S
 
     def cells(self) -> tuple[str, ...]:
         """For the table."""
         arrow = "to" if self.role == "source" else "from"
         came = self.total_bytes - self.missing_bytes
         memory = f"{came / 1e6:.0f}/{self.total_bytes / 1e6:.0f} MB ({came / self.total_bytes:.0%})" if came else "-"
-        rate = f"{self.rate / 1e6:.0f} MB/s" if self.driver and self.rate else "-"
+        rate = f"{self.rate / 1e6:.0f} MB/s" if self.goes_on and self.rate else "-"
         left = f"{self.seconds_left:.1f} s" if self.seconds_left is not None else "-"
         return (self.name, str(self.task or "-"), f"{arrow} {self.peer}", self.state, memory, rate, left)
 
@@ -74,7 +81,7 @@ def memory_of(live: dict[str, Any]) -> dict[str, Any]:
         "rate": int(live.get("rate", 0)),
         "counters": {name: int(live[name]) for name in live_state.COUNTERS if name in live},
         "migration": str(live.get("migration", "")),
-        "seconds_old": round(max(0.0, time.time() - live.get("at", time.time())), 3),
+        "seconds_old": round(max(0.0, time.time() - live.get("counted_at", time.time())), 3),
     }
 
 
@@ -90,7 +97,9 @@ def leaving(path: Path, facts: dict[str, Any]) -> Listed:
         return Listed(name, "source", peer, facts["state"], task, driver, step, **memory, notes=[step] if step else [])
     found = Found.look(facts)
     if (ended := found.ended()) is not None:
-        return Listed(name, "source", peer, ended.value, task, **memory)
+        return Listed(name, "source", peer, ended.value, task, migration=memory["migration"])
+    if found.complete:
+        memory["missing_bytes"] = 0
     notes = [*found.words(), f"nobody drives it: criu-lazy migrate --status PROFILE ({name}.yaml)"]
     return Listed(name, "source", peer, facts["state"], task, **memory, needs_decision=True, notes=notes)
 

@@ -44,7 +44,8 @@ class LiveState:
             return
         rate = (received - before) / (now - then) if then else 0.0
         self._counted = (now, received)
-        self.note(**{name: int(stats.get(name, 0)) for name in COUNTERS}, rate=round(rate))
+        counters = {name: int(stats.get(name, 0)) for name in COUNTERS}
+        self.note(**counters, rate=round(rate), counted_at=time.time())
 
 
 def read(directory: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -18,7 +19,7 @@ from lazy_source import eventually
 
 from criu_lazy_ext.commands import migrate
 from criu_lazy_ext.errors import CriuLazyError, UsageError
-from criu_lazy_ext.migration import journal, operator_commands
+from criu_lazy_ext.migration import journal, on_record, operator_commands
 from criu_lazy_ext.migration.journal import Journal, JournalError
 from criu_lazy_ext.migration.lock import Lock, Locked, lock_path
 from criu_lazy_ext.profile import load
@@ -297,6 +298,23 @@ def test_another_migration_is_refused_while_one_is_undecided(tmp_path: Path, tas
         stopped.run()
     assert stopped.is_untouched() and stopped.state() == "running"
     assert not lock_path(stopped.directory).exists()
+
+
+def test_old_figures_are_not_told_as_if_they_were_of_now(tmp_path: Path, task: subprocess.Popen[bytes]) -> None:
+    counted = {"total_pages": 1000, "remaining_pages": 600, "rate": 4096, "at": time.time()}
+    driver = identity(os.getpid())
+    stopped = Stopped(tmp_path, task, state="running", went=True, owner=driver)
+    for age_s, figures in ((0, ("2/4 MB (40%)", "0 MB/s", "600.0 s")), (9, ("2/4 MB (40%)", "-", "-"))):
+        facts = counted | {"counted_at": time.time() - age_s}
+        (stopped.directory / "live.json").write_text(json.dumps(facts))
+        (seen,) = on_record.look(stopped.directory.parent)
+        assert seen.cells()[4:] == figures
+    Journal(stopped.directory, journal.read(stopped.directory)).record(owner=[0, None], complete=True)
+    (seen,) = on_record.look(stopped.directory.parent)
+    assert seen.needs_decision and seen.cells()[4:] == ("4/4 MB (100%)", "-", "-")
+    Journal(stopped.directory, journal.read(stopped.directory)).record(state="committed")
+    (seen,) = on_record.look(stopped.directory.parent)
+    assert seen.state == "committed" and seen.cells()[4:] == ("-", "-", "-")
 
 
 def test_a_task_that_is_being_killed_is_dying(task: subprocess.Popen[bytes]) -> None:

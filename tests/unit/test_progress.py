@@ -62,6 +62,22 @@ def test_the_figures_are_of_the_last_seconds(monkeypatch: pytest.MonkeyPatch) ->
     assert figures.rate == 0 and figures.seconds_left is None and figures.best_rate == 819200
 
 
+def test_figures_that_nobody_brings_any_more_are_not_told_as_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The link was cut, and the page server, not the lost agent, had the last word."""
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    figures = Figures()
+    figures.state, figures.downtime_s = State.RUNNING, 0.1
+    figures.take_stats(counters())
+    now = 101.0
+    figures.take_stats(counters(remaining_pages=600, received_bytes=819200))
+    assert figures.rate == 819200 and figures.seconds_left == 1.5
+    now = 110.0
+    assert figures.as_text() == "running, 2/4 MB (40 %), 0 MB/s, 0 faults/s, downtime 100 ms"
+    figures.state = State.DRAINED
+    assert figures.memory_as_text() == "4/4 MB (100 %)"
+
+
 def test_a_processes_name_need_not_be_utf_8() -> None:
     script = "import sys; open('/proc/self/comm', 'wb').write(b'caf\\xc3'); print(flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", script], stdin=-1, stdout=-1) as named:
