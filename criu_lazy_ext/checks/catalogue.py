@@ -72,6 +72,7 @@ CONTAINER_SOURCE: tuple[Check[Leaving], ...] = (
     containers.engine,
     containers.control_groups,
     containers.container_files,
+    containers.bind_mounts,
     tools.hooks_here,
     tools.pipes,
     tools.capabilities,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
-from criu_lazy_ext.checks.check import Found, check, fail
+from criu_lazy_ext.checks.check import Found, check, fail, warn
+from criu_lazy_ext.checks.files import SHARED_KINDS, Mounts
 from criu_lazy_ext.checks.leaving import Leaving
 from criu_lazy_ext.checks.needs import Arrival
 from criu_lazy_ext.engines.engine import container_of_message, engine_of
@@ -50,6 +52,24 @@ def container_files(leaving: Leaving) -> Iterator[Found]:
         return
     if moved.engine.trees(moved.found) and shutil.which("rsync") is None:
         yield fail("rsync is not installed")
+
+
+@check(
+    "bind-mounts",
+    why="What is in a directory of the host's that is mounted in the container stays here: there it finds what the "
+    "destination has in the directory of that name.",
+    way_out="name it in container.volumes, and it goes with it (what the destination has there besides is deleted); "
+    "or have both hosts mount it",
+)
+def bind_mounts(leaving: Leaving) -> Iterator[Found]:
+    """directories of this host alone that it may write to, and that are not sent"""
+    profile, moved = leaving.profile, leaving.moved
+    if profile is None or profile.container is None or moved is None or profile.container.files == "shared":
+        return
+    mounts = Mounts()
+    for path in moved.engine.expectations(moved.found)["written"]:
+        if Path(path).is_dir() and mounts.kind_of(path) not in SHARED_KINDS:
+            yield warn(f"{path} is mounted from this host, and stays here")
 
 
 @check(

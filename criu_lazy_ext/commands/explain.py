@@ -55,6 +55,8 @@ def steps(profile: Profile, name: str) -> Iterator[str]:
     accepted = f"; failures of {', '.join(profile.accept)} are only warnings" if profile.accept else ""
     yield f"make the {count} checks of both ends (docs/preflight.md); stop if one fails{accepted}"
     yield _page_server(profile, name)
+    if sent := _sent_files(profile):
+        yield f"send its files by rsync, while it runs: {sent}; what the destination has there besides is deleted"
     if profile.rounds() is not None:
         yield _rounds(profile)
     yield from _hooks(profile, "before_dump")
@@ -66,6 +68,8 @@ def steps(profile: Profile, name: str) -> Iterator[str]:
     yield f"freeze and dump: {_dump(profile)}, within {profile.timeouts.dump:g} s"
     if addresses:
         yield f"take {addresses} off here"
+    if sent:
+        yield "send what has changed of its files since"
     yield f"send its images (not its lazy memory) to {profile.directories.destination}/{name}-... there"
     yield from _hooks(profile, "after_dump")
     words = " ".join([*daemon_options(profile), *profile.daemon_options])
@@ -103,6 +107,15 @@ def _page_server(profile: Profile, name: str) -> str:
     how = "by TLS with a key of this migration's own" if profile.encrypts() else "in plain"
     port = f"port {profile.source.port}" if profile.source.port else "a free port"
     return f"start the page server on {address}, {port}, {how}; files in {profile.directories.source}/{name}"
+
+
+def _sent_files(profile: Profile) -> str:
+    """Of a container, unless they are shared."""
+    container = profile.container
+    if container is None or container.files == "shared":
+        return ""
+    own = {"podman": "what it has changed in its root, its volumes", "containerd": "what it has changed in its root"}
+    return ", ".join([own.get(container.engine, "its bundle, its root"), *map(str, container.volumes)])
 
 
 def _rounds(profile: Profile) -> str:

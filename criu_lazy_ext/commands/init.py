@@ -100,7 +100,7 @@ def _files(draft: Draft, finding: Finding) -> None:
 
 
 def _bind_mounts(draft: Draft, finding: Finding) -> None:
-    found = re.fullmatch(r"bind mount (/.*) is missing", finding.text)
+    found = re.fullmatch(r"bind mount (/.*) is missing(: .*)?", finding.text)
     if found and Path(found[1]).is_dir() and Path(found[1]) not in draft.volumes:
         draft.volumes.append(Path(found[1]))
 

@@ -42,6 +42,7 @@ from criu_lazy_ext.engines.engine import (
     UnknownContainer,
     criu_file,
     has_label,
+    missing_binds,
     script,
 )
 from criu_lazy_ext.engines.oci import OciRuntime, for_criu, for_runtime
@@ -139,8 +140,10 @@ class Containerd:
     def expectations(self, found: Found) -> dict[str, Any]:
         """The image's snapshot, the runtime, and what is mounted from the host."""
         snapshot = self.api.snapshot(self.record.snapshotter, self.record.snapshot_key)
+        mounted = self._oci(self.record).expectations(found)
         return {
-            "binds": self._oci(self.record).expectations(found)["binds"],
+            "binds": mounted["binds"],
+            "written": mounted["written"],
             "image": self.record.image,
             "snapshotter": self.record.snapshotter,
             "snapshot": self.record.snapshot_key,
@@ -179,7 +182,7 @@ class Containerd:
         for program in ("containerd", expected["runtime"], "rsync"):
             if shutil.which(program) is None:
                 return [f"{program} is not installed"]
-        problems = [f"bind mount {path} is missing" for path in expected["binds"] if not Path(path).exists()]
+        problems = missing_binds(expected)
         if self.api.container(name) is not None:
             way_out = f"if it is of no use, ctr -n {namespace} containers rm {name}"
             problems.append(f"containerd has a container {name!r} in the namespace {namespace} already: {way_out}")

@@ -199,6 +199,12 @@ def container_of_message(message: Mapping[str, Any]) -> Container:
     return Container(**{**message, **paths, "volumes": [Path(volume) for volume in message["volumes"]]})
 
 
+def missing_binds(expected: Mapping[str, Any]) -> list[str]:
+    """Of the bind mounts that are not sent, those that this host lacks, and the way out."""
+    way_out = "make it there, or name it in container.volumes, and it goes with the container"
+    return [f"bind mount {path} is missing: {way_out}" for path in expected["binds"] if not Path(path).exists()]
+
+
 def script(path: Path, command: str) -> Path:
     """A program of some lines of shell."""
     path.write_text(f"#!/bin/sh\n{command}\n")

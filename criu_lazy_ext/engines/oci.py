@@ -22,6 +22,7 @@ from criu_lazy_ext.engines.engine import (
     complaint,
     criu_file,
     has_label,
+    missing_binds,
     run,
 )
 from criu_lazy_ext.profile import Container, Criu
@@ -114,14 +115,15 @@ class OciRuntime:
         """Nothing was changed."""
 
     def expectations(self, found: Found) -> dict[str, Any]:
-        """Bind mounts whose source must exist there."""
+        """Bind mounts whose source must exist there, and of those, what it may write to."""
         mounts = found.config.get("mounts", [])
         binds = [m for m in mounts if m.get("type") == "bind" or {"bind", "rbind"} & set(m.get("options", []))]
-        sources = [Path(mount["source"]) for mount in binds]
         sent = [found.bundle, *self.container.volumes] if self.container.files == "sync" else []
-        there = [str(path) for path in sources if not any(path.is_relative_to(top) for top in sent)]
+        writable = {m["source"]: not {"ro", "rro"} & set(m.get("options", [])) for m in binds}
+        there = [path for path in writable if not any(Path(path).is_relative_to(top) for top in sent)]
         bundle = self.container.bundle or found.bundle
-        return {"binds": there, "bundle": "" if sent else str(bundle), "rsync": bool(sent)}
+        written = [path for path in there if writable[path]]
+        return {"binds": there, "written": written, "bundle": "" if sent else str(bundle), "rsync": bool(sent)}
 
     def checkpoint(self, directory: Path, criu: Criu, descriptors: Mapping[str, int]) -> Command:
         """`checkpoint`, which removes the container once its processes are gone, and keeps it if it fails."""
@@ -140,7 +142,7 @@ class OciRuntime:
         """What is missing here, or in the way."""
         if shutil.which(self.program) is None:
             return [f"{self.program} is not installed"]
-        problems = [f"bind mount {path} is missing" for path in expected["binds"] if not Path(path).exists()]
+        problems = missing_binds(expected)
         if expected["bundle"] and not (config := Path(expected["bundle"]) / "config.json").exists():
             problems.append(f"{config} is missing: container.files says that the bundle is there")
         if expected["rsync"] and shutil.which("rsync") is None:

@@ -32,6 +32,7 @@ from criu_lazy_ext.engines.engine import (
     complaint,
     criu_file,
     has_label,
+    missing_binds,
     run,
     script,
 )
@@ -127,11 +128,13 @@ class Podman:
 
     def expectations(self, found: Found) -> dict[str, Any]:
         """The image, networks, and what is mounted from the host."""
-        binds = [Path(mount["Source"]) for mount in found.config["Mounts"] if mount["Type"] == "bind"]
+        binds = {mount["Source"]: mount["RW"] for mount in found.config["Mounts"] if mount["Type"] == "bind"}
         synced = self.container.files == "sync"
         sent = self.container.volumes if synced else []
+        there = [path for path in binds if not any(Path(path).is_relative_to(top) for top in sent)]
         return {
-            "binds": [str(path) for path in binds if not any(path.is_relative_to(top) for top in sent)],
+            "binds": there,
+            "written": [path for path in there if binds[path]],
             "image": found.config["Image"],
             "image_name": found.config["ImageName"],
             "networks": list(found.config["NetworkSettings"].get("Networks") or {}),
@@ -185,7 +188,7 @@ class Podman:
             if shutil.which(program) is None:
                 return [f"{program} is not installed"]
         overlay = store(self.container.root).overlay
-        problems = [f"bind mount {path} is missing" for path in expected["binds"] if not Path(path).exists()]
+        problems = missing_binds(expected)
         if expected["overlay"] and expected["overlay"] != str(overlay):
             paths = f"podman has roots in {overlay or 'no overlayfs'}, and in {expected['overlay']} at the source"
             problems.append(f"{paths}: what has changed in them can go by podman's archive (container.files: shared)")

@@ -236,6 +236,9 @@ def test_the_sample_moves_it_with_a_volume_as_init_would(with_podman: Testbed) -
         written = with_podman.src.run(["criu-lazy", "init", "--container", NAME, "dst", "-o", "-"], check=False).stdout
         for key in ("engine: runc", f"name: {NAME}", "volumes: [/srv/box-data]"):
             assert f"  {key}" in written
+        with_podman.dst.run(["mkdir", "/srv/box-data"])
+        written = with_podman.src.run(["criu-lazy", "init", "--container", NAME, "dst", "-o", "-"]).stdout
+        assert "# warn: source: /srv/box-data is mounted from this host, and stays here: name it" in written
         assert_moved(container, Migration(with_podman, (CONFIGS / "runc.yaml").read_text()))
         assert with_podman.dst.read("/srv/box-data/kept") == "all of it\n"
     finally:
@@ -524,7 +527,7 @@ def test_what_podman_can_t_move_is_said_before(container: PodmanContainer) -> No
         missing = f"image localhost/patterned:latest ({image}) is missing: at the source, podman save"
         assert missing in refused()
         src.write("/root/checked.yaml", container.profile())
-        checked = src.run(["criu-lazy", "check", "/root/checked.yaml"], check=False).stdout.splitlines()
+        checked = src.run(["criu-lazy", "check", "-v", "/root/checked.yaml"], check=False).stdout.splitlines()
         assert "ok   engine (source)" in checked
         assert f"FAIL engine-there: dst: {missing}" in " ".join(checked)
     finally:
