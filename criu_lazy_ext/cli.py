@@ -13,25 +13,25 @@ from pathlib import Path
 from types import ModuleType
 
 from criu_lazy_ext import __version__
-from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.errors import CriuLazyError, reason
 from criu_lazy_ext.system.files import drop_output
 from criu_lazy_ext.system.limits import raise_descriptors
 from criu_lazy_ext.system.migration_id import mark
 
 # name -> (module, of this package if it begins with a dot, whose main(argv) -> exit status runs it; a line for --help)
 SUBCOMMANDS: dict[str, tuple[str, str]] = {
+    "check": (".commands.check", "say what would keep a task from moving: this host, the task, other hosts"),
+    "init": (".commands.init", "write a profile that fits a task"),
+    "explain": (".commands.explain", "print what migrate would do, step by step, and do nothing"),
+    "migrate": (".commands.migrate", "move a running task to another host, as a YAML profile says"),
+    "evacuate": (".commands.evacuate", "move all the tasks and containers that a plan names"),
+    "status": (".commands.status", "list the migrations that this host has on record, live"),
+    "report": (".commands.report", "make an HTML page of what a migration did, or of two"),
+    "metrics": (".commands.metrics", "tell Prometheus of the migrations that this host has on record"),
+    "drop-in": (".commands.drop_in", "have others' tools get criu-lazy where they run criu lazy-pages"),
     "lazy-pages": (".commands.lazy_pages", "serve a restored task's page faults (drop-in for criu lazy-pages)"),
     "page-server": (".commands.page_server", "serve a lazy dump's pages, whatever becomes of connections"),
     "page-store": (".commands.page_store", "keep the pages that a page server brings before the dump (pre-copy)"),
-    "migrate": (".commands.migrate", "move a running task to another host, as a YAML profile says"),
-    "evacuate": (".commands.evacuate", "move all the tasks and containers that a plan names"),
-    "init": (".commands.init", "write a profile that fits a task"),
-    "explain": (".commands.explain", "print what migrate would do, step by step, and do nothing"),
-    "check": (".commands.check", "say what would keep a task from moving: this host, the task, other hosts"),
-    "status": (".commands.status", "list the migrations that this host has on record, live"),
-    "metrics": (".commands.metrics", "tell Prometheus of the migrations that this host has on record"),
-    "report": (".commands.report", "make an HTML page of what a migration did, or of two"),
-    "drop-in": (".commands.drop_in", "have others' tools get criu-lazy where they run criu lazy-pages"),
 }
 # Beside the package in a checkout, and nowhere else: no host that takes part in a migration has them installed.
 LABORATORY: dict[str, tuple[str, str]] = {
@@ -102,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         drop_output(sys.stdout)
         where = f"{error.filename}: " if error.filename is not None else ""
-        print(f"{mark()}criu-lazy {args[0]}: error: {where}{error.strerror or error}", file=sys.stderr)
+        print(f"{mark()}criu-lazy {args[0]}: error: {where}{reason(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

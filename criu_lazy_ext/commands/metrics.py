@@ -58,5 +58,6 @@ def main(argv: list[str]) -> int:
             start_http_server(port, host, registry)
             threading.Event().wait()
     except OSError as error:
-        raise MetricsError(f"{options.textfile or options.listen}: {error.strerror or error}") from error
+        where = options.textfile or "{}:{}".format(*options.listen)
+        raise MetricsError(f"{where}: {error.strerror or error}") from error
     return 0

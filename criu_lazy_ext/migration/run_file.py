@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from criu_lazy_ext import __version__
-from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.errors import CriuLazyError, reason
 from criu_lazy_ext.system.files import replace_file
 
 if TYPE_CHECKING:
@@ -121,13 +121,13 @@ def read(path: Path) -> dict[str, Any]:
     """The facts of a run file, or of the newest in a directory. Raises RunFileError."""
     try:
         if path.is_dir():
-            found = sorted(path.glob("*.json"))
+            found = sorted(item for item in path.iterdir() if item.suffix == ".json")
             if not found:
                 raise RunFileError(f"{path}: no run file is there; {WHERE}")
             path = found[-1]
         facts = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "this is no run file"
+        why = reason(error) if isinstance(error, OSError) else "this is no run file"
         raise RunFileError(f"{path}: {why}; {WHERE}") from error
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise RunFileError(f"{path}: this is no run file that criu-lazy {__version__} can read; {WHERE}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -139,6 +141,25 @@ def test_no_subcommand_and_an_unknown_one_are_answered_with_the_list(capsys: pyt
         assert main(words) == USAGE
         error = capsys.readouterr().err
         assert error.startswith(f"criu-lazy: {says}") and "  migrate " in error
+
+
+@pytest.mark.parametrize("words", ["status --directory", "report"])
+def test_who_isnt_root_is_told_that_it_takes_root(words: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with tempfile.TemporaryDirectory(prefix="criu-lazy-test-") as directory:
+        private = Path(directory) / "m"
+        private.mkdir(mode=0o700)
+        (private / "journal.json").write_text("{}")
+        Path(directory).chmod(0o755)
+        importlib.import_module(f"criu_lazy_ext.commands.{words.split()[0]}")  # before it is another user
+        if (child := os.fork()) == 0:
+            if os.geteuid() == 0:
+                os.setresuid(65534, 65534, 65534)
+            else:
+                private.chmod(0)
+            os._exit(main([*words.split(), directory if "status" in words else str(private)]))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == FAILED
+        private.chmod(0o700)
+    assert "Permission denied: run it as root" in capfd.readouterr().err
 
 
 # What can't be written to: a full disk, a reader that has gone; the exit status, and what is said.
