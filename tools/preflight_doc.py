@@ -23,10 +23,10 @@ criu-lazy check PROFILE              # the same with all that a profile says
 ```
 Nothing is touched. For an ordinary task and one host it takes about a second (a Redis, both ends on the same two
 cores, where seven more processes wanted them: 1.1 to 1.9 s; at real-time priority 0.8 to 1.5 s; seven runs each).
-Each check ends with `ok`,
-`warn` (it moves, but something changes for it, or could not be looked at) or `fail` (it can't be moved, or would be
-wrong at the destination): with a `fail`, `migrate` stops; a `warn` is printed, and is in the report. `check` ends with
-status 1 if there is a `fail`, and 2 for wrong usage; `--json` prints a list of
+Each check ends with `ok`, `warn` (it moves, but something changes for it, or could not be looked at) or `fail` (it
+can't be moved, or would be wrong at the destination): with a `fail`, `migrate` stops; a `warn` is printed, and is in
+the report. `check` prints these two, and how many are `ok` (`--verbose`: which); it ends with status 1 if there is a
+`fail`, and 2 for wrong usage; `--json` prints a list of
 `{"check", "host", "verdict", "text", "way_out"}`.
 
 Whoever knows better names the check in the profile, `accept: [NAME, ...]`: its failures are warnings then.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
+from collections import Counter
 from collections.abc import Awaitable
 from pathlib import Path
 
@@ -36,6 +38,7 @@ def arguments() -> argparse.ArgumentParser:
     role.add_argument("--source", action="store_true", help="this host only as the source")
     role.add_argument("--destination", action="store_true", help="this host only as the destination")
     parser.add_argument("--pid", "--task", type=int, metavar="PID", help="this task, and all below it")
+    parser.add_argument("-v", "--verbose", action="store_true", help="name those that are well, too")
     parser.add_argument("--json", action="store_true",
         help='print [{"check", "host", "verdict": "ok"|"warn"|"fail", "text", "way_out"}, ...]')  # fmt: skip
     return parser
@@ -66,7 +69,9 @@ async def check_hosts(profile: Profile | None, pid: int | None, destinations: li
 
 def _is_profile(where: str) -> bool:
     """Not a host."""
-    return Path(where).suffix in (".yaml", ".yml") or "/" in where or Path(where).is_file()
+    with contextlib.suppress(PermissionError):  # of the current directory
+        return Path(where).suffix in (".yaml", ".yml") or "/" in where or Path(where).is_file()
+    return False
 
 
 def _pid_of(profile: Profile) -> int:
@@ -93,6 +98,17 @@ async def _check(options: argparse.Namespace) -> list[Finding]:
     return list(accept(findings, profile.accept if profile is not None else []))
 
 
+def show(findings: list[Finding], *, verbose: bool) -> None:
+    """What is in the way must not be lost among what isn't."""
+    for finding in findings:
+        head = f"{SHOWN[finding.verdict]} {finding.check}"
+        if finding.text or verbose:
+            print(f"{head}: {finding.line}" if finding.text else f"{head} ({finding.host})")
+    count = Counter(finding.verdict for finding in findings)
+    told = {Verdict.OK: "ok", Verdict.WARN: "warned of", Verdict.FAIL: "in the way"}
+    print(", ".join(f"{count[verdict]} {words}" for verdict, words in told.items() if count[verdict]))
+
+
 def main(argv: list[str]) -> int:
     """Print what was found, one line each. Exit status: 0 nothing is in the way, 1 something is, 2 wrong usage."""
     parser = arguments()
@@ -104,7 +120,7 @@ def main(argv: list[str]) -> int:
     if options.json:
         print(json.dumps([finding.as_json() for finding in findings]))
     else:
-        for finding in findings:
-            head = f"{SHOWN[finding.verdict]} {finding.check}"
-            print(f"{head}: {finding.line}" if finding.text else f"{head} ({finding.host})")
+        show(findings, verbose=options.verbose)
+        if options.pid is None and not any(map(_is_profile, options.where)):
+            print("no task was looked at: --pid PID, or a profile, names one")
     return 1 if any(finding.verdict is Verdict.FAIL for finding in findings) else 0

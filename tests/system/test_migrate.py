@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -169,8 +170,10 @@ def test_a_failed_preflight(worker: Worker, change: str, says: str) -> None:
 
 def test_check_tells_what_holds(testbed: Testbed) -> None:
     for host in (testbed.src, testbed.dst):
-        told = host.run(["criu-lazy", "check"])
-        assert all(line.startswith("ok   ") for line in told.stdout.splitlines())
+        told = host.run(["criu-lazy", "check"]).stdout
+        assert re.fullmatch(r"\d+ ok\nno task was looked at: --pid PID, .*\n", told), "only what is not well is named"
+        named = host.run(["criu-lazy", "check", "--verbose"]).stdout.splitlines()
+        assert f"{sum(line.startswith('ok   ') for line in named)} ok" in told
         items = json.loads(host.run(["criu-lazy", "check", "--json"]).stdout)
         assert {"pycriu", "criu-check", "userfaultfd"} <= {item["check"] for item in items}
     told = testbed.src.run(

@@ -82,7 +82,7 @@ def test_a_task_whose_memory_still_arrives_is_not_moved_on(worker: Worker) -> No
     assert first.decide("--rate", "0").returncode == 0
     assert first.end() == COMMITTED, first.stderr
     assert worker.answers(dst) == "right\n"
-    check = dst.run(["criu-lazy", "check", "--pid", str(worker.pid)], check=False)
+    check = dst.run(["criu-lazy", "check", "--verbose", "--pid", str(worker.pid)], check=False)
     assert "ok   arriving (source)" in check.stdout
     assert not worker.is_on(src)
     assert_clean(worker.testbed)
