@@ -255,13 +255,18 @@ class Evacuation:
                 preparing += 1
 
     def left(self, item: Item) -> str:
-        tried = [f"{one['place']}: {one['message']}" for one in item.tried[-1:]]
+        tried = self.tried(item)[-1:]
         return "; ".join([*tried, f"{self.stopped}: it stays"])
+
+    @staticmethod
+    def tried(item: Item) -> list[str]:
+        """What kept it from each place. (Most messages begin with the host's name.)"""
+        return [f"{one['place']}: {one['message'].removeprefix(one['place'] + ': ')}" for one in item.tried]
 
     def nowhere(self, item: Item) -> str:
         """Why there is no place for it."""
         if item.tried:
-            return "; ".join(f"{one['place']}: {one['message']}" for one in item.tried)
+            return "; ".join(self.tried(item))
         return f"none of {', '.join(item.places)} has room for its {item.memory / 1e6:.0f} MB (the plan's memory)"
 
     def begin(self, item: Item, place: str) -> None:
