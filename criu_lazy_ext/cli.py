@@ -25,6 +25,7 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "explain": (".commands.explain", "print what migrate would do, step by step, and do nothing"),
     "migrate": (".commands.migrate", "move a running task to another host, as a YAML profile says"),
     "evacuate": (".commands.evacuate", "move all the tasks and containers that a plan names"),
+    "cancel": (".commands.cancel", "stop a migration before its task runs at the destination"),
     "status": (".commands.status", "list the migrations that this host has on record, live"),
     "report": (".commands.report", "make an HTML page of what a migration did, or of two"),
     "metrics": (".commands.metrics", "tell Prometheus of the migrations that this host has on record"),

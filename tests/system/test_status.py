@@ -7,7 +7,20 @@ import re
 from typing import Any
 
 from lazy_source import eventually
-from migrating import UNDECIDED, Terminal, Worker, assert_moved, kill, kill_ours, pids_of, running
+from migrating import (
+    BASE,
+    HOLD,
+    UNDECIDED,
+    Terminal,
+    Worker,
+    assert_moved,
+    assert_stayed,
+    held,
+    kill,
+    kill_ours,
+    pids_of,
+    running,
+)
 from prometheus import give_client
 from prometheus_client.parser import text_string_to_metric_families
 from report_page import Page
@@ -72,6 +85,25 @@ def test_a_migration_is_listed_at_both_ends_while_it_goes_on(worker: Worker) -> 
     told = measured(src)
     assert told["criu_lazy_last_run_outcome", "committed"] == 1
     assert told["criu_lazy_last_run_downtime_seconds", ""] == migration.report["downtime_s"]
+
+
+def test_a_migration_is_cancelled_until_its_task_runs_there(worker: Worker) -> None:
+    src = worker.testbed.src
+
+    def cancel(word: str) -> tuple[int, str]:
+        done = src.run(["criu-lazy", "cancel", word], check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    first = held(worker.testbed, BASE + HOLD)
+    said = cancel(first.name)
+    assert said == (0, f"{first.name}: task {worker.pid} -> dst: rolled-back; the source task runs on\n")
+    assert_stayed(worker, first, "stopped by SIGINT")
+    second = running(worker)
+    said = cancel(second.path)
+    assert said[0] == 1 and "the task runs at dst already, and its memory follows: too late" in said[1]
+    worker.testbed.link.set()
+    assert_moved(worker, second)
+    assert "no migration of that name is under way" in cancel(second.name)[1]
 
 
 def test_a_restored_task_that_was_killed_is_told_of_at_both_ends(worker: Worker) -> None:
