@@ -4,6 +4,7 @@
 #   make test    all tests: lint, types, unit, C programs with sanitizers, real migrations between two hosts (WORKERS=4)
 #   make test-unit   those that need neither root nor a testbed; like `make lint`, it installs no Debian package
 #   make test-criu CRIU=4.1   of all tests those that run once with each version of CRIU, with this one
+#   make aarch64 the C programs of tests/c for aarch64, emulated (qemu-user): those that need no userfaultfd
 #   make deb     the Debian package, for the Debian that this is, into dist/
 #   make wheels  wheels for other systems, and the source archive, into dist/ (cibuildwheel; it needs docker)
 #   make docs    the documentation as a site, into build/site; a link that leads nowhere is an error
@@ -24,7 +25,7 @@ ENGINE := criu_lazy_ext/_engine.abi3.so
 PACKAGES := gcc libc6-dev python3-dev python3-venv libssl-dev liblz4-dev libxxhash-dev pkg-config spin
 
 .NOTPARALLEL:
-.PHONY: demo test test-unit test-criu lint deb wheels docs crash-matrix soak moves container-moves evacuations bench bench-programs bench-costs setup packages build clean
+.PHONY: demo test test-unit test-criu aarch64 lint deb wheels docs crash-matrix soak moves container-moves evacuations bench bench-programs bench-costs setup packages build clean
 
 demo: setup
 	$(BIN)/python -m demo
@@ -39,6 +40,9 @@ test-unit: build
 
 test-criu: setup
 	$(BIN)/python -m pytest --numprocesses $(or $(WORKERS),2) --dist loadfile -k '$(or $(CRIU),4.2)' tests/system
+
+aarch64: setup
+	CRIU_LAZY_AARCH64=1 $(BIN)/python -m pytest -n0 -q -rs tests/c
 
 lint: build
 	$(BIN)/ruff check .

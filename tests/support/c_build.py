@@ -1,4 +1,4 @@
-"""Builds of the C test programs (tests/c)."""
+"""Builds of the C test programs (tests/c): for this machine, or for aarch64, emulated (`make aarch64`)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import aarch64
 import pytest
 from paths import C_PROGRAMS, C_SRC, CHECKOUT
 
@@ -13,6 +14,27 @@ FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wshadow", "-Werror",
 FLAGS += ["-DCL_WITH_TLS", "-DCL_WITH_LZ4", "-DCL_WITH_XXHASH"]
 LIBRARIES = ["-lssl", "-lcrypto", "-llz4", "-lm"]
 SANITIZERS = {"plain": [], "asan-ubsan": ["-fsanitize=address,undefined"], "tsan": ["-fsanitize=thread"]}
+# Only this sanitizer works in an emulated process. It is linked in, as the libraries are another Debian's.
+EMULATED = {"plain": [], "asan-ubsan": ["-fsanitize=undefined", "-fno-sanitize-recover", "-static-libubsan"]}
+
+
+def compiler() -> list[str]:
+    """The command that compiles and links."""
+    return aarch64.compiler() if aarch64.is_wanted() else ["gcc"]
+
+
+def flags_of(sanitizer: str) -> list[str]:
+    """The compiler's, for one of SANITIZERS."""
+    if not aarch64.is_wanted():
+        return SANITIZERS[sanitizer]
+    if sanitizer not in EMULATED:
+        pytest.skip("ThreadSanitizer doesn't work in an emulated process")
+    return EMULATED[sanitizer]
+
+
+def runnable(program: Path) -> Path:
+    """What runs it here."""
+    return aarch64.wrap(program) if aarch64.is_wanted() else program
 
 
 @pytest.fixture(scope="session")
@@ -25,20 +47,21 @@ def build(tmp_path_factory: pytest.TempPathFactory):
         where = directory / sanitizer
         where.mkdir()
         sources = sorted(map(str, C_SRC.glob("*/*.c")))
-        subprocess.run(["gcc", *FLAGS, *SANITIZERS[sanitizer], f"-I{C_SRC}", "-c", *sources], cwd=where, check=True)
+        command = [*compiler(), *FLAGS, *flags_of(sanitizer), f"-I{C_SRC}", "-c", *sources]
+        subprocess.run(command, cwd=where, check=True)
         return sorted(map(str, where.glob("*.o")))
 
     def build_one(name: str, sanitizer: str) -> Path:
+        flags = [*FLAGS, *flags_of(sanitizer), f"-I{C_SRC}", f"-I{C_PROGRAMS}"]
         if sanitizer not in engine_objects:
             engine_objects[sanitizer] = compile_all(sanitizer)
         program = directory / f"{name}-{sanitizer}"
         if not program.exists():
             directories = (C_PROGRAMS, CHECKOUT / "bench")
             source = next(path for where in directories if (path := where / f"{name}.c").exists())
-            flags = [*FLAGS, *SANITIZERS[sanitizer], f"-I{C_SRC}", f"-I{C_PROGRAMS}"]
             flags += [f"-Wl,--wrap={wrapped}" for wrapped in set(re.findall(r"__wrap_(\w+)", source.read_text()))]
-            command = ["gcc", *flags, "-o", str(program), str(source), *engine_objects[sanitizer], *LIBRARIES]
+            command = [*compiler(), *flags, "-o", str(program), str(source), *engine_objects[sanitizer], *LIBRARIES]
             subprocess.run(command, check=True)
-        return program
+        return runnable(program)
 
     return build_one
