@@ -182,7 +182,8 @@ def _write(path: Path, text: str) -> None:
 
 
 def _summary(left: Iterable[Finding]) -> str:
-    failed = [finding.check for finding in left if finding.verdict is Verdict.FAIL]
+    names = {each: list(dict.fromkeys(item.check for item in left if item.verdict is each)) for each in Verdict}
+    failed, warned = names[Verdict.FAIL], names[Verdict.WARN]
     if not failed:
-        return "the task can move so"
-    return f"to be settled first, as it says at its top: {', '.join(dict.fromkeys(failed))}"
+        return f"the task can move so{'; warned of at its top: ' if warned else ''}{', '.join(warned)}"
+    return f"to be settled first, as it says at its top: {', '.join(failed)}"

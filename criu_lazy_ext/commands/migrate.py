@@ -60,7 +60,7 @@ async def _drive(migration: Migration, options: argparse.Namespace) -> int:
             loop.add_signal_handler(number, migration.fail, f"stopped by {signal.Signals(number).name}")
     if options.dry_run:
         await migration.dry_run()
-        print(f"{options.profile}: task {migration.pid} can be moved to {migration.report.destination}")
+        print(f"{options.profile}: {migration.report.what} can be moved to {migration.report.destination}")
         return 0
     report = await migration.run()
     committed, as_json = report.outcome == "committed", options.log_format == "json"

@@ -87,6 +87,7 @@ class Migration:
         self.container = moved.found if moved else None
         self.pid = self.container.pid if self.container else find_task(profile.task)
         self.report = Report("failed", self.pid, profile.destination.ssh or "local", id=self.id)
+        self.report.container = profile.container.name if profile.container else ""
         self.journal: Journal | None = None
         self.host: RemoteHost | None = None
         self.dump: LazyDump | None = None

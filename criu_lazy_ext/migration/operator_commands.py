@@ -479,7 +479,9 @@ class Decision:
 
 
 def title(facts: dict[str, Any]) -> str:
-    return f"task {facts['pid']} -> {facts['destination']}"
+    container = facts.get("container")
+    what = f"container {container['name']}" if container else f"task {facts['pid']}"
+    return f"{what} -> {facts['destination']}"
 
 
 def under_way(name: str, facts: dict[str, Any] | None, driver: int, options: argparse.Namespace) -> int:

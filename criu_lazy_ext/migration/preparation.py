@@ -42,7 +42,7 @@ class Preparation:
     async def run(self) -> None:
         """Both ends can do it; nothing is touched but directories made and pipe limits raised."""
         migration = self.migration
-        what = f"task {migration.pid}, destination {migration.report.destination}, migration {migration.id}"
+        what = f"{migration.report.what}, destination {migration.report.destination}, migration {migration.id}"
         migration.progress.phase(f"preflight: {what}")
         await migration.check_not_moving()
         store = "" if migration.profile.chooses() else self.store()  # one that has no room is left out

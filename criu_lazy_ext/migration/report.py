@@ -37,6 +37,7 @@ class Report:
     phases_s: dict[str, float] = field(default_factory=dict)  # when each state was entered
     warnings: list[str] = field(default_factory=list)
     run_file: str = ""  # for `criu-lazy report`
+    container: str = ""  # its name, if one moves
     id: str = ""  # of the migration, in the logs of both hosts
 
     def take_stats(self, stats: dict[str, Any]) -> None:
@@ -50,13 +51,18 @@ class Report:
         self.lost_pages = int(stats["lost_pages"])
         self.fault_wait_us = waits_us(stats)
 
+    @property
+    def what(self) -> str:
+        """What moves, as its operator knows it."""
+        return f"container {self.container}" if self.container else f"task {self.task_pid}"
+
     def as_json(self) -> dict[str, Any]:
         """All of it, ready for json.dump."""
         return asdict(self)
 
     def as_text(self) -> str:
         """For people."""
-        lines = [f"{self.outcome}: task {self.task_pid} -> {self.destination}"]
+        lines = [f"{self.outcome}: {self.what} -> {self.destination}"]
         if self.message:
             lines[0] += f": {self.message}"
         if self.precopy is not None:

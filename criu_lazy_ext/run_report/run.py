@@ -51,7 +51,9 @@ class Run:
 
     @property
     def title(self) -> str:
-        return f"{self.facts['name']}: task {self.report['task_pid']}, {self.facts['source']} to {self.destination}"
+        container = self.report.get("container")  # an older run file has none
+        what = f"container {container}" if container else f"task {self.report['task_pid']}"
+        return f"{self.facts['name']}: {what}, {self.facts['source']} to {self.destination}"
 
     @property
     def destination(self) -> str:

@@ -237,9 +237,13 @@ def test_the_sample_moves_it_with_a_volume_as_init_would(with_podman: Testbed) -
         for key in ("engine: runc", f"name: {NAME}", "volumes: [/srv/box-data]"):
             assert f"  {key}" in written
         with_podman.dst.run(["mkdir", "/srv/box-data"])
-        written = with_podman.src.run(["criu-lazy", "init", "--container", NAME, "dst", "-o", "-"]).stdout
+        said = with_podman.src.run(["criu-lazy", "init", "--container", NAME, "dst", "-o", "/root/warned.yaml"]).stdout
+        assert "warned of at its top: bind-mounts" in said
+        written = with_podman.src.read("/root/warned.yaml")
         assert "# warn: source: /srv/box-data is mounted from this host, and stays here: name it" in written
-        assert_moved(container, Migration(with_podman, (CONFIGS / "runc.yaml").read_text()))
+        migration = Migration(with_podman, (CONFIGS / "runc.yaml").read_text())
+        assert_moved(container, migration)
+        assert f"preflight: container {NAME}, destination dst" in migration.stderr
         assert with_podman.dst.read("/srv/box-data/kept") == "all of it\n"
     finally:
         container.remove()
