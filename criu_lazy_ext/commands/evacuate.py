@@ -68,7 +68,8 @@ def main(argv: list[str]) -> int:
         lock = Lock(lock_path(directory))
     except Locked as locked:
         if options.status and earlier is not None:
-            print(f"under way (pid {locked.pid})")
+            if not options.json:
+                print(f"under way (pid {locked.pid})")
             tell(earlier, options)
             return 0
         raise UsageError(f"{options.plan}: already being evacuated (pid {locked.pid})") from None
@@ -78,6 +79,8 @@ def main(argv: list[str]) -> int:
                 raise UsageError(f"{directory}: no evacuation by this plan is on record here")
             if options.resume:
                 asyncio.run(evacuate(resumed_plan(file, earlier), again(earlier), options))
+            elif not (over(earlier) or options.json):
+                print("nobody drives it: --resume goes on")
             return tell(earlier, options)
         if earlier is not None and not over(earlier):
             raise UsageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -185,7 +186,11 @@ def test_a_plan_that_is_changed(pair: Testbed, tasks: dict[str, Worker]) -> None
     pair.link.set(rate_mbit=8, rtt_ms=0.2)
     evacuation = Evacuation(pair, plan_of(tasks, LAZY))
     eventually(lambda: evacuation.journal("a").get("state") == "running", "the first one runs there")
+    status = ["criu-lazy", "evacuate", evacuation.path, "--status"]
+    told = pair.src.run(status).stdout
+    assert told.startswith("under way (pid ") and json.loads(pair.src.run([*status, "--json"]).stdout)
     evacuation.kill()
+    assert pair.src.run(status, check=False).stdout.startswith("nobody drives it: --resume goes on\n")
     pair.src.run(["sh", "-c", f"mkdir -p /root/o && cp {evacuation.path} /root/o/"])
     other = pair.src.run(["criu-lazy", "evacuate", f"/root/o/{evacuation.name}.yaml", "--resume"], check=False)
     assert other.returncode == USAGE and f"another plan, {evacuation.path}" in other.stderr
