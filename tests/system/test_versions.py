@@ -50,8 +50,9 @@ def unpack_before(testbed: Testbed) -> None:
     if git("diff", "--quiet", BEFORE, "--", *ENGINE).returncode == 0:  # its engine is this one's
         src.run(["sh", "-c", "cp /srv/now/criu_lazy_ext/_engine*.so /srv/before/criu_lazy_ext/"])
     else:
-        build = ["sh", "-c", "cd /srv/before && exec python3 setup.py -q build_ext --inplace"]
-        src.run(build, env={"CFLAGS": "-O0 -g0"}, timeout=120)
+        src.write("/srv/before/cc", '#!/bin/sh\nexec gcc "$@" -O0 -g0\n')  # half of what it takes otherwise
+        build = "chmod +x cc && CC=/srv/before/cc exec python3 setup.py -q build_ext --inplace"
+        src.run(["sh", "-c", f"cd /srv/before && {build}"], timeout=200)
 
 
 def change(testbed: Testbed, name: str) -> None:
