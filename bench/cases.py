@@ -37,7 +37,7 @@ class Access:
     name: str
     mode: str
     threads: int
-    compressible: bool = False  # LZ4 halves the task's memory
+    compressible: bool = False  # LZ4 makes 1/1.8 of the task's memory, zstd 1/2.7
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -148,6 +148,7 @@ LINKS = (
     LinkSetting("1g-10ms-jitter", 1000, 10.0, 256, jitter=0.3),
     LinkSetting("1g-10ms-loss", 1000, 10.0, 256, loss=0.005),
     LinkSetting("1g-0.2ms-shared", 1000, 0.2, 256, shared=True),
+    LinkSetting("200m-10ms", 200, 10.0, 128),
     LinkSetting("unlimited", None, 0.0, 1024),
     LinkSetting("unlimited-4g", None, 0.0, 4096),
     LinkSetting("unlimited-8g", None, 0.0, 8192),

@@ -7,7 +7,7 @@
  *           [--guards] [--advise-later] --status FILE
  *
  * Contents. Every word of a page is a function of (seed, page, version, word); a page never written, or given
- * back to the kernel, is zero. It looks random; with --compressible one word repeats in half of each page. What each
+ * back to the kernel, is zero. It looks random, or, with --compressible, like a program's objects. What each
  * page must hold stands in a table (also migrated) whose entries carry their own check sum. A page keeps its number
  * when it is moved, so that a move to a wrong place is seen.
  *
@@ -378,7 +378,7 @@ static const char *take_option(struct task *t, int option, const char *value)
 		t->advise_later = true;
 		return NULL;
 	case 'c':
-		t->distinct_words = PAGE / sizeof(uint64_t) / 2;
+		t->like_a_heap = true;
 		return NULL;
 	case '?':
 		return "wrong option";
@@ -527,7 +527,6 @@ static int run(struct task *t, int ready_fd)
 int main(int argc, char **argv)
 {
 	static struct task task = {.nr_threads = 4, .write_percent = UNSET, .hot_percent = 100, .stride = 16, .seed = 1,
-				   .distinct_words = PAGE / sizeof(uint64_t),
 				   .error_lock = PTHREAD_MUTEX_INITIALIZER};
 	const char *problem = parse(&task, argc, argv);
 	if (problem != NULL)

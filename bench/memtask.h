@@ -103,7 +103,7 @@ struct zipf {
 struct task {
 	enum mode mode;
 	size_t nr_pages, stride;
-	size_t distinct_words; /* of a page; from there on one word repeats */
+	bool like_a_heap; /* its pages shrink as a program's do */
 	unsigned int nr_threads, write_percent, hot_percent; /* hot: of each thread's pages, the only ones it writes */
 	bool op_enabled[NR_OPS];
 	bool hold, wipe_on_fork, guards, advise_later, advised;
@@ -156,11 +156,32 @@ static uint64_t page_base(const struct task *t, size_t page, uint32_t version)
 	return mix(t->seed + mix(page) * 3 + version);
 }
 
+/* A word of an object of 64 bytes: its type, a count, nothing, a pointer, text of a few thousand words, and some number. */
+static uint64_t heap_word(uint64_t random, size_t word)
+{
+	uint64_t bits = random >> 8, common = (bits & 0xffff) * (bits & 0xffff) >> 20;
+
+	switch (word % 8) {
+	case 0:
+		return 0x7f5a30001000ULL + (bits & 3) * 416;
+	case 1:
+		return bits % 3;
+	case 2:
+		return 0;
+	case 3:
+		return 0x7f5a30000000ULL | (bits & 0xfffff0);
+	case 7:
+		return random & 1 ? random : 0;
+	default:
+		return (mix(common) & 0x0f0f0f0f0f0f0f0fULL) | 0x6060606060606060ULL;
+	}
+}
+
 static uint64_t word_at(const struct task *t, uint64_t base, size_t word)
 {
-	if (word >= t->distinct_words)
-		word = t->distinct_words;
-	return mix(base + word * 0xd1342543de82ef95ULL);
+	uint64_t random = mix(base + word * 0xd1342543de82ef95ULL);
+
+	return t->like_a_heap ? heap_word(random, word) : random;
 }
 
 __attribute__((format(printf, 2, 3))) static void wrong(struct task *t, const char *format, ...)
