@@ -22,7 +22,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ENGINE := criu_lazy_ext/_engine.abi3.so
 # What a fresh machine lacks; the testbed fetches its own tools.
-PACKAGES := gcc libc6-dev python3-dev python3-venv libssl-dev liblz4-dev libxxhash-dev pkg-config spin
+PACKAGES := gcc libc6-dev python3-dev python3-venv libssl-dev liblz4-dev libxxhash-dev libzstd-dev pkg-config spin
 
 .NOTPARALLEL:
 .PHONY: demo test test-unit test-criu aarch64 lint deb wheels docs crash-matrix soak moves container-moves evacuations bench bench-programs bench-costs setup packages build clean

@@ -1,8 +1,8 @@
 """cffi build of the C engine (c_src/) as criu_lazy_ext._engine; used by setup.py only.
 
 TLS needs OpenSSL 3 (Debian's libssl-dev); without it the build succeeds, and --tls is refused at run time. So does
-compression LZ4 (liblz4-dev); without it pages are pushed as they are. xxHash (libxxhash-dev) is compiled in, and not
-needed later; without it --precopy is refused.
+compression LZ4 and zstd (liblz4-dev, libzstd-dev); without both, pages are pushed as they are. xxHash (libxxhash-dev)
+is compiled in, and not needed later; without it --precopy is refused.
 CRIU_LAZY_SANITIZE=address,undefined or =thread makes a sanitizer build.
 """
 
@@ -67,7 +67,13 @@ OPTIONAL: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
         "CL_WITH_LZ4",
         ("lz4",),
         "#include <lz4.h>\nint main(void) { return LZ4_versionNumber() == 0; }\n",
-        "no LZ4 (liblz4-dev) here: building without compression",
+        "no LZ4 (liblz4-dev) here: building without its compression",
+    ),
+    (
+        "CL_WITH_ZSTD",
+        ("zstd",),
+        "#include <zstd.h>\nint main(void) { return ZSTD_versionNumber() == 0; }\n",
+        "no zstd (libzstd-dev) here: building without its compression",
     ),
     (
         "CL_WITH_XXHASH",

@@ -48,7 +48,7 @@ void cl_precopy_receiver_free(struct cl_precopy_receiver *receiver)
 /* 0 or error->code. */
 static int agree(struct cl_precopy_receiver *receiver, struct cl_error *error)
 {
-	struct cl_push_hello hello = { .stores = true, .nr_streams = 1, .unpacks = cl_compression_has_lz4() };
+	struct cl_push_hello hello = { .stores = true, .nr_streams = 1, .unpacks = cl_compression_ways() };
 	struct cl_push_answer answer;
 	int ret = cl_push_say_hello(receiver->conn, 1, &hello, &answer, error);
 
@@ -133,6 +133,7 @@ static int confirm(struct cl_precopy_receiver *receiver, uint64_t round, struct 
 /* Pages, in whatever form. 0 or error->code. */
 static int take_pages(struct cl_precopy_receiver *receiver, const struct cl_push_header *header, struct cl_error *error)
 {
+	enum cl_packing_way way = cl_push_way(header->type);
 	const uint8_t *data = NULL;
 	int ret;
 
@@ -142,8 +143,8 @@ static int take_pages(struct cl_precopy_receiver *receiver, const struct cl_push
 			return ret;
 		data = receiver->buffer;
 	}
-	if (header->type == CL_PUSH_PACKED) {
-		if (cl_compression_unpack(data, header->bytes, receiver->unpacked, header->nr_pages * CL_PAGE_SIZE) < 0)
+	if (way != CL_AS_IT_IS) {
+		if (cl_compression_unpack(way, data, header->bytes, receiver->unpacked, header->nr_pages * CL_PAGE_SIZE) < 0)
 			return cl_error_set(error, -EPROTO, "what it sent can't be unpacked");
 		data = receiver->unpacked;
 	}
@@ -170,7 +171,8 @@ static int obey(struct cl_precopy_receiver *receiver, struct cl_error *error)
 	case CL_PUSH_PAGES:
 	case CL_PUSH_ZERO:
 	case CL_PUSH_PACKED:
-		if (header.type == CL_PUSH_PACKED && !cl_compression_has_lz4())
+	case CL_PUSH_PACKED_ZSTD:
+		if (!cl_compression_has(cl_push_way(header.type)))
 			break;
 		return take_pages(receiver, &header, error);
 	case CL_PUSH_ROUND:

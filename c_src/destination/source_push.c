@@ -35,7 +35,7 @@ static int tell_store(struct cl_conn conn, const uint8_t *token)
 static int agree(struct cl_engine *engine, struct cl_error *error)
 {
 	struct cl_push_hello hello = { .nr_streams = engine->config.push_streams,
-				       .unpacks = cl_compression_has_lz4(),
+				       .unpacks = cl_compression_ways(),
 				       .shares = true,
 				       .client = engine->client };
 	struct cl_conn conn = { engine->remote.fd, engine->remote.tls };

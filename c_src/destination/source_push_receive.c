@@ -119,7 +119,7 @@ static bool fits_also(const struct cl_push_stream *stream, const struct cl_push_
 	unsigned int i;
 
 	if (stream->nr_also && header->type != CL_PUSH_ALSO && header->type != CL_PUSH_PAGES &&
-	    header->type != CL_PUSH_PACKED)
+	    cl_push_way(header->type) == CL_AS_IT_IS)
 		return false;
 	for (i = 0; i < stream->nr_also; i++)
 		if (stream->also[i].nr_pages != header->nr_pages)
@@ -138,7 +138,8 @@ static bool may_come(const struct cl_engine *engine, const struct cl_push_stream
 	case CL_PUSH_SAME:
 		return engine->push->has_store;
 	case CL_PUSH_PACKED:
-		return cl_compression_has_lz4();
+	case CL_PUSH_PACKED_ZSTD:
+		return cl_compression_has(cl_push_way(header->type));
 	case CL_PUSH_ALSO:
 		return stream->number;
 	default:
@@ -163,7 +164,8 @@ static int begin(struct cl_engine *engine, struct cl_push_stream *stream, const 
 	stream->run.image = cl_image_find(engine->images, header.dst_id);
 	stream->run.vaddr = header.vaddr;
 	stream->run.nr_pages = header.nr_pages;
-	stream->run.packed_bytes = header.type == CL_PUSH_PACKED ? header.bytes : 0;
+	stream->run.way = cl_push_way(header.type);
+	stream->run.packed_bytes = stream->run.way == CL_AS_IT_IS ? 0 : header.bytes;
 	if (!stream->run.image || !cl_image_has_remote(stream->run.image, header.vaddr, header.nr_pages))
 		return cl_error_set(error, -EPROTO, "it sent pages that were not asked for");
 	if (header.type == CL_PUSH_ALSO)
@@ -181,7 +183,7 @@ static int install_packed(struct cl_engine *engine, struct cl_push_stream *strea
 	int ret;
 
 	pthread_mutex_unlock(&engine->lock);
-	ret = cl_compression_unpack(packed, run->packed_bytes, stream->unpacked, run->nr_pages * CL_PAGE_SIZE);
+	ret = cl_compression_unpack(run->way, packed, run->packed_bytes, stream->unpacked, run->nr_pages * CL_PAGE_SIZE);
 	pthread_mutex_lock(&engine->lock);
 	if (ret < 0)
 		return cl_error_set(error, -EPROTO, "what it sent can't be unpacked");

@@ -23,6 +23,7 @@ struct cl_push_run {
 	struct cl_image *image;
 	uint64_t vaddr;
 	uint64_t nr_pages;
+	enum cl_packing_way way;
 	size_t packed_bytes; /* in which they come; 0: as they are */
 };
 

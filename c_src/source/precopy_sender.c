@@ -25,8 +25,8 @@ struct cl_precopy {
 	pthread_mutex_t lock, sending;
 	pthread_cond_t changed;
 	enum cl_precopy_state state;
-	struct cl_conn conn; /* the store's, while CONNECTED */
-	bool client_unpacks;
+	struct cl_conn conn;         /* the store's, while CONNECTED */
+	unsigned int client_unpacks; /* ways, a bit each */
 	uint8_t token[CL_PUSH_TOKEN_BYTES];
 	/* Of what was sent on this connection; changed by a round, or with none under way: */
 	struct cl_hashes *hashes;
@@ -146,7 +146,7 @@ static int greet(struct cl_precopy *precopy, struct cl_conn conn, const struct c
 		/* Nobody else sends before the answer: who has seen the new state waits for `sending`. */
 		pthread_mutex_lock(&precopy->sending);
 		memcpy(precopy->token, answer.token, sizeof(answer.token));
-		precopy->client_unpacks = hello->unpacks && cl_compression_has_lz4();
+		precopy->client_unpacks = hello->unpacks;
 		precopy->conn = conn;
 		precopy->number = precopy->asked = precopy->confirmed = 0;
 		precopy->end_asked = precopy->end_confirmed = false;
@@ -489,7 +489,7 @@ static void *work(void *argument)
 	worker.out.sending = &precopy->sending;
 	pthread_mutex_lock(&precopy->lock);
 	worker.out.conn = precopy->conn;
-	worker.out.client_unpacks = precopy->client_unpacks;
+	cl_packing_init(&worker.out.packing, precopy->client_unpacks);
 	while (ret == 0 && !round->error && !round->cut) {
 		ret = cl_precopy_scan_next(&round->scan, &piece);
 		if (ret <= 0)

@@ -45,7 +45,7 @@ int cl_push_batch_init(struct cl_push_batch *out)
 	*out = (struct cl_push_batch){ .conn.fd = -1 };
 	out->buffer = malloc(CL_PUSH_HEAD_BYTES + CL_PUSH_BATCH_BYTES);
 	out->packed = malloc(CL_PUSH_HEAD_BYTES + CL_PUSH_BATCH_BYTES);
-	cl_packing_init(&out->packing);
+	cl_packing_init(&out->packing, 0);
 	return out->buffer && out->packed ? 0 : -ENOMEM;
 }
 
@@ -53,6 +53,7 @@ void cl_push_batch_free(struct cl_push_batch *out)
 {
 	free(out->buffer);
 	free(out->packed);
+	cl_packer_free(&out->packer);
 }
 
 static int send_message(struct cl_push_batch *out, const uint8_t *message, size_t bytes)
@@ -79,16 +80,18 @@ int cl_push_batch_header(struct cl_push_batch *out, const struct cl_push_header 
 /* Pages at `data`, in the buffer, of which `also` is true. Headers are put in front, over what was sent before. */
 static int send_pages(struct cl_push_batch *out, struct cl_push_header *header, uint8_t *data, uint16_t also)
 {
+	enum cl_packing_way way = out->packing.way;
 	uint8_t *message = data;
 	size_t bytes = 0;
 	unsigned int k;
 
 	header->type = CL_PUSH_PAGES;
-	if (out->client_unpacks && out->packing.packing)
-		bytes = cl_compression_pack(data, header->nr_pages * CL_PAGE_SIZE, cl_push_batch_scratch(out));
+	if (way != CL_AS_IT_IS)
+		bytes = cl_compression_pack(&out->packer, way, data, header->nr_pages * CL_PAGE_SIZE,
+					    cl_push_batch_scratch(out));
 	if (bytes) {
 		message = cl_push_batch_scratch(out);
-		header->type = CL_PUSH_PACKED;
+		header->type = way == CL_LZ4 ? CL_PUSH_PACKED : CL_PUSH_PACKED_ZSTD;
 		out->packed_pages += header->nr_pages;
 	} else {
 		bytes = header->nr_pages * CL_PAGE_SIZE;
@@ -136,7 +139,7 @@ int cl_push_batch_send(struct cl_push_batch *out, const struct cl_push_header *b
 		}
 	}
 	/* What reading the others took says nothing of packing. */
-	if (out->client_unpacks && nr_whole)
+	if (nr_whole)
 		cl_packing_note(&out->packing, nr_whole,
 				held_us + cl_now_us() - began_us - read_us * (batch->nr_pages - nr_whole) / batch->nr_pages);
 	return ret;

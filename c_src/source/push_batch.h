@@ -42,9 +42,9 @@ uint64_t cl_push_pace_batch_pages(const struct cl_push_pace *pace);
 
 struct cl_push_batch {
 	struct cl_conn conn;
-	pthread_mutex_t *sending; /* held for each message; NULL: nobody else sends there */
-	bool client_unpacks;
-	struct cl_packing packing;
+	pthread_mutex_t *sending;  /* held for each message; NULL: nobody else sends there */
+	struct cl_packing packing; /* what the client unpacks, and what pays */
+	struct cl_packer packer;
 	uint8_t *buffer; /* room for headers, then the batch's pages */
 	uint8_t *packed; /* the same, packed */
 	/*
@@ -56,7 +56,7 @@ struct cl_push_batch {
 	uint64_t sent_bytes, zero_pages, same_pages, packed_pages, also_pages; /* of the last batch */
 };
 
-/* 0 or -ENOMEM; free it in any case. conn, sending and client_unpacks are the caller's to set. */
+/* 0 or -ENOMEM; free it in any case. conn, sending and packing are the caller's to set. */
 int cl_push_batch_init(struct cl_push_batch *out);
 void cl_push_batch_free(struct cl_push_batch *out);
 

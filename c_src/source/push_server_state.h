@@ -24,7 +24,7 @@ struct cl_push_session {
 	uint8_t token[CL_PUSH_TOKEN_BYTES];
 	int fds[1 + CL_PUSH_MAX_STREAMS]; /* connections, -1: none; [0], demand: without it there is none */
 	struct cl_push_in_flight sent[1 + CL_PUSH_MAX_STREAMS]; /* by the streams; not used of [0] */
-	bool unpacks;                                           /* of its client */
+	unsigned int unpacks;                                   /* of its client: ways, a bit each */
 	bool shares;
 	bool stores; /* it has the store whose pages' hashes we have */
 	bool going;  /* it said GO: push */

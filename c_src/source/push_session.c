@@ -106,7 +106,7 @@ static int open_session(struct cl_push_server *server, int fd, const struct cl_p
 		memset(server->tasks.at[i].siblings, 0, sizeof(server->tasks.at[i].siblings));
 	}
 	memcpy(server->session.token, answer->token, sizeof(server->session.token));
-	server->session.unpacks = hello->unpacks && cl_compression_has_lz4();
+	server->session.unpacks = hello->unpacks;
 	server->session.shares = hello->shares;
 	server->session.stores = false;
 	memset(server->session.sent, 0, sizeof(server->session.sent));

@@ -162,10 +162,10 @@ int cl_push_serve_stream(struct cl_push_server *server, struct cl_conn conn, uin
 	out.conn = conn;
 	written = cl_push_in_flight_written(conn.fd);
 	pthread_mutex_lock(&server->lock);
-	out.client_unpacks = server->session.unpacks;
+	cl_packing_init(&out.packing, server->session.unpacks);
 	while (ret == 0 && await_batch(server, session, &batch, &held_us)) {
 		cl_push_in_flight_begin(sent, batch.task, cl_image_index(batch.task->image, batch.header.vaddr),
-					batch.header.nr_pages, written, out.client_unpacks && out.packing.packing);
+					batch.header.nr_pages, written, out.packing.way != CL_AS_IT_IS);
 		pthread_mutex_unlock(&server->lock);
 		ret = push_batch(server, session, &out, &batch, held_us, &hits);
 		written = cl_push_in_flight_written(conn.fd);

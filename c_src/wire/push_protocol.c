@@ -12,6 +12,7 @@ enum { KIND_SESSION, KIND_STREAM, KIND_STORE, HELLO_KINDS };
 #define HELLO_TYPE 1
 #define HELLO_UNPACKS 0x100 /* beside the number of streams */
 #define HELLO_SHARES 0x400
+#define HELLO_UNPACKS_ZSTD (1ULL << 63) /* beside the client, where an older server doesn't look */
 #define MAX_VADDR (UINT64_MAX - CL_PAGE_SIZE + 1)
 
 static const uint8_t answer_magic[4] = "CLPA", refusal_magic[4] = "CLPR";
@@ -38,10 +39,11 @@ size_t cl_push_pack_hello(int wire_version, const struct cl_push_hello *hello, u
 	struct cl_wire_header header = {
 		.cmd = CL_WIRE_PARENT,
 		.nr_pages = hello->stream ? hello->stream :
-					    hello->nr_streams | (hello->unpacks ? HELLO_UNPACKS : 0) |
+					    hello->nr_streams | (hello->unpacks & 1U << CL_LZ4 ? HELLO_UNPACKS : 0) |
 						    (hello->shares ? HELLO_SHARES : 0),
 		.vaddr = HELLO_MAGIC << 16 | kind << 8 | CL_PUSH_VERSION,
-		.dst_id = (kind == KIND_SESSION && hello->client ? hello->client : CL_PUSH_UNNAMED) << 8 | HELLO_TYPE,
+		.dst_id = (kind == KIND_SESSION && hello->client ? hello->client : CL_PUSH_UNNAMED) << 8 | HELLO_TYPE |
+			  (!hello->stream && hello->unpacks & 1U << CL_ZSTD ? HELLO_UNPACKS_ZSTD : 0),
 	};
 
 	cl_wire_pack(wire_version, &header, out);
@@ -71,14 +73,17 @@ int cl_push_is_hello(const struct cl_wire_header *header, struct cl_push_hello *
 	bool joins = kind == KIND_STREAM;
 	uint64_t flags = joins ? 0 : HELLO_UNPACKS | (kind == KIND_SESSION ? HELLO_SHARES : 0);
 	uint64_t number = header->nr_pages & ~flags;
+	unsigned int unpacks = header->nr_pages & flags & HELLO_UNPACKS ? 1U << CL_LZ4 : 0;
 
 	if (header->cmd != CL_WIRE_PARENT || header->flags || header->vaddr >> 16 != HELLO_MAGIC ||
 	    (header->vaddr & 0xff) != CL_PUSH_VERSION || kind >= HELLO_KINDS || number == 0 ||
 	    number > (kind == KIND_STORE ? 1 : CL_PUSH_MAX_STREAMS))
 		return 0;
+	if (!joins && header->dst_id & HELLO_UNPACKS_ZSTD)
+		unpacks |= 1U << CL_ZSTD;
 	*hello = (struct cl_push_hello){ .stores = kind == KIND_STORE,
 					 .client = kind == KIND_SESSION ? header->dst_id >> 8 & CL_PUSH_MAX_CLIENT : 0,
-					 .unpacks = header->nr_pages & flags & HELLO_UNPACKS,
+					 .unpacks = unpacks,
 					 .shares = header->nr_pages & flags & HELLO_SHARES };
 	*(joins ? &hello->stream : &hello->nr_streams) = (unsigned int)number;
 	return 1;
@@ -129,6 +134,11 @@ int cl_push_unpack_answer(const uint8_t *in, struct cl_push_answer *answer)
 	return 0;
 }
 
+enum cl_packing_way cl_push_way(unsigned int type)
+{
+	return type == CL_PUSH_PACKED ? CL_LZ4 : type == CL_PUSH_PACKED_ZSTD ? CL_ZSTD : CL_AS_IT_IS;
+}
+
 void cl_push_pack(const struct cl_push_header *header, uint8_t *out)
 {
 	put(out, header->type, 2);
@@ -160,6 +170,7 @@ int cl_push_unpack(const uint8_t *in, struct cl_push_header *header)
 		       header->bytes == header->nr_pages * CL_PAGE_SIZE;
 		break;
 	case CL_PUSH_PACKED:
+	case CL_PUSH_PACKED_ZSTD:
 		fits = is_range(header) && header->nr_pages <= CL_PUSH_PACKED_PAGES && header->bytes &&
 		       header->bytes < header->nr_pages * CL_PAGE_SIZE;
 		break;

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "wire/compression.h"
 #include "wire/page_protocol.h"
 
 enum {
@@ -34,7 +35,7 @@ struct cl_push_hello {
 	bool stores;             /* wants pages to store, before the dump: nr_streams is 1, stream 0 */
 	unsigned int stream;     /* 0: opens a session; else: this background stream of the session of `token` */
 	unsigned int nr_streams; /* of stream 0: background streams wanted, 1..CL_PUSH_MAX_STREAMS */
-	bool unpacks;            /* of stream 0: the client understands PACKED */
+	unsigned int unpacks;    /* of stream 0: of packing ways those that the client understands, a bit each */
 	bool shares;             /* of stream 0: the client understands ALSO */
 	uint64_t client;         /* opening a session: who, 1..CL_PUSH_MAX_CLIENT; a successor of a daemon is the same */
 	uint8_t token[CL_PUSH_TOKEN_BYTES];
@@ -83,14 +84,15 @@ int cl_push_unpack_answer(const uint8_t *in, struct cl_push_answer *answer);
 
 enum cl_push_type {
 	/* from the server */
-	CL_PUSH_PAGES = 1,  /* nr_pages * 4096 bytes follow */
-	CL_PUSH_ZERO = 2,   /* these pages are zero */
-	CL_PUSH_CLOSED = 3, /* the answer to DONE */
-	CL_PUSH_PACKED = 4, /* nr_pages, in fewer bytes: an LZ4 block follows */
-	CL_PUSH_SAME = 5,   /* these pages are as in the client's store */
-	CL_PUSH_ROUND = 6,  /* to a store: round nr_pages was sent */
-	CL_PUSH_END = 7,    /* to a store: there will be no more */
-	CL_PUSH_ALSO = 8,   /* the pages of the next PAGES or PACKED are these, too */
+	CL_PUSH_PAGES = 1,       /* nr_pages * 4096 bytes follow */
+	CL_PUSH_ZERO = 2,        /* these pages are zero */
+	CL_PUSH_CLOSED = 3,      /* the answer to DONE */
+	CL_PUSH_PACKED = 4,      /* nr_pages, in fewer bytes: an LZ4 block follows */
+	CL_PUSH_SAME = 5,        /* these pages are as in the client's store */
+	CL_PUSH_ROUND = 6,       /* to a store: round nr_pages was sent */
+	CL_PUSH_END = 7,         /* to a store: there will be no more */
+	CL_PUSH_ALSO = 8,        /* the pages of the next PAGES or PACKED are these, too */
+	CL_PUSH_PACKED_ZSTD = 9, /* as PACKED: a zstd frame follows */
 	/* from the client, on the demand connection */
 	CL_PUSH_GET = 16,     /* a thread waits for these pages */
 	CL_PUSH_MISSING = 17, /* these pages are missing: push them once */
@@ -109,6 +111,9 @@ struct cl_push_header {
 	uint64_t vaddr;  /* at the dump */
 	uint64_t dst_id; /* the task's pid, as in CRIU's headers */
 };
+
+/* In which way the pages of a message of this type come: CL_AS_IT_IS also for those without pages. */
+enum cl_packing_way cl_push_way(unsigned int type);
 
 /* Writes CL_PUSH_HEADER_BYTES. */
 void cl_push_pack(const struct cl_push_header *header, uint8_t *out);

@@ -108,6 +108,28 @@ static bool send_pages(const struct server *server, int fd, uint64_t page, unsig
 	return true;
 }
 
+/* The same, so packed. */
+static bool send_packed(const struct server *server, int fd, uint64_t page, unsigned int nr_pages, enum cl_packing_way way)
+{
+	struct cl_push_header header = { .type = way == CL_LZ4 ? CL_PUSH_PACKED : CL_PUSH_PACKED_ZSTD,
+					 .nr_pages = nr_pages,
+					 .vaddr = server->base + page * CL_PAGE_SIZE,
+					 .dst_id = PID };
+	uint64_t words[PUSH_PAGES * WORDS];
+	uint8_t out[CL_PUSH_HEADER_BYTES + sizeof(words)];
+	struct cl_packer packer = { 0 };
+	unsigned int i;
+
+	for (i = 0; i < nr_pages * WORDS; i++)
+		words[i] = word_at_dump(page + i / WORDS, i % WORDS);
+	header.bytes = (uint32_t)cl_compression_pack(&packer, way, (uint8_t *)words, nr_pages * CL_PAGE_SIZE,
+						     out + CL_PUSH_HEADER_BYTES);
+	cl_packer_free(&packer);
+	CHECK(header.bytes);
+	cl_push_pack(&header, out);
+	return send_fully(fd, out, CL_PUSH_HEADER_BYTES + header.bytes);
+}
+
 /* Lock held. */
 static void cut(struct server *server)
 {
@@ -220,6 +242,7 @@ static void push_same(struct server *server, struct connection *connection, uint
 
 static void push_pages(struct server *server, struct connection *connection)
 {
+	enum cl_packing_way way = CL_AS_IT_IS;
 	unsigned int nr_pages;
 	uint64_t page;
 
@@ -236,7 +259,11 @@ static void push_pages(struct server *server, struct connection *connection)
 		}
 		pthread_mutex_unlock(&server->lock);
 		usleep(PAGE_US * nr_pages);
-		(void)send_pages(server, connection->fd, page, nr_pages);
+		if (way == CL_AS_IT_IS)
+			(void)send_pages(server, connection->fd, page, nr_pages);
+		else
+			(void)send_packed(server, connection->fd, page, nr_pages, way);
+		way = (way + 1) % CL_PACKING_WAYS;
 		pthread_mutex_lock(&server->lock);
 		server->pushed += nr_pages;
 		if (server->cuts && server->until_cut < nr_pages && is_current(server, connection)) {

@@ -40,7 +40,7 @@ static bool receive(int fd, void *data, size_t bytes)
 static void *serve_store(void *argument)
 {
 	struct store *store = argument;
-	const struct cl_push_hello hello = { .stores = true, .nr_streams = 1, .unpacks = true };
+	const struct cl_push_hello hello = { .stores = true, .nr_streams = 1, .unpacks = cl_compression_ways() };
 
 	cl_precopy_serve(store->precopy, (struct cl_conn){ .fd = store->their_fd }, &hello, "test");
 	close(store->their_fd);
@@ -84,8 +84,9 @@ static void *read_store(void *argument)
 			if (!store->type)
 				break;
 			(void)send(store->fd, raw, sizeof(raw), MSG_NOSIGNAL);
-		} else if (header.type == CL_PUSH_PACKED) {
-			CHECK(cl_compression_unpack(data, header.bytes, unpacked, header.nr_pages * CL_PAGE_SIZE) == 0);
+		} else if (cl_push_way(header.type) != CL_AS_IT_IS) {
+			CHECK(cl_compression_unpack(cl_push_way(header.type), data, header.bytes, unpacked,
+						    header.nr_pages * CL_PAGE_SIZE) == 0);
 			keep(store, &header, unpacked);
 		} else {
 			CHECK(header.type == CL_PUSH_PAGES || header.type == CL_PUSH_ZERO);

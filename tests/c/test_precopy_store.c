@@ -282,6 +282,8 @@ static void servers(uint64_t seed)
 		{ { Z, 0, 0, BASE, 10 }, "damaged" },
 		{ { 77, 0, 0, 0, 0 }, "damaged" },
 		{ { CL_PUSH_PACKED, 9, 1, BASE, 10 }, "unpacked" },
+		{ { CL_PUSH_PACKED_ZSTD, 9, 1, BASE, 10 }, "unpacked" },
+		{ { CL_PUSH_PACKED_ZSTD, PAGE, 1, BASE, 10 }, "damaged" },
 		{ { CL_PUSH_SAME, 0, 1, BASE, 10 }, "no place" },
 		{ { CL_PUSH_GET, 0, 1, BASE, 10 }, "no place" },
 		{ { CL_PUSH_CLOSED, 0, 0, 0, 0 }, "no place" },

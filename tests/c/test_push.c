@@ -338,6 +338,11 @@ static void refused(void)
 		{ { A, 0, 2, 0, PID }, "no place", false, CL_PUSH_MAX_ALSO },
 		{ { P, PAGE, 1, 0, PID }, "no place", false, 1 },
 		{ { Z, 0, 2, 0, PID }, "no place", false, 1 },
+		{ { CL_PUSH_PACKED, 9, 1, 0, PID }, "unpacked", false, 0 },
+		{ { CL_PUSH_PACKED_ZSTD, 9, 1, 0, PID }, "unpacked", false, 0 },
+		{ { CL_PUSH_PACKED_ZSTD, PAGE, 1, 0, PID }, "damaged", false, 0 },
+		{ { CL_PUSH_PACKED_ZSTD, 0, 1, 0, PID }, "damaged", false, 0 },
+		{ { CL_PUSH_PACKED_ZSTD, 9, 1, 7 * PAGE, PID }, "not asked for", false, 0 },
 	};
 	size_t i;
 

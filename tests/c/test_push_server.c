@@ -72,6 +72,8 @@ static int call_server(struct call *call)
 	return pair[0];
 }
 
+static _Atomic uint64_t came[CL_PACKING_WAYS]; /* messages with pages, each way */
+
 static bool receive(int fd, void *data, size_t bytes)
 {
 	return recv(fd, data, bytes, MSG_WAITALL) == (ssize_t)bytes;
@@ -88,8 +90,9 @@ static uint64_t number_of_page(const struct cl_push_header *header)
 
 struct stream {
 	int fd;
-	bool shares;         /* ALSO may come */
-	uint64_t also_pages; /* that came with other tasks' */
+	bool shares;          /* ALSO may come */
+	unsigned int unpacks; /* ways that may come */
+	uint64_t also_pages;  /* that came with other tasks' */
 };
 
 /* All that comes, until the end. How many pages, but for those that came with others. */
@@ -99,6 +102,7 @@ static uint64_t check_answers(struct stream *stream)
 	uint8_t raw[CL_PUSH_HEADER_BYTES], *data = malloc(CL_PUSH_MAX_PAGES * CL_PAGE_SIZE);
 	uint8_t *unpacked = malloc(CL_PUSH_PACKED_PAGES * CL_PAGE_SIZE);
 	struct cl_push_header header, also = { 0 };
+	enum cl_packing_way way;
 	uint64_t pages = 0;
 	int fd = stream->fd;
 
@@ -115,7 +119,9 @@ static uint64_t check_answers(struct stream *stream)
 			also = header;
 			continue;
 		}
-		CHECK(header.type == CL_PUSH_PAGES || header.type == CL_PUSH_ZERO || header.type == CL_PUSH_PACKED);
+		way = cl_push_way(header.type);
+		CHECK(header.type == CL_PUSH_PAGES || header.type == CL_PUSH_ZERO || stream->unpacks & 1U << way);
+		came[way]++;
 		wanted = (header.dst_id == ID ? memory : childs_memory) + page * CL_PAGE_SIZE;
 		if (also.nr_pages) {
 			CHECK(header.type != CL_PUSH_ZERO && also.nr_pages == header.nr_pages &&
@@ -127,8 +133,8 @@ static uint64_t check_answers(struct stream *stream)
 		}
 		if (!receive(fd, data, header.bytes))
 			break;
-		if (header.type == CL_PUSH_PACKED) {
-			CHECK(cl_compression_unpack(data, header.bytes, unpacked, header.nr_pages * CL_PAGE_SIZE) == 0);
+		if (way != CL_AS_IT_IS) {
+			CHECK(cl_compression_unpack(way, data, header.bytes, unpacked, header.nr_pages * CL_PAGE_SIZE) == 0);
 			got = unpacked;
 		}
 		for (uint64_t i = 0; i < header.nr_pages; i++)
@@ -164,9 +170,10 @@ static void say_something(uint64_t *random, uint8_t *out)
 
 static uint64_t one_client(uint64_t *random)
 {
-	struct call demand = {
-		.hello = { .nr_streams = STREAMS, .unpacks = next_random(random) % 2, .shares = next_random(random) % 2 }
-	};
+	static const unsigned int ways[] = { 0, 1U << CL_LZ4, 1U << CL_ZSTD, 1U << CL_LZ4 | 1U << CL_ZSTD };
+	struct call demand = { .hello = { .nr_streams = STREAMS,
+					  .unpacks = ways[next_random(random) % 4],
+					  .shares = next_random(random) % 2 } };
 	struct call streams[STREAMS];
 	uint8_t raw[CL_PUSH_ANSWER_BYTES], said[MESSAGES * CL_PUSH_HEADER_BYTES];
 	bool forged = next_random(random) % 8 == 0;
@@ -189,7 +196,8 @@ static uint64_t one_client(uint64_t *random)
 	shutdown(fd, SHUT_WR);
 	pages = check_answers(&(struct stream){ .fd = fd });
 	for (unsigned int i = 0; i < STREAMS; i++) {
-		pushed = check_answers(&(struct stream){ .fd = fds[i], .shares = demand.hello.shares });
+		pushed = check_answers(
+			&(struct stream){ .fd = fds[i], .shares = demand.hello.shares, .unpacks = demand.hello.unpacks });
 		CHECK(!forged || !pushed);
 		pages += pushed;
 		pthread_join(streams[i].thread, NULL);
@@ -208,9 +216,9 @@ static void *read_stream(void *argument)
 /* A client that does everything right gets every lazy page, by pushing alone; what both tasks have once, if it can. */
 static void a_good_client(bool shares)
 {
-	struct call demand = { .hello = { .nr_streams = 1, .unpacks = true, .shares = shares } };
+	struct call demand = { .hello = { .nr_streams = 1, .unpacks = cl_compression_ways(), .shares = shares } };
 	struct call stream = { .hello = { .stream = 1 } };
-	struct stream from = { .shares = shares };
+	struct stream from = { .shares = shares, .unpacks = cl_compression_ways() };
 	uint8_t raw[CL_PUSH_ANSWER_BYTES], out[CL_PUSH_HEADER_BYTES];
 	struct cl_push_answer answer;
 	struct cl_push_header message;
@@ -424,6 +432,24 @@ static void a_killed_task_ends_pushing(const struct cl_push_server_config *confi
 	cl_push_server_free(server);
 }
 
+/* What a client unpacks is known of its hello, which an older server, that knows of LZ4 only, understands, too. */
+static void a_hello_tells_what_is_unpacked(void)
+{
+	static const unsigned int ways[] = { 0, 1U << CL_LZ4, 1U << CL_ZSTD, 1U << CL_LZ4 | 1U << CL_ZSTD };
+
+	for (unsigned int i = 0; i < 16; i++) {
+		struct cl_push_hello hello = { .stores = i & 4, .nr_streams = 1, .unpacks = ways[i % 4] }, found;
+		uint8_t out[CL_PUSH_HELLO_MAX_BYTES];
+		struct cl_wire_header header;
+
+		hello.client = i & 4 ? 0 : CL_PUSH_MAX_CLIENT;
+		(void)cl_push_pack_hello(1 + i / 8, &hello, out);
+		CHECK(cl_push_tell_hello(out) == 1 + (int)i / 8 && cl_wire_unpack(1 + i / 8, out, &header) == 0);
+		CHECK(cl_push_is_hello(&header, &found) && found.unpacks == hello.unpacks && found.stores == hello.stores);
+		CHECK(found.client == hello.client && header.nr_pages == (hello.unpacks & 1U << CL_LZ4 ? 0x101 : 1));
+	}
+}
+
 int main(int argc, char **argv)
 {
 	char directory[] = "/tmp/criu-lazy-serve.XXXXXX";
@@ -437,6 +463,7 @@ int main(int argc, char **argv)
 	uint64_t random, pages = 0;
 
 	CHECK(argc == 2);
+	a_hello_tells_what_is_unpacked();
 	alarm(120);
 	random = strtoull(argv[1], NULL, 10);
 	memory = mmap(NULL, PAGES * CL_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -458,6 +485,7 @@ int main(int argc, char **argv)
 	for (unsigned int i = 0; i < CLIENTS; i++)
 		pages += one_client(&random);
 	a_good_client(true);
+	CHECK(came[CL_LZ4] && came[CL_ZSTD]);
 	CHECK(pages > CLIENTS && told.begun == CLIENTS + 3 && told.ended == told.begun && told.missing && told.done);
 	cl_push_server_end(server, CL_PUSH_END_OVER);
 	cl_push_server_free(server);

@@ -13,7 +13,7 @@ from testbed.recipe import SUITE, debian_codename, machine_recipe
 
 VARIABLE = "CRIU_LAZY_AARCH64"
 COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
-LIBRARIES = ("libc6-dev", "liblz4-dev", "libssl-dev", "libxxhash-dev")
+LIBRARIES = ("libc6-dev", "liblz4-dev", "libssl-dev", "libxxhash-dev", "libzstd-dev")
 
 
 def is_wanted() -> bool:

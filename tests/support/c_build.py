@@ -11,8 +11,8 @@ import pytest
 from paths import C_PROGRAMS, C_SRC, CHECKOUT
 
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-g1", "-O1", "-pthread"]
-FLAGS += ["-DCL_WITH_TLS", "-DCL_WITH_LZ4", "-DCL_WITH_XXHASH"]
-LIBRARIES = ["-lssl", "-lcrypto", "-llz4", "-lm"]
+FLAGS += ["-DCL_WITH_TLS", "-DCL_WITH_LZ4", "-DCL_WITH_ZSTD", "-DCL_WITH_XXHASH"]
+LIBRARIES = ["-lssl", "-lcrypto", "-llz4", "-lzstd", "-lm"]
 SANITIZERS = {"plain": [], "asan-ubsan": ["-fsanitize=address,undefined"], "tsan": ["-fsanitize=thread"]}
 # Only this sanitizer works in an emulated process. It is linked in, as the libraries are another Debian's.
 EMULATED = {"plain": [], "asan-ubsan": ["-fsanitize=undefined", "-fno-sanitize-recover", "-static-libubsan"]}
