@@ -78,10 +78,11 @@ class ProgramCase:
 
 @dataclass(frozen=True)
 class StartupCase:
-    """Our daemon's start on the images of a task of 20 GiB; no link matters."""
+    """Our daemon's start on the images of a task of 20 GiB, without its memory; no link matters."""
 
     link: LinkSetting
     name: str = "startup/20g"
+    mib: int = 0
 
 
 @dataclass(frozen=True)
@@ -199,6 +200,11 @@ DEFAULT = "1g/idle,1g/random-2,1g-0.2ms/idle,1g-0.2ms/random-2,1g-1ms/idle,1g-1m
     "unlimited/idle,unlimited/random-2"
 )
 QUICK = "1g-0.2ms/idle,1g-0.2ms/random-2,unlimited/idle,unlimited/random-2"
+
+
+def mib_of(case: AnyCase) -> int:
+    """Memory of its task, or of each of its tasks."""
+    return case.link.mib if isinstance(case, Case) else case.mib
 
 
 def select(patterns: str) -> list[AnyCase]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -17,7 +18,7 @@ from typing import Any
 from bench import cases, picture, results, table, timeline
 from bench.evacuations import EvacuationRun, measure_evacuation
 from bench.handmade import MigrationError
-from bench.measure import DAEMONS, Run, Setting, machine_limit, measure
+from bench.measure import DAEMONS, Run, Setting, machine_limit, measure, warm_memory
 from bench.migrations import MigrateRun, measure_migration
 from bench.programs import ProgramRun, measure_program
 from bench.services import ServiceRun, measure_service
@@ -32,6 +33,7 @@ DEFAULT_WINDOW_SECONDS = 6.0
 QUICK_MIB = 128
 QUICK_WINDOW_SECONDS = 4.0
 FEWEST_MIB = 16
+COPIES = 4
 
 
 def parser() -> argparse.ArgumentParser:
@@ -63,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--timeline", action="store_true", help="print when each state and process of a migration began and ended"
     )
+    top.add_argument("--cold", action="store_true", help="don't keep free memory warm: its first use is measured, too")
     top.add_argument("--list", action="store_true", help="print the names of all cases")
     return top
 
@@ -94,7 +97,10 @@ def main(argv: list[str]) -> int:
     bench = Bench(arguments, chosen, repeats, mib, window)
     with Testbed.start(criu=(arguments.criu, arguments.criu), name=f"bench-{os.getpid()}") as tb:
         criu_version = tb.dst.run(["criu", "--version"]).stdout.split("\n")[0].removeprefix("Version: ")
-        bench.run(tb)
+        with contextlib.ExitStack() as stack:
+            if bench.mib_at_work and not arguments.cold:
+                stack.enter_context(warm_memory(tb, bench.mib_at_work))
+            bench.run(tb)
     measured = bench.results(criu_version)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(measured, indent=1) + "\n")
@@ -130,8 +136,9 @@ class Bench:
         mib: int | None,
         window: float,
     ) -> None:
-        """`options`: push, tls and timeline of the command line."""
+        """`options`: push, tls, timeline and cold of the command line."""
         self._push, self._encrypt, self._timeline = options.push, options.tls, options.timeline
+        self._cold = options.cold
         self._cases = chosen
         self._repeats = repeats
         self._mib = mib
@@ -146,6 +153,11 @@ class Bench:
         self.plain_tcp: dict[str, list[float]] = {}
         self.limits: dict[str, list[float]] = {}
         self.failures: list[str] = []
+
+    @property
+    def mib_at_work(self) -> int:
+        """Memory that the largest case takes: at both hosts, in a page store, and some."""
+        return max(COPIES * (self._mib or cases.mib_of(case)) * getattr(case, "tasks", 1) for case in self._cases)
 
     def run(self, tb: Testbed) -> None:
         """Measure everything. A migration that fails is noted in `failures`, and the next one goes on."""
@@ -247,6 +259,7 @@ class Bench:
             "criu": criu_version,
             "push_streams": self._push,
             "tls": self._encrypt,
+            "cold": self._cold,
             "commit": results.commit(),
             "date": results.today(),
             "processor": results.processor(),
@@ -290,7 +303,7 @@ def report(measured: dict[str, Any], markdown: bool, migrations: Sequence[Migrat
     lines.append(
         f"criu {measured['criu']}, Linux {measured['kernel']} {measured['machine']}, {measured['cpus']} CPUs; "
         f"{_source(measured)}"
-        f"medians of {measured['repeats']}."
+        f"memory {'cold' if measured['cold'] else 'warm'}; medians of {measured['repeats']}."
     )
     plain = [f"{link} {rate:.1f}" for link, rate in measured["plain_tcp_mb_per_s"].items()]
     lines.append(f"One plain TCP stream, MB/s: {', '.join(plain)}.")

@@ -223,9 +223,9 @@ class ByHand:
     """How one migration by hand is to be made.
 
     `window_seconds` (MemTask only): if pages are missing by then, measure up to there, and hold the task's pattern
-    so that the rest comes fast. `before_restore` is called when only the restore is missing, `on_resume` as soon
-    as the restored task runs. `push_streams`, with our daemon: criu-lazy page-server stands before the dump and pushes
-    by so many connections; `encrypt`: by TLS. `proxied`: the daemon's connections go through a TCP proxy on its host.
+    so that the rest comes fast. `on_resume` is called as soon as the restored task runs. `push_streams`, with our
+    daemon: criu-lazy page-server stands before the dump and pushes by so many connections; `encrypt`: by TLS.
+    `proxied`: the daemon's connections go through a TCP proxy on its host.
     """
 
     daemon: Sequence[str] = OURS
@@ -233,7 +233,6 @@ class ByHand:
     dump_options: Sequence[str] = ()
     restore_options: Sequence[str] = ()
     window_seconds: float | None = None
-    before_restore: Callable[[], None] | None = None
     on_resume: Callable[[], None] | None = None
     timeout: float = 300
     log_level: int = 2
@@ -327,8 +326,6 @@ class _Steps:
 
     def restore(self) -> None:
         """Until `criu restore` has returned: the task runs."""
-        if self._how.before_restore is not None:
-            self._how.before_restore()
         began = time.monotonic()
         command = ["criu", "restore", "-d", "--lazy-pages", "-o", "restore.log", self._verbosity, "-D", self._images]
         restored = self._tb.dst.run([*command, *self._how.restore_options], check=False, timeout=self._how.timeout)

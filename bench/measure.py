@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from bench.handmade import (
     migrated_memtask,
 )
 from criu_lazy_ext.sizes import PAGE_BYTES
-from testbed import Testbed
+from testbed import Host, Testbed
 
 DAEMONS = {"stock": STOCK, "ours": OURS}
 # Long enough for the threads to have used CPU time before the dump, by which they notice that they were restored.
@@ -92,7 +93,6 @@ def measure(tb: Testbed, case: Case, daemon: str, repeat: int, setting: Setting)
             ByHand(
                 daemon=DAEMONS[daemon],
                 window_seconds=setting.window_s,
-                before_restore=lambda: warm_memory(tb, setting.mib) if case.link.rate_mbit is None else None,
                 timeout=180,
                 push_streams=setting.push_streams if daemon == "ours" else 0,
                 encrypt=setting.encrypt,
@@ -160,27 +160,36 @@ def oracle_stall(tb: Testbed, case: Case, mib: int, step_ns: int, mb_per_s: floa
     return float(json.loads(tb.src.run(command).stdout)["stall_s"])
 
 
-def warm_memory(tb: Testbed, mib: int) -> None:
-    """Touch as much memory as the task has and give it back.
+@contextlib.contextmanager
+def _limit(host: Host, *words: str) -> Iterator[None]:
+    """`limit WORDS` runs, and is ready. Raises MigrationError."""
+    with host.popen(["limit", *words], stdout=-1, stderr=-1, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        try:
+            if process.stdout.readline().strip() != "ready":
+                raise MigrationError(f"limit {words[0]} failed: {process.stderr.read().strip()}")
+            yield
+        finally:
+            process.kill_session()
 
-    On a virtual machine, memory that was never used, or is long unused, costs a second a GB more at first touch:
-    that is the machine's cost, and far more than what is measured.
+
+@contextlib.contextmanager
+def warm_memory(tb: Testbed, mib: int) -> Iterator[None]:
+    """Keep so much of the machine's free memory as it is after use, half of what is free at most.
+
+    On a virtual machine, memory that was never used, or whose host has taken it back, costs a second a GB more at first
+    touch: that is the machine's cost, and far more than what is measured. Raises MigrationError.
     """
     install(tb, "limit")
-    tb.dst.run(["limit", "warm", str(mib)])
+    free = os.sysconf("SC_AVPHYS_PAGES") * PAGE_BYTES >> 20
+    with _limit(tb.dst, "warm", str(min(mib, free // 2))):
+        yield
 
 
 def machine_limit(tb: Testbed, mib: int, busy_threads: int) -> float:
     """MB/s of one bare stream, process_vm_readv -> TCP -> UFFDIO_COPY, beside `busy_threads` reading memory."""
     install(tb, "limit")
-    with tb.src.popen(["limit", "serve", str(LIMIT_PORT), str(mib)], stdout=-1, stderr=-1, text=True) as server:
-        assert server.stdout is not None and server.stderr is not None
-        try:
-            if server.stdout.readline().strip() != "ready":
-                raise MigrationError(f"limit serve failed: {server.stderr.read().strip()}")
-            warm_memory(tb, mib)
-            fetch = ["limit", "fetch", tb.src.address, str(LIMIT_PORT), str(mib), str(busy_threads)]
-            measured = json.loads(tb.dst.run(fetch).stdout)
-        finally:
-            server.kill_session()
+    with _limit(tb.src, "serve", str(LIMIT_PORT), str(mib)):
+        fetch = ["limit", "fetch", tb.src.address, str(LIMIT_PORT), str(mib), str(busy_threads)]
+        measured = json.loads(tb.dst.run(fetch).stdout)
     return float(measured["bytes"]) / float(measured["seconds"]) / 1e6

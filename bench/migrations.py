@@ -13,7 +13,6 @@ from typing import Any
 from bench import timeline
 from bench.cases import MigrateCase
 from bench.handmade import MemTask, answer_of, migrated_memtask
-from bench.measure import warm_memory
 from bench.timeline import ProcessEvents, Span
 from criu_lazy_ext.sizes import PAGE_BYTES
 from testbed import Testbed
@@ -67,7 +66,6 @@ def measure_migration(
 ) -> MigrateRun:
     """Migrate once and check every byte. Raises MigrationError, or TestbedError; no task is left then."""
     with migrated_memtask(tb, "--mib", str(mib), *case.options) as task:
-        warm_memory(tb, mib)
         tb.src.write("/run/bench.pid", f"{task.pid}\n")
         tb.src.write(PATH, WAYS[way])
         before = None if case.is_idle else _speed(tb, task)
