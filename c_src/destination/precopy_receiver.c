@@ -67,7 +67,7 @@ static int set_up(struct cl_precopy_receiver *receiver, struct cl_error *error)
 	int ret;
 
 	receiver->buffer = malloc(MAX_BYTES);
-	receiver->unpacked = malloc(CL_PUSH_PACKED_PAGES * CL_PAGE_SIZE);
+	receiver->unpacked = cl_pages_alloc(CL_PUSH_PACKED_PAGES);
 	if (!receiver->buffer || !receiver->unpacked)
 		return cl_error_set(error, -ENOMEM, "no memory");
 	ret = cl_precopy_store_create(config->directory_fd, &receiver->store);

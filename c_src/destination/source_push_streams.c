@@ -17,7 +17,7 @@
 #include "wire/push_hello.h"
 
 enum {
-	BUFFER_BYTES = CL_PAGE_SIZE + CL_RECEIVE_BYTES,
+	BUFFER_PAGES = 1 + CL_RECEIVE_BYTES / CL_PAGE_SIZE,
 	MIN_WINDOW_BYTES = 16 << 10,
 	MIN_WINDOW_SEGMENTS = 4,    /* with less the sender waits for its timer; on loopback they are of 64 KiB */
 	MAX_WINDOW_BYTES = 1 << 30, /* TCP's own limit; --max-in-flight may be more */
@@ -115,7 +115,7 @@ static void receive_once(struct cl_engine *engine, struct cl_push_stream *stream
 
 	pthread_mutex_unlock(&engine->lock);
 	got = cl_conn_receive(stream->number ? stream->conn : demand, stream->buffer + stream->filled,
-			      BUFFER_BYTES - stream->filled, &error);
+			      BUFFER_PAGES * CL_PAGE_SIZE - stream->filled, &error);
 	pthread_mutex_lock(&engine->lock);
 	if (engine->stopping)
 		return;
@@ -175,8 +175,8 @@ int cl_push_start_streams(struct cl_engine *engine)
 		struct cl_push_stream *stream = &push->streams[push->nr_threads];
 
 		*stream = (struct cl_push_stream){ .engine = engine, .number = push->nr_threads, .conn.fd = -1 };
-		stream->buffer = malloc(BUFFER_BYTES);
-		stream->unpacked = malloc(CL_PUSH_PACKED_PAGES * CL_PAGE_SIZE);
+		stream->buffer = cl_pages_alloc(BUFFER_PAGES);
+		stream->unpacked = cl_pages_alloc(CL_PUSH_PACKED_PAGES);
 		snprintf(name, sizeof(name), "cl-stream-%u", push->nr_threads);
 		ret = stream->buffer && stream->unpacked ? cl_thread_start(&stream->thread, name, stream_work, stream) :
 							   -ENOMEM;

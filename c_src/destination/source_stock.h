@@ -74,11 +74,18 @@ void cl_remote_ask(struct cl_remote *remote, const struct cl_request *request, u
  */
 int cl_remote_send(struct cl_remote *remote, const uint8_t *data, size_t bytes, bool byte_ahead);
 
+/* What has arrived, in a part of somebody's buffer; its first bytes may be carried over from before. */
+struct cl_arrived {
+	const uint8_t *data;
+	size_t bytes;
+};
+
 /*
- * Read what has arrived, waiting for the first byte: up to size bytes (size > 2 * CL_PAGE_SIZE) of buffer are
- * filled, *filled in all, some of them carried over from before. Returns the number of new bytes or error->code.
+ * Read what has arrived, waiting for the first byte, into `size` bytes of buffer (size > 2 * CL_PAGE_SIZE; it begins where a
+ * page does: cl_pages_alloc()). Returns the number of new bytes or error->code.
  */
-int64_t cl_remote_receive(struct cl_remote *remote, uint8_t *buffer, size_t size, size_t *filled, struct cl_error *error);
+int64_t cl_remote_receive(struct cl_remote *remote, uint8_t *buffer, size_t size, struct cl_arrived *arrived,
+			  struct cl_error *error);
 
 /*
  * Acknowledge what was received at once. A stock server corks its socket: an answer's last segment leaves when all
@@ -87,11 +94,11 @@ int64_t cl_remote_receive(struct cl_remote *remote, uint8_t *buffer, size_t size
 void cl_remote_acknowledge(const struct cl_remote *remote);
 
 /*
- * Make segments of what cl_remote_receive() filled: at most filled / CL_PAGE_SIZE of them. Returns their
+ * Make segments of what has arrived: at most arrived->bytes / CL_PAGE_SIZE of them. Returns their
  * number or error->code. *cancelled_bytes: what was asked for but not sent, because answers were short: those
  * pages are todo again.
  */
-int cl_remote_parse(struct cl_remote *remote, const uint8_t *buffer, size_t filled, struct cl_segment *segments,
+int cl_remote_parse(struct cl_remote *remote, const struct cl_arrived *arrived, struct cl_segment *segments,
 		    uint64_t *cancelled_bytes, struct cl_error *error);
 
 /* The connection is gone: what was asked for and did not come is todo again, and nothing is in flight. */

@@ -18,8 +18,8 @@
 enum { ACKNOWLEDGE_BYTES = 64 << 10 }; /* with less in flight a delayed acknowledgement may hold up the rest */
 
 struct worker {
+	_Alignas(CL_PAGE_SIZE) uint8_t buffer[2 * CL_PAGE_SIZE + CL_RECEIVE_BYTES];
 	struct cl_engine *engine;
-	uint8_t buffer[CL_PAGE_SIZE + CL_RECEIVE_BYTES];
 };
 
 /* Receive once, ask for more, install what came. Lock held. */
@@ -28,14 +28,14 @@ static void receive(struct cl_engine *engine, struct worker *worker)
 	struct cl_segment segments[sizeof(worker->buffer) / CL_PAGE_SIZE];
 	uint64_t cancelled_bytes, delivered;
 	bool few_in_flight = engine->flow.in_flight < ACKNOWLEDGE_BYTES;
+	struct cl_arrived arrived;
 	struct cl_error error;
-	size_t filled = 0;
 	int nr_segments, i;
 	int64_t got;
 
 	engine->receiving = true;
 	pthread_mutex_unlock(&engine->lock);
-	got = cl_remote_receive(&engine->remote, worker->buffer, sizeof(worker->buffer), &filled, &error);
+	got = cl_remote_receive(&engine->remote, worker->buffer, sizeof(worker->buffer), &arrived, &error);
 	if (got > 0 && few_in_flight)
 		cl_remote_acknowledge(&engine->remote);
 	pthread_mutex_lock(&engine->lock);
@@ -47,7 +47,7 @@ static void receive(struct cl_engine *engine, struct worker *worker)
 		return;
 	}
 	engine->lost_us = engine->lost ? engine->lost_us : 0;
-	nr_segments = cl_remote_parse(&engine->remote, worker->buffer, filled, segments, &cancelled_bytes, &error);
+	nr_segments = cl_remote_parse(&engine->remote, &arrived, segments, &cancelled_bytes, &error);
 	if (nr_segments < 0) {
 		cl_engine_broken(engine, &error);
 		return;
@@ -63,7 +63,7 @@ static void receive(struct cl_engine *engine, struct worker *worker)
 	 */
 	if (cl_remote_idle(&engine->remote))
 		pthread_cond_broadcast(&engine->gate);
-	else if (filled == sizeof(worker->buffer))
+	else if (arrived.bytes >= CL_PAGE_SIZE + CL_RECEIVE_BYTES)
 		pthread_cond_signal(&engine->work);
 	cl_engine_ask(engine);
 	for (i = 0; i < nr_segments; i++)
@@ -134,7 +134,7 @@ int cl_workers_start(struct cl_engine *engine)
 	if (wanted > CL_MAX_WORKERS)
 		wanted = CL_MAX_WORKERS;
 	while (engine->nr_workers < wanted && ret == 0) {
-		struct worker *worker = malloc(sizeof(*worker));
+		struct worker *worker = aligned_alloc(_Alignof(struct worker), sizeof(*worker));
 
 		if (!worker) {
 			ret = -ENOMEM;

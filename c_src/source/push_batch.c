@@ -42,9 +42,11 @@ uint64_t cl_push_pace_batch_pages(const struct cl_push_pace *pace)
 
 int cl_push_batch_init(struct cl_push_batch *out)
 {
+	_Static_assert((CL_PUSH_MAX_ALSO + 1) * CL_PUSH_HEADER_BYTES <= CL_PUSH_HEAD_BYTES, "all headers fit in front");
+
 	*out = (struct cl_push_batch){ .conn.fd = -1 };
-	out->buffer = malloc(CL_PUSH_HEAD_BYTES + CL_PUSH_BATCH_BYTES);
-	out->packed = malloc(CL_PUSH_HEAD_BYTES + CL_PUSH_BATCH_BYTES);
+	out->buffer = cl_pages_alloc(1 + CL_PUSH_BATCH_PAGES);
+	out->packed = cl_pages_alloc(1 + CL_PUSH_BATCH_PAGES);
 	cl_packing_init(&out->packing, 0);
 	return out->buffer && out->packed ? 0 : -ENOMEM;
 }

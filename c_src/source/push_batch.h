@@ -17,7 +17,7 @@
 enum {
 	CL_PUSH_BATCH_PAGES = CL_PUSH_PACKED_PAGES,
 	CL_PUSH_BATCH_BYTES = CL_PUSH_BATCH_PAGES * CL_PAGE_SIZE,
-	CL_PUSH_HEAD_BYTES = (CL_PUSH_MAX_ALSO + 1) * CL_PUSH_HEADER_BYTES,
+	CL_PUSH_HEAD_BYTES = CL_PAGE_SIZE, /* room for headers; the pages behind it begin where a page does */
 };
 
 /* ---- a rate ---- */

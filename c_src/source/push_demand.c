@@ -38,6 +38,7 @@ static int leave_to_stream(struct cl_push_server *server, uint64_t session, uint
 static int answer_get(struct cl_push_server *server, struct cl_conn conn, uint64_t session, const struct cl_push_header *get,
 		      uint8_t *out)
 {
+	uint8_t *message = out - CL_PUSH_HEADER_BYTES;
 	struct cl_push_header pages = *get;
 	struct cl_push_task *task = cl_push_tasks_find(&server->tasks, get);
 	uint8_t kinds[CL_PUSH_MAX_PAGES];
@@ -64,24 +65,24 @@ static int answer_get(struct cl_push_server *server, struct cl_conn conn, uint64
 	pthread_mutex_unlock(&server->lock);
 	if (left)
 		return leave_to_stream(server, session, get->nr_pages);
-	ret = cl_push_read_pages(server, task, &pages, server->tasks.nr > 1, out + CL_PUSH_HEADER_BYTES);
+	ret = cl_push_read_pages(server, task, &pages, server->tasks.nr > 1, out);
 	if (ret == 0)
 		ret = cl_push_still_frozen(server, task);
 	if (ret < 0)
 		return ret;
 	memset(kinds, CL_PUSH_PAGES, get->nr_pages);
 	/* One answer, so whole if a part of it is. */
-	same = client_stores && cl_push_find_same(server, get, out + CL_PUSH_HEADER_BYTES, kinds) == get->nr_pages;
+	same = client_stores && cl_push_find_same(server, get, out, kinds) == get->nr_pages;
 	pages.type = same ? CL_PUSH_SAME : CL_PUSH_PAGES;
 	pages.bytes = same ? 0 : (uint32_t)(get->nr_pages * CL_PAGE_SIZE);
-	cl_push_pack(&pages, out);
+	cl_push_pack(&pages, message);
 	pthread_mutex_lock(&server->lock);
 	if (server->session.number == session) {
 		server->info.same_pages += same ? get->nr_pages : 0;
 		cl_push_charge(server, CL_PUSH_HEADER_BYTES + pages.bytes);
 	}
 	pthread_mutex_unlock(&server->lock);
-	return cl_conn_send(conn, out, CL_PUSH_HEADER_BYTES + pages.bytes);
+	return cl_conn_send(conn, message, CL_PUSH_HEADER_BYTES + pages.bytes);
 }
 
 /* Lock held. 0 or -EPROTO. */

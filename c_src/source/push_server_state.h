@@ -16,8 +16,6 @@
 #include "source/push_server.h"
 #include "source/push_tasks.h"
 
-enum { CL_PUSH_DEMAND_BYTES = CL_PUSH_HEADER_BYTES + CL_PUSH_MAX_PAGES * CL_PAGE_SIZE };
-
 /* The present one, or the last: there is one while fds[0] is there. */
 struct cl_push_session {
 	uint64_t number;
@@ -76,7 +74,8 @@ uint64_t cl_push_find_same(struct cl_push_server *server, const struct cl_push_h
 
 /* ---- connections ---- */
 
-/* Serve the session's demand connection (push_demand.c); out: room for CL_PUSH_DEMAND_BYTES. 0 or -errno. */
+/* Serve the session's demand connection (push_demand.c); out: room for CL_PUSH_MAX_PAGES pages, and in front of it for a
+ * header. 0 or -errno. */
 int cl_push_serve_demand(struct cl_push_server *server, struct cl_conn conn, uint64_t session, uint8_t *out);
 
 /* Serve one of its background streams (push_stream.c). 0 or -errno. */

@@ -162,7 +162,7 @@ void cl_push_server_serve(struct cl_push_server *server, struct cl_conn conn, co
 			  const char *name)
 {
 	struct cl_push_answer answer = { .nr_streams = hello->stream };
-	uint8_t out[CL_PUSH_ANSWER_BYTES], *buffer = hello->stream ? NULL : malloc(CL_PUSH_DEMAND_BYTES);
+	uint8_t out[CL_PUSH_ANSWER_BYTES], *buffer = hello->stream ? NULL : cl_pages_alloc(1 + CL_PUSH_MAX_PAGES);
 	uint64_t session;
 	int ret = -ENOMEM;
 
@@ -179,7 +179,7 @@ void cl_push_server_serve(struct cl_push_server *server, struct cl_conn conn, co
 	ret = cl_conn_send(conn, out, sizeof(out));
 	if (ret == 0)
 		ret = hello->stream ? cl_push_serve_stream(server, conn, session, hello->stream) :
-				      cl_push_serve_demand(server, conn, session, buffer);
+				      cl_push_serve_demand(server, conn, session, buffer + CL_PAGE_SIZE);
 	if (ret < 0 && ret != -ECANCELED)
 		cl_log(&server->config.log, CL_LOG_WARN, "push: connection %u of session %llu: %s", hello->stream,
 		       (unsigned long long)session,

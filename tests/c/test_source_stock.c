@@ -11,7 +11,7 @@
 #include "check.h"
 #include "destination/source_stock.h"
 
-enum { BASE = 0x100000, PAGES = 40, BUFFER = 4 * CL_PAGE_SIZE };
+enum { BASE = 0x100000, PAGES = 40, BUFFER = 5 * CL_PAGE_SIZE };
 
 static struct cl_image *make_image(void)
 {
@@ -53,11 +53,12 @@ static size_t answer(uint8_t *out, int version, uint64_t from, uint64_t nr_pages
 static int feed(struct cl_remote *remote, int peer, const uint8_t *stream, size_t size, size_t first_piece, size_t piece,
 		bool *came)
 {
-	uint8_t buffer[BUFFER];
+	_Alignas(CL_PAGE_SIZE) uint8_t buffer[BUFFER];
 	struct cl_segment segments[BUFFER / CL_PAGE_SIZE];
+	struct cl_arrived arrived;
 	struct cl_error error;
 	uint64_t cancelled;
-	size_t sent = 0, filled;
+	size_t sent = 0;
 
 	while (sent < size) {
 		size_t now = sent ? piece : first_piece, received = 0;
@@ -67,14 +68,15 @@ static int feed(struct cl_remote *remote, int peer, const uint8_t *stream, size_
 			now = size - sent;
 		CHECK(send(peer, stream + sent, now, 0) == (ssize_t)now);
 		while (received < now) {
-			int64_t got = cl_remote_receive(remote, buffer, sizeof(buffer), &filled, &error);
+			int64_t got = cl_remote_receive(remote, buffer, sizeof(buffer), &arrived, &error);
 
 			CHECK(got > 0);
 			received += (size_t)got;
-			nr = cl_remote_parse(remote, buffer, filled, segments, &cancelled, &error);
+			nr = cl_remote_parse(remote, &arrived, segments, &cancelled, &error);
 			if (nr < 0)
 				return nr;
-			CHECK(nr <= (int)(filled / CL_PAGE_SIZE));
+			CHECK(nr <= (int)(arrived.bytes / CL_PAGE_SIZE));
+			CHECK(!nr || (uintptr_t)segments[0].data % CL_PAGE_SIZE >= 32);
 			for (i = 0; i < nr; i++) {
 				uint32_t page;
 
@@ -151,21 +153,23 @@ static void hostile(int version, uint64_t seed)
 	/* A header that still is right (fewer pages, or both changes cancelled) leads to data out of step. */
 	ret = 0;
 	{
-		uint8_t buffer[BUFFER];
+		_Alignas(CL_PAGE_SIZE) uint8_t buffer[BUFFER];
 		struct cl_segment segments[BUFFER / CL_PAGE_SIZE];
+		struct cl_arrived arrived;
 		uint64_t cancelled;
-		size_t filled, received = 0;
+		size_t received = 0;
 
 		CHECK(send(pair[1], stream, size, 0) == (ssize_t)size);
 		while (ret >= 0 && received < size) {
-			int64_t got = cl_remote_receive(&remote, buffer, sizeof(buffer), &filled, &error);
+			int64_t got = cl_remote_receive(&remote, buffer, sizeof(buffer), &arrived, &error);
 
 			CHECK(got > 0);
 			received += (size_t)got;
-			ret = cl_remote_parse(&remote, buffer, filled, segments, &cancelled, &error);
+			ret = cl_remote_parse(&remote, &arrived, segments, &cancelled, &error);
 			for (i = 0; i < ret; i++)
 				CHECK(segments[i].index + segments[i].nr_pages <= PAGES &&
-				      segments[i].data + segments[i].nr_pages * CL_PAGE_SIZE <= buffer + filled);
+				      segments[i].data + segments[i].nr_pages * CL_PAGE_SIZE <=
+					      arrived.data + arrived.bytes);
 		}
 	}
 	CHECK(ret >= 0 || (ret == -EPROTO && error.text[0]));
@@ -180,10 +184,12 @@ static void damaged_behind_a_right_one(int version)
 {
 	struct cl_segment segments[BUFFER / CL_PAGE_SIZE];
 	struct cl_image *image = make_image();
-	uint8_t stream[BUFFER], buffer[BUFFER];
+	_Alignas(CL_PAGE_SIZE) uint8_t buffer[BUFFER];
+	uint8_t stream[BUFFER];
+	struct cl_arrived arrived;
 	struct cl_remote remote;
 	struct cl_error error;
-	size_t size, filled;
+	size_t size;
 	uint64_t cancelled;
 	int pair[2];
 
@@ -194,8 +200,8 @@ static void damaged_behind_a_right_one(int version)
 	size = answer(stream, version, 0, 2);
 	size += answer(stream + size, version, 6, 1);
 	CHECK(send(pair[1], stream, size, 0) == (ssize_t)size);
-	CHECK(cl_remote_receive(&remote, buffer, sizeof(buffer), &filled, &error) == (int64_t)size);
-	CHECK(cl_remote_parse(&remote, buffer, filled, segments, &cancelled, &error) == -EPROTO);
+	CHECK(cl_remote_receive(&remote, buffer, sizeof(buffer), &arrived, &error) == (int64_t)size);
+	CHECK(cl_remote_parse(&remote, &arrived, segments, &cancelled, &error) == -EPROTO);
 	cl_remote_forget(&remote);
 	CHECK(image->nr_todo[CL_REMOTE] == PAGES);
 	close(pair[0]);
