@@ -41,7 +41,8 @@ def main(argv: list[str]) -> int:
     stop(directory, driver, before)
     facts = recorded(directory, driver)
     if before is not None and facts is None:
-        raise CriuLazyError(f"{directory.name}: {title(before)}: it was committed just then")
+        ended = "it has ended meanwhile, and its record is gone, as after a commit"
+        raise CriuLazyError(f"{directory.name}: {title(before)}: {ended}: criu-lazy report {directory}.runs tells")
     if facts is None:
         print(f"{directory.name}: stopped at its beginning; the task was not touched")
         return 0
@@ -65,6 +66,9 @@ def driver_of(directory: Path) -> int:
         words = Path(f"/proc/{locked.pid}/cmdline").read_bytes().split(b"\0")
         if b"evacuate" in words:
             whole = f"it is a part of an evacuation: kill -INT {locked.pid} ends that"
+            raise CriuLazyError(f"{directory.name}: {whole}") from locked
+        if b"--dry-run" in words:
+            whole = f"it is a dry run, which moves nothing: kill -INT {locked.pid} ends that"
             raise CriuLazyError(f"{directory.name}: {whole}") from locked
         return locked.pid
     raise CriuLazyError(f"{directory.name}: no migration of that name is under way; see criu-lazy status")

@@ -303,7 +303,13 @@ def move(container: Container, load: LoadClient, here: Host, there: Host) -> Non
     eventually(lambda: load.latest["operations"] > told, "the client goes on")
     downtime_ms = 1e3 * migration.report["downtime_s"]
     who = f"{container.engine} {container.runtime} to {there.name}"
-    print(f"{who}: client waited {load.gap_ms():.0f} ms, reported downtime {downtime_ms:.0f} ms", flush=True)
+    faults = migration.report["fault_wait_us"]
+    page_ms = faults["max"] / 1e3 if faults else 0.0
+    print(
+        f"{who}: client waited {load.gap_ms():.0f} ms, reported downtime {downtime_ms:.0f} ms, "
+        f"longest wait for a page {page_ms:.1f} ms, phases {migration.report['phases_s']}",
+        flush=True,
+    )
 
 
 def test_two_containers_that_talk_move_one_after_the_other(own_cgroups: Testbed) -> None:

@@ -220,7 +220,7 @@ def test_a_stock_source_is_told_to_end_where_another_restored_task_lives(hosts: 
         assert f"the restored task {child} was killed by SIGKILL with" in migration.log()
         assert "another restored task lives, so the source is told to end" in migration.log()
         assert migration.dump.wait(30) == 0
-        assert state_of(hosts, migration.task.pid) in ("", "Z")
+        eventually(lambda: state_of(hosts, migration.task.pid) in ("", "Z"), "the source task is gone")
         hosts.dst.run(["kill", "-HUP", str(migration.task.pid)])
         told = hosts.dst.root / FILE.lstrip("/")
         eventually(lambda: told.exists() and "unmapped" in told.read_text(), "it runs")
