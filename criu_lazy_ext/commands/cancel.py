@@ -41,8 +41,8 @@ def main(argv: list[str]) -> int:
     stop(directory, driver, before)
     facts = recorded(directory, driver)
     if before is not None and facts is None:
-        ended = "it has ended meanwhile, and its record is gone, as after a commit"
-        raise CriuLazyError(f"{directory.name}: {title(before)}: {ended}: criu-lazy report {directory}.runs tells")
+        whole = "it has ended meanwhile, and its record is gone, as after a commit"
+        raise CriuLazyError(f"{directory.name}: {title(before)}: {whole}: criu-lazy report {directory}.runs tells")
     if facts is None:
         print(f"{directory.name}: stopped at its beginning; the task was not touched")
         return 0
