@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import time
 from pathlib import Path
 from typing import Any
 
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.migration import journal
+from criu_lazy_ext.migration import journal, run_file
 from criu_lazy_ext.migration.lock import Lock, Locked, lock_path
 from criu_lazy_ext.migration.operator_commands import Found, title
 from criu_lazy_ext.migration.state import EXIT_STATUS, State
 from criu_lazy_ext.profile import Directories, load
+from criu_lazy_ext.system.processes import send_signal, start_time
 
 ENDS_WITHIN_S = 60.0
 POLL_S = 0.05
@@ -36,14 +36,15 @@ def main(argv: list[str]) -> int:
     path = Path(name)
     is_profile = path.suffix in (".yaml", ".yml") or "/" in name
     directory = (load(path).directories.source if is_profile else Directories().source) / path.stem
-    driver = driver_of(directory)
+    since, driver = time.time(), driver_of(directory)
     before = recorded(directory, driver)
     stop(directory, driver, before)
     facts = recorded(directory, driver)
-    if before is not None and facts is None:
-        whole = "it has ended meanwhile, and its record is gone, as after a commit"
-        raise CriuLazyError(f"{directory.name}: {title(before)}: {whole}: criu-lazy report {directory}.runs tells")
     if facts is None:
+        told = reported(directory, since)
+        if before is not None or told:
+            told = told or "its record is gone, as after a commit, and there is no run file"
+            raise CriuLazyError(f"{directory.name}: it has ended meanwhile: {told}")
         print(f"{directory.name}: stopped at its beginning; the task was not touched")
         return 0
     ended = Found.look(facts).ended()
@@ -52,38 +53,49 @@ def main(argv: list[str]) -> int:
     return 0 if ended else EXIT_STATUS[State.UNDECIDED]
 
 
-def recorded(directory: Path, driver: int) -> dict[str, Any] | None:
+def reported(directory: Path, since: float) -> str:
+    """How the migration ended whose run file was written since then; "" if there is none."""
+    files = {path: path.stat().st_mtime for path in run_file.directory_of(directory).glob("*.json")}
+    newest = max(files, key=files.__getitem__, default=None)
+    if newest is None or files[newest] < since:
+        return ""
+    return f"{run_file.read(newest)['report']['outcome']}, as {newest} has it"
+
+
+def recorded(directory: Path, driver: tuple[int, int]) -> dict[str, Any] | None:
     """What is on record of that driver's migration; at its beginning, nothing is, or an earlier one."""
     facts = journal.read(directory) if journal.exists(directory) else None
-    return facts if facts is not None and facts["owner"][0] == driver else None
+    return facts if facts is not None and tuple(facts["owner"]) == driver else None
 
 
-def driver_of(directory: Path) -> int:
-    """The pid of the `migrate` that is at work. Raises CriuLazyError if there is none."""
+def driver_of(directory: Path) -> tuple[int, int]:
+    """The `migrate` that is at work: its pid, and when it began. Raises CriuLazyError if there is none."""
     try:
         Lock(lock_path(directory)).release()
     except Locked as locked:
-        words = Path(f"/proc/{locked.pid}/cmdline").read_bytes().split(b"\0")
+        began = start_time(locked.pid)
+        words = Path(f"/proc/{locked.pid}/cmdline").read_bytes().split(b"\0") if began is not None else []
         if b"evacuate" in words:
             whole = f"it is a part of an evacuation: kill -INT {locked.pid} ends that"
             raise CriuLazyError(f"{directory.name}: {whole}") from locked
         if b"--dry-run" in words:
             whole = f"it is a dry run, which moves nothing: kill -INT {locked.pid} ends that"
             raise CriuLazyError(f"{directory.name}: {whole}") from locked
-        return locked.pid
+        if began is not None:
+            return locked.pid, began
     raise CriuLazyError(f"{directory.name}: no migration of that name is under way; see criu-lazy status")
 
 
-def stop(directory: Path, driver: int, facts: dict[str, Any] | None) -> None:
+def stop(directory: Path, driver: tuple[int, int], facts: dict[str, Any] | None) -> None:
     """As Ctrl-C does, and wait for its end. Raises CriuLazyError if the restored task may run: nothing undoes that."""
     if facts is not None and facts.get("went"):
         there = f"the task runs at {facts['destination']} already, and its memory follows"
         raise CriuLazyError(f"{directory.name}: {title(facts)}: {there}: too late; when that is over, move it back")
-    os.kill(driver, signal.SIGINT)
+    send_signal(*driver, signal.SIGINT)
     deadline = time.monotonic() + ENDS_WITHIN_S
     while time.monotonic() < deadline:
         try:
             return Lock(lock_path(directory)).release()
         except Locked:
             time.sleep(POLL_S)
-    raise CriuLazyError(f"{directory.name}: told to stop, it is still at it (pid {driver}): see criu-lazy status")
+    raise CriuLazyError(f"{directory.name}: told to stop, it is still at it (pid {driver[0]}): see criu-lazy status")
