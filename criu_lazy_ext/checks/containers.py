@@ -10,7 +10,7 @@ from criu_lazy_ext.checks.check import Found, check, fail, warn
 from criu_lazy_ext.checks.files import SHARED_KINDS, Mounts
 from criu_lazy_ext.checks.leaving import Leaving
 from criu_lazy_ext.checks.needs import Arrival
-from criu_lazy_ext.engines.engine import container_of_message, engine_of
+from criu_lazy_ext.engines.engine import Moved, container_of_message, engine_of
 from criu_lazy_ext.system import cgroup
 
 
@@ -40,6 +40,12 @@ def control_groups(leaving: Leaving) -> Iterator[Found]:
         yield fail("this host has control groups v1 beside v2")
 
 
+def _sent_with_its_files(leaving: Leaving) -> Moved | None:
+    """The container; None if no container moves, or both hosts see its files."""
+    container = leaving.profile.container if leaving.profile is not None else None
+    return None if container is None or container.files == "shared" else leaving.moved
+
+
 @check(
     "container-files",
     why="They go over by rsync: before the freeze, and then the difference.",
@@ -47,10 +53,8 @@ def control_groups(leaving: Leaving) -> Iterator[Found]:
 )
 def container_files(leaving: Leaving) -> Iterator[Found]:
     """rsync, if files of the container's are to be sent"""
-    profile, moved = leaving.profile, leaving.moved
-    if profile is None or profile.container is None or moved is None or profile.container.files == "shared":
-        return
-    if moved.engine.trees(moved.found) and shutil.which("rsync") is None:
+    moved = _sent_with_its_files(leaving)
+    if moved is not None and moved.engine.trees(moved.found) and shutil.which("rsync") is None:
         yield fail("rsync is not installed")
 
 
@@ -63,8 +67,7 @@ def container_files(leaving: Leaving) -> Iterator[Found]:
 )
 def bind_mounts(leaving: Leaving) -> Iterator[Found]:
     """directories of this host alone that it may write to, and that are not sent"""
-    profile, moved = leaving.profile, leaving.moved
-    if profile is None or profile.container is None or moved is None or profile.container.files == "shared":
+    if (moved := _sent_with_its_files(leaving)) is None:
         return
     mounts = Mounts()
     for path in moved.engine.expectations(moved.found)["written"]:
