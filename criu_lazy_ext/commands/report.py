@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.migration import run_file
+from criu_lazy_ext.migration import journal, run_file
+from criu_lazy_ext.migration.on_record import leaving
 from criu_lazy_ext.run_report.page import page
 from criu_lazy_ext.run_report.run import Run
 
@@ -50,6 +51,20 @@ def load(path: Path) -> Run:
     """Raises CriuLazyError if it lacks what a run file has."""
     facts = run_file.read(path)
     try:
-        return Run(facts)
+        run = Run(facts)
+        if not run.settled and (not run.ended or run.outcome == "undecided"):
+            facts["now"] = on_record_now(path, str(run.report["id"]))
+        return run
     except (KeyError, TypeError, ValueError) as error:
         raise ReportError(f"{path}: this is no whole run file: {error!r}") from error
+
+
+def on_record_now(path: Path, migration: str) -> list[str]:
+    """What this host has on record of a migration that has, or had, not ended; [] if nothing. `path`: a run file, or
+    the directory of such."""
+    directory = (path if path.is_dir() else path.parent).resolve().with_suffix("")
+    facts = journal.read(directory) if journal.exists(directory) else {}
+    if not migration or facts.get("id") != migration:
+        return []
+    seen = leaving(directory, facts)
+    return [f"this host's record, as this page was made: {seen.state}", *seen.notes]

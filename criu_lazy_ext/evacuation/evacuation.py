@@ -450,6 +450,7 @@ class Evacuation:
         profile = load(profile_path(self.record.directory, name))
         settled = await asyncio.to_thread(settle, profile, name, lambda: self.signals < 2)
         if settled.state is State.COMMITTED:
+            item.run_file = settled.run_file
             self.over(item, State.COMMITTED.value, "its driver was killed after it was resumed; settled by --resume")
         elif settled.state is State.UNDECIDED:
             self.over(item, State.UNDECIDED.value, f"{settled.message}; {status_command(self.record.directory, name)}")

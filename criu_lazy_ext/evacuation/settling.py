@@ -26,6 +26,7 @@ class Settled:
 
     state: State | None
     message: str = ""
+    run_file: str = ""
 
 
 def settle(profile: Profile, name: str, goes_on: Callable[[], bool]) -> Settled:
@@ -59,6 +60,7 @@ def _settle(profile: Profile, directory: Path, goes_on: Callable[[], bool]) -> S
         if (answer := found.server.answer) is not None and answer["bytes"] != came:
             came, since = answer["bytes"], time.monotonic()
         waited = time.monotonic() - since
+        how = f"{'made' if ended is None else 'found'} by criu-lazy evacuate"
         if ended is None:
             if not found.went:
                 ended = decision.abort(False)
@@ -68,7 +70,7 @@ def _settle(profile: Profile, directory: Path, goes_on: Callable[[], bool]) -> S
                 return Settled(State.UNDECIDED, "; ".join(found.words()))
         if ended is not None:
             if found.facts["state"] not in ENDED:
-                decision.settle(ended)
+                decision.settle(ended, how)
             words = "" if ended is State.COMMITTED else f"its driver was killed; {decision.found.source.words()}"
-            return Settled(ended, words)
+            return Settled(ended, words, str(found.facts.get("run_file", "")))
         time.sleep(LOOK_S)

@@ -16,7 +16,8 @@ import signal
 import time
 import traceback
 from collections.abc import Awaitable
-from dataclasses import astuple
+from dataclasses import astuple, replace
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from criu_lazy_ext.checks.check import Finding
@@ -133,6 +134,7 @@ class Migration:
                 if (not self.said_go and TRANSITIONS[state]) or state is State.COMMITTING:
                     raise
                 self.warn(str(error))
+        self.progress.keep_run()
 
     def look(self) -> Source:
         """At the source task and criu dump."""
@@ -481,6 +483,7 @@ class Migration:
     async def run(self) -> Report:
         """All of it. Never raises for what goes wrong in a migration: the report tells."""
         force = False
+        self.progress.write_run = self.keep_run
         if self.rounds.limits is not None:
             self.rounds.start_sampling()
         try:
@@ -524,18 +527,31 @@ class Migration:
         self.progress.end()
         return self.report
 
-    def save_run(self) -> None:
-        """For `criu-lazy report`; if it came so far that there is something to tell."""
+    @property
+    def run_file(self) -> Path:
+        return run_file.path_of(self.directory, self.progress.recorder.began)
+
+    def keep_run(self) -> None:
+        """What was seen until now, for `criu-lazy report`; if there is something to tell. Raises OSError."""
         if self.journal is None:
             return
-        recorder = self.progress.recorder
-        path = run_file.path_of(self.directory, recorder.began)
-        self.report.run_file = str(path)
+        outcome = run_file.UNDER_WAY if TRANSITIONS[self.state] else self.state.value
+        seen = replace(self.report, outcome=outcome, total_s=time.monotonic() - self.start)
+        self.write_run(seen)
+
+    def write_run(self, report: Report) -> None:
+        run_file.save(self.run_file, self.progress.recorder.facts(self.name, self.progress.figures, report))
+
+    def save_run(self) -> None:
+        """The same of the whole of it."""
+        if self.journal is None:
+            return
+        self.report.run_file = str(self.run_file)
         try:
-            run_file.save(path, recorder.facts(self.name, self.progress.figures, self.report))
+            self.write_run(self.report)
         except OSError as error:
             self.report.run_file = ""
-            self.warn(f"{path}: {error.strerror}: there is no run file")
+            self.warn(f"{self.run_file}: {error.strerror}: there is no whole run file")
 
     async def dry_run(self) -> None:
         """Preflight, and nothing else; nothing is left behind. Raises CriuLazyError."""

@@ -5,6 +5,7 @@ Imported only where prometheus_client is wanted. Each scrape looks anew.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -96,15 +97,16 @@ def figures(found: dict[tuple[str, str], Listed]) -> Iterator[Metric]:
 
 
 def last_runs(directories: list[Path]) -> Iterator[Metric]:
-    """The newest run file of each profile, of those whose source this host is."""
+    """The newest run file of each profile, of those whose source this host is, and whose migrate has ended."""
     reports: dict[str, tuple[float, dict[str, Any]]] = {}
     for directory in directories:
         for path in sorted(directory.glob("*.runs")) if directory.is_dir() else []:
-            try:
-                facts = run_file.read(path)
-            except run_file.RunFileError:
-                continue  # one that is just being replaced, or of another version
-            reports[path.stem] = facts["began"] + facts["report"]["total_s"], facts["report"]
+            for each in sorted(path.glob("*.json"), reverse=True):
+                with contextlib.suppress(run_file.RunFileError):  # of another version
+                    facts = run_file.read(each)
+                    if facts["report"]["outcome"] != run_file.UNDER_WAY:
+                        reports[path.stem] = facts["began"] + facts["report"]["total_s"], facts["report"]
+                        break
     outcome = GaugeMetricFamily(
         f"{PREFIX}last_run_outcome", "How migrate ended, whatever was decided later: 1", labels=("migration", "outcome")
     )

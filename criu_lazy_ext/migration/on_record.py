@@ -101,6 +101,10 @@ def leaving(path: Path, facts: dict[str, Any]) -> Listed:
     if found.complete:
         memory["missing_bytes"] = 0
     notes = [*found.words(), f"nobody drives it: criu-lazy migrate --status PROFILE ({name}.yaml)"]
+    if phase := str(live.get("phase", "")):
+        notes.append(f"last words of its migrate, {time.time() - live['at']:.0f} s ago: {phase}")
+    if (run := Path(facts.get("run_file", ""))).is_file():
+        notes.append(f"what it saw until then: criu-lazy report {run}")
     return Listed(name, "source", peer, facts["state"], task, **memory, needs_decision=True, notes=notes)
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from criu_lazy_ext.engines.engine import Engine, container_of_message, engine_of
 from criu_lazy_ext.errors import CriuLazyError, UsageError
-from criu_lazy_ext.migration import journal
+from criu_lazy_ext.migration import journal, run_file
 from criu_lazy_ext.migration.journal import Journal, JournalError
 from criu_lazy_ext.migration.lock import Lock, Locked, lock_path
 from criu_lazy_ext.migration.state import ENDED, EXIT_STATUS, State
@@ -268,6 +268,8 @@ class Decision:
         """Do it, and tell. The exit status."""
         found = self.found
         ended = found.ended()
+        option = next((name for name in ("abort", "commit", "rate") if getattr(options, name)), "status")
+        how = f"{'made' if ended is None else 'found'} by criu-lazy migrate --{option}"
         print(f"{self.directory.name}: {title(found.facts)}: {(ended or State(found.facts['state'])).value}")
         if options.rate is not None:
             if ended is not None or found.server.answer is None:
@@ -280,7 +282,7 @@ class Decision:
             print(*found.words(), *self.addresses(), sep="\n")
             return EXIT_STATUS[State.UNDECIDED]
         if found.facts["state"] not in ENDED:
-            self.settle(ended)
+            self.settle(ended, how)
         lost = ended is State.FAILED and self.found.source.is_over
         return EXIT_STATUS[State.FAILED] if lost and options.abort else 0
 
@@ -422,8 +424,8 @@ class Decision:
         for problem in problems:
             print(f"warning: {problem}")
 
-    def settle(self, ended: State) -> None:
-        """It has ended: what migrate does then."""
+    def settle(self, ended: State, how: str) -> None:
+        """It has ended, as was seen or done by `how`, a command: what migrate does then."""
         if not self.found.rebooted:
             PipeLimits(self.found.facts.get("limits")).restore()
             if ended is not State.COMMITTED:
@@ -440,7 +442,12 @@ class Decision:
             print(f"warning: {error}; once that can be written, --status ends it, and runs its hooks")
             return
         events = Events(self.found.facts.get("id", ""), CRIU_LAZY_NAME=self.directory.name, CRIU_LAZY_ROLE="source")
-        events.tell(f"{ended.value}, as an operator's command found or made it")
+        events.tell(f"{ended.value}: {how}")
+        if path := self.found.facts.get("run_file"):
+            try:
+                run_file.settle(Path(path), ended.value, how, str(self.found.facts["state"]))
+            except (OSError, CriuLazyError) as error:
+                print(f"warning: {path}: it lacks this end: {error}")
         if ended is State.FAILED and self.found.was_frozen:
             return
         shutil.rmtree(self.directory / "images", ignore_errors=True)
@@ -516,7 +523,7 @@ def close_earlier(profile: Profile, name: str) -> None:
     if ended := decision.found.ended():
         with contextlib.redirect_stdout(sys.stderr):
             print(f"{name}: an earlier migration: {title(facts)}: {ended.value}")
-            decision.settle(ended)
+            decision.settle(ended, "found by the next criu-lazy migrate")
         return
     there_is = "; ".join(decision.found.words())
     raise UsageError(f"{name}: an earlier migration is not over: {title(facts)}, {facts['state']}: {there_is}")

@@ -169,4 +169,6 @@ class Preparation:
             destination=migration.report.destination,
             owner=[os.getpid(), start_time(os.getpid())],
             control=str(migration.directory / CONTROL_SOCKET),
+            run_file=str(migration.run_file),
         )
+        migration.progress.keep_run()

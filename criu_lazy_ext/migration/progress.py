@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +17,20 @@ from criu_lazy_ext.system.events import Events
 from criu_lazy_ext.system.live_state import LiveState
 
 REFRESH_S = 0.25
+RUN_KEPT_EVERY_S = 2.0
 
 
 class Progress:
     """Told by the driver what happens: `display` and the files show it."""
 
     def __init__(self, display: Display | None = None) -> None:
-        """`display` None: nothing is shown."""
+        """`display` None: nothing is shown. `write_run`: writes the run file of what was seen until now; OSError."""
         self.figures = Figures()
         self.display = display or Quiet()
         self.recorder = Recorder()
         self._file: LiveState | None = None
+        self.write_run: Callable[[], None] | None = None
+        self._run_kept = 0.0
         self._events = Events("")
 
     def begin(self, migration: str, name: str) -> None:
@@ -41,6 +47,14 @@ class Progress:
         """The migration comes to `state`."""
         self.figures.state = state
 
+    def keep_run(self, least_age_s: float = 0.0) -> None:
+        """In its file, if what that has is so old: should this process be killed, it tells what was seen."""
+        now = time.monotonic()
+        if self.write_run is not None and now - self._run_kept >= least_age_s:
+            self._run_kept = now
+            with contextlib.suppress(OSError):  # the last time, it is told
+                self.write_run()
+
     def phase(self, text: str, level: str = "info") -> None:
         """A step begins, or (`level` warning) something is to be known."""
         self.recorder.line(self.figures.elapsed_s, level, text)
@@ -48,6 +62,7 @@ class Progress:
         self._events.tell(text, level)
         if self._file is not None:
             self._file.note(phase=text)
+        self.keep_run(RUN_KEPT_EVERY_S if level == "info" else 0.0)
 
     def frozen(self, since: float) -> None:
         """The task is, since then (time.monotonic()); once more when that is known better."""
@@ -58,6 +73,7 @@ class Progress:
         self.figures.round_over(sent_bytes, seconds)
         ended = {"ended_s": round(self.figures.elapsed_s, 3), "seconds": seconds, "sent_bytes": sent_bytes}
         self.recorder.rounds.append(ended)
+        self.keep_run(RUN_KEPT_EVERY_S)
 
     def resumed(self, downtime_s: float) -> None:
         """The restored task runs."""
@@ -67,6 +83,7 @@ class Progress:
         """The daemon's counters (struct cl_stats, as lazy-pages --stats-fd gives them)."""
         self.figures.take_stats(stats)
         self.recorder.sample(self.figures.elapsed_s, stats)
+        self.keep_run(RUN_KEPT_EVERY_S)
         if self.figures.downtime_s is None:
             return
         if self._file is not None:

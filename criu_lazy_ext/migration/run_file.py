@@ -1,17 +1,22 @@
 """The run file: what one migration did, over time, for `criu-lazy report`. A JSON object of bounded size.
 
+It is written while the migration goes on: should its driver be killed, what was seen until then is there.
+
 Times are seconds since the migration's start, by the source's clock; bytes and pages as in the report. Keys:
   format, program     FORMAT; the version of criu-lazy that wrote it
   name, began         the profile's; seconds since the epoch
   source              this host's name
   link                bytes per second, 0 for unknown: limit (source.rate), interface (as it says), best (measured)
-  report              as `migrate --json` prints it
+  report              as `migrate --json` prints it; while migrate had not ended, its outcome is UNDER_WAY, and total_s
+                      is when this was written
   frozen_s, resumed_s when the task was frozen and when the restored task ran, or null
   rounds              of pre-copy: ended_s, seconds, sent_bytes
   lines               progress: [time, level, text]
   samples             columns of the same length: "at", and counters of the daemon's (COLUMNS)
   maps                for each sample "missing_map" of the daemon's counters, in hexadecimal, or null
   stats               the daemon's last counters
+  settled             if somebody else saw its end: "outcome"; "at", since the epoch; "how"; "left_in", the state that
+                      migrate had recorded last
 """
 
 from __future__ import annotations
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
     from criu_lazy_ext.migration.report import Report
 
 FORMAT = 1
+UNDER_WAY = "under-way"
 COLUMNS = ("remaining_pages", "received_bytes", "demand_faults", "merged_faults", "waiting_faults", "oldest_wait_us")
 MAX_SAMPLES = 500
 MAX_LINES = 200
@@ -110,11 +116,19 @@ def path_of(migration: Path, began: float) -> Path:
 
 
 def save(path: Path, facts: dict[str, Any]) -> None:
-    """Write it, and remove those that are too many. Raises OSError."""
+    """Write it; for a new one, those that are too many go. Raises OSError."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
+    is_new = not path.exists()
     replace_file(path, json.dumps(facts, separators=(",", ":")) + "\n")
-    for old in sorted(path.parent.glob("*.json"))[:-KEPT]:
+    for old in sorted(path.parent.glob("*.json"))[:-KEPT] if is_new else []:
         old.unlink()
+
+
+def settle(path: Path, outcome: str, how: str, left_in: str) -> None:
+    """Add how the migration ended, which its driver has not seen. Raises OSError, RunFileError."""
+    if path.exists():  # newer ones may have taken its place
+        told = {"outcome": outcome, "at": round(time.time(), 3), "how": how, "left_in": left_in}
+        save(path, read(path) | {"settled": told})
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -68,16 +68,22 @@ def article(run: Run, scales: Scales) -> str:
 def head(run: Run) -> str:
     """What it was, and the figures that are asked for first."""
     report = run.report
-    began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.facts["began"]))
     tiles = "".join(f"<div><b>{escape(value)}</b><span>{escape(name)}</span></div>" for name, value in figures(run)[:6])
     message = f"<p>{escape(report['message'])}</p>" if report["message"] else ""
+    if settled := run.settled:
+        left = f"migrate had left it {'at its end' if run.ended else 'without an end'}, at {settled['left_in']}"
+        message += f"<p>{escape(settled['outcome'])} at {moment(settled['at'])}: {escape(settled['how'])}; {left}</p>"
     strategy = f"<p>{escape(report['strategy'])}</p>" if report["strategy"] else ""
-    badge = f'<span class="badge {report["outcome"]}">{escape(report["outcome"])}</span>'
+    badge = f'<span class="badge {run.outcome}">{escape(run.outcome)}</span>'
     return (
         f"<header><h1>{escape(run.title)}</h1><p>{badge}"
-        f" {escape(began)}, criu-lazy {escape(str(run.facts['program']))}</p>{message}{strategy}"
+        f" {moment(run.facts['began'])}, criu-lazy {escape(str(run.facts['program']))}</p>{message}{strategy}"
         f'<div class="tiles">{tiles}</div></header>\n'
     )
+
+
+def moment(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def figures(run: Run) -> list[tuple[str, str]]:
@@ -169,11 +175,15 @@ def pages(shares: list[Share], width: float) -> str:
 
 def warnings(run: Run) -> str:
     """Each says what can be done."""
-    items = [f"<li>{escape(warning)}</li>" for warning in run.report["warnings"]]
-    if run.report["outcome"] == "undecided":
-        todo = f"the migration waits for a decision: criu-lazy migrate --status {run.facts['name']}.yaml at the source"
-        items.insert(0, f"<li>{escape(todo)}</li>")
-    return section("Warnings", f'<ul class="warnings">{"".join(items)}</ul>') if items else ""
+    told = list(run.report["warnings"])
+    ask = f"criu-lazy migrate --status {run.facts['name']}.yaml at the source"
+    if not run.ended:
+        at = f"{moment(run.facts['began'] + run.report['total_s'])}, {seconds(run.report['total_s'])} after the start"
+        told.insert(0, f"what is here was seen until {at}: migrate had not ended then, or was killed; {ask} tells more")
+    elif run.outcome == "undecided":
+        told.insert(0, f"the migration waits for a decision: {ask}")
+    items = "".join(f"<li>{escape(words)}</li>" for words in [*told, *run.facts.get("now", [])])
+    return section("Warnings", f'<ul class="warnings">{items}</ul>') if items else ""
 
 
 def lines(run: Run) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from criu_lazy_ext.migration.run_file import UNDER_WAY
 from criu_lazy_ext.sizes import PAGE_BYTES
 
 BUCKETS_TO_AN_OCTAVE = 4  # of the daemon's histogram (c_src/destination/stats.h)
@@ -48,6 +49,20 @@ class Run:
         self.total_s: float = max([self.report["total_s"], *self.at])
         self.frozen_s: float | None = facts["frozen_s"]
         self.resumed_s: float | None = facts["resumed_s"]
+
+    @property
+    def ended(self) -> bool:
+        """Whether migrate has, as far as the run file knows."""
+        return bool(self.report["outcome"] != UNDER_WAY)
+
+    @property
+    def settled(self) -> dict[str, Any] | None:
+        """What became of it later, of which nothing else is known."""
+        return self.facts.get("settled")
+
+    @property
+    def outcome(self) -> str:
+        return str((self.settled or self.report)["outcome"])
 
     @property
     def title(self) -> str:

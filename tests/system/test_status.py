@@ -47,6 +47,11 @@ def measured(host: Host) -> dict[tuple[str, str], float]:
     return {(s.name, s.labels.get("state", "") + s.labels.get("outcome", "")): s.value for s in samples}
 
 
+def reported(host: Host, runs: str) -> str:
+    """The words of the page of the newest."""
+    return Page(host.run(["criu-lazy", "report", runs, "-o", "-"]).stdout).words
+
+
 def test_a_migration_is_listed_at_both_ends_while_it_goes_on(worker: Worker) -> None:
     src, dst = worker.testbed.src, worker.testbed.dst
     assert status(src) == (0, "no migration is on record here\n")
@@ -128,9 +133,36 @@ def test_a_stopped_one_comes_with_the_way_out(worker: Worker) -> None:
     code, table = status(src)
     assert code == UNDECIDED and "nobody drives it: criu-lazy migrate --status PROFILE" in table
     assert "pages are on their way" in table and not listed(src)["driver"]
+    runs = f"/var/lib/criu-lazy/{migration.name}.runs"
+    assert re.search(r"last words of its migrate, \d+ s ago: the task runs at the destination", table)
+    assert f"what it saw until then: criu-lazy report {runs}/" in table
+    words = reported(src, runs)
+    assert "under-way" in words and "migrate had not ended then, or was killed" in words
+    assert "this host's record, as this page was made: running" in words and "pages are on their way" in words
+    assert "the task runs at the destination; downtime" in words
     kill_ours(dst)
     assert "nothing of it runs any more" in status(dst)[1]
     dst.run(["kill", "-9", str(worker.pid)], check=False)
     assert migration.decide("--abort", "--force").returncode == 0
     assert status(src)[0] == 0 and listed(src)["state"] == "rolled-back"
+    words = reported(src, runs)
+    assert re.search(r"rolled-back at 2.*: made by criu-lazy migrate --abort; migrate had left it without an end", words)
+    assert "this host's record" not in words
+    assert worker.answers(src) == "right\n"
+
+
+def test_what_was_seen_is_on_file_wherever_migrate_is_killed(worker: Worker) -> None:
+    src = worker.testbed.src
+    migration = held(worker.testbed, BASE + HOLD)
+    kill(src, "criu-lazy migrate")
+    migration.end()
+    runs = f"/var/lib/criu-lazy/{migration.name}.runs"
+    facts = json.loads(src.run(["sh", "-c", f"cat {runs}/*.json"]).stdout)
+    assert facts["report"]["outcome"] == "under-way" and list(facts["report"]["phases_s"])[-1] == "serving"
+    assert facts["frozen_s"] < facts["report"]["total_s"] and facts["resumed_s"] is None and "settled" not in facts
+    src.run(["rm", "/run/held"])
+    eventually(lambda: "rolled-back" in migration.decide("--status").stdout, "the page server lets the task run on")
+    words = reported(src, runs)
+    assert "rolled-back at" in words and "found by criu-lazy migrate --status; migrate had left it without" in words
+    assert "an end, at serving" in words
     assert worker.answers(src) == "right\n"

@@ -33,6 +33,8 @@ def directory(tmp_path: Path) -> Path:
     report = Report("rolled-back", 7, "dst", total_s=3.0)
     facts = {"format": run_file.FORMAT, "began": 1000.0, "report": report.as_json()}
     (tmp_path / "m2.runs/1.json").write_text(json.dumps(facts))
+    facts["report"] |= {"outcome": run_file.UNDER_WAY}  # or its driver was killed
+    (tmp_path / "m2.runs/2.json").write_text(json.dumps(facts))
     (tmp_path / "m3.runs").mkdir()  # has none
     return tmp_path
 

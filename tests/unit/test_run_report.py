@@ -140,6 +140,21 @@ def test_what_it_is_given_stays_text(tmp_path: Path) -> None:
     assert words.count(report.warnings[0]) == 2 and '"><i>: task 7' in words
 
 
+def test_an_end_that_migrate_has_not_seen_is_told_and_nothing_is_drawn_of_it(tmp_path: Path) -> None:
+    report = Report(run_file.UNDER_WAY, 7, "dst", total_s=1.2, phases_s={"dumping": 0.99, "serving": 1.15})
+    path = tmp_path / "m1.runs/1.json"
+    run_file.save(path, run_of(report).facts)
+    words = Page(page([command.load(path)])).words
+    assert "1.20 s after the start: migrate had not ended then" in words and "under-way" in words
+    run_file.settle(path, "rolled-back", "made by criu-lazy migrate --abort", "restoring")
+    run = command.load(path)
+    words = Page(page([run])).words
+    assert "migrate had left it without an end, at restoring" in words and "rolled-back" in words
+    assert [(span.kind, span.end) for span in run.source_line()] == [("runs", 1.0), ("frozen", 1.2)]
+    run_file.settle(tmp_path / "m1.runs/none.json", "committed", "", "")
+    assert [each.name for each in path.parent.iterdir()] == ["1.json"], "one that newer ones replaced stays away"
+
+
 def test_scales_are_round() -> None:
     assert [nice(value) for value in (0.3, 1, 1.2, 4.9, 7, 120)] == [0.5, 1, 2, 5, 10, 200]
 
