@@ -10,6 +10,7 @@ from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.migration import journal, run_file
 from criu_lazy_ext.migration.on_record import leaving
 from criu_lazy_ext.run_report.page import page
+from criu_lazy_ext.run_report.picture import draw
 from criu_lazy_ext.run_report.run import Run
 
 
@@ -24,6 +25,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("run", type=Path, nargs="+",
         help="the run file that migrate names in its report; or a directory of them: the newest")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, help="the page; - for stdout (default: NAME.html, here)")
+    parser.add_argument("--png", type=Path, metavar="FILE", help="a picture of the page, too, if Chromium is here")
     return parser
 
 
@@ -38,12 +40,16 @@ def main(argv: list[str]) -> int:
     output = options.output or Path("-and-".join(run.facts["name"] for run in runs) + ".html")
     if str(output) == "-":
         sys.stdout.write(text)
-        return 0
-    try:
-        output.write_text(text)
-    except OSError as error:
-        raise ReportError(f"{output}: {error.strerror}") from error
-    print(output)
+    else:
+        try:
+            output.write_text(text)
+        except OSError as error:
+            raise ReportError(f"{output}: {error.strerror}") from error
+        print(output)
+    if options.png is not None:
+        draw(text, len(runs), options.png)
+        if str(output) != "-":
+            print(options.png)
     return 0
 
 

@@ -155,6 +155,22 @@ def test_an_end_that_migrate_has_not_seen_is_told_and_nothing_is_drawn_of_it(tmp
     assert [each.name for each in path.parent.iterdir()] == ["1.json"], "one that newer ones replaced stays away"
 
 
+def test_without_a_browser_there_is_the_page_and_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_file.save(tmp_path / "a.json", run_of(moved()).facts)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    words = [str(tmp_path / "a.json"), "-o", str(tmp_path / "a.html"), "--png", str(tmp_path / "a.png")]
+    with pytest.raises(CriuLazyError, match=r"--png: no Chromium is here .*: apt install chromium-headless-shell, or "):
+        command.main(words)
+    assert capsys.readouterr().out == f"{tmp_path}/a.html\n" and (tmp_path / "a.html").exists()
+    (tmp_path / "chromium-headless-shell").write_text("#!/bin/sh\necho something >&2\necho no display >&2\nexit 7\n")
+    (tmp_path / "chromium-headless-shell").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    with pytest.raises(CriuLazyError, match=r"--png: .*/chromium-headless-shell ended with status 7: no display"):
+        command.main(words)
+
+
 def test_scales_are_round() -> None:
     assert [nice(value) for value in (0.3, 1, 1.2, 4.9, 7, 120)] == [0.5, 1, 2, 5, 10, 200]
 

@@ -1,0 +1,44 @@
+"""`criu-lazy report` of a real migration, opened in headless Chromium."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import chromium
+import pytest
+from migrating import BASE, Migration, Worker, assert_moved
+from PIL import Image
+
+from criu_lazy_ext.commands import report
+from criu_lazy_ext.run_report.style import STYLE
+
+
+def colour(kind: str) -> tuple[int, ...]:
+    """What stands for it on the page, in light."""
+    found = re.search(rf"--{kind}: #(..)(..)(..)", STYLE)
+    assert found
+    return tuple(int(each, 16) for each in found.groups())
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_a_browser_shows_all_of_the_page(
+    worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: int
+) -> None:
+    migration = Migration(worker.testbed, BASE)
+    assert_moved(worker, migration)
+    run = f"{worker.testbed.src.root}{migration.report['run_file']}"
+    chromium.install()
+    monkeypatch.chdir(tmp_path)
+    assert report.main([run] * runs + ["-o", "a.html", "--png", "a.png"]) == 0
+    with Image.open("a.png") as picture:
+        width, height = picture.size
+        assert picture.format == "PNG" and width == (1080, 1500)[runs - 1]
+        pixels = picture.convert("RGB")
+        seen = {pixel: count for count, pixel in pixels.getcolors(width * height) or []}
+        for kind in ("runs", "frozen", "follows", "restoring"):
+            assert seen[colour(kind)] > 500, f"{kind} is drawn"
+        paper = (255, 255, 255)
+        footer = pixels.crop((0, height - 60, width, height))
+        assert {pixel for _, pixel in footer.getcolors(60 * width) or []} > {paper}, "it ends with the footer"
+        assert pixels.crop((0, height - 20, width, height)).getcolors() == [(20 * width, paper)], "whole"
