@@ -70,6 +70,7 @@ SOURCE: tuple[Check[Leaving], ...] = (
 CONTAINER_SOURCE: tuple[Check[Leaving], ...] = (
     *HOST,
     containers.engine,
+    containers.shared_network,
     containers.control_groups,
     containers.container_files,
     containers.bind_mounts,

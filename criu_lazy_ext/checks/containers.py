@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,10 @@ from criu_lazy_ext.checks.check import Found, check, fail, warn
 from criu_lazy_ext.checks.files import SHARED_KINDS, Mounts
 from criu_lazy_ext.checks.leaving import Leaving
 from criu_lazy_ext.checks.needs import Arrival
+from criu_lazy_ext.checks.task import Task
 from criu_lazy_ext.engines.engine import Moved, container_of_message, engine_of
 from criu_lazy_ext.system import cgroup
+from criu_lazy_ext.system.holders import name_of
 
 
 @check(
@@ -23,6 +26,33 @@ def engine(leaving: Leaving) -> Iterator[Found]:
     if leaving.moved is not None:
         for problem in leaving.moved.engine.obstacles(leaving.moved.found):
             yield fail(problem)
+
+
+@check(
+    "shared-network",
+    why="criu's lock keeps all packets of the network namespace away, those of who stays in it, too; and who stays "
+    "loses the addresses, or those who move, what it was reached by.",
+    way_out="end it first",
+)
+def shared_network(leaving: Leaving) -> Iterator[Found]:
+    """processes of others in the container's own network namespace (--network container:NAME, a path in config.json)"""
+    task = leaving.task
+    if task is None or not task.has_own("net"):
+        return
+    for pid in _sharers(task):
+        yield fail(f"process {name_of(pid)} is in the container's network namespace, and stays here")
+        return
+
+
+def _sharers(task: Task) -> Iterator[int]:
+    """Who is in the task's network namespace, and neither in its pid namespace nor one of its processes."""
+    network, pids = ((task.directory / "ns" / kind).readlink() for kind in ("net", "pid"))
+    own = pids if task.has_own("pid") else None
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) not in task.pids:
+            with contextlib.suppress(OSError):  # it has ended
+                if (entry / "ns/net").readlink() == network and (entry / "ns/pid").readlink() != own:
+                    yield int(entry.name)
 
 
 @check(
@@ -80,7 +110,7 @@ def bind_mounts(leaving: Leaving) -> Iterator[Found]:
     why="The engine at the destination restores the container from what it has there.",
 )
 def engine_there(arrival: Arrival) -> Iterator[Found]:
-    """the engine, its runtime, the image, networks and bind mounts there; and that it has none of that name"""
+    """the engine, its runtime, image, networks, namespaces and bind mounts there; and that it has none of that name"""
     if arrival.container:
         container = container_of_message(arrival.container["profile"])
         for problem in engine_of(container).lacking(arrival.container["expected"]):

@@ -115,7 +115,7 @@ class OciRuntime:
         """Nothing was changed."""
 
     def expectations(self, found: Found) -> dict[str, Any]:
-        """Bind mounts whose source must exist there, and of those, what it may write to."""
+        """Bind mounts whose source must exist there, and of those, what it may write to; namespaces that it joins."""
         mounts = found.config.get("mounts", [])
         binds = [m for m in mounts if m.get("type") == "bind" or {"bind", "rbind"} & set(m.get("options", []))]
         sent = [found.bundle, *self.container.volumes] if self.container.files == "sync" else []
@@ -123,7 +123,9 @@ class OciRuntime:
         there = [path for path in writable if not any(Path(path).is_relative_to(top) for top in sent)]
         bundle = self.container.bundle or found.bundle
         written = [path for path in there if writable[path]]
-        return {"binds": there, "written": written, "bundle": "" if sent else str(bundle), "rsync": bool(sent)}
+        joined = [each["path"] for each in found.config.get("linux", {}).get("namespaces", []) if each.get("path")]
+        facts = {"binds": there, "written": written, "namespaces": joined}
+        return {**facts, "bundle": "" if sent else str(bundle), "rsync": bool(sent)}
 
     def checkpoint(self, directory: Path, criu: Criu, descriptors: Mapping[str, int]) -> Command:
         """`checkpoint`, which removes the container once its processes are gone, and keeps it if it fails."""
@@ -143,6 +145,11 @@ class OciRuntime:
         if shutil.which(self.program) is None:
             return [f"{self.program} is not installed"]
         problems = missing_binds(expected)
+        for path in expected["namespaces"]:
+            if not Path(path).exists():
+                problems.append(
+                    f"namespace {path}, which config.json names, is missing: make it there, as ip netns add"
+                )
         if expected["bundle"] and not (config := Path(expected["bundle"]) / "config.json").exists():
             problems.append(f"{config} is missing: container.files says that the bundle is there")
         if expected["rsync"] and shutil.which("rsync") is None:

@@ -548,6 +548,50 @@ def test_what_podman_can_t_move_is_said_before(container: PodmanContainer) -> No
     container.serves(src)
 
 
+@only("runc", "podman-crun --network=none")
+def test_who_shares_its_network_is_told_of_before(container: Container) -> None:
+    """It would stay there, without its network."""
+    src = container.testbed.src
+    pid = src.start(["sleep", "1000"])
+    try:
+        src.write("/root/checked.yaml", container.profile())
+        assert " shared-network" not in src.run(["criu-lazy", "check", "/root/checked.yaml"], check=False).stdout
+    finally:
+        kill_pids(src, pid)
+    pid = src.start(["nsenter", "--target", str(container.pid(src)), "--net", "sleep", "1000"])
+    try:
+        refused = Migration(container.testbed, container.profile())
+        assert refused.end() == FAILED, refused.stderr
+        assert f"process {pid} (sleep) is in the container's network namespace, and stays here" in refused.stderr
+        container.serves(src)
+        assert_moved(container, Migration(container.testbed, container.profile(more="accept: [shared-network]\n")))
+    finally:
+        kill_pids(src, pid)
+
+
+@only("runc")
+def test_a_namespace_that_is_missing_at_the_destination_is_told_of_before(container: Container) -> None:
+    src, dst = container.testbed.src, container.testbed.dst
+    container.remove()
+    container = Container(container.testbed, "runc")
+    for namespace in container.config["linux"]["namespaces"]:
+        if namespace["type"] == "network":
+            namespace["path"] = "/run/netns/own"
+    src.run(["ip", "netns", "add", "own"])
+    try:
+        container.run()
+        refused = Migration(container.testbed, container.profile())
+        assert refused.end() == FAILED, refused.stderr
+        assert "dst: namespace /run/netns/own, which config.json names, is missing" in refused.stderr
+        container.serves(src)
+        dst.run(["ip", "netns", "add", "own"])
+        assert_moved(container, Migration(container.testbed, container.profile()))
+    finally:
+        container.remove()
+        for host in (src, dst):
+            host.run(["ip", "netns", "del", "own"], check=False)
+
+
 def test_its_limits_hold_at_the_destination(testbed: Testbed) -> None:
     """The machine's own hierarchies have controllers; hosts share them: each has a group of its own for it."""
     container = Container(testbed, "runc")
