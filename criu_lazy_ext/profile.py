@@ -223,7 +223,7 @@ class Profile:
     hooks: Mapping[str, list[Hook]] = field(default_factory=dict)
     timeouts: Timeouts = field(default_factory=Timeouts)
     keep_files: bool = False
-    accept: list[str] = field(default_factory=list)  # checks of the preflight whose failures are only to be warned of
+    accept: list[str] = field(default_factory=list)  # checks of the preflight: their failures only warn
 
     def encrypts(self) -> bool:
         """Whether pages go encrypted."""

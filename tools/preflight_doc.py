@@ -19,6 +19,7 @@ What can't move is said before anything is frozen. `criu-lazy migrate` runs thes
 criu-lazy check                      # this host, as the source and as the destination
 criu-lazy check --pid PID            # whether this task, and all below it, can leave
 criu-lazy check --pid PID HOST...    # and whether those hosts, as in ~/.ssh/config, can take it
+criu-lazy check --container NAME HOST...   # the same of a container; --engine, if several engines know that name
 criu-lazy check PROFILE              # the same with all that a profile says
 ```
 Nothing is touched. For an ordinary task and one host it takes about a second (a Redis, both ends on the same two
@@ -29,7 +30,8 @@ the report. `check` prints these two, and how many are `ok` (`--verbose`: which)
 `fail`, and 2 for wrong usage; `--json` prints a list of
 `{"check", "host", "verdict", "text", "way_out"}`.
 
-Whoever knows better names the check in the profile, `accept: [NAME, ...]`: its failures are warnings then.
+Whoever knows better names the check in the profile, `accept: [NAME, ...]`: its failures are warnings then, and its
+warnings are told by `check` alone, as `ok`.
 
 Of a container ([containers.md](containers.md)) its engine sees to most; at the source these of the general ones hold
 for it, too: {shared}.

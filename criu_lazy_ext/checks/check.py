@@ -105,11 +105,11 @@ def from_json(findings: Iterable[dict[str, Any]], host: str) -> list[Finding]:
 
 
 def accept(findings: Iterable[Finding], names: Iterable[str]) -> Iterator[Finding]:
-    """Failures of the checks that the user has taken upon himself are warnings."""
-    accepted = set(names)
+    """Of the checks that the user has taken upon himself, failures are warnings, and warnings are well."""
+    accepted, less = set(names), {Verdict.FAIL: Verdict.WARN, Verdict.WARN: Verdict.OK}
     for finding in findings:
-        is_accepted = finding.verdict is Verdict.FAIL and finding.check in accepted
-        yield replace(finding, verdict=Verdict.WARN) if is_accepted else finding
+        is_accepted = finding.check in accepted
+        yield replace(finding, verdict=less.get(finding.verdict, finding.verdict)) if is_accepted else finding
 
 
 def failures(findings: Iterable[Finding]) -> str:

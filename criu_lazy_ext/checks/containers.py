@@ -93,7 +93,7 @@ def container_files(leaving: Leaving) -> Iterator[Found]:
     why="What is in a directory of the host's that is mounted in the container stays here: there it finds what the "
     "destination has in the directory of that name.",
     way_out="name it in container.volumes, and it goes with it (what the destination has there besides is deleted); "
-    "or have both hosts mount it",
+    "have both hosts mount it; or, if each host has its own, accept: [bind-mounts]",
 )
 def bind_mounts(leaving: Leaving) -> Iterator[Found]:
     """directories of this host alone that it may write to, and that are not sent"""

@@ -13,7 +13,7 @@ from pathlib import Path
 from criu_lazy_ext.checks import catalogue
 from criu_lazy_ext.checks.check import Finding, Verdict, accept, run_all
 from criu_lazy_ext.checks.needs import Arrival
-from criu_lazy_ext.engines.engine import engine_of
+from criu_lazy_ext.engines.engine import ENGINES, UnknownContainer, container_named, engine_of
 from criu_lazy_ext.errors import UsageError
 from criu_lazy_ext.migration import preflight
 from criu_lazy_ext.migration.preflight import AtSource
@@ -37,7 +37,10 @@ def arguments() -> argparse.ArgumentParser:
     role = parser.add_mutually_exclusive_group()
     role.add_argument("--source", action="store_true", help="this host only as the source")
     role.add_argument("--destination", action="store_true", help="this host only as the destination")
-    parser.add_argument("--pid", "--task", type=int, metavar="PID", help="this task, and all below it")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--pid", "--task", type=int, metavar="PID", help="this task, and all below it")
+    which.add_argument("--container", metavar="NAME", help="this container, as its engine knows it")
+    parser.add_argument("--engine", choices=ENGINES, help="whose container (default: the first that knows it)")
     parser.add_argument("-v", "--verbose", action="store_true", help="name those that are well, too")
     parser.add_argument("--json", action="store_true",
         help='print [{"check", "host", "verdict": "ok"|"warn"|"fail", "text", "way_out"}, ...]')  # fmt: skip
@@ -83,11 +86,18 @@ async def _check(options: argparse.Namespace) -> list[Finding]:
     destinations = [Destination(ssh=host) for host in options.where]
     pid = options.pid
     if any(map(_is_profile, options.where)):
-        if len(options.where) > 1:
-            raise UsageError("a profile names its destination itself: give either one profile, or hosts")
+        if len(options.where) > 1 or options.container:
+            itself = "a profile names its container, and its destination, itself"
+            raise UsageError(f"{itself}: give either one profile, or hosts")
         profile = load(Path(options.where[0]))
         destinations = [profile.destination]
         pid = _pid_of(profile) if pid is None else pid
+    elif options.container:
+        try:
+            profile = Profile(destination=Destination(), container=container_named(options.container, options.engine))
+        except UnknownContainer as error:
+            raise UsageError(f"--container: {error}") from error
+        pid = _pid_of(profile)
     elif pid is not None and (problem := why_no_task(pid)):
         raise UsageError(f"--pid: {problem}")
     findings = [] if options.destination else await check_hosts(profile, pid, [] if options.source else destinations)
@@ -113,7 +123,10 @@ def main(argv: list[str]) -> int:
     """Print what was found, one line each. Exit status: 0 nothing is in the way, 1 something is, 2 wrong usage."""
     parser = arguments()
     options = parser.parse_args(argv)
-    if options.destination and (options.where or options.pid is not None):
+    task = options.pid is not None or options.container
+    if options.engine and not options.container:
+        parser.error("--engine goes with --container")
+    if options.destination and (options.where or task):
         parser.error("--destination is for this host alone, and a task leaves it as the source")
     raise_descriptors()  # as migrate does
     findings = asyncio.run(_check(options))
@@ -121,6 +134,6 @@ def main(argv: list[str]) -> int:
         print(json.dumps([finding.as_json() for finding in findings]))
     else:
         show(findings, verbose=options.verbose)
-        if options.pid is None and not any(map(_is_profile, options.where)):
-            print("no task was looked at: --pid PID, or a profile, names one")
+        if not task and not any(map(_is_profile, options.where)):
+            print("no task was looked at: --pid PID, --container NAME, or a profile, names one")
     return 1 if any(finding.verdict is Verdict.FAIL for finding in findings) else 0

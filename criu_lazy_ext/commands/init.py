@@ -12,7 +12,7 @@ from pathlib import Path
 
 from criu_lazy_ext.checks.check import Finding, Verdict
 from criu_lazy_ext.commands.check import check_hosts
-from criu_lazy_ext.engines.engine import container_named, find
+from criu_lazy_ext.engines.engine import ENGINES, container_named, find
 from criu_lazy_ext.errors import UsageError
 from criu_lazy_ext.profile import Container, parse
 from criu_lazy_ext.profile_schema import FILE as SCHEMA
@@ -147,17 +147,21 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("destination", help="a host as in ~/.ssh/config")
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--pid", type=int, help="the root of the task")
-    which.add_argument("--container", metavar="NAME", help="a container of podman's, runc's or crun's")
+    which.add_argument("--container", metavar="NAME", help="a container, as its engine knows it")
+    parser.add_argument("--engine", choices=ENGINES, help="whose container (default: the first that knows it)")
     parser.add_argument("-o", "--output", type=Path, help="the file (default NAME.yaml); - is standard output")
     return parser
 
 
 def main(argv: list[str]) -> int:
     """Exit status: 0 it can move so, 1 something is left to settle (it stands in the file), 2 wrong usage."""
-    options = arguments().parse_args(argv)
+    parser = arguments()
+    options = parser.parse_args(argv)
+    if options.engine and not options.container:
+        parser.error("--engine goes with --container")
     if options.pid is not None and (problem := why_no_task(options.pid)):
         raise UsageError(f"--pid: {problem}")
-    container = container_named(options.container) if options.container else None
+    container = container_named(options.container, options.engine) if options.container else None
     pid = find(container).found.pid if container else options.pid
     draft = Draft(pid, options.destination, container)
     path = options.output or Path(f"{options.container or _name(pid)}.yaml")

@@ -146,12 +146,12 @@ def find(container: Container) -> Moved:
     return Moved(engine, engine.find())
 
 
-def container_named(name: str) -> Container:
-    """A running container, whichever engine here knows it. Raises EngineError."""
-    engines = [engine for engine in ENGINES if shutil.which(engine)]
+def container_named(name: str, engine: str | None = None) -> Container:
+    """A running container, of that engine, or of whichever here knows it. Raises EngineError."""
+    engines = [engine] if engine else [each for each in ENGINES if shutil.which(each)]
     broken = []
-    for engine in engines:
-        container = Container(engine, name)
+    for each in engines:
+        container = Container(each, name)
         try:
             engine_of(container).find()
             return container
@@ -159,7 +159,8 @@ def container_named(name: str) -> Container:
             pass
         except EngineError as error:  # another may know it
             broken.append(str(error))
-    looked = f"{', '.join(engines)} know no container {name!r}" if engines else f"none of {', '.join(ENGINES)} is here"
+    know = f"{', '.join(engines)} know{'' if engines[1:] else 's'}"
+    looked = f"{know} no container {name!r}" if engines else f"none of {', '.join(ENGINES)} is here"
     raise UnknownContainer("; ".join([f"{looked}; see podman ps, runc list, crun list, ctr containers ls", *broken]))
 
 

@@ -241,6 +241,12 @@ def test_the_sample_moves_it_with_a_volume_as_init_would(with_podman: Testbed) -
         assert "warned of at its top: bind-mounts" in said
         written = with_podman.src.read("/root/warned.yaml")
         assert "# warn: source: /srv/box-data is mounted from this host, and stays here: name it" in written
+        left = container.profile() + "accept: [bind-mounts]\n"
+        with_podman.src.write("/root/left.yaml", left)
+        assert "ok   bind-mounts: source: /srv/box-data is mounted" in with_podman.src.run(
+            ["criu-lazy", "check", "/root/left.yaml"]).stdout  # fmt: skip
+        dry = Migration(with_podman, left, "--dry-run")
+        assert dry.end() == COMMITTED and "box-data" not in dry.stderr
         migration = Migration(with_podman, (CONFIGS / "runc.yaml").read_text())
         assert_moved(container, migration)
         assert f"preflight: container {NAME}, destination dst" in migration.stderr
@@ -495,6 +501,29 @@ def test_init_writes_a_profile_by_which_it_moves(container: Container) -> None:
     assert_moved(container, Migration(container.testbed, made.stdout))
     unknown = src.run(["criu-lazy", "init", "--container", "other", "dst"], check=False)
     assert "podman, runc, crun, containerd know no container 'other'" in unknown.stderr
+
+
+@only("runc", "crun", "podman-crun", "containerd")
+def test_check_asks_of_a_container_without_a_profile(with_podman: Testbed, container: Container) -> None:
+    src, dst = container.testbed.src, container.testbed.dst
+
+    def check(*words: str) -> tuple[int, dict[str, str], str]:
+        done = src.run(["criu-lazy", "check", "--container", *words, "--json"], check=False)
+        found = json.loads(done.stdout) if done.stdout else []
+        return done.returncode, {each["check"]: each["verdict"] + each["host"] for each in found}, done.stderr
+
+    before = container.listed(src)
+    code, found, errors = check(NAME, "dst")
+    # A profile answers that, where a host has both versions: criu.manage_cgroups.
+    failed = {name for name, verdict in found.items() if verdict.startswith("fail")} - {"control-groups"}
+    assert errors == "" and not failed and code == (found["control-groups"] != "oksource")
+    assert found["engine"] == "oksource" and found["engine-there"] == "okdst" and "file-locks" not in found
+    assert check(NAME)[0] == code and "engine-there" not in check(NAME)[1]
+    other = "crun" if container.engine == "runc" else "runc"
+    code, found, errors = check(NAME, "--engine", other)
+    assert code == 2 and f"--container: {other} knows no container '{NAME}'" in errors
+    assert check("other", "dst")[0] == 2
+    assert container.listed(src) == before and container.listed(dst) == [], "nothing is touched"
 
 
 @only("runc")

@@ -105,6 +105,8 @@ def test_what_the_user_accepts_does_not_stop_a_migration() -> None:
     assert failures(found) == "src: bad: do; dst: worse"
     assert failures(accept(found, ["a"])) == "dst: worse"
     assert failures(accept(found, ["a", "b"])) == ""
+    told = list(accept([*found, Finding("b", "dst", Verdict.WARN, "odd")], ["b"]))
+    assert [each.verdict for each in told] == [Verdict.FAIL, Verdict.WARN, Verdict.OK] and told[2].text == "odd"
 
 
 def test_what_is_shared_on_purpose_counts_once() -> None:
