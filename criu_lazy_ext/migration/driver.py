@@ -26,7 +26,7 @@ from criu_lazy_ext.checks.state import check_movable
 from criu_lazy_ext.criu.contrary import options_in
 from criu_lazy_ext.engines.engine import Moved, find
 from criu_lazy_ext.errors import CriuLazyError, UsageError
-from criu_lazy_ext.migration import freeze, operator_commands, run_file
+from criu_lazy_ext.migration import freeze, operator_commands, run_file, tracing
 from criu_lazy_ext.migration.draining import Draining
 from criu_lazy_ext.migration.ending import Ending
 from criu_lazy_ext.migration.files import ContainerFiles
@@ -523,6 +523,7 @@ class Migration:
             self.warn(self.in_a_line(error))
         self.report.total_s = time.monotonic() - self.start
         self.save_run()
+        await self.send_trace()
         self.progress.over(self.report.outcome, self.report.message)
         self.progress.end()
         return self.report
@@ -537,10 +538,10 @@ class Migration:
             return
         outcome = run_file.UNDER_WAY if TRANSITIONS[self.state] else self.state.value
         seen = replace(self.report, outcome=outcome, total_s=time.monotonic() - self.start)
-        self.write_run(seen)
+        run_file.save(self.run_file, self.facts(seen))
 
-    def write_run(self, report: Report) -> None:
-        run_file.save(self.run_file, self.progress.recorder.facts(self.name, self.progress.figures, report))
+    def facts(self, report: Report) -> dict[str, Any]:
+        return self.progress.recorder.facts(self.name, self.progress.figures, report)
 
     def save_run(self) -> None:
         """The same of the whole of it."""
@@ -548,10 +549,21 @@ class Migration:
             return
         self.report.run_file = str(self.run_file)
         try:
-            self.write_run(self.report)
+            run_file.save(self.run_file, self.facts(self.report))
         except OSError as error:
             self.report.run_file = ""
             self.warn(f"{self.run_file}: {error.strerror}: there is no whole run file")
+
+    async def send_trace(self) -> None:
+        """Of what is over, if that is wanted; what goes wrong with it is told, and changes nothing."""
+        if not tracing.is_wanted():
+            return
+        try:
+            problem = await asyncio.to_thread(tracing.export, self.facts(self.report))
+        except Exception as error:
+            problem = f"no trace: {type(error).__name__}: {error}"
+        if problem:
+            self.progress.phase(problem, "warning")
 
     async def dry_run(self) -> None:
         """Preflight, and nothing else; nothing is left behind. Raises CriuLazyError."""
