@@ -1,4 +1,5 @@
-"""`criu-lazy init --pid PID | --container NAME DESTINATION`: writes a commented profile that fits."""
+"""`criu-lazy init --pid PID | --container NAME HOST`: writes a commented profile that fits;
+`--evacuate HOST...`: a plan of what runs here."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from criu_lazy_ext.checks.check import Finding, Verdict
 from criu_lazy_ext.commands.check import check_hosts
 from criu_lazy_ext.engines.engine import ENGINES, container_named, find
 from criu_lazy_ext.errors import UsageError
+from criu_lazy_ext.evacuation.draft import plan_of_this_host
 from criu_lazy_ext.profile import Container, parse
 from criu_lazy_ext.profile_schema import FILE as SCHEMA
 from criu_lazy_ext.system.processes import why_no_task
@@ -143,13 +145,16 @@ def _name(pid: int) -> str:
 
 
 def arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="criu-lazy init", description="Write a profile that fits.")
-    parser.add_argument("destination", help="a host as in ~/.ssh/config")
+    parser = argparse.ArgumentParser(
+        prog="criu-lazy init", description="Write a profile that fits; or the plan of an evacuation."
+    )
+    parser.add_argument("destination", nargs="+", help="a host as in ~/.ssh/config; of a plan, there may be several")
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--pid", type=int, help="the root of the task")
     which.add_argument("--container", metavar="NAME", help="a container, as its engine knows it")
+    which.add_argument("--evacuate", action="store_true", help="all containers that run here, of every engine")
     parser.add_argument("--engine", choices=ENGINES, help="whose container (default: the first that knows it)")
-    parser.add_argument("-o", "--output", type=Path, help="the file (default NAME.yaml); - is standard output")
+    parser.add_argument("-o", "--output", type=Path, help="the file (default NAME.yaml, or evacuate.yaml); - is stdout")
     return parser
 
 
@@ -159,22 +164,43 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     if options.engine and not options.container:
         parser.error("--engine goes with --container")
+    if options.evacuate:
+        return write_plan(options)
+    if len(options.destination) > 1:
+        parser.error("a profile has one destination: --evacuate writes a plan for several")
     if options.pid is not None and (problem := why_no_task(options.pid)):
         raise UsageError(f"--pid: {problem}")
     container = container_named(options.container, options.engine) if options.container else None
     pid = find(container).found.pid if container else options.pid
-    draft = Draft(pid, options.destination, container)
+    draft = Draft(pid, options.destination[0], container)
     path = options.output or Path(f"{options.container or _name(pid)}.yaml")
-    is_file = str(path) != "-"
-    if is_file and path.exists():
-        raise UsageError(f"{path} is there already: give another file with --output")
+    check_free(path)
     asyncio.run(fit(draft))
-    if is_file:
-        _write(path, draft.text())
-        print(f"{path}: written; {_summary(draft.left)}")
-    else:
-        print(draft.text(), end="")
+    put(path, draft.text(), _summary(draft.left))
     return 1 if any(finding.verdict is Verdict.FAIL for finding in draft.left) else 0
+
+
+def write_plan(options: argparse.Namespace) -> int:
+    """The exit status."""
+    path = options.output or Path("evacuate.yaml")
+    check_free(path)
+    then = f"criu-lazy evacuate --dry-run {path} says whether it can be done"
+    put(path, plan_of_this_host(options.destination), then)
+    return 0
+
+
+def check_free(path: Path) -> None:
+    if str(path) != "-" and path.exists():
+        raise UsageError(f"{path} is there already: give another file with --output")
+
+
+def put(path: Path, text: str, summary: str) -> None:
+    """In the file, or on standard output."""
+    if str(path) == "-":
+        print(text, end="")
+    else:
+        _write(path, text)
+        print(f"{path}: written; {summary}")
 
 
 def _write(path: Path, text: str) -> None:

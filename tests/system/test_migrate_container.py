@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import yaml
 from containers import (
     CHANGED_BYTES,
     HERE,
@@ -130,6 +131,20 @@ def test_a_plan_selects_it(container: Container) -> None:
         done = src.run(["criu-lazy", "evacuate", "--dry-run", "/root/m-plan.yaml"], check=False)
         assert (f"{NAME}: container {NAME}, " in done.stdout) is finds, (selector, done)
         assert finds or "nothing runs here that this means" in done.stderr
+
+
+@only("runc", "crun", "podman-crun", "containerd")
+def test_a_plan_of_what_runs_here_has_it_once(with_podman: Testbed, container: Container) -> None:
+    src = container.testbed.src
+    src.run(["rm", "-f", "/root/m-plan.yaml"])
+    said = src.run(["criu-lazy", "init", "--evacuate", "dst", "client", "-o", "/root/m-plan.yaml"]).stdout
+    assert said.endswith("written; criu-lazy evacuate --dry-run /root/m-plan.yaml says whether it can be done\n")
+    plan = yaml.safe_load(src.read("/root/m-plan.yaml"))
+    assert plan["destinations"] == [{"ssh": "dst"}, {"ssh": "client"}]
+    assert plan["move"] == [{"container": {"engine": container.engine, "name": NAME}}]
+    container.remove()
+    nothing = src.run(["criu-lazy", "init", "--evacuate", "dst", "-o", "/root/none.yaml"], check=False)
+    assert nothing.returncode == 1 and "no container of podman, runc, crun, containerd runs here" in nothing.stderr
 
 
 @only("runc", "crun")
