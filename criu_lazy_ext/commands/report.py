@@ -9,6 +9,7 @@ from pathlib import Path
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.migration import journal, run_file
 from criu_lazy_ext.migration.on_record import leaving
+from criu_lazy_ext.run_report.answers import Answers
 from criu_lazy_ext.run_report.page import page
 from criu_lazy_ext.run_report.picture import draw
 from criu_lazy_ext.run_report.run import Run
@@ -25,6 +26,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("run", type=Path, nargs="+",
         help="the run file that migrate names in its report; or a directory of them: the newest")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, help="the page; - for stdout (default: NAME.html, here)")
+    parser.add_argument("--answers", type=Path, metavar="FILE", action="append", default=[],
+        help="when a client got answers: lines that begin with the time (ping -D); for two runs, twice")  # fmt: skip
     parser.add_argument("--png", type=Path, metavar="FILE", help="a picture of the page, too, if Chromium is here")
     return parser
 
@@ -35,7 +38,11 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     if len(options.run) > 2:
         parser.error("two runs can be compared, no more")
+    if len(options.answers) > len(options.run):
+        parser.error("--answers: there are more of them than runs")
     runs = [load(path) for path in options.run]
+    for run, path in zip(runs, options.answers, strict=False):
+        run.answers = Answers.read(path, run.facts["began"], run.total_s)
     text = page(runs)
     output = options.output or Path("-and-".join(run.facts["name"] for run in runs) + ".html")
     if str(output) == "-":

@@ -52,6 +52,8 @@ class Scales:
         rates += [value for run in runs for value, _ in marks(run)]
         self.bandwidth = 1.2 * max([1.0, *rates])
         self.faults = 1.08 * max([1.0, *(value for run in runs for _, value in run.fault_rate())])
+        gaps = [run.answers.longest for run in runs if run.answers is not None]
+        self.gap = 1.08 * max([1e-3, *(end - begin for begin, end in gaps)])
         self.missing = max([1.0, *(value for run in runs for _, value in run.missing())])
 
 
@@ -91,6 +93,7 @@ def figures(run: Run) -> list[tuple[str, str]]:
     report, stats = run.report, run.stats
     transfer, waits = report["transfer_s"], report["fault_wait_us"]
     rate = mb(report["received_bytes"] / transfer) + "/s" if transfer else "-"
+    stall = stats["fault_wait_sum_us"] / 1e6 if "fault_wait_sum_us" in stats else None
     precopy = report["precopy"] or {"bytes": 0, "seconds": 0, "rounds": []}
     return [
         ("downtime", seconds(report["downtime_s"])),
@@ -101,6 +104,8 @@ def figures(run: Run) -> list[tuple[str, str]]:
         ("p99 of a fault's wait", f"{waits['p99'] / 1e3:.2f} ms" if waits else "-"),
         ("faults that waited", f"{report['demand_faults'] + report['merged_faults']}"),
         ("longest wait", f"{waits['max'] / 1e3:.2f} ms" if waits else "-"),
+        ("all waits together, thread by thread", seconds(stall)),
+        ("longest time without an answer to a client", seconds(run.answers.longest_s if run.answers else None)),
         ("received after the freeze", mb(report["received_bytes"])),
         ("pre-copy", f"{mb(precopy['bytes'])} in {len(precopy['rounds'])} rounds" if precopy["rounds"] else "-"),
         ("freeze by criu dump", seconds(report["freeze_s"])),
@@ -143,10 +148,18 @@ def times(run: Run, scales: Scales) -> str:
     took = [step.seconds for step in steps]
     axis = svg.Axis(most_s, width - svg.LEFT - svg.RIGHT)
     arrived = svg.arrival_map(run.arrivals(), run.total_s, axis, run.report["lazy_pages"] * PAGE_BYTES)
+    seen, said = "", ""
+    if run.answers is not None:
+        gaps = svg.OverTime(width, most_s, scales.gap, (1e-3, "ms"), shade, 120)
+        seen = gaps.draw([("demand", run.answers.series(run.total_s))])
+        begin, end = run.answers.longest
+        said = f"The longest time without an answer: {seconds(end - begin)}, from {begin:.3f} s to {end:.3f} s by the "
+        said += f"client's clock; between two of them there are {seconds(run.answers.usual_s)} usually (median)."
     stacked = svg.stacked(steps, width, took, [seconds(each) for each in took]) if steps else ""
     shaded = "Bytes that the destination received, headers included; the task was frozen where it is shaded."
     parts = [
         section("Time line", svg.time_lines(rows, width, most_s), svg.legend(LEGEND)),
+        section("Time between two answers to a client", seen, note=said),
         section("Bandwidth", bandwidth.draw(sent, marks(run)), note=shaded),
         section("Memory that is missing at the destination", missing.draw([("frozen", run.missing())])),
         section("Which memory has come", arrived, note=ARRIVED),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from criu_lazy_ext.migration.run_file import UNDER_WAY
+from criu_lazy_ext.run_report.answers import Answers
 from criu_lazy_ext.sizes import PAGE_BYTES
 
 BUCKETS_TO_AN_OCTAVE = 4  # of the daemon's histogram (c_src/destination/stats.h)
@@ -49,6 +50,7 @@ class Run:
         self.total_s: float = max([self.report["total_s"], *self.at])
         self.frozen_s: float | None = facts["frozen_s"]
         self.resumed_s: float | None = facts["resumed_s"]
+        self.answers: Answers | None = None  # what a client got, if that is known
 
     @property
     def ended(self) -> bool:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import chromium
 import pytest
+from lazy_source import eventually
 from migrating import BASE, Migration, Worker, assert_moved
 from PIL import Image
+from report_page import Page
 
 from criu_lazy_ext.commands import report
 from criu_lazy_ext.run_report.style import STYLE
@@ -25,12 +27,18 @@ def colour(kind: str) -> tuple[int, ...]:
 def test_a_browser_shows_all_of_the_page(
     worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: int
 ) -> None:
-    migration = Migration(worker.testbed, BASE)
-    assert_moved(worker, migration)
+    ping = ["ping", "-D", "-i", "0.05", "dst"]
+    with (tmp_path / "ping").open("w") as log, worker.testbed.src.popen(ping, stdout=log) as pinging:
+        eventually(lambda: (tmp_path / "ping").read_text().count("\n") > 2, "it is answered")
+        migration = Migration(worker.testbed, BASE)
+        assert_moved(worker, migration)
+        pinging.terminate()
     run = f"{worker.testbed.src.root}{migration.report['run_file']}"
     chromium.install()
     monkeypatch.chdir(tmp_path)
-    assert report.main([run] * runs + ["-o", "a.html", "--png", "a.png"]) == 0
+    answers = ["--answers", "ping"] * runs
+    assert report.main([run] * runs + [*answers, "-o", "a.html", "--png", "a.png"]) == 0
+    assert Page(Path("a.html").read_text()).words.count("The longest time without an answer: ") == runs
     with Image.open("a.png") as picture:
         width, height = picture.size
         assert picture.format == "PNG" and width == (1080, 1500)[runs - 1]

@@ -155,6 +155,25 @@ def test_an_end_that_migrate_has_not_seen_is_told_and_nothing_is_drawn_of_it(tmp
     assert [each.name for each in path.parent.iterdir()] == ["1.json"], "one that newer ones replaced stays away"
 
 
+def test_what_a_client_saw_is_on_the_page(tmp_path: Path) -> None:
+    facts = run_of(moved()).facts | {"began": 1_700_000_000.0}
+    run_file.save(tmp_path / "a.json", facts)
+    words = [str(tmp_path / "a.json"), "-o", str(tmp_path / "a.html"), "--answers", str(tmp_path / "ping")]
+    at = [n / 20 for n in range(-40, 22)] + [1.3 + n / 20 for n in range(80)]
+    lines = [f"[{1_700_000_000 + each:.6f}] 64 bytes from 10.0.0.1: icmp_seq=1 ttl=64 time=0.2 ms" for each in at]
+    lines[62:62] = ["[1700000001.100000] no answer yet for icmp_seq=62", "PING service (10.0.0.1)"]
+    (tmp_path / "ping").write_text("\n".join(lines))
+    assert command.main(words) == 0
+    seen = Page((tmp_path / "a.html").read_text())
+    assert "without an answer: 250 ms, from 1.050 s to 1.300 s by the client's clock" in seen.words
+    assert "there are 50 ms usually" in seen.words and "ms over time" in seen.pictures
+    (tmp_path / "ping").write_text("\n".join(lines[:5]))
+    with pytest.raises(CriuLazyError, match=r"ping: nothing of this migration is in it: it needs lines that"):
+        command.main(words)
+    with pytest.raises(SystemExit):
+        command.main([*words, "--answers", "other"])
+
+
 def test_without_a_browser_there_is_the_page_and_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
