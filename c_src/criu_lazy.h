@@ -114,6 +114,8 @@ struct cl_stats {
 	uint64_t fault_wait_max_us;
 	uint64_t fault_wait_us[CL_LATENCY_BUCKETS];
 	uint8_t missing_map[CL_MAP_SLICES]; /* now, by part of memory: 0 nothing .. 255 all (destination/missing_map.h) */
+	uint64_t demand_map[CL_MAP_SLICES]; /* of demand_faults, by the same parts */
+	uint64_t same_map[CL_MAP_SLICES];   /* of same_pages */
 };
 
 /* A restored task that ended while pages of it were missing; or, not by exit, while pages of others were. */

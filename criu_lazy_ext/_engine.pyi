@@ -101,6 +101,8 @@ class cl_stats:
     fault_wait_max_us: int
     fault_wait_us: Sequence[int]
     missing_map: Sequence[int]
+    demand_map: Sequence[int]
+    same_map: Sequence[int]
 
 class cl_ended:
     pid: int

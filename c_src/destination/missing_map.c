@@ -32,14 +32,45 @@ static void look(const struct cl_image *image, bool restored, uint64_t from, uin
 	}
 }
 
+static uint64_t pages_of(const struct cl_image *images)
+{
+	uint64_t total = 0;
+
+	for (; images; images = images->next)
+		total += images->nr_pages;
+	return total;
+}
+
+/* The first page of the next slice, of `total`. */
+static uint64_t slice_end(uint64_t slice, uint64_t total)
+{
+	return ((slice + 1) * total + CL_MAP_SLICES - 1) / CL_MAP_SLICES;
+}
+
+void cl_map_count(const struct cl_image *images, const struct cl_image *image, uint64_t from, uint64_t to,
+		  uint64_t map[CL_MAP_SLICES])
+{
+	uint64_t total = pages_of(images);
+
+	for (; images != image; images = images->next) {
+		from += images->nr_pages;
+		to += images->nr_pages;
+	}
+	while (from < to) {
+		uint64_t slice = from * CL_MAP_SLICES / total, end = slice_end(slice, total);
+
+		end = end < to ? end : to;
+		map[slice] += end - from;
+		from = end;
+	}
+}
+
 void cl_missing_map(const struct cl_image *images, bool restored, uint8_t map[CL_MAP_SLICES])
 {
 	struct seen seen[CL_MAP_SLICES] = { 0 };
-	uint64_t total = 0, first = 0, step, slice;
+	uint64_t total = pages_of(images), first = 0, step, slice;
 	const struct cl_image *image;
 
-	for (image = images; image; image = image->next)
-		total += image->nr_pages;
 	step = total / CL_MAP_SLICES / (64 * WORDS) + 1;
 	for (image = images; image; first += image->nr_pages, image = image->next) {
 		uint64_t at = 0;
@@ -48,8 +79,7 @@ void cl_missing_map(const struct cl_image *images, bool restored, uint8_t map[CL
 			uint64_t end;
 
 			slice = (first + at) * CL_MAP_SLICES / total;
-			/* The first page of the next slice, at the most. */
-			end = ((slice + 1) * total + CL_MAP_SLICES - 1) / CL_MAP_SLICES - first;
+			end = slice_end(slice, total) - first;
 			if (end > image->nr_pages)
 				end = image->nr_pages;
 			look(image, restored, at, end, step, &seen[slice]);

@@ -6,6 +6,7 @@
 
 #include "base/bits.h"
 #include "destination/engine.h"
+#include "destination/missing_map.h"
 #include "destination/precopy_store.h"
 #include "destination/source_push_state.h"
 #include "destination/uffd_fill.h"
@@ -95,6 +96,7 @@ static int install_same(struct cl_engine *engine, struct cl_push_stream *stream,
 			}
 			cl_engine_fill(engine, run->image, from, end - from, stream->unpacked);
 			engine->stats.same_pages += end - from;
+			cl_map_count(engine->images, run->image, from, end, engine->stats.same_map);
 			drop_stored(engine, run->image, from, end - from);
 		}
 		run->vaddr += (end - index) * CL_PAGE_SIZE;

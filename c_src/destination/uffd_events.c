@@ -14,6 +14,7 @@
 #include "destination/ended.h"
 #include "destination/engine.h"
 #include "destination/fork_undo.h"
+#include "destination/missing_map.h"
 #include "destination/uffd.h"
 #include "destination/uffd_fill.h"
 #include "wire/page_protocol.h"
@@ -64,9 +65,10 @@ static bool apply_fault(struct cl_engine *engine, struct cl_space *space, uint64
 		ret = -ENOMEM;
 	if (ret < 0)
 		cl_engine_fail(engine, ret, "task %d: page fault: %s", space->pid, strerror(-ret));
-	else if (ret > 0)
+	else if (ret > 0) {
 		engine->stats.demand_faults++;
-	else
+		cl_map_count(engine->images, space->image, index, index + 1, engine->stats.demand_map);
+	} else
 		engine->stats.merged_faults++;
 	cl_flow_fault(&engine->flow, now_us);
 	return true;

@@ -14,6 +14,8 @@ Times are seconds since the migration's start, by the source's clock; bytes and 
   lines               progress: [time, level, text]
   samples             columns of the same length: "at", and counters of the daemon's (COLUMNS)
   maps                for each sample "missing_map" of the daemon's counters, in hexadecimal, or null
+  demands             for each sample how many demand faults there were since the one before, by the same parts (255: or
+                      more), in hexadecimal, or null: none (an older run file lacks them)
   stats               the daemon's last counters
   settled             if somebody else saw its end: "outcome"; "at", since the epoch; "how"; "left_in", the state that
                       migrate had recorded last
@@ -61,6 +63,7 @@ class Recorder:
         self.at: list[float] = []
         self._counters: list[list[int]] = []  # of each sample, by COLUMNS
         self._maps: list[str | None] = []
+        self._demands: list[list[int]] = []  # until each sample
         self._interval = LEAST_INTERVAL_S
 
     def line(self, at: float, level: str, text: str) -> None:
@@ -77,9 +80,11 @@ class Recorder:
         self.at.append(round(at, 3))
         self._counters.append([int(stats.get(name, 0)) for name in COLUMNS])
         self._maps.append(bytes(stats["missing_map"]).hex() if "missing_map" in stats else None)
+        self._demands.append(list(stats.get("demand_map", ())))
         if len(self.at) >= MAX_SAMPLES:
             self._interval *= 2
-            self.at, self._counters, self._maps = self.at[::2], self._counters[::2], self._maps[::2]
+            for column in (self.at, self._counters, self._maps, self._demands):
+                del column[1::2]
 
     def facts(self, name: str, figures: Figures, report: Report) -> dict[str, Any]:
         """All that the run file says."""
@@ -100,8 +105,16 @@ class Recorder:
             "lines": self.lines,
             "samples": {"at": self.at, **samples},
             "maps": self._maps,
+            "demands": [steps(*pair) for pair in zip([[], *self._demands], self._demands, strict=False)],
             "stats": {name: value for name, value in figures.stats.items() if name != "missing_map"},
         }
+
+
+def steps(before: list[int], after: list[int]) -> str | None:
+    """How much more each counter has, up to 255, in hexadecimal; None: nothing. A successor daemon counts anew."""
+    begin = before if len(before) == len(after) and all(map(int.__le__, before, after)) else [0] * len(after)
+    more = bytes(min(255, now - then) for then, now in zip(begin, after, strict=True))
+    return more.hex() if any(more) else None
 
 
 def directory_of(migration: Path) -> Path:

@@ -22,7 +22,14 @@ LEGEND = (
 )
 ARRIVED = (
     "Lazy memory from top to bottom, process after process, by address at the dump; over time. Full colour: it is "
-    "there. What was copied before the freeze counts from when it was found unchanged."
+    "there. What was copied before the freeze counts from when it was found unchanged. Marks: faults "
+    "asked for pages of that part then."
+)
+PARTS = (
+    ("precopied", "copied before the freeze, and unchanged"),
+    ("demand", "asked for by a fault"),
+    ("follows", "unasked: pushed, read ahead, zero, or not wanted any more"),
+    ("frozen", "missing"),
 )
 MB, GB = (1e6, "MB/s"), (1e9, "GB/s")
 
@@ -95,6 +102,7 @@ def figures(run: Run) -> list[tuple[str, str]]:
     rate = mb(report["received_bytes"] / transfer) + "/s" if transfer else "-"
     stall = stats["fault_wait_sum_us"] / 1e6 if "fault_wait_sum_us" in stats else None
     precopy = report["precopy"] or {"bytes": 0, "seconds": 0, "rounds": []}
+    count = len(precopy["rounds"])
     return [
         ("downtime", seconds(report["downtime_s"])),
         ("total", seconds(report["total_s"])),
@@ -107,7 +115,7 @@ def figures(run: Run) -> list[tuple[str, str]]:
         ("all waits together, thread by thread", seconds(stall)),
         ("longest time without an answer to a client", seconds(run.answers.longest_s if run.answers else None)),
         ("received after the freeze", mb(report["received_bytes"])),
-        ("pre-copy", f"{mb(precopy['bytes'])} in {len(precopy['rounds'])} rounds" if precopy["rounds"] else "-"),
+        ("pre-copy", f"{mb(precopy['bytes'])} in {count} round{'s' if count > 1 else ''}" if count else "-"),
         ("freeze by criu dump", seconds(report["freeze_s"])),
         ("images", mb(report["image_bytes"])),
         ("reconnects of the page connection", str(stats.get("reconnects", "-"))),
@@ -147,7 +155,9 @@ def times(run: Run, scales: Scales) -> str:
     steps = run.downtime_parts()
     took = [step.seconds for step in steps]
     axis = svg.Axis(most_s, width - svg.LEFT - svg.RIGHT)
-    arrived = svg.arrival_map(run.arrivals(), run.total_s, axis, run.report["lazy_pages"] * PAGE_BYTES)
+    memory_bytes = run.report["lazy_pages"] * PAGE_BYTES
+    arrived = svg.arrival_map(run.arrivals(), run.demands(), run.total_s, axis, memory_bytes)
+    how = svg.by_part(run.by_part(), axis, memory_bytes)
     seen, said = "", ""
     if run.answers is not None:
         gaps = svg.OverTime(width, most_s, scales.gap, (1e-3, "ms"), shade, 120)
@@ -163,6 +173,7 @@ def times(run: Run, scales: Scales) -> str:
         section("Bandwidth", bandwidth.draw(sent, marks(run)), note=shaded),
         section("Memory that is missing at the destination", missing.draw([("frozen", run.missing())])),
         section("Which memory has come", arrived, note=ARRIVED),
+        section("How each part of it came, by address", how, svg.legend(PARTS) if how else ""),
         section("Faults that wait for the network, per second", faults.draw([("demand", run.fault_rate())])),
         section("Downtime, step by step", stacked),
     ]

@@ -174,6 +174,11 @@ class Run:
         told = [(at, bytes.fromhex(each)) for at, each in zip(self.at, self.facts["maps"], strict=True) if each]
         return told if len(told) > 1 else []
 
+    def demands(self) -> list[tuple[float, float, bytes]]:
+        """From when to when how many faults asked for a page of each part of memory, up to 255."""
+        told = zip([self.at[0] if self.at else 0.0, *self.at], self.at, self.facts.get("demands", []), strict=False)
+        return [(begin, end, bytes.fromhex(each)) for begin, end, each in told if each]
+
     # ---- of all of it ----
 
     def waits(self) -> list[tuple[str, int]]:
@@ -196,6 +201,20 @@ class Run:
             Share("missing", "frozen", int(stats["remaining_pages"]) + int(stats["lost_pages"])),
         ]
         return [share for share in shares if share.pages > 0]
+
+    def by_part(self) -> list[list[tuple[str, float]]]:
+        """Of each part of memory, by address, the shares that came so; [] if the daemon did not say."""
+        same, asked = self.stats.get("same_map", []), self.stats.get("demand_map", [])
+        missing = self.arrivals()[-1][1] if self.arrivals() else bytes(len(same))
+        whole = int(self.stats.get("total_pages", 0)) / max(1, len(same))
+        parts = []
+        for part in range(len(same) if whole else 0):
+            left = missing[part] / 255
+            copied = min(1 - left, same[part] / whole)
+            demand = min(1 - left - copied, asked[part] / whole)
+            rest = 1 - left - copied - demand
+            parts.append([("precopied", copied), ("demand", demand), ("follows", rest), ("frozen", left)])
+        return parts
 
     def who_asked(self) -> list[Share]:
         """The pages that came, by what made them come."""

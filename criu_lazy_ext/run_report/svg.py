@@ -12,6 +12,7 @@ from criu_lazy_ext.run_report.run import Series, Share, Span
 LEFT, RIGHT, TOP, BOTTOM = 90, 14, 10, 26  # around a chart's area, where scales are written
 ROW = 24
 MAP_ROW, MAP_LEVELS = 4, 8  # of the arrival map: height; shades besides nothing
+MANY = 8  # faults of a mark there
 LETTER = 6.4  # about the width of one
 
 
@@ -141,8 +142,12 @@ class OverTime:
         return f'<line class="{kind}" x1="{LEFT}" x2="{self.width - RIGHT:.0f}" y1="{y:.1f}" y2="{y:.1f}"/>'
 
 
-def arrival_map(arrivals: Sequence[tuple[float, bytes]], end: float, axis: Axis, total_bytes: int) -> str:
-    """Address by time, until `end`: the more of a part of memory has come, the darker. "" if nothing is known."""
+def arrival_map(
+    arrivals: Sequence[tuple[float, bytes]], demands: Sequence[tuple[float, float, bytes]], end: float, axis: Axis,
+    total_bytes: int,
+) -> str:  # fmt: skip
+    """Address by time, until `end`: the more of a part of memory has come, the darker. `demands`: where faults asked
+    for pages. "" if nothing is known."""
     if not arrivals:
         return ""
     rows = len(arrivals[0][1])
@@ -163,10 +168,39 @@ def arrival_map(arrivals: Sequence[tuple[float, bytes]], end: float, axis: Axis,
     for level, paths in sorted(levels.items()):
         opacity = f"{0.06 + 0.94 * level / MAP_LEVELS:.2f}"
         parts.append(f'<path class="follows" fill-opacity="{opacity}" d="{"".join(paths)}"/>')
+    asked: dict[str, list[str]] = {}
+    for since, until, counts in demands:
+        for row, count in enumerate(counts):
+            if count:
+                left, long = LEFT + axis(since), max(2.0, axis(until - since))
+                path = f"M{left:.1f} {TOP + MAP_ROW * row + 1}h{long:.1f}v{MAP_ROW - 2}H{left:.1f}z"
+                asked.setdefault("1" if count >= MANY else "0.6", []).append(path)
+    for opacity, paths in sorted(asked.items()):
+        parts.append(f'<path class="demand" fill-opacity="{opacity}" d="{"".join(paths)}"/>')
     for share in (0.0, 0.5, 1.0):
         y = TOP + MAP_ROW * rows * share
         parts.append(text(LEFT - 8, y + 4 + 4 * (1 - 2 * share), f"{share * total_bytes / 1e6:.0f} MB", "scale", "end"))
     return picture(axis.length + LEFT + RIGHT, bottom + BOTTOM, parts, "arrival of pages by address and time")
+
+
+def by_part(parts: Sequence[Sequence[tuple[str, float]]], axis: Axis, total_bytes: int) -> str:
+    """A column for each part of memory, by address, made of shares of their kinds. "" if nothing is known."""
+    if not parts:
+        return ""
+    height, wide = 110.0, axis.length / len(parts)
+    drawn = []
+    for number, shares in enumerate(parts):
+        y = TOP + height
+        for kind, share in shares:
+            if share > 0:
+                y -= share * height
+                left = LEFT + number * wide
+                drawn.append(bar(left, y, wide - 1, share * height, kind, f"{share:.1%}"))
+    for share in (0.0, 0.5, 1.0):
+        anchor = ("start", "middle", "end")[int(2 * share)]
+        words = f"{share * total_bytes / 1e6:.0f} MB"
+        drawn.append(text(LEFT + share * axis.length, TOP + height + 16, words, "scale", anchor))
+    return picture(axis.length + LEFT + RIGHT, TOP + height + BOTTOM, drawn, "how each part of memory came")
 
 
 def histogram(counts: Sequence[tuple[str, int]], width: float) -> str:

@@ -444,6 +444,7 @@ static void the_map_of_what_is_missing_is_right(uint64_t seed)
 {
 	const uint32_t sizes[] = { 1 + (uint32_t)(seed % 7), 5000, 3, 129, 1U << 20 };
 	uint64_t missing[CL_MAP_SLICES] = { 0 }, pages[CL_MAP_SLICES] = { 0 }, total = 0, at = 0, i;
+	uint64_t counted[CL_MAP_SLICES] = { 0 }, wanted[CL_MAP_SLICES] = { 0 };
 	struct cl_image *images[5];
 	uint8_t map[CL_MAP_SLICES];
 	int n, last = seed % 2 ? 3 : 4; /* with the large one, every fifth word is looked at */
@@ -471,6 +472,13 @@ static void the_map_of_what_is_missing_is_right(uint64_t seed)
 			pages[at * CL_MAP_SLICES / total]++;
 		}
 	}
+	/* The last image's pages, all but one at each end, in two parts. */
+	for (i = 0, at = total - sizes[last]; i < sizes[last]; i++)
+		wanted[(at + i) * CL_MAP_SLICES / total] += i > 0 && i + 1 < sizes[last];
+	cl_map_count(images[0], images[last], 1, sizes[last] / 2, counted);
+	cl_map_count(images[0], images[last], sizes[last] / 2, sizes[last] - 1, counted);
+	for (i = 0; i < CL_MAP_SLICES; i++)
+		CHECK(counted[i] == wanted[i]);
 	cl_missing_map(images[0], true, map);
 	for (i = last == 4; i < CL_MAP_SLICES; i++)
 		CHECK(map[i] == (missing[i] * 255 + pages[i] - 1) / pages[i]);

@@ -194,6 +194,24 @@ def test_scales_are_round() -> None:
     assert [nice(value) for value in (0.3, 1, 1.2, 4.9, 7, 120)] == [0.5, 1, 2, 5, 10, 200]
 
 
+def test_the_map_has_where_faults_asked_and_how_each_part_came() -> None:
+    recorder = Recorder()
+    counts = [[0, 0], [3, 0], [3, 0], [3, 300], [1, 0]]
+    for n, value in enumerate((200, 100, 100, 51, 0)):
+        left = {"remaining_pages": value, "missing_map": [value, 0], "demand_map": counts[n]}
+        recorder.sample(1.0 + n, STATS | left)
+    run = run_of(moved(), recorder, demand_map=[100, 0], same_map=[200, 500])
+    # The last are a successor daemon's, which counts anew.
+    assert run.demands() == [(1.0, 2.0, b"\x03\x00"), (3.0, 4.0, b"\x00\xff"), (4.0, 5.0, b"\x01\x00")]
+    first, second = run.by_part()
+    assert first == [("precopied", 0.4), ("demand", 0.2), ("follows", pytest.approx(0.4)), ("frozen", 0)]
+    assert second == [("precopied", 1.0), ("demand", 0), ("follows", 0), ("frozen", 0)]
+    shown = Page(page([run]))
+    assert "how each part of memory came" in shown.pictures
+    old = Run({**run.facts, "stats": STATS} | {"demands": []})
+    assert old.demands() == old.by_part() == []
+
+
 def test_the_arrival_map_fills() -> None:
     recorder = Recorder()
     for n, value in enumerate((255, 128, 1, 0)):
@@ -203,7 +221,7 @@ def test_the_arrival_map_fills() -> None:
     assert [(at, each[0], each[63]) for at, each in run.arrivals()] == [
         (1.0, 255, 0), (2.0, 128, 0), (3.0, 1, 0), (4.0, 0, 0)
     ]  # fmt: skip
-    picture = arrival_map(run.arrivals(), 4.0, Axis(4.0, 600), 1 << 20)
+    picture = arrival_map(run.arrivals(), run.demands(), 4.0, Axis(4.0, 600), 1 << 20)
     # Nothing, about half, not quite all, all: four shades.
     assert re.findall(r'fill-opacity="([0-9.]+)"', picture) == ["0.06", "0.41", "0.88", "1.00"]
-    assert run_of(moved()).arrivals() == [] and arrival_map([], 4.0, Axis(4.0, 600), 0) == ""
+    assert run_of(moved()).arrivals() == [] and arrival_map([], [], 4.0, Axis(4.0, 600), 0) == ""
