@@ -33,7 +33,7 @@ FILLED_IN = {
     "HOST:PORT": "127.0.0.1:27000", "PORT": "27000", "STREAMS": "2", "OP": "state", "X": "1",
 }  # fmt: skip
 # Options of other programs that the pages name: the simulator's, podman's, ctr's, conntrack's.
-OTHERS = {"--oracle", "--check", "--rm", "--log-uri", "--state"}
+OTHERS = {"--oracle", "--check", "--rm", "--network", "--log-uri", "--state"}
 VARIABLE = re.compile(r"^([A-Z_]+)=")
 # Where code is: what stands in backquotes and begins so is there. (What is built need not be.)
 PLACES = tuple(f"{path.name}/" for path in CHECKOUT.iterdir() if path.is_dir() and path.name not in ("build", "dist"))
