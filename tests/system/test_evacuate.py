@@ -133,6 +133,10 @@ def test_the_driver_is_killed(pair: Testbed, tasks: dict[str, Worker], when: str
     assert third.end() == COMMITTED, (third.stderr, third.report)
     for worker in tasks.values():
         is_at(worker, pair.dst)
+    told = [json.loads(pair.src.read(item["run_file"])) for item in third.items.values()]
+    settled = [run["settled"] for run in told if "settled" in run]
+    assert [run.get("settled", run["report"])["outcome"] for run in told] == ["committed"] * len(tasks)
+    assert when != "following" or (settled and all("by criu-lazy evacuate" in each["how"] for each in settled))
 
 
 def test_stopped_by_a_signal(pair: Testbed, tasks: dict[str, Worker]) -> None:
