@@ -6,9 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from criu_lazy_ext import profile
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.migration import journal, run_file
 from criu_lazy_ext.migration.on_record import leaving
+from criu_lazy_ext.profile import Directories
 from criu_lazy_ext.run_report.answers import Answers
 from criu_lazy_ext.run_report.page import page
 from criu_lazy_ext.run_report.picture import draw
@@ -24,7 +26,7 @@ def arguments() -> argparse.ArgumentParser:
         prog="criu-lazy report", description="Make an HTML page, which needs nothing else, of one migration or two."
     )
     parser.add_argument("run", type=Path, nargs="+",
-        help="the run file that migrate names in its report; or a directory of them: the newest")  # fmt: skip
+        help="the run file that migrate names; or their directory, a profile, its name: the newest")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, help="the page; - for stdout (default: NAME.html, here)")
     parser.add_argument("--answers", type=Path, metavar="FILE", action="append", default=[],
         help="when a client got answers: lines that begin with the time (ping -D); for two runs, twice")  # fmt: skip
@@ -40,7 +42,7 @@ def main(argv: list[str]) -> int:
         parser.error("two runs can be compared, no more")
     if len(options.answers) > len(options.run):
         parser.error("--answers: there are more of them than runs")
-    runs = [load(path) for path in options.run]
+    runs = [load(found(path)) for path in options.run]
     for run, path in zip(runs, options.answers, strict=False):
         run.answers = Answers.read(path, run.facts["began"], run.total_s)
     text = page(runs)
@@ -58,6 +60,15 @@ def main(argv: list[str]) -> int:
         if str(output) != "-":
             print(options.png)
     return 0
+
+
+def found(path: Path) -> Path:
+    """Where its run files are, of a profile or a name. Raises CriuLazyError."""
+    if path.suffix in (".yaml", ".yml"):
+        return run_file.directory_of(profile.load(path).directories.source / path.stem)
+    if path.name == str(path) and not path.exists():
+        return run_file.directory_of(Directories().source / path)
+    return path
 
 
 def load(path: Path) -> Run:

@@ -136,7 +136,8 @@ def test_a_stopped_one_comes_with_the_way_out(worker: Worker) -> None:
     runs = f"/var/lib/criu-lazy/{migration.name}.runs"
     assert re.search(r"last words of its migrate, \d+ s ago: the task runs at the destination", table)
     assert f"what it saw until then: criu-lazy report {runs}/" in table
-    words = reported(src, runs)
+    words = reported(src, migration.name)
+    assert "under-way" in reported(src, migration.path)
     assert "under-way" in words and "migrate had not ended then, or was killed" in words
     assert "this host's record, as this page was made: running" in words and "pages are on their way" in words
     assert "the task runs at the destination; downtime" in words
