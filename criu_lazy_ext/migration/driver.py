@@ -544,7 +544,8 @@ class Migration:
         return self.progress.recorder.facts(self.name, self.progress.figures, report)
 
     def save_run(self) -> None:
-        """The same of the whole of it."""
+        """The same of the whole of it, for good."""
+        self.progress.write_run = None
         if self.journal is None:
             return
         self.report.run_file = str(self.run_file)

@@ -95,10 +95,11 @@ class Progress:
         self.display.line(self.figures, self.figures.as_text(), "info", asked=True)
 
     async def keep_fresh(self) -> None:
-        """Until cancelled: what is shown moves while nothing comes."""
+        """Until cancelled: what is shown moves while nothing comes, and what is on file tells of that, too."""
         while True:
             await asyncio.sleep(REFRESH_S)
             self.display.refresh(self.figures)
+            self.keep_run(RUN_KEPT_EVERY_S)
 
     def over(self, outcome: str, message: str) -> None:
         """The migration is; its report is shown elsewhere."""

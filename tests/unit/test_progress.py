@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import subprocess
@@ -30,6 +31,22 @@ def test_nobody_reads_the_progress_any_more(make: Callable[[TextIO], Display]) -
     progress.end()
     with contextlib.suppress(BrokenPipeError):
         stream.close()
+
+
+def test_the_run_file_is_written_while_nothing_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("criu_lazy_ext.migration.progress.REFRESH_S", 0.01)
+    monkeypatch.setattr("criu_lazy_ext.migration.progress.RUN_KEPT_EVERY_S", 0.05)
+    written: list[None] = []
+
+    def write() -> None:
+        written.append(None)
+        raise OSError("the disk is full")
+
+    progress = Progress()
+    progress.write_run = write
+    with pytest.raises(TimeoutError):
+        asyncio.run(asyncio.wait_for(progress.keep_fresh(), 0.5))
+    assert 2 < len(written) < 12, "again and again, and not each time"
 
 
 def counters(**changed: Any) -> dict[str, Any]:
