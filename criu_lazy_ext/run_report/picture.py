@@ -33,8 +33,9 @@ def draw(html: str, runs: int, path: Path) -> None:
         directory = Path(name)
         page, picture = directory / "page.html", directory / "page.png"
         page.write_text(html.replace("</body>", f"{MEASURE}</body>"))
+        # In a container /dev/shm is small.
         command = [browser, "--headless", "--hide-scrollbars", "--disable-gpu", "--disable-dev-shm-usage"]
-        command.append(f"--user-data-dir={directory}/profile")  # /dev/shm of a container is small
+        command.append(f"--user-data-dir={directory}/profile")
         if os.geteuid() == 0:  # refuses otherwise; it is given no page but ours
             command.append("--no-sandbox")
         size, url = f"--window-size={WIDTH[runs]},", page.as_uri()
