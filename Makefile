@@ -12,7 +12,7 @@
 #   make soak N=200     so many migrations, each with a random fault (SEED=... repeats one)
 #   make moves   a busy service moves twenty times (MOVES=..., RATE=new connections a second); what its clients saw
 #   make container-moves   a Redis in a container moves back and forth fifty times, by each engine (MOVES=... ENGINES='runc podman-crun')
-#   make evacuations   21 containers of three engines to two hosts, one of which fails; the driver is killed twice (CONTAINERS=...)
+#   make evacuations   21 containers of three engines to two hosts, one of which fails; the driver is killed twice (CONTAINERS=...); pods
 #   make bench   stock criu and criu-lazy side by side (CASES=... REPEATS=... OPTIONS='--push 2' are passed on)
 #   make bench-programs   the same with Redis, SQLite, Python and a JVM as the tasks
 #   make bench-costs   how long the engine's lock is held for a task of 64 GiB, of 1 TiB, of 60,000 areas
@@ -97,7 +97,8 @@ container-moves: setup
 		$(BIN)/python -m pytest -n0 -s tests/system/test_migrate_container.py -k redis_moves
 
 evacuations: setup
-	CRIU_LAZY_EVACUATE_CONTAINERS=$(or $(CONTAINERS),21) $(BIN)/python -m pytest -n0 -s tests/system/test_evacuate_containers.py
+	CRIU_LAZY_EVACUATE_CONTAINERS=$(or $(CONTAINERS),21) CRIU_LAZY_EVACUATE_PODS=10 $(BIN)/python -m pytest -n0 -s \
+		tests/system/test_evacuate_containers.py tests/system/test_evacuate_pods.py
 
 bench: setup
 	$(BIN)/criu-lazy bench $(if $(CASES),--cases '$(CASES)') $(if $(REPEATS),--repeats $(REPEATS)) $(if $(JSON),--json $(JSON)) $(OPTIONS)

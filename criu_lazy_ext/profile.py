@@ -56,7 +56,8 @@ class Container:
     """Which container moves, in place of a task: `engine` knows it by `name`. `root`: the engine's state directory (its
     --root), if not its own choice. `bundle`: the OCI bundle's directory at the destination; None: as at the source.
     `files`: `sync`, the bundle with its root directory, and `volumes`, go over by rsync, before the freeze and then
-    what has changed; or `shared`: they are there already. `namespace`: containerd's."""
+    what has changed; or `shared`: they are there already. `namespace`: containerd's. `pod`: podman's, as a part of
+    which it moves, all of which `criu-lazy evacuate` moves as one."""
 
     engine: str
     name: str
@@ -65,6 +66,7 @@ class Container:
     files: str = "sync"
     volumes: list[Path] = field(default_factory=list)
     namespace: str = "default"
+    pod: str | None = None
 
 
 @dataclass(frozen=True)

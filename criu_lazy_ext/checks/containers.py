@@ -32,16 +32,27 @@ def engine(leaving: Leaving) -> Iterator[Found]:
     "shared-network",
     why="criu's lock keeps all packets of the network namespace away, those of who stays in it, too; and who stays "
     "loses the addresses, or those who move, what it was reached by.",
-    way_out="end it first",
+    way_out="end it first; a pod of podman's moves as one, by criu-lazy evacuate (docs/evacuate.md)",
 )
 def shared_network(leaving: Leaving) -> Iterator[Found]:
     """processes of others in the container's own network namespace (--network container:NAME, a path in config.json)"""
     task = leaving.task
     if task is None or not task.has_own("net"):
         return
+    pod = _pod(leaving)
     for pid in _sharers(task):
+        if pod and any(pod in group for group in cgroup.groups_of(str(pid)).values()):
+            continue
         yield fail(f"process {name_of(pid)} is in the container's network namespace, and stays here")
         return
+
+
+def _pod(leaving: Leaving) -> str:
+    """The ID, which its control groups have in their names, of the pod with which the container moves; "": alone."""
+    container, moved = leaving.profile.container if leaving.profile is not None else None, leaving.moved
+    if container is None or container.pod is None or moved is None:
+        return ""
+    return str(moved.found.config.get("Pod") or "")
 
 
 def _sharers(task: Task) -> Iterator[int]:

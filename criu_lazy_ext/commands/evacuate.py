@@ -139,7 +139,7 @@ def items_of(file: PlanFile, chosen: list[Chosen]) -> list[Item]:
     return [
         Item(
             one.name, one.pid, one.began, one.container, one.memory, one.entry.to or places, one.entry.priority,
-            [name for entry in one.entry.after for name in names.get(entry, ())],
+            [name for entry in one.entry.after for name in names.get(entry, ())], one.pod,
         )
         for one in chosen
     ]  # fmt: skip
@@ -163,7 +163,7 @@ def write(file: PlanFile, record: Record, chosen: list[Chosen], options: argpars
             for number, place in enumerate(file.plan.destinations):
                 if place.title not in item.places:
                     continue
-                which = {"container": one.container} if one.container else {"pid": one.pid}
+                which = {"container": one.container, "pod": one.pod} if one.container else {"pid": one.pid}
                 file.profile(one.entry, place, rate=rate, **which)  # its own rules, with the plan's lines
                 node = file.document(one.entry, place, rate=rate, **which)
                 path = profile_path(record.directory, names[item.name], number)
@@ -214,6 +214,7 @@ def tell_plan(record: Record) -> int:
     for item in record.in_order():
         kind = f"container {item.container}" if item.container else f"task {item.pid}"
         after = f", after {', '.join(item.after)}" if item.after else ""
+        kind += f" of the pod {item.pod}" if item.pod else ""
         can = f"can't be moved: {item.message}" if item.is_over else f"can be moved to {item.place}{after}"
         print(f"{item.name}: {kind}, {item.memory / 1e6:.0f} MB, {can}")
     return EXIT_STATUS[State.FAILED] if any(item.is_over for item in record.items) else 0

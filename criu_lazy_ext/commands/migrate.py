@@ -9,6 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
+from criu_lazy_ext.errors import UsageError
 from criu_lazy_ext.migration import operator_commands
 from criu_lazy_ext.migration.display import choose
 from criu_lazy_ext.migration.driver import Migration
@@ -88,6 +89,8 @@ def main(argv: list[str]) -> int:
     name = options.profile.stem
     if options.status or options.abort or options.commit or options.rate is not None:
         return operator_commands.run(profile, name, options)
+    if profile.container is not None and profile.container.pod is not None:
+        raise UsageError("container.pod: a pod moves as one, by criu-lazy evacuate: docs/evacuate.md")
     check_path(profile.directories.source / name)
     lock = Lock(lock_path(profile.directories.source / name))
     try:

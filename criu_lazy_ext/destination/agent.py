@@ -127,12 +127,15 @@ class Agent:
         problems = [f"{path} exists already" for path in (directory, store) if path and Path(path).exists()]
         if problems:
             raise AgentError("; ".join(problems))
-        if self.container is not None:
-            await asyncio.to_thread(engine_of(self.container).make_room, request["container"]["expected"])
         made = Made(str(directory), self.keeper_pid, str(request["ids"]), store, keep_files=bool(request["keep"]))
         also = {"logs": logs, "undo_hooks": request["undo_hooks"], "migration": current_id()}
         self.place.made = dataclasses.replace(made, **also)
+        if self.container is not None:
+            known = request["container"]
+            self.place.made.room = known["profile"] if known["expected"].get("pod") else None
         self.place.tell_keeper()
+        if self.container is not None:
+            await asyncio.to_thread(engine_of(self.container).make_room, request["container"]["expected"])
         shutil.rmtree(logs, ignore_errors=True)
         try:
             (directory / "images").mkdir(parents=True, mode=0o700)

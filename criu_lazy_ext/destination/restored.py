@@ -31,8 +31,10 @@ class RestoredTasks:
         self.here = {process.inner_pid: process.pid for process in self.waiting}
 
     def look_in_namespaces(self) -> None:
-        """They are those of the migration that are in a pid namespace of their own."""
-        self.waiting = [process for process in self.place.made.ours() if process.inner_pid != process.pid]
+        """They are those of the migration that are in a pid namespace of their own. What a pod has besides is older."""
+        made = self.place.made
+        since = [process for process in made.ours() if process.began >= made.restore_began]
+        self.waiting = [process for process in since if process.inner_pid != process.pid]
         self.here = {process.inner_pid: process.pid for process in self.waiting}
 
     def missing(self) -> int:

@@ -51,6 +51,7 @@ class Made:
     keep_files: bool = False
     logs: str = ""  # the directory that is to keep them, should it be undone
     container: dict[str, Any] | None = None  # by container_as_message, once its engine may know it here
+    room: dict[str, Any] | None = None  # the same, once what it is restored into may have been made
     undo_hooks: list[dict[str, Any]] = field(default_factory=list)  # {"run", "env", "timeout"}
     network: dict[str, Any] | None = None  # ServiceNetwork.facts() of the addresses that come; the filter is there
     arrived: bool = False  # and the addresses are
@@ -102,6 +103,15 @@ class Made:
                 print(f"criu-lazy agent: warning: {error}", file=sys.stderr, flush=True)
             self.container = None
 
+    def clear_room(self) -> None:
+        """What the container was to be restored into goes, if nothing else is there."""
+        if self.room is not None:
+            try:
+                engine_of(container_of_message(self.room)).clear_room()
+            except CriuLazyError as error:
+                say([str(error)])
+            self.room = None
+
     def restored(self) -> list[Process]:
         """The restore and what it restored. By descent: whoever has a pid of theirs but isn't below us is not ours."""
         ids = self.restored_ids()
@@ -151,6 +161,7 @@ class Made:
         self.kill_restored()
         self.kill_group(self.daemon)
         self.kill_group(self.page_store)
+        self.clear_room()
         self.keep_logs()
         for directory in filter(None, (self.store, self.directory)):
             shutil.rmtree(directory, ignore_errors=True)

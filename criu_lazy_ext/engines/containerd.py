@@ -109,6 +109,10 @@ class Containerd:
         config = json.loads(self.record.spec.value)
         return Found(int(task.pid), self.bundle, self.bundle / "rootfs", config, Path(self._program(self.record)).name)
 
+    def pod_of(self, found: Found) -> str:
+        """Sandboxes are refused."""
+        return ""
+
     def obstacles(self, found: Found) -> list[str]:
         """Whose it is, its runtime, root, terminal and network."""
         name, namespace, problems = self.container.name, self.container.namespace, []
@@ -196,6 +200,9 @@ class Containerd:
 
     def _snapshot(self, expected: Mapping[str, Any]) -> Any | None:
         return self.api.snapshot(expected["snapshotter"], expected["snapshot"])
+
+    def clear_room(self) -> None:
+        """The snapshot stays."""
 
     def make_room(self, expected: Mapping[str, Any]) -> None:
         """A snapshot, which stays after a roll back as all files do; and the way to its changes. Raises EngineError."""

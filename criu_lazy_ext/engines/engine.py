@@ -85,6 +85,9 @@ class Engine(Protocol):
     def find(self) -> Found:
         """The running container."""
 
+    def pod_of(self, found: Found) -> str:
+        """The pod that it is in, with which it has to move; "" if in none."""
+
     def obstacles(self, found: Found) -> list[str]:
         """Why it can't be moved, and the way out; nothing is touched."""
 
@@ -98,7 +101,10 @@ class Engine(Protocol):
         """What the destination must have."""
 
     def make_room(self, expected: Mapping[str, Any]) -> None:
-        """Make what its files go to, where that is not a plain directory."""
+        """Make what its files go to, where that is not a plain directory; and what it is restored into."""
+
+    def clear_room(self) -> None:
+        """Remove what `make_room` made for the container to be restored into, if nothing is in it."""
 
     def checkpoint(self, directory: Path, criu: Criu, descriptors: Mapping[str, int]) -> Command:
         """Dump into directory/images, log in `directory`; `descriptors`: by the names of CRIU's options."""

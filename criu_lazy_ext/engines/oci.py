@@ -84,6 +84,10 @@ class OciRuntime:
         root = config.get("root", {}).get("path", "rootfs")
         return Found(int(state["pid"]), bundle, bundle / root, config, self.program)
 
+    def pod_of(self, found: Found) -> str:
+        """It knows of none."""
+        return ""
+
     def obstacles(self, found: Found) -> list[str]:
         """A terminal."""
         if not found.config.get("process", {}).get("terminal"):
@@ -145,7 +149,7 @@ class OciRuntime:
         if shutil.which(self.program) is None:
             return [f"{self.program} is not installed"]
         problems = missing_binds(expected)
-        for path in expected["namespaces"]:
+        for path in expected.get("namespaces", []):
             if not Path(path).exists():
                 problems.append(
                     f"namespace {path}, which config.json names, is missing: make it there, as ip netns add"
@@ -161,6 +165,9 @@ class OciRuntime:
 
     def make_room(self, expected: Mapping[str, Any]) -> None:
         """Directories are made as they come."""
+
+    def clear_room(self) -> None:
+        """Nothing was made."""
 
     def restore(self, directory: Path, criu_options: Sequence[str], gate: Path) -> Command:
         """`restore --detach`: the container's processes become children of this one's nearest reaper."""

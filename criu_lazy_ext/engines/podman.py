@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from criu_lazy_ext.engines import podman_shim
+from criu_lazy_ext.engines import podman_pod, podman_shim
 from criu_lazy_ext.engines.engine import (
     ARCHIVE,
     Command,
@@ -57,6 +57,7 @@ class Podman:
         self.container = container
         self.runtime = ""  # of the container, once it was found
         self.changes: Path | None = None  # in its root, likewise, if they are sent by rsync
+        self.pod: podman_pod.Pod | None = None  # that it is in, likewise
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Raises EngineError if podman can't be run."""
@@ -87,11 +88,16 @@ class Podman:
             status = config["State"]["Status"]
             raise EngineError(f"container.name: {name!r} is {status}: only a running container can be moved")
         self.runtime = str(config["OCIRuntime"])
+        self.pod = podman_pod.find(podman(self.container.root), config["Pod"]) if config.get("Pod") else None
         storage = store(self.container.root).overlay
         if storage is not None and self.container.files == "sync" and config["GraphDriver"]["Name"] == "overlay":
             upper = Path(config["GraphDriver"]["Data"]["UpperDir"])
             self.changes = upper if upper.is_relative_to(storage) else None
         return Found(int(config["State"]["Pid"]), Path(config["StaticDir"]), Path("/"), config, self.runtime)
+
+    def pod_of(self, found: Found) -> str:
+        """Its name."""
+        return self.pod.name if self.pod is not None else ""
 
     def obstacles(self, found: Found) -> list[str]:
         """Its runtime, network, volumes, pod."""
@@ -99,24 +105,39 @@ class Podman:
         if found.runtime not in RUNTIMES:
             problems.append(f"container {name!r} is run by {found.runtime}: {' and '.join(RUNTIMES)} can dump")
         mode = str(config["HostConfig"]["NetworkMode"])
-        if mode.partition(":")[0] not in NETWORKS:
+        is_pods = self.container.pod is not None and self.pod is not None
+        if mode.partition(":")[0] not in NETWORKS and not is_pods:
             problems.append(f"container {name!r} has the network {mode!r}: {', '.join(NETWORKS)} can be moved")
         for mount in config["Mounts"]:
             if mount["Type"] == "volume" and mount.get("Driver", "local") != "local":
                 volume = f"{mount['Name']!r} is of the driver {mount['Driver']}"
                 problems.append(f"container {name!r}: its volume {volume}: only local ones go by rsync")
+        if is_pods and self.pod is not None and self.pod.name == self.container.pod:
+            return [*problems, *(self.pod.obstacles() if self.pod.leader() == name else ())]
         if config.get("Pod"):
-            problems.append(f"container {name!r} is in a pod, which would stay here: it must be on its own")
+            pod = f"the pod {self.pod.name!r}" if self.pod is not None else "a pod"
+            way_out = "it moves as one, by criu-lazy evacuate: docs/evacuate.md"
+            problems.append(f"container {name!r} is in {pod}, which would stay here: {way_out}")
+        elif self.container.pod is not None:
+            problems.append(f"container {name!r} is not in the pod {self.container.pod!r}")
         return problems
 
     def trees(self, found: Found) -> list[Tree]:
         """What has changed in the root, podman's volumes and the profile's; all others are in podman's archive."""
-        paths = [*map(Path, self._volumes(found).values()), *self.container.volumes]
+        others = self._volumes_of_others()
+        own = [path for name, path in self._volumes(found).items() if name not in others]
+        paths = [*map(Path, own), *self.container.volumes]
         volumes = [Tree(path, path) for path in paths]
         storage = store(self.container.root).overlay
         if self.changes is None or storage is None:
             return volumes
         return [Tree(self.changes, self._staged(storage), changes=True), *volumes]
+
+    def _volumes_of_others(self) -> set[str]:
+        """Those that another container of its pod sends: of two that have one, the first by name."""
+        before = [name for name in self.pod.members() if name < self.container.name] if self.pod is not None else []
+        found = [podman_pod.inspect([*podman(self.container.root), "container"], name) for name in before]
+        return {mount["Name"] for one in found if one for mount in one["Mounts"] if mount["Type"] == "volume"}
 
     def _staged(self, storage: Path) -> Path:
         """Where the changes are, until the shim puts them in their place: below podman's mount, to be renamed."""
@@ -142,7 +163,12 @@ class Podman:
             "volumes": self._volumes(found),
             "overlay": str(store(self.container.root).overlay) if self.changes is not None else "",
             "rsync": synced and bool(self.trees(found)),
+            "pod": self.pod.expectations() if self._leads() and self.pod is not None else None,
         }
+
+    def _leads(self) -> bool:
+        """Whether the pod that it is in is made for it."""
+        return self.container.pod is not None and self.pod is not None and self.pod.leader() == self.container.name
 
     def checkpoint(self, directory: Path, criu: Criu, descriptors: Mapping[str, int]) -> Command:
         """It ends when pages can be asked for and the archive is there."""
@@ -203,23 +229,32 @@ class Podman:
             there = self.run("volume", "inspect", "--format", "{{.Mountpoint}}", name).stdout.strip()
             if there not in ("", path):
                 problems.append(f"volume {name} is at {there}, and at {path} at the source: the paths must be the same")
+        if expected.get("pod"):
+            problems += podman_pod.lacking(podman(self.container.root), expected["pod"])
         if (found := self.inspect()) is not None:
             name, status = self.container.name, found["State"]["Status"]
             problems.append(f"podman has a container {name!r} already ({status}): if it is of no use, podman rm {name}")
         return problems
 
     def make_room(self, expected: Mapping[str, Any]) -> None:
-        """Its volumes. Raises EngineError."""
+        """Its volumes, and its pod. Raises EngineError."""
         for name in expected["volumes"]:
             done = self.run("volume", "create", "--ignore", name)
             if done.returncode:
                 raise EngineError(f"podman volume create {name}: {complaint(done.stderr)}")
+        if expected.get("pod"):
+            podman_pod.make(podman(self.container.root), expected["pod"])
+
+    def clear_room(self) -> None:
+        """Its pod, unless there is something in it. Raises EngineError."""
+        if self.container.pod is not None:
+            podman_pod.remove_empty(podman(self.container.root), self.container.pod)
 
     def restore(self, directory: Path, criu_options: Sequence[str], gate: Path) -> Command:
         """From the archive; conmon, which podman starts, runs the runtime."""
         work = directory / "work"
         archive = directory / "images" / ARCHIVE
-        runtime, has_changes = self._read(archive)
+        runtime, has_changes, pod_here = self._read(archive)
         told = ["--lazy-pages", "--action-script", str(gate), *for_criu(criu_options)]
         config = criu_file(work / "restore.conf", told)["CRIU_CONFIG_FILE"]
         storage = store(self.container.root).overlay
@@ -230,6 +265,11 @@ class Podman:
         environment = self._shim(work, runtime, criu_options, facts)
         argv = [*podman(self.container.root), "container", "restore", "--keep", "--ignore-volumes"]
         argv += ["--import", str(archive)]
+        if self.container.pod is not None:
+            if (pod := podman_pod.find(podman(self.container.root), self.container.pod)) is None:
+                raise EngineError(f"podman has no pod {self.container.pod!r} any more")
+            podman_pod.move_groups(directory / "images", pod_here, str(pod.config["Id"]))
+            argv += ["--pod", self.container.pod]
         return Command(argv, environment, work / "restore.out")
 
     # ---- both ----
@@ -259,10 +299,11 @@ class Podman:
         if found is not None:
             # podman takes one whose restore was killed for one that its runtime never had.
             OciRuntime(Container(found["OCIRuntime"], found["Id"]), found["OCIRuntime"]).forget()
+        self.clear_room()
 
     @staticmethod
-    def _read(archive: Path) -> tuple[str, bool]:
-        """The container's runtime, and whether what it has changed in its root is there, too."""
+    def _read(archive: Path) -> tuple[str, bool, str]:
+        """The container's runtime; whether what it has changed in its root is there, too; the ID of its pod, or ""."""
         import tarfile  # not above: only this is to wait for it
 
         try:
@@ -270,7 +311,8 @@ class Podman:
                 names = {name.removeprefix("./"): name for name in tar.getnames()}
                 file = tar.extractfile(names["config.dump"])
                 assert file is not None
-                return str(json.load(file)["runtime"]), CHANGES in names
+                config = json.load(file)
+                return str(config["runtime"]), CHANGES in names, str(config.get("pod", ""))
         except (OSError, ValueError, KeyError) as error:
             raise EngineError(f"{archive}: {error}: not an archive of podman's") from error
 
@@ -324,10 +366,15 @@ def engine(container: Container) -> Podman:
 
 
 def running(like: Container, label: str) -> list[str]:
-    """The containers that run; what holds a pod's namespaces (its infra container) is none of them."""
-    done = run([*podman(like.root), "ps", "--format", "json"], ANSWERS_WITHIN_S)
+    """The containers that run, of a pod if it names one; a pod's infra container, which has its namespaces, is none of
+    them."""
+    done = run([*podman(like.root), "ps", "--pod", "--format", "json"], ANSWERS_WITHIN_S)
     try:
         listed = json.loads(done.stdout)
-        return [str(one["Names"][0]) for one in listed if not one["IsInfra"] and has_label(one["Labels"], label)]
+        return [
+            str(one["Names"][0])
+            for one in listed
+            if not one["IsInfra"] and has_label(one["Labels"], label) and like.pod in (None, one["PodName"])
+        ]
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise EngineError(f"podman ps: {complaint(done.stderr) or repr(error)}") from error

@@ -13,10 +13,12 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from criu_lazy_ext.engines.engine import Moved, UnknownContainer, find
 from criu_lazy_ext.errors import CriuLazyError, UsageError
 from criu_lazy_ext.evacuation.plan import Plan
+from criu_lazy_ext.evacuation.pod import Pod
 from criu_lazy_ext.evacuation.record import GONE, MOVING, STAYED, WAITING, Item, Record, RecordError, profile_path
 from criu_lazy_ext.evacuation.schedule import Member, Phase, Schedule
 from criu_lazy_ext.evacuation.settling import settle
@@ -48,11 +50,15 @@ class Gone(CriuLazyError):
 class Mover(Turns):
     """One item's migrations, one place after the other, and what the schedule needs of the one under way."""
 
-    def __init__(self, item: Item, limit: int, show: Show, on_end: Callable[[Mover], None]) -> None:
-        """`limit`: its place's, bytes per second; `on_end`: told of the migration's end before that cleans up."""
+    def __init__(
+        self, item: Item, limit: int, show: Show, on_end: Callable[[Mover], None], pod: Pod | None = None
+    ) -> None:
+        """`limit`: its place's, bytes per second; `on_end`: told of the migration's end before that cleans up; `pod`:
+        with which it moves."""
+        self.pod = pod
         self.item = item
         self.on_end = on_end
-        self.member = Member(item.name, item.place, limit)
+        self.member = Member(item.name, item.place, limit, pod=item.pod)
         self.progress = Progress(ItemDisplay(show, item.name))
         self.migration: Migration | None = None
         self.job: asyncio.Task[None] | None = None
@@ -78,6 +84,20 @@ class Mover(Turns):
         self.member.phase = Phase.READY if self.member.phase is Phase.ROUNDS else Phase.PREPARED
         self.member.has_rounds = self.member.phase is Phase.READY
         await self.may_freeze.wait()
+
+    async def together(self, migration: Migration, step: str) -> None:
+        if self.pod is not None:
+            await self.pod.together(migration, step)
+
+    async def go(self, migration: Migration) -> None:
+        await (super().go(migration) if self.pod is None else self.pod.go(migration))
+
+    def stopping(self, migration: Migration, reason: str) -> None:
+        if self.pod is not None:
+            self.pod.stopping(migration, reason)
+
+    def group(self) -> dict[str, Any]:
+        return {} if self.pod is None else self.pod.facts()
 
     def ended(self, migration: Migration) -> None:
         self.on_end(self)
@@ -148,9 +168,12 @@ class Evacuation:
     # ---- which goes where ----
 
     def place_for(self, item: Item) -> str | None:
-        """Where it is to go: the place with the fewest failures that has room, of those not tried; None: nowhere."""
-        tried = {one["place"] for one in item.tried}
-        fitting = [place for place in item.places if place not in tried and self.room(place) >= item.memory]
+        """Where it is to go, with all of its pod: the place with the fewest failures that has room, of those not tried;
+        None: nowhere."""
+        unit = self.record.together(item)
+        tried = {one["place"] for each in unit for one in each.tried}
+        memory = sum(each.memory for each in unit)
+        fitting = [place for place in item.places if place not in tried and self.room(place) >= memory]
         return min(fitting, key=lambda place: (self.failures[place], self.taken(place)), default=None)
 
     def taken(self, place: str) -> int:
@@ -165,6 +188,8 @@ class Evacuation:
     def waits(self, item: Item) -> str:
         """Why it can't begin, as something that it waits for is where it was, for good; "" if that isn't so."""
         bad = [name for name in item.after if self.items[name].is_over and not self.items[name].is_done]
+        if lost := [other.name for other in self.record.together(item) if other.is_over]:
+            return f"{', '.join(lost)}, of the same pod, {'has' if len(lost) == 1 else 'have'} not moved with it"
         return f"{', '.join(bad)}, which it is to follow, has not moved" if bad else ""
 
     def is_due(self, item: Item) -> bool:
@@ -228,8 +253,10 @@ class Evacuation:
             member.phase = Phase.ROUNDS
             self.movers[member.name].may_send.set()
         if self.all_checked and not self.stopped and (member := self.schedule.next_freeze(members)) is not None:
-            member.phase = Phase.FROZEN
-            self.movers[member.name].may_freeze.set()
+            for other in members:
+                if other.unit == member.unit:
+                    other.phase = Phase.FROZEN
+                    self.movers[other.name].may_freeze.set()
         if self.rating is None or self.rating.done():
             self.rating = asyncio.ensure_future(self.set_rates(self.schedule.rates(members)))
 
@@ -247,12 +274,15 @@ class Evacuation:
             if why := self.left(item) if self.stopped else self.waits(item):
                 self.over(item, State.FAILED.value, why)
             elif ahead < self.schedule.ahead and preparing < PREFLIGHTS and self.is_due(item):
+                unit = self.record.together(item)
+                if any(other.state != WAITING or other.name in self.movers for other in unit):
+                    continue  # an earlier try of theirs isn't over
                 if (place := self.place_for(item)) is None:
                     self.over(item, State.FAILED.value, self.nowhere(item))
                     continue
-                self.begin(item, place)
-                ahead += 1
-                preparing += 1
+                self.begin(unit, place)
+                ahead += len(unit)
+                preparing += len(unit)
 
     def left(self, item: Item) -> str:
         tried = self.tried(item)[-1:]
@@ -267,13 +297,21 @@ class Evacuation:
         """Why there is no place for it."""
         if item.tried:
             return "; ".join(self.tried(item))
-        return f"none of {', '.join(item.places)} has room for its {item.memory / 1e6:.0f} MB (the plan's memory)"
+        unit = self.record.together(item)
+        if others := [f"{other.name}, of the same pod: {text}" for other in unit for text in self.tried(other)]:
+            return "; ".join(others)
+        memory = sum(each.memory for each in unit)
+        return f"none of {', '.join(item.places)} has room for its {memory / 1e6:.0f} MB (the plan's memory)"
 
-    def begin(self, item: Item, place: str) -> None:
-        """Its migration, which puts that on record first."""
-        item.place, item.message = place, ""
-        mover = self.movers[item.name] = Mover(item, self.places[place].bandwidth, self.show, self.on_end)
-        mover.job = asyncio.ensure_future(self.move(mover))
+    def begin(self, unit: list[Item], place: str) -> None:
+        """The migrations of what moves as one, each of which puts that on record first."""
+        pod = Pod({self.migrations[item.name]: item.name for item in unit}) if unit[0].pod else None
+        for item in unit:
+            item.place, item.message = place, ""
+            mover = Mover(item, self.places[place].bandwidth, self.show, self.on_end, pod)
+            mover.leads = pod is None or pod.leader == self.migrations[item.name]
+            self.movers[item.name] = mover
+            mover.job = asyncio.ensure_future(self.move(mover))
 
     def profile_of(self, item: Item, place: str) -> Path:
         """The file that would lead it there."""
@@ -323,12 +361,16 @@ class Evacuation:
         except Gone as error:
             del self.movers[item.name]
             self.over(item, GONE, str(error))
+            if mover.pod is not None:
+                mover.pod.fail(f"{item.name}, of the same pod: {error}")
             return
         except (CriuLazyError, OSError) as error:
             state, message = State.FAILED, str(error)
         except Exception as error:  # a fault of this program: the journal tells what became of the task
             state, message = State.UNDECIDED, f"internal error: {type(error).__name__}: {error}"
         in_preflight = mover.member.phase is Phase.PREPARING
+        if state is not State.COMMITTED and mover.pod is not None and mover.migration is None:
+            mover.pod.fail(f"{item.name}, of the same pod: {message}")  # it didn't come to a migration
         del self.movers[item.name]
         if state is State.COMMITTED:
             self.show.line(f"{item.name}: at {item.place}, downtime {(item.downtime_s or 0) * 1e3:.0f} ms", "info")
@@ -366,8 +408,12 @@ class Evacuation:
             moved = await self.find(item, profile)
             if self.stopped:
                 raise Trouble(self.stopped)
+            if mover.pod is not None:
+                mover.pod.check()
             self.record_begin(item, directory)
             mover.migration = Migration(profile, name, mover.progress, mover, moved)
+            if mover.pod is not None:
+                mover.pod.begin(mover.migration)
             mover.member.limit = profile.source.rate
             mover.member.rounds_limit = profile.precopy.bandwidth if profile.precopy else 0
             report = await mover.migration.run()
@@ -397,6 +443,7 @@ class Evacuation:
     async def check_all(self) -> None:
         """The preflight of all that are not prepared anyway; nothing is touched before it is over."""
         first = [item for item in self.order if item.state == WAITING and self.is_due(item)][: self.schedule.ahead]
+        first = [item for item in self.order if any(item in self.record.together(other) for other in first)]
         await asyncio.gather(*(self.check(item) for item in self.order if item not in first and item.state == WAITING))
         while any(not self.is_prepared(item) for item in first):
             await asyncio.sleep(TICK_S)
@@ -408,6 +455,9 @@ class Evacuation:
     async def dry_run(self) -> None:
         """The preflight of all, and nothing else: `place` of each is the first that would take it."""
         await asyncio.gather(*(self.check(item) for item in self.order))
+        for item in self.order:
+            if item.state == WAITING and any(other.is_over for other in self.record.together(item)):
+                self.over(item, State.FAILED.value, self.waits(item))
 
     def is_prepared(self, item: Item) -> bool:
         mover = self.movers.get(item.name)

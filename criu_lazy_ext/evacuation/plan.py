@@ -218,10 +218,12 @@ class PlanFile:
                 raise self.reader.fail(key_node, f"{key}.{name}", f"not here: {where} says that")
 
     def document(
-        self, entry: Entry, place: Place, *, pid: int | None = None, container: str | None = None, rate: int = 0
+        self, entry: Entry, place: Place, *, pid: int | None = None, container: str | None = None, pod: str = "",
+        rate: int = 0,
     ) -> yaml.Node:
         """The profile, as a node, that moves what the entry names; or the task `pid`, or the container of that name.
-        `rate`: its pages take at most so many bytes per second, if it doesn't say itself."""
+        `pod`: as a part of which that moves. `rate`: its pages take at most so many bytes per second, if it doesn't say
+        itself."""
         like = self.node_of(entry)
         made = {key: value for key, (_, value) in pairs(self.plan.profile).items()}
         for key, (_, value) in pairs(entry.profile).items():
@@ -235,7 +237,8 @@ class PlanFile:
         elif container is not None:
             chosen = entry.container or entry.containers
             keys = {key: value for key, (_, value) in pairs(chosen).items() if key not in SELECTOR_ONLY}
-            made["container"] = mapping(keys | {"name": text(container, like)}, like)
+            as_part = {"pod": text(pod, like)} if pod else {}
+            made["container"] = mapping(keys | {"name": text(container, like)} | as_part, like)
         else:
             made |= {"task": entry.task} if entry.task else {"container": entry.container} if entry.container else {}
         if rate:

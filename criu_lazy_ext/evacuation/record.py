@@ -27,7 +27,7 @@ class RecordError(CriuLazyError):
 @dataclass
 class Item:
     """One task or container. `state`: waiting, moving (its migration's journal tells how far), gone (it ended before
-    its turn), or as a migration ends.
+    its turn), or as a migration ends. `pod`: that it is a part of, and moves with; or "".
     `places`: where it may go; `place`: where it went last, or goes; `tried`: what came of each try. `run_file`,
     `downtime_s`, `fault_wait_us`: of the one that was committed. `bytes`: of lazy memory that had come."""
 
@@ -39,6 +39,7 @@ class Item:
     places: list[str]
     priority: int = 0
     after: list[str] = field(default_factory=list)  # names of items
+    pod: str = ""
     state: str = WAITING
     place: str = ""
     message: str = ""
@@ -87,8 +88,15 @@ class Record:
         return all(item.is_over for item in self.items)
 
     def in_order(self) -> list[Item]:
-        """As they are to go: by priority, then as in the plan."""
-        return sorted(self.items, key=lambda item: -item.priority)
+        """As they are to go: by priority, then as in the plan; what moves as one is together."""
+        first: dict[str, int] = {}
+        places = [first.setdefault(item.pod or item.name, number) for number, item in enumerate(self.items)]
+        order = {item.name: place for item, place in zip(self.items, places, strict=True)}
+        return sorted(self.items, key=lambda item: (-item.priority, order[item.name]))
+
+    def together(self, item: Item) -> list[Item]:
+        """Those that move as one with it, itself among them."""
+        return [other for other in self.items if other.pod == item.pod] if item.pod else [item]
 
     @classmethod
     def read(cls, directory: Path) -> Record | None:

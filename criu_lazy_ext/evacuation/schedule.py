@@ -56,11 +56,27 @@ class Member:
     has_rounds: bool = False
     bytes_left: int = 0
     stuck: bool = False
+    pod: str = ""  # whose members are frozen together
+
+    @property
+    def unit(self) -> str:
+        """What counts as one."""
+        return self.pod or self.name
+
+    @property
+    def may_be_frozen(self) -> bool:
+        """As far as its own rounds are concerned."""
+        return self.phase is Phase.READY or (self.phase is Phase.PREPARED and not self.has_rounds)
 
 
 def lesser(limit: int, other: int) -> int:
     """Of two limits, of which 0 is none."""
     return min(limit, other) if limit and other else limit or other
+
+
+def is_whole(member: Member, members: Iterable[Member]) -> bool:
+    """Whether all that are frozen together with it may be."""
+    return all(other.may_be_frozen for other in members if other.unit == member.unit)
 
 
 def takes_link(member: Member) -> bool:
@@ -93,29 +109,38 @@ class Schedule:
         return math.inf if missing else 0.0
 
     def _under_way(self, members: Sequence[Member]) -> int:
-        return sum(Phase.ROUNDS <= member.phase < Phase.OVER and not member.stuck for member in members)
+        return len(self._units_under_way(members))
+
+    @staticmethod
+    def _units_under_way(members: Sequence[Member]) -> set[str]:
+        return {member.unit for member in members if Phase.ROUNDS <= member.phase < Phase.OVER and not member.stuck}
 
     def next_rounds(self, members: Sequence[Member]) -> Member | None:
         """Whose rounds may begin; `members` in the order in which they are to go."""
         if self.at_once is None:
             rounds = [member for member in members if member.phase is Phase.ROUNDS and not member.stuck]
-            ready = sum(member.phase is Phase.READY for member in members)
-            if ready >= self.frozen_at_once or (rounds and self.seconds(rounds) > OVERLAP_S):
+            ready = {member.unit for member in members if member.phase is Phase.READY and is_whole(member, members)}
+            if len(ready) >= self.frozen_at_once or (rounds and self.seconds(rounds) > OVERLAP_S):
                 return None
-        elif self._under_way(members) >= self.at_once:
-            return None
-        waiting = (member for member in members if member.phase is Phase.PREPARED)
+        begun = self._units_under_way(members)
+        may_begin = self.at_once is None or len(begun) < self.at_once
+        waiting = (
+            member
+            for member in members
+            if member.phase is Phase.PREPARED and (may_begin or (member.pod and member.unit in begun))
+            and (member.has_rounds or not member.pod)  # of a pod, the others may have some
+        )  # fmt: skip
         first = next(waiting, None)
         return first if first is not None and first.has_rounds else None
 
     def next_freeze(self, members: Sequence[Member]) -> Member | None:
-        """Who may be frozen."""
-        if sum(member.phase is Phase.FROZEN for member in members) >= self.frozen_at_once:
+        """Who may be frozen, and all of its pod with it."""
+        if len({member.unit for member in members if member.phase is Phase.FROZEN}) >= self.frozen_at_once:
             return None
-        ready = next((member for member in members if member.phase is Phase.READY), None)
+        ready = next((member for member in members if member.phase is Phase.READY and is_whole(member, members)), None)
         if ready is None:
             first = next((member for member in members if member.phase is Phase.PREPARED), None)
-            ready = first if first is not None and not first.has_rounds else None
+            ready = first if first is not None and not first.has_rounds and is_whole(first, members) else None
             if ready is None or (self.at_once is not None and self._under_way(members) >= self.at_once):
                 return None
         if self.at_once is None and self.seconds(filter(takes_link, members)) > self.downtime_s:

@@ -27,7 +27,7 @@ class SelectionError(CriuLazyError):
 @dataclass(frozen=True)
 class Chosen:
     """One task or container that is to move, by `entry`. `pid`, `began`: of its first process; `container`: its name;
-    None: it is a task. `memory`: bytes that it has now."""
+    None: it is a task. `memory`: bytes that it has now. `pod`: that it is a part of, or ""."""
 
     entry: Entry
     name: str
@@ -35,6 +35,7 @@ class Chosen:
     began: int
     container: str | None
     memory: int
+    pod: str = ""
 
 
 def select(file: PlanFile) -> tuple[list[Chosen], list[str]]:
@@ -53,6 +54,7 @@ def select(file: PlanFile) -> tuple[list[Chosen], list[str]]:
         for one in found:
             if (other := by_pid.setdefault(one.pid, one)) is not one and not is_selector(entry):
                 raise SelectionError(f"{where(file, entry)}: {one.name} is {other.name}, which the plan has already")
+    check_pods(file, list(by_pid.values()))
     order = {id(entry): number for number, entry in enumerate(file.plan.move)}
     chosen = sorted(by_pid.values(), key=lambda one: order[id(one.entry)])
     names: set[str] = {TAKEN}
@@ -62,6 +64,24 @@ def select(file: PlanFile) -> tuple[list[Chosen], list[str]]:
         names.add(name)
         chosen[number] = replace(one, name=name)
     return chosen, nothing
+
+
+def check_pods(file: PlanFile, chosen: list[Chosen]) -> None:
+    """A pod moves as one, so one entry has to mean all of it. Raises SelectionError, EngineError."""
+    for one in chosen:
+        if not one.pod:
+            continue
+        line = where(file, one.entry)
+        like = file.profile(one.entry, file.plan.destinations[0], container=one.container).container
+        assert like is not None
+        missing = set(running(replace(like, pod=one.pod), "")) - {
+            other.container for other in chosen if other.pod == one.pod and other.entry is one.entry
+        }
+        if missing:
+            way_out = f"containers: {{engine: {like.engine}, pod: {one.pod}}}"
+            others = ", ".join(sorted(missing))
+            text = f"{line}: {one.container} is in the pod {one.pod}, which moves as one, with {others}"
+            raise SelectionError(f"{text}: {way_out}")
 
 
 def is_selector(entry: Entry) -> bool:
@@ -106,9 +126,13 @@ def containers(file: PlanFile, entry: Entry) -> list[Container]:
 
 def container(entry: Entry, like: Container, name: str) -> Chosen | None:
     """None: it has ended. Raises EngineError."""
-    found = engine_of(like).find()
+    engine = engine_of(like)
+    found = engine.find()
     began = start_time(found.pid)
-    return None if began is None else Chosen(entry, name, found.pid, began, like.name, memory_of_tree(found.pid))
+    if began is None:
+        return None
+    pod = engine.pod_of(found)
+    return Chosen(entry, name, found.pid, began, like.name, memory_of_tree(found.pid), pod)
 
 
 def task(entry: Entry, pid: int, name: str) -> Chosen | None:

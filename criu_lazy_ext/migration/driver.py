@@ -286,6 +286,7 @@ class Migration:
             given = {option.name for option in options_in(dump_options(self.profile))}
             if "link-remap" not in given:  # by that, criu makes files
                 await freeze.complete(self.pid)
+                await self.turns.together(self, "frozen")
                 self.sending_files = asyncio.ensure_future(self.send_files(frozen=True))
 
         seeing = asyncio.ensure_future(see_freeze()) if self.engine is not None else None
@@ -330,6 +331,7 @@ class Migration:
         page_server = identity(self.dump.page_server.pid)
         self.enter(State.DUMPING, stopped=self.stopped, page_server=page_server, **self.network.facts())
         await self.guarded(self.network.hold_new())
+        await self.guarded(self.turns.together(self, "held"))
         dump = self.dump
         dump.profile = self.profile
         self.dump_started = time.monotonic()
@@ -342,6 +344,7 @@ class Migration:
         self.watch(self._watch_dump())
         self.watch(self._watch_page_server())
         looking = asyncio.ensure_future(asyncio.to_thread(identities, self.pid))
+        await self.guarded(self.turns.together(self, "frozen"))
         files = self.sending_files or self.send_files(frozen=True)
         sending = asyncio.gather(self.host.send_files(dump.images), files)
         sent, _ = await self.guarded(sending)
@@ -378,6 +381,7 @@ class Migration:
             if not asked.done():
                 await restored  # it failed: its error
                 raise HostError(f"{self.host.name}: restore ended without asking")
+            await self.guarded(self.turns.together(self, "restored"))
             await self.allow()
             await self.guarded(self.host.request("go", within=timeout))
             either = {restored, self.trouble}
@@ -412,9 +416,7 @@ class Migration:
             raise SourceError("the page server did not keep the source task from running on by itself")
         self.journal.reserve()  # a disk that gets full stops no record after this one
         self.enter(State.ALLOWED, went=True, fenced=answer["fenced_pids"])
-        await asyncio.sleep(0)  # who ended or what came meanwhile is known then
-        self.check_dump()
-        self.said_go = True
+        await self.guarded(self.turns.go(self))
 
     def check_dump(self) -> None:
         """Raises what has gone wrong."""
@@ -507,12 +509,15 @@ class Migration:
             except HostInDoubt:
                 raise
             except HostError:
-                force = True  # the agent lives and says that the restore failed: nothing runs there
+                # The agent lives and says that the restore failed: nothing runs there. But what was to move as one with
+                # it may.
+                force = not (self.said_go and self.turns.group())
                 raise
             await self.network.let_pass()
             await self.tell_engine()
             await self.hooks("after_restore", fatal=False)
             await Draining(self).run()
+            await self.guarded(self.turns.together(self, "drained"))
             await Ending(self).commit()
         except Exception as error:
             await self.stop(self.in_a_line(error), force)
@@ -585,6 +590,7 @@ class Migration:
         if self.state is State.COMMITTED:
             self.warn(reason)
             return
+        self.turns.stopping(self, reason)
         try:
             if self.state in (State.RUNNING, State.DRAINED, State.COMMITTING) or (self.said_go and not force):
                 Ending(self).stop_undecided(reason)

@@ -171,7 +171,7 @@ class Ending:
         if gone := [pid for pid, seen in source.processes.items() if seen in OVER and not source.is_over]:
             runs += f", but for its processes {gone}, which have ended, or were killed"
         migration.report.message = "; but ".join([f"{reason}; {runs}", *locked])
-        migration.enter(end)
+        migration.enter(end, **({} if migration.said_go else {"went": False}))
         if migration.host is not None:
             await migration.host.close(END_WITHIN_S + sum(hook["timeout"] for hook in migration.undo_hooks()))
         migration.report.message += self.logs(migration.logs_there)

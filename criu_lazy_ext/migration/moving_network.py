@@ -36,7 +36,7 @@ class MovingNetwork:
     def plan(self) -> None:
         """Find the addresses, as they are here now. Raises SourceError."""
         network = self.migration.profile.network
-        if network is None:
+        if network is None or not self.migration.turns.leads:
             return
         here, moved = addresses.addresses(), []
         for wanted in network.addresses:

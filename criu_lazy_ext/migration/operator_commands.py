@@ -74,18 +74,19 @@ class Found:
     rebooted: bool  # this host, since
     server: PageServer
     source: Source
+    held: bool = False  # of those that move as one with it, one was not allowed to run: "go" was said to none
 
     @classmethod
     def look(cls, facts: dict[str, Any]) -> Found:
         rebooted = bool(facts.get("boot_id", boot_id()) != boot_id())
         if rebooted or facts["state"] in ENDED:
             return cls(facts, rebooted, PageServer(), Source({int(facts["pid"]): Seen.GONE}))
-        return cls(facts, False, PageServer.look(facts["control"]), Source.of_journal(facts))
+        return cls(facts, False, PageServer.look(facts["control"]), Source.of_journal(facts), is_held(facts))
 
     @property
     def went(self) -> bool:
-        """Whether "go" may have been said: its record comes first."""
-        return bool(self.facts.get("went"))
+        """Whether "go" may have been said: its record comes first, and that of all that move as one with it."""
+        return bool(self.facts.get("went")) and not self.held
 
     @property
     def complete(self) -> bool:
@@ -234,6 +235,19 @@ def page_server_lines(answer: Answer, facts: dict[str, Any]) -> list[str]:
     if answer["rate"]:
         lines.append(f"pages may take {answer['rate']} bytes per second")
     return lines
+
+
+def is_held(facts: dict[str, Any]) -> bool:
+    """Whether one that was to move as one with it is on record as not allowed to run. (Of one that is committed there
+    is no record any more.)"""
+    group = facts.get("group") or {"names": []}
+    for name in group["names"]:
+        directory = Path(facts["control"]).parent.parent / name
+        with contextlib.suppress(JournalError):
+            other = journal.read(directory) if journal.exists(directory) else {}
+            if (other.get("group") or {}).get("id") == group["id"] and not other.get("went"):
+                return True
+    return False
 
 
 def moved_by_another(directory: Path, pid: int, began: int | None) -> str:

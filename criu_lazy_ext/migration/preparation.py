@@ -166,6 +166,7 @@ class Preparation:
             container=container_as_message(migration.profile.container) if migration.profile.container else None,
             kept=migration.engine.kept(migration.container) if migration.engine and migration.container else {},
             task_began=migration.began,
+            group=migration.turns.group(),
             destination=migration.report.destination,
             owner=[os.getpid(), start_time(os.getpid())],
             control=str(migration.directory / CONTROL_SOCKET),

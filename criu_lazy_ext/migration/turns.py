@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from criu_lazy_ext.migration.driver import Migration
+
+
+# Nothing new is connected to it; it is frozen; it is restored; every page of it has arrived.
+STEPS = ("held", "frozen", "restored", "drained")
 
 
 class Turns:
@@ -16,6 +21,25 @@ class Turns:
 
     async def freeze(self, migration: Migration) -> None:
         """All is ready: may the task be frozen?"""
+
+    leads = True  # of those that move as one, one moves the service addresses of all
+
+    async def together(self, migration: Migration, step: str) -> None:
+        """Until all that move as one are at that step (of STEPS). Raises Trouble if one of them has failed."""
+
+    async def go(self, migration: Migration) -> None:
+        """"go" may be said, as far as the record is concerned: from now on it is held to be said, of all that move as
+        one, or of none. Raises what has gone wrong."""
+        await asyncio.sleep(0)  # who ended or what came meanwhile is known then
+        migration.check_dump()
+        migration.said_go = True
+
+    def stopping(self, migration: Migration, reason: str) -> None:
+        """It has failed, and is about to be rolled back, or undecided."""
+
+    def group(self) -> dict[str, Any]:
+        """Which move as one with it, for the journal: an id of this try, and the names of the migrations."""
+        return {}
 
     def ended(self, migration: Migration) -> None:
         """Its end is on record; what is cleaned up then isn't yet. Raises CriuLazyError: its journal stays."""

@@ -22,6 +22,7 @@ RESTART = "containerd.io/restart.status"  # a label: what containerd sees to
 PROGRAMS = {
     "task": TASK_C.read_text(),
     "tick": (SUPPORT / "ticking_task.c").read_text(),
+    "pause": "#include <unistd.h>\nint main(void) { return pause(); }\n",
     "hello": '#include <stdio.h>\nint main(void) { return puts("hello") < 0; }\n',
 }
 # podman as a testbed's host can have it.

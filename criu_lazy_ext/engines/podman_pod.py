@@ -1,0 +1,205 @@
+"""podman's pods: several containers, and an infra container that has their network, moved as one by `evacuate`.
+
+podman restores a container into a pod that is there. So at the destination the pod is made anew as it was made, with
+the addresses that it had, before any of its containers is frozen: by the agent of the first of them by name, which
+leads. What is in the infra container itself, a process that waits, does not move.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from criu_lazy_ext.engines.engine import EngineError, complaint, run
+from criu_lazy_ext.system.net_namespace import within
+
+ANSWERS_WITHIN_S = 60.0
+SHARED = {"ipc", "net", "uts"}  # namespaces that criu has a container join again
+PAUSE = "localhost/podman-pause:"  # an image that podman makes itself
+# Of `podman pod create`: what is said anew, with a value and without; addresses hang on the network.
+REPLACED, LEFT_OUT = ("--network", "--net", "--ip", "--ip6", "--mac-address"), ("--replace",)
+FILES = ("--pod-id-file", "--infra-conmon-pidfile")
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A pod here: what podman says of it, and of its infra container (None: it has none)."""
+
+    podman: Sequence[str]
+    config: Mapping[str, Any]
+    infra: Mapping[str, Any] | None
+
+    @property
+    def name(self) -> str:
+        return str(self.config["Name"])
+
+    def members(self) -> dict[str, str]:
+        """The states of its containers but the infra container, by name."""
+        infra = self.config.get("InfraContainerID")
+        return {each["Name"]: each["State"] for each in self.config.get("Containers") or [] if each["Id"] != infra}
+
+    def leader(self) -> str:
+        """The container whose agent makes the pod there."""
+        return min((name for name, state in self.members().items() if state == "running"), default="")
+
+    def obstacles(self) -> Iterator[str]:
+        """Why it can't be made elsewhere as it is."""
+        what = f"pod {self.name!r}"
+        if self.infra is None:
+            yield f"{what} has no infra container: podman restores none into it"
+            return
+        if other := set(self.config.get("SharedNamespaces") or []) - SHARED:
+            yield f"{what} shares its {', '.join(sorted(other))} namespace: {', '.join(sorted(SHARED))} can be moved"
+        if self.create_arguments() is None:
+            yield f"{what} was not made by podman pod create: it can't be made there by the same command"
+        mode = str(self.infra["HostConfig"]["NetworkMode"]).partition(":")[0]
+        if mode not in ("bridge", "none"):
+            yield f"{what} has the network {mode!r}: bridge, none can be moved"
+        if stopped := [name for name, state in self.members().items() if state != "running"]:
+            yield f"{what} has containers that don't run, which would be lost: podman rm {' '.join(stopped)}"
+        shares_ipc = "ipc" in (self.config.get("SharedNamespaces") or [])
+        if shares_ipc and (left := shared_objects(self.infra["State"]["Pid"])):
+            yield f"{what} has {left} in its shared IPC namespace, which stays (podman pod create --share net,uts)"
+
+    def create_arguments(self) -> list[str] | None:
+        """What `podman pod create` was told; None: it was made otherwise."""
+        words = [str(word) for word in self.config.get("CreateCommand") or []]
+        at = next((at for at in range(len(words)) if words[at : at + 2] == ["pod", "create"]), None)
+        return None if at is None else words[at + 2 :]
+
+    def to_create(self) -> list[str]:
+        """What it is told to make the same, with the same addresses."""
+        given = iter(self.create_arguments() or [])
+        infra = self.infra or {}
+        networks = infra["NetworkSettings"].get("Networks") or {}
+        is_bridge = str(infra["HostConfig"]["NetworkMode"]).startswith("bridge")
+        told: list[str] = []
+        options: dict[str, str] = {}  # of each network
+        for word in given:
+            option, is_joined, value = word.partition("=")
+            if option in (*FILES, *(REPLACED if is_bridge else ())):
+                network, _, said = (value if is_joined else next(given, "")).partition(":")
+                options[network] = said
+            elif option not in LEFT_OUT:
+                told.append(word)
+        for name, has in networks.items() if is_bridge else ():
+            told = ["--network", network_with(name, has, options.get(name, "")), *told]
+        if self.name not in told and f"--name={self.name}" not in told:
+            told = ["--name", self.name, *told]
+        return told
+
+    def expectations(self) -> dict[str, Any]:
+        """What the destination is told of it."""
+        infra = self.infra or {}
+        image = "" if str(infra["ImageName"]).startswith(PAUSE) else str(infra["ImageName"])
+        networks = list(infra["NetworkSettings"].get("Networks") or {})
+        return {"name": self.name, "create": self.to_create(), "runtime": infra["OCIRuntime"], "image": image,
+            "networks": networks}  # fmt: skip
+
+
+def network_with(name: str, has: Mapping[str, Any], options: str) -> str:
+    """A network for --network, with the addresses that it had there, and what else was said of it."""
+    known = {"ip": has.get("IPAddress"), "ip6": has.get("GlobalIPv6Address"), "mac": has.get("MacAddress")}
+    told = [f"{key}={value}" for key, value in known.items() if value]
+    told += [word for word in options.split(",") if word and word.partition("=")[0] not in known]
+    return f"{name}:{','.join(told)}" if told else name
+
+
+def find(podman: Sequence[str], name: str) -> Pod | None:
+    """The pod of that name, or ID; None: there is none. Raises EngineError."""
+    config = inspect([*podman, "pod"], name)
+    if config is None:
+        return None
+    infra = config.get("InfraContainerID")
+    return Pod(podman, config, inspect([*podman, "container"], infra) if infra else None)
+
+
+def inspect(command: Sequence[str], name: str) -> dict[str, Any] | None:
+    """None: there is none of that name. Raises EngineError."""
+    done = run([*command, "inspect", "--", name], ANSWERS_WITHIN_S)
+    try:
+        found = json.loads(done.stdout or "null")
+        found = found[0] if isinstance(found, list) else found  # podman 4 has no list of a pod
+        if done.returncode == 0:
+            return dict(found)
+    except (ValueError, IndexError, TypeError) as error:
+        raise EngineError(f"{' '.join(command)} inspect {name}: {error!r}") from error
+    if run([*command, "exists", name], ANSWERS_WITHIN_S).returncode == 1:
+        return None
+    raise EngineError(f"{' '.join(command)} inspect {name}: {complaint(done.stderr)}")
+
+
+def lacking(podman: Sequence[str], expected: Mapping[str, Any]) -> list[str]:
+    """What is missing here, or in the way, of a pod."""
+    problems = []
+    if run([*podman, "pod", "exists", expected["name"]], ANSWERS_WITHIN_S).returncode == 0:
+        name = expected["name"]
+        problems.append(f"podman has a pod {name!r} already: if it is of no use, podman pod rm {name}")
+    image = expected["image"]
+    if image and run([*podman, "image", "exists", image], ANSWERS_WITHIN_S).returncode:
+        way_out = f"at the source, podman save {image} | ssh HOST podman load"
+        problems.append(f"image {image} of the pod's infra container is missing: {way_out}")
+    for network in expected["networks"]:
+        if run([*podman, "network", "exists", network], ANSWERS_WITHIN_S).returncode:
+            problems.append(f"network {network} is missing; see podman network create")
+    return problems
+
+
+def make(podman: Sequence[str], expected: Mapping[str, Any]) -> None:
+    """The pod, its infra container running. Raises EngineError; nothing is left then."""
+    for words in (["create", *expected["create"]], ["start", expected["name"]]):
+        done = run([*podman, "--runtime", expected["runtime"], "pod", *words], ANSWERS_WITHIN_S)
+        if done.returncode:
+            if words[0] == "start":
+                remove_empty(podman, expected["name"])
+            raise EngineError(f"podman pod {words[0]} {expected['name']}: {complaint(done.stderr)}")
+
+
+def remove_empty(podman: Sequence[str], name: str) -> None:
+    """The pod, if nothing but its infra container is left in it. Raises EngineError."""
+    pod = find(podman, name)
+    if pod is None or pod.members():
+        return
+    done = run([*podman, "pod", "rm", "--force", "--time", "0", name], ANSWERS_WITHIN_S)
+    if done.returncode and run([*podman, "pod", "exists", name], ANSWERS_WITHIN_S).returncode != 1:
+        raise EngineError(f"podman pod rm {name}: {complaint(done.stderr)}")
+
+
+def shared_objects(pid: int) -> str:
+    """What there is in that process's IPC namespace, in words; "" if nothing. Raises EngineError."""
+    try:
+        if any(Path(f"/proc/{pid}/root/dev/shm").iterdir()):
+            return "files in /dev/shm"
+        namespace = os.open(f"/proc/{pid}/ns/ipc", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            kinds = within(namespace, lambda _: [kind for kind in ("shm", "sem", "msg") if system_v(kind)])
+        finally:
+            os.close(namespace)
+    except OSError as error:
+        raise EngineError(f"process {pid}: {error.strerror}: its IPC namespace can't be looked at") from error
+    return f"System V objects ({', '.join(kinds)})" if kinds else ""
+
+
+def system_v(kind: str) -> list[str]:
+    """The rows of this IPC namespace's objects."""
+    return Path("/proc/sysvipc", kind).read_text().splitlines()[1:]
+
+
+def move_groups(images: Path, here: str, there: str) -> None:
+    """Have criu find the control groups that podman has made: a pod's ID is part of their paths, and is as long as the
+    other one, so nothing else of the image changes. Raises EngineError."""
+    path = images / "cgroup.img"
+    try:
+        if len(here) != len(there):
+            raise EngineError(f"{path}: {there} can't take the place of {here}")
+        path.write_bytes(path.read_bytes().replace(here.encode(), there.encode()))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise EngineError(f"{path}: {error.strerror}") from error
+
+

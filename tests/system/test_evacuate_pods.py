@@ -1,0 +1,343 @@
+"""Pods of podman's are evacuated as one: all of a pod's containers are here, or all of them there."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from containers import configuration, prepare_podman
+from evacuating import Evacuation, clean
+from lazy_source import eventually
+from migrating import COMMITTED, FAILED, Migration, kill_pids, pids_of
+from redis_containers import ADDRESS, COMMAND, MAKE_ROOT, put_address, take_addresses
+
+from demo.load import LoadClient
+from testbed import Host, Testbed
+
+POD = "web"
+MEMBERS = ("web-a", "web-b")
+MEGABYTES = "16"
+INFRA = ["--infra-image", "patterned", "--infra-command", "/pause"]
+HELD = ", hooks: {before_restore: [{run: 'touch /run/held; while test -e /run/held; do sleep 0.05; done'}]}"
+# `make evacuations`
+KILLS = int(os.environ.get("CRIU_LAZY_EVACUATE_PODS", 1))
+
+
+@pytest.fixture(scope="module")
+def pods() -> Iterator[Testbed]:
+    if os.geteuid() != 0:
+        pytest.skip("the testbed needs root")
+    with Testbed.start(name=f"pods-{os.getpid()}", own_cgroups=True) as started:
+        prepare_podman(started)
+        yield started
+
+
+def plan_for(runtime: str, more: str = "", to: str = "dst", criu: str = "", selects: str = f"pod: {POD}") -> str:
+    cgroups = ", manage_cgroups: ignore" if runtime == "crun" else ""
+    return (
+        f"destinations: [{{ssh: {to}}}]\n"
+        f"profile: {{timeouts: {{silence: 3}}, criu: {{network_lock: nftables{cgroups}{criu}}}{more}}}\n"
+        f"move: [{{containers: {{engine: podman, {selects}}}}}]\n"
+    )
+
+
+class Pod:
+    """Two containers that tick, each in a volume of its own, and both with the volume `both`."""
+
+    def __init__(self, testbed: Testbed, runtime: str, *options: str) -> None:
+        self.testbed = testbed
+        self.runtime = runtime
+        self.options = options or ("--publish", "8080:80", "--label", "app=shop", "--hostname", "shop")
+
+    def podman(self, *words: str) -> str:
+        return self.testbed.src.run(["podman", "--runtime", self.runtime, *words]).stdout
+
+    def run(self) -> None:
+        self.podman("pod", "create", f"--name={POD}", *INFRA, *self.options)
+        for name in MEMBERS:
+            volumes = ["--volume", f"{name}:/data", "--volume", "both:/more", "--workdir", "/data"]
+            self.podman("run", "--detach", "--pod", POD, "--name", name, *volumes, "patterned", "/tick", MEGABYTES)
+        for name in MEMBERS:
+            eventually((self.data(self.testbed.src, name) / "info").exists, f"{name} has started")
+
+    @staticmethod
+    def data(host: Host, name: str) -> Path:
+        return host.root / f"var/lib/containers/storage/volumes/{name}/_data"
+
+    @staticmethod
+    def inspect(host: Host, name: str) -> dict[str, Any]:
+        return dict(json.loads(host.run(["podman", "inspect", name]).stdout)[0])
+
+    def described(self, host: Host) -> dict[str, Any]:
+        """What is to be the same wherever it is."""
+        pod = json.loads(host.run(["podman", "pod", "inspect", POD]).stdout)
+        pod = pod[0] if isinstance(pod, list) else pod
+        infra = self.inspect(host, pod["InfraContainerID"])
+        networks = {
+            name: (each["IPAddress"], each["MacAddress"])
+            for name, each in infra["NetworkSettings"]["Networks"].items()
+        }
+        members = {
+            name: {key: self.inspect(host, name)[key] for key in ("Id", "Name", "Image", "OCIRuntime")}
+            for name in MEMBERS
+        }
+        return {
+            "name": pod["Name"], "labels": pod.get("Labels"), "shared": sorted(pod["SharedNamespaces"]),
+            "ports": infra["HostConfig"]["PortBindings"], "hostname": infra["Config"]["Hostname"],
+            "networks": networks, "members": members, "runtime": infra["OCIRuntime"],
+        }  # fmt: skip
+
+    def is_right_at(self, host: Host) -> None:
+        """All of it lives there, known to podman, and nothing of it anywhere else."""
+        for other in (self.testbed.src, self.testbed.dst):
+            listed = other.run(["podman", "pod", "ps", "--format", "{{.Name}} {{.Status}}"]).stdout.split("\n")
+            names = other.run(["podman", "ps", "--all", "--format", "{{.Names}} {{.State}}"]).stdout
+            if other is not host:
+                assert (listed, names) == ([""], ""), (other, listed, names)
+                continue
+            assert listed == [f"{POD} Running", ""], listed
+            assert sorted(names.splitlines())[1:] == [f"{name} running" for name in MEMBERS], names
+        infra = json.loads(host.run(["podman", "inspect", MEMBERS[0]]).stdout)[0]["HostConfig"]["NetworkMode"]
+        namespaces = set()
+        for name in (*MEMBERS, infra.partition(":")[2]):
+            pid = self.inspect(host, name)["State"]["Pid"]
+            namespaces.add(tuple((host.root / f"proc/{pid}/ns/{kind}").readlink() for kind in ("net", "ipc", "uts")))
+        assert len(namespaces) == 1, "they share the pod's namespaces"
+        for name in MEMBERS:
+            data = self.data(host, name)
+            (data / "answer").unlink(missing_ok=True)
+            (data / "ask").touch()
+            path = data / "answer"
+            assert eventually(lambda path=path: path.exists() and path.read_text(), f"{name} answers") == "right\n"
+            ticks = [int(line) for line in (data / "ticks").read_text().splitlines()]
+            assert ticks == list(range(len(ticks)))
+            assert host.run(["podman", "exec", name, "/hello"]).stdout == "hello\n"
+
+    def remove(self) -> None:
+        for host in (self.testbed.src, self.testbed.dst):
+            host.run(["podman", "pod", "rm", "--force", "--time", "0", POD], check=False)
+            host.run(["podman", "volume", "rm", "--force", *MEMBERS, "both"], check=False)
+
+
+@pytest.fixture(params=["crun"])
+def pod(request: pytest.FixtureRequest, pods: Testbed) -> Iterator[Pod]:
+    made = Pod(pods, request.param)
+    try:
+        made.run()
+        yield made
+    finally:
+        made.remove()
+        clean(pods)
+        for host in (pods.src, pods.dst):
+            host.run(["sh", "-c", "rm -rf /run/held /srv/hold* /run/criu-passed"])
+
+
+def assert_moved(pod: Pod, run: Evacuation, to: Host) -> None:
+    assert run.end() == COMMITTED, (run.stderr, run.report)
+    assert run.states == dict.fromkeys(MEMBERS, "committed")
+    pod.is_right_at(to)
+
+
+def assert_stayed(pod: Pod, run: Evacuation, *says: str) -> None:
+    assert run.end() == FAILED, (run.stderr, run.report)
+    assert set(run.states.values()) <= {"failed", "rolled-back"}, run.report
+    told = " ".join(item["message"] for item in run.items.values()) + run.stderr
+    for words in says:
+        assert words in told, told
+    pod.is_right_at(pod.testbed.src)
+
+
+@pytest.mark.parametrize("pod", ["runc", "crun"], indirect=True)
+def test_a_pod_goes_there_and_back_as_one(pod: Pod) -> None:
+    """With its name, address, ports, labels, and the volume that both have; podman can do with it what it could."""
+    src, dst = pod.testbed.src, pod.testbed.dst
+    (pod.data(src, "both") / "kept").write_text("all of it\n")
+    described, before = pod.described(src), (configuration(src), configuration(dst))
+    assert_moved(pod, Evacuation(pod.testbed, plan_for(pod.runtime)), dst)
+    assert pod.described(dst) == described
+    assert (pod.data(dst, "both") / "kept").read_text() == "all of it\n"
+    assert_moved(pod, Evacuation(pod.testbed, plan_for(pod.runtime, to="src"), source=dst), src)
+    assert pod.described(src) == described
+    assert (configuration(src), configuration(dst)) == before
+    src.run(["podman", "pod", "stop", "--time", "0", POD])
+    src.run(["podman", "pod", "start", POD])
+    assert src.run(["podman", "exec", MEMBERS[1], "/hello"]).stdout == "hello\n"
+    src.run(["podman", "pod", "rm", "--force", "--time", "0", POD])
+    assert src.run(["podman", "ps", "--all", "--quiet"]).stdout == ""
+
+
+def test_one_that_can_t_be_restored_leaves_all_of_it_running(pod: Pod) -> None:
+    """The other one waits, restored, and is undone."""
+    dst = pod.testbed.dst
+    once = '#!/bin/sh\n[ "$CRTOOLS_SCRIPT_ACTION" != pre-restore ] || mkdir /run/criu-passed\n'
+    dst.write("/srv/hold.sh", once, mode=0o755)
+    run = Evacuation(pod.testbed, plan_for(pod.runtime, criu=", restore_options: [--action-script, /srv/hold.sh]"))
+    assert_stayed(pod, run, "dst: ", "of the same pod: dst: ")
+    assert (dst.root / "run/criu-passed").exists(), "one was restored"
+    assert_moved(pod, Evacuation(pod.testbed, plan_for(pod.runtime)), dst)
+
+
+def test_all_of_it_is_tried_elsewhere(pod: Pod) -> None:
+    """The second restore of all fails."""
+    dst = pod.testbed.dst
+    second = "mkdir /run/criu-passed 2>/dev/null || ! mkdir /run/criu-passed/again 2>/dev/null"
+    dst.write("/srv/hold.sh", f'#!/bin/sh\n[ "$CRTOOLS_SCRIPT_ACTION" != pre-restore ] || {second}\n', mode=0o755)
+    plan = plan_for(pod.runtime, criu=", restore_options: [--action-script, /srv/hold.sh]")
+    run = Evacuation(pod.testbed, plan.replace("{ssh: dst}", "{ssh: dst, name: one}, {ssh: dst, name: two}"))
+    assert_moved(pod, run, dst)
+    assert {item["place"] for item in run.items.values()} == {"two"}
+    assert "of the same pod: dst: " in run.stderr
+
+
+def test_a_killed_agent_leaves_all_of_it_running(pod: Pod) -> None:
+    """Of the one whose agent has made the pod, or of the other."""
+    dst = pod.testbed.dst
+    run = Evacuation(pod.testbed, plan_for(pod.runtime, more=HELD))
+    held = pod.testbed.src.root / "run/held"
+    eventually(held.exists, "they are frozen", 60)
+    kill_pids(dst, pids_of(dst, "criu-lazy agent")[-1])
+    held.unlink()
+    assert_stayed(pod, run, "the agent ended with status 137", "of the same pod: ")
+    assert not dst.run(["podman", "pod", "ps", "--quiet"]).stdout
+
+
+def test_one_that_can_t_be_dumped_leaves_all_of_it_running(pod: Pod) -> None:
+    once = '#!/bin/sh\n[ "$CRTOOLS_SCRIPT_ACTION" != network-lock ] || mkdir /run/criu-passed\n'
+    pod.testbed.src.write("/srv/hold.sh", once, mode=0o755)
+    run = Evacuation(pod.testbed, plan_for(pod.runtime, criu=", dump_options: [--action-script, /srv/hold.sh]"))
+    assert_stayed(pod, run, "checkpoint ended with status", "of the same pod: ")
+    assert_moved(pod, Evacuation(pod.testbed, plan_for(pod.runtime)), pod.testbed.dst)
+
+
+def test_a_lost_link_leaves_all_of_it_running(pod: Pod) -> None:
+    run = Evacuation(pod.testbed, plan_for(pod.runtime, more=HELD))
+    held = pod.testbed.src.root / "run/held"
+    eventually(held.exists, "they are frozen", 60)
+    pod.testbed.link.cut()
+    held.unlink()
+    assert run.end() == FAILED, (run.stderr, run.report)
+    pod.testbed.link.mend()
+    dst = pod.testbed.dst
+    eventually(lambda: not dst.run(["podman", "pod", "ps", "--quiet"]).stdout, "the destination has undone it", 30)
+    pod.is_right_at(pod.testbed.src)
+
+
+def test_a_driver_that_is_killed_when_one_is_restored_settles_all_of_it(pod: Pod) -> None:
+    """None was told that it may run."""
+    src, dst = pod.testbed.src, pod.testbed.dst
+    first = '[ "$CRTOOLS_SCRIPT_ACTION" = post-restore ] && ! mkdir /run/criu-passed 2>/dev/null && sleep 30'
+    dst.write("/srv/hold.sh", f"#!/bin/sh\n{first}\nexit 0\n", mode=0o755)
+    run = Evacuation(pod.testbed, plan_for(pod.runtime, criu=", restore_options: [--action-script, /srv/hold.sh]"))
+    eventually((dst.root / "run/criu-passed").exists, "one is restored", 60)
+    run.kill()
+    assert not any(run.journal(name).get("went") for name in MEMBERS)
+    eventually(lambda: not dst.run(["podman", "pod", "ps", "--quiet"]).stdout, "the destination has undone it", 30)
+    dst.run(["rm", "/srv/hold.sh"])
+    dst.write("/srv/hold.sh", "#!/bin/sh\n", mode=0o755)
+    run = Evacuation(pod.testbed, "", "--resume", again=run)
+    assert_moved(pod, run, dst)
+    assert not src.run(["podman", "pod", "ps", "--quiet"]).stdout
+
+
+def test_a_driver_that_is_killed_at_any_time_leaves_it_whole(pod: Pod) -> None:
+    src, dst = pod.testbed.src, pod.testbed.dst
+    chance = random.Random(os.environ["CRIU_LAZY_SEED"])
+    pod.testbed.link.set(rate_mbit=100, rtt_ms=0.2)
+    here, there = src, dst
+    for _ in range(KILLS):
+        run = Evacuation(pod.testbed, plan_for(pod.runtime, ", strategy: lazy", to=there.name), source=here)
+        eventually(lambda run=run: len(run.record()) == len(MEMBERS), "it is on record", 30)
+        time.sleep(10 * chance.random())
+        run.kill()
+        run = Evacuation(pod.testbed, "", "--resume", again=run, source=here)
+        assert run.end() == COMMITTED, (run.stderr, run.report)
+        assert run.states == dict.fromkeys(MEMBERS, "committed")
+        pod.is_right_at(there)
+        here, there = there, here
+
+
+def test_one_whose_driver_was_killed_after_go_is_complete(pod: Pod) -> None:
+    dst = pod.testbed.dst
+    pod.testbed.link.set(rate_mbit=10, rtt_ms=0.2)
+    run = Evacuation(pod.testbed, plan_for(pod.runtime, ", strategy: lazy"))
+    run_there = {"running", "drained"}
+    eventually(lambda: {run.journal(name).get("state") for name in MEMBERS} <= run_there, "both run there", 90)
+    run.kill()
+    pod.testbed.link.set(rate_mbit=1000, rtt_ms=0.2)
+    assert_moved(pod, Evacuation(pod.testbed, "", "--resume", again=run), dst)
+
+
+def test_its_clients_connections_live_on_and_those_within_it(pods: Testbed) -> None:
+    """Redis with a published port, and a replica of it, reached by 127.0.0.1."""
+    src, dst = pods.src, pods.dst
+    src.run(["sh", "-c", MAKE_ROOT, "sh", "/tmp/redis-root"])
+    src.run(["sh", "-c", "tar -c -C /tmp/redis-root . | podman import - redis"])
+    src.run(["sh", "-c", "podman save redis | ssh dst podman load"])
+    put_address(src)
+    replica = ["/redis-server", "--save", "", "--port", "6380", "--repl-diskless-sync-delay", "0"]
+    replica += ["--protected-mode", "no", "--replicaof", "127.0.0.1", "6379"]
+    asked = ["redis-cli", "-h", ADDRESS, "-p"]
+
+    def ask(port: str, *words: str) -> str:
+        return str(pods.client.run([*asked, port, *words], check=False).stdout).strip()
+
+    try:
+        src.run(["podman", "pod", "create", "--name", POD, *INFRA, "--publish=6379:6379", "--publish=6380:6380"])
+        for name, command in zip(MEMBERS, (COMMAND, replica), strict=True):
+            src.run(["podman", "run", "--detach", "--pod", POD, "--name", name, "redis", *command])
+        eventually(lambda: "master_link_status:up" in ask("6380", "info", "replication"), "it follows")
+        load = LoadClient(pods, 1500)
+        network = f", source: {{address: {src.address}}}, network: {{addresses: ['{ADDRESS}/24 dev svc0']}}"
+        load.gap_ms()
+        run = Evacuation(pods, plan_for("crun", network))
+        assert run.end() == COMMITTED, (run.stderr, run.report)
+        told = load.latest["operations"]
+        eventually(lambda: load.latest["operations"] > told, "the client goes on")
+        ask("6379", "set", "told", "it has moved")
+        eventually(lambda: ask("6380", "get", "told") == "it has moved", "the replica goes on")
+        for fact in ("sync_full:1", "sync_partial_ok:0"):
+            assert fact in ask("6379", "info", "stats"), "by the connection that it had"
+        seen = load.end()
+        assert (seen["checked"], seen["wrong"], seen["errors"]) == (1500, 0, 0), seen
+        print(f"downtimes {[item['downtime_s'] for item in run.items.values()]}, client waited {load.gap_ms():.0f} ms")
+        assert src.run(["podman", "ps", "--all", "--quiet"]).stdout == ""
+        assert sorted(dst.run(["podman", "ps", "--format", "{{.Names}}"]).stdout.split())[1:] == list(MEMBERS)
+    finally:
+        for host in (src, dst):
+            host.run(["podman", "pod", "rm", "--force", "--time", "0", POD], check=False)
+        take_addresses(pods)
+        clean(pods)
+
+
+def test_what_can_t_move_of_a_pod_is_said_before(pod: Pod) -> None:
+    src, dst = pod.testbed.src, pod.testbed.dst
+
+    def refused(plan: str) -> str:
+        run = Evacuation(pod.testbed, plan)
+        assert run.end() in (FAILED, 2), run.stderr
+        return run.stderr + json.dumps(run.report)
+
+    part = f"web-a is in the pod {POD}, which moves as one, with web-b: containers: {{engine: podman, pod: {POD}}}"
+    assert part in refused(plan_for(pod.runtime, selects="match: '*-a'"))
+    text = "container: {engine: podman, name: web-a%s}\ndestination: {ssh: dst}\n"
+    for key, says in (("", f"is in the pod {POD!r}, which would stay here"), (f", pod: {POD}", "container.pod: a pod")):
+        migration = Migration(pod.testbed, text % key)
+        assert migration.end() in (FAILED, 2)
+        assert says in migration.stderr
+    shm = src.root / f"proc/{pod.inspect(src, MEMBERS[0])['State']['Pid']}/root/dev/shm/kept"
+    shm.write_text("here")
+    assert "has files in /dev/shm in its shared IPC namespace, which stays" in refused(plan_for(pod.runtime))
+    shm.unlink()
+    src.run(["podman", "create", "--pod", POD, "--name", "third", "patterned", "/tick", "1"])
+    assert "has containers that don't run, which would be lost: podman rm third" in refused(plan_for(pod.runtime))
+    src.run(["podman", "rm", "third"])
+    dst.run(["podman", "pod", "create", "--name", POD, *INFRA])
+    assert f"podman has a pod {POD!r} already: if it is of no use" in refused(plan_for(pod.runtime))
+    dst.run(["podman", "pod", "rm", "--force", "--time", "0", POD])
+    pod.is_right_at(src)

@@ -1,0 +1,175 @@
+"""What moves as one is told that it may run together, or not at all; a pod is made as it was made."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from criu_lazy_ext.engines.engine import EngineError
+from criu_lazy_ext.engines.podman_pod import Pod as PodmanPod
+from criu_lazy_ext.engines.podman_pod import move_groups
+from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.evacuation.pod import Pod
+from criu_lazy_ext.evacuation.schedule import Member, Phase, Schedule
+from criu_lazy_ext.migration.operator_commands import Found, is_held
+from criu_lazy_ext.migration.state import Trouble
+
+NAMES = {"plan.a": "a", "plan.b": "b"}
+
+
+class Moving:
+    """What a pod asks of a migration."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.said_go = False
+        self.trouble = ""
+        self.failed = ""
+
+    def check_dump(self) -> None:
+        if self.trouble:
+            raise CriuLazyError(self.trouble)
+
+    def fail(self, reason: str) -> None:
+        self.failed = reason
+
+
+def both() -> tuple[Pod, list[Any]]:
+    pod = Pod(NAMES)
+    moving = [Moving(name) for name in NAMES]
+    for each in moving:
+        pod.begin(each)  # type: ignore[arg-type]
+    return pod, moving
+
+
+def test_go_is_said_to_both_or_to_none() -> None:
+    async def run(trouble: str) -> tuple[list[Any], list[bool]]:
+        pod, moving = both()
+        moving[0].trouble = trouble
+        going = [asyncio.ensure_future(pod.go(each)) for each in moving]
+        await asyncio.wait(going, return_when=asyncio.FIRST_COMPLETED, timeout=1)
+        if trouble:
+            pod.stopping(moving[1], trouble)
+        ended = await asyncio.gather(*going, return_exceptions=True)
+        return ended, [each.said_go for each in moving]
+
+    assert asyncio.run(run("")) == ([None, None], [True, True])
+    ended, went = asyncio.run(run("its dump has ended"))
+    assert went == [False, False]
+    assert all("its dump has ended" in str(error) for error in ended), ended
+
+
+def test_one_that_fails_before_go_fails_the_other_and_after_it_holds_up_none() -> None:
+    async def before() -> None:
+        pod, (first, second) = both()
+        waiting = asyncio.ensure_future(pod.together(first, "frozen"))
+        await asyncio.sleep(0)
+        pod.stopping(second, "no room")
+        with pytest.raises(Trouble, match="b, of the same pod: no room"):
+            await waiting
+        assert (first.failed, second.failed) == ("b, of the same pod: no room", "")
+        with pytest.raises(Trouble):
+            await pod.together(first, "restored")
+        with pytest.raises(Trouble):
+            pod.begin(first)
+
+    async def after() -> None:
+        pod, (first, second) = both()
+        await asyncio.gather(pod.go(first), pod.go(second))
+        waiting = asyncio.ensure_future(pod.together(first, "drained"))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        pod.stopping(second, "killed")
+        await waiting
+        assert first.failed == ""
+
+    asyncio.run(before())
+    asyncio.run(after())
+
+
+@pytest.mark.parametrize(
+    ("other", "held"),
+    [({"went": True}, False), ({}, True), ({"went": False, "state": "rolled-back"}, True), (None, False)],
+)
+def test_what_may_run_by_its_own_record_may_not_if_another_s_says_no(
+    tmp_path: Path, other: dict[str, Any] | None, held: bool
+) -> None:
+    group = {"id": "1234", "names": list(NAMES)}
+    if other is not None:
+        (tmp_path / "plan.b").mkdir()
+        facts = {"state": "allowed", "group": group, **other}
+        (tmp_path / "plan.b/journal.json").write_text(json.dumps(facts))
+    (tmp_path / "plan.a").mkdir()
+    facts = {"went": True, "group": group, "control": str(tmp_path / "plan.a/control")}
+    (tmp_path / "plan.a/journal.json").write_text(json.dumps(facts))
+    assert is_held(facts) is held
+    found: Any = SimpleNamespace(facts=facts, held=is_held(facts))
+    assert Found.went.fget(found) is not held  # type: ignore[attr-defined]
+    assert not is_held({"went": True, "control": str(tmp_path / "plan.a/control")})
+    later = facts | {"group": group | {"id": "5678"}}
+    assert not is_held(later | {"group": later["group"] | {"names": ["plan.b"]}}), "another try's record"
+
+
+def test_a_pod_is_frozen_when_all_of_it_is_ready_whatever_has_rounds() -> None:
+    for at_once in (None, 1):
+        schedule = Schedule(at_once)
+        pod = [Member(name, pod="web", phase=Phase.PREPARED, has_rounds=name != "c") for name in "abc"]
+        alone = Member("alone", phase=Phase.PREPARED, has_rounds=True)
+        members = [*pod, alone]
+        for expected in "ab":
+            assert schedule.next_freeze(members) is None
+            member = schedule.next_rounds(members)
+            assert member is not None and member.name == expected
+            member.phase = Phase.ROUNDS
+            assert schedule.next_freeze(members) is None
+            member.phase = Phase.READY
+        member = schedule.next_freeze(members)
+        assert member is not None and member.unit == "web"
+
+
+def podman_pod(*create: str, mode: str = "bridge", **infra: Any) -> PodmanPod:
+    networks = {"podman": {"IPAddress": "10.88.0.2", "GlobalIPv6Address": "", "MacAddress": "aa:bb"},
+        "dual": {"IPAddress": "10.90.0.2", "GlobalIPv6Address": "fd90::2", "MacAddress": "cc:dd"}}  # fmt: skip
+    known = {"HostConfig": {"NetworkMode": mode}, "NetworkSettings": {"Networks": networks}, **infra}
+    config = {"Name": "web", "CreateCommand": ["podman", "--root", "/r", "pod", "create", *create]}
+    return PodmanPod(["podman"], config, known)
+
+
+def test_a_pod_is_made_by_the_command_that_made_it_with_its_addresses() -> None:
+    dual, plain = "dual:ip=10.90.0.2,ip6=fd90::2,mac=cc:dd", "podman:ip=10.88.0.2,mac=aa:bb"
+    addresses = ["--network", dual, "--network", plain]
+    given = ["--replace", "--network=podman", "--net", "dual:ip=10.90.0.7,alias=shop", "--mac-address", "x"]
+    given += ["--pod-id-file", "/f", "-p", "80:80", "web"]
+    told = ["--network", f"{dual},alias=shop", "--network", plain, "-p", "80:80", "web"]
+    assert podman_pod(*given).to_create() == told
+    assert podman_pod("--name=web").to_create() == [*addresses, "--name=web"]
+    assert podman_pod().to_create() == ["--name", "web", *addresses]
+    assert podman_pod("--network", "none", mode="none").to_create() == ["--name", "web", "--network", "none"]
+    made_otherwise = PodmanPod([], {"Name": "web", "CreateCommand": ["podman", "kube", "play", "x"]}, None)
+    assert made_otherwise.create_arguments() is None
+
+
+def test_each_obstacle_of_a_pod_is_told() -> None:
+    assert ["no infra container" in said for said in PodmanPod([], {"Name": "web"}, None).obstacles()] == [True]
+    pod = podman_pod("web", mode="pasta")
+    config = pod.config | {"SharedNamespaces": ["net", "pid"], "CreateCommand": None}
+    config |= {"Containers": [{"Id": "1", "Name": "a", "State": "exited"}], "InfraContainerID": "2"}
+    told = list(PodmanPod([], config, pod.infra).obstacles())
+    words = ("shares its pid namespace", "not made by podman pod create", "the network 'pasta'", "podman rm a")
+    for said, word in zip(told, words, strict=True):
+        assert word in said
+
+
+def test_control_groups_get_the_new_pod_s_id_and_nothing_else(tmp_path: Path) -> None:
+    move_groups(tmp_path, "ab" * 32, "cd" * 32)  # no image, as crun may be told to leave them alone
+    image = tmp_path / "cgroup.img"
+    image.write_bytes(b"\n\x40/libpod_parent/" + b"ab" * 32 + b"/libpod-x")
+    move_groups(tmp_path, "ab" * 32, "cd" * 32)
+    assert image.read_bytes() == b"\n\x40/libpod_parent/" + b"cd" * 32 + b"/libpod-x"
+    with pytest.raises(EngineError):
+        move_groups(tmp_path, "ab" * 32, "cd")
