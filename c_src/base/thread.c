@@ -69,6 +69,13 @@ void cl_become_urgent(void)
 		cl_take_precedence();
 }
 
+void cl_give_way(void)
+{
+	const struct sched_param none = { .sched_priority = 0 };
+
+	(void)sched_setscheduler(0, SCHED_IDLE, &none);
+}
+
 void cl_become_ordinary(void)
 {
 	const struct sched_param none = { .sched_priority = 0 };

@@ -34,6 +34,9 @@ void cl_take_precedence(void);
  */
 void cl_become_urgent(void);
 
+/* The calling thread runs when nobody else wants the CPU: never while it holds what others may wait for. */
+void cl_give_way(void);
+
 /* Back to what a thread is. */
 void cl_become_ordinary(void);
 

@@ -60,7 +60,7 @@ void cl_image_ask_again(struct cl_image *image, uint64_t from, uint64_t to)
 	enum cl_source source = cl_extent_source(cl_image_extent(image, from));
 
 	for (; from < to; from++)
-		if (missing_in_any(image, from))
+		if (missing_in_any(image, from) && !cl_bit_get(image->todo[CL_STORED], from))
 			image->nr_todo[source] += cl_bits_assign(image->todo[source], from, from + 1, true);
 }
 

@@ -113,7 +113,7 @@ struct cl_space {
 /* Free all spaces of an image. */
 void cl_image_free_spaces(struct cl_image *image);
 
-/* Put back on the todo list what of pages [from, to) (of one extent) is missing in some space. */
+/* Put back on the todo list what of pages [from, to) (of one extent) is missing in some space, and not to come from the store. */
 void cl_image_ask_again(struct cl_image *image, uint64_t from, uint64_t to);
 
 /* Pages of [index, end) that some space misses, from the first one on: [*from, *to). False if there is none. */

@@ -17,6 +17,8 @@ void cl_engine_work_is_there(struct cl_engine *engine)
 {
 	if (!engine->busy_workers)
 		pthread_cond_signal(&engine->work);
+	if (cl_schedule_has_demand(&engine->schedule, CL_STORED))
+		pthread_cond_signal(&engine->stored);
 }
 
 void cl_engine_wake(struct cl_engine *engine)
@@ -74,6 +76,7 @@ void cl_engine_fail(struct cl_engine *engine, int error, const char *format, ...
 		(void)shutdown(engine->remote.fd, engine->restored ? SHUT_RDWR : SHUT_RD);
 	engine->source->shut_down(engine);
 	pthread_cond_broadcast(&engine->work);
+	pthread_cond_broadcast(&engine->stored);
 	pthread_cond_broadcast(&engine->gate);
 	cl_engine_wake(engine);
 }

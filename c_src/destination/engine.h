@@ -8,6 +8,7 @@
  *            and applies the kernel's events, gives zero pages, asks for demand pages. One.
  *   workers  take turns at receiving from the page server; who received installs what it received while the next
  *            one receives. With local images they copy from the mapped files, in parallel.
+ *   stored   with a store of pages that came before the dump (precopied.h): installs from there what a thread waits for. One.
  *   streams  one for each connection of a page server that pushes (source_push_streams.h): receive and install; 0 is the
  *            demand connection.
  *
@@ -63,8 +64,9 @@ struct cl_engine {
 	struct cl_config config;
 	struct cl_log log;
 	pthread_mutex_t lock;
-	pthread_cond_t work; /* workers: something to receive or to copy, or the end */
-	pthread_cond_t gate; /* a space's copying or reading changed; or the connection is idle */
+	pthread_cond_t work;   /* workers: something to receive or to copy, or the end */
+	pthread_cond_t stored; /* a thread waits for a page that is in the store; or the end */
+	pthread_cond_t gate;   /* a space's copying or reading changed; or the connection is idle */
 	struct cl_schedule schedule;
 	struct cl_flow flow;
 	struct cl_remote remote;
@@ -88,8 +90,9 @@ struct cl_engine {
 	size_t nr_later, max_later;
 	struct cl_image *images;
 	int wire_version; /* as the images tell */
-	pthread_t workers[CL_MAX_WORKERS];
+	pthread_t workers[CL_MAX_WORKERS], stored_worker;
 	unsigned int nr_workers;
+	bool has_stored_worker;
 	int epoll_fd, wake_fd, restore_fd;
 	bool has_remote;
 	bool was_asked;      /* the page server, whether it pushes */
@@ -102,14 +105,15 @@ struct cl_engine {
 	uint64_t lost_us;                       /* when; 0: something came since */
 	unsigned int calls;                     /* made since then */
 	uint64_t client;                        /* as which the page server knows this daemon (push_protocol.h) */
-	bool source_is_gone;       /* for good, as far as this engine is concerned: what is missing will never come */
-	unsigned int busy_workers; /* not waiting for work */
-	unsigned int filling;      /* threads inside cl_engine_fill() */
-	bool resumed;              /* a successor: it took over from a daemon that was killed */
-	bool restored;             /* criu restore is done: background transfer may run */
-	bool ending;               /* every page arrived: workers only drain the connection */
-	bool stopping;             /* failed, stopped or done: all threads leave */
-	struct cl_error failure;   /* the first one; code 0: none */
+	bool source_is_gone;            /* for good, as far as this engine is concerned: what is missing will never come */
+	unsigned int busy_workers;      /* not waiting for work */
+	unsigned int nr_filling_stored; /* of them: in the background, from the store */
+	unsigned int filling;           /* threads inside cl_engine_fill() */
+	bool resumed;                   /* a successor: it took over from a daemon that was killed */
+	bool restored;                  /* criu restore is done: background transfer may run */
+	bool ending;                    /* every page arrived: workers only drain the connection */
+	bool stopping;                  /* failed, stopped or done: all threads leave */
+	struct cl_error failure;        /* the first one; code 0: none */
 };
 
 /*

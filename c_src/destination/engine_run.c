@@ -87,6 +87,7 @@ struct cl_engine *cl_engine_new(const struct cl_config *config, struct cl_error 
 	pthread_mutex_init(&engine->lock, &spinning);
 	pthread_mutexattr_destroy(&spinning);
 	cl_cond_init(&engine->work);
+	cl_cond_init(&engine->stored);
 	cl_cond_init(&engine->gate);
 	return cl_steal(&engine);
 }
@@ -119,6 +120,7 @@ void cl_engine_free(struct cl_engine *engine)
 	engine->source->free(engine);
 	pthread_cond_destroy(&engine->gate);
 	pthread_cond_destroy(&engine->work);
+	pthread_cond_destroy(&engine->stored);
 	pthread_mutex_destroy(&engine->lock);
 	close(engine->epoll_fd);
 	close(engine->wake_fd);

@@ -66,7 +66,7 @@ static int set_up(struct cl_precopy_receiver *receiver, struct cl_error *error)
 	const struct cl_precopy_receiver_config *config = &receiver->config;
 	int ret;
 
-	receiver->buffer = malloc(MAX_BYTES);
+	receiver->buffer = cl_pages_alloc(CL_PUSH_MAX_PAGES);
 	receiver->unpacked = cl_pages_alloc(CL_PUSH_PACKED_PAGES);
 	if (!receiver->buffer || !receiver->unpacked)
 		return cl_error_set(error, -ENOMEM, "no memory");

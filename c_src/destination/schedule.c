@@ -8,8 +8,10 @@
 
 void cl_schedule_free(struct cl_schedule *schedule)
 {
-	free(schedule->demand[CL_REMOTE]);
-	free(schedule->demand[CL_LOCAL]);
+	int source;
+
+	for (source = 0; source < CL_SOURCES; source++)
+		free(schedule->demand[source]);
 }
 
 static int push_demand(struct cl_schedule *schedule, enum cl_source source, struct cl_demand demand)
@@ -37,7 +39,7 @@ static int push_demand(struct cl_schedule *schedule, enum cl_source source, stru
 
 int cl_schedule_fault(struct cl_schedule *schedule, struct cl_image *image, uint64_t index)
 {
-	enum cl_source source = cl_extent_source(cl_image_extent(image, index));
+	enum cl_source source = cl_image_source(image, index);
 	int ret;
 
 	cl_readahead_fault(&schedule->readahead[source], image, index);
@@ -49,13 +51,12 @@ int cl_schedule_fault(struct cl_schedule *schedule, struct cl_image *image, uint
 
 int cl_schedule_fault_again(struct cl_schedule *schedule, struct cl_image *image, uint64_t index)
 {
-	return push_demand(schedule, cl_extent_source(cl_image_extent(image, index)),
-			   (struct cl_demand){ .image = image, .index = index });
+	return push_demand(schedule, cl_image_source(image, index), (struct cl_demand){ .image = image, .index = index });
 }
 
 bool cl_schedule_demand(struct cl_schedule *schedule, enum cl_source source, struct cl_pick *pick)
 {
-	while (schedule->demand_out[source] != schedule->demand_in[source]) {
+	while (cl_schedule_has_demand(schedule, source)) {
 		struct cl_demand *demand =
 			&schedule->demand[source][schedule->demand_out[source]++ % schedule->max_demand[source]];
 

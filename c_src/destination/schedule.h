@@ -47,6 +47,12 @@ int cl_schedule_fault(struct cl_schedule *schedule, struct cl_image *image, uint
 /* The same fault again: its page had been asked for, and is todo again. 0 or -ENOMEM. */
 int cl_schedule_fault_again(struct cl_schedule *schedule, struct cl_image *image, uint64_t index);
 
+/* Whether there may be demand pages. */
+static inline bool cl_schedule_has_demand(const struct cl_schedule *schedule, enum cl_source source)
+{
+	return schedule->demand_out[source] != schedule->demand_in[source];
+}
+
 /* The next demand page; false if there is none. */
 bool cl_schedule_demand(struct cl_schedule *schedule, enum cl_source source, struct cl_pick *pick);
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bits.h"
 #include "base/thread.h"
 #include "destination/engine.h"
 #include "destination/page_source.h"
@@ -149,6 +150,21 @@ static void ask(struct cl_engine *engine)
 		pthread_cond_signal(&engine->work);
 }
 
+/* The next run of pages that are missing and not to come from the store; false: there is none. */
+static bool next_to_push(const struct cl_image *image, uint64_t index, uint64_t end, uint64_t *from, uint64_t *to)
+{
+	const uint64_t *stored = image->todo[CL_STORED];
+
+	for (; cl_image_next_missing(image, index, end, from, to); index = *to) {
+		*from = cl_bits_find(stored, *from, *to, false);
+		if (*from == *to)
+			continue;
+		*to = cl_bits_find(stored, *from, *to, true);
+		return true;
+	}
+	return false;
+}
+
 /* Which starts (again) what it pushes. Lock held; dropped while sending. 0 or -errno. */
 static int send_missing(struct cl_engine *engine)
 {
@@ -167,8 +183,7 @@ static int send_missing(struct cl_engine *engine)
 
 			if (cl_extent_source(extent) != CL_REMOTE)
 				continue;
-			for (to = extent[0].first;
-			     ret == 0 && cl_image_next_missing(image, to, extent[1].first, &from, &to);) {
+			for (to = extent[0].first; ret == 0 && next_to_push(image, to, extent[1].first, &from, &to);) {
 				message.nr_pages = to - from;
 				message.vaddr = cl_image_vaddr(image, from);
 				message.dst_id = (uint64_t)image->pid;

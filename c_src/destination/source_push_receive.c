@@ -4,25 +4,13 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base/bits.h"
 #include "destination/engine.h"
-#include "destination/missing_map.h"
-#include "destination/precopy_store.h"
+#include "destination/precopied.h"
 #include "destination/source_push_state.h"
 #include "destination/uffd_fill.h"
 #include "wire/compression.h"
 
 enum { ZERO_PAGES = 64 };
-
-/* These pages have come, the store's are not needed any more. Lock held; dropped meanwhile. */
-static void drop_stored(struct cl_engine *engine, const struct cl_image *image, uint64_t index, uint64_t nr_pages)
-{
-	if (!engine->store)
-		return;
-	pthread_mutex_unlock(&engine->lock);
-	cl_precopy_store_drop(engine->store, (uint64_t)image->pid, cl_image_vaddr(image, index), nr_pages);
-	pthread_mutex_lock(&engine->lock);
-}
 
 /* Install the next pages of the run. Lock held; dropped while copying. */
 static void install(struct cl_engine *engine, struct cl_push_run *run, uint64_t nr_pages, const uint8_t *data)
@@ -34,7 +22,7 @@ static void install(struct cl_engine *engine, struct cl_push_run *run, uint64_t 
 		if (pages > nr_pages)
 			pages = nr_pages;
 		cl_engine_fill(engine, run->image, index, pages, data);
-		drop_stored(engine, run->image, index, pages);
+		cl_precopied_drop(engine, run->image, index, pages);
 		run->vaddr += pages * CL_PAGE_SIZE;
 		run->nr_pages -= pages;
 		nr_pages -= pages;
@@ -61,48 +49,6 @@ static void install_zeroes(struct cl_engine *engine, struct cl_push_run *run)
 
 	while (run->nr_pages && !engine->stopping)
 		install(engine, run, run->nr_pages < ZERO_PAGES ? run->nr_pages : ZERO_PAGES, zeroes);
-}
-
-/*
- * Pages that are as in the store. Those that nobody misses may be gone from there: another thread has installed them. Lock
- * held; dropped while reading and copying. 0, or error->code: -ESTALE.
- */
-static int install_same(struct cl_engine *engine, struct cl_push_stream *stream, struct cl_error *error)
-{
-	struct cl_push_run *run = &stream->run;
-	uint64_t from, to, failed = UINT64_MAX;
-	int ret;
-
-	while (run->nr_pages && !engine->stopping) {
-		uint64_t index = cl_image_index(run->image, run->vaddr);
-		uint64_t end = cl_image_extent(run->image, index)[1].first;
-
-		if (end > index + run->nr_pages)
-			end = index + run->nr_pages;
-		if (cl_image_next_missing(run->image, index, end, &from, &to)) {
-			end = to < from + CL_PUSH_PACKED_PAGES ? to : from + CL_PUSH_PACKED_PAGES;
-			pthread_mutex_unlock(&engine->lock);
-			ret = cl_precopy_store_read(engine->store, (uint64_t)run->image->pid,
-						    cl_image_vaddr(run->image, from), end - from, stream->unpacked);
-			pthread_mutex_lock(&engine->lock);
-			if (ret == -ENODATA && failed != from) {
-				failed = from;
-				continue; /* if it isn't missing any more, it needn't be there */
-			}
-			if (ret < 0) {
-				engine->store_is_bad = true;
-				return cl_error_set(error, -ESTALE,
-						    "it expects pre-copied pages that can't be read here; asking for all");
-			}
-			cl_engine_fill(engine, run->image, from, end - from, stream->unpacked);
-			engine->stats.same_pages += end - from;
-			cl_map_count(engine->images, run->image, from, end, engine->stats.same_map);
-			drop_stored(engine, run->image, from, end - from);
-		}
-		run->vaddr += (end - index) * CL_PAGE_SIZE;
-		run->nr_pages -= end - index;
-	}
-	return 0;
 }
 
 /* The pages of the next message are these, too. 0, or error->code: -EPROTO. */
@@ -174,7 +120,7 @@ static int begin(struct cl_engine *engine, struct cl_push_stream *stream, const 
 		return note_also(stream, error);
 	if (header.type == CL_PUSH_ZERO)
 		install_zeroes(engine, &stream->run);
-	return header.type == CL_PUSH_SAME ? install_same(engine, stream, error) : 0;
+	return header.type == CL_PUSH_SAME ? cl_precopied_note(engine, &stream->run, error) : 0;
 }
 
 /* Install a run that has come as a whole. Lock held; dropped while unpacking and copying. 0, or error->code: -EPROTO. */

@@ -11,6 +11,7 @@
 #include "base/thread.h"
 #include "destination/engine.h"
 #include "destination/page_source.h"
+#include "destination/precopied.h"
 #include "destination/reconnect.h"
 #include "destination/uffd_fill.h"
 #include "images/pages_local.h"
@@ -102,7 +103,7 @@ static void *work(void *argument)
 	pthread_mutex_lock(&engine->lock);
 	engine->busy_workers++;
 	while (!engine->stopping) {
-		if (copy_local(engine))
+		if (cl_precopied_background(engine, worker->buffer) || copy_local(engine))
 			continue;
 		if (engine->lost && !engine->receiving && !engine->sending && engine->source->is_parked(engine))
 			cl_engine_reconnect(engine);
@@ -120,6 +121,37 @@ static void *work(void *argument)
 	return NULL;
 }
 
+/* What threads wait for and the store has: at once, whatever else is done. */
+static void *work_for_demand(void *argument)
+{
+	struct worker *worker = argument;
+	struct cl_engine *engine = worker->engine;
+
+	cl_become_urgent();
+	pthread_mutex_lock(&engine->lock);
+	while (!engine->stopping)
+		if (!cl_precopied_demand(engine, worker->buffer))
+			pthread_cond_wait(&engine->stored, &engine->lock);
+	pthread_mutex_unlock(&engine->lock);
+	free(worker);
+	return NULL;
+}
+
+/* 0 or -errno. */
+static int start_worker(struct cl_engine *engine, pthread_t *thread, const char *name, void *(*work_of)(void *))
+{
+	struct worker *worker = aligned_alloc(_Alignof(struct worker), sizeof(*worker));
+	int ret;
+
+	if (!worker)
+		return -ENOMEM;
+	worker->engine = engine;
+	ret = cl_thread_start(thread, name, work_of, worker);
+	if (ret < 0)
+		free(worker);
+	return ret;
+}
+
 int cl_workers_start(struct cl_engine *engine)
 {
 	unsigned int wanted = engine->config.nr_workers;
@@ -133,21 +165,14 @@ int cl_workers_start(struct cl_engine *engine)
 	}
 	if (wanted > CL_MAX_WORKERS)
 		wanted = CL_MAX_WORKERS;
+	if (engine->store) {
+		ret = start_worker(engine, &engine->stored_worker, "cl-stored", work_for_demand);
+		engine->has_stored_worker = ret == 0;
+	}
 	while (engine->nr_workers < wanted && ret == 0) {
-		struct worker *worker = aligned_alloc(_Alignof(struct worker), sizeof(*worker));
-
-		if (!worker) {
-			ret = -ENOMEM;
-			break;
-		}
-		worker->engine = engine;
 		snprintf(name, sizeof(name), "cl-worker-%u", engine->nr_workers);
-		ret = cl_thread_start(&engine->workers[engine->nr_workers], name, work, worker);
-		if (ret < 0) {
-			free(worker);
-			break;
-		}
-		engine->nr_workers++;
+		ret = start_worker(engine, &engine->workers[engine->nr_workers], name, work);
+		engine->nr_workers += ret == 0;
 	}
 	return engine->nr_workers ? 0 : ret;
 }
@@ -160,8 +185,12 @@ void cl_workers_join(struct cl_engine *engine)
 	engine->stopping = true;
 	engine->source->shut_down(engine);
 	pthread_cond_broadcast(&engine->work);
+	pthread_cond_broadcast(&engine->stored);
 	pthread_cond_broadcast(&engine->gate);
 	pthread_mutex_unlock(&engine->lock);
+	if (engine->has_stored_worker)
+		pthread_join(engine->stored_worker, NULL);
+	engine->has_stored_worker = false;
 	for (i = 0; i < engine->nr_workers; i++)
 		pthread_join(engine->workers[i], NULL);
 	engine->nr_workers = 0;

@@ -87,12 +87,14 @@ int cl_image_seal(struct cl_image *image)
 
 void cl_image_free(struct cl_image *image)
 {
+	int source;
+
 	if (!image)
 		return;
 	free(image->extents);
 	free(image->locals);
-	free(image->todo[CL_REMOTE]);
-	free(image->todo[CL_LOCAL]);
+	for (source = 0; source < CL_SOURCES; source++)
+		free(image->todo[source]);
 	free(image->vmas);
 	free(image);
 }
@@ -180,6 +182,14 @@ bool cl_image_has_remote(const struct cl_image *image, uint64_t vaddr, uint64_t 
 		vaddr += pages * CL_PAGE_SIZE;
 	}
 	return true;
+}
+
+void cl_image_set_stored(struct cl_image *image, uint64_t from, uint64_t to, bool stored)
+{
+	enum cl_source there = stored ? CL_STORED : CL_REMOTE, no_more = stored ? CL_REMOTE : CL_STORED;
+
+	image->nr_todo[there] += cl_bits_assign(image->todo[there], from, to, true);
+	image->nr_todo[no_more] -= cl_bits_assign(image->todo[no_more], from, to, false);
 }
 
 uint64_t cl_image_take(struct cl_image *image, enum cl_source source, uint64_t from, bool wrap, uint64_t max_pages,

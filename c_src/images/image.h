@@ -14,12 +14,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/bits.h"
 #include "criu_lazy.h"
 
 struct cl_pages_local;
 struct cl_space;
 
-enum cl_source { CL_REMOTE, CL_LOCAL, CL_SOURCES };
+/*
+ * Where a page is to be had: at the page server; in the images; in the store of pages that came before the dump, as the page
+ * server has said that it is unchanged.
+ */
+enum cl_source { CL_REMOTE, CL_LOCAL, CL_STORED, CL_SOURCES };
 
 /* A pagemap entry's pages, at most CL_EXTENT_MAX_PAGES; requests never cross an extent's end. */
 struct cl_extent {
@@ -88,6 +93,15 @@ static inline enum cl_source cl_extent_source(const struct cl_extent *extent)
 {
 	return extent->local ? CL_LOCAL : CL_REMOTE;
 }
+
+/* Where page `index` is to be had now. */
+static inline enum cl_source cl_image_source(const struct cl_image *image, uint64_t index)
+{
+	return cl_bit_get(image->todo[CL_STORED], index) ? CL_STORED : cl_extent_source(cl_image_extent(image, index));
+}
+
+/* Pages [from, to), all remote, are todo in the store from now on, and not at the page server any more; or the other way. */
+void cl_image_set_stored(struct cl_image *image, uint64_t from, uint64_t to, bool stored);
 
 /*
  * Take pages off the todo list: the first run at or after `from` (wrapping to 0 if `wrap`) of at most

@@ -394,6 +394,8 @@ static int send_changed(struct worker *worker, const struct cl_precopy_source *s
 		nr_sent += kinds[i] != 0;
 	}
 	ret = nr_sent ? cl_push_batch_send(&worker->out, batch, kinds, began_us, held_us) : 0;
+	if (nr_sent && ret == 0)
+		ret = cl_push_batch_flush(&worker->out);
 	if (!nr_sent)
 		worker->out.sent_bytes = worker->out.zero_pages = worker->out.packed_pages = 0;
 	pthread_mutex_lock(&precopy->lock);

@@ -3,12 +3,14 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 
 enum {
 	SLACK_US = 5000, /* how far ahead of the rate pages may be sent */
 	MAX_BATCH_US = 10000,
+	TOLD_WAITS_US = 1000,
 };
 
 void cl_push_pace_set(struct cl_push_pace *pace, uint64_t bytes_per_s)
@@ -42,7 +44,8 @@ uint64_t cl_push_pace_batch_pages(const struct cl_push_pace *pace)
 
 int cl_push_batch_init(struct cl_push_batch *out)
 {
-	_Static_assert((CL_PUSH_MAX_ALSO + 1) * CL_PUSH_HEADER_BYTES <= CL_PUSH_HEAD_BYTES, "all headers fit in front");
+	_Static_assert((CL_PUSH_MAX_ALSO + 1) * CL_PUSH_HEADER_BYTES + sizeof(out->told) <= CL_PUSH_HEAD_BYTES,
+		       "all headers fit in front");
 
 	*out = (struct cl_push_batch){ .conn.fd = -1 };
 	out->buffer = cl_pages_alloc(1 + CL_PUSH_BATCH_PAGES);
@@ -79,6 +82,41 @@ int cl_push_batch_header(struct cl_push_batch *out, const struct cl_push_header 
 	return send_message(out, message, sizeof(message));
 }
 
+int cl_push_batch_tell(struct cl_push_batch *out, const struct cl_push_header *header)
+{
+	struct cl_push_header *last = &out->last_told;
+	int ret = 0;
+
+	if (out->told_bytes && last->type == header->type && last->dst_id == header->dst_id &&
+	    last->vaddr + last->nr_pages * CL_PAGE_SIZE == header->vaddr &&
+	    last->nr_pages + header->nr_pages <= CL_PUSH_TOLD_PAGES) {
+		last->nr_pages += header->nr_pages;
+		out->told_bytes -= CL_PUSH_HEADER_BYTES;
+	} else {
+		if (out->told_bytes == sizeof(out->told))
+			ret = cl_push_batch_flush(out);
+		if (!out->told_bytes)
+			out->told_us = cl_now_us();
+		*last = *header;
+	}
+	cl_push_pack(last, out->told + out->told_bytes);
+	out->told_bytes += CL_PUSH_HEADER_BYTES;
+	return ret;
+}
+
+int cl_push_batch_flush(struct cl_push_batch *out)
+{
+	size_t bytes = out->told_bytes;
+
+	out->told_bytes = 0;
+	return bytes ? send_message(out, out->told, bytes) : 0;
+}
+
+bool cl_push_batch_may_wait(const struct cl_push_batch *out)
+{
+	return cl_now_us() - out->told_us < TOLD_WAITS_US;
+}
+
 /* Pages at `data`, in the buffer, of which `also` is true. Headers are put in front, over what was sent before. */
 static int send_pages(struct cl_push_batch *out, struct cl_push_header *header, uint8_t *data, uint16_t also)
 {
@@ -113,6 +151,10 @@ static int send_pages(struct cl_push_batch *out, struct cl_push_header *header, 
 		cl_push_pack(header, message);
 		out->also_pages += header->nr_pages;
 	}
+	message -= out->told_bytes;
+	memcpy(message, out->told, out->told_bytes);
+	bytes += out->told_bytes;
+	out->told_bytes = 0;
 	return send_message(out, message, bytes);
 }
 
@@ -137,7 +179,7 @@ int cl_push_batch_send(struct cl_push_batch *out, const struct cl_push_header *b
 			nr_whole += to - from;
 		} else if (kinds[from]) {
 			*(kinds[from] == CL_PUSH_ZERO ? &out->zero_pages : &out->same_pages) += to - from;
-			ret = cl_push_batch_header(out, &header);
+			ret = cl_push_batch_tell(out, &header);
 		}
 	}
 	/* What reading the others took says nothing of packing. */

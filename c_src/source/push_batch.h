@@ -53,6 +53,10 @@ struct cl_push_batch {
 	 */
 	uint16_t also[CL_PUSH_BATCH_PAGES];
 	uint64_t also_ids[CL_PUSH_MAX_ALSO];
+	uint8_t told[CL_PUSH_BATCH_PAGES * CL_PUSH_HEADER_BYTES]; /* headers that wait for what comes after them */
+	size_t told_bytes;
+	uint64_t told_us; /* since when the first of them waits */
+	struct cl_push_header last_told;
 	uint64_t sent_bytes, zero_pages, same_pages, packed_pages, also_pages; /* of the last batch */
 };
 
@@ -80,7 +84,16 @@ static inline uint8_t *cl_push_batch_scratch(const struct cl_push_batch *out)
 int cl_push_batch_send(struct cl_push_batch *out, const struct cl_push_header *batch, const uint8_t *kinds,
 		       uint64_t began_us, uint64_t held_us);
 
-/* One header alone. 0 or -errno. */
+/*
+ * A header that says that pages are zero, or the same, has no pages with it: it is told with the next that have, or when it is
+ * flushed, and may be one with the last: a packet of its own for each is dear. May_wait: it needn't be flushed yet, if more
+ * is to be sent at once. 0 or -errno.
+ */
+int cl_push_batch_tell(struct cl_push_batch *out, const struct cl_push_header *header);
+int cl_push_batch_flush(struct cl_push_batch *out);
+bool cl_push_batch_may_wait(const struct cl_push_batch *out);
+
+/* One header alone, of which nothing waits. 0 or -errno. */
 int cl_push_batch_header(struct cl_push_batch *out, const struct cl_push_header *header);
 
 #endif

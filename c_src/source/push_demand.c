@@ -42,7 +42,7 @@ static int answer_get(struct cl_push_server *server, struct cl_conn conn, uint64
 	struct cl_push_header pages = *get;
 	struct cl_push_task *task = cl_push_tasks_find(&server->tasks, get);
 	uint8_t kinds[CL_PUSH_MAX_PAGES];
-	bool client_stores, same, left = false;
+	bool client_stores, same = false, left = false;
 	uint64_t index;
 	int ret;
 
@@ -56,6 +56,7 @@ static int answer_get(struct cl_push_server *server, struct cl_conn conn, uint64
 		 * With a store, an answer overtakes also what has left: before it on the stream there may be "as in the
 		 * store", a few bytes that stand for many pages, which the client reads and installs one after the other.
 		 */
+		same = client_stores && cl_push_compare_is_same(task, index, get->nr_pages);
 		left = !client_stores && have_left(server, task, index, get->nr_pages);
 		cl_push_task_set_wanted(task->image, index, index + get->nr_pages, false);
 		server->near = (size_t)(task - server->tasks.at);
@@ -65,14 +66,14 @@ static int answer_get(struct cl_push_server *server, struct cl_conn conn, uint64
 	pthread_mutex_unlock(&server->lock);
 	if (left)
 		return leave_to_stream(server, session, get->nr_pages);
-	ret = cl_push_read_pages(server, task, &pages, server->tasks.nr > 1, out);
+	ret = same ? 0 : cl_push_read_pages(server, task, &pages, server->tasks.nr > 1, out);
 	if (ret == 0)
 		ret = cl_push_still_frozen(server, task);
 	if (ret < 0)
 		return ret;
 	memset(kinds, CL_PUSH_PAGES, get->nr_pages);
 	/* One answer, so whole if a part of it is. */
-	same = client_stores && cl_push_find_same(server, get, out, kinds) == get->nr_pages;
+	same = same || (client_stores && cl_push_find_same(server, get, out, kinds) == get->nr_pages);
 	pages.type = same ? CL_PUSH_SAME : CL_PUSH_PAGES;
 	pages.bytes = same ? 0 : (uint32_t)(get->nr_pages * CL_PAGE_SIZE);
 	cl_push_pack(&pages, message);
@@ -131,6 +132,7 @@ static int obey(struct cl_push_server *server, struct cl_conn conn, uint64_t ses
 		server->session.stores = server->config.stored && cl_push_same_token(rest, server->config.store_token);
 	} else if (header->type == CL_PUSH_GO || done) {
 		server->session.going = !done;
+		cl_push_compare_end(server); /* what is compared from now on is pushed */
 		pthread_cond_broadcast(&server->work);
 		server->restored = true;
 		server->done = done;

@@ -19,7 +19,7 @@
  * at each task, after each read, that it has stayed stopped.
  *
  * Its parts: push_session.c (sessions and connections), push_demand.c, push_stream.c (the background), push_pages.c
- * (reading), with push_tasks.h and push_sharing.h.
+ * (reading), push_compare.c (with a store), with push_tasks.h and push_sharing.h.
  *
  * Locks: one, over what is wanted and who is connected; never held while reading memory, sending or receiving.
  * `told` is called with it held.
@@ -68,6 +68,7 @@ struct cl_push_server_info {
 	uint64_t sessions;       /* so far */
 	unsigned int nr_streams; /* background streams of the present one */
 	uint64_t asked_pages, pushed_pages, zero_pages, packed_pages, same_pages;
+	uint64_t known_pages;            /* of the same ones: compared before they were missing, and not read again */
 	uint64_t left_pages;             /* of those asked: left to a background stream on which they were on their way */
 	uint64_t also_pages;             /* that went with another task's: not among those pushed */
 	uint64_t sent_bytes;             /* of pages and headers */

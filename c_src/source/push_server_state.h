@@ -7,6 +7,7 @@
 #define CL_PUSH_SERVER_STATE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -28,6 +29,15 @@ struct cl_push_session {
 	bool going;  /* it said GO: push */
 };
 
+enum { CL_PUSH_COMPARE_THREADS = 8 };
+
+struct cl_push_compare {
+	pthread_t threads[CL_PUSH_COMPARE_THREADS];
+	unsigned int nr_threads;
+	atomic_uint_fast64_t next; /* of the bitmaps' words, all tasks' one after the other */
+	atomic_bool over;
+};
+
 struct cl_push_server {
 	struct cl_push_server_config config;
 	struct cl_push_tasks tasks;
@@ -43,6 +53,7 @@ struct cl_push_server {
 	bool done;       /* it said last that it misses nothing */
 	bool told_over;  /* it was refused with that word */
 	size_t near;     /* the task of the last demand page: goes first */
+	struct cl_push_compare compare;
 	struct cl_push_pace pace;
 	struct cl_push_server_info info;
 };
@@ -71,6 +82,34 @@ void cl_push_charge(struct cl_push_server *server, uint64_t bytes);
 /* Of the pages that were to go whole, as they were read: those that are in the store need not. How many. */
 uint64_t cl_push_find_same(struct cl_push_server *server, const struct cl_push_header *header, const uint8_t *pages,
 			   uint8_t *kinds);
+
+/*
+ * ---- comparing (push_compare.c) ----
+ *
+ * Which pages are still as in a client's store (page_hashes.h): threads read and hash them from the moment that the tasks are
+ * dumped until they are to run elsewhere, while nothing else is to be done here. The client is told of them then, and
+ * reads none of them from the network. What they don't get to is compared when it is pushed.
+ *
+ * Why not from the freeze on: until criu's parasite has left a task, its memory changes.
+ */
+
+/* Start comparing. Without memory or threads for it nothing is known. No other thread yet. */
+void cl_push_compare_start(struct cl_push_server *server);
+
+/* Compare no more: the threads end soon. */
+void cl_push_compare_end(struct cl_push_server *server);
+
+/* The same, and wait for them. Lock not held. */
+void cl_push_compare_stop(struct cl_push_server *server);
+
+/* Whether all these pages are known to be as in the store. Lock held. */
+bool cl_push_compare_is_same(const struct cl_push_task *task, uint64_t index, uint64_t nr_pages);
+
+/*
+ * The next run of the task's pages, of one extent, that are wanted and known to be as in the store: wanted no more. 0 pages:
+ * none so far, ask again. False: there is none. Lock held.
+ */
+bool cl_push_compare_take(struct cl_push_task *task, uint64_t *index, uint64_t *nr_pages);
 
 /* ---- connections ---- */
 

@@ -29,6 +29,8 @@ int cl_push_server_new(const struct cl_push_server_config *config, struct cl_pus
 	pthread_mutex_init(&server->lock, NULL);
 	cl_cond_init(&server->work);
 	ret = cl_push_tasks_open(&server->tasks, config->images_fd, config->ids, config->pids, config->nr_tasks, error);
+	if (ret == 0 && config->stored)
+		cl_push_compare_start(server);
 	if (ret < 0)
 		cl_push_server_free(server);
 	return ret;
@@ -38,6 +40,7 @@ void cl_push_server_free(struct cl_push_server *server)
 {
 	if (!server)
 		return;
+	cl_push_compare_stop(server);
 	cl_push_tasks_close(&server->tasks);
 	pthread_cond_destroy(&server->work);
 	pthread_mutex_destroy(&server->lock);
@@ -103,6 +106,7 @@ static int open_session(struct cl_push_server *server, int fd, const struct cl_p
 	for (i = 0; i < server->tasks.nr; i++) {
 		cl_push_task_set_wanted(server->tasks.at[i].image, 0, server->tasks.at[i].image->nr_pages, false);
 		server->tasks.at[i].image->background[CL_REMOTE] = 0;
+		server->tasks.at[i].same_at = 0;
 		memset(server->tasks.at[i].siblings, 0, sizeof(server->tasks.at[i].siblings));
 	}
 	memcpy(server->session.token, answer->token, sizeof(server->session.token));

@@ -18,6 +18,7 @@ struct batch {
 	struct cl_push_task *task;
 	struct cl_push_header header; /* nr_pages, vaddr, dst_id */
 	bool client_stores;
+	bool is_same;      /* known to be as in the store: any number of pages, not to be read */
 	uint16_t siblings; /* to be looked at, a bit each */
 };
 
@@ -98,6 +99,7 @@ static bool take_batch(struct cl_push_server *server, struct batch *batch)
 							 .vaddr = cl_image_vaddr(image, index),
 							 .dst_id = (uint64_t)image->pid };
 		batch->client_stores = server->session.stores;
+		batch->is_same = false;
 		batch->siblings = server->session.shares ? cl_push_siblings_choose(&server->tasks, task) : 0;
 		return true;
 	}
@@ -105,20 +107,63 @@ static bool take_batch(struct cl_push_server *server, struct batch *batch)
 }
 
 /*
- * The next batch, when there is one and the rate allows it: for that it waits *held_us. Lock held; dropped while waiting.
- * False: the session is over.
+ * The next run that is known to be as in the store: a few bytes stand for many pages, and the client gives them at once to
+ * whoever waits. 0 pages: none here, but perhaps further on. Lock held.
  */
-static bool await_batch(struct cl_push_server *server, uint64_t session, struct batch *batch, uint64_t *held_us)
+static bool take_same(struct cl_push_server *server, struct batch *batch)
+{
+	size_t i;
+
+	for (i = 0; server->session.going && server->session.stores && i < server->tasks.nr; i++) {
+		struct cl_push_task *task = &server->tasks.at[i];
+		uint64_t index, nr_pages;
+
+		if (!cl_push_compare_take(task, &index, &nr_pages))
+			continue;
+		*batch = (struct batch){ .task = task, .is_same = true };
+		batch->header = (struct cl_push_header){ .type = CL_PUSH_SAME,
+							 .nr_pages = nr_pages,
+							 .vaddr = cl_image_vaddr(task->image, index),
+							 .dst_id = (uint64_t)task->image->pid };
+		return true;
+	}
+	return false;
+}
+
+/* Send what waits. Lock held; dropped meanwhile. 0 or -errno. */
+static int flush(struct cl_push_server *server, struct cl_push_batch *out)
+{
+	int ret;
+
+	out->sent_bytes = 0;
+	pthread_mutex_unlock(&server->lock);
+	ret = cl_push_batch_flush(out);
+	pthread_mutex_lock(&server->lock);
+	cl_push_charge(server, out->sent_bytes);
+	return ret;
+}
+
+/*
+ * The next batch, when there is one and the rate allows it: for that it waits *held_us. What waits in `out` is sent before.
+ * Lock held; dropped while waiting and sending. False: the session is over, or its connection.
+ */
+static bool await_batch(struct cl_push_server *server, uint64_t session, struct cl_push_batch *out, struct batch *batch,
+			uint64_t *held_us)
 {
 	for (*held_us = 0; server->session.number == session;) {
 		uint64_t until_us = cl_push_pace_held_until(&server->pace), began_us;
 
-		if (server->session.going && until_us) {
+		bool is_held = server->session.going && until_us;
+
+		if (!is_held && (take_same(server, batch) || take_batch(server, batch)))
+			return true;
+		if (out->told_bytes) {
+			if (flush(server, out) < 0)
+				return false;
+		} else if (is_held) {
 			began_us = cl_now_us();
 			(void)cl_cond_wait(&server->work, &server->lock, until_us);
 			*held_us += cl_now_us() - began_us;
-		} else if (take_batch(server, batch)) {
-			return true;
 		} else {
 			pthread_cond_wait(&server->work, &server->lock);
 		}
@@ -148,6 +193,19 @@ static int push_batch(struct cl_push_server *server, uint64_t session, struct cl
 	return ret < 0 ? ret : cl_push_batch_send(out, &batch->header, kinds, began_us, held_us);
 }
 
+/* Tell of a run that is known to be as in the store. 0 or -errno. */
+static int tell_same(struct cl_push_server *server, struct cl_push_batch *out, const struct batch *batch)
+{
+	int ret;
+
+	out->sent_bytes = out->zero_pages = out->packed_pages = out->also_pages = 0;
+	out->same_pages = batch->header.nr_pages;
+	if (!batch->header.nr_pages)
+		return 0;
+	ret = cl_push_still_frozen(server, batch->task);
+	return ret < 0 ? ret : cl_push_batch_tell(out, &batch->header);
+}
+
 int cl_push_serve_stream(struct cl_push_server *server, struct cl_conn conn, uint64_t session, unsigned int number)
 {
 	struct cl_push_in_flight *sent = &server->session.sent[number];
@@ -163,11 +221,16 @@ int cl_push_serve_stream(struct cl_push_server *server, struct cl_conn conn, uin
 	written = cl_push_in_flight_written(conn.fd);
 	pthread_mutex_lock(&server->lock);
 	cl_packing_init(&out.packing, server->session.unpacks);
-	while (ret == 0 && await_batch(server, session, &batch, &held_us)) {
+	while (ret == 0 && await_batch(server, session, &out, &batch, &held_us)) {
 		cl_push_in_flight_begin(sent, batch.task, cl_image_index(batch.task->image, batch.header.vaddr),
 					batch.header.nr_pages, written, out.packing.way != CL_AS_IT_IS);
 		pthread_mutex_unlock(&server->lock);
-		ret = push_batch(server, session, &out, &batch, held_us, &hits);
+		hits = 0;
+		ret = batch.is_same ? tell_same(server, &out, &batch) :
+				      push_batch(server, session, &out, &batch, held_us, &hits);
+		/* Not so that a demand page would wait for it: to a client without a store it goes at once. */
+		if (ret == 0 && !((batch.client_stores || batch.is_same) && cl_push_batch_may_wait(&out)))
+			ret = cl_push_batch_flush(&out);
 		written = cl_push_in_flight_written(conn.fd);
 		pthread_mutex_lock(&server->lock);
 		if (ret < 0 || server->session.number != session)
@@ -176,6 +239,7 @@ int cl_push_serve_stream(struct cl_push_server *server, struct cl_conn conn, uin
 		server->info.pushed_pages += batch.header.nr_pages;
 		server->info.zero_pages += out.zero_pages;
 		server->info.same_pages += out.same_pages;
+		server->info.known_pages += batch.is_same ? out.same_pages : 0;
 		server->info.packed_pages += out.packed_pages;
 		server->info.also_pages += out.also_pages;
 		cl_push_siblings_note(batch.task, batch.header.nr_pages, batch.siblings, hits);

@@ -54,6 +54,7 @@ void cl_push_tasks_close(struct cl_push_tasks *tasks)
 			close(tasks->at[i].frames_fd);
 		if (tasks->at[i].image)
 			cl_image_free(tasks->at[i].image);
+		free(tasks->at[i].same);
 	}
 	free(tasks->at);
 }

@@ -23,6 +23,10 @@ struct cl_push_sibling {
 struct cl_push_task {
 	struct cl_image *image; /* todo[CL_REMOTE]: told missing and not sent yet */
 	struct cl_task_memory memory;
+	/* Which pages are known to be as in the store (push_compare.c); NULL: none. */
+	_Atomic uint64_t *same;
+	uint64_t first_word, same_words;                   /* of all tasks' words, its own */
+	uint64_t same_at;                                  /* the session was told of those below that it misses */
 	int frames_fd;                                     /* -1: not known */
 	struct cl_push_sibling siblings[CL_PUSH_MAX_ALSO]; /* the tasks that follow it, in a ring */
 };

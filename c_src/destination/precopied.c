@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "destination/precopied.h"
+
+#include <errno.h>
+
+#include "base/bits.h"
+#include "destination/engine.h"
+#include "destination/missing_map.h"
+#include "destination/precopy_store.h"
+#include "destination/reconnect.h"
+#include "destination/source_push_state.h"
+#include "destination/uffd_fill.h"
+
+#define MAX_PAGES (CL_COPY_BYTES / CL_PAGE_SIZE)
+
+static int stale(struct cl_error *error)
+{
+	return cl_error_set(error, -ESTALE, "it expects pre-copied pages that can't be read here; asking for all");
+}
+
+/* Threads that wait for some of these pages, and perhaps have not asked for them yet: theirs come first. */
+static void demand_waited_for(struct cl_engine *engine, struct cl_image *image, uint64_t from, uint64_t to)
+{
+	const struct cl_space *space;
+	size_t i;
+
+	for (space = image->spaces; space; space = space->next)
+		for (i = 0; i < space->waiters.nr; i++) {
+			uint64_t index = space->waiters.at[i].index;
+
+			if (index >= from && index < to && cl_bit_get(image->todo[CL_STORED], index) &&
+			    cl_schedule_fault_again(&engine->schedule, image, index) < 0)
+				cl_engine_fail(engine, -ENOMEM, "task %d: no memory for its page faults", space->pid);
+		}
+}
+
+int cl_precopied_note(struct cl_engine *engine, struct cl_push_run *run, struct cl_error *error)
+{
+	struct cl_image *image = run->image;
+	uint64_t index, end, from, to;
+
+	if (engine->store_is_bad)
+		return stale(error);
+	for (; run->nr_pages; run->vaddr += (end - index) * CL_PAGE_SIZE, run->nr_pages -= end - index) {
+		index = cl_image_index(image, run->vaddr);
+		end = cl_image_extent(image, index)[1].first;
+		if (end > index + run->nr_pages)
+			end = index + run->nr_pages;
+		for (to = index; cl_image_next_missing(image, to, end, &from, &to);)
+			cl_image_set_stored(image, from, to, true);
+		demand_waited_for(engine, image, index, end);
+	}
+	cl_engine_work_is_there(engine);
+	return 0;
+}
+
+/* The store can't be read: whatever was to come from there is the server's to send, `at` in the end of [from, to) first. */
+static void leave_store(struct cl_engine *engine, struct cl_image *at, uint64_t from, uint64_t to)
+{
+	struct cl_image *image;
+	struct cl_error error;
+	uint64_t index, nr_pages;
+
+	engine->store_is_bad = true;
+	cl_image_set_stored(at, from, to, false);
+	for (image = engine->images; image; image = image->next)
+		while ((nr_pages = cl_image_take(image, CL_STORED, 0, false, image->nr_pages, &index)))
+			cl_image_set_stored(image, index, index + nr_pages, false);
+	(void)stale(&error);
+	cl_engine_broken(engine, &error);
+}
+
+/* Install what of these pages is missing. */
+static void install(struct cl_engine *engine, const struct cl_pick *pick, uint8_t *buffer)
+{
+	uint64_t from, to, failed_from = 0, failed_to = 0;
+	int ret;
+
+	for (to = pick->index; cl_image_next_missing(pick->image, to, pick->index + pick->nr_pages, &from, &to);) {
+		to = to - from < MAX_PAGES ? to : from + MAX_PAGES;
+		pthread_mutex_unlock(&engine->lock);
+		ret = cl_precopy_store_read(engine->store, (uint64_t)pick->image->pid, cl_image_vaddr(pick->image, from),
+					    to - from, buffer);
+		pthread_mutex_lock(&engine->lock);
+		/* Some may have come by another way meanwhile: then fewer are missing. */
+		if (ret == -ENODATA && (from != failed_from || to != failed_to)) {
+			failed_from = from;
+			failed_to = to;
+			to = from;
+			continue;
+		}
+		if (ret < 0) {
+			leave_store(engine, pick->image, from, pick->index + pick->nr_pages);
+			return;
+		}
+		cl_engine_fill(engine, pick->image, from, to - from, buffer);
+		engine->stats.same_pages += to - from;
+		cl_map_count(engine->images, pick->image, from, to, engine->stats.same_map);
+		cl_precopied_drop(engine, pick->image, from, to - from);
+	}
+}
+
+bool cl_precopied_demand(struct cl_engine *engine, uint8_t *buffer)
+{
+	struct cl_pick pick;
+
+	if (!cl_schedule_demand(&engine->schedule, CL_STORED, &pick))
+		return false;
+	install(engine, &pick, buffer);
+	return true;
+}
+
+bool cl_precopied_background(struct cl_engine *engine, uint8_t *buffer)
+{
+	struct cl_pick pick;
+
+	/* The pages of those who wait come anyway: the others needn't keep all CPUs busy, of which the task has need. */
+	if (!engine->restored || (engine->nr_filling_stored && engine->nr_filling_stored + 1 >= engine->nr_workers) ||
+	    !cl_schedule_background(&engine->schedule, CL_STORED, MAX_PAGES, &pick))
+		return false;
+	engine->nr_filling_stored++;
+	install(engine, &pick, buffer);
+	engine->nr_filling_stored--;
+	return true;
+}
+
+void cl_precopied_drop(struct cl_engine *engine, const struct cl_image *image, uint64_t index, uint64_t nr_pages)
+{
+	if (!engine->store)
+		return;
+	pthread_mutex_unlock(&engine->lock);
+	cl_precopy_store_drop(engine->store, (uint64_t)image->pid, cl_image_vaddr(image, index), nr_pages);
+	pthread_mutex_lock(&engine->lock);
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/bits.h"
+#include "base/page.h"
+#include "base/thread.h"
+#include "source/push_server_state.h"
+
+enum {
+	WORD_PAGES = 64,    /* what a thread compares before it looks for more: a word of the bitmap, nobody else's */
+	LOOK_WORDS = 16384, /* at once with the lock held */
+};
+
+/* Of a run of remote pages of one extent: which are as in the store, a bit each. What can't be read isn't. */
+static uint64_t compare_run(struct cl_push_server *server, const struct cl_push_task *task, uint64_t vaddr,
+			    uint64_t nr_pages, uint8_t *pages)
+{
+	const struct cl_push_header run = { .nr_pages = nr_pages, .vaddr = vaddr, .dst_id = (uint64_t)task->image->pid };
+	uint64_t last = vaddr + (nr_pages - 1) * CL_PAGE_SIZE, same = 0, i;
+	uint8_t kinds[WORD_PAGES];
+
+	if (!cl_hashes_find(server->config.stored, task->image->pid, vaddr) &&
+	    !cl_hashes_find(server->config.stored, task->image->pid, last))
+		return 0;
+	if ((server->tasks.nr > 1 ? cl_task_memory_read_shared : cl_task_memory_read)(&task->memory, vaddr, pages,
+										      nr_pages * CL_PAGE_SIZE) < 0)
+		return 0;
+	/* That a page is zero is told without the store. */
+	for (i = 0; i < nr_pages; i++)
+		kinds[i] = cl_page_is_zero(pages + i * CL_PAGE_SIZE) ? CL_PUSH_ZERO : CL_PUSH_PAGES;
+	(void)cl_push_find_same(server, &run, pages, kinds);
+	for (i = 0; i < nr_pages; i++)
+		same |= (uint64_t)(kinds[i] == CL_PUSH_SAME) << i;
+	return same;
+}
+
+static uint64_t compare_word(struct cl_push_server *server, const struct cl_push_task *task, uint64_t word, uint8_t *pages)
+{
+	uint64_t from = word * WORD_PAGES, to = from + WORD_PAGES, at, end, same = 0;
+
+	to = to < task->image->nr_pages ? to : task->image->nr_pages;
+	for (at = from; at < to; at = end) {
+		const struct cl_extent *extent = cl_image_extent(task->image, at);
+
+		end = extent[1].first < to ? extent[1].first : to;
+		if (cl_extent_source(extent) == CL_REMOTE)
+			same |= compare_run(server, task, extent->vaddr + (at - extent->first) * CL_PAGE_SIZE, end - at,
+					    pages)
+			     << (at - from);
+	}
+	return same;
+}
+
+/*
+ * Takes no lock, as it gives way to everybody. Whether the tasks are still held is asked before anything of this is told, as
+ * after any reading.
+ */
+static void *work(void *argument)
+{
+	struct cl_push_server *server = argument;
+	struct cl_push_compare *compare = &server->compare;
+	uint8_t *pages = cl_pages_alloc(WORD_PAGES);
+	uint64_t word;
+	size_t t = 0;
+
+	cl_give_way();
+	while (pages && !atomic_load_explicit(&compare->over, memory_order_relaxed)) {
+		word = atomic_fetch_add_explicit(&compare->next, 1, memory_order_relaxed);
+		while (t < server->tasks.nr && word >= server->tasks.at[t].same_words + server->tasks.at[t].first_word)
+			t++;
+		if (t == server->tasks.nr)
+			break;
+		word -= server->tasks.at[t].first_word;
+		atomic_store_explicit(&server->tasks.at[t].same[word],
+				      compare_word(server, &server->tasks.at[t], word, pages), memory_order_relaxed);
+	}
+	free(pages);
+	return NULL;
+}
+
+void cl_push_compare_start(struct cl_push_server *server)
+{
+	struct cl_push_compare *compare = &server->compare;
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	uint64_t words = 0;
+	size_t i;
+
+	for (i = 0; i < server->tasks.nr; i++) {
+		struct cl_push_task *task = &server->tasks.at[i];
+
+		task->first_word = words;
+		task->same_words = cl_bits_words(task->image->nr_pages);
+		words += task->same_words;
+		task->same = calloc(task->same_words + 1, sizeof(*task->same));
+		if (!task->same)
+			return;
+	}
+	while (compare->nr_threads < CL_PUSH_COMPARE_THREADS && compare->nr_threads < cpus &&
+	       cl_thread_start(&compare->threads[compare->nr_threads], "cl-compare", work, server) == 0)
+		compare->nr_threads++;
+}
+
+void cl_push_compare_end(struct cl_push_server *server)
+{
+	atomic_store_explicit(&server->compare.over, true, memory_order_relaxed);
+}
+
+void cl_push_compare_stop(struct cl_push_server *server)
+{
+	struct cl_push_compare *compare = &server->compare;
+
+	cl_push_compare_end(server);
+	while (compare->nr_threads)
+		pthread_join(compare->threads[--compare->nr_threads], NULL);
+}
+
+static uint64_t same_word(const struct cl_push_task *task, uint64_t page)
+{
+	return atomic_load_explicit(&task->same[page / WORD_PAGES], memory_order_relaxed);
+}
+
+/* The first page of [from, to) that isn't known to be the same; to: all are. */
+static uint64_t end_of_same(const struct cl_push_task *task, uint64_t from, uint64_t to)
+{
+	for (; from < to; from = (from | (WORD_PAGES - 1)) + 1) {
+		uint64_t others = ~same_word(task, from) & cl_bits_mask(from, to);
+
+		if (others)
+			return from / WORD_PAGES * WORD_PAGES + (uint64_t)__builtin_ctzll(others);
+	}
+	return to;
+}
+
+bool cl_push_compare_is_same(const struct cl_push_task *task, uint64_t index, uint64_t nr_pages)
+{
+	return task->same && end_of_same(task, index, index + nr_pages) == index + nr_pages;
+}
+
+bool cl_push_compare_take(struct cl_push_task *task, uint64_t *index, uint64_t *nr_pages)
+{
+	const uint64_t *wanted = task->image->todo[CL_REMOTE];
+	uint64_t end = task->image->nr_pages, at = task->same_at, looked, to;
+
+	*nr_pages = 0;
+	*index = at;
+	if (!task->same || at >= end)
+		return false;
+	for (looked = 0; at < end && looked < LOOK_WORDS; looked++) {
+		uint64_t both = wanted[at / WORD_PAGES] & same_word(task, at) & cl_bits_mask(at, end);
+
+		if (both) {
+			at = at / WORD_PAGES * WORD_PAGES + (uint64_t)__builtin_ctzll(both);
+			to = cl_image_extent(task->image, at)[1].first;
+			to = to - at < CL_PUSH_TOLD_PAGES ? to : at + CL_PUSH_TOLD_PAGES;
+			to = end_of_same(task, at, cl_bits_find(wanted, at, to, false));
+			cl_push_task_set_wanted(task->image, at, to, false);
+			*index = at;
+			*nr_pages = to - at;
+			at = to;
+			break;
+		}
+		at = (at | (WORD_PAGES - 1)) + 1;
+	}
+	task->same_at = at;
+	return true;
+}
