@@ -26,6 +26,7 @@ struct cl_precopy_receiver {
 	struct cl_precopy_store *store;
 	uint8_t token[CL_PUSH_TOKEN_BYTES];
 	uint8_t *buffer, *unpacked;
+	struct cl_packer packer;
 	uint64_t rounds; /* complete */
 	uint64_t pages, received_bytes;
 	atomic_bool stopping;
@@ -42,6 +43,7 @@ void cl_precopy_receiver_free(struct cl_precopy_receiver *receiver)
 	cl_precopy_store_free(receiver->store);
 	free(receiver->buffer);
 	free(receiver->unpacked);
+	cl_packer_free(&receiver->packer);
 	free(receiver);
 }
 
@@ -144,7 +146,8 @@ static int take_pages(struct cl_precopy_receiver *receiver, const struct cl_push
 		data = receiver->buffer;
 	}
 	if (way != CL_AS_IT_IS) {
-		if (cl_compression_unpack(way, data, header->bytes, receiver->unpacked, header->nr_pages * CL_PAGE_SIZE) < 0)
+		if (cl_compression_unpack(&receiver->packer, way, data, header->bytes, receiver->unpacked,
+					  header->nr_pages * CL_PAGE_SIZE) < 0)
 			return cl_error_set(error, -EPROTO, "what it sent can't be unpacked");
 		data = receiver->unpacked;
 	}

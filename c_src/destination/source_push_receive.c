@@ -131,7 +131,8 @@ static int install_packed(struct cl_engine *engine, struct cl_push_stream *strea
 	int ret;
 
 	pthread_mutex_unlock(&engine->lock);
-	ret = cl_compression_unpack(run->way, packed, run->packed_bytes, stream->unpacked, run->nr_pages * CL_PAGE_SIZE);
+	ret = cl_compression_unpack(&stream->packer, run->way, packed, run->packed_bytes, stream->unpacked,
+				    run->nr_pages * CL_PAGE_SIZE);
 	pthread_mutex_lock(&engine->lock);
 	if (ret < 0)
 		return cl_error_set(error, -EPROTO, "what it sent can't be unpacked");

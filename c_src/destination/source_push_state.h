@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "wire/compression.h"
 #include "wire/conn.h"
 #include "wire/push_protocol.h"
 
@@ -41,6 +42,7 @@ struct cl_push_stream {
 	uint8_t *buffer;
 	size_t filled;     /* bytes in it that are not understood yet: less than a header, a page, a packed run */
 	uint8_t *unpacked; /* CL_PUSH_PACKED_PAGES */
+	struct cl_packer packer;
 };
 
 struct cl_push {

@@ -200,6 +200,7 @@ void cl_push_join_streams(struct cl_engine *engine)
 		pthread_join(push->streams[i].thread, NULL);
 		free(push->streams[i].buffer);
 		free(push->streams[i].unpacked);
+		cl_packer_free(&push->streams[i].packer);
 	}
 	pthread_mutex_lock(&engine->lock);
 	push->nr_threads = 0;

@@ -56,8 +56,9 @@ void cl_packer_free(struct cl_packer *packer)
 {
 #ifdef CL_WITH_ZSTD
 	ZSTD_freeCCtx(packer->zstd);
+	ZSTD_freeDCtx(packer->unzstd);
 #endif
-	packer->zstd = NULL;
+	*packer = (struct cl_packer){ 0 };
 }
 
 size_t cl_compression_pack(struct cl_packer *packer, enum cl_packing_way way, const uint8_t *data, size_t bytes,
@@ -92,8 +93,8 @@ size_t cl_compression_pack(struct cl_packer *packer, enum cl_packing_way way, co
 	return 0;
 }
 
-int cl_compression_unpack(enum cl_packing_way way, const uint8_t *packed, size_t packed_bytes, uint8_t *out,
-			  size_t out_bytes)
+int cl_compression_unpack(struct cl_packer *packer, enum cl_packing_way way, const uint8_t *packed, size_t packed_bytes,
+			  uint8_t *out, size_t out_bytes)
 {
 #ifdef CL_WITH_LZ4
 	if (way == CL_LZ4) {
@@ -104,9 +105,15 @@ int cl_compression_unpack(enum cl_packing_way way, const uint8_t *packed, size_t
 #endif
 #ifdef CL_WITH_ZSTD
 	/* Into all of its room at once: no window is allocated, whatever size the frame asks for. */
-	if (way == CL_ZSTD)
-		return ZSTD_decompress(out, out_bytes, packed, packed_bytes) == out_bytes ? 0 : -EBADMSG;
+	if (way == CL_ZSTD) {
+		if (!packer->unzstd)
+			packer->unzstd = ZSTD_createDCtx();
+		if (!packer->unzstd)
+			return -EBADMSG;
+		return ZSTD_decompressDCtx(packer->unzstd, out, out_bytes, packed, packed_bytes) == out_bytes ? 0 : -EBADMSG;
+	}
 #endif
+	(void)packer;
 	(void)way;
 	(void)packed;
 	(void)packed_bytes;

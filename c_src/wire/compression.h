@@ -27,9 +27,12 @@ unsigned int cl_compression_ways(void);
 
 bool cl_page_is_zero(const uint8_t *page);
 
-/* What zstd needs to pack: at most a megabyte, from the first time on. All zero: nothing yet. */
+/*
+ * What zstd needs to pack, at most a megabyte, and to unpack, 160 KiB; each from its first time on. All zero: nothing yet.
+ * One thread's at a time.
+ */
 struct cl_packer {
-	void *zstd;
+	void *zstd, *unzstd;
 };
 
 void cl_packer_free(struct cl_packer *packer);
@@ -41,9 +44,9 @@ void cl_packer_free(struct cl_packer *packer);
 size_t cl_compression_pack(struct cl_packer *packer, enum cl_packing_way way, const uint8_t *data, size_t bytes,
 			   uint8_t *out);
 
-/* Exactly out_bytes come out. 0, or -EBADMSG whatever the input is. */
-int cl_compression_unpack(enum cl_packing_way way, const uint8_t *packed, size_t packed_bytes, uint8_t *out,
-			  size_t out_bytes);
+/* Exactly out_bytes come out. 0, or -EBADMSG whatever the input is (and without memory). */
+int cl_compression_unpack(struct cl_packer *packer, enum cl_packing_way way, const uint8_t *packed, size_t packed_bytes,
+			  uint8_t *out, size_t out_bytes);
 
 /*
  * Which way to go, found out by doing: what a page takes each way, from memory until the socket has it, is measured,

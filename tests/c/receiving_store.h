@@ -70,6 +70,7 @@ static void *read_store(void *argument)
 	struct store *store = argument;
 	uint8_t raw[CL_PUSH_HEADER_BYTES], *data = malloc(2 * CL_PUSH_MAX_PAGES * CL_PAGE_SIZE);
 	uint8_t *unpacked = data + CL_PUSH_MAX_PAGES * CL_PAGE_SIZE;
+	struct cl_packer packer = { 0 };
 	struct cl_push_header header;
 
 	while (!store->ended && receive(store->fd, raw, sizeof(raw))) {
@@ -85,7 +86,7 @@ static void *read_store(void *argument)
 				break;
 			(void)send(store->fd, raw, sizeof(raw), MSG_NOSIGNAL);
 		} else if (cl_push_way(header.type) != CL_AS_IT_IS) {
-			CHECK(cl_compression_unpack(cl_push_way(header.type), data, header.bytes, unpacked,
+			CHECK(cl_compression_unpack(&packer, cl_push_way(header.type), data, header.bytes, unpacked,
 						    header.nr_pages * CL_PAGE_SIZE) == 0);
 			keep(store, &header, unpacked);
 		} else {
@@ -94,6 +95,7 @@ static void *read_store(void *argument)
 		}
 	}
 	shutdown(store->fd, SHUT_RDWR);
+	cl_packer_free(&packer);
 	free(data);
 	return NULL;
 }

@@ -81,25 +81,25 @@ static void all_comes_out_again_and_damage_is_seen(enum cl_packing_way way, uint
 	fill(data, &random);
 	bytes = cl_compression_pack(&packer, way, data, BYTES, packed);
 	CHECK(bytes && bytes < BYTES * 3 / 4);
-	CHECK(cl_compression_unpack(way, packed, bytes, out, BYTES) == 0 && memcmp(data, out, BYTES) == 0);
+	CHECK(cl_compression_unpack(&packer, way, packed, bytes, out, BYTES) == 0 && memcmp(data, out, BYTES) == 0);
 	/* Nothing is written beyond what there is room for, whatever comes; another size is seen. */
 	out[BYTES - CL_PAGE_SIZE] = 0xa5;
-	CHECK(cl_compression_unpack(way, packed, bytes, out, BYTES - CL_PAGE_SIZE) < 0);
+	CHECK(cl_compression_unpack(&packer, way, packed, bytes, out, BYTES - CL_PAGE_SIZE) < 0);
 	CHECK(out[BYTES - CL_PAGE_SIZE] == 0xa5);
-	CHECK(cl_compression_unpack(way, packed, bytes, out, BYTES + 1) < 0);
-	CHECK(cl_compression_unpack(way, packed, bytes - 1, out, BYTES) < 0);
+	CHECK(cl_compression_unpack(&packer, way, packed, bytes, out, BYTES + 1) < 0);
+	CHECK(cl_compression_unpack(&packer, way, packed, bytes - 1, out, BYTES) < 0);
 	for (i = 0; i < 2000; i++) {
 		size_t at = next_random(&random) % bytes;
 		uint8_t was = packed[i % 2 ? at % 32 : at];
 
 		packed[i % 2 ? at % 32 : at] ^= (uint8_t)(1 << next_random(&random) % 8);
-		(void)cl_compression_unpack(way, packed, bytes, out, BYTES);
+		(void)cl_compression_unpack(&packer, way, packed, bytes, out, BYTES);
 		packed[i % 2 ? at % 32 : at] = was;
 	}
 	for (i = 0; i < 1000; i++) { /* not even the beginning is right */
 		for (size_t k = 0; k < 64; k++)
 			out[k] = (uint8_t)next_random(&random);
-		(void)cl_compression_unpack(way, out, 1 + next_random(&random) % 64, data, BYTES);
+		(void)cl_compression_unpack(&packer, way, out, 1 + next_random(&random) % 64, data, BYTES);
 	}
 	/* What doesn't shrink goes as it is. */
 	for (i = 0; i < BYTES; i++)

@@ -102,6 +102,7 @@ static uint64_t check_answers(struct stream *stream)
 	uint8_t raw[CL_PUSH_HEADER_BYTES], *data = malloc(CL_PUSH_MAX_PAGES * CL_PAGE_SIZE);
 	uint8_t *unpacked = malloc(CL_PUSH_PACKED_PAGES * CL_PAGE_SIZE);
 	struct cl_push_header header, also = { 0 };
+	struct cl_packer packer = { 0 };
 	enum cl_packing_way way;
 	uint64_t pages = 0;
 	int fd = stream->fd;
@@ -134,7 +135,8 @@ static uint64_t check_answers(struct stream *stream)
 		if (!receive(fd, data, header.bytes))
 			break;
 		if (way != CL_AS_IT_IS) {
-			CHECK(cl_compression_unpack(way, data, header.bytes, unpacked, header.nr_pages * CL_PAGE_SIZE) == 0);
+			CHECK(cl_compression_unpack(&packer, way, data, header.bytes, unpacked,
+						    header.nr_pages * CL_PAGE_SIZE) == 0);
 			got = unpacked;
 		}
 		for (uint64_t i = 0; i < header.nr_pages; i++)
@@ -144,6 +146,7 @@ static uint64_t check_answers(struct stream *stream)
 	}
 	free(data);
 	free(unpacked);
+	cl_packer_free(&packer);
 	return pages;
 }
 
