@@ -4,18 +4,23 @@
  *
  *   costs [GIB] [VMAS]     (default: 64 GiB; 60,000 areas)
  *
- *   fork    make the space of a forked child that misses all of the task's memory
+ *   fork    make the space of a forked child that misses nearly all of the task's memory, and what a
+ *           successor daemon would need of it
  *   gone    that child ends: its missing pages are dropped
+ *   differs the same, of a child that got pages of its own all over the memory before that
  *   munmap  a task of VMAS areas unmaps a page, and the next run of missing pages is looked for
  *   mremap  the same of a page that moves
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/deadline.h"
 #include "base/page.h"
+#include "base/shared_bits.h"
 #include "check.h"
 #include "destination/address_space.h"
+#include "destination/resume_state.h"
 
 enum { TIMES = 40 };
 
@@ -34,6 +39,8 @@ static void tell(const char *what, uint64_t *took_us)
 	qsort(took_us, TIMES, sizeof(*took_us), ascending);
 	printf("%-7s %7llu %7llu\n", what, (unsigned long long)took_us[TIMES / 2], (unsigned long long)took_us[TIMES - 1]);
 }
+
+static struct cl_chunk_pool chunks = CL_CHUNKS_IN_MEMORY;
 
 static struct cl_image *make_image(uint64_t nr_pages, size_t nr_vmas)
 {
@@ -54,31 +61,52 @@ static struct cl_image *make_image(uint64_t nr_pages, size_t nr_vmas)
 		CHECK(cl_image_append(image, vmas[i].start, each / CL_PAGE_SIZE, NULL) == 0);
 	CHECK(cl_image_seal(image) == 0);
 	free(vmas);
+	image->chunks = &chunks;
 	return image;
 }
 
-static void of_forks(uint64_t gib)
+/* A page of each chunk of the space's bitmap arrives. */
+static void fill_everywhere(struct cl_space *space, uint64_t page)
+{
+	for (; page < space->image->nr_pages; page += CL_CHUNK_BITS)
+		CHECK(cl_space_filled(space, page, page + 1) == 1);
+}
+
+/* differs: the child misses something else than the task, all over the memory; one page of each 512 MiB. */
+static void of_forks(uint64_t gib, bool differs)
 {
 	struct cl_image *image = make_image(gib << 18, 1);
-	struct cl_space *space = cl_space_new(image, 1, -1), *child;
-	uint64_t fork_us[TIMES], gone_us[TIMES], began_us;
+	uint64_t fork_us[TIMES], gone_us[TIMES], began_us, area;
+	struct cl_space *space, *child;
+	struct cl_resume_state state;
 	int i;
 
-	CHECK(space);
+	CHECK(cl_resume_state_new(&state, 1, &chunks) == 0);
+	space = cl_space_new(image, 1, -1);
+	CHECK(space && cl_resume_state_enter(&state, space, NULL, &area) == 0);
+	fill_everywhere(space, 1);
 	for (i = 0; i < TIMES; i++) {
 		began_us = cl_now_us();
 		child = cl_space_fork(space, -1);
+		CHECK(child && cl_resume_state_enter(&state, child, NULL, &area) == 0);
 		fork_us[i] = cl_now_us() - began_us;
-		CHECK(child && child->nr_missing == gib << 18);
+		CHECK(child->nr_missing == space->nr_missing);
+		if (differs)
+			fill_everywhere(child, 2);
 		began_us = cl_now_us();
 		cl_space_retire(child);
 		gone_us[i] = cl_now_us() - began_us;
+		cl_resume_state_forget(&state, child);
 		cl_image_forget_retired(image);
 	}
-	tell("fork", fork_us);
-	tell("gone", gone_us);
+	if (!differs)
+		tell("fork", fork_us);
+	tell(differs ? "differs" : "gone", gone_us);
+	cl_resume_state_forget(&state, space);
 	cl_image_free_spaces(image);
 	cl_image_free(image);
+	cl_chunk_pool_free(&chunks);
+	close(state.fd);
 }
 
 static void of_areas(size_t nr_vmas)
@@ -114,7 +142,8 @@ static void of_areas(size_t nr_vmas)
 int main(int argc, char **argv)
 {
 	printf("        median   worst us\n");
-	of_forks(argc > 1 ? strtoull(argv[1], NULL, 10) : 64);
+	of_forks(argc > 1 ? strtoull(argv[1], NULL, 10) : 64, false);
+	of_forks(argc > 1 ? strtoull(argv[1], NULL, 10) : 64, true);
 	of_areas(argc > 2 ? strtoull(argv[2], NULL, 10) : 60000);
 	return 0;
 }

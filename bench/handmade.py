@@ -35,6 +35,7 @@ READY_SECONDS = 60.0
 # The parts of c_src that simulate.c runs.
 SIMULATED = (
     "images/image",
+    "base/shared_bits",
     *(
         f"destination/{part}"
         for part in ("address_space", "flow", "fork_advice", "readahead", "regions", "schedule", "undo_log")

@@ -16,12 +16,11 @@ static void give_back(struct cl_space *space)
 	cl_region_map_free(&space->regions);
 	cl_fork_advice_forget(&space->advice);
 	cl_fork_advice_forget(&space->inherited);
-	free(space->missing);
-	free(space->doubtful);
+	cl_shared_bits_free(&space->missing);
+	cl_shared_bits_free(&space->doubtful);
 	free(space->limbo.at);
 	free(space->suspects.at);
 	free(space->waiters.at);
-	space->missing = space->doubtful = NULL;
 	space->limbo = space->suspects = (struct cl_regions){ 0 };
 	space->waiters = (struct cl_waiters){ 0 };
 }
@@ -50,7 +49,7 @@ static bool missing_in_any(const struct cl_image *image, uint64_t index)
 	const struct cl_space *space;
 
 	for (space = image->spaces; space; space = space->next)
-		if (!space->retired && cl_bit_get(space->missing, index))
+		if (!space->retired && cl_shared_bits_get(&space->missing, index))
 			return true;
 	return false;
 }
@@ -72,13 +71,13 @@ bool cl_image_next_missing(const struct cl_image *image, uint64_t index, uint64_
 	*from = end;
 	for (space = image->spaces; space; space = space->next)
 		if (!space->retired) {
-			at = cl_bits_find(space->missing, index, end, true);
+			at = cl_shared_bits_find(&space->missing, index, end, true);
 			*from = at < *from ? at : *from;
 		}
 	*to = end;
 	for (space = image->spaces; space && *from < end; space = space->next)
-		if (!space->retired && cl_bit_get(space->missing, *from)) {
-			at = cl_bits_find(space->missing, *from, end, false);
+		if (!space->retired && cl_shared_bits_get(&space->missing, *from)) {
+			at = cl_shared_bits_find(&space->missing, *from, end, false);
 			*to = at < *to ? at : *to;
 		}
 	return *from < end;
@@ -86,16 +85,10 @@ bool cl_image_next_missing(const struct cl_image *image, uint64_t index, uint64_
 
 static struct cl_space *space_alloc(struct cl_image *image, int32_t pid, int uffd)
 {
-	size_t words = cl_bits_words(image->nr_pages);
 	struct cl_space *space = calloc(1, sizeof(*space));
 
 	if (!space)
 		return NULL;
-	space->missing = calloc(words ? words : 1, sizeof(*space->missing));
-	if (!space->missing) {
-		free(space);
-		return NULL;
-	}
 	space->image = image;
 	space->pid = pid;
 	space->uffd = uffd;
@@ -119,12 +112,13 @@ struct cl_space *cl_space_new(struct cl_image *image, int32_t pid, int uffd)
 
 	if (!space)
 		return NULL;
-	if (cl_vec_reserve(&space->regions.at, &space->regions.max, image->nr_vmas + 1, CL_VEC_NO_LIMIT) < 0) {
+	if (cl_vec_reserve(&space->regions.at, &space->regions.max, image->nr_vmas + 1, CL_VEC_NO_LIMIT) < 0 ||
+	    cl_shared_bits_new(&space->missing, image->chunks, image->nr_pages, true) < 0) {
 		space_free(space);
 		return NULL;
 	}
 	append_space(image, space);
-	space->nr_missing = cl_bits_assign(space->missing, 0, image->nr_pages, true);
+	space->nr_missing = image->nr_pages;
 	for (i = 0; i < image->nr_vmas; i++) {
 		const struct cl_vma *vma = &image->vmas[i];
 		uint64_t from = cl_image_index_from(image, vma->start);
@@ -175,18 +169,6 @@ int cl_space_follow_advice(struct cl_space *child, const struct cl_space *parent
 	return ret;
 }
 
-/* 0 or -ENOMEM. */
-static int doubt_as(struct cl_space *space, const uint64_t *doubtful)
-{
-	size_t words = cl_bits_words(space->image->nr_pages);
-
-	space->doubtful = calloc(words, sizeof(*space->doubtful));
-	if (!space->doubtful)
-		return -ENOMEM;
-	memcpy(space->doubtful, doubtful, words * sizeof(*space->doubtful));
-	return 0;
-}
-
 struct cl_space *cl_space_fork(struct cl_space *parent, int uffd)
 {
 	struct cl_image *image = parent->image;
@@ -195,16 +177,13 @@ struct cl_space *cl_space_fork(struct cl_space *parent, int uffd)
 
 	if (!space)
 		return NULL;
-	if (cl_region_map_copy(&space->regions, parent->regions.at, parent->regions.nr) < 0) {
+	if (cl_region_map_copy(&space->regions, parent->regions.at, parent->regions.nr) < 0 ||
+	    cl_shared_bits_copy(&space->missing, &parent->missing) < 0 ||
+	    (parent->doubtful.chunks && cl_shared_bits_copy(&space->doubtful, &parent->doubtful) < 0)) {
 		space_free(space);
 		return NULL;
 	}
-	memcpy(space->missing, parent->missing, cl_bits_words(image->nr_pages) * sizeof(*space->missing));
 	space->nr_missing = parent->nr_missing;
-	if (parent->doubtful && doubt_as(space, parent->doubtful) < 0) {
-		space_free(space);
-		return NULL;
-	}
 	space->changes = space->quiet = parent->changes; /* a userfaultfd of its own, with no event on its way */
 	append_space(image, space);
 	for (i = 0; i < parent->limbo.nr; i++)
@@ -224,13 +203,14 @@ static uint64_t missing_in(const struct cl_space *space, const struct cl_regions
 	for (i = 0; i < regions->nr; i++) {
 		const struct cl_region *region = &regions->at[i];
 
-		pages += cl_bits_count(space->missing, cl_image_index_from(space->image, region->at_dump),
-				       cl_image_index_from(space->image, region->at_dump + (region->end - region->start)));
+		pages += cl_shared_bits_count(
+			&space->missing, cl_image_index_from(space->image, region->at_dump),
+			cl_image_index_from(space->image, region->at_dump + (region->end - region->start)));
 	}
 	return pages;
 }
 
-int cl_space_again(struct cl_image *image, int32_t pid, int uffd, const struct cl_space_memory *memory,
+int cl_space_again(struct cl_image *image, int32_t pid, int uffd, struct cl_space_memory *memory,
 		   struct cl_space **space_out)
 {
 	struct cl_space *space;
@@ -242,13 +222,13 @@ int cl_space_again(struct cl_image *image, int32_t pid, int uffd, const struct c
 	space = space_alloc(image, pid, uffd);
 	if (!space)
 		return -ENOMEM;
-	memcpy(space->missing, memory->missing, cl_bits_words(image->nr_pages) * sizeof(*space->missing));
-	space->nr_missing = cl_bits_count(space->missing, 0, image->nr_pages);
+	space->missing = memory->missing;
+	space->doubtful = memory->doubtful;
+	memory->missing = memory->doubtful = (struct cl_shared_bits){ 0 };
+	space->nr_missing = cl_shared_bits_count(&space->missing, 0, image->nr_pages);
 	space->changes = memory->changes;
 	space->quiet = memory->quiet;
 	ret = cl_region_map_copy(&space->regions, memory->regions.at, memory->regions.nr);
-	if (ret == 0 && cl_bits_find(memory->doubtful, 0, image->nr_pages, true) < image->nr_pages)
-		ret = doubt_as(space, memory->doubtful);
 	if (ret == 0)
 		ret = cl_regions_copy(&space->limbo, &memory->limbo);
 	if (ret == 0)
@@ -271,11 +251,11 @@ static void only_missing(struct cl_image *image, int source, uint64_t from, uint
 	const struct cl_space *space;
 	uint64_t *todo, unneeded;
 
-	for (; from < to; from = (from | 63) + 1) {
+	for (; from < to && image->nr_todo[source]; from = (from | 63) + 1) {
 		todo = &image->todo[source][from / 64];
 		unneeded = *todo & cl_bits_mask(from, to);
 		for (space = image->spaces; space && unneeded; space = space->next)
-			unneeded &= space->retired ? ~0ULL : ~space->missing[from / 64];
+			unneeded &= space->retired ? ~0ULL : ~cl_shared_bits_word(&space->missing, from / 64);
 		if (unneeded)
 			image->nr_todo[source] -= cl_bits_count(&unneeded, 0, 64);
 		*todo &= ~unneeded;
@@ -299,7 +279,7 @@ uint64_t cl_space_missing_at(const struct cl_space *space, uint64_t addr)
 	if (at == space->regions.nr || space->regions.at[at].start > addr)
 		return CL_NO_PAGE;
 	index = cl_image_index(space->image, space->regions.at[at].at_dump + (addr - space->regions.at[at].start));
-	return index != CL_NO_PAGE && cl_bit_get(space->missing, index) ? index : CL_NO_PAGE;
+	return index != CL_NO_PAGE && cl_shared_bits_get(&space->missing, index) ? index : CL_NO_PAGE;
 }
 
 bool cl_space_next_run(struct cl_space *space, uint64_t from, uint64_t to, struct cl_run *run)
@@ -309,7 +289,7 @@ bool cl_space_next_run(struct cl_space *space, uint64_t from, uint64_t to, struc
 
 	if (!space->nr_missing)
 		return false;
-	from = cl_bits_find(space->missing, from, to, true);
+	from = cl_shared_bits_find(&space->missing, from, to, true);
 	if (from == to)
 		return false;
 	vaddr = cl_image_vaddr(space->image, from);
@@ -321,10 +301,10 @@ bool cl_space_next_run(struct cl_space *space, uint64_t from, uint64_t to, struc
 	if (to - from > room)
 		to = from + room;
 	run->index = from;
-	to = cl_bits_find(space->missing, from, to, false);
-	run->doubtful = space->doubtful && cl_bit_get(space->doubtful, from);
-	if (space->doubtful)
-		to = cl_bits_find(space->doubtful, from, to, !run->doubtful);
+	to = cl_shared_bits_find(&space->missing, from, to, false);
+	run->doubtful = space->doubtful.chunks && cl_shared_bits_get(&space->doubtful, from);
+	if (space->doubtful.chunks)
+		to = cl_shared_bits_find(&space->doubtful, from, to, !run->doubtful);
 	run->nr_pages = to - from;
 	run->address = region->start + (vaddr - region->at_dump);
 	return true;
@@ -332,27 +312,64 @@ bool cl_space_next_run(struct cl_space *space, uint64_t from, uint64_t to, struc
 
 uint64_t cl_space_filled(struct cl_space *space, uint64_t from, uint64_t to)
 {
-	uint64_t changed = cl_bits_assign(space->missing, from, to, false);
+	uint64_t changed = cl_shared_bits_assign(&space->missing, from, to, false);
 
-	if (space->mirror.missing)
-		cl_bits_assign(space->mirror.missing, from, to, false);
 	space->nr_missing -= changed;
 	return changed;
 }
 
-uint64_t cl_space_drop(struct cl_space *space, uint64_t from, uint64_t to)
+/* The space doesn't miss [from, to) any more: of these only what another one misses stays todo. */
+static void drop_todo(const struct cl_space *space, uint64_t from, uint64_t to)
 {
 	struct cl_image *image = space->image;
-	uint64_t changed = cl_space_filled(space, from, to);
 	int source;
 
-	for (source = 0; changed && source < CL_SOURCES; source++) {
+	for (source = 0; source < CL_SOURCES; source++) {
 		if (image->spaces == space && !space->next)
 			image->nr_todo[source] -= cl_bits_assign(image->todo[source], from, to, false);
 		else
 			only_missing(image, source, from, to);
 	}
+}
+
+uint64_t cl_space_drop(struct cl_space *space, uint64_t from, uint64_t to)
+{
+	uint64_t changed = cl_space_filled(space, from, to);
+
+	if (changed)
+		drop_todo(space, from, to);
 	return changed;
+}
+
+/* Whether another space misses just the same of this chunk of pages: then dropping it changes nothing for the image. */
+static bool misses_with_another(const struct cl_space *space, size_t chunk)
+{
+	const struct cl_space *other;
+
+	for (other = space->image->spaces; other; other = other->next)
+		if (other != space && !other->retired &&
+		    cl_shared_bits_chunk_is_same(&other->missing, &space->missing, chunk))
+			return true;
+	return false;
+}
+
+void cl_space_drop_all(struct cl_space *space)
+{
+	const uint64_t nr_pages = space->image->nr_pages;
+	uint64_t from, to;
+	size_t chunk;
+	bool shared;
+
+	for (chunk = 0; chunk < cl_shared_bits_chunks(nr_pages); chunk++) {
+		if (cl_shared_bits_chunk_is_clear(&space->missing, chunk))
+			continue;
+		from = (uint64_t)chunk * CL_CHUNK_BITS;
+		to = nr_pages - from < CL_CHUNK_BITS ? nr_pages : from + CL_CHUNK_BITS;
+		shared = misses_with_another(space, chunk);
+		(void)cl_space_filled(space, from, to);
+		if (!shared)
+			drop_todo(space, from, to);
+	}
 }
 
 void cl_image_forget_retired(struct cl_image *image)
@@ -371,7 +388,9 @@ void cl_image_forget_retired(struct cl_image *image)
 
 void cl_space_retire(struct cl_space *space)
 {
-	cl_space_drop(space, 0, space->image->nr_pages);
+	cl_space_drop_all(space);
+	if (space->doubtful.chunks)
+		cl_shared_bits_assign(&space->doubtful, 0, space->image->nr_pages, false);
 	space->retired = true;
 	give_back(space);
 }
@@ -379,7 +398,7 @@ void cl_space_retire(struct cl_space *space)
 /* See cl_undo_log_add(). */
 static int remember(struct cl_space *space, const struct cl_region *region, uint64_t now)
 {
-	return cl_undo_log_add(&space->undo, space->image, space->missing, region, now);
+	return cl_undo_log_add(&space->undo, space->image, &space->missing, region, now);
 }
 
 int cl_space_unmap(struct cl_space *space, uint64_t start, uint64_t end)
@@ -430,10 +449,19 @@ bool cl_space_misses(const struct cl_space *space, uint64_t start, uint64_t end)
 
 		index = cl_image_index_from(space->image, part.at_dump);
 		last = cl_image_index_from(space->image, part.at_dump + (part.end - part.start));
-		if (cl_bits_find(space->missing, index, last, true) < last)
+		if (cl_shared_bits_find(&space->missing, index, last, true) < last)
 			return true;
 	}
 	return false;
+}
+
+static int start_doubting(struct cl_space *space)
+{
+	int ret = cl_shared_bits_new(&space->doubtful, space->image->chunks, space->image->nr_pages, false);
+
+	if (ret == 0 && space->mirror.doubtful)
+		cl_shared_bits_set_mirror(&space->doubtful, space->mirror.doubtful);
+	return ret;
 }
 
 uint64_t cl_space_doubt(struct cl_space *space, uint64_t start, uint64_t end)
@@ -441,19 +469,16 @@ uint64_t cl_space_doubt(struct cl_space *space, uint64_t start, uint64_t end)
 	uint64_t index, last, pages = 0;
 	size_t at;
 
-	if (!space->doubtful)
-		space->doubtful = calloc(cl_bits_words(space->image->nr_pages), sizeof(*space->doubtful));
-	for (at = cl_region_map_from(&space->regions, start);
-	     space->doubtful && at < space->regions.nr && space->regions.at[at].start < end; at++) {
+	if (!space->doubtful.chunks && start_doubting(space) < 0)
+		return 0;
+	for (at = cl_region_map_from(&space->regions, start); at < space->regions.nr && space->regions.at[at].start < end;
+	     at++) {
 		const struct cl_region part = cl_region_part(&space->regions.at[at], start, end);
 
 		index = cl_image_index_from(space->image, part.at_dump);
 		last = cl_image_index_from(space->image, part.at_dump + (part.end - part.start));
-		for (; (index = cl_bits_find(space->missing, index, last, true)) < last; index++) {
-			pages += cl_bits_assign(space->doubtful, index, index + 1, true);
-			if (space->mirror.doubtful)
-				cl_bits_assign(space->mirror.doubtful, index, index + 1, true);
-		}
+		for (; (index = cl_shared_bits_find(&space->missing, index, last, true)) < last; index++)
+			pages += cl_shared_bits_assign(&space->doubtful, index, index + 1, true);
 	}
 	return pages;
 }
@@ -542,7 +567,7 @@ uint64_t cl_space_zero_span(const struct cl_space *space, uint64_t addr, uint64_
 	/* A page within max_pages of here has an index within max_pages of the first: look no further. */
 	next = cl_image_index_from(space->image, vaddr);
 	limit = next + max_pages < space->image->nr_pages ? next + max_pages : space->image->nr_pages;
-	next = cl_bits_find(space->missing, next, limit, true);
+	next = cl_shared_bits_find(&space->missing, next, limit, true);
 	if (next < limit) {
 		room = (cl_image_vaddr(space->image, next) - vaddr) / CL_PAGE_SIZE;
 		if (max_pages > room)

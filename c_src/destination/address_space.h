@@ -49,6 +49,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/shared_bits.h"
 #include "criu_lazy.h"
 #include "destination/fork_advice.h"
 #include "destination/regions.h"
@@ -72,7 +73,7 @@ struct cl_restored;
 /* Copies of the space's own that outlive the process: resume_state.h's; all NULL where there is none. */
 struct cl_space_mirror {
 	struct cl_resume_entry *entry;
-	uint64_t *missing, *doubtful;
+	_Atomic uint32_t *doubtful; /* for the bitmap's table; `missing` has its own there */
 	_Atomic uint64_t *quiet;
 };
 
@@ -88,9 +89,9 @@ struct cl_space {
 	struct cl_space *next; /* in the image's list */
 	int uffd;              /* -1 once finished */
 	int32_t pid;
-	uint64_t *missing; /* bitmap over the image's pages */
+	struct cl_shared_bits missing; /* over the image's pages; what a forked child has not changed since, it shares */
 	uint64_t nr_missing;
-	uint64_t *doubtful; /* a bitmap like `missing`: of these pages it can't be known what they are. NULL: none */
+	struct cl_shared_bits doubtful; /* the same: of these pages it can't be known what they are. No bitmap: none */
 	struct cl_space_mirror mirror;
 	uint64_t key;                    /* by which guardian and resume state know it */
 	struct cl_restored *restored;    /* the restored task whose it is (ended.h); NULL: a forked child's */
@@ -135,14 +136,15 @@ int cl_space_follow_advice(struct cl_space *child, const struct cl_space *parent
 struct cl_space_memory {
 	struct cl_regions regions, limbo, suspects;
 	uint64_t changes, quiet;
-	const uint64_t *missing, *doubtful;
+	struct cl_shared_bits missing, doubtful;
 };
 
 /*
- * A space as it was, appended to the image's list; `memory` is copied. 0, -ENOMEM, or -EBADMSG if it contradicts itself.
+ * A space as it was, appended to the image's list; `memory` is copied, and its bitmaps are the space's from then on (memory
+ * has none then). 0, -ENOMEM, or -EBADMSG if it contradicts itself.
  * When all are back, cl_image_only_missing() takes off the image's todo list what no space misses.
  */
-int cl_space_again(struct cl_image *image, int32_t pid, int uffd, const struct cl_space_memory *memory,
+int cl_space_again(struct cl_image *image, int32_t pid, int uffd, struct cl_space_memory *memory,
 		   struct cl_space **space_out);
 void cl_image_only_missing(struct cl_image *image);
 
@@ -171,6 +173,9 @@ uint64_t cl_space_filled(struct cl_space *space, uint64_t from, uint64_t to);
 
 /* Pages [from, to) are not needed any more. Returns how many had been missing. */
 uint64_t cl_space_drop(struct cl_space *space, uint64_t from, uint64_t to);
+
+/* The same of all of them; what is missing in a forked child as in its parent costs nothing. */
+void cl_space_drop_all(struct cl_space *space);
 
 /* Whether a page is missing in [start, end). */
 bool cl_space_misses(const struct cl_space *space, uint64_t start, uint64_t end);

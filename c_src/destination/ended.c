@@ -58,9 +58,8 @@ void cl_ended_gone(struct cl_engine *engine, struct cl_space *space)
 	} else {
 		engine->stats.dropped_pages += pages;
 	}
-	cl_space_drop(space, 0, space->image->nr_pages);
+	cl_space_drop_all(space);
 	space->waiters.nr = 0;
-	cl_image_only_missing(space->image);
 	engine->look_at_ends = true;
 	cl_engine_wake(engine);
 }
@@ -93,7 +92,7 @@ void cl_ended_again(struct cl_engine *engine, struct cl_restored *restored, uint
 void cl_ended_gone_again(struct cl_engine *engine, struct cl_restored *restored, uint64_t pages)
 {
 	if (restored->space)
-		cl_space_drop(restored->space, 0, restored->space->image->nr_pages);
+		cl_space_drop_all(restored->space);
 	restored->gone_pages = pages;
 	restored->gone_us = cl_now_us();
 	engine->look_at_ends = true;

@@ -9,7 +9,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "base/bits.h"
 #include "destination/missing_map.h"
 #include "destination/page_source.h"
 
@@ -107,7 +106,7 @@ void cl_engine_forget_dropped_waiters(struct cl_space *space)
 	size_t i = 0;
 
 	while (i < space->waiters.nr) {
-		if (cl_bit_get(space->missing, space->waiters.at[i].index))
+		if (cl_shared_bits_get(&space->missing, space->waiters.at[i].index))
 			i++;
 		else
 			space->waiters.at[i] = space->waiters.at[--space->waiters.nr];

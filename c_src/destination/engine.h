@@ -76,6 +76,7 @@ struct cl_engine {
 	bool store_is_bad;                /* unreadable: do not announce it */
 	struct cl_uffd_guardian guardian; /* these two: the events thread's */
 	struct cl_resume_state resume_state;
+	struct cl_chunk_pool chunks;    /* of all spaces' bitmaps */
 	bool warned_no_resume_state;    /* it was warned of */
 	bool short_of_fds;              /* the same; the events thread's */
 	struct cl_tls_credentials *tls; /* NULL: the page server is spoken to in plain */

@@ -77,6 +77,7 @@ struct cl_engine *cl_engine_new(const struct cl_config *config, struct cl_error 
 	engine->source = &cl_requests_source;
 	engine->guardian = CL_NO_UFFD_GUARDIAN;
 	engine->resume_state = CL_NO_RESUME_STATE;
+	engine->chunks = CL_CHUNKS_IN_MEMORY;
 	engine->wake_fd = cl_steal_fd(&wake_fd);
 	engine->epoll_fd = cl_steal_fd(&epoll_fd);
 	/* It is held for a microsecond or two: sleeping until then costs both threads more. */
@@ -105,6 +106,7 @@ void cl_engine_free(struct cl_engine *engine)
 		cl_image_free_spaces(image);
 		cl_image_free(image);
 	}
+	cl_chunk_pool_free(&engine->chunks);
 	cl_uffd_guardian_leave(&engine->guardian); /* a successor that never ran */
 	cl_tls_free(engine->remote.tls);
 	cl_tls_credentials_free(engine->tls);
@@ -153,6 +155,7 @@ int cl_engine_add_task(struct cl_engine *engine, int32_t pid, const struct cl_vm
 		return ret;
 	}
 	image->pages = pages;
+	image->chunks = &engine->chunks;
 	if (pages->wire_version > engine->wire_version)
 		engine->wire_version = pages->wire_version;
 	while (*end)
@@ -196,7 +199,7 @@ static void start_guardian(struct cl_engine *engine)
 
 	if (!engine->stats.total_pages || engine->resumed)
 		return;
-	ret = cl_resume_state_new(&engine->resume_state, engine->client);
+	ret = cl_resume_state_new(&engine->resume_state, engine->client, &engine->chunks);
 	if (ret < 0)
 		cl_engine_warn_no_resume_state(engine, ret);
 	ret = cl_uffd_guardian_start(&engine->guardian, &engine->log, engine->restore_fd, engine->resume_state.fd);

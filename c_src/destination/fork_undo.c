@@ -30,9 +30,9 @@ static int put_back(const struct undoing *undoing, const struct cl_undo *undo, s
 	if (ret == 0)
 		ret = cl_region_map_changed(&child->regions);
 	for (; ret == 0 && index < last; index++) {
-		if (!cl_bit_get(undo->missing, index - base) || cl_bit_get(child->missing, index))
+		if (!cl_bit_get(undo->missing, index - base) || cl_shared_bits_get(&child->missing, index))
 			continue;
-		child->nr_missing += cl_bits_assign(child->missing, index, index + 1, true);
+		child->nr_missing += cl_shared_bits_assign(&child->missing, index, index + 1, true);
 		cl_image_ask_again(child->image, index, index + 1);
 		undoing->again(undoing->context, child->image, index);
 	}

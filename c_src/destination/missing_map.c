@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-#include "base/bits.h"
 #include "destination/address_space.h"
 
 enum { WORDS = 64 }; /* of a slice's bitmap are looked at, about */
@@ -16,13 +15,13 @@ struct seen {
 static void look(const struct cl_image *image, bool restored, uint64_t from, uint64_t to, uint64_t step, struct seen *seen)
 {
 	const struct cl_space *space = image->spaces;
-	const uint64_t *missing = space && !space->retired ? space->missing : NULL;
+	const struct cl_shared_bits *missing = space && !space->retired ? &space->missing : NULL;
 
 	while (from < to) {
 		uint64_t end = (from | 63) + 1 < to ? (from | 63) + 1 : to, word = 0;
 
 		if (missing)
-			word = missing[from / 64];
+			word = cl_shared_bits_word(missing, from / 64);
 		else if (!space && !restored)
 			word = ~0ULL;
 		word &= ~0ULL << (from % 64) & ~0ULL >> (63 - (end - 1) % 64);

@@ -71,6 +71,8 @@ static int load_area(struct cl_engine *engine, uint64_t area, int32_t pid, uint6
 		close(cl_steal_fd(&uffd));
 		cl_uffd_guardian_release(&engine->guardian, key);
 	}
+	if (ret == 0 && told.is_task && !space && missing && !told.gone_pages)
+		cl_resume_state_gone_before(&engine->resume_state, area, missing); /* its bitmap is given up */
 	if (ret == 0 && told.is_task && (told.ended || space || missing || told.gone_pages))
 		ret = load_task(engine, pid, space, area, &told, missing,
 				cl_held_take(over->tasks, over->nr_tasks, (uint64_t)told.process));
@@ -93,6 +95,7 @@ static int load(struct cl_engine *engine, struct cl_handed_over *over, struct cl
 		return refuse(error, ret, "these are not the images that the daemon served");
 	if (ret < 0)
 		return refuse(error, ret, ret == -EBADMSG ? "the daemon's resume state makes no sense" : strerror(-ret));
+	cl_chunk_pool_free_unclaimed(&engine->chunks);
 	return 0;
 }
 
@@ -124,7 +127,7 @@ int cl_engine_take_over(struct cl_engine *engine, int guardian_fd, struct cl_err
 			      ret == -EPERM  ? "its guardian is another user's" :
 			      ret == -EPROTO ? "what is held can't be handed over" :
 					       strerror(-ret));
-	ret = cl_resume_state_open(&engine->resume_state, cl_steal_fd(&over.state_fd));
+	ret = cl_resume_state_open(&engine->resume_state, cl_steal_fd(&over.state_fd), &engine->chunks);
 	engine->client = engine->resume_state.client;
 	if (ret < 0)
 		(void)refuse(error, ret,

@@ -10,20 +10,22 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/bits.h"
 #include "base/io.h"
+#include "base/shared_bits.h"
 #include "wire/page_protocol.h"
 
 /*
- * The file is sparse: its own head at 0, area i at (i + 1) * AREA_BYTES. In an area: its head, from MIRROR_AT the bitmaps
- * of what is missing and of what is doubtful, from SLOT_BYTES and 2 * SLOT_BYTES the slots: regions, limbo, suspects, one
+ * The file is sparse: its own head at 0, area i at (i + 1) * AREA_BYTES, from POOL_AT on the chunks of all
+ * bitmaps (shared_bits.h). In an area: its head, from MIRROR_AT the tables of the bitmaps of what is missing and of what is
+ * doubtful, from SLOT_BYTES and 2 * SLOT_BYTES the slots: regions, limbo, suspects, one
  * after the other.
  */
 #define AREA_BYTES (1ULL << 36)
 #define SLOT_BYTES (1ULL << 34)
 #define MIRROR_AT 4096ULL
+#define POOL_AT 4096ULL
 
-#define HEAD_MAGIC 0x32474c4c43ULL /* "CLLG2": to change with what lies in the file */
+#define HEAD_MAGIC 0x33474c4c43ULL /* "CLLG3": to change with what lies in the file */
 
 struct head {
 	uint64_t magic, client;
@@ -61,7 +63,7 @@ static uint64_t area_at(uint64_t area)
 
 static uint64_t mapped_bytes(uint64_t nr_pages)
 {
-	uint64_t bytes = MIRROR_AT + 2 * cl_bits_words(nr_pages) * sizeof(uint64_t);
+	uint64_t bytes = MIRROR_AT + 2 * cl_shared_bits_chunks(nr_pages) * sizeof(uint32_t);
 
 	return (bytes + CL_PAGE_SIZE - 1) / CL_PAGE_SIZE * CL_PAGE_SIZE;
 }
@@ -71,22 +73,24 @@ static struct cl_resume_entry *map(const struct cl_resume_state *state, uint64_t
 	return mmap(NULL, mapped_bytes(nr_pages), PROT_READ | PROT_WRITE, MAP_SHARED, state->fd, (off_t)area_at(area));
 }
 
-static uint64_t *missing_of(struct cl_resume_entry *entry)
+static _Atomic uint32_t *missing_of(struct cl_resume_entry *entry)
 {
-	return (uint64_t *)(void *)((uint8_t *)entry + MIRROR_AT);
+	return (_Atomic uint32_t *)(void *)((uint8_t *)entry + MIRROR_AT);
 }
 
-static uint64_t *doubtful_of(struct cl_resume_entry *entry)
+static _Atomic uint32_t *doubtful_of(struct cl_resume_entry *entry)
 {
-	return missing_of(entry) + cl_bits_words(entry->nr_pages);
+	return missing_of(entry) + cl_shared_bits_chunks(entry->nr_pages);
 }
 
 static void attach(struct cl_space *space, struct cl_resume_entry *entry)
 {
 	space->mirror.entry = entry;
 	space->mirror.quiet = &entry->quiet;
-	space->mirror.missing = missing_of(entry);
 	space->mirror.doubtful = doubtful_of(entry);
+	cl_shared_bits_set_mirror(&space->missing, missing_of(entry));
+	if (space->doubtful.chunks)
+		cl_shared_bits_set_mirror(&space->doubtful, doubtful_of(entry));
 }
 
 static off_t slot_at(uint64_t area, unsigned int slot)
@@ -94,7 +98,7 @@ static off_t slot_at(uint64_t area, unsigned int slot)
 	return (off_t)(area_at(area) + (slot + 1) * SLOT_BYTES);
 }
 
-int cl_resume_state_new(struct cl_resume_state *state, uint64_t client)
+int cl_resume_state_new(struct cl_resume_state *state, uint64_t client, struct cl_chunk_pool *chunks)
 {
 	const struct head head = { .magic = HEAD_MAGIC, .client = client };
 	int fd = memfd_create("criu-lazy-state", MFD_CLOEXEC), ret;
@@ -102,15 +106,17 @@ int cl_resume_state_new(struct cl_resume_state *state, uint64_t client)
 	*state = (struct cl_resume_state){ .fd = fd, .client = client };
 	if (fd < 0)
 		return -errno;
-	ret = cl_pwrite_all(fd, &head, sizeof(head), 0);
+	ret = ftruncate(fd, (off_t)AREA_BYTES) < 0 ? -errno : cl_pwrite_all(fd, &head, sizeof(head), 0);
 	if (ret < 0) {
 		close(fd);
 		*state = CL_NO_RESUME_STATE;
+	} else {
+		cl_chunk_pool_new(chunks, fd, POOL_AT, AREA_BYTES - POOL_AT);
 	}
 	return ret;
 }
 
-int cl_resume_state_open(struct cl_resume_state *state, int fd)
+int cl_resume_state_open(struct cl_resume_state *state, int fd, struct cl_chunk_pool *chunks)
 {
 	struct head head;
 	struct stat status;
@@ -125,7 +131,7 @@ int cl_resume_state_open(struct cl_resume_state *state, int fd)
 	state->client = head.client;
 	if ((uint64_t)status.st_size > AREA_BYTES)
 		state->nr_areas = (uint64_t)status.st_size / AREA_BYTES - 1;
-	return 0;
+	return cl_chunk_pool_open(chunks, fd, POOL_AT, AREA_BYTES - POOL_AT);
 }
 
 static int write_slot(const struct cl_resume_state *state, const struct cl_space *space, unsigned int slot)
@@ -177,9 +183,6 @@ int cl_resume_state_enter(struct cl_resume_state *state, struct cl_space *space,
 	*area_out = area;
 	attach(space, entry);
 	entry->quiet = space->quiet;
-	memcpy(space->mirror.missing, space->missing, cl_bits_words(image->nr_pages) * sizeof(*space->mirror.missing));
-	if (space->doubtful)
-		memcpy(space->mirror.doubtful, space->doubtful, cl_bits_words(image->nr_pages) * sizeof(*space->doubtful));
 	ret = write_slot(state, space, 0);
 	if (ret < 0)
 		cl_resume_state_forget(state, space);
@@ -192,6 +195,12 @@ void cl_resume_state_gone(struct cl_space *space, uint64_t pages)
 {
 	if (space->mirror.entry)
 		atomic_store_explicit(&space->mirror.entry->gone_pages, pages, memory_order_release);
+}
+
+void cl_resume_state_gone_before(struct cl_resume_state *state, uint64_t area, uint64_t pages)
+{
+	(void)cl_pwrite_all(state->fd, &pages, sizeof(pages),
+			    (off_t)(area_at(area) + offsetof(struct cl_resume_entry, gone_pages)));
 }
 
 void cl_resume_state_ended(struct cl_resume_state *state, uint64_t area, const struct cl_end *end)
@@ -214,6 +223,7 @@ void cl_resume_state_forget(struct cl_resume_state *state, struct cl_space *spac
 	keep = atomic_load(&space->mirror.entry->ended);
 	if (!keep)
 		atomic_store_explicit(&space->mirror.entry->key, 0, memory_order_release);
+	space->missing.mirror = space->doubtful.mirror = NULL;
 	munmap(space->mirror.entry, mapped_bytes(space->image->nr_pages));
 	space->mirror = (struct cl_space_mirror){ 0 };
 	if (keep)
@@ -273,7 +283,9 @@ int cl_resume_state_task(const struct cl_resume_state *state, uint64_t area, con
 			 struct cl_resume_task *task, uint64_t *missing)
 {
 	struct cl_resume_entry *entry = map(state, area, image->nr_pages);
+	struct cl_shared_bits bits;
 	uint64_t ended;
+	int ret;
 
 	if (entry == MAP_FAILED)
 		return -errno;
@@ -289,9 +301,12 @@ int cl_resume_state_task(const struct cl_resume_state *state, uint64_t area, con
 					 .ended = ended };
 	if (ended)
 		task->end = (struct cl_end){ (enum cl_end_how)((ended & 0xff) - 1), (int)(ended >> 8) };
-	*missing = cl_bits_count(missing_of(entry), 0, image->nr_pages);
+	ret = cl_shared_bits_claim(&bits, image->chunks, missing_of(entry), image->nr_pages);
+	*missing = ret < 0 ? 0 : cl_shared_bits_count(&bits, 0, image->nr_pages);
+	if (ret == 0)
+		cl_shared_bits_free(&bits);
 	munmap(entry, mapped_bytes(image->nr_pages));
-	return 0;
+	return ret;
 }
 
 static int read_slot(const struct cl_resume_state *state, uint64_t area, unsigned int slot, const struct slot *told,
@@ -342,10 +357,14 @@ int cl_resume_state_load(struct cl_resume_state *state, uint64_t area, struct cl
 		ret = read_slot(state, area, slot, &entry->slots[slot], &memory);
 	if (ret == 0) {
 		memory.quiet = entry->quiet;
-		memory.missing = missing_of(entry);
-		memory.doubtful = doubtful_of(entry);
-		ret = cl_space_again(image, entry->pid, uffd, &memory, &space);
+		ret = cl_shared_bits_claim(&memory.missing, image->chunks, missing_of(entry), image->nr_pages);
 	}
+	if (ret == 0)
+		ret = cl_shared_bits_claim(&memory.doubtful, image->chunks, doubtful_of(entry), image->nr_pages);
+	if (ret == 0)
+		ret = cl_space_again(image, entry->pid, uffd, &memory, &space);
+	cl_shared_bits_free(&memory.missing);
+	cl_shared_bits_free(&memory.doubtful);
 	free(memory.regions.at);
 	free(memory.limbo.at);
 	free(memory.suspects.at);

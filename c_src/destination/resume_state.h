@@ -3,7 +3,7 @@
  * resume_state: what must be known of every address space to go on after the daemon is killed, in shared memory that
  * outlives it (the guardian has it open: uffd_guardian.h). It is right at any moment, even in the middle of anything:
  *
- *   missing pages  a bitmap, a mirror of the space's own. Bits are only ever cleared, after the page was installed or
+ *   missing pages  the space's own bitmap (base/shared_bits.h). Bits are only ever cleared, after the page was installed or
  *                  dropped. One that is set too long is harmless: the kernel says that the page is there.
  *   doubtful pages another, likewise: bits are only ever set, when it is found that a page can't be known.
  *   events         read by the kernel's hand straight into it, as a batch with a number. Reading takes an event
@@ -47,11 +47,14 @@ struct cl_resume_task {
 
 #define CL_NO_RESUME_STATE ((struct cl_resume_state){ .fd = -1 })
 
-/* A new, empty one. 0 or -errno. */
-int cl_resume_state_new(struct cl_resume_state *state, uint64_t client);
+/* A new, empty one; bitmaps that are made in `chunks` from now on lie in it. 0 or -errno: `chunks` is as it was. */
+int cl_resume_state_new(struct cl_resume_state *state, uint64_t client, struct cl_chunk_pool *chunks);
 
-/* One that was handed over; fd is owned by it. 0, -EBADMSG (it is another version's) or -errno. */
-int cl_resume_state_open(struct cl_resume_state *state, int fd);
+/*
+ * One that was handed over; fd is owned by it; `chunks`: where its bitmaps lie. 0, -EBADMSG (it is another version's) or
+ * -errno. When all that is of use is loaded, cl_chunk_pool_free_unclaimed().
+ */
+int cl_resume_state_open(struct cl_resume_state *state, int fd, struct cl_chunk_pool *chunks);
 
 /*
  * Enter a space under its key; sets space->mirror. task: the restored task's process, NULL for a forked child;
@@ -62,6 +65,9 @@ int cl_resume_state_enter(struct cl_resume_state *state, struct cl_space *space,
 
 /* The restored task's address space is gone, with so many pages missing, which are going to be dropped. */
 void cl_resume_state_gone(struct cl_space *space, uint64_t pages);
+
+/* The same, found by whoever takes over; there is no space of it any more. */
+void cl_resume_state_gone_before(struct cl_resume_state *state, uint64_t area, uint64_t pages);
 
 /* How it ended with them: the area says so from now on, until all of this is gone, whatever becomes of the space. */
 void cl_resume_state_ended(struct cl_resume_state *state, uint64_t area, const struct cl_end *end);

@@ -316,6 +316,8 @@ static bool apply_batch(struct cl_engine *engine, struct cl_space *space, const 
 			cl_engine_warn_no_resume_state(engine, ret);
 	}
 	pthread_mutex_lock(&engine->lock);
+	if (space->mirror.entry && cl_chunk_pool_left_file(&engine->chunks))
+		cl_engine_warn_no_resume_state(engine, -ENOMEM);
 	if (settled) {
 		/* Whoever waits to copy needn't wait for what is sent. */
 		space->reading = false;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/shared_bits.h"
 #include "base/vec.h"
 #include "images/image.h"
 
@@ -47,7 +48,7 @@ static int limit(struct cl_undo_log *log, size_t words)
 	return cl_vec_reserve(&log->at, &log->max, log->nr + 1, CL_VEC_NO_LIMIT);
 }
 
-int cl_undo_log_add(struct cl_undo_log *log, const struct cl_image *image, const uint64_t *missing,
+int cl_undo_log_add(struct cl_undo_log *log, const struct cl_image *image, const struct cl_shared_bits *missing,
 		    const struct cl_region *region, uint64_t now)
 {
 	const uint64_t length = region->end - region->start;
@@ -69,7 +70,8 @@ int cl_undo_log_add(struct cl_undo_log *log, const struct cl_image *image, const
 		undo.missing = malloc(words * sizeof(*undo.missing));
 		if (!undo.missing)
 			return -ENOMEM;
-		memcpy(undo.missing, &missing[undo.first / 64], words * sizeof(*undo.missing));
+		for (i = 0; i < words; i++)
+			undo.missing[i] = cl_shared_bits_word(missing, undo.first / 64 + i);
 	}
 	log->at[log->nr++] = undo;
 	return 0;

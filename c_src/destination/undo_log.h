@@ -13,6 +13,7 @@
 #include "destination/regions.h"
 
 struct cl_image;
+struct cl_shared_bits;
 
 /* How to undo a remap or an unmap. */
 struct cl_undo {
@@ -32,7 +33,7 @@ struct cl_undo_log {
  * A region is about to be unmapped, covered by what is moved there (`now` 0), or moved to `now`. missing: a bitmap over the
  * image's pages, as it is before that. 0 or -ENOMEM.
  */
-int cl_undo_log_add(struct cl_undo_log *log, const struct cl_image *image, const uint64_t *missing,
+int cl_undo_log_add(struct cl_undo_log *log, const struct cl_image *image, const struct cl_shared_bits *missing,
 		    const struct cl_region *region, uint64_t now);
 
 /* Forget them all. */

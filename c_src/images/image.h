@@ -17,6 +17,7 @@
 #include "base/bits.h"
 #include "criu_lazy.h"
 
+struct cl_chunk_pool;
 struct cl_pages_local;
 struct cl_space;
 
@@ -56,6 +57,7 @@ struct cl_image {
 	size_t nr_vmas;
 	uint64_t fingerprint;         /* of the extents: tells other images of the same pid apart */
 	struct cl_pages_local *pages; /* where local pages are; the engine's */
+	struct cl_chunk_pool *chunks; /* where its spaces' bitmaps lie; the engine's. Set before there are any */
 	struct cl_space *spaces;      /* oldest first; appended to, and rid of retired ones, by one thread */
 	struct cl_image *next;
 };

@@ -24,6 +24,8 @@ struct model {
 	bool missing[PAGES];  /* by dump page */
 };
 
+static struct cl_chunk_pool chunks = CL_CHUNKS_IN_MEMORY;
+
 static bool in_vma(int page)
 {
 	return (page >= 8 && page < 100) || (page >= 100 && page < 180) || (page >= 190 && page < 250);
@@ -46,6 +48,7 @@ static struct cl_image *make_image(void)
 	CHECK(cl_image_append(image, AT(70), 130, NULL) == 0);
 	CHECK(cl_image_seal(image) == 0);
 	CHECK(image->nr_pages == 190);
+	image->chunks = &chunks;
 	return image;
 }
 
@@ -402,32 +405,99 @@ static void run_out_of_order(uint64_t seed)
 static void replayed_changes_are_doubted(void)
 {
 	struct cl_image *image = make_image(), *images_again = make_image();
-	struct cl_space *space = cl_space_new(image, 7, -1), *next;
-	struct cl_resume_state state;
+	struct cl_chunk_pool in_file, found;
+	struct cl_resume_state state, state_again;
+	struct cl_space *space, *next;
 	uint64_t area;
 
-	CHECK(space && cl_resume_state_new(&state, 1) == 0);
+	CHECK(cl_resume_state_new(&state, 1, &in_file) == 0);
+	image->chunks = &in_file;
+	space = cl_space_new(image, 7, -1);
+	CHECK(space);
 	space->key = 1;
 	CHECK(cl_resume_state_enter(&state, space, NULL, &area) == 0);
 	(void)cl_resume_state_begin(space->mirror.entry, 1);
 	CHECK(cl_space_remap(space, AT(8), AT(252), CL_PAGE_SIZE) == 0);
 	cl_space_quiet(space);
-	CHECK(cl_resume_state_load(&state, area, images_again, -1, &next) == 0);
+	CHECK(cl_resume_state_open(&state_again, state.fd, &found) == 0);
+	images_again->chunks = &found;
+	CHECK(cl_resume_state_load(&state_again, area, images_again, -1, &next) == 0);
 	CHECK(cl_space_remap(next, AT(8), AT(252), CL_PAGE_SIZE) == 0);
 	CHECK(cl_space_unmap(next, AT(252), AT(253)) == 0);
 	CHECK(cl_space_unsettled(next) && next->nr_missing == space->nr_missing);
 
 	CHECK(cl_resume_state_applied(&state, space, true) == 0);
-	CHECK(cl_resume_state_load(&state, area, images_again, -1, &next) == 0);
+	CHECK(cl_resume_state_load(&state_again, area, images_again, -1, &next) == 0);
 	CHECK(next->changes == 1 && next->quiet == 1);
 	CHECK(cl_space_unmap(next, AT(252), AT(253)) == 0);
 	CHECK(!cl_space_unsettled(next) && next->nr_missing == space->nr_missing - 1);
 	cl_resume_state_forget(&state, space);
-	close(state.fd);
 	cl_image_free_spaces(image);
 	cl_image_free(image);
 	cl_image_free_spaces(images_again);
 	cl_image_free(images_again);
+	cl_chunk_pool_free(&in_file);
+	cl_chunk_pool_free(&found);
+	close(state.fd);
+}
+
+/* How many pages the space of an area misses, as a daemon finds that goes on here. */
+static uint64_t missing_to_a_successor(int fd, uint64_t area)
+{
+	struct cl_image *image = make_image();
+	struct cl_resume_state state;
+	struct cl_resume_task task;
+	struct cl_chunk_pool found;
+	struct cl_space *space;
+	uint64_t missing;
+
+	CHECK(cl_resume_state_open(&state, fd, &found) == 0);
+	image->chunks = &found;
+	CHECK(cl_resume_state_task(&state, area, image, &task, &missing) == 0);
+	CHECK(cl_resume_state_load(&state, area, image, -1, &space) == 0 && space->nr_missing == missing);
+	cl_image_free_spaces(image);
+	cl_image_free(image);
+	cl_chunk_pool_free(&found);
+	return missing;
+}
+
+/*
+ * Killed after a forked child's space was given up, whose bitmap others have since, and before the resume state was told:
+ * nothing is missing there. And a daemon that ends by itself leaves what is missing to the next one.
+ */
+static void a_successor_finds_what_is_missing_and_nothing_of_what_was_given_up(void)
+{
+	struct cl_image *image = make_image();
+	struct cl_space *space, *child;
+	struct cl_chunk_pool in_file;
+	struct cl_resume_state state;
+	uint64_t area, childs_area, missing;
+
+	CHECK(cl_resume_state_new(&state, 1, &in_file) == 0);
+	image->chunks = &in_file;
+	space = cl_space_new(image, 7, -1);
+	CHECK(space);
+	space->key = 1;
+	CHECK(cl_resume_state_enter(&state, space, NULL, &area) == 0);
+	child = cl_space_fork(space, -1);
+	CHECK(child && cl_space_doubt(child, AT(8), AT(12)) == 4);
+	child->key = 2;
+	CHECK(cl_resume_state_enter(&state, child, NULL, &childs_area) == 0);
+	missing = child->nr_missing;
+	CHECK(missing && missing < space->nr_missing);
+	CHECK(missing_to_a_successor(state.fd, area) == space->nr_missing);
+	CHECK(missing_to_a_successor(state.fd, childs_area) == missing);
+
+	cl_space_retire(child);
+	child = cl_space_fork(space, -1);
+	CHECK(child && cl_space_filled(child, 4, 5) == 1 && cl_space_doubt(child, AT(12), AT(16)) == 4);
+	CHECK(missing_to_a_successor(state.fd, childs_area) == 0);
+	missing = space->nr_missing;
+	cl_image_free_spaces(image);
+	CHECK(missing_to_a_successor(state.fd, area) == missing);
+	cl_image_free(image);
+	cl_chunk_pool_free(&in_file);
+	close(state.fd);
 }
 
 static struct cl_image *image_of(uint32_t nr_pages)
@@ -436,6 +506,7 @@ static struct cl_image *image_of(uint32_t nr_pages)
 	struct cl_image *image = cl_image_new(7, &vma, 1);
 
 	CHECK(image && cl_image_append(image, AT(0), nr_pages, NULL) == 0 && cl_image_seal(image) == 0);
+	image->chunks = &chunks;
 	return image;
 }
 
@@ -493,6 +564,7 @@ int main(void)
 	uint64_t seed;
 
 	replayed_changes_are_doubted();
+	a_successor_finds_what_is_missing_and_nothing_of_what_was_given_up();
 	for (seed = 1; seed <= 2; seed++)
 		the_map_of_what_is_missing_is_right(seed);
 

@@ -11,10 +11,13 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "base/bits.h"
 #include "base/cleanup.h"
 #include "base/deadline.h"
 #include "base/error.h"
 #include "base/io.h"
+#include "base/page.h"
+#include "base/shared_bits.h"
 #include "base/thread.h"
 #include "base/vec.h"
 #include "check.h"
@@ -229,8 +232,143 @@ static void threads_become_urgent_where_they_may(void)
 	fprintf(stderr, "urgent threads: %s\n", may ? "yes" : "not allowed here");
 }
 
+/* ---- bitmaps that share ---- */
+
+enum {
+	BITMAPS = 8,
+	NR_BITS = 11 * CL_CHUNK_BITS + 77,
+	NR_WORDS = NR_BITS / 64 + 1,
+	NR_CHUNKS = NR_BITS / CL_CHUNK_BITS + 1
+};
+
+struct bitmap {
+	struct cl_shared_bits bits;
+	uint64_t words[NR_WORDS]; /* what they must be */
+	_Atomic uint32_t mirror[NR_CHUNKS];
+};
+
+static void compare_bits(const struct cl_shared_bits *bits, const uint64_t *words, uint64_t from, uint64_t to)
+{
+	uint64_t i;
+
+	CHECK(cl_shared_bits_count(bits, from, to) == cl_bits_count(words, from, to));
+	for (i = 0; i < 2; i++)
+		CHECK(cl_shared_bits_find(bits, from, to, i) == cl_bits_find(words, from, to, i));
+	for (i = 0; i < NR_BITS / 64; i++)
+		CHECK(cl_shared_bits_word(bits, i) == words[i]);
+	CHECK(cl_shared_bits_get(bits, from) == cl_bit_get(words, from));
+}
+
+/* Another process that finds the file as it is now, and goes on with it in a copy of its memory. */
+static void compare_found(const struct bitmap *bitmaps, int fd, uint64_t bytes)
+{
+	struct cl_chunk_pool found;
+	struct cl_shared_bits bits;
+	int i;
+
+	CHECK(cl_chunk_pool_open(&found, fd, CL_PAGE_SIZE, bytes) == 0);
+	for (i = 0; i < BITMAPS; i++)
+		if (bitmaps[i].bits.mirror) {
+			CHECK(cl_shared_bits_claim(&bits, &found, bitmaps[i].mirror, NR_BITS) == 0);
+			compare_bits(&bits, bitmaps[i].words, 0, NR_BITS);
+			cl_shared_bits_free(&bits);
+		}
+	CHECK(!found.nr_free);
+	cl_chunk_pool_free_unclaimed(&found);
+	CHECK(found.nr_free == (found.nr_found ? found.nr_found - 2 : 0));
+	cl_chunk_pool_free(&found);
+}
+
+static void change_a_bitmap(struct bitmap *bitmaps, struct cl_chunk_pool *pool, uint64_t *seed)
+{
+	struct bitmap *bitmap = &bitmaps[next_random(seed) % BITMAPS], *other = &bitmaps[next_random(seed) % BITMAPS];
+	uint64_t from = next_random(seed) % NR_BITS, room = next_random(seed) % 2 ? NR_BITS : from + 100, i;
+	uint64_t to = from + next_random(seed) % ((room < NR_BITS ? room : NR_BITS) - from) + 1;
+	bool value = next_random(seed) % 2;
+
+	if (!bitmap->bits.chunks && other->bits.chunks && next_random(seed) % 4) {
+		CHECK(cl_shared_bits_copy(&bitmap->bits, &other->bits) == 0);
+		memcpy(bitmap->words, other->words, sizeof(bitmap->words));
+	} else if (!bitmap->bits.chunks) {
+		CHECK(cl_shared_bits_new(&bitmap->bits, pool, NR_BITS, value) == 0);
+		memset(bitmap->words, value ? 0xff : 0, sizeof(bitmap->words));
+	} else if (next_random(seed) % 20 == 0) {
+		if (bitmap->bits.mirror)
+			CHECK(cl_shared_bits_assign(&bitmap->bits, 0, NR_BITS, false) ==
+			      cl_bits_count(bitmap->words, 0, NR_BITS));
+		for (i = 0; i < NR_CHUNKS && bitmap->bits.mirror; i++)
+			CHECK(!bitmap->mirror[i] && cl_shared_bits_chunk_is_clear(&bitmap->bits, i));
+		cl_shared_bits_free(&bitmap->bits);
+		return;
+	} else if (pool->fd >= 0 && !bitmap->bits.mirror && next_random(seed) % 4 == 0) {
+		cl_shared_bits_set_mirror(&bitmap->bits, bitmap->mirror);
+	} else {
+		if (next_random(seed) % 2) { /* whole chunks */
+			from = from / CL_CHUNK_BITS * CL_CHUNK_BITS;
+			to = to % 2 ? NR_BITS : from + CL_CHUNK_BITS < NR_BITS ? from + CL_CHUNK_BITS : NR_BITS;
+		}
+		CHECK(cl_shared_bits_assign(&bitmap->bits, from, to, value) ==
+		      cl_bits_assign(bitmap->words, from, to, value));
+	}
+	compare_bits(&bitmap->bits, bitmap->words, from, to);
+}
+
+/* max_chunks: that the file has room for; 0: there is no file. Whether more were needed. */
+static bool bitmaps_share_what_neither_has_changed(uint64_t seed, uint64_t max_chunks)
+{
+	static struct bitmap bitmaps[BITMAPS];
+	const uint64_t bytes = max_chunks * CL_CHUNK_BITS / 8;
+	struct cl_chunk_pool pool = CL_CHUNKS_IN_MEMORY;
+	CL_CLEANUP_FD int fd = max_chunks ? memfd_create("bits", MFD_CLOEXEC) : -1;
+	bool left_file;
+	int step, i;
+
+	if (max_chunks) {
+		CHECK(fd >= 0 && ftruncate(fd, CL_PAGE_SIZE + sizeof(uint64_t)) == 0);
+		cl_chunk_pool_new(&pool, fd, CL_PAGE_SIZE, bytes);
+	}
+	for (step = 0; step < 600; step++) {
+		change_a_bitmap(bitmaps, &pool, &seed);
+		for (i = 0; i < BITMAPS; i++)
+			if (bitmaps[i].bits.chunks)
+				compare_bits(&bitmaps[i].bits, bitmaps[i].words, 0, NR_BITS);
+		if (max_chunks && step % 20 == 0 && !cl_chunk_pool_left_file(&pool))
+			compare_found(bitmaps, fd, bytes);
+	}
+	left_file = cl_chunk_pool_left_file(&pool);
+	for (i = 0; i < BITMAPS; i++)
+		cl_shared_bits_free(&bitmaps[i].bits);
+	CHECK(pool.nr_free == pool.nr - 2 && !pool.nr_wanted);
+	cl_chunk_pool_free(&pool);
+	return left_file;
+}
+
+/* Whoever finds the file could not have the chunk: it must not take it for one without a bit set. */
+static void what_the_file_had_no_room_for_is_not_taken_for_found(void)
+{
+	_Atomic uint32_t mirror[NR_CHUNKS];
+	struct cl_chunk_pool pool, found;
+	struct cl_shared_bits bits;
+	CL_CLEANUP_FD int fd = memfd_create("bits", MFD_CLOEXEC);
+
+	CHECK(fd >= 0 && ftruncate(fd, CL_PAGE_SIZE + sizeof(uint64_t)) == 0);
+	cl_chunk_pool_new(&pool, fd, CL_PAGE_SIZE, CL_CHUNK_BITS / 8);
+	CHECK(cl_shared_bits_new(&bits, &pool, NR_BITS, true) == 0);
+	cl_shared_bits_set_mirror(&bits, mirror);
+	CHECK(cl_shared_bits_assign(&bits, 7, 8, false) == 1 && cl_chunk_pool_left_file(&pool));
+	cl_shared_bits_free(&bits);
+	CHECK(cl_chunk_pool_open(&found, fd, CL_PAGE_SIZE, CL_CHUNK_BITS / 8) == 0);
+	CHECK(cl_shared_bits_claim(&bits, &found, mirror, NR_BITS) == -EBADMSG);
+	cl_chunk_pool_free(&found);
+	cl_chunk_pool_free(&pool);
+}
+
 int main(void)
 {
+	static const uint64_t max_chunks[] = { 0, 16, 1024 };
+	int nr_left[] = { 0, 0, 0 };
+	uint64_t seed;
+
 	errors_keep_their_code_and_gather_context();
 	what_is_owned_is_given_up_unless_it_was_stolen();
 	arrays_grow_to_their_limit_and_no_further();
@@ -239,5 +377,9 @@ int main(void)
 	threads_leave_signals_to_others();
 	waits_end_at_their_deadline_and_not_before();
 	threads_become_urgent_where_they_may();
+	for (seed = 1; seed <= 9; seed++)
+		nr_left[seed % 3] += bitmaps_share_what_neither_has_changed(seed, max_chunks[seed % 3]);
+	CHECK(!nr_left[0] && nr_left[1] && !nr_left[2]);
+	what_the_file_had_no_room_for_is_not_taken_for_found();
 	return 0;
 }

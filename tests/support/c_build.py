@@ -12,6 +12,7 @@ from paths import C_PROGRAMS, C_SRC, CHECKOUT
 
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-g1", "-O1", "-pthread"]
 FLAGS += ["-DCL_WITH_TLS", "-DCL_WITH_LZ4", "-DCL_WITH_ZSTD", "-DCL_WITH_XXHASH"]
+FLAGS += ["-DCL_CHUNK_BITS=2048U"]  # small, that the programs' small tasks have many (base/shared_bits.h)
 LIBRARIES = ["-lssl", "-lcrypto", "-llz4", "-lzstd", "-lm"]
 SANITIZERS = {"plain": [], "asan-ubsan": ["-fsanitize=address,undefined"], "tsan": ["-fsanitize=thread"]}
 # Only this sanitizer works in an emulated process. It is linked in, as the libraries are another Debian's.
