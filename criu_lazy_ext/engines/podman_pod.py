@@ -86,8 +86,10 @@ class Pod:
                 options[network] = said
             elif option not in LEFT_OUT:
                 told.append(word)
-        for name, has in networks.items() if is_bridge else ():
-            told = ["--network", network_with(name, has, options.get(name, "")), *told]
+        # In the order in which they were named: podman counts its interfaces, eth0 and on, by it.
+        for name in sorted(networks, key=list(options).index if set(networks) <= set(options) else None, reverse=True):
+            if is_bridge:
+                told = ["--network", network_with(name, networks[name], options.get(name, "")), *told]
         if self.name not in told and f"--name={self.name}" not in told:
             told = ["--name", self.name, *told]
         return told

@@ -14,7 +14,7 @@ import pytest
 from containers import configuration, prepare_podman
 from evacuating import Evacuation, clean
 from lazy_source import eventually
-from migrating import COMMITTED, FAILED, Migration, kill_pids, pids_of
+from migrating import COMMITTED, FAILED, UNDECIDED, Migration, kill_pids, pids_of
 from redis_containers import ADDRESS, COMMAND, MAKE_ROOT, put_address, take_addresses
 
 from demo.load import LoadClient
@@ -110,14 +110,18 @@ class Pod:
             namespaces.add(tuple((host.root / f"proc/{pid}/ns/{kind}").readlink() for kind in ("net", "ipc", "uts")))
         assert len(namespaces) == 1, "they share the pod's namespaces"
         for name in MEMBERS:
-            data = self.data(host, name)
-            (data / "answer").unlink(missing_ok=True)
-            (data / "ask").touch()
-            path = data / "answer"
-            assert eventually(lambda path=path: path.exists() and path.read_text(), f"{name} answers") == "right\n"
-            ticks = [int(line) for line in (data / "ticks").read_text().splitlines()]
-            assert ticks == list(range(len(ticks)))
-            assert host.run(["podman", "exec", name, "/hello"]).stdout == "hello\n"
+            self.answers(host, name)
+
+    def answers(self, host: Host, name: str) -> None:
+        """It lives there, its memory is right, and no tick is missing."""
+        data = self.data(host, name)
+        (data / "answer").unlink(missing_ok=True)
+        (data / "ask").touch()
+        path = data / "answer"
+        assert eventually(lambda: path.exists() and path.read_text(), f"{name} answers") == "right\n"
+        ticks = [int(line) for line in (data / "ticks").read_text().splitlines()]
+        assert ticks == list(range(len(ticks)))
+        assert host.run(["podman", "exec", name, "/hello"]).stdout == "hello\n"
 
     def remove(self) -> None:
         for host in (self.testbed.src, self.testbed.dst):
@@ -271,6 +275,25 @@ def test_one_whose_driver_was_killed_after_go_is_complete(pod: Pod) -> None:
     run.kill()
     pod.testbed.link.set(rate_mbit=1000, rtt_ms=0.2)
     assert_moved(pod, Evacuation(pod.testbed, "", "--resume", again=run), dst)
+
+
+def test_one_whose_restore_fails_after_go_is_undecided_and_can_run_on_here(pod: Pod) -> None:
+    """The other one runs there by then, and what came of it is not to be undone."""
+    src, dst = pod.testbed.src, pod.testbed.dst
+    once = '#!/bin/sh\n[ "$CRTOOLS_SCRIPT_ACTION" != post-restore ] || mkdir /run/criu-passed\n'
+    dst.write("/srv/hold.sh", once, mode=0o755)  # criu runs all scripts, and fails then
+    run = Evacuation(pod.testbed, plan_for(pod.runtime, criu=", restore_options: [--action-script, /srv/hold.sh]"))
+    assert run.end() == UNDECIDED, (run.stderr, run.report)
+    states = {state: name for name, state in run.states.items()}
+    assert set(states) == {"undecided", "committed"}, run.report
+    stays, moved = states["undecided"], states["committed"]
+    assert dst.run(["podman", "ps", "--format", "{{.Names}}"]).stdout.split()[1:] == [moved]
+    assert src.run(["podman", "ps", "--format", "{{.Names}}"]).stdout.split()[1:] == [stays]
+    profile = f"/var/lib/criu-lazy/{run.name}.evacuation/{run.name}.{stays}.yaml"
+    aborted = src.run(["criu-lazy", "migrate", "--abort", "--force", profile], check=False)
+    assert aborted.returncode == 0, (aborted.stdout, aborted.stderr)
+    for name, host in ((stays, src), (moved, dst)):
+        pod.answers(host, name)
 
 
 def test_its_clients_connections_live_on_and_those_within_it(pods: Testbed) -> None:

@@ -142,10 +142,10 @@ def podman_pod(*create: str, mode: str = "bridge", **infra: Any) -> PodmanPod:
 
 def test_a_pod_is_made_by_the_command_that_made_it_with_its_addresses() -> None:
     dual, plain = "dual:ip=10.90.0.2,ip6=fd90::2,mac=cc:dd", "podman:ip=10.88.0.2,mac=aa:bb"
-    addresses = ["--network", dual, "--network", plain]
+    addresses = ["--network", dual, "--network", plain]  # by name, if the command doesn't say
     given = ["--replace", "--network=podman", "--net", "dual:ip=10.90.0.7,alias=shop", "--mac-address", "x"]
     given += ["--pod-id-file", "/f", "-p", "80:80", "web"]
-    told = ["--network", f"{dual},alias=shop", "--network", plain, "-p", "80:80", "web"]
+    told = ["--network", plain, "--network", f"{dual},alias=shop", "-p", "80:80", "web"]
     assert podman_pod(*given).to_create() == told
     assert podman_pod("--name=web").to_create() == [*addresses, "--name=web"]
     assert podman_pod().to_create() == ["--name", "web", *addresses]
