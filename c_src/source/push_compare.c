@@ -83,7 +83,8 @@ static void *work(void *argument)
 void cl_push_compare_start(struct cl_push_server *server)
 {
 	struct cl_push_compare *compare = &server->compare;
-	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	/* Half of the CPUs: the others are often the hyperthreads of these, and this host has more to do. */
+	long threads = (sysconf(_SC_NPROCESSORS_ONLN) + 1) / 2;
 	uint64_t words = 0;
 	size_t i;
 
@@ -97,7 +98,7 @@ void cl_push_compare_start(struct cl_push_server *server)
 		if (!task->same)
 			return;
 	}
-	while (compare->nr_threads < CL_PUSH_COMPARE_THREADS && compare->nr_threads < cpus &&
+	while (compare->nr_threads < CL_PUSH_COMPARE_THREADS && compare->nr_threads < threads &&
 	       cl_thread_start(&compare->threads[compare->nr_threads], "cl-compare", work, server) == 0)
 		compare->nr_threads++;
 }
