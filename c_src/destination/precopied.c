@@ -54,15 +54,15 @@ int cl_precopied_note(struct cl_engine *engine, struct cl_push_run *run, struct 
 	return 0;
 }
 
-/* The store can't be read: whatever was to come from there is the server's to send, `at` in the end of [from, to) first. */
-static void leave_store(struct cl_engine *engine, struct cl_image *at, uint64_t from, uint64_t to)
+/* The store can't be read: what was to come from there, [from, to) among it, is the server's to send. */
+static void leave_store(struct cl_engine *engine, struct cl_image *read, uint64_t from, uint64_t to)
 {
 	struct cl_image *image;
 	struct cl_error error;
 	uint64_t index, nr_pages;
 
 	engine->store_is_bad = true;
-	cl_image_set_stored(at, from, to, false);
+	cl_image_set_stored(read, from, to, false);
 	for (image = engine->images; image; image = image->next)
 		while ((nr_pages = cl_image_take(image, CL_STORED, 0, false, image->nr_pages, &index)))
 			cl_image_set_stored(image, index, index + nr_pages, false);

@@ -223,7 +223,12 @@ static int begin_again(struct cl_engine *engine, struct cl_error *error)
 		return ret;
 	/* Before all tasks are restored it isn't known what is missing. */
 	ret = ret == 1 && engine->restored ? send_missing(engine) : 0;
-	return ret < 0 ? cl_conn_error(ret, error) : 0;
+	if (ret < 0)
+		return cl_conn_error(ret, error);
+	/* It was told of a store that was given up meanwhile, and not that what is there is missing. */
+	if (engine->push->on && engine->push->has_store && engine->store_is_bad)
+		return cl_error_set(error, -ESTALE, "pre-copied pages can't be read here; asking for all");
+	return 0;
 }
 
 static int close_session(struct cl_engine *engine, struct cl_error *error)
