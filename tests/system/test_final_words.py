@@ -75,7 +75,7 @@ def test_a_disk_that_is_full_while_memory_follows_changes_nothing(small_disk: Wo
     testbed.link.set(rate_mbit=1000, rtt_ms=0.2)
     assert migration.end() == COMMITTED, migration.stderr
     # The room that was set aside for the journal may do for the run file, too.
-    assert all(warning.endswith(": there is no run file") for warning in migration.report["warnings"])
+    assert all(warning.endswith(": there is no whole run file") for warning in migration.report["warnings"])
     assert small_disk.answers(testbed.dst) == "right\n"
     assert migration.decide("--status").stdout == f"{migration.name}: task {small_disk.pid} -> dst: committed\n"
 
