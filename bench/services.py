@@ -51,7 +51,7 @@ class ServiceRun:
     downtime_s: float
     transfer_s: float  # from the resume until the last page
     total_s: float  # of the whole command
-    fault_p50_ms: float | None  # of the daemon's faults that waited for the network; stock's doesn't tell
+    fault_p50_ms: float | None  # of the daemon's faults that waited for their pages; stock's doesn't tell
     fault_p99_ms: float | None
     fault_max_ms: float | None
     checked: int  # records, at the end

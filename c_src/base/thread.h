@@ -34,7 +34,7 @@ void cl_take_precedence(void);
  */
 void cl_become_urgent(void);
 
-/* The calling thread runs when nobody else wants the CPU: never while it holds what others may wait for. */
+/* The calling thread runs when nobody else wants the CPU. It takes no lock of ours then; the kernel's it may hold for long. */
 void cl_give_way(void);
 
 /* Back to what a thread is. */

@@ -305,7 +305,7 @@ static bool is_left_to_a_successor(const struct cl_engine *engine, int failure)
 	if (engine->resumed && !engine->stats.received_bytes)
 		return true;
 	return engine->restored && !engine->source_is_gone && engine->guardian.channel >= 0 &&
-	       !engine->warned_no_resume_state;
+	       !engine->warned_no_resume_state && !cl_chunk_pool_left_file(&engine->chunks);
 }
 
 /* What the loop waits on. 0 or -errno. */

@@ -18,6 +18,12 @@ static int stale(struct cl_error *error)
 	return cl_error_set(error, -ESTALE, "it expects pre-copied pages that can't be read here; asking for all");
 }
 
+static void demand(struct cl_engine *engine, struct cl_image *image, uint64_t index)
+{
+	if (cl_schedule_fault_again(&engine->schedule, image, index) < 0)
+		cl_engine_fail(engine, -ENOMEM, "task %d: no memory for its page faults", image->pid);
+}
+
 /* Threads that wait for some of these pages, and perhaps have not asked for them yet: theirs come first. */
 static void demand_waited_for(struct cl_engine *engine, struct cl_image *image, uint64_t from, uint64_t to)
 {
@@ -28,9 +34,8 @@ static void demand_waited_for(struct cl_engine *engine, struct cl_image *image, 
 		for (i = 0; i < space->waiters.nr; i++) {
 			uint64_t index = space->waiters.at[i].index;
 
-			if (index >= from && index < to && cl_bit_get(image->todo[CL_STORED], index) &&
-			    cl_schedule_fault_again(&engine->schedule, image, index) < 0)
-				cl_engine_fail(engine, -ENOMEM, "task %d: no memory for its page faults", space->pid);
+			if (index >= from && index < to && cl_bit_get(image->todo[CL_STORED], index))
+				demand(engine, image, index);
 		}
 }
 
@@ -57,15 +62,22 @@ int cl_precopied_note(struct cl_engine *engine, struct cl_push_run *run, struct 
 /* The store can't be read: what was to come from there, [from, to) among it, is the server's to send. */
 static void leave_store(struct cl_engine *engine, struct cl_image *read, uint64_t from, uint64_t to)
 {
+	const struct cl_space *space;
 	struct cl_image *image;
 	struct cl_error error;
 	uint64_t index, nr_pages;
+	size_t i;
 
 	engine->store_is_bad = true;
 	cl_image_set_stored(read, from, to, false);
 	for (image = engine->images; image; image = image->next)
 		while ((nr_pages = cl_image_take(image, CL_STORED, 0, false, image->nr_pages, &index)))
 			cl_image_set_stored(image, index, index + nr_pages, false);
+	/* Those that a thread waits for are asked for, and not only pushed in their turn. */
+	for (image = engine->images; image; image = image->next)
+		for (space = image->spaces; space; space = space->next)
+			for (i = 0; i < space->waiters.nr; i++)
+				demand(engine, image, space->waiters.at[i].index);
 	(void)stale(&error);
 	cl_engine_broken(engine, &error);
 }

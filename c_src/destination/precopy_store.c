@@ -300,25 +300,35 @@ int cl_precopy_store_take(int directory_fd, struct cl_precopy_store **out, struc
 	return ret < 0 ? cl_error_set(error, ret, "%s", ret == -EBADMSG ? "their index is damaged" : strerror(-ret)) : 0;
 }
 
+/* The chunk's number, if all of this part of it is held; -ENODATA. */
+static int64_t held_number(struct cl_precopy_store *store, uint64_t id, uint64_t address, uint64_t from, uint64_t pages)
+{
+	const struct chunk *chunk;
+	int64_t number = -ENODATA;
+
+	pthread_mutex_lock(&store->lock);
+	chunk = find(store, id, address);
+	if (chunk && cl_bits_find(chunk->held, from, from + pages, false) == from + pages)
+		number = (int64_t)chunk->number;
+	pthread_mutex_unlock(&store->lock);
+	return number;
+}
+
 int cl_precopy_store_read(struct cl_precopy_store *store, uint64_t id, uint64_t vaddr, uint64_t nr_pages, uint8_t *out)
 {
 	while (nr_pages) {
-		uint64_t address, from, number = 0, pages = part_of(vaddr, nr_pages, &address, &from);
-		struct chunk *chunk;
+		uint64_t address, from, pages = part_of(vaddr, nr_pages, &address, &from);
+		int64_t number = held_number(store, id, address, from, pages);
 		int ret;
 
-		pthread_mutex_lock(&store->lock);
-		chunk = find(store, id, address);
-		if (chunk && cl_bits_find(chunk->held, from, from + pages, false) == from + pages)
-			number = chunk->number;
-		else
-			chunk = NULL;
-		pthread_mutex_unlock(&store->lock);
-		if (!chunk)
-			return -ENODATA;
-		ret = cl_pread_all(store->fd, out, pages * CL_PAGE_SIZE, offset_of(number, from));
+		if (number < 0)
+			return (int)number;
+		ret = cl_pread_all(store->fd, out, pages * CL_PAGE_SIZE, offset_of((uint64_t)number, from));
 		if (ret < 0)
 			return ret;
+		/* What another thread has dropped meanwhile may have been read as zeroes. */
+		if (held_number(store, id, address, from, pages) < 0)
+			return -ENODATA;
 		out += pages * CL_PAGE_SIZE;
 		vaddr += pages * CL_PAGE_SIZE;
 		nr_pages -= pages;

@@ -192,8 +192,10 @@ static void give_zeroes(struct cl_engine *engine, struct cl_space *space, const 
 	pthread_mutex_lock(&engine->lock);
 	is_zero = !apply_fault(engine, space, answer->address, cl_now_us());
 	length = CL_PAGE_SIZE * cl_space_zero_span(space, answer->address, answer->write ? 1 : ZERO_SPAN_PAGES);
-	if (!is_zero)
+	if (!is_zero) {
+		cl_engine_work_is_there(engine);
 		cl_engine_ask(engine);
+	}
 	pthread_mutex_unlock(&engine->lock);
 	if (!is_zero)
 		return;
@@ -323,8 +325,8 @@ static bool apply_batch(struct cl_engine *engine, struct cl_space *space, const 
 		space->reading = false;
 		pthread_cond_broadcast(&engine->gate);
 	}
+	cl_engine_work_is_there(engine); /* demand pages that are here: they don't wait for what is sent */
 	cl_engine_ask(engine);
-	cl_engine_work_is_there(engine); /* local demand pages */
 	pthread_mutex_unlock(&engine->lock);
 	for (i = 0; i < nr_answers; i++) {
 		if (answers[i].zero && settled)

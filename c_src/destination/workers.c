@@ -103,10 +103,10 @@ static void *work(void *argument)
 	pthread_mutex_lock(&engine->lock);
 	engine->busy_workers++;
 	while (!engine->stopping) {
-		if (cl_precopied_background(engine, worker->buffer) || copy_local(engine))
-			continue;
 		if (engine->lost && !engine->receiving && !engine->sending && engine->source->is_parked(engine))
 			cl_engine_reconnect(engine);
+		else if (cl_precopied_background(engine, worker->buffer) || copy_local(engine))
+			continue;
 		else if (engine->has_remote && !engine->receiving && !engine->lost &&
 			 (!cl_remote_idle(&engine->remote) || engine->remote_hung_up))
 			receive(engine, worker);

@@ -76,7 +76,13 @@ static void *work(void *argument)
 		atomic_store_explicit(&server->tasks.at[t].same[word],
 				      compare_word(server, &server->tasks.at[t], word, pages), memory_order_relaxed);
 	}
+	cl_become_ordinary(); /* what follows takes locks that others wait for */
 	free(pages);
+	/* It lives until it is joined, as cl_push_compare_end() must find it. */
+	pthread_mutex_lock(&server->lock);
+	while (!compare->may_leave)
+		pthread_cond_wait(&server->work, &server->lock);
+	pthread_mutex_unlock(&server->lock);
 	return NULL;
 }
 
@@ -105,7 +111,15 @@ void cl_push_compare_start(struct cl_push_server *server)
 
 void cl_push_compare_end(struct cl_push_server *server)
 {
-	atomic_store_explicit(&server->compare.over, true, memory_order_relaxed);
+	const struct sched_param none = { .sched_priority = 0 };
+	struct cl_push_compare *compare = &server->compare;
+	unsigned int i;
+
+	if (atomic_exchange_explicit(&compare->over, true, memory_order_relaxed))
+		return;
+	/* The kernel's lock over a task's memory may be in their hands: they are to come to their end. */
+	for (i = 0; i < compare->nr_threads; i++)
+		(void)pthread_setschedparam(compare->threads[i], SCHED_OTHER, &none);
 }
 
 void cl_push_compare_stop(struct cl_push_server *server)
@@ -113,6 +127,10 @@ void cl_push_compare_stop(struct cl_push_server *server)
 	struct cl_push_compare *compare = &server->compare;
 
 	cl_push_compare_end(server);
+	pthread_mutex_lock(&server->lock);
+	compare->may_leave = true;
+	pthread_cond_broadcast(&server->work);
+	pthread_mutex_unlock(&server->lock);
 	while (compare->nr_threads)
 		pthread_join(compare->threads[--compare->nr_threads], NULL);
 }

@@ -77,7 +77,7 @@ struct cl_push_server_info {
 	unsigned int lost_signal;        /* which killed it; 0: it isn't known how it ended */
 };
 
-/* Reads the pagemaps, opens the tasks' memory. 0 or -errno. */
+/* Reads the pagemaps, opens the tasks' memory. 0 or -errno, and *out is NULL. */
 int cl_push_server_new(const struct cl_push_server_config *config, struct cl_push_server **out, struct cl_error *error);
 
 enum cl_push_admission {

@@ -36,6 +36,7 @@ struct cl_push_compare {
 	unsigned int nr_threads;
 	atomic_uint_fast64_t next; /* of the bitmaps' words, all tasks' one after the other */
 	atomic_bool over;
+	bool may_leave;
 };
 
 struct cl_push_server {
@@ -96,7 +97,7 @@ uint64_t cl_push_find_same(struct cl_push_server *server, const struct cl_push_h
 /* Start comparing. Without memory or threads for it nothing is known. No other thread yet. */
 void cl_push_compare_start(struct cl_push_server *server);
 
-/* Compare no more: the threads end soon. */
+/* Compare no more: what the threads have begun ends soon. */
 void cl_push_compare_end(struct cl_push_server *server);
 
 /* The same, and wait for them. Lock not held. */

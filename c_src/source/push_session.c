@@ -31,8 +31,10 @@ int cl_push_server_new(const struct cl_push_server_config *config, struct cl_pus
 	ret = cl_push_tasks_open(&server->tasks, config->images_fd, config->ids, config->pids, config->nr_tasks, error);
 	if (ret == 0 && config->stored)
 		cl_push_compare_start(server);
-	if (ret < 0)
+	if (ret < 0) {
 		cl_push_server_free(server);
+		*out = NULL;
+	}
 	return ret;
 }
 
@@ -197,6 +199,8 @@ void cl_push_server_end(struct cl_push_server *server, enum cl_push_end end)
 	pthread_mutex_lock(&server->lock);
 	server->closed = server->closed || end != CL_PUSH_END_SESSION;
 	server->over = server->over || end == CL_PUSH_END_OVER;
+	if (server->closed)
+		cl_push_compare_end(server);
 	if (server->session.fds[0] >= 0) {
 		cl_push_session_end(server);
 		server->config.told(server->config.context, CL_PUSH_TOLD_ENDED, NULL, server->client);

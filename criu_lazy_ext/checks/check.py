@@ -17,6 +17,9 @@ WORKERS = 8  # most checks read files; some wait for criu
 T = TypeVar("T")
 
 
+COULD_NOT_LOOK = "could not look: "
+
+
 class Verdict(enum.StrEnum):
     OK = "ok"
     WARN = "warn"  # it moves, but something changes for it, or could not be looked at
@@ -71,14 +74,14 @@ class Check(Generic[T]):
 
     def run(self, subject: T, host: str) -> list[Finding]:
         """At least one finding; what can't be looked at is said, and stops nothing."""
+        found: list[Finding] = []
         try:
-            found = list(self.look(subject))
+            for item in self.look(subject):
+                found.append(Finding(self.name, host, item.verdict, item.text, item.way_out or self.way_out))
         except Exception as error:  # a check must never be what a migration fails of
             reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-            return [Finding(self.name, host, Verdict.WARN, f"{self.name}: could not look: {reason}")]
-        if not found:
-            return [Finding(self.name, host, Verdict.OK)]
-        return [Finding(self.name, host, item.verdict, item.text, item.way_out or self.way_out) for item in found]
+            found.append(Finding(self.name, host, Verdict.WARN, f"{self.name}: {COULD_NOT_LOOK}{reason}"))
+        return found or [Finding(self.name, host, Verdict.OK)]
 
 
 def check(name: str, *, why: str, way_out: str = "") -> Callable[[Callable[[T], Iterable[Found]]], Check[T]]:
@@ -105,10 +108,13 @@ def from_json(findings: Iterable[dict[str, Any]], host: str) -> list[Finding]:
 
 
 def accept(findings: Iterable[Finding], names: Iterable[str]) -> Iterator[Finding]:
-    """Of the checks that the user has taken upon himself, failures are warnings, and warnings are well."""
+    """Of the checks that the user has taken upon himself, failures are warnings, and warnings are well.
+
+    Not what could not be looked at: nobody knows what he would take upon himself.
+    """
     accepted, less = set(names), {Verdict.FAIL: Verdict.WARN, Verdict.WARN: Verdict.OK}
     for finding in findings:
-        is_accepted = finding.check in accepted
+        is_accepted = finding.check in accepted and not finding.text.startswith(f"{finding.check}: {COULD_NOT_LOOK}")
         yield replace(finding, verdict=less.get(finding.verdict, finding.verdict)) if is_accepted else finding
 
 

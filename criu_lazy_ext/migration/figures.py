@@ -65,7 +65,7 @@ class Figures:
 
     @property
     def faults(self) -> int:
-        """That waited for the network."""
+        """That waited for their pages."""
         return int(self.stats.get("demand_faults", 0)) + int(self.stats.get("merged_faults", 0))
 
     def _per_second(self, column: int) -> float:

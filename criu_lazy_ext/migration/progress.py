@@ -18,6 +18,7 @@ from criu_lazy_ext.system.live_state import LiveState
 
 REFRESH_S = 0.25
 RUN_KEPT_EVERY_S = 2.0
+RUN_KEPT_FROZEN_S = 0.3  # so long after it was due, while the task is frozen
 
 
 class Progress:
@@ -31,6 +32,7 @@ class Progress:
         self._file: LiveState | None = None
         self.write_run: Callable[[], None] | None = None
         self._run_kept = 0.0
+        self._run_later: asyncio.TimerHandle | None = None
         self._events = Events("")
 
     def begin(self, migration: str, name: str) -> None:
@@ -48,10 +50,20 @@ class Progress:
         self.figures.state = state
 
     def keep_run(self, least_age_s: float = 0.0) -> None:
-        """In its file, if what that has is so old: should this process be killed, it tells what was seen."""
-        now = time.monotonic()
-        if self.write_run is not None and now - self._run_kept >= least_age_s:
-            self._run_kept = now
+        """In its file, if what that has is so old: should this process be killed, it tells what was seen.
+
+        That takes a millisecond, so not of a short freeze.
+        """
+        if time.monotonic() - self._run_kept < least_age_s or self._run_later is not None:
+            return
+        if self.figures.frozen_at is None or self.figures.downtime_s is not None:
+            self._write_run()
+        else:
+            self._run_later = asyncio.get_running_loop().call_later(RUN_KEPT_FROZEN_S, self._write_run)
+
+    def _write_run(self) -> None:
+        self._run_later, self._run_kept = None, time.monotonic()
+        if self.write_run is not None:
             with contextlib.suppress(OSError):  # the last time, it is told
                 self.write_run()
 

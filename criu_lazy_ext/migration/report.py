@@ -86,7 +86,7 @@ class Report:
         if self.fault_wait_us:
             waits = ", ".join(f"{name} {value / 1e3:.2f}" for name, value in self.fault_wait_us.items())
             faults = self.demand_faults + self.merged_faults
-            lines.append(f"  faults    {faults} waited for the network; ms: {waits}")
+            lines.append(f"  faults    {faults} waited for their pages; ms: {waits}")
         lines.append(f"  total     {self.total_s:.2f} s")
         if self.id:
             lines.append(f"  id        {self.id}")

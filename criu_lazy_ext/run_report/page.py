@@ -185,7 +185,7 @@ def memory(run: Run, scales: Scales) -> str:
     waits = run.waits()
     counts = svg.histogram(waits, scales.width) if waits else ""
     came = [pages(shares, scales.width) for shares in (run.how_pages_came(), run.who_asked())]
-    note = "Faults that waited for the network, by powers of two."
+    note = "Faults that waited for their pages, by powers of two."
     return section("How long a fault waited", counts, note=note) + section("How the pages came", *came)
 
 

@@ -157,7 +157,7 @@ class Run:
         return rate(self.at, self._column("received_bytes"))
 
     def fault_rate(self) -> Series:
-        """Faults per second that waited for the network."""
+        """Faults per second that waited for their pages."""
         sums = zip(self._column("demand_faults"), self._column("merged_faults"), strict=True)
         return rate(self.at, [sum(pair) for pair in sums])
 

@@ -453,6 +453,21 @@ static void a_hello_tells_what_is_unpacked(void)
 	}
 }
 
+/* Of a task that is no more there is nothing to read: no server, and none to be freed. */
+static void a_task_that_has_gone_has_no_server(const struct cl_push_server_config *config)
+{
+	struct cl_push_server_config of_gone = *config;
+	struct cl_push_server *none;
+	struct cl_error error;
+	int32_t pids[2] = { config->pids[0], fork() };
+
+	if (pids[1] == 0)
+		_exit(0);
+	CHECK(waitpid(pids[1], NULL, 0) == pids[1]);
+	of_gone.pids = pids;
+	CHECK(cl_push_server_new(&of_gone, &none, &error) < 0 && !none);
+}
+
 int main(int argc, char **argv)
 {
 	char directory[] = "/tmp/criu-lazy-serve.XXXXXX";
@@ -482,6 +497,7 @@ int main(int argc, char **argv)
 	pids[1] = start_child();
 	config.images_fd = make_images(directory, ID, (uintptr_t)memory, PAGES);
 	make_pagemap(config.images_fd, CHILD_ID, (uintptr_t)memory, PAGES);
+	a_task_that_has_gone_has_no_server(&config);
 	CHECK(cl_push_server_new(&config, &server, &error) == 0);
 	a_good_client(true);
 	a_good_client(false);

@@ -155,10 +155,12 @@ def test_a_stopped_one_comes_with_the_way_out(worker: Worker) -> None:
 def test_what_was_seen_is_on_file_wherever_migrate_is_killed(worker: Worker) -> None:
     src = worker.testbed.src
     migration = held(worker.testbed, BASE + HOLD)
+    runs = f"/var/lib/criu-lazy/{migration.name}.runs"
+    written = ["sh", "-c", f"cat {runs}/*.json"]
+    eventually(lambda: '"serving"' in src.run(written).stdout, "that is on file: of a freeze a moment later")
     kill(src, "criu-lazy migrate")
     migration.end()
-    runs = f"/var/lib/criu-lazy/{migration.name}.runs"
-    facts = json.loads(src.run(["sh", "-c", f"cat {runs}/*.json"]).stdout)
+    facts = json.loads(src.run(written).stdout)
     assert facts["report"]["outcome"] == "under-way" and list(facts["report"]["phases_s"])[-1] == "serving"
     assert facts["frozen_s"] < facts["report"]["total_s"] and facts["resumed_s"] is None and "settled" not in facts
     src.run(["rm", "/run/held"])

@@ -96,8 +96,10 @@ def test_a_check_that_can_not_look_says_so() -> None:
         yield fail("seen first")
         raise PermissionError(1, "Operation not permitted")
 
-    (finding,) = check("it", why="")(look).run(None, "src")
-    assert finding.verdict is Verdict.WARN and finding.line == "src: it: could not look: Operation not permitted"
+    found = check("it", why="")(look).run(None, "src")
+    assert [each.verdict for each in found] == [Verdict.FAIL, Verdict.WARN] and found[0].line == "src: seen first"
+    assert found[1].line == "src: it: could not look: Operation not permitted"
+    assert list(accept(found, ["it"]))[1] == found[1]
 
 
 def test_what_the_user_accepts_does_not_stop_a_migration() -> None:
