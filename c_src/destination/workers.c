@@ -99,7 +99,9 @@ static void *work(void *argument)
 	struct worker *worker = argument;
 	struct cl_engine *engine = worker->engine;
 
-	cl_take_precedence();
+	/* With a store it fills what nobody waits for: the task, which has need of the CPU, goes on beside it. */
+	if (!engine->store)
+		cl_take_precedence();
 	pthread_mutex_lock(&engine->lock);
 	engine->busy_workers++;
 	while (!engine->stopping) {
