@@ -331,7 +331,6 @@ class Migration:
         page_server = identity(self.dump.page_server.pid)
         self.enter(State.DUMPING, stopped=self.stopped, page_server=page_server, **self.network.facts())
         await self.guarded(self.network.hold_new())
-        await self.guarded(self.turns.together(self, "held"))
         dump = self.dump
         dump.profile = self.profile
         self.dump_started = time.monotonic()

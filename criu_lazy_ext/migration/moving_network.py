@@ -67,6 +67,7 @@ class MovingNetwork:
             if self.here is not None:
                 self.here.save(network_path(Path(migration.directory / CONTROL_SOCKET)))
                 self.here.hold_new()
+            await migration.turns.together(migration, "held")
             deadline = time.monotonic() + ACCEPTED_WITHIN_S
             while connections.are_being_made() and time.monotonic() < deadline:
                 await asyncio.sleep(POLL_S)
@@ -74,6 +75,7 @@ class MovingNetwork:
         finally:
             connections.close()
         migration.profile = profile
+        await migration.turns.together(migration, "accepted")
 
     def leave(self) -> None:
         """The task is frozen: the addresses go."""
