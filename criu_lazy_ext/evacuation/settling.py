@@ -64,9 +64,9 @@ def _settle(profile: Profile, directory: Path, goes_on: Callable[[], bool]) -> S
         if ended is None:
             if not found.went:
                 ended = decision.abort(False)
-            elif found.may_commit and not found.restored_ended:
+            elif found.may_commit and not found.is_lost:
                 ended = decision.commit(False)
-            elif not (found.server.is_there and goes_on() and waited < profile.timeouts.stall) or found.restored_ended:
+            elif not (found.server.is_there and goes_on() and waited < profile.timeouts.stall) or found.is_lost:
                 return Settled(State.UNDECIDED, "; ".join(found.words()))
         if ended is not None:
             if found.facts["state"] not in ENDED:

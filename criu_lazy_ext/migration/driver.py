@@ -114,6 +114,7 @@ class Migration:
         self.told_running = False  # the page server was told that the restored task is about to run
         self.said_go = False
         self.by_itself = False  # the agent, not the daemon, knows that the restored task ended by itself
+        self.none_there = False  # "go" was said, and its agent says that nothing of it is left there all the same
         self.restored_ended: list[dict[str, Any]] | None = None  # how, if it was killed with pages missing
         self.waiting = (0, 0.0)  # faults that wait for their page, and since when, by the daemon's last counters
 
@@ -536,6 +537,7 @@ class Migration:
     def run_file(self) -> Path:
         return run_file.path_of(self.directory, self.progress.recorder.began)
 
+                self.none_there = self.said_go
     def keep_run(self) -> None:
         """What was seen until now, for `criu-lazy report`; if there is something to tell. Raises OSError."""
         if self.journal is None:

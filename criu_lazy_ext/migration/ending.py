@@ -221,7 +221,9 @@ class Ending:
         """After the point of no return: nothing is killed, nothing resumed; say what is there, and how to go on."""
         migration = self.migration
         migration.stop_watching()
-        facts = {"restored_ended": migration.restored_ended} if migration.restored_ended else {}
+        facts: dict[str, Any] = {"restored_ended": migration.restored_ended} if migration.restored_ended else {}
+        if migration.none_there:
+            facts["none_there"] = True
         migration.enter(State.UNDECIDED, **facts)
         migration.report.outcome = "undecided"
         ways = "--commit if the restored task is complete, or --abort --force (after killing the restored task) to let "
@@ -230,6 +232,10 @@ class Ending:
             ways = "--abort --force to let the source task run on, or --commit to give it up"
         logs = self.logs(migration.directory_there / "work")
         migration.report.message = (
-            f"{reason}; the restored task was resumed; here {migration.look().words()}{logs}. Look at the destination, "
+            f"{reason}; {resumed}; here {migration.look().words()}{logs}. Look at the destination, "
             f"then: criu-lazy migrate --status PROFILE, and {ways}{migration.network.ways()}"
+        resumed = "the restored task was resumed"
+        if migration.none_there:
+            resumed = f"nothing of it is left at {migration.report.destination}, where what it was to move with may run"
+            ways = "--abort --force to let the source task run on without that, or --commit --force to give it up"
         )

@@ -104,9 +104,20 @@ class Found:
         return bool(self.facts.get("restored_ended") or (self.server.answer or {}).get("lost"))
 
     @property
+    def none_there(self) -> bool:
+        """Whether nothing of it is left there, though those that move as one with it may run there."""
+        return bool(self.facts.get("none_there"))
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it is known that it does not run there."""
+        return self.restored_ended or self.none_there
+
+    @property
     def may_commit(self) -> bool:
         """Whether giving the source task up needs no force: nothing is missing, or the restored task is dead anyway."""
-        return self.went and (self.complete or self.restored_ended or bool(self.facts.get("committing")))
+        may = self.complete or self.restored_ended or bool(self.facts.get("committing"))
+        return self.went and not self.none_there and may
 
     @property
     def runs(self) -> bool:
@@ -171,6 +182,8 @@ class Found:
             return "the restored task was not resumed: --abort lets the source task run on"
         if self.facts.get("committing") and not self.complete:
             return BEGUN
+        if self.none_there:
+            return NONE_THERE
         if self.restored_ended:
             return RESTORED_ENDED
         if self.complete:
@@ -191,6 +204,8 @@ class Found:
             )
         if not self.went:
             return "the restored task was not resumed: --abort lets the source task run on"
+        if self.none_there:
+            return NONE_THERE
         if self.complete:
             return "every page arrived: --commit ends it"
         if self.facts.get("committing"):
@@ -209,6 +224,10 @@ GIVE_UP = "or kill the restored task, and --abort --force lets the source task r
 BEGUN = "the commit was begun, and may still kill the source task: --commit finishes it"
 RESTORED_ENDED = (
     "the restored task was killed with pages missing: --abort --force lets the source task run on, --commit kills it"
+)
+NONE_THERE = (
+    "nothing of it is left at the destination, where what it was to move with may run: --abort --force lets the source "
+    "task run on without that, --commit --force kills it"
 )
 STOCK_IS_DONE = (
     "criu's own lazy-pages reports the end, which it also does when the restored task was killed: look at the "
@@ -229,6 +248,8 @@ def page_server_lines(answer: Answer, facts: dict[str, Any]) -> list[str]:
         resumed = "was" if answer["task_running"] and facts.get("went") else "was not"
         if resumed == "was" and facts["state"] == State.ALLOWED.value:
             resumed = "may have been"  # its driver ended just then
+        if facts.get("none_there"):
+            resumed = "was not"
         lines = [f"page server: {answer['state']}, {answer['bytes']} bytes sent; the restored task {resumed} resumed"]
         if "port" in facts:
             lines.append(f"it listens on {facts['address']} port {facts['port']}")
