@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.migration.journal import JournalError
 from criu_lazy_ext.migration.state import State
 from criu_lazy_ext.remote.hosts import END_WITHIN_S
 from criu_lazy_ext.source.control_socket import ControlError, Refused
@@ -150,6 +151,9 @@ class Ending:
         held = migration.state not in (State.PREFLIGHT, State.PRE_COPY)  # new connections are
         migration.progress.phase(f"{'rolling back' if frozen else 'stopped'}: {reason}")
         source = migration.look()
+        if migration.state is State.ALLOWED and not migration.said_go and migration.journal is not None:
+            with contextlib.suppress(JournalError):  # before it runs on: this process may be killed
+                migration.journal.record(went=False)
         try:
             if source.is_over and migration.dump is not None and migration.dump.process is not None:
                 await self.end_dump()  # there is no task left that it could resume
@@ -230,12 +234,12 @@ class Ending:
         ways += "the source task run on"
         if migration.restored_ended:
             ways = "--abort --force to let the source task run on, or --commit to give it up"
-        logs = self.logs(migration.directory_there / "work")
-        migration.report.message = (
-            f"{reason}; {resumed}; here {migration.look().words()}{logs}. Look at the destination, "
-            f"then: criu-lazy migrate --status PROFILE, and {ways}{migration.network.ways()}"
         resumed = "the restored task was resumed"
         if migration.none_there:
             resumed = f"nothing of it is left at {migration.report.destination}, where what it was to move with may run"
             ways = "--abort --force to let the source task run on without that, or --commit --force to give it up"
+        logs = self.logs(migration.directory_there / "work")
+        migration.report.message = (
+            f"{reason}; {resumed}; here {migration.look().words()}{logs}. Look at the destination, "
+            f"then: criu-lazy migrate --status PROFILE, and {ways}{migration.network.ways()}"
         )
