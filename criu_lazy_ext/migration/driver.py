@@ -575,7 +575,7 @@ class Migration:
     async def dry_run(self) -> None:
         """Preflight, and nothing else; nothing is left behind. Raises CriuLazyError."""
         try:
-            await self.guarded(Preparation(self).run())
+            await self.guarded(Preparation(self, is_dry=True).run())
         finally:
             self.stop_watching()
             if self.dump is not None:

@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 class Preparation:
     """What one migration needs before its freeze."""
 
-    def __init__(self, migration: Migration) -> None:
+    def __init__(self, migration: Migration, *, is_dry: bool = False) -> None:
         self.migration = migration
+        self.is_dry = is_dry
         self.directory = migration.directory_there
         self.way = Way("")
 
@@ -108,10 +109,11 @@ class Preparation:
         migration, profile = self.migration, self.migration.profile
         assert migration.host is not None
         store = self.store()
+        container = None if self.is_dry else arrival.container or None  # no room is made for it
         prepared = await migration.host.request(
             "prepare", directory=str(self.directory), logs=str(migration.logs_there), keep=profile.keep_files,
             undo_hooks=migration.undo_hooks(), store=store, daemon=profile.daemon, ids=arrival.ids,
-            container=arrival.container or None, within=60,
+            container=container, within=60,
         )  # fmt: skip
         if not store:
             return
