@@ -116,13 +116,13 @@ class Agent:
 
     async def prepare(self, request: Message) -> Message:
         """Make the migration's directory, and have a daemon load what it needs: {"directory", "logs", "ids", "keep",
-        "undo_hooks", "store", "daemon": "criu-lazy"|"stock"}.
+        "undo_hooks", "store", "daemon": "criu-lazy"|"stock"}. In the answer, "pod": the ID of what was made, or "".
 
         `logs`: the directory for the logs of a failure; an earlier migration's are removed. `ids`: packed pids and tids
         of the task; `store`: the directory for the pages that come before the dump, or "".
         """
         self.container = container_of_message(request["container"]["profile"]) if request.get("container") else None
-        directory, logs = Path(request["directory"]), str(request["logs"])
+        directory, logs, pod = Path(request["directory"]), str(request["logs"]), ""
         store = str(request.get("store", ""))
         problems = [f"{path} exists already" for path in (directory, store) if path and Path(path).exists()]
         if problems:
@@ -135,7 +135,14 @@ class Agent:
             self.place.made.room = known["profile"] if known["expected"].get("pod") else None
         self.place.tell_keeper()
         if self.container is not None:
-            await asyncio.to_thread(engine_of(self.container).make_room, request["container"]["expected"])
+            try:
+                pod = await asyncio.to_thread(engine_of(self.container).make_room, request["container"]["expected"])
+            except CriuLazyError:
+                self.place.made.room = None  # of that name there may be another's
+                raise
+            if pod:
+                self.place.made.room = request["container"]["profile"] | {"pod": pod}
+                self.place.tell_keeper()
         shutil.rmtree(logs, ignore_errors=True)
         try:
             (directory / "images").mkdir(parents=True, mode=0o700)
@@ -153,7 +160,7 @@ class Agent:
         if request["daemon"] == "criu-lazy":
             await self.daemon.stand_by()
         where = Path(store or directory)
-        return {"free_bytes": shutil.disk_usage(where).free, "in_memory": is_in_memory(where)}
+        return {"free_bytes": shutil.disk_usage(where).free, "in_memory": is_in_memory(where), "pod": pod}
 
     async def reach(self, request: Message) -> Message:
         """Whether this host can connect to the source, and gets what it sends, in how many seconds: {"address", "port",
@@ -205,8 +212,11 @@ class Agent:
         return {}
 
     async def start_restore(self, request: Message) -> Message:
-        """Restore: {"options", "timeout", "translated": connections, as Translated.of_message takes them}; sends the
-        event "ask" when the task may run, waits for op "go"."""
+        """Restore: {"options", "timeout", "translated": connections, as Translated.of_message takes them, "pod": the ID
+        of the one here that the container goes into, or ""}; sends the event "ask" when the task may run, waits for op
+        "go"."""
+        if self.container is not None and request.get("pod"):
+            self.container = dataclasses.replace(self.container, pod=str(request["pod"]))
         self.translated = [Translated.of_message(each) for each in request["translated"]]
         work = self.place.work()
         self.place.note_state("restoring")

@@ -201,10 +201,14 @@ class Containerd:
     def _snapshot(self, expected: Mapping[str, Any]) -> Any | None:
         return self.api.snapshot(expected["snapshotter"], expected["snapshot"])
 
+    def changed(self) -> str:
+        """It is in no pod."""
+        return ""
+
     def clear_room(self) -> None:
         """The snapshot stays."""
 
-    def make_room(self, expected: Mapping[str, Any]) -> None:
+    def make_room(self, expected: Mapping[str, Any]) -> str:
         """A snapshot, which stays after a roll back as all files do; and the way to its changes. Raises EngineError."""
         snapshotter, key = expected["snapshotter"], expected["snapshot"]
         there = self._snapshot(expected)
@@ -219,6 +223,7 @@ class Containerd:
         shutil.rmtree(self.ours, ignore_errors=True)
         self.ours.mkdir(parents=True, mode=0o700)
         (self.ours / CHANGES).symlink_to(changes)
+        return ""
 
     def restore(self, directory: Path, criu_options: Sequence[str], gate: Path) -> Command:
         """By containerd's shim; this command asks for it, and ends when the container runs."""

@@ -100,14 +100,18 @@ class Engine(Protocol):
     def expectations(self, found: Found) -> dict[str, Any]:
         """What the destination must have."""
 
-    def make_room(self, expected: Mapping[str, Any]) -> None:
-        """Make what its files go to, where that is not a plain directory; and what it is restored into."""
+    def make_room(self, expected: Mapping[str, Any]) -> str:
+        """Make what its files go to, where that is not a plain directory; and the pod that it is restored into. The ID
+        of that, or ""."""
 
     def clear_room(self) -> None:
-        """Remove what `make_room` made for the container to be restored into, if nothing is in it."""
+        """Remove the pod that the profile names (there by its ID), if nothing is in it."""
 
     def checkpoint(self, directory: Path, criu: Criu, descriptors: Mapping[str, int]) -> Command:
         """Dump into directory/images, log in `directory`; `descriptors`: by the names of CRIU's options."""
+
+    def changed(self) -> str:
+        """What of its pod is no more as `find` saw it, now that all in it are frozen; "" if nothing."""
 
     def restore(self, directory: Path, criu_options: Sequence[str], gate: Path) -> Command:
         """Restore from directory/images, log in directory/work; CRIU runs `gate` when all is restored."""

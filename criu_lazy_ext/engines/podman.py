@@ -113,7 +113,7 @@ class Podman:
                 volume = f"{mount['Name']!r} is of the driver {mount['Driver']}"
                 problems.append(f"container {name!r}: its volume {volume}: only local ones go by rsync")
         if is_pods and self.pod is not None and self.pod.name == self.container.pod:
-            return [*problems, *(self.pod.obstacles() if self.pod.leader() == name else ())]
+            return [*problems, *(self.pod.obstacles() if self._leads() else ())]
         if config.get("Pod"):
             pod = f"the pod {self.pod.name!r}" if self.pod is not None else "a pod"
             way_out = "it moves as one, by criu-lazy evacuate: docs/evacuate.md"
@@ -165,6 +165,10 @@ class Podman:
             "rsync": synced and bool(self.trees(found)),
             "pod": self.pod.expectations() if self._leads() and self.pod is not None else None,
         }
+
+    def changed(self) -> str:
+        """The leader's agent has made the pod there; it is he who looks."""
+        return self.pod.changed() if self._leads() and self.pod is not None else ""
 
     def _leads(self) -> bool:
         """Whether the pod that it is in is made for it."""
@@ -236,14 +240,13 @@ class Podman:
             problems.append(f"podman has a container {name!r} already ({status}): if it is of no use, podman rm {name}")
         return problems
 
-    def make_room(self, expected: Mapping[str, Any]) -> None:
+    def make_room(self, expected: Mapping[str, Any]) -> str:
         """Its volumes, and its pod. Raises EngineError."""
         for name in expected["volumes"]:
             done = self.run("volume", "create", "--ignore", name)
             if done.returncode:
                 raise EngineError(f"podman volume create {name}: {complaint(done.stderr)}")
-        if expected.get("pod"):
-            podman_pod.make(podman(self.container.root), expected["pod"])
+        return podman_pod.make(podman(self.container.root), expected["pod"]) if expected.get("pod") else ""
 
     def clear_room(self) -> None:
         """Its pod, unless there is something in it. Raises EngineError."""
@@ -266,9 +269,8 @@ class Podman:
         argv = [*podman(self.container.root), "container", "restore", "--keep", "--ignore-volumes"]
         argv += ["--import", str(archive)]
         if self.container.pod is not None:
-            if (pod := podman_pod.find(podman(self.container.root), self.container.pod)) is None:
-                raise EngineError(f"podman has no pod {self.container.pod!r} any more")
-            podman_pod.move_groups(directory / "images", pod_here, str(pod.config["Id"]))
+            # By its ID. To ask podman for it would be to wait for those of it that are restored, until they run.
+            podman_pod.move_groups(directory / "images", pod_here, self.container.pod)
             argv += ["--pod", self.container.pod]
         return Command(argv, environment, work / "restore.out")
 

@@ -61,9 +61,40 @@ class Pod:
             yield f"{what} has the network {mode!r}: bridge, none can be moved"
         if stopped := [name for name, state in self.members().items() if state != "running"]:
             yield f"{what} has containers that don't run, which would be lost: podman rm {' '.join(stopped)}"
-        shares_ipc = "ipc" in (self.config.get("SharedNamespaces") or [])
-        if shares_ipc and (left := shared_objects(self.infra["State"]["Pid"])):
-            yield f"{what} has {left} in its shared IPC namespace, which stays (podman pod create --share net,uts)"
+        try:
+            if mode == "bridge":
+                yield from self.shared_networks()
+            if left := self.left_behind():
+                yield left
+        except EngineError as error:
+            yield str(error)
+
+    def shared_networks(self) -> Iterator[str]:
+        """Those by which others than this host would see that the pod there has its addresses, too, before the freeze.
+        Raises EngineError."""
+        for name in (self.infra or {})["NetworkSettings"].get("Networks") or {}:
+            network = inspect([*self.podman, "network"], name) or {}
+            driver, mode = network.get("driver"), (network.get("options") or {}).get("mode")
+            if driver != "bridge" or mode == "unmanaged":
+                kind = f"of the driver {driver}" if driver != "bridge" else "an unmanaged bridge"
+                said = "its addresses would be at both hosts at once: only podman's own bridges can be moved"
+                yield f"pod {self.name!r} has the network {name!r}, {kind}: {said}"
+
+    def left_behind(self) -> str:
+        """What would stay in what its containers share, in words; "" if nothing. Raises EngineError."""
+        if self.infra is None or "ipc" not in (self.config.get("SharedNamespaces") or []):
+            return ""
+        left = shared_objects(self.infra["State"]["Pid"])
+        way_out = "which stays (podman pod create --share net,uts)"
+        return f"pod {self.name!r} has {left} in its shared IPC namespace, {way_out}" if left else ""
+
+    def changed(self) -> str:
+        """What isn't any more as it was found, though it is to be, in words; "" if nothing. Raises EngineError."""
+        now = find(self.podman, str(self.config["Id"]))
+        members = sorted(now.members()) if now is not None else []
+        if members != sorted(self.members()):
+            return f"pod {self.name!r} has other containers than in the preflight: {', '.join(members) or 'none'}"
+        return self.left_behind()
 
     def create_arguments(self) -> list[str] | None:
         """What `podman pod create` was told; None: it was made otherwise."""
@@ -94,9 +125,10 @@ class Pod:
             told = ["--name", self.name, *told]
         return told
 
-    def expectations(self) -> dict[str, Any]:
-        """What the destination is told of it."""
-        infra = self.infra or {}
+    def expectations(self) -> dict[str, Any] | None:
+        """What the destination is told of it; None: it has no infra container (obstacles)."""
+        if (infra := self.infra) is None:
+            return None
         image = "" if str(infra["ImageName"]).startswith(PAUSE) else str(infra["ImageName"])
         networks = list(infra["NetworkSettings"].get("Networks") or {})
         return {"name": self.name, "create": self.to_create(), "runtime": infra["OCIRuntime"], "image": image,
@@ -151,14 +183,18 @@ def lacking(podman: Sequence[str], expected: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def make(podman: Sequence[str], expected: Mapping[str, Any]) -> None:
-    """The pod, its infra container running. Raises EngineError; nothing is left then."""
-    for words in (["create", *expected["create"]], ["start", expected["name"]]):
-        done = run([*podman, "--runtime", expected["runtime"], "pod", *words], ANSWERS_WITHIN_S)
-        if done.returncode:
-            if words[0] == "start":
-                remove_empty(podman, expected["name"])
-            raise EngineError(f"podman pod {words[0]} {expected['name']}: {complaint(done.stderr)}")
+def make(podman: Sequence[str], expected: Mapping[str, Any]) -> str:
+    """The pod, its infra container running: its ID. Raises EngineError; nothing is left then."""
+    command = [*podman, "--runtime", expected["runtime"], "pod"]
+    done = run([*command, "create", *expected["create"]], ANSWERS_WITHIN_S)
+    if done.returncode:
+        raise EngineError(f"podman pod create {expected['name']}: {complaint(done.stderr)}")
+    made = done.stdout.split()[-1]
+    done = run([*command, "start", made], ANSWERS_WITHIN_S)
+    if done.returncode:
+        remove_empty(podman, made)
+        raise EngineError(f"podman pod start {expected['name']}: {complaint(done.stderr)}")
+    return made
 
 
 def remove_empty(podman: Sequence[str], name: str) -> None:

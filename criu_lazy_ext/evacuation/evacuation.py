@@ -92,6 +92,12 @@ class Mover(Turns):
     async def go(self, migration: Migration) -> None:
         await (super().go(migration) if self.pod is None else self.pod.go(migration))
 
+    def pod_there(self, made: str = "") -> str:
+        if self.pod is None:
+            return ""
+        self.pod.there_as = made or self.pod.there_as
+        return self.pod.there_as
+
     def stopping(self, migration: Migration, reason: str) -> None:
         if self.pod is not None:
             self.pod.stopping(migration, reason)

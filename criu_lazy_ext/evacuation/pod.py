@@ -25,6 +25,7 @@ class Pod:
         self.id = new_id()
         self.failed = ""  # why all of it is to be rolled back
         self.went = False
+        self.there_as = ""  # its ID at the destination
         self.migrations: dict[str, Migration] = {}
         self.there: dict[str, set[str]] = {}  # who has come to a step
         self.complete: dict[str, asyncio.Event] = {}

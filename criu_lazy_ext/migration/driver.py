@@ -372,7 +372,8 @@ class Migration:
         options = [*self.profile.criu.options(), *self.profile.criu.restore_options]
         timeout = self.profile.timeouts.restore
         translated = [astuple(connection) for connection in self.network.translated]
-        request = self.host.request("restore", options=options, timeout=timeout, translated=translated)
+        pod = self.turns.pod_there()
+        request = self.host.request("restore", options=options, timeout=timeout, translated=translated, pod=pod)
         restored = asyncio.ensure_future(request)
         asked = asyncio.ensure_future(self.asked.wait())
         try:

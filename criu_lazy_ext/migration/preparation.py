@@ -115,6 +115,7 @@ class Preparation:
             undo_hooks=migration.undo_hooks(), store=store, daemon=profile.daemon, ids=arrival.ids,
             container=container, within=60,
         )  # fmt: skip
+        migration.turns.pod_there(prepared.get("pod", ""))
         if not store:
             return
         memory, free = memory_of_tree(migration.pid), int(prepared["free_bytes"])

@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from criu_lazy_ext.migration.driver import Migration
 
 
-# Nothing new is connected to it; it is frozen; it is restored; every page of it has arrived.
-STEPS = ("held", "frozen", "restored", "drained")
+# Nothing new is connected to it, and what was being connected is; it is frozen, and dumped; it is restored; every page
+# of it has arrived.
+STEPS = ("held", "accepted", "frozen", "dumped", "restored", "drained")
 
 
 class Turns:
@@ -23,6 +24,10 @@ class Turns:
         """All is ready: may the task be frozen?"""
 
     leads = True  # of those that move as one, one moves the service addresses of all
+
+    def pod_there(self, made: str = "") -> str:
+        """The ID of the pod that they go into there; whose agent has made it tells it by `made`."""
+        return ""
 
     async def together(self, migration: Migration, step: str) -> None:
         """Until all that move as one are at that step (of STEPS). Raises Trouble if one of them has failed."""
