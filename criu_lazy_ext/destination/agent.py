@@ -406,8 +406,8 @@ class Agent:
         what = "criu restore" if self.container is None else "the engine's restore"
         return AgentError(f"{what} {how}: {reason}{daemon}{said_in_files()}")
 
-    async def go(self, request: Message) -> Message:
-        """The restored task may run."""
+    async def ready(self, request: Message) -> Message:
+        """Whether it could run, were "go" said now."""
         if self.gate is None or self.gate.done():
             raise AgentError("no restore waits for a go")
         if not self.daemon.lives:
@@ -416,6 +416,12 @@ class Agent:
             raise AgentError("the engine's runtime has ended; nothing was resumed")
         if missing := self.tasks.missing():
             raise AgentError(f"the waiting process {missing} has ended; no task was resumed")
+        return {}
+
+    async def go(self, request: Message) -> Message:
+        """The restored task may run."""
+        await self.ready(request)
+        assert self.gate is not None
         self.gate.set_result(True)
         return {}
 
@@ -430,7 +436,7 @@ class Agent:
             "prepare": self.prepare, "mute": self.mute, "hook": self.hook,
             "page-store": self.page_store.start, "page-stored": self.page_store.stored,
             "drop-page-store": self.page_store.drop, "daemon": self.daemon.start, "restore": self.start_restore,
-            "go": self.go, "finish": self.finish,
+            "ready": self.ready, "go": self.go, "finish": self.finish,
         }  # fmt: skip
         reply: Message = {"id": request.get("id"), "ok": True}
         try:

@@ -62,13 +62,13 @@ class Pod:
         return self.complete.setdefault(step, asyncio.Event())
 
     async def go(self, migration: Migration) -> None:
-        """The last one decides for all of them, in one step. Raises CriuLazyError."""
+        """The last one asks all agents, and decides for all of them, in one step. Raises CriuLazyError."""
         self.check()
         if not self.come(migration, "go"):
             await self.event("go").wait()
             self.check()
             return
-        await asyncio.sleep(0)  # who ended or what came meanwhile is known then
+        await asyncio.gather(*(other.ready() for other in self.migrations.values()))
         self.check()
         for other in self.migrations.values():
             other.check_dump()

@@ -105,6 +105,7 @@ class Migration:
         self.rounds = Rounds(self, profile.rounds())
         self.files: ContainerFiles | None = None  # of a container, if they are not shared
         self.sending_files: asyncio.Future[None] | None = None  # what has changed of them, once it is frozen
+        self.unchanged: asyncio.Future[None] | None = None  # whether what it moves as one with is
         self.engine_told = False  # that the container runs elsewhere
         self.network = MovingNetwork(self)
         self.hooked = False  # a hook ran
@@ -113,8 +114,8 @@ class Migration:
         self.stopped = self.look().some(Seen.STOPPED)  # before the dump, by somebody else
         self.told_running = False  # the page server was told that the restored task is about to run
         self.said_go = False
-        self.by_itself = False  # the agent, not the daemon, knows that the restored task ended by itself
         self.none_there = False  # "go" was said, and its agent says that nothing of it is left there all the same
+        self.by_itself = False  # the agent, not the daemon, knows that the restored task ended by itself
         self.restored_ended: list[dict[str, Any]] | None = None  # how, if it was killed with pages missing
         self.waiting = (0, 0.0)  # faults that wait for their page, and since when, by the daemon's last counters
 
@@ -347,6 +348,8 @@ class Migration:
         await self.guarded(self.turns.together(self, "frozen"))
         files = self.sending_files or self.send_files(frozen=True)
         sending = asyncio.gather(self.host.send_files(dump.images), files)
+        self.unchanged = asyncio.ensure_future(self.check_unchanged())  # it is only before "go" that it has to be known
+        self.unchanged.add_done_callback(lambda done: done.cancelled() or done.exception())
         sent, _ = await self.guarded(sending)
         self.report.image_bytes = sent
         self.tree = await looking
@@ -363,6 +366,13 @@ class Migration:
             precopied=bool(self.report.precopy and self.report.precopy["used"]),
         )  # fmt: skip
         await self.guarded(request)
+
+    async def check_unchanged(self) -> None:
+        """What it moves as one with is as the preflight saw it. Raises CriuLazyError."""
+        changed = self.engine.changed if self.engine is not None and self.turns.group() else None
+        await self.turns.together(self, "dumped")  # an engine that still dumps one has locked it
+        if changed is not None and (problem := await asyncio.to_thread(changed)):
+            raise SourceError(problem)
 
     async def restore(self) -> None:
         """Restore, up to the point of no return and over it."""
@@ -382,6 +392,9 @@ class Migration:
             if not asked.done():
                 await restored  # it failed: its error
                 raise HostError(f"{self.host.name}: restore ended without asking")
+            restored.add_done_callback(self.restore_ended)
+            assert self.unchanged is not None
+            await self.guarded(self.unchanged)
             await self.guarded(self.turns.together(self, "restored"))
             await self.allow()
             await self.guarded(self.host.request("go", within=timeout))
@@ -419,10 +432,22 @@ class Migration:
         self.enter(State.ALLOWED, went=True, fenced=answer["fenced_pids"])
         await self.guarded(self.turns.go(self))
 
+    def restore_ended(self, restored: asyncio.Future[Message]) -> None:
+        """Before "go" it is to end for nothing but a failure, for which nobody waits."""
+        if not self.said_go and not restored.cancelled():
+            self.fail(str(restored.exception() or f"{self.report.destination}: restore ended before it was to"))
+
+    async def ready(self) -> None:
+        """As its agent sees it now, "go" could be said. Raises CriuLazyError."""
+        assert self.host is not None
+        await self.guarded(self.host.request("ready", within=self.profile.timeouts.restore))
+
     def check_dump(self) -> None:
         """Raises what has gone wrong."""
         if self.trouble.done():
             self.trouble.result()
+        if self.daemon_ended.done():
+            raise Trouble(f"{self.report.destination}: {self.daemon_ended.result().get('error') or 'lazy-pages ended'}")
         if not self.dump_lives():
             raise SourceError(self.look().words())
 
@@ -512,6 +537,7 @@ class Migration:
             except HostError:
                 # The agent lives and says that the restore failed: nothing runs there. But what was to move as one with
                 # it may.
+                self.none_there = self.said_go
                 force = not (self.said_go and self.turns.group())
                 raise
             await self.network.let_pass()
@@ -538,7 +564,6 @@ class Migration:
     def run_file(self) -> Path:
         return run_file.path_of(self.directory, self.progress.recorder.began)
 
-                self.none_there = self.said_go
     def keep_run(self) -> None:
         """What was seen until now, for `criu-lazy report`; if there is something to tell. Raises OSError."""
         if self.journal is None:
