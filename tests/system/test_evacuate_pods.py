@@ -187,6 +187,42 @@ def test_one_that_can_t_be_restored_leaves_all_of_it_running(pod: Pod) -> None:
     assert_moved(pod, Evacuation(pod.testbed, plan_for(pod.runtime)), dst)
 
 
+def test_one_that_is_killed_while_it_waits_leaves_all_of_it_running(pod: Pod) -> None:
+    """For the other one, with a daemon that tells nothing of it."""
+    dst = pod.testbed.dst
+    hold = "mkdir /run/criu-passed 2>/dev/null || while test -e /run/criu-passed; do sleep 0.05; done"
+    dst.write("/srv/hold.sh", f'#!/bin/sh\n[ "$CRTOOLS_SCRIPT_ACTION" != pre-restore ] || {{ {hold}; }}\n', mode=0o755)
+    criu = ", restore_options: [--action-script, /srv/hold.sh]"
+    run = Evacuation(pod.testbed, plan_for(pod.runtime, ", daemon: stock", criu=criu))
+    # By its name: its command line is in a page that has not come.
+    eventually(lambda: dst.run(["pgrep", "-x", "tick"], check=False).stdout, "one is restored", 60)
+    time.sleep(1)  # it waits for "go"
+    dst.run(["pkill", "-9", "-x", "tick"])
+    time.sleep(0.5)
+    dst.run(["rmdir", "/run/criu-passed"])
+    assert_stayed(pod, run, "of the same pod: dst: ")
+
+
+def test_one_that_is_restored_later_does_not_wait_for_the_one_that_waits_for_it(pod: Pod) -> None:
+    hook = ", hooks: {before_restore: [{run: 'mkdir /run/held 2>/dev/null || sleep 3'}]}"
+    assert_moved(pod, Evacuation(pod.testbed, plan_for(pod.runtime, hook)), pod.testbed.dst)
+
+
+def test_what_changes_in_it_before_the_freeze_is_seen(pod: Pod) -> None:
+    shm = """/proc/$(podman inspect --format "{{.State.Pid}}" web-a)/root/dev/shm/kept"""
+    run = Evacuation(pod.testbed, plan_for(pod.runtime, f", hooks: {{before_dump: [{{run: 'touch {shm}'}}]}}"))
+    assert_stayed(pod, run, "has files in /dev/shm in its shared IPC namespace, which stays")
+    assert run.states == dict.fromkeys(MEMBERS, "rolled-back")
+
+
+def test_a_dry_run_makes_nothing(pod: Pod) -> None:
+    dst = pod.testbed.dst
+    run = Evacuation(pod.testbed, plan_for(pod.runtime), "--dry-run")
+    assert run.end() == COMMITTED, (run.stderr, run.report)
+    assert not dst.run(["podman", "volume", "ls", "--quiet"]).stdout
+    pod.is_right_at(pod.testbed.src)
+
+
 def test_all_of_it_is_tried_elsewhere(pod: Pod) -> None:
     """The second restore of all fails."""
     dst = pod.testbed.dst
@@ -289,7 +325,9 @@ def test_one_whose_restore_fails_after_go_is_undecided_and_can_run_on_here(pod: 
     stays, moved = states["undecided"], states["committed"]
     assert dst.run(["podman", "ps", "--format", "{{.Names}}"]).stdout.split()[1:] == [moved]
     assert src.run(["podman", "ps", "--format", "{{.Names}}"]).stdout.split()[1:] == [stays]
+    assert "nothing of it is left at dst" in run.items[stays]["message"]
     profile = f"/var/lib/criu-lazy/{run.name}.evacuation/{run.name}.{stays}.yaml"
+    assert "nothing of it is left" in src.run(["criu-lazy", "migrate", "--status", profile], check=False).stdout
     aborted = src.run(["criu-lazy", "migrate", "--abort", "--force", profile], check=False)
     assert aborted.returncode == 0, (aborted.stdout, aborted.stderr)
     for name, host in ((stays, src), (moved, dst)):

@@ -10,14 +10,18 @@ from typing import Any
 
 import pytest
 
+from criu_lazy_ext.engines import podman_pod as podman_pod_module
 from criu_lazy_ext.engines.engine import EngineError
 from criu_lazy_ext.engines.podman_pod import Pod as PodmanPod
 from criu_lazy_ext.engines.podman_pod import move_groups
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.evacuation.pod import Pod
 from criu_lazy_ext.evacuation.schedule import Member, Phase, Schedule
-from criu_lazy_ext.migration.operator_commands import Found, is_held
-from criu_lazy_ext.migration.state import Trouble
+from criu_lazy_ext.migration import journal, moving_network
+from criu_lazy_ext.migration.ending import Ending
+from criu_lazy_ext.migration.operator_commands import Found, PageServer, is_held
+from criu_lazy_ext.migration.state import State, Trouble
+from criu_lazy_ext.source.task import Seen, Source
 
 NAMES = {"plan.a": "a", "plan.b": "b"}
 
@@ -29,7 +33,12 @@ class Moving:
         self.name = name
         self.said_go = False
         self.trouble = ""
+        self.is_unready = False
         self.failed = ""
+
+    async def ready(self) -> None:
+        if self.is_unready:
+            raise CriuLazyError("its restore has ended")
 
     def check_dump(self) -> None:
         if self.trouble:
@@ -48,9 +57,9 @@ def both() -> tuple[Pod, list[Any]]:
 
 
 def test_go_is_said_to_both_or_to_none() -> None:
-    async def run(trouble: str) -> tuple[list[Any], list[bool]]:
+    async def run(trouble: str, is_unready: bool = False) -> tuple[list[Any], list[bool]]:
         pod, moving = both()
-        moving[0].trouble = trouble
+        moving[0].trouble, moving[0].is_unready = trouble, is_unready
         going = [asyncio.ensure_future(pod.go(each)) for each in moving]
         await asyncio.wait(going, return_when=asyncio.FIRST_COMPLETED, timeout=1)
         if trouble:
@@ -59,9 +68,10 @@ def test_go_is_said_to_both_or_to_none() -> None:
         return ended, [each.said_go for each in moving]
 
     assert asyncio.run(run("")) == ([None, None], [True, True])
-    ended, went = asyncio.run(run("its dump has ended"))
-    assert went == [False, False]
-    assert all("its dump has ended" in str(error) for error in ended), ended
+    for trouble, is_unready in (("its dump has ended", False), ("its restore has ended", True)):
+        ended, went = asyncio.run(run(trouble, is_unready))
+        assert went == [False, False]
+        assert all(trouble in str(error) for error in ended), ended
 
 
 def test_one_that_fails_before_go_fails_the_other_and_after_it_holds_up_none() -> None:
@@ -115,6 +125,13 @@ def test_what_may_run_by_its_own_record_may_not_if_another_s_says_no(
     assert not is_held(later | {"group": later["group"] | {"names": ["plan.b"]}}), "another try's record"
 
 
+def test_one_of_which_nothing_is_left_there_is_given_up_by_force_alone() -> None:
+    facts = {"state": "undecided", "went": True, "complete": True, "none_there": True}
+    found = Found(facts, False, PageServer(), Source({7: Seen.STOPPED}))
+    assert found.is_lost and not found.may_commit
+    assert "nothing of it is left at the destination" in found.words()[-1]
+
+
 def test_a_pod_is_frozen_when_all_of_it_is_ready_whatever_has_rounds() -> None:
     for at_once in (None, 1):
         schedule = Schedule(at_once)
@@ -156,6 +173,7 @@ def test_a_pod_is_made_by_the_command_that_made_it_with_its_addresses() -> None:
 
 def test_each_obstacle_of_a_pod_is_told() -> None:
     assert ["no infra container" in said for said in PodmanPod([], {"Name": "web"}, None).obstacles()] == [True]
+    assert PodmanPod([], {"Name": "web"}, None).expectations() is None
     pod = podman_pod("web", mode="pasta")
     config = pod.config | {"SharedNamespaces": ["net", "pid"], "CreateCommand": None}
     config |= {"Containers": [{"Id": "1", "Name": "a", "State": "exited"}], "InfraContainerID": "2"}
@@ -163,6 +181,97 @@ def test_each_obstacle_of_a_pod_is_told() -> None:
     words = ("shares its pid namespace", "not made by podman pod create", "the network 'pasta'", "podman rm a")
     for said, word in zip(told, words, strict=True):
         assert word in said
+
+
+@pytest.mark.parametrize(
+    ("network", "says"),
+    [
+        ({"driver": "bridge"}, []),
+        ({"driver": "bridge", "options": {"mode": "unmanaged"}}, ["an unmanaged bridge"] * 2),
+        ({"driver": "macvlan"}, ["of the driver macvlan"] * 2),
+        (EngineError("podman network inspect dual: no answer"), ["no answer"]),
+    ],
+)
+def test_its_addresses_are_not_to_be_seen_at_both_hosts(
+    monkeypatch: pytest.MonkeyPatch, network: Any, says: list[str]
+) -> None:
+    def inspect(command: Any, name: str) -> Any:
+        if isinstance(network, EngineError):
+            raise network
+        return network
+
+    monkeypatch.setattr(podman_pod_module, "inspect", inspect)
+    told = list(podman_pod("web").obstacles())
+    assert len(told) == len(says) and all(words in said for words, said in zip(says, told, strict=True)), told
+
+
+@pytest.mark.parametrize(
+    ("fails", "expected"),
+    [("create", ["pod create --name web"]), ("start", ["pod create --name web", "pod start 12ab"])],
+)
+def test_what_was_not_made_is_not_removed(monkeypatch: pytest.MonkeyPatch, fails: str, expected: list[str]) -> None:
+    calls, removed = [], []
+
+    def run(command: list[str], seconds: float) -> SimpleNamespace:
+        calls.append(" ".join(command[3:]))
+        return SimpleNamespace(returncode=fails in command, stdout="12ab\n", stderr="the name is in use")
+
+    monkeypatch.setattr(podman_pod_module, "run", run)
+    monkeypatch.setattr(podman_pod_module, "remove_empty", lambda podman, pod: removed.append(pod))
+    with pytest.raises(EngineError, match=f"podman pod {fails} web: the name is in use"):
+        podman_pod_module.make(["podman"], {"name": "web", "create": ["--name", "web"], "runtime": "crun"})
+    assert calls == expected
+    assert removed == ["12ab"] * (fails == "start")
+
+
+def test_each_looks_at_its_connections_when_nothing_new_comes_to_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The leader, who holds back what is new, comes last."""
+    log: list[str] = []
+
+    class Connections:
+        def __init__(self, pid: int) -> None: ...
+        def are_being_made(self) -> bool:
+            log.append("looked")
+            return False
+
+        def exist(self) -> bool:
+            return False
+
+        def close(self) -> None: ...
+
+    async def run() -> None:
+        pod, moving = both()
+        monkeypatch.setattr(moving_network, "Connections", Connections)
+        here = SimpleNamespace(save=lambda path: None, hold_new=lambda: log.append("held"))
+        held = []
+        for each in moving:
+            each.turns, each.pid, each.directory, each.profile = pod, 1, Path("/x"), each
+            each.for_connections = lambda *_, **__: None
+            network = moving_network.MovingNetwork(each)
+            network.here = here if each is moving[1] else None  # type: ignore[assignment]
+            held.append(network.hold_new())
+        await asyncio.gather(*held)
+
+    asyncio.run(run())
+    assert log == ["held", "looked", "looked"]
+
+
+def test_a_driver_that_is_killed_as_it_rolls_back_has_put_that_on_record(tmp_path: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    async def killed(force: bool) -> None:
+        raise Killed
+
+    nothing: Any = lambda *_: None  # noqa: E731
+    dump = SimpleNamespace(process=1, roll_back=killed)
+    migration: Any = SimpleNamespace(
+        state=State.ALLOWED, said_go=False, dump=dump, journal=journal.Journal(tmp_path, {"went": True}),
+        stop_watching=nothing, progress=SimpleNamespace(phase=nothing), look=lambda: SimpleNamespace(is_over=False),
+    )  # fmt: skip
+    with pytest.raises(Killed):
+        asyncio.run(Ending(migration).roll_back("the other has failed", force=True))
+    assert journal.read(tmp_path)["went"] is False
 
 
 def test_control_groups_get_the_new_pod_s_id_and_nothing_else(tmp_path: Path) -> None:
