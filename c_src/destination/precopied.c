@@ -13,7 +13,7 @@
 
 #define MAX_PAGES (CL_COPY_BYTES / CL_PAGE_SIZE)
 
-static int stale(struct cl_error *error)
+int cl_precopied_stale(struct cl_error *error)
 {
 	return cl_error_set(error, -ESTALE, "it expects pre-copied pages that can't be read here; asking for all");
 }
@@ -45,7 +45,7 @@ int cl_precopied_note(struct cl_engine *engine, struct cl_push_run *run, struct 
 	uint64_t index, end, from, to;
 
 	if (engine->store_is_bad)
-		return stale(error);
+		return cl_precopied_stale(error);
 	for (; run->nr_pages; run->vaddr += (end - index) * CL_PAGE_SIZE, run->nr_pages -= end - index) {
 		index = cl_image_index(image, run->vaddr);
 		end = cl_image_extent(image, index)[1].first;
@@ -78,7 +78,7 @@ static void leave_store(struct cl_engine *engine, struct cl_image *read, uint64_
 		for (space = image->spaces; space; space = space->next)
 			for (i = 0; i < space->waiters.nr; i++)
 				demand(engine, image, space->waiters.at[i].index);
-	(void)stale(&error);
+	(void)cl_precopied_stale(&error);
 	cl_engine_broken(engine, &error);
 }
 

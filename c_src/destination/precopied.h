@@ -26,6 +26,9 @@ int cl_precopied_note(struct cl_engine *engine, struct cl_push_run *run, struct 
 bool cl_precopied_demand(struct cl_engine *engine, uint8_t *buffer);
 bool cl_precopied_background(struct cl_engine *engine, uint8_t *buffer);
 
+/* Why a session ends whose store can no longer be read. Returns error->code: -ESTALE. */
+int cl_precopied_stale(struct cl_error *error);
+
 /* These pages have come, from wherever: the store's are not needed any more. */
 void cl_precopied_drop(struct cl_engine *engine, const struct cl_image *image, uint64_t index, uint64_t nr_pages);
 

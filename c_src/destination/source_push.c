@@ -9,6 +9,7 @@
 #include "base/thread.h"
 #include "destination/engine.h"
 #include "destination/page_source.h"
+#include "destination/precopied.h"
 #include "destination/precopy_store.h"
 #include "destination/reconnect.h"
 #include "destination/requests.h"
@@ -227,7 +228,7 @@ static int begin_again(struct cl_engine *engine, struct cl_error *error)
 		return cl_conn_error(ret, error);
 	/* It was told of a store that was given up meanwhile, and not that what is there is missing. */
 	if (engine->push->on && engine->push->has_store && engine->store_is_bad)
-		return cl_error_set(error, -ESTALE, "pre-copied pages can't be read here; asking for all");
+		return cl_precopied_stale(error);
 	return 0;
 }
 

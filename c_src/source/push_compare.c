@@ -24,13 +24,9 @@ static uint64_t compare_run(struct cl_push_server *server, const struct cl_push_
 	if (!cl_hashes_find(server->config.stored, task->image->pid, vaddr) &&
 	    !cl_hashes_find(server->config.stored, task->image->pid, last))
 		return 0;
-	if ((server->tasks.nr > 1 ? cl_task_memory_read_shared : cl_task_memory_read)(&task->memory, vaddr, pages,
-										      nr_pages * CL_PAGE_SIZE) < 0)
+	if (cl_push_task_read(task, &run, server->tasks.nr > 1, pages) < 0)
 		return 0;
-	/* That a page is zero is told without the store. */
-	for (i = 0; i < nr_pages; i++)
-		kinds[i] = cl_page_is_zero(pages + i * CL_PAGE_SIZE) ? CL_PUSH_ZERO : CL_PUSH_PAGES;
-	(void)cl_push_find_same(server, &run, pages, kinds);
+	cl_push_find_kinds(server, &run, pages, true, kinds);
 	for (i = 0; i < nr_pages; i++)
 		same |= (uint64_t)(kinds[i] == CL_PUSH_SAME) << i;
 	return same;

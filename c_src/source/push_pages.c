@@ -56,8 +56,7 @@ static bool stands_alone(struct cl_push_server *server)
 int cl_push_read_pages(struct cl_push_server *server, const struct cl_push_task *task, const struct cl_push_header *header,
 		       bool shared, uint8_t *out)
 {
-	int ret = (shared ? cl_task_memory_read_shared : cl_task_memory_read)(&task->memory, header->vaddr, out,
-									      header->nr_pages * CL_PAGE_SIZE);
+	int ret = cl_push_task_read(task, header, shared, out);
 
 	if (ret == -ESRCH)
 		return lose_task(server, task);
@@ -113,4 +112,16 @@ uint64_t cl_push_find_same(struct cl_push_server *server, const struct cl_push_h
 		}
 	}
 	return nr_same;
+}
+
+void cl_push_find_kinds(struct cl_push_server *server, const struct cl_push_header *header, const uint8_t *pages,
+			bool client_stores, uint8_t *kinds)
+{
+	uint64_t i;
+
+	/* That a page is zero is told without the store. */
+	for (i = 0; i < header->nr_pages; i++)
+		kinds[i] = cl_page_is_zero(pages + i * CL_PAGE_SIZE) ? CL_PUSH_ZERO : CL_PUSH_PAGES;
+	if (client_stores)
+		(void)cl_push_find_same(server, header, pages, kinds);
 }

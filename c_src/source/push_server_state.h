@@ -77,6 +77,10 @@ int cl_push_read_pages(struct cl_push_server *server, const struct cl_push_task 
  */
 int cl_push_still_frozen(struct cl_push_server *server, const struct cl_push_task *task);
 
+/* As what each of these pages goes, as they were read: CL_PUSH_ZERO, to a client with a store _SAME, else _PAGES. */
+void cl_push_find_kinds(struct cl_push_server *server, const struct cl_push_header *header, const uint8_t *pages,
+			bool client_stores, uint8_t *kinds);
+
 /* It was sent. Lock held. */
 void cl_push_charge(struct cl_push_server *server, uint64_t bytes);
 

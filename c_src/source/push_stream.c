@@ -176,7 +176,7 @@ static int push_batch(struct cl_push_server *server, uint64_t session, struct cl
 		      uint64_t held_us, uint16_t *hits)
 {
 	uint8_t *pages = cl_push_batch_pages(out), kinds[CL_PUSH_BATCH_PAGES];
-	uint64_t i, began_us = cl_now_us();
+	uint64_t began_us = cl_now_us();
 	struct cl_push_common common;
 	int ret;
 
@@ -184,10 +184,7 @@ static int push_batch(struct cl_push_server *server, uint64_t session, struct cl
 	ret = cl_push_read_pages(server, batch->task, &batch->header, common.shared, pages);
 	if (ret < 0)
 		return ret;
-	for (i = 0; i < batch->header.nr_pages; i++)
-		kinds[i] = cl_page_is_zero(pages + i * CL_PAGE_SIZE) ? CL_PUSH_ZERO : CL_PUSH_PAGES;
-	if (batch->client_stores)
-		(void)cl_push_find_same(server, &batch->header, pages, kinds);
+	cl_push_find_kinds(server, &batch->header, pages, batch->client_stores, kinds);
 	*hits = find_shared(server, session, batch, &common, out, kinds);
 	ret = cl_push_still_frozen(server, batch->task);
 	return ret < 0 ? ret : cl_push_batch_send(out, &batch->header, kinds, began_us, held_us);

@@ -76,6 +76,12 @@ struct cl_push_task *cl_push_tasks_find(const struct cl_push_tasks *tasks, const
 	return task && cl_image_has_remote(task->image, range->vaddr, range->nr_pages) ? task : NULL;
 }
 
+int cl_push_task_read(const struct cl_push_task *task, const struct cl_push_header *range, bool shared, uint8_t *out)
+{
+	return (shared ? cl_task_memory_read_shared : cl_task_memory_read)(&task->memory, range->vaddr, out,
+									   range->nr_pages * CL_PAGE_SIZE);
+}
+
 void cl_push_task_set_wanted(struct cl_image *image, uint64_t from, uint64_t to, bool wanted)
 {
 	uint64_t changed = cl_bits_assign(image->todo[CL_REMOTE], from, to, wanted);

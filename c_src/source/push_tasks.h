@@ -48,6 +48,9 @@ void cl_push_tasks_close(struct cl_push_tasks *tasks);
 /* Of a range that a client named: its task, if all of it is lazy pages. */
 struct cl_push_task *cl_push_tasks_find(const struct cl_push_tasks *tasks, const struct cl_push_header *range);
 
+/* Read pages of its memory; shared: other tasks may have them, too, and are to keep them. 0 or -errno. */
+int cl_push_task_read(const struct cl_push_task *task, const struct cl_push_header *range, bool shared, uint8_t *out);
+
 /* Pages of the image that the client wants, or doesn't any more. Its owner's lock held. */
 void cl_push_task_set_wanted(struct cl_image *image, uint64_t from, uint64_t to, bool wanted);
 

@@ -398,6 +398,21 @@ static void run_out_of_order(uint64_t seed)
 	cl_image_free(image);
 }
 
+/* An image's space, as a successor daemon would find it; area: of it, in the file. */
+static struct cl_space *space_on_record(struct cl_image *image, struct cl_resume_state *state, struct cl_chunk_pool *in_file,
+					uint64_t *area)
+{
+	struct cl_space *space;
+
+	CHECK(cl_resume_state_new(state, 1, in_file) == 0);
+	image->chunks = in_file;
+	space = cl_space_new(image, 7, -1);
+	CHECK(space);
+	space->key = 1;
+	CHECK(cl_resume_state_enter(state, space, NULL, area) == 0);
+	return space;
+}
+
 /*
  * Killed when a batch of events was followed, and the resume state did not say so yet: the next daemon replays the batch
  * onto the regions of before, with the doubts of before. The page that was moved may be there still.
@@ -410,12 +425,7 @@ static void replayed_changes_are_doubted(void)
 	struct cl_space *space, *next;
 	uint64_t area;
 
-	CHECK(cl_resume_state_new(&state, 1, &in_file) == 0);
-	image->chunks = &in_file;
-	space = cl_space_new(image, 7, -1);
-	CHECK(space);
-	space->key = 1;
-	CHECK(cl_resume_state_enter(&state, space, NULL, &area) == 0);
+	space = space_on_record(image, &state, &in_file, &area);
 	(void)cl_resume_state_begin(space->mirror.entry, 1);
 	CHECK(cl_space_remap(space, AT(8), AT(252), CL_PAGE_SIZE) == 0);
 	cl_space_quiet(space);
@@ -473,12 +483,7 @@ static void a_successor_finds_what_is_missing_and_nothing_of_what_was_given_up(v
 	struct cl_resume_state state;
 	uint64_t area, childs_area, missing;
 
-	CHECK(cl_resume_state_new(&state, 1, &in_file) == 0);
-	image->chunks = &in_file;
-	space = cl_space_new(image, 7, -1);
-	CHECK(space);
-	space->key = 1;
-	CHECK(cl_resume_state_enter(&state, space, NULL, &area) == 0);
+	space = space_on_record(image, &state, &in_file, &area);
 	child = cl_space_fork(space, -1);
 	CHECK(child && cl_space_doubt(child, AT(8), AT(12)) == 4);
 	child->key = 2;
