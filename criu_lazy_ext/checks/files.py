@@ -105,7 +105,7 @@ class _Collector:
             size = found.st_size if is_file and compares else -1
             digest = sample(link, size) if size > 0 and use != "shared" and len(self.facts) < MOST_COMPARED else ""
             identity = (found.st_dev, found.st_ino)
-            self.facts[path] = FileFact(path, use, found.st_mode, size, found.st_mtime_ns, *identity, kind, digest)
+            self.facts[path] = FileFact(path, use, found.st_mode, size, *identity, kind, digest)
 
 
 def collect(task: Task, sockets: Iterable[str] = ()) -> list[FileFact]:
@@ -166,7 +166,7 @@ def _differences(arrival: Arrival) -> Iterator[tuple[str, str, FileFact]]:
             yield "differs", f"has mode {found.st_mode & 0o7777:o} there, {fact.mode & 0o7777:o} here", fact
         elif fact.use == "shared":
             yield "stale", "is shared memory", fact
-        elif fact.digest and found.st_mtime_ns != fact.mtime_ns and sample(fact.path, fact.size) != fact.digest:
+        elif fact.digest and sample(fact.path, fact.size) != fact.digest:
             yield "differs", "has the same size, and another content there", fact
 
 
@@ -206,7 +206,7 @@ def missing_files(arrival: Arrival) -> Iterator[Found]:
     way_out="install the same packages there; copy data when the task is frozen: hooks.after_dump, with rsync",
 )
 def differing_files(arrival: Arrival) -> Iterator[Found]:
-    """the same files' type, size, mode, and, where the time of change differs, samples of their content"""
+    """the same files' type, size and mode, and samples of their content"""
     yield from _told(arrival, "differs", "not the same there: {}")
 
 

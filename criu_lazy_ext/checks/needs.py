@@ -120,7 +120,6 @@ class FileFact(NamedTuple):
     use: str  # "exe", "cwd", "root", "mapped", "shared" (mapped, and written), "open"
     mode: int
     size: int  # -1: not compared
-    mtime_ns: int
     device: int
     inode: int
     kind: str  # of file system
