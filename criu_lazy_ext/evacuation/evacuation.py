@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,7 @@ class Evacuation:
         self.stopped = ""  # why nothing more is frozen
         self.all_checked = False  # the preflight of all is over
         self.signals = 0  # that asked for an end
+        self.complete: set[str] = set()  # of those that are settled: there with every page
         self.movers: dict[str, Mover] = {}
         self.failures: dict[str, int] = dict.fromkeys(self.places, 0)
         self.unreached: dict[str, int] = dict.fromkeys(self.places, 0)  # in a row
@@ -206,8 +208,10 @@ class Evacuation:
     async def run(self) -> None:
         """Until every item is over."""
         earlier = self.start - self.record.seconds
-        # What an earlier run left under way; nobody waits for it.
-        settling = [asyncio.ensure_future(self.settle(item)) for item in self.record.items if item.state == MOVING]
+        # What an earlier run left under way; nobody waits for it. A thread for each: those of a pod await each other.
+        left = [item for item in self.record.items if item.state == MOVING]
+        threads = ThreadPoolExecutor(max(1, len(left)))
+        settling = [asyncio.ensure_future(self.settle(item, threads)) for item in left]
         checking = asyncio.ensure_future(self.check_all())
         try:
             while not self.record.is_over or self.movers:
@@ -500,11 +504,18 @@ class Evacuation:
         shutil.rmtree(profile.directories.source / name, ignore_errors=True)  # of one that was killed
         await Migration(profile, name, Progress(), None, moved).dry_run()
 
-    async def settle(self, item: Item) -> None:
+    async def settle(self, item: Item, threads: ThreadPoolExecutor) -> None:
         """To its end, if that can be had without force."""
         name = self.migrations[item.name]
         profile = load(profile_path(self.record.directory, name))
-        settled = await asyncio.to_thread(settle, profile, name, lambda: self.signals < 2)
+
+        def all_complete() -> bool:
+            self.complete.add(item.name)
+            return all(one.state != MOVING or one.name in self.complete for one in self.record.together(item))
+
+        settled = await asyncio.get_running_loop().run_in_executor(
+            threads, settle, profile, name, lambda: self.signals < 2, all_complete
+        )
         if settled.state is State.COMMITTED:
             item.run_file = settled.run_file
             self.over(item, State.COMMITTED.value, "its driver was killed after it was resumed; settled by --resume")

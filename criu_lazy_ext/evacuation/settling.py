@@ -29,9 +29,12 @@ class Settled:
     run_file: str = ""
 
 
-def settle(profile: Profile, name: str, goes_on: Callable[[], bool]) -> Settled:
+def settle(profile: Profile, name: str, goes_on: Callable[[], bool], all_complete: Callable[[], bool]) -> Settled:
     """See the migration to its end, for as long as `goes_on`, and as pages come. What is decided is printed, as by
-    `migrate --status`."""
+    `migrate --status`.
+
+    `all_complete` is asked when every page of it has arrived: whether that is so of all that move as one with it.
+    """
     directory = profile.directories.source / name
     while True:
         try:
@@ -45,14 +48,16 @@ def settle(profile: Profile, name: str, goes_on: Callable[[], bool]) -> Settled:
         lock.release()
         return Settled(None)  # what its evacuation knew of its end was on record before this went
     try:
-        return _settle(profile, directory, goes_on)
+        return _settle(profile, directory, goes_on, all_complete)
     except CriuLazyError as error:
         return Settled(State.UNDECIDED, str(error))
     finally:
         lock.release()
 
 
-def _settle(profile: Profile, directory: Path, goes_on: Callable[[], bool]) -> Settled:
+def _settle(
+    profile: Profile, directory: Path, goes_on: Callable[[], bool], all_complete: Callable[[], bool]
+) -> Settled:
     came, since = -1, time.monotonic()
     while True:
         decision = Decision(profile, directory, journal.read(directory))
@@ -64,8 +69,10 @@ def _settle(profile: Profile, directory: Path, goes_on: Callable[[], bool]) -> S
         if ended is None:
             if not found.went:
                 ended = decision.abort(False)
-            elif found.may_commit and not found.is_lost:
+            elif found.may_commit and not found.is_lost and all_complete():
                 ended = decision.commit(False)
+            elif found.may_commit and not found.is_lost and goes_on():
+                since = time.monotonic()
             elif not (found.server.is_there and goes_on() and waited < profile.timeouts.stall) or found.is_lost:
                 return Settled(State.UNDECIDED, "; ".join(found.words()))
         if ended is not None:
