@@ -40,7 +40,7 @@ from criu_lazy_ext.engines.engine import RUNTIME_PID, Command, container_as_mess
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.profile import Container
 from criu_lazy_ext.remote.channel import HELLO_WITHIN_S, PROTOCOL, Channel, ChannelError, Message
-from criu_lazy_ext.system import network_lock
+from criu_lazy_ext.system import loopback, network_lock
 from criu_lazy_ext.system.awaited import await_end, pipe_reader
 from criu_lazy_ext.system.conntrack import Translated
 from criu_lazy_ext.system.events import Events
@@ -406,8 +406,8 @@ class Agent:
         what = "criu restore" if self.container is None else "the engine's restore"
         return AgentError(f"{what} {how}: {reason}{daemon}{said_in_files()}")
 
-    async def ready(self, request: Message) -> Message:
-        """Whether it could run, were "go" said now."""
+    def check_ready(self) -> None:
+        """Raises AgentError if the restored task could not run, were "go" said now."""
         if self.gate is None or self.gate.done():
             raise AgentError("no restore waits for a go")
         if not self.daemon.lives:
@@ -416,11 +416,17 @@ class Agent:
             raise AgentError("the engine's runtime has ended; nothing was resumed")
         if missing := self.tasks.missing():
             raise AgentError(f"the waiting process {missing} has ended; no task was resumed")
+
+    async def ready(self, request: Message) -> Message:
+        """All of its pod is restored, and may send within it again: whether "go" could be said."""
+        self.check_ready()
+        if self.place.made.room:
+            await asyncio.to_thread(loopback.let_go, self.tasks.waiting[0].pid)
         return {}
 
     async def go(self, request: Message) -> Message:
         """The restored task may run."""
-        await self.ready(request)
+        self.check_ready()
         assert self.gate is not None
         self.gate.set_result(True)
         return {}

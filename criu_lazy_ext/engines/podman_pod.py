@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from criu_lazy_ext.engines.engine import EngineError, complaint, run
+from criu_lazy_ext.system import loopback
 from criu_lazy_ext.system.net_namespace import within
+from criu_lazy_ext.system.nftables import FilterError
 
 ANSWERS_WITHIN_S = 60.0
 SHARED = {"ipc", "net", "uts"}  # namespaces that criu has a container join again
@@ -184,7 +186,10 @@ def lacking(podman: Sequence[str], expected: Mapping[str, Any]) -> list[str]:
 
 
 def make(podman: Sequence[str], expected: Mapping[str, Any]) -> str:
-    """The pod, its infra container running: its ID. Raises EngineError; nothing is left then."""
+    """The pod, its infra container running, what is sent within it held back (loopback.let_go): its ID.
+
+    Raises EngineError; nothing is left then.
+    """
     command = [*podman, "--runtime", expected["runtime"], "pod"]
     done = run([*command, "create", *expected["create"]], ANSWERS_WITHIN_S)
     if done.returncode:
@@ -194,6 +199,13 @@ def make(podman: Sequence[str], expected: Mapping[str, Any]) -> str:
     if done.returncode:
         remove_empty(podman, made)
         raise EngineError(f"podman pod start {expected['name']}: {complaint(done.stderr)}")
+    try:
+        pod = find(podman, made)
+        if pod is not None and pod.infra is not None and "net" in (pod.config.get("SharedNamespaces") or []):
+            loopback.hold(pod.infra["State"]["Pid"])
+    except (FilterError, OSError) as error:
+        remove_empty(podman, made)
+        raise EngineError(f"pod {expected['name']}: {error}") from error
     return made
 
 
