@@ -159,10 +159,10 @@ def inspect(command: Sequence[str], name: str) -> dict[str, Any] | None:
     done = run([*command, "inspect", "--", name], ANSWERS_WITHIN_S)
     try:
         found = json.loads(done.stdout or "null")
-        found = found[0] if isinstance(found, list) else found  # podman 4 has no list of a pod
-        if done.returncode == 0:
+        found = next(iter(found), None) if isinstance(found, list) else found  # podman 4 has no list of a pod
+        if done.returncode == 0 and found:
             return dict(found)
-    except (ValueError, IndexError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise EngineError(f"{' '.join(command)} inspect {name}: {error!r}") from error
     if run([*command, "exists", name], ANSWERS_WITHIN_S).returncode == 1:
         return None

@@ -42,7 +42,7 @@ def plan_for(runtime: str, more: str = "", to: str = "dst", criu: str = "", sele
     cgroups = ", manage_cgroups: ignore" if runtime == "crun" else ""
     return (
         f"destinations: [{{ssh: {to}}}]\n"
-        f"profile: {{timeouts: {{silence: 3}}, criu: {{network_lock: nftables{cgroups}{criu}}}{more}}}\n"
+        f"profile: {{criu: {{network_lock: nftables{cgroups}{criu}}}{more}}}\n"
         f"move: [{{containers: {{engine: podman, {selects}}}}}]\n"
     )
 
@@ -386,6 +386,11 @@ def test_its_clients_connections_live_on_and_those_within_it(pods: Testbed) -> N
             host.run(["podman", "pod", "rm", "--force", "--time", "0", POD], check=False)
         take_addresses(pods)
         clean(pods)
+
+
+def test_a_pod_that_is_not_there_is_none(pods: Testbed) -> None:
+    program = "from criu_lazy_ext.engines.podman_pod import find; print(find(['podman'], 'gone'))"
+    assert pods.src.run(["python3", "-c", program]).stdout == "None\n"
 
 
 def test_what_can_t_move_of_a_pod_is_said_before(pod: Pod) -> None:
