@@ -124,7 +124,7 @@ static bool is_on_old_memory(const struct cl_madvise_call *call, const struct cl
 	return cl_process_has_registered(call->process, call->start, call->end);
 }
 
-/* When all forks that were read are applied. */
+/* When all events that were read are applied. */
 static void follow_later(struct cl_engine *engine, const struct cl_madvise_call *call)
 {
 	if (cl_vec_reserve(&engine->later, &engine->max_later, engine->nr_later + 1, CL_VEC_NO_LIMIT) < 0) {
@@ -148,7 +148,7 @@ static bool follow(struct cl_engine *engine, const struct cl_madvise_call *call)
 		engine->fork_advice_changed = true;
 		return true;
 	}
-	if (ancestor != call->process && engine->reading_forks) {
+	if (engine->reading) {
 		follow_later(engine, call);
 		return true;
 	}
@@ -172,9 +172,9 @@ void cl_engine_follow_madvise(struct cl_engine *engine)
 	pid_t stranger = 0; /* looked up once, as it may call a lot: any user of this host may */
 	size_t i;
 
-	for (i = 0; i < engine->nr_later && !engine->reading_forks; i++)
+	for (i = 0; i < engine->nr_later && !engine->reading; i++)
 		(void)follow(engine, &engine->later[i]);
-	if (!engine->reading_forks)
+	if (!engine->reading)
 		engine->nr_later = 0;
 	cl_madvise_watch_begin(&engine->madvise);
 	while (cl_madvise_watch_take(&engine->madvise, &call, &lost))
@@ -196,7 +196,6 @@ void cl_engine_look_at_fork_advice(struct cl_engine *engine, struct cl_space *sp
 
 	pthread_mutex_lock(&engine->lock);
 	cl_engine_follow_madvise(engine);
-	engine->reading_forks = true;
 	is_needed = engine->fork_advice_changed;
 	restored = restored_of(engine, space->image);
 	if (is_needed && restored)

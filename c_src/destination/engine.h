@@ -86,8 +86,8 @@ struct cl_engine {
 	struct cl_madvise_watch madvise;    /* the lock's, as all that advice.c does with it */
 	bool fork_advice_changed;           /* by a restored task or its children, since the dump; or it isn't watched */
 	bool lost_madvise;                  /* it was warned of */
-	bool reading_forks;                 /* a child may run whose fork isn't applied yet: its calls wait */
-	struct cl_madvise_call *later;      /* these; nobody fills forked children meanwhile */
+	bool reading; /* events that aren't applied yet: the tasks' calls, which may come after them, wait */
+	struct cl_madvise_call *later; /* these; nobody fills meanwhile */
 	size_t nr_later, max_later;
 	struct cl_image *images;
 	int wire_version; /* as the images tell */

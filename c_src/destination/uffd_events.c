@@ -297,7 +297,6 @@ static bool apply_batch(struct cl_engine *engine, struct cl_space *space, const 
 	uint64_t now_us = cl_now_us();
 
 	pthread_mutex_lock(&engine->lock);
-	cl_engine_follow_madvise(engine);
 	for (i = 0; i < nr_events; i++) {
 		if (apply(engine, space, &events[i], &answers[nr_answers], now_us))
 			nr_answers++;
@@ -305,7 +304,7 @@ static bool apply_batch(struct cl_engine *engine, struct cl_space *space, const 
 	}
 	if (engine->nr_later)
 		pthread_cond_broadcast(&engine->gate);
-	engine->reading_forks = false;
+	engine->reading = false;
 	cl_engine_follow_madvise(engine);
 	if (nr_events < 0)
 		cl_engine_fail(engine, nr_events, "task %d: reading its userfaultfd: %s", space->pid, strerror(-nr_events));
@@ -348,6 +347,11 @@ static bool read_batch(struct cl_engine *engine, struct cl_space *space)
 
 	cl_fork_advice_forget(&space->advice);
 	cl_engine_look_at_fork_advice(engine, space, false);
+	/* Whoever caused an event goes on from the moment that it is read: what it tells then comes after it. */
+	pthread_mutex_lock(&engine->lock);
+	cl_engine_follow_madvise(engine);
+	engine->reading = true;
+	pthread_mutex_unlock(&engine->lock);
 	nr_events = cl_uffd_read(space->uffd, events, EVENTS);
 	if (nr_events == -EMFILE || nr_events == -ENFILE || nr_events == -ENOMEM) {
 		/* A child's userfaultfd found no place. The event stays, and the forking thread waits, until one is free. */

@@ -177,7 +177,7 @@ static void fill_space(struct cl_engine *engine, struct cl_space *space, uint64_
 
 	while (!engine->stopping && space->nr_missing) {
 		cl_engine_follow_madvise(engine);
-		if (space->reading || (engine->nr_later && !space->restored)) {
+		if (space->reading || engine->nr_later) {
 			pthread_cond_wait(&engine->gate, &engine->lock);
 			continue;
 		}

@@ -11,7 +11,7 @@
  *
  * guards: memory reads as zeroes where a task, or its only child, put guard regions on and took them off. Where it can't be
  * told which child did, it reads neither as zeroes nor as it was; but guards on other memory that a child has at the same
- * place do nothing to its siblings'.
+ * place do nothing to its siblings'. And those that a task puts on as soon as it has forked do nothing to its child's.
  *
  * killed: nor does it for the successor of the daemon that found that it can't be told, and was killed.
  */
@@ -37,7 +37,7 @@
 #include "destination/uffd_guardian.h"
 #include "stress_source.h"
 
-enum { ROUNDS = 40, NOT_WATCHED = 77, TRIES = 500, TRY_US = 10000 };
+enum { GUARDING = 16, GUARD_ROUNDS = 8, ROUNDS = 40, NOT_WATCHED = 77, TRIES = 500, TRY_US = 10000 };
 
 /* ---- the task ---- */
 
@@ -201,6 +201,43 @@ static void guard_new_memory(int which)
 	close(put[1]);
 }
 
+/*
+ * Several threads fork at once, and put guards on a page of their own as soon as they have: the forks' events have just been
+ * read then, and may not have been followed yet.
+ */
+static void *guard_after_forks(void *number)
+{
+	size_t thread = *(size_t *)number, round, page;
+	pid_t child;
+	int status;
+
+	for (round = 0; round < GUARD_ROUNDS; round++) {
+		/* Each another one, in no order that read-ahead would see. */
+		page = thread * GUARD_ROUNDS + round;
+		page = PAGES / 4 + page * (page + 1) / 2 * 37 % (PAGES / 16) * 8;
+		child = fork();
+		CHECK(child >= 0);
+		if (child == 0)
+			_exit(look(BASE + page * CL_PAGE_SIZE, page) ? 0 : UNREADABLE);
+		(void)guard_and_not(BASE + page * CL_PAGE_SIZE);
+		CHECK(waitpid(child, &status, 0) == child && status == 0);
+	}
+	return NULL;
+}
+
+static void fork_and_guard(void)
+{
+	pthread_t threads[GUARDING];
+	size_t numbers[GUARDING], i;
+
+	for (i = 0; i < GUARDING; i++) {
+		numbers[i] = i;
+		CHECK(pthread_create(&threads[i], NULL, guard_after_forks, &numbers[i]) == 0);
+	}
+	for (i = 0; i < GUARDING; i++)
+		pthread_join(threads[i], NULL);
+}
+
 static void put_guards(void)
 {
 	pid_t waiting;
@@ -220,6 +257,7 @@ static void put_guards(void)
 	kill(waiting, SIGKILL);
 	CHECK(waitpid(waiting, &status, 0) == waiting);
 	CHECK(guard(3) == 0);
+	fork_and_guard();
 }
 
 /* One of two children has guards on a page; both look at it when `go` ends, after the daemon's death. */
