@@ -8,8 +8,6 @@
 #include "base/page.h"
 #include "base/vec.h"
 
-enum { FEW_MOVED = 64 };
-
 int cl_regions_push(struct cl_regions *regions, struct cl_region region)
 {
 	int ret = cl_vec_reserve(&regions->at, &regions->max, regions->nr + 1, CL_VEC_NO_LIMIT);
@@ -92,10 +90,10 @@ static int by_dump_order(const void *left, const void *right, void *regions)
 	return a < b ? -1 : a > b;
 }
 
-/* The place in by_dump, of whose entries `nr` are sorted, of the first that ends above vaddr. */
-static size_t place_by_dump(const struct cl_region_map *map, size_t nr, uint64_t vaddr)
+/* The place in by_dump of the first that ends above vaddr. */
+static size_t place_by_dump(const struct cl_region_map *map, uint64_t vaddr)
 {
-	size_t low = 0, high = nr;
+	size_t low = 0, high = map->nr;
 
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
@@ -109,26 +107,23 @@ static size_t place_by_dump(const struct cl_region_map *map, size_t nr, uint64_t
 	return low;
 }
 
-/* What was never moved is in order as it is; few are put in between one by one. */
+/* What was never moved is in order as it is. What was is sorted by itself, behind it, and then put in between from the top. */
 static void sort_by_dump(struct cl_region_map *map)
 {
-	size_t nr = 0, i, place;
+	uint32_t *order = map->by_dump, *moved = order + map->nr;
+	size_t nr = 0, nr_moved = 0, i;
 
-	for (i = 0; i < map->nr; i++)
+	for (i = 0; i < map->nr; i++) {
 		if (map->at[i].start == map->at[i].at_dump)
-			map->by_dump[nr++] = (uint32_t)i;
-	if (map->nr - nr > FEW_MOVED) {
-		for (i = 0; i < map->nr; i++)
-			map->by_dump[i] = (uint32_t)i;
-		qsort_r(map->by_dump, map->nr, sizeof(*map->by_dump), by_dump_order, map->at);
-		return;
+			order[nr++] = (uint32_t)i;
+		else
+			moved[nr_moved++] = (uint32_t)i;
 	}
-	for (i = 0; i < map->nr && nr < map->nr; i++) {
-		if (map->at[i].start == map->at[i].at_dump)
-			continue;
-		place = place_by_dump(map, nr, map->at[i].at_dump);
-		memmove(&map->by_dump[place + 1], &map->by_dump[place], (nr++ - place) * sizeof(*map->by_dump));
-		map->by_dump[place] = (uint32_t)i;
+	qsort_r(moved, nr_moved, sizeof(*moved), by_dump_order, map->at);
+	while (nr_moved) {
+		i = nr + nr_moved - 1;
+		order[i] = nr && by_dump_order(&order[nr - 1], &moved[nr_moved - 1], map->at) > 0 ? order[--nr] :
+												    moved[--nr_moved];
 	}
 }
 
@@ -140,7 +135,7 @@ const struct cl_region *cl_region_map_of_dump(struct cl_region_map *map, uint64_
 	if (map->unsorted)
 		sort_by_dump(map);
 	map->unsorted = false;
-	place = place_by_dump(map, map->nr, vaddr);
+	place = place_by_dump(map, vaddr);
 	if (place == map->nr)
 		return NULL;
 	region = &map->at[map->by_dump ? map->by_dump[place] : place];
@@ -149,7 +144,7 @@ const struct cl_region *cl_region_map_of_dump(struct cl_region_map *map, uint64_
 
 int cl_region_map_changed(struct cl_region_map *map)
 {
-	if (cl_vec_reserve(&map->by_dump, &map->max_by_dump, map->max, CL_VEC_NO_LIMIT) < 0)
+	if (cl_vec_reserve(&map->by_dump, &map->max_by_dump, 2 * map->max, CL_VEC_NO_LIMIT) < 0)
 		return -ENOMEM;
 	map->unsorted = true;
 	return 0;

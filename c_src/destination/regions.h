@@ -26,7 +26,7 @@ struct cl_regions {
 struct cl_region_map {
 	struct cl_region *at;
 	size_t nr, max;
-	uint32_t *by_dump; /* indices into `at`, by at_dump; NULL while both orders are the same */
+	uint32_t *by_dump; /* indices into `at`, by at_dump, and as much room; NULL while both orders are the same */
 	size_t max_by_dump;
 	bool unsorted; /* by_dump is to be sorted before use */
 };
