@@ -106,7 +106,7 @@ bench: setup
 bench-costs: | packages
 	mkdir -p build
 	$(CC) -std=c11 -D_GNU_SOURCE -O2 -pthread -Ic_src -Itests/c -o build/costs bench/costs.c c_src/images/image.c \
-		$(addprefix c_src/base/,deadline.c io.c shared_bits.c) $(addprefix c_src/destination/,address_space.c fork_advice.c regions.c resume_state.c undo_log.c) -lm
+		$(addprefix c_src/base/,deadline.c io.c shared_bits.c) $(addprefix c_src/destination/,address_space.c fork_advice.c missing_map.c regions.c resume_state.c undo_log.c) -lm
 	build/costs 64 60000
 	build/costs 1024 60000
 

@@ -298,6 +298,7 @@ static int compare_times(const void *a, const void *b)
 
 static struct cl_image *make_image(uint64_t nr_pages)
 {
+	static struct cl_chunk_pool todo_chunks = CL_CHUNKS_IN_MEMORY;
 	struct cl_vma vma = { 0x100000, 0x100000 + nr_pages * CL_PAGE_SIZE, 0 };
 	struct cl_image *image = cl_image_new(1, &vma, 1);
 	uint64_t page, nr;
@@ -307,7 +308,7 @@ static struct cl_image *make_image(uint64_t nr_pages)
 		nr = nr_pages - page < EXTENT_PAGES ? nr_pages - page : EXTENT_PAGES;
 		CHECK(cl_image_append(image, vma.start + page * CL_PAGE_SIZE, nr, NULL) == 0);
 	}
-	CHECK(cl_image_seal(image) == 0);
+	CHECK(cl_image_seal(image, &todo_chunks) == 0);
 	return image;
 }
 

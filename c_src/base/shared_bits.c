@@ -201,16 +201,23 @@ int cl_shared_bits_new(struct cl_shared_bits *bits, struct cl_chunk_pool *pool, 
 	return ret;
 }
 
-int cl_shared_bits_copy(struct cl_shared_bits *copy, const struct cl_shared_bits *bits)
+int cl_shared_bits_copy_part(struct cl_shared_bits *copy, const struct cl_shared_bits *bits, uint64_t from, uint64_t to)
 {
-	int ret = make(copy, bits->pool, bits->nr_bits);
+	uint64_t first = cl_shared_bits_chunk_of(from), end = cl_shared_bits_chunk_of(to - 1) + CL_CHUNK_BITS;
+	int ret = make(copy, bits->pool, (end < bits->nr_bits ? end : bits->nr_bits) - first);
 	size_t i;
 
-	for (i = 0; ret == 0 && i < cl_shared_bits_chunks(bits->nr_bits); i++) {
-		copy->chunks[i] = bits->chunks[i];
+	for (i = 0; ret == 0 && i < cl_shared_bits_chunks(copy->nr_bits); i++) {
+		copy->chunks[i] = bits->chunks[first / CL_CHUNK_BITS + i];
 		add_user(copy->pool, copy->chunks[i]);
 	}
 	return ret;
+}
+
+int cl_shared_bits_copy(struct cl_shared_bits *copy, const struct cl_shared_bits *bits)
+{
+	return bits->nr_bits ? cl_shared_bits_copy_part(copy, bits, 0, bits->nr_bits) :
+			       cl_shared_bits_new(copy, bits->pool, 0, false);
 }
 
 int cl_shared_bits_claim(struct cl_shared_bits *bits, struct cl_chunk_pool *pool, const _Atomic uint32_t *mirror,
@@ -303,6 +310,22 @@ uint64_t cl_shared_bits_find(const struct cl_shared_bits *bits, uint64_t from, u
 	return to;
 }
 
+uint64_t cl_shared_bits_find_last(const struct cl_shared_bits *bits, uint64_t from, uint64_t to, bool value)
+{
+	uint64_t base, start, at;
+
+	for (; from<to; to = base> from ? base : from) {
+		base = cl_shared_bits_chunk_of(to - 1);
+		start = from > base ? from - base : 0;
+		if (bits->chunks[base / CL_CHUNK_BITS] == (value ? CLEAR : FULL))
+			continue;
+		at = cl_bits_find_last(words_of(bits, base / CL_CHUNK_BITS), start, to - base, value);
+		if (at > start)
+			return base + at;
+	}
+	return from;
+}
+
 uint64_t cl_shared_bits_count(const struct cl_shared_bits *bits, uint64_t from, uint64_t to)
 {
 	uint64_t start, end, count = 0;
@@ -336,16 +359,25 @@ static uint32_t own_chunk(struct cl_shared_bits *bits, size_t number)
 	return own;
 }
 
-/* Of one chunk's bits [start, end). How many changed. */
-static uint64_t assign_piece(struct cl_shared_bits *bits, size_t number, uint64_t start, uint64_t end, bool value)
+/* So many of its bits have changed to this value. */
+static void count_changed(struct cl_shared_bits *bits, size_t number, uint32_t chunk, uint64_t changed, bool value)
 {
-	uint32_t chunk = own_chunk(bits, number);
-	uint64_t changed = cl_bits_assign(place_of(bits->pool, chunk), start, end, value);
 	uint32_t *nr_set = &bits->pool->use[chunk].nr_set;
 
 	*nr_set = (uint32_t)(value ? *nr_set + changed : *nr_set - changed);
 	if (!*nr_set)
 		set_chunk(bits, number, CLEAR);
+	else if (*nr_set == CL_CHUNK_BITS)
+		set_chunk(bits, number, FULL);
+}
+
+/* Of one chunk's bits [start, end). How many changed. */
+static uint64_t assign_piece(struct cl_shared_bits *bits, size_t number, uint64_t start, uint64_t end, bool value)
+{
+	uint32_t chunk = own_chunk(bits, number);
+	uint64_t changed = cl_bits_assign(place_of(bits->pool, chunk), start, end, value);
+
+	count_changed(bits, number, chunk, changed, value);
 	return changed;
 }
 
@@ -369,9 +401,29 @@ uint64_t cl_shared_bits_assign(struct cl_shared_bits *bits, uint64_t from, uint6
 	return changed;
 }
 
+uint64_t cl_shared_bits_assign_word(struct cl_shared_bits *bits, uint64_t word, uint64_t mask, bool value)
+{
+	uint64_t flips = mask & (value ? ~cl_shared_bits_word(bits, word) : cl_shared_bits_word(bits, word));
+	uint64_t changed = (uint64_t)__builtin_popcountll(flips);
+	size_t number = word / WORDS;
+	uint32_t chunk;
+
+	if (!flips)
+		return 0;
+	chunk = own_chunk(bits, number);
+	place_of(bits->pool, chunk)[word % WORDS] ^= flips;
+	count_changed(bits, number, chunk, changed, value);
+	return changed;
+}
+
 bool cl_shared_bits_chunk_is_clear(const struct cl_shared_bits *bits, size_t number)
 {
 	return bits->chunks[number] == CLEAR;
+}
+
+bool cl_shared_bits_chunk_is_full(const struct cl_shared_bits *bits, size_t number)
+{
+	return bits->chunks[number] == FULL;
 }
 
 bool cl_shared_bits_chunk_is_same(const struct cl_shared_bits *a, const struct cl_shared_bits *b, size_t number)

@@ -78,6 +78,14 @@ int cl_shared_bits_new(struct cl_shared_bits *bits, struct cl_chunk_pool *pool, 
 /* A copy, without a mirror. 0 or -ENOMEM. */
 int cl_shared_bits_copy(struct cl_shared_bits *copy, const struct cl_shared_bits *bits);
 
+/* The same of the chunks that hold [from, to), which isn't empty: bit 0 of the copy is bit cl_shared_bits_chunk_of(from). */
+int cl_shared_bits_copy_part(struct cl_shared_bits *copy, const struct cl_shared_bits *bits, uint64_t from, uint64_t to);
+
+static inline uint64_t cl_shared_bits_chunk_of(uint64_t bit)
+{
+	return bit / CL_CHUNK_BITS * CL_CHUNK_BITS;
+}
+
 /* The bitmap that another process had, of the pool that was opened; without a mirror yet. 0, -EBADMSG or -ENOMEM. */
 int cl_shared_bits_claim(struct cl_shared_bits *bits, struct cl_chunk_pool *pool, const _Atomic uint32_t *mirror,
 			 uint64_t nr_bits);
@@ -91,14 +99,19 @@ void cl_shared_bits_free(struct cl_shared_bits *bits);
 /* As those of bits.h. */
 bool cl_shared_bits_get(const struct cl_shared_bits *bits, uint64_t bit);
 uint64_t cl_shared_bits_find(const struct cl_shared_bits *bits, uint64_t from, uint64_t to, bool value);
+uint64_t cl_shared_bits_find_last(const struct cl_shared_bits *bits, uint64_t from, uint64_t to, bool value);
 uint64_t cl_shared_bits_count(const struct cl_shared_bits *bits, uint64_t from, uint64_t to);
 uint64_t cl_shared_bits_assign(struct cl_shared_bits *bits, uint64_t from, uint64_t to, bool value);
 
 /* Bits [64 * word, 64 * (word + 1)); of those beyond the last one nothing is said. */
 uint64_t cl_shared_bits_word(const struct cl_shared_bits *bits, uint64_t word);
 
-/* Of bits [number * CL_CHUNK_BITS, (number + 1) * CL_CHUNK_BITS): none is set. */
+/* Of these: set or clear those that `mask` has, none of them beyond the last one. How many changed. */
+uint64_t cl_shared_bits_assign_word(struct cl_shared_bits *bits, uint64_t word, uint64_t mask, bool value);
+
+/* Of bits [number * CL_CHUNK_BITS, (number + 1) * CL_CHUNK_BITS): none is set. And: all are, as far as is known at once. */
 bool cl_shared_bits_chunk_is_clear(const struct cl_shared_bits *bits, size_t number);
+bool cl_shared_bits_chunk_is_full(const struct cl_shared_bits *bits, size_t number);
 /* They are the same in both, as is known without looking at them. */
 bool cl_shared_bits_chunk_is_same(const struct cl_shared_bits *a, const struct cl_shared_bits *b, size_t number);
 

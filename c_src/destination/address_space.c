@@ -9,6 +9,12 @@
 #include "base/page.h"
 #include "base/vec.h"
 
+enum {
+	CHECK_PAGES = 4096, /* todo or not, at once */
+	LOOK_SPACES = 16,   /* for one that misses the same */
+	PIECE_REGIONS = 128,
+};
+
 /* Whatever it has allocated. */
 static void give_back(struct cl_space *space)
 {
@@ -44,23 +50,105 @@ void cl_image_free_spaces(struct cl_image *image)
 
 /* ---- the image's todo list ---- */
 
-static bool missing_in_any(const struct cl_image *image, uint64_t index)
+/* Of the 64 pages of a word of bits, those in `mask` that some space misses. */
+static uint64_t missed_word(const struct cl_image *image, uint64_t word, uint64_t mask)
 {
 	const struct cl_space *space;
+	uint64_t missed = 0;
 
-	for (space = image->spaces; space; space = space->next)
-		if (!space->retired && cl_shared_bits_get(&space->missing, index))
-			return true;
-	return false;
+	for (space = image->spaces; space && missed != mask; space = space->next)
+		if (!space->retired)
+			missed |= cl_shared_bits_word(&space->missing, word) & mask;
+	return missed;
 }
 
 void cl_image_ask_again(struct cl_image *image, uint64_t from, uint64_t to)
 {
 	enum cl_source source = cl_extent_source(cl_image_extent(image, from));
 
-	for (; from < to; from++)
-		if (missing_in_any(image, from) && !cl_bit_get(image->todo[CL_STORED], from))
-			image->nr_todo[source] += cl_bits_assign(image->todo[source], from, from + 1, true);
+	for (; from < to; from = (from | 63) + 1) {
+		uint64_t word = from / 64, mask = cl_bits_mask(from, to);
+
+		mask &= ~cl_shared_bits_word(&image->todo[CL_STORED], word);
+		image->nr_todo[source] += cl_shared_bits_assign_word(&image->todo[source], word,
+								     missed_word(image, word, mask), true);
+	}
+}
+
+/* Of a chunk of pages, as far as is known at once. */
+enum missed { BY_NOBODY, PERHAPS, ALL };
+
+static enum missed missed_of(const struct cl_image *image, size_t chunk)
+{
+	const struct cl_space *space;
+
+	for (space = image->spaces; space; space = space->next)
+		if (!space->retired && !cl_shared_bits_chunk_is_clear(&space->missing, chunk))
+			return cl_shared_bits_chunk_is_full(&space->missing, chunk) ? ALL : PERHAPS;
+	return BY_NOBODY;
+}
+
+/* Of [from, to), in one chunk, only what a space misses stays todo at this source. */
+static void only_missing(struct cl_image *image, enum cl_source source, uint64_t from, uint64_t to)
+{
+	struct cl_shared_bits *bits = &image->todo[source];
+	uint64_t todo;
+
+	for (; from < to && image->nr_todo[source]; from = (from | 63) + 1) {
+		todo = cl_shared_bits_word(bits, from / 64) & cl_bits_mask(from, to);
+		todo &= ~missed_word(image, from / 64, todo);
+		image->nr_todo[source] -= cl_shared_bits_assign_word(bits, from / 64, todo, false);
+	}
+}
+
+/* Check pages from `from` on, up to `to` at most. How many were. */
+static uint64_t check_todo(struct cl_image *image, uint64_t from, uint64_t to)
+{
+	uint64_t chunk_end = cl_shared_bits_chunk_of(from) + CL_CHUNK_BITS;
+	enum missed missed = missed_of(image, from / CL_CHUNK_BITS);
+	int source;
+
+	to = to < chunk_end ? to : chunk_end;
+	if (missed == PERHAPS && to - from > CHECK_PAGES)
+		to = from + CHECK_PAGES;
+	for (source = 0; source < CL_SOURCES && missed != ALL; source++) {
+		if (missed == BY_NOBODY)
+			cl_image_set_todo(image, source, from, to, false);
+		else if (!cl_shared_bits_chunk_is_clear(&image->todo[source], from / CL_CHUNK_BITS))
+			only_missing(image, source, from, to);
+	}
+	return to - from;
+}
+
+bool cl_image_check_todo(struct cl_image *image)
+{
+	if (image->unchecked_from < image->unchecked_to)
+		image->unchecked_from += check_todo(image, image->unchecked_from, image->unchecked_to);
+	return image->unchecked_from < image->unchecked_to;
+}
+
+/* A space doesn't miss [from, to) any more: of these only what another one misses stays todo, or will soon. */
+static void drop_todo(struct cl_image *image, uint64_t from, uint64_t to)
+{
+	if (to - from <= CHECK_PAGES) {
+		while (from < to)
+			from += check_todo(image, from, to);
+		return;
+	}
+	if (image->unchecked_from >= image->unchecked_to) {
+		image->unchecked_from = from;
+		image->unchecked_to = to;
+	}
+	image->unchecked_from = from < image->unchecked_from ? from : image->unchecked_from;
+	image->unchecked_to = to > image->unchecked_to ? to : image->unchecked_to;
+}
+
+void cl_image_only_missing(struct cl_image *image)
+{
+	image->unchecked_from = 0;
+	image->unchecked_to = image->nr_pages;
+	while (cl_image_check_todo(image))
+		;
 }
 
 bool cl_image_next_missing(const struct cl_image *image, uint64_t index, uint64_t end, uint64_t *from, uint64_t *to)
@@ -169,23 +257,31 @@ int cl_space_follow_advice(struct cl_space *child, const struct cl_space *parent
 	return ret;
 }
 
-struct cl_space *cl_space_fork(struct cl_space *parent, int uffd)
+struct cl_space *cl_space_prepare_fork(const struct cl_space *parent, int uffd)
 {
-	struct cl_image *image = parent->image;
-	struct cl_space *space = space_alloc(image, parent->pid, uffd);
+	struct cl_space *space = space_alloc(parent->image, parent->pid, uffd);
+
+	if (space && cl_region_map_copy(&space->regions, parent->regions.at, parent->regions.nr) < 0) {
+		space_free(space);
+		return NULL;
+	}
+	return space;
+}
+
+struct cl_space *cl_space_fork(struct cl_space *parent, struct cl_space *space)
+{
 	size_t i;
 
 	if (!space)
 		return NULL;
-	if (cl_region_map_copy(&space->regions, parent->regions.at, parent->regions.nr) < 0 ||
-	    cl_shared_bits_copy(&space->missing, &parent->missing) < 0 ||
+	if (cl_shared_bits_copy(&space->missing, &parent->missing) < 0 ||
 	    (parent->doubtful.chunks && cl_shared_bits_copy(&space->doubtful, &parent->doubtful) < 0)) {
 		space_free(space);
 		return NULL;
 	}
 	space->nr_missing = parent->nr_missing;
 	space->changes = space->quiet = parent->changes; /* a userfaultfd of its own, with no event on its way */
-	append_space(image, space);
+	append_space(space->image, space);
 	for (i = 0; i < parent->limbo.nr; i++)
 		drop_part(space, &parent->limbo.at[i], 0, UINT64_MAX);
 	/* What couldn't be taken from it isn't there: copying finds that. */
@@ -245,31 +341,6 @@ int cl_space_again(struct cl_image *image, int32_t pid, int uffd, struct cl_spac
 	return 0;
 }
 
-/* Of [from, to) only what a space misses stays todo. */
-static void only_missing(struct cl_image *image, int source, uint64_t from, uint64_t to)
-{
-	const struct cl_space *space;
-	uint64_t *todo, unneeded;
-
-	for (; from < to && image->nr_todo[source]; from = (from | 63) + 1) {
-		todo = &image->todo[source][from / 64];
-		unneeded = *todo & cl_bits_mask(from, to);
-		for (space = image->spaces; space && unneeded; space = space->next)
-			unneeded &= space->retired ? ~0ULL : ~cl_shared_bits_word(&space->missing, from / 64);
-		if (unneeded)
-			image->nr_todo[source] -= cl_bits_count(&unneeded, 0, 64);
-		*todo &= ~unneeded;
-	}
-}
-
-void cl_image_only_missing(struct cl_image *image)
-{
-	int source;
-
-	for (source = 0; source < CL_SOURCES; source++)
-		only_missing(image, source, 0, image->nr_pages);
-}
-
 uint64_t cl_space_missing_at(const struct cl_space *space, uint64_t addr)
 {
 	size_t at = cl_region_map_from(&space->regions, addr);
@@ -318,35 +389,22 @@ uint64_t cl_space_filled(struct cl_space *space, uint64_t from, uint64_t to)
 	return changed;
 }
 
-/* The space doesn't miss [from, to) any more: of these only what another one misses stays todo. */
-static void drop_todo(const struct cl_space *space, uint64_t from, uint64_t to)
-{
-	struct cl_image *image = space->image;
-	int source;
-
-	for (source = 0; source < CL_SOURCES; source++) {
-		if (image->spaces == space && !space->next)
-			image->nr_todo[source] -= cl_bits_assign(image->todo[source], from, to, false);
-		else
-			only_missing(image, source, from, to);
-	}
-}
-
 uint64_t cl_space_drop(struct cl_space *space, uint64_t from, uint64_t to)
 {
 	uint64_t changed = cl_space_filled(space, from, to);
 
 	if (changed)
-		drop_todo(space, from, to);
+		drop_todo(space->image, from, to);
 	return changed;
 }
 
-/* Whether another space misses just the same of this chunk of pages: then dropping it changes nothing for the image. */
+/* Whether it is found at once that dropping this chunk of pages changes nothing for the image: another misses the same. */
 static bool misses_with_another(const struct cl_space *space, size_t chunk)
 {
 	const struct cl_space *other;
+	unsigned int looked = 0;
 
-	for (other = space->image->spaces; other; other = other->next)
+	for (other = space->image->spaces; other && looked++ < LOOK_SPACES; other = other->next)
 		if (other != space && !other->retired &&
 		    cl_shared_bits_chunk_is_same(&other->missing, &space->missing, chunk))
 			return true;
@@ -368,7 +426,7 @@ void cl_space_drop_all(struct cl_space *space)
 		shared = misses_with_another(space, chunk);
 		(void)cl_space_filled(space, from, to);
 		if (!shared)
-			drop_todo(space, from, to);
+			drop_todo(space->image, from, to);
 	}
 }
 
@@ -399,6 +457,13 @@ void cl_space_retire(struct cl_space *space)
 static int remember(struct cl_space *space, const struct cl_region *region, uint64_t now)
 {
 	return cl_undo_log_add(&space->undo, space->image, &space->missing, region, now);
+}
+
+uint64_t cl_space_piece_end(const struct cl_space *space, uint64_t start, uint64_t end)
+{
+	size_t last = cl_region_map_from(&space->regions, start) + PIECE_REGIONS;
+
+	return last < space->regions.nr && space->regions.at[last].start < end ? space->regions.at[last].start : end;
 }
 
 int cl_space_unmap(struct cl_space *space, uint64_t start, uint64_t end)
@@ -466,7 +531,7 @@ static int start_doubting(struct cl_space *space)
 
 uint64_t cl_space_doubt(struct cl_space *space, uint64_t start, uint64_t end)
 {
-	uint64_t index, last, pages = 0;
+	uint64_t index, end_of_run, last, pages = 0;
 	size_t at;
 
 	if (!space->doubtful.chunks && start_doubting(space) < 0)
@@ -477,8 +542,10 @@ uint64_t cl_space_doubt(struct cl_space *space, uint64_t start, uint64_t end)
 
 		index = cl_image_index_from(space->image, part.at_dump);
 		last = cl_image_index_from(space->image, part.at_dump + (part.end - part.start));
-		for (; (index = cl_shared_bits_find(&space->missing, index, last, true)) < last; index++)
-			pages += cl_shared_bits_assign(&space->doubtful, index, index + 1, true);
+		for (; (index = cl_shared_bits_find(&space->missing, index, last, true)) < last; index = end_of_run) {
+			end_of_run = cl_shared_bits_find(&space->missing, index, last, false);
+			pages += cl_shared_bits_assign(&space->doubtful, index, end_of_run, true);
+		}
 	}
 	return pages;
 }

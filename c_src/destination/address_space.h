@@ -39,8 +39,9 @@
  * where mremap shrinks and moves at once with MREMAP_FIXED; pages in the cut-off tail then have a place until copying
  * finds that it isn't there.)
  *
- * A page that is not missing anywhere is never asked for, and a page that is missing somewhere is todo or on
- * its way: nothing is lost, nothing is fetched twice.
+ * A page that is not missing anywhere is not asked for (but for a moment after much was dropped at once:
+ * cl_image_check_todo()), and a page that is missing somewhere is todo or on its way: nothing is lost, nothing is fetched
+ * twice.
  */
 #ifndef CL_ADDRESS_SPACE_H
 #define CL_ADDRESS_SPACE_H
@@ -114,6 +115,15 @@ struct cl_space {
 /* Free all spaces of an image. */
 void cl_image_free_spaces(struct cl_image *image);
 
+/* Take off the todo list what no space misses. */
+void cl_image_only_missing(struct cl_image *image);
+
+/*
+ * The same, in steps of a few us, of what spaces have dropped much at once of: until then it may be asked for, though nobody
+ * needs it. False: nothing is left to be checked.
+ */
+bool cl_image_check_todo(struct cl_image *image);
+
 /* Put back on the todo list what of pages [from, to) (of one extent) is missing in some space, and not to come from the store. */
 void cl_image_ask_again(struct cl_image *image, uint64_t from, uint64_t to);
 
@@ -124,10 +134,16 @@ bool cl_image_next_missing(const struct cl_image *image, uint64_t index, uint64_
 struct cl_space *cl_space_new(struct cl_image *image, int32_t pid, int uffd);
 
 /*
- * A forked child of `parent`. What parent->advice says isn't there; if that isn't known, what parent->inherited says, or
- * else what was advised at the dump. NULL: -ENOMEM.
+ * What a fork of `parent` takes most time for, to be passed on to cl_space_fork(). It needs no lock: of a whole space only the
+ * regions are looked at, which its own thread alone changes. NULL: -ENOMEM.
  */
-struct cl_space *cl_space_fork(struct cl_space *parent, int uffd);
+struct cl_space *cl_space_prepare_fork(const struct cl_space *parent, int uffd);
+
+/*
+ * A forked child of `parent`, `prepared` by the above (NULL: -ENOMEM). What parent->advice says isn't there; if that isn't known, what parent->inherited says, or
+ * else what was advised at the dump. NULL: -ENOMEM, and `prepared` is gone.
+ */
+struct cl_space *cl_space_fork(struct cl_space *parent, struct cl_space *prepared);
 
 /* Take from a forked child what it doesn't have, as said above. 0 or -ENOMEM. */
 int cl_space_follow_advice(struct cl_space *child, const struct cl_space *parent);
@@ -142,11 +158,10 @@ struct cl_space_memory {
 /*
  * A space as it was, appended to the image's list; `memory` is copied, and its bitmaps are the space's from then on (memory
  * has none then). 0, -ENOMEM, or -EBADMSG if it contradicts itself.
- * When all are back, cl_image_only_missing() takes off the image's todo list what no space misses.
+ * When all are back, cl_image_only_missing() is to be called.
  */
 int cl_space_again(struct cl_image *image, int32_t pid, int uffd, struct cl_space_memory *memory,
 		   struct cl_space **space_out);
-void cl_image_only_missing(struct cl_image *image);
 
 /* Its task is gone or complete: nothing is missing any more; memory is given back, but for what others may be at. */
 void cl_space_retire(struct cl_space *space);
@@ -191,6 +206,12 @@ uint64_t cl_space_doubt(struct cl_space *space, uint64_t start, uint64_t end);
 int cl_space_unmap(struct cl_space *space, uint64_t start, uint64_t end);
 void cl_space_remove(struct cl_space *space, uint64_t start, uint64_t end);
 int cl_space_remap(struct cl_space *space, uint64_t from, uint64_t to, uint64_t length);
+
+/*
+ * An unmap or a removal of [start, end) may take long if the space has many regions there: [start, result) is a part that
+ * doesn't. Part by part it is the same.
+ */
+uint64_t cl_space_piece_end(const struct cl_space *space, uint64_t start, uint64_t end);
 
 /* Events came in a doubtful order (see above): no copy may be made now. */
 bool cl_space_unsettled(const struct cl_space *space);

@@ -98,8 +98,7 @@ static void follow_guards(struct cl_engine *engine, struct cl_space *space, cons
 	       (unsigned long long)(missing - space->nr_missing), (unsigned long long)call->start);
 	cl_engine_forget_dropped_waiters(space);
 	(void)cl_uffd_wake(space->uffd, call->start, call->end - call->start);
-	if (!space->nr_missing)
-		cl_engine_wake(engine);
+	cl_engine_wake(engine); /* it may be complete; or it was much, and is to be checked: cl_image_check_todo() */
 }
 
 /* Whether one of the image's spaces has to do with the call: the restored task's, or its forked children's. */

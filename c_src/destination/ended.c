@@ -279,10 +279,15 @@ void cl_engine_enter(struct cl_engine *engine, struct cl_space *space)
 
 	if (engine->resume_state.fd < 0)
 		return;
-	ret = cl_resume_state_enter(&engine->resume_state, space, restored ? &restored->task : NULL, &area);
+	pthread_mutex_unlock(&engine->lock);
+	ret = cl_resume_state_prepare(&engine->resume_state, space, restored ? &restored->task : NULL, &area);
+	pthread_mutex_lock(&engine->lock);
 	if (ret < 0) {
 		cl_engine_warn_no_resume_state(engine, ret);
-	} else if (restored) {
+		return;
+	}
+	cl_resume_state_enter(space);
+	if (restored) {
 		restored->area = area;
 		restored->has_area = true;
 	}

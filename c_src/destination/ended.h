@@ -44,7 +44,10 @@ struct cl_restored {
 int cl_ended_add(struct cl_engine *engine, int32_t pid, struct cl_space *space, const struct cl_task *task,
 		 struct cl_restored **restored_out);
 
-/* Enter a new space, which has its key, in the resume state, with its task; where that fails, it can't be taken over. */
+/*
+ * Enter a new space, which has its key, in the resume state, with its task; where that fails, it can't be taken over. Lock
+ * held; dropped meanwhile.
+ */
 void cl_engine_enter(struct cl_engine *engine, struct cl_space *space);
 
 /* The space's address space is gone, with all that was missing in it. Any thread; lock held. */

@@ -76,10 +76,11 @@ struct cl_engine {
 	bool store_is_bad;                /* unreadable: do not announce it */
 	struct cl_uffd_guardian guardian; /* these two: the events thread's */
 	struct cl_resume_state resume_state;
-	struct cl_chunk_pool chunks;    /* of all spaces' bitmaps */
-	bool warned_no_resume_state;    /* it was warned of */
-	bool short_of_fds;              /* the same; the events thread's */
-	struct cl_tls_credentials *tls; /* NULL: the page server is spoken to in plain */
+	struct cl_chunk_pool chunks;      /* of all spaces' bitmaps */
+	struct cl_chunk_pool todo_chunks; /* and of all images' */
+	bool warned_no_resume_state;      /* it was warned of */
+	bool short_of_fds;                /* the same; the events thread's */
+	struct cl_tls_credentials *tls;   /* NULL: the page server is spoken to in plain */
 	struct cl_stats stats;
 	struct cl_restored *restored_tasks; /* ended.h; the events thread's */
 	bool look_at_ends;                  /* at these, as one may have ended */

@@ -32,6 +32,7 @@ enum {
 	DEFAULT_IN_FLIGHT = 16 << 20,
 	EPOLL_EVENTS = 64,
 	UNSETTLED_POLL_MS = 1,
+	CHECK_TODO_US = 200,
 };
 
 /* ---- life ---- */
@@ -77,7 +78,7 @@ struct cl_engine *cl_engine_new(const struct cl_config *config, struct cl_error 
 	engine->source = &cl_requests_source;
 	engine->guardian = CL_NO_UFFD_GUARDIAN;
 	engine->resume_state = CL_NO_RESUME_STATE;
-	engine->chunks = CL_CHUNKS_IN_MEMORY;
+	engine->chunks = engine->todo_chunks = CL_CHUNKS_IN_MEMORY;
 	engine->wake_fd = cl_steal_fd(&wake_fd);
 	engine->epoll_fd = cl_steal_fd(&epoll_fd);
 	/* It is held for a microsecond or two: sleeping until then costs both threads more. */
@@ -107,6 +108,7 @@ void cl_engine_free(struct cl_engine *engine)
 		cl_image_free(image);
 	}
 	cl_chunk_pool_free(&engine->chunks);
+	cl_chunk_pool_free(&engine->todo_chunks);
 	cl_uffd_guardian_leave(&engine->guardian); /* a successor that never ran */
 	cl_tls_free(engine->remote.tls);
 	cl_tls_credentials_free(engine->tls);
@@ -138,7 +140,8 @@ int cl_engine_add_task(struct cl_engine *engine, int32_t pid, const struct cl_vm
 					      .pid = pid,
 					      .vmas = vmas,
 					      .nr_vmas = nr_vmas,
-					      .punch = engine->config.auto_dedup };
+					      .punch = engine->config.auto_dedup,
+					      .todo_chunks = &engine->todo_chunks };
 	struct cl_image **end = &engine->images;
 	struct cl_pages_local *pages;
 	struct cl_image *image;
@@ -156,6 +159,7 @@ int cl_engine_add_task(struct cl_engine *engine, int32_t pid, const struct cl_vm
 	}
 	image->pages = pages;
 	image->chunks = &engine->chunks;
+	image->before = engine->stats.total_pages;
 	if (pages->wire_version > engine->wire_version)
 		engine->wire_version = pages->wire_version;
 	while (*end)
@@ -240,6 +244,19 @@ static void handle_madvise(struct cl_engine *engine)
 	pthread_mutex_unlock(&engine->lock);
 }
 
+/* Take pages off the todo lists that nobody needs any more, for a moment. False: nothing of that is left. Lock held. */
+static bool check_todo(struct cl_engine *engine)
+{
+	uint64_t until_us = cl_now_us() + CHECK_TODO_US;
+	struct cl_image *image;
+
+	for (image = engine->images; image; image = image->next)
+		while (cl_image_check_todo(image))
+			if (cl_now_us() >= until_us)
+				return true;
+	return false;
+}
+
 /* Read the events of the spaces whose gate stayed closed. True if one's still is. */
 static bool read_unsettled(struct cl_engine *engine)
 {
@@ -257,12 +274,12 @@ static bool read_unsettled(struct cl_engine *engine)
 static void event_loop(struct cl_engine *engine)
 {
 	struct epoll_event events[EPOLL_EVENTS];
-	bool done = false, unsettled = engine->resumed; /* as it may be left */
+	bool done = false, unchecked = false, unsettled = engine->resumed; /* as it may be left */
 	int look_ms = -1, n, i;
 	uint64_t count;
 
 	while (!done) {
-		n = epoll_wait(engine->epoll_fd, events, EPOLL_EVENTS, unsettled ? UNSETTLED_POLL_MS : look_ms);
+		n = epoll_wait(engine->epoll_fd, events, EPOLL_EVENTS, unsettled || unchecked ? UNSETTLED_POLL_MS : look_ms);
 		if (n < 0 && errno != EINTR) {
 			int error = errno;
 
@@ -288,7 +305,9 @@ static void event_loop(struct cl_engine *engine)
 			unsettled = read_unsettled(engine);
 		look_ms = cl_ended_look(engine);
 		pthread_mutex_lock(&engine->lock);
-		done = engine->stopping || (engine->restored && cl_spaces_retire_finished(engine));
+		done = engine->restored && cl_spaces_retire_finished(engine);
+		unchecked = check_todo(engine);
+		done = engine->stopping || (done && !unchecked); /* else what nobody needs would be asked for on and on */
 		pthread_mutex_unlock(&engine->lock);
 	}
 }

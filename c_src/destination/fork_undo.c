@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "destination/fork_undo.h"
 
-#include "base/bits.h"
 #include "base/page.h"
 #include "destination/address_space.h"
 
@@ -23,14 +22,14 @@ struct undoing {
 static int put_back(const struct undoing *undoing, const struct cl_undo *undo, struct cl_region region)
 {
 	struct cl_space *child = undoing->child;
-	uint64_t index = cl_image_index_from(child->image, region.at_dump), base = undo->first / 64 * 64;
+	uint64_t index = cl_image_index_from(child->image, region.at_dump), base = cl_shared_bits_chunk_of(undo->first);
 	uint64_t last = cl_image_index_from(child->image, region.at_dump + (region.end - region.start));
 	int ret = cl_region_map_insert(&child->regions, cl_region_map_from(&child->regions, region.start), region);
 
 	if (ret == 0)
 		ret = cl_region_map_changed(&child->regions);
 	for (; ret == 0 && index < last; index++) {
-		if (!cl_bit_get(undo->missing, index - base) || cl_shared_bits_get(&child->missing, index))
+		if (!cl_shared_bits_get(&undo->missing, index - base) || cl_shared_bits_get(&child->missing, index))
 			continue;
 		child->nr_missing += cl_shared_bits_assign(&child->missing, index, index + 1, true);
 		cl_image_ask_again(child->image, index, index + 1);

@@ -46,15 +46,10 @@ static uint64_t slice_end(uint64_t slice, uint64_t total)
 	return ((slice + 1) * total + CL_MAP_SLICES - 1) / CL_MAP_SLICES;
 }
 
-void cl_map_count(const struct cl_image *images, const struct cl_image *image, uint64_t from, uint64_t to,
-		  uint64_t map[CL_MAP_SLICES])
+void cl_map_count(uint64_t total, const struct cl_image *image, uint64_t from, uint64_t to, uint64_t map[CL_MAP_SLICES])
 {
-	uint64_t total = pages_of(images);
-
-	for (; images != image; images = images->next) {
-		from += images->nr_pages;
-		to += images->nr_pages;
-	}
+	from += image->before;
+	to += image->before;
 	while (from < to) {
 		uint64_t slice = from * CL_MAP_SLICES / total, end = slice_end(slice, total);
 

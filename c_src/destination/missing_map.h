@@ -17,8 +17,7 @@
  */
 void cl_missing_map(const struct cl_image *images, bool restored, uint8_t map[CL_MAP_SLICES]);
 
-/* Count pages [from, to) of `image`, one of `images`, by slice. */
-void cl_map_count(const struct cl_image *images, const struct cl_image *image, uint64_t from, uint64_t to,
-		  uint64_t map[CL_MAP_SLICES]);
+/* Count pages [from, to) of `image`, of whose list all have `total`, by slice. */
+void cl_map_count(uint64_t total, const struct cl_image *image, uint64_t from, uint64_t to, uint64_t map[CL_MAP_SLICES]);
 
 #endif

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 
-#include "base/bits.h"
 #include "destination/engine.h"
 #include "destination/missing_map.h"
 #include "destination/precopy_store.h"
@@ -34,7 +33,7 @@ static void demand_waited_for(struct cl_engine *engine, struct cl_image *image, 
 		for (i = 0; i < space->waiters.nr; i++) {
 			uint64_t index = space->waiters.at[i].index;
 
-			if (index >= from && index < to && cl_bit_get(image->todo[CL_STORED], index))
+			if (index >= from && index < to && cl_image_is_todo(image, CL_STORED, index))
 				demand(engine, image, index);
 		}
 }
@@ -71,7 +70,8 @@ static void leave_store(struct cl_engine *engine, struct cl_image *read, uint64_
 	engine->store_is_bad = true;
 	cl_image_set_stored(read, from, to, false);
 	for (image = engine->images; image; image = image->next)
-		while ((nr_pages = cl_image_take(image, CL_STORED, 0, false, image->nr_pages, &index)))
+		for (index = 0; (nr_pages = cl_image_take(image, CL_STORED, index, false, image->nr_pages, &index));
+		     index += nr_pages)
 			cl_image_set_stored(image, index, index + nr_pages, false);
 	/* Those that a thread waits for are asked for, and not only pushed in their turn. */
 	for (image = engine->images; image; image = image->next)
@@ -107,7 +107,7 @@ static void install(struct cl_engine *engine, const struct cl_pick *pick, uint8_
 		}
 		cl_engine_fill(engine, pick->image, from, to - from, buffer);
 		engine->stats.same_pages += to - from;
-		cl_map_count(engine->images, pick->image, from, to, engine->stats.same_map);
+		cl_map_count(engine->stats.total_pages, pick->image, from, to, engine->stats.same_map);
 		cl_precopied_drop(engine, pick->image, from, to - from);
 	}
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "destination/readahead.h"
 
-#include "base/bits.h"
 #include "wire/page_protocol.h"
 
 enum {
@@ -268,7 +267,7 @@ static uint64_t take_step(struct cl_stream *stream, enum cl_source source, uint6
 		}
 		at = stream->head;
 		stream->head += stream->stride;
-		if (cl_bit_get(stream->image->todo[source], (uint64_t)at))
+		if (cl_image_is_todo(stream->image, source, (uint64_t)at))
 			return cl_image_take(stream->image, source, (uint64_t)at, false, 1, index);
 	}
 	return 0;
@@ -288,12 +287,12 @@ static uint64_t take_above(struct cl_stream *stream, enum cl_source source, uint
 /* The run of todo pages that ends nearest below, or its upper max_pages. */
 static uint64_t take_below(struct cl_stream *stream, enum cl_source source, uint64_t max_pages, uint64_t *index)
 {
-	const uint64_t *todo = stream->image->todo[source];
+	const struct cl_shared_bits *todo = &stream->image->todo[source];
 	uint64_t end, from, nr;
 
 	if (stream->low < 0)
 		return 0;
-	end = cl_bits_find_last(todo, 0, (uint64_t)stream->low + 1, true);
+	end = cl_shared_bits_find_last(todo, 0, (uint64_t)stream->low + 1, true);
 	if (end == 0) {
 		stream->low = -1;
 		return 0;
@@ -301,7 +300,7 @@ static uint64_t take_below(struct cl_stream *stream, enum cl_source source, uint
 	from = cl_image_extent(stream->image, end - 1)->first;
 	if (end - from > max_pages)
 		from = end - max_pages;
-	from = cl_bits_find_last(todo, from, end, false);
+	from = cl_shared_bits_find_last(todo, from, end, false);
 	nr = cl_image_take(stream->image, source, from, false, end - from, index);
 	stream->low = (int64_t)from - 1;
 	return nr;

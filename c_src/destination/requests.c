@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "destination/requests.h"
 
-#include "base/bits.h"
 #include "base/thread.h"
 #include "destination/engine.h"
 #include "destination/page_source.h"
@@ -93,7 +92,7 @@ void cl_requests_complete_byte_ahead(struct cl_engine *engine)
 	while (cl_extent_source(extent) != CL_REMOTE)
 		extent++;
 	/* As a demand page it is asked for at once. It is in no bitmap of missing pages: it will be dropped. */
-	image->nr_todo[CL_REMOTE] += cl_bits_assign(image->todo[CL_REMOTE], extent->first, extent->first + 1, true);
+	cl_image_set_todo(image, CL_REMOTE, extent->first, extent->first + 1, true);
 	if (cl_schedule_fault(&engine->schedule, image, extent->first) > 0)
 		cl_engine_ask(engine);
 }

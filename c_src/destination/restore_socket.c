@@ -52,10 +52,10 @@ static int add_space(struct cl_engine *engine, int32_t pid, int uffd, pid_t send
 		cl_engine_fail(engine, ret, "task %d: %s", pid, strerror(-ret));
 		return -1;
 	}
-	cl_engine_enter(engine, space);
 	engine->stats.address_spaces++;
 	/* Pages of the image outside any VMA were dropped at once. */
 	engine->stats.dropped_pages += image->nr_pages - space->nr_missing;
+	cl_engine_enter(engine, space);
 	ret = cl_engine_watch(engine, space);
 	if (ret < 0)
 		cl_engine_fail(engine, ret, "task %d: watching its userfaultfd: %s", pid, strerror(-ret));
@@ -68,8 +68,6 @@ static int add_space(struct cl_engine *engine, int32_t pid, int uffd, pid_t send
 void cl_restore_finished(struct cl_engine *engine)
 {
 	struct cl_image *image;
-	uint64_t index;
-	int source;
 
 	engine->restored = true;
 	cl_uffd_guardian_restored(&engine->guardian);
@@ -79,11 +77,10 @@ void cl_restore_finished(struct cl_engine *engine)
 	if (engine->stopping) /* too late for its tasks */
 		return;
 	for (image = engine->images; image; image = image->next) {
-		for (source = 0; source < CL_SOURCES && !image->spaces; source++)
-			while (cl_image_take(image, source, 0, false, image->nr_pages, &index))
-				;
-		if (!image->spaces)
-			engine->stats.dropped_pages += image->nr_pages;
+		if (image->spaces)
+			continue;
+		cl_image_only_missing(image);
+		engine->stats.dropped_pages += image->nr_pages;
 	}
 	cl_log(&engine->log, CL_LOG_INFO, "%s, background transfer starts",
 	       engine->resumed ? "taken over" : "restore finished");

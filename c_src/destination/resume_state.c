@@ -154,8 +154,8 @@ static int write_slot(const struct cl_resume_state *state, const struct cl_space
 	return ret;
 }
 
-int cl_resume_state_enter(struct cl_resume_state *state, struct cl_space *space, const struct cl_task *task,
-			  uint64_t *area_out)
+int cl_resume_state_prepare(struct cl_resume_state *state, struct cl_space *space, const struct cl_task *task,
+			    uint64_t *area_out)
 {
 	const struct cl_image *image = space->image;
 	uint64_t area = state->nr_areas, bytes = mapped_bytes(image->nr_pages);
@@ -181,14 +181,21 @@ int cl_resume_state_enter(struct cl_resume_state *state, struct cl_space *space,
 	entry->process = task ? task->pid : 0;
 	entry->began = task ? task->began : 0;
 	*area_out = area;
-	attach(space, entry);
-	entry->quiet = space->quiet;
+	space->mirror.entry = entry;
 	ret = write_slot(state, space, 0);
 	if (ret < 0)
 		cl_resume_state_forget(state, space);
-	else
-		atomic_store_explicit(&entry->key, space->key, memory_order_release);
 	return ret;
+}
+
+void cl_resume_state_enter(struct cl_space *space)
+{
+	struct cl_resume_entry *entry = space->mirror.entry;
+
+	attach(space, entry);
+	entry->quiet = space->quiet;
+	/* Release: who finds the key finds all the rest. */
+	atomic_store_explicit(&entry->key, space->key, memory_order_release);
 }
 
 void cl_resume_state_gone(struct cl_space *space, uint64_t pages)

@@ -57,11 +57,14 @@ int cl_resume_state_new(struct cl_resume_state *state, uint64_t client, struct c
 int cl_resume_state_open(struct cl_resume_state *state, int fd, struct cl_chunk_pool *chunks);
 
 /*
- * Enter a space under its key; sets space->mirror. task: the restored task's process, NULL for a forked child;
- * *area_out: where it is. 0 or -errno: then it can't be taken over.
+ * An area for a space, with its regions as they are; sets space->mirror. task: the restored task's process, NULL for a forked
+ * child; *area_out: where it is. 0 or -errno: then it can't be taken over.
  */
-int cl_resume_state_enter(struct cl_resume_state *state, struct cl_space *space, const struct cl_task *task,
-			  uint64_t *area_out);
+int cl_resume_state_prepare(struct cl_resume_state *state, struct cl_space *space, const struct cl_task *task,
+			    uint64_t *area_out);
+
+/* Enter that space under its key, with its bitmaps: from now on a successor finds it. */
+void cl_resume_state_enter(struct cl_space *space);
 
 /* The restored task's address space is gone, with so many pages missing, which are going to be dropped. */
 void cl_resume_state_gone(struct cl_space *space, uint64_t pages);

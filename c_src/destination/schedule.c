@@ -4,8 +4,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "base/bits.h"
-
 void cl_schedule_free(struct cl_schedule *schedule)
 {
 	int source;
@@ -43,7 +41,7 @@ int cl_schedule_fault(struct cl_schedule *schedule, struct cl_image *image, uint
 	int ret;
 
 	cl_readahead_fault(&schedule->readahead[source], image, index);
-	if (!cl_bit_get(image->todo[source], index))
+	if (!cl_image_is_todo(image, source, index))
 		return 0;
 	ret = push_demand(schedule, source, (struct cl_demand){ .image = image, .index = index });
 	return ret < 0 ? ret : 1;
@@ -61,7 +59,7 @@ bool cl_schedule_demand(struct cl_schedule *schedule, enum cl_source source, str
 			&schedule->demand[source][schedule->demand_out[source]++ % schedule->max_demand[source]];
 
 		/* Asked for meanwhile, by another thread's fault or in the background. */
-		if (!cl_bit_get(demand->image->todo[source], demand->index))
+		if (!cl_image_is_todo(demand->image, source, demand->index))
 			continue;
 		pick->image = demand->image;
 		pick->nr_pages = cl_image_take(demand->image, source, demand->index, false, 1, &pick->index);

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/bits.h"
 #include "base/thread.h"
 #include "destination/engine.h"
 #include "destination/page_source.h"
@@ -154,13 +153,13 @@ static void ask(struct cl_engine *engine)
 /* The next run of pages that are missing and not to come from the store; false: there is none. */
 static bool next_to_push(const struct cl_image *image, uint64_t index, uint64_t end, uint64_t *from, uint64_t *to)
 {
-	const uint64_t *stored = image->todo[CL_STORED];
+	const struct cl_shared_bits *stored = &image->todo[CL_STORED];
 
 	for (; cl_image_next_missing(image, index, end, from, to); index = *to) {
-		*from = cl_bits_find(stored, *from, *to, false);
+		*from = cl_shared_bits_find(stored, *from, *to, false);
 		if (*from == *to)
 			continue;
-		*to = cl_bits_find(stored, *from, *to, true);
+		*to = cl_shared_bits_find(stored, *from, *to, true);
 		return true;
 	}
 	return false;

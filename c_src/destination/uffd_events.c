@@ -25,7 +25,9 @@ enum {
 	UNSETTLED_WAIT_US = 20,
 	UNSETTLED_MAX_US = 2000,
 	SHORT_OF_FDS_WAIT_US = 10000,
-	NO_MEMORY_WAIT_US = 10000
+	NO_MEMORY_WAIT_US = 10000,
+	MAX_HELD_US = 300,
+	LET_IN_US = 20,
 };
 
 /* What to do once all events are applied: wake [address, +length); or give zeroes if no page belongs there (then). */
@@ -67,7 +69,7 @@ static bool apply_fault(struct cl_engine *engine, struct cl_space *space, uint64
 		cl_engine_fail(engine, ret, "task %d: page fault: %s", space->pid, strerror(-ret));
 	else if (ret > 0) {
 		engine->stats.demand_faults++;
-		cl_map_count(engine->images, space->image, index, index + 1, engine->stats.demand_map);
+		cl_map_count(engine->stats.total_pages, space->image, index, index + 1, engine->stats.demand_map);
 	} else
 		engine->stats.merged_faults++;
 	cl_flow_fault(&engine->flow, now_us);
@@ -97,11 +99,18 @@ static void ask_again(void *engine, struct cl_image *image, uint64_t index)
 		cl_engine_fail(engine, ret, "task %d: following its fork: %s", image->pid, strerror(-ret));
 }
 
+/* Lock held; dropped now and then. */
 static void apply_fork(struct cl_engine *engine, struct cl_space *parent, int uffd, uint64_t key)
 {
-	struct cl_space *child = cl_space_fork(parent, uffd);
-	int ret = child ? cl_engine_watch(engine, child) : -ENOMEM;
+	struct cl_space *child;
+	int ret;
 
+	/* Until the child is entered, let_others_in() holds true of its parent: who succeeds this process makes the same child. */
+	pthread_mutex_unlock(&engine->lock);
+	child = cl_space_prepare_fork(parent, uffd);
+	pthread_mutex_lock(&engine->lock);
+	child = cl_space_fork(parent, child);
+	ret = child ? cl_engine_watch(engine, child) : -ENOMEM;
 	if (ret == 0)
 		ret = cl_fork_undo(child, parent, cl_uffd_has, ask_again, engine);
 	engine->stats.events_fork++;
@@ -122,11 +131,45 @@ static void apply_fork(struct cl_engine *engine, struct cl_space *parent, int uf
 		cl_engine_wake(engine);
 }
 
-/* Apply one event. True if *answer has to be carried out. Lock held. */
-static bool apply(struct cl_engine *engine, struct cl_space *space, const struct uffd_msg *event, struct answer *answer,
-		  uint64_t now_us)
+/*
+ * A batch of events may take long to apply, and one of them, too. If the lock is held since long ago, *since_us, others get it
+ * for a moment. Of this space they change nothing meanwhile: the gate is closed, and what the tasks told of guards waits.
+ * Should this process be killed, the batch is as if nothing of it had been applied, as at any other moment of it.
+ */
+static void let_others_in(struct cl_engine *engine, uint64_t *since_us)
 {
-	uint64_t missing = space->nr_missing, start, end;
+	if (cl_now_us() - *since_us < MAX_HELD_US)
+		return;
+	pthread_mutex_unlock(&engine->lock);
+	usleep(LET_IN_US); /* unlocked alone, it would be locked again before anybody wakes */
+	pthread_mutex_lock(&engine->lock);
+	*since_us = cl_now_us();
+}
+
+/* [start, end) is unmapped, or removed (which it can't fail to be). 0 or -ENOMEM. */
+static int apply_loss(struct cl_engine *engine, struct cl_space *space, const struct uffd_msg *event, uint64_t *since_us)
+{
+	uint64_t start = event->arg.remove.start, end;
+	int ret = 0;
+
+	for (; start < event->arg.remove.end && ret == 0; start = end) {
+		let_others_in(engine, since_us);
+		end = cl_space_piece_end(space, start, event->arg.remove.end);
+		engine->stats.dropped_pages += space->nr_missing;
+		if (event->event == UFFD_EVENT_REMOVE)
+			cl_space_remove(space, start, end);
+		else
+			ret = cl_space_unmap(space, start, end);
+		engine->stats.dropped_pages -= space->nr_missing;
+	}
+	return ret;
+}
+
+/* Apply one event. True if *answer has to be carried out. Lock held since *since_us; dropped now and then. */
+static bool apply(struct cl_engine *engine, struct cl_space *space, const struct uffd_msg *event, struct answer *answer,
+		  uint64_t now_us, uint64_t *since_us)
+{
+	uint64_t start;
 	int ret = 0;
 
 	*answer = (struct answer){ 0 };
@@ -152,17 +195,10 @@ static bool apply(struct cl_engine *engine, struct cl_space *space, const struct
 		break;
 	case UFFD_EVENT_REMOVE:
 	case UFFD_EVENT_UNMAP:
-		start = event->arg.remove.start;
-		end = event->arg.remove.end;
-		answer->address = start;
-		answer->length = end - start;
-		if (event->event == UFFD_EVENT_REMOVE) {
-			engine->stats.events_remove++;
-			cl_space_remove(space, start, end);
-		} else {
-			engine->stats.events_unmap++;
-			ret = cl_space_unmap(space, start, end);
-		}
+		*(event->event == UFFD_EVENT_REMOVE ? &engine->stats.events_remove : &engine->stats.events_unmap) += 1;
+		answer->address = event->arg.remove.start;
+		answer->length = event->arg.remove.end - event->arg.remove.start;
+		ret = apply_loss(engine, space, event, since_us);
 		break;
 	default:
 		cl_log(&engine->log, CL_LOG_WARN, "task %d: unknown userfaultfd event 0x%x", space->pid, event->event);
@@ -170,7 +206,6 @@ static bool apply(struct cl_engine *engine, struct cl_space *space, const struct
 	}
 	if (ret < 0)
 		cl_engine_fail(engine, ret, "task %d: following a change of its memory: %s", space->pid, strerror(-ret));
-	engine->stats.dropped_pages += missing - space->nr_missing;
 	cl_engine_forget_dropped_waiters(space);
 	if (!space->nr_missing)
 		cl_engine_wake(engine);
@@ -294,11 +329,12 @@ static bool apply_batch(struct cl_engine *engine, struct cl_space *space, const 
 	struct answer answers[EVENTS];
 	bool settled, changed = cl_space_unsettled(space);
 	int nr_answers = 0, ret, i;
-	uint64_t now_us = cl_now_us();
+	uint64_t now_us = cl_now_us(), since_us = now_us;
 
 	pthread_mutex_lock(&engine->lock);
 	for (i = 0; i < nr_events; i++) {
-		if (apply(engine, space, &events[i], &answers[nr_answers], now_us))
+		let_others_in(engine, &since_us);
+		if (apply(engine, space, &events[i], &answers[nr_answers], now_us, &since_us))
 			nr_answers++;
 		changed |= moves_regions(&events[i]);
 	}

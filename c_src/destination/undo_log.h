@@ -10,18 +10,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/shared_bits.h"
 #include "destination/regions.h"
 
 struct cl_image;
-struct cl_shared_bits;
 
 /* How to undo a remap or an unmap. */
 struct cl_undo {
-	struct cl_region was; /* the region, where it was */
-	uint64_t now;         /* where it was moved to; 0: it was unmapped, or something was moved onto it */
-	bool onto;            /* something was where it was moved to, as earlier ones tell */
-	uint64_t first, last; /* of an unmap: these pages were missing that are set in `missing`, the first bit being */
-	uint64_t *missing;    /* that of page first / 64 * 64; NULL: none */
+	struct cl_region was;          /* the region, where it was */
+	uint64_t now;                  /* where it was moved to; 0: it was unmapped, or something was moved onto it */
+	bool onto;                     /* something was where it was moved to, as earlier ones tell */
+	uint64_t first, last;          /* of an unmap: of these pages those were missing that are set in `missing`, */
+	struct cl_shared_bits missing; /* whose first bit is of page cl_shared_bits_chunk_of(first); no bitmap: none */
 };
 
 struct cl_undo_log {

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/bits.h"
 #include "base/page.h"
 #include "base/vec.h"
 
@@ -54,10 +53,9 @@ int cl_image_append(struct cl_image *image, uint64_t vaddr, uint64_t nr_pages, c
 	return 0;
 }
 
-int cl_image_seal(struct cl_image *image)
+int cl_image_seal(struct cl_image *image, struct cl_chunk_pool *todo_chunks)
 {
 	struct cl_extent sentinel = { .vaddr = UINT64_MAX, .first = (uint32_t)image->nr_pages };
-	size_t words = cl_bits_words(image->nr_pages);
 	struct cl_extent *fitted;
 	int source;
 	size_t i;
@@ -69,18 +67,15 @@ int cl_image_seal(struct cl_image *image)
 	fitted = reallocarray(image->extents, image->nr_extents + 1, sizeof(*fitted));
 	if (fitted)
 		image->extents = fitted;
-	for (source = 0; source < CL_SOURCES; source++) {
-		image->todo[source] = calloc(words ? words : 1, sizeof(*image->todo[source]));
-		if (!image->todo[source])
+	for (source = 0; source < CL_SOURCES; source++)
+		if (cl_shared_bits_new(&image->todo[source], todo_chunks, image->nr_pages, false) < 0)
 			return -ENOMEM;
-	}
 	image->fingerprint = (uint64_t)image->pid;
 	for (i = 0; i < image->nr_extents; i++) {
 		const struct cl_extent *extent = &image->extents[i];
 
 		image->fingerprint = (image->fingerprint ^ extent->vaddr ^ extent->first) * 0x100000001b3ULL;
-		source = cl_extent_source(extent);
-		image->nr_todo[source] += cl_bits_assign(image->todo[source], extent[0].first, extent[1].first, true);
+		cl_image_set_todo(image, cl_extent_source(extent), extent[0].first, extent[1].first, true);
 	}
 	return 0;
 }
@@ -94,7 +89,7 @@ void cl_image_free(struct cl_image *image)
 	free(image->extents);
 	free(image->locals);
 	for (source = 0; source < CL_SOURCES; source++)
-		free(image->todo[source]);
+		cl_shared_bits_free(&image->todo[source]);
 	free(image->vmas);
 	free(image);
 }
@@ -184,31 +179,37 @@ bool cl_image_has_remote(const struct cl_image *image, uint64_t vaddr, uint64_t 
 	return true;
 }
 
+void cl_image_set_todo(struct cl_image *image, enum cl_source source, uint64_t from, uint64_t to, bool todo)
+{
+	uint64_t changed = cl_shared_bits_assign(&image->todo[source], from, to, todo);
+
+	image->nr_todo[source] += todo ? changed : -changed;
+}
+
 void cl_image_set_stored(struct cl_image *image, uint64_t from, uint64_t to, bool stored)
 {
-	enum cl_source there = stored ? CL_STORED : CL_REMOTE, no_more = stored ? CL_REMOTE : CL_STORED;
-
-	image->nr_todo[there] += cl_bits_assign(image->todo[there], from, to, true);
-	image->nr_todo[no_more] -= cl_bits_assign(image->todo[no_more], from, to, false);
+	cl_image_set_todo(image, stored ? CL_STORED : CL_REMOTE, from, to, true);
+	cl_image_set_todo(image, stored ? CL_REMOTE : CL_STORED, from, to, false);
 }
 
 uint64_t cl_image_take(struct cl_image *image, enum cl_source source, uint64_t from, bool wrap, uint64_t max_pages,
 		       uint64_t *index)
 {
-	uint64_t *todo = image->todo[source], start, end;
+	const struct cl_shared_bits *todo = &image->todo[source];
+	uint64_t start, end;
 
 	if (!image->nr_todo[source])
 		return 0;
-	start = cl_bits_find(todo, from, image->nr_pages, true);
+	start = cl_shared_bits_find(todo, from, image->nr_pages, true);
 	if (start == image->nr_pages && wrap)
-		start = cl_bits_find(todo, 0, from, true);
-	if (start == image->nr_pages || (wrap && !cl_bit_get(todo, start)))
+		start = cl_shared_bits_find(todo, 0, from, true);
+	if (start == image->nr_pages || (wrap && !cl_shared_bits_get(todo, start)))
 		return 0;
 	end = cl_image_extent(image, start)[1].first;
 	if (end - start > max_pages)
 		end = start + max_pages;
-	end = cl_bits_find(todo, start, end, false);
-	image->nr_todo[source] -= cl_bits_assign(todo, start, end, false);
+	end = cl_shared_bits_find(todo, start, end, false);
+	cl_image_set_todo(image, source, start, end, false);
 	*index = start;
 	return end - start;
 }

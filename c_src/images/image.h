@@ -14,10 +14,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/bits.h"
+#include "base/shared_bits.h"
 #include "criu_lazy.h"
 
-struct cl_chunk_pool;
 struct cl_pages_local;
 struct cl_space;
 
@@ -48,11 +47,13 @@ struct cl_image {
 	struct cl_local *locals;
 	size_t nr_locals, max_locals;
 	uint64_t nr_pages;
+	uint64_t before; /* pages of the images before it in the list */
 	/* By enum cl_source: which pages are to be had there and still todo, and where background transfer
 	 * goes on (page index). */
-	uint64_t *todo[CL_SOURCES];
+	struct cl_shared_bits todo[CL_SOURCES];
 	uint64_t nr_todo[CL_SOURCES];
 	uint64_t background[CL_SOURCES];
+	uint64_t unchecked_from, unchecked_to; /* of these, some may be todo that no space misses: cl_image_check_todo() */
 	struct cl_vma *vmas;
 	size_t nr_vmas;
 	uint64_t fingerprint;         /* of the extents: tells other images of the same pid apart */
@@ -65,10 +66,13 @@ struct cl_image {
 #define CL_EXTENT_MAX_PAGES (1U << 18)
 #define CL_NO_PAGE UINT64_MAX
 
-/* Build an image from extents appended in ascending order. 0, -ENOMEM, or -EFBIG: 2^32 pages and more. */
+/*
+ * Build an image from extents appended in ascending order; todo_chunks: of what is todo, kept until the image is freed. 0,
+ * -ENOMEM, or -EFBIG: 2^32 pages and more.
+ */
 struct cl_image *cl_image_new(int32_t pid, const struct cl_vma *vmas, size_t nr_vmas);
 int cl_image_append(struct cl_image *image, uint64_t vaddr, uint64_t nr_pages, const struct cl_local *local);
-int cl_image_seal(struct cl_image *image);
+int cl_image_seal(struct cl_image *image, struct cl_chunk_pool *todo_chunks);
 
 /* Free it; it has no spaces any more (cl_image_free_spaces). */
 void cl_image_free(struct cl_image *image);
@@ -99,8 +103,17 @@ static inline enum cl_source cl_extent_source(const struct cl_extent *extent)
 /* Where page `index` is to be had now. */
 static inline enum cl_source cl_image_source(const struct cl_image *image, uint64_t index)
 {
-	return cl_bit_get(image->todo[CL_STORED], index) ? CL_STORED : cl_extent_source(cl_image_extent(image, index));
+	return cl_shared_bits_get(&image->todo[CL_STORED], index) ? CL_STORED :
+								    cl_extent_source(cl_image_extent(image, index));
 }
+
+/* Whether a page is todo; and that these of one source are from now on, or are not. */
+static inline bool cl_image_is_todo(const struct cl_image *image, enum cl_source source, uint64_t index)
+{
+	return cl_shared_bits_get(&image->todo[source], index);
+}
+
+void cl_image_set_todo(struct cl_image *image, enum cl_source source, uint64_t from, uint64_t to, bool todo);
 
 /* Pages [from, to), all remote, are todo in the store from now on, and not at the page server any more; or the other way. */
 void cl_image_set_stored(struct cl_image *image, uint64_t from, uint64_t to, bool stored);

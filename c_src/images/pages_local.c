@@ -213,7 +213,7 @@ static int load(struct loader *loader)
 		ret = load_entries(loader);
 	if (ret < 0)
 		return ret;
-	return of_image(loader, cl_image_seal(loader->image));
+	return of_image(loader, cl_image_seal(loader->image, loader->files->todo_chunks));
 }
 
 int cl_image_load(const struct cl_image_files *files, struct cl_image **image, struct cl_pages_local *pages,

@@ -35,7 +35,8 @@ struct cl_image_files {
 	int32_t pid;
 	const struct cl_vma *vmas; /* copied; sorted, they don't overlap */
 	size_t nr_vmas;
-	bool punch; /* the files will be punched: open them for writing */
+	bool punch;                        /* the files will be punched: open them for writing */
+	struct cl_chunk_pool *todo_chunks; /* cl_image_seal()'s */
 };
 
 struct cl_pages_local {

@@ -155,7 +155,7 @@ bool cl_push_compare_is_same(const struct cl_push_task *task, uint64_t index, ui
 
 bool cl_push_compare_take(struct cl_push_task *task, uint64_t *index, uint64_t *nr_pages)
 {
-	const uint64_t *wanted = task->image->todo[CL_REMOTE];
+	const struct cl_shared_bits *wanted = &task->image->todo[CL_REMOTE];
 	uint64_t end = task->image->nr_pages, at = task->same_at, looked, to;
 
 	*nr_pages = 0;
@@ -163,14 +163,14 @@ bool cl_push_compare_take(struct cl_push_task *task, uint64_t *index, uint64_t *
 	if (!task->same || at >= end)
 		return false;
 	for (looked = 0; at < end && looked < LOOK_WORDS; looked++) {
-		uint64_t both = wanted[at / WORD_PAGES] & same_word(task, at) & cl_bits_mask(at, end);
+		uint64_t both = cl_shared_bits_word(wanted, at / WORD_PAGES) & same_word(task, at) & cl_bits_mask(at, end);
 
 		if (both) {
 			at = at / WORD_PAGES * WORD_PAGES + (uint64_t)__builtin_ctzll(both);
 			to = cl_image_extent(task->image, at)[1].first;
 			to = to - at < CL_PUSH_TOLD_PAGES ? to : at + CL_PUSH_TOLD_PAGES;
-			to = end_of_same(task, at, cl_bits_find(wanted, at, to, false));
-			cl_push_task_set_wanted(task->image, at, to, false);
+			to = end_of_same(task, at, cl_shared_bits_find(wanted, at, to, false));
+			cl_image_set_todo(task->image, CL_REMOTE, at, to, false);
 			*index = at;
 			*nr_pages = to - at;
 			at = to;

@@ -58,7 +58,7 @@ static int answer_get(struct cl_push_server *server, struct cl_conn conn, uint64
 		 */
 		same = client_stores && cl_push_compare_is_same(task, index, get->nr_pages);
 		left = !client_stores && have_left(server, task, index, get->nr_pages);
-		cl_push_task_set_wanted(task->image, index, index + get->nr_pages, false);
+		cl_image_set_todo(task->image, CL_REMOTE, index, index + get->nr_pages, false);
 		server->near = (size_t)(task - server->tasks.at);
 		task->image->background[CL_REMOTE] = index + get->nr_pages;
 		server->info.asked_pages += get->nr_pages;
@@ -95,7 +95,7 @@ static int note_missing(struct cl_push_server *server, const struct cl_push_head
 	if (!task)
 		return -EPROTO;
 	index = cl_image_index(task->image, missing->vaddr);
-	cl_push_task_set_wanted(task->image, index, index + missing->nr_pages, true);
+	cl_image_set_todo(task->image, CL_REMOTE, index, index + missing->nr_pages, true);
 	return 0;
 }
 

@@ -106,7 +106,7 @@ static int open_session(struct cl_push_server *server, int fd, const struct cl_p
 	cl_push_session_end(server);
 	server->client = hello->client;
 	for (i = 0; i < server->tasks.nr; i++) {
-		cl_push_task_set_wanted(server->tasks.at[i].image, 0, server->tasks.at[i].image->nr_pages, false);
+		cl_image_set_todo(server->tasks.at[i].image, CL_REMOTE, 0, server->tasks.at[i].image->nr_pages, false);
 		server->tasks.at[i].image->background[CL_REMOTE] = 0;
 		server->tasks.at[i].same_at = 0;
 		memset(server->tasks.at[i].siblings, 0, sizeof(server->tasks.at[i].siblings));

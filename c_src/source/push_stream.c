@@ -32,9 +32,9 @@ static uint64_t claim(struct cl_push_server *server, uint64_t session, struct cl
 	for (left = server->session.number == session ? mask : 0; left; left &= left - 1) {
 		unsigned int i = (unsigned int)__builtin_ctzll(left);
 
-		if (cl_bit_get(image->todo[CL_REMOTE], indices[i]) == back)
+		if (cl_image_is_todo(image, CL_REMOTE, indices[i]) == back)
 			continue;
-		cl_push_task_set_wanted(image, indices[i], indices[i] + 1, back);
+		cl_image_set_todo(image, CL_REMOTE, indices[i], indices[i] + 1, back);
 		changed |= 1ULL << i;
 	}
 	pthread_mutex_unlock(&server->lock);

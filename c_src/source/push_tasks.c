@@ -6,7 +6,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/bits.h"
 #include "images/pages_local.h"
 #include "task/proc_pagemap.h"
 
@@ -14,8 +13,9 @@
 static int open_task(struct cl_push_tasks *tasks, struct cl_push_task *task, int images_fd, int32_t id, int32_t pid,
 		     struct cl_error *error)
 {
+	const struct cl_image_files files = { .images_fd = images_fd, .pid = id, .todo_chunks = &tasks->wanted_chunks };
 	struct cl_pages_local pages;
-	int ret = cl_image_load(&(struct cl_image_files){ .images_fd = images_fd, .pid = id }, &task->image, &pages, error);
+	int ret = cl_image_load(&files, &task->image, &pages, error);
 
 	if (ret < 0)
 		return ret;
@@ -31,7 +31,7 @@ int cl_push_tasks_open(struct cl_push_tasks *tasks, int images_fd, const int32_t
 {
 	int ret = 0;
 
-	*tasks = (struct cl_push_tasks){ .at = calloc(nr + 1, sizeof(*tasks->at)) };
+	*tasks = (struct cl_push_tasks){ .at = calloc(nr + 1, sizeof(*tasks->at)), .wanted_chunks = CL_CHUNKS_IN_MEMORY };
 	if (!tasks->at)
 		return cl_error_set(error, -ENOMEM, "no memory");
 	for (; ret == 0 && tasks->nr < nr; tasks->nr++) {
@@ -57,6 +57,7 @@ void cl_push_tasks_close(struct cl_push_tasks *tasks)
 		free(tasks->at[i].same);
 	}
 	free(tasks->at);
+	cl_chunk_pool_free(&tasks->wanted_chunks);
 }
 
 static struct cl_push_task *find_task(const struct cl_push_tasks *tasks, uint64_t id)
@@ -80,11 +81,4 @@ int cl_push_task_read(const struct cl_push_task *task, const struct cl_push_head
 {
 	return (shared ? cl_task_memory_read_shared : cl_task_memory_read)(&task->memory, range->vaddr, out,
 									   range->nr_pages * CL_PAGE_SIZE);
-}
-
-void cl_push_task_set_wanted(struct cl_image *image, uint64_t from, uint64_t to, bool wanted)
-{
-	uint64_t changed = cl_bits_assign(image->todo[CL_REMOTE], from, to, wanted);
-
-	image->nr_todo[CL_REMOTE] += wanted ? changed : -changed;
 }

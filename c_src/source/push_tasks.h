@@ -34,7 +34,8 @@ struct cl_push_task {
 struct cl_push_tasks {
 	struct cl_push_task *at;
 	size_t nr;
-	struct cl_image *images; /* theirs, as cl_image_load() needs them */
+	struct cl_image *images; /* theirs */
+	struct cl_chunk_pool wanted_chunks;
 };
 
 /*
@@ -50,8 +51,5 @@ struct cl_push_task *cl_push_tasks_find(const struct cl_push_tasks *tasks, const
 
 /* Read pages of its memory; shared: other tasks may have them, too, and are to keep them. 0 or -errno. */
 int cl_push_task_read(const struct cl_push_task *task, const struct cl_push_header *range, bool shared, uint8_t *out);
-
-/* Pages of the image that the client wants, or doesn't any more. Its owner's lock held. */
-void cl_push_task_set_wanted(struct cl_image *image, uint64_t from, uint64_t to, bool wanted);
 
 #endif

@@ -24,7 +24,12 @@ struct model {
 	bool missing[PAGES];  /* by dump page */
 };
 
-static struct cl_chunk_pool chunks = CL_CHUNKS_IN_MEMORY;
+static struct cl_chunk_pool chunks = CL_CHUNKS_IN_MEMORY, todo_chunks = CL_CHUNKS_IN_MEMORY;
+
+static struct cl_space *fork_of(struct cl_space *parent)
+{
+	return cl_space_fork(parent, cl_space_prepare_fork(parent, -1));
+}
 
 static bool in_vma(int page)
 {
@@ -46,7 +51,7 @@ static struct cl_image *make_image(void)
 	CHECK(cl_image_append(image, AT(4), 56, NULL) == 0);
 	CHECK(cl_image_append(image, AT(60), 4, &local) == 0);
 	CHECK(cl_image_append(image, AT(70), 130, NULL) == 0);
-	CHECK(cl_image_seal(image) == 0);
+	CHECK(cl_image_seal(image, &todo_chunks) == 0);
 	CHECK(image->nr_pages == 190);
 	image->chunks = &chunks;
 	return image;
@@ -81,6 +86,8 @@ static void compare(struct cl_image *image, const struct model *models, int nr_m
 	uint64_t todo = 0;
 	int page, m;
 
+	while (cl_image_check_todo(image))
+		;
 	for (m = 0; m < nr_models; m++)
 		compare_space(image, &models[m]);
 	/* Nothing that no space misses is todo. (What a space misses is todo or was taken.) */
@@ -93,7 +100,7 @@ static void compare(struct cl_image *image, const struct model *models, int nr_m
 			continue;
 		for (m = 0; m < nr_models; m++)
 			missed |= models[m].missing[page];
-		is_todo = (image->todo[CL_REMOTE][index / 64] | image->todo[CL_LOCAL][index / 64]) >> (index % 64) & 1;
+		is_todo = cl_image_is_todo(image, CL_REMOTE, index) || cl_image_is_todo(image, CL_LOCAL, index);
 		CHECK(missed || !is_todo);
 		todo += is_todo;
 	}
@@ -136,7 +143,7 @@ static void fork_space(struct model *child, const struct model *parent, int from
 		CHECK(parent->space->inherited.nr == 1);
 		range = parent->space->inherited.ranges[0];
 	}
-	child->space = cl_space_fork(parent->space, -1);
+	child->space = fork_of(parent->space);
 	parent->space->advice = (struct cl_fork_advice){ 0 };
 	CHECK(child->space && child->space->inherited.known == (known || inherits));
 	if (!known && !inherits) /* as dumped, wherever it is now */
@@ -240,10 +247,18 @@ static int truth_has(int uffd, uint64_t address, uint64_t length)
 	return 1;
 }
 
+static int has_all(int uffd, uint64_t address, uint64_t length)
+{
+	(void)uffd;
+	(void)address;
+	(void)length;
+	return 1;
+}
+
 static void count_again(void *context, struct cl_image *image, uint64_t index)
 {
 	(void)context;
-	CHECK((image->todo[CL_REMOTE][index / 64] | image->todo[CL_LOCAL][index / 64]) >> (index % 64) & 1);
+	CHECK(cl_image_is_todo(image, CL_REMOTE, index) || cl_image_is_todo(image, CL_LOCAL, index));
 	nr_again++;
 }
 
@@ -289,7 +304,7 @@ static void fork_among_changes(uint64_t seed)
 		}
 	}
 	child = is_before ? before : after;
-	child.space = cl_space_fork(after.space, -1);
+	child.space = fork_of(after.space);
 	CHECK(child.space);
 	memset(&child.missing[WIPED], false, PAGES - WIPED);
 	truth = &child;
@@ -409,7 +424,8 @@ static struct cl_space *space_on_record(struct cl_image *image, struct cl_resume
 	space = cl_space_new(image, 7, -1);
 	CHECK(space);
 	space->key = 1;
-	CHECK(cl_resume_state_enter(state, space, NULL, area) == 0);
+	CHECK(cl_resume_state_prepare(state, space, NULL, area) == 0);
+	cl_resume_state_enter(space);
 	return space;
 }
 
@@ -484,17 +500,18 @@ static void a_successor_finds_what_is_missing_and_nothing_of_what_was_given_up(v
 	uint64_t area, childs_area, missing;
 
 	space = space_on_record(image, &state, &in_file, &area);
-	child = cl_space_fork(space, -1);
+	child = fork_of(space);
 	CHECK(child && cl_space_doubt(child, AT(8), AT(12)) == 4);
 	child->key = 2;
-	CHECK(cl_resume_state_enter(&state, child, NULL, &childs_area) == 0);
+	CHECK(cl_resume_state_prepare(&state, child, NULL, &childs_area) == 0);
+	cl_resume_state_enter(child);
 	missing = child->nr_missing;
 	CHECK(missing && missing < space->nr_missing);
 	CHECK(missing_to_a_successor(state.fd, area) == space->nr_missing);
 	CHECK(missing_to_a_successor(state.fd, childs_area) == missing);
 
 	cl_space_retire(child);
-	child = cl_space_fork(space, -1);
+	child = fork_of(space);
 	CHECK(child && cl_space_filled(child, 4, 5) == 1 && cl_space_doubt(child, AT(12), AT(16)) == 4);
 	CHECK(missing_to_a_successor(state.fd, childs_area) == 0);
 	missing = space->nr_missing;
@@ -510,9 +527,118 @@ static struct cl_image *image_of(uint32_t nr_pages)
 	struct cl_vma vma = { AT(0), AT(nr_pages), 0 };
 	struct cl_image *image = cl_image_new(7, &vma, 1);
 
-	CHECK(image && cl_image_append(image, AT(0), nr_pages, NULL) == 0 && cl_image_seal(image) == 0);
+	CHECK(image && cl_image_append(image, AT(0), nr_pages, NULL) == 0 && cl_image_seal(image, &todo_chunks) == 0);
 	image->chunks = &chunks;
 	return image;
+}
+
+/* In all that miss it. */
+static void arrive(struct cl_image *image, uint64_t index)
+{
+	struct cl_space *space;
+
+	cl_image_set_todo(image, CL_REMOTE, index, index + 1, false);
+	for (space = image->spaces; space; space = space->next)
+		(void)cl_space_filled(space, index, index + 1);
+}
+
+/* What was dropped is not todo any more but where another space misses it; nor is anything that came back taken off. */
+static void much_that_is_dropped_at_once_is_checked_step_by_step(uint64_t seed)
+{
+	enum { MANY = 40 * CL_CHUNK_BITS + 100 };
+	struct cl_image *image = image_of(MANY);
+	struct cl_space *space = cl_space_new(image, 7, -1), *child;
+	uint64_t from, to, i, nr_todo;
+	int n;
+
+	CHECK(space);
+	for (n = 0; n < 300; n++)
+		arrive(image, next_random(&seed) % MANY);
+	child = fork_of(space);
+	CHECK(child);
+	for (n = 0; n < 100; n++) {
+		from = next_random(&seed) % MANY;
+		to = from + 1 + next_random(&seed) % (MANY - from) % (10 * CL_CHUNK_BITS);
+		if (n % 5 == 0)
+			cl_space_remove(n % 2 ? child : space, AT(from), AT(to));
+		else if (n % 5 == 1)
+			CHECK(cl_space_unmap(n % 2 ? child : space, AT(from), AT(to)) == 0);
+		else
+			arrive(image, from);
+		(void)cl_image_check_todo(image);
+		if (n == 50) {
+			cl_space_retire(child);
+			cl_image_forget_retired(image);
+			child = fork_of(space);
+			CHECK(child);
+		}
+	}
+	for (from = 0; from < MANY; from += CL_EXTENT_MAX_PAGES)
+		cl_image_ask_again(image, from, MANY - from < CL_EXTENT_MAX_PAGES ? MANY : from + CL_EXTENT_MAX_PAGES);
+	while (cl_image_check_todo(image))
+		;
+	for (nr_todo = i = 0; i < MANY; i++) {
+		bool missed = cl_shared_bits_get(&space->missing, i) || cl_shared_bits_get(&child->missing, i);
+
+		CHECK(cl_image_is_todo(image, CL_REMOTE, i) == missed);
+		nr_todo += missed;
+	}
+	CHECK(nr_todo && image->nr_todo[CL_REMOTE] == nr_todo);
+	cl_image_free_spaces(image);
+	cl_image_free(image);
+}
+
+/* Unmapped after a fork that is told of later: in the child it is missing, wherever in the bitmap it lies. */
+static void what_was_unmapped_of_a_large_image_is_put_back_in_a_child(void)
+{
+	enum { MANY = 10 * CL_CHUNK_BITS, FIRST = 3 * CL_CHUNK_BITS + 77, LAST = 6 * CL_CHUNK_BITS + 5 };
+	struct cl_image *image = image_of(MANY);
+	struct cl_space *space = cl_space_new(image, 7, -1), *child;
+	uint64_t i;
+
+	CHECK(space);
+	for (i = 0; i < MANY; i += 3)
+		CHECK(cl_space_filled(space, i, i + 1) == 1);
+	CHECK(cl_space_unmap(space, AT(FIRST), AT(LAST)) == 0);
+	child = fork_of(space);
+	CHECK(child);
+	nr_again = 0;
+	CHECK(cl_fork_undo(child, space, has_all, count_again, NULL) == 0);
+	for (i = 0; i < MANY; i++)
+		CHECK((cl_space_missing_at(child, AT(i)) == i) == (i % 3 != 0));
+	CHECK(nr_again == (uint64_t)(LAST - FIRST) - (LAST + 2) / 3 + (FIRST + 2) / 3);
+	cl_image_free_spaces(image);
+	cl_image_free(image);
+}
+
+/* A task of many areas that unmaps all of them at once, in pieces: it has nothing left. */
+static void many_areas_are_unmapped_in_pieces(void)
+{
+	enum { MANY = 2000 };
+	static struct cl_vma vmas[MANY];
+	uint64_t at, end;
+	struct cl_image *image;
+	struct cl_space *space;
+	int i, pieces = 0;
+
+	for (i = 0; i < MANY; i++)
+		vmas[i] = (struct cl_vma){ AT(2 * i), AT(2 * i + 1), 0 };
+	image = cl_image_new(7, vmas, MANY);
+	CHECK(image);
+	for (i = 0; i < MANY; i++)
+		CHECK(cl_image_append(image, vmas[i].start, 1, NULL) == 0);
+	CHECK(cl_image_seal(image, &todo_chunks) == 0);
+	image->chunks = &chunks;
+	space = cl_space_new(image, 7, -1);
+	CHECK(space && cl_space_piece_end(space, AT(10), AT(20)) == AT(20));
+	for (at = AT(10); at < AT(2 * MANY - 10); at = end, pieces++) {
+		end = cl_space_piece_end(space, at, AT(2 * MANY - 10));
+		CHECK(end > at && cl_space_unmap(space, at, end) == 0);
+	}
+	CHECK(pieces > 2 && space->nr_missing == 10 && space->regions.nr == 10 &&
+	      space->regions.at[5].start == AT(2 * MANY - 10));
+	cl_image_free_spaces(image);
+	cl_image_free(image);
 }
 
 /* Where all is looked at, a slice's value is that of its pages; in any case 0 and 255 are nothing and all. */
@@ -527,6 +653,7 @@ static void the_map_of_what_is_missing_is_right(uint64_t seed)
 
 	for (n = 0; n <= last; n++, total += sizes[n - 1]) {
 		images[n] = image_of(sizes[n]);
+		images[n]->before = total;
 		if (n)
 			images[n - 1]->next = images[n];
 	}
@@ -551,8 +678,8 @@ static void the_map_of_what_is_missing_is_right(uint64_t seed)
 	/* The last image's pages, all but one at each end, in two parts. */
 	for (i = 0, at = total - sizes[last]; i < sizes[last]; i++)
 		wanted[(at + i) * CL_MAP_SLICES / total] += i > 0 && i + 1 < sizes[last];
-	cl_map_count(images[0], images[last], 1, sizes[last] / 2, counted);
-	cl_map_count(images[0], images[last], sizes[last] / 2, sizes[last] - 1, counted);
+	cl_map_count(total, images[last], 1, sizes[last] / 2, counted);
+	cl_map_count(total, images[last], sizes[last] / 2, sizes[last] - 1, counted);
 	for (i = 0; i < CL_MAP_SLICES; i++)
 		CHECK(counted[i] == wanted[i]);
 	cl_missing_map(images[0], true, map);
@@ -570,6 +697,10 @@ int main(void)
 
 	replayed_changes_are_doubted();
 	a_successor_finds_what_is_missing_and_nothing_of_what_was_given_up();
+	what_was_unmapped_of_a_large_image_is_put_back_in_a_child();
+	many_areas_are_unmapped_in_pieces();
+	for (seed = 1; seed <= 20; seed++)
+		much_that_is_dropped_at_once_is_checked_step_by_step(seed);
 	for (seed = 1; seed <= 2; seed++)
 		the_map_of_what_is_missing_is_right(seed);
 

@@ -252,11 +252,25 @@ static void compare_bits(const struct cl_shared_bits *bits, const uint64_t *word
 	uint64_t i;
 
 	CHECK(cl_shared_bits_count(bits, from, to) == cl_bits_count(words, from, to));
-	for (i = 0; i < 2; i++)
+	for (i = 0; i < 2; i++) {
 		CHECK(cl_shared_bits_find(bits, from, to, i) == cl_bits_find(words, from, to, i));
+		CHECK(cl_shared_bits_find_last(bits, from, to, i) == cl_bits_find_last(words, from, to, i));
+	}
 	for (i = 0; i < NR_BITS / 64; i++)
 		CHECK(cl_shared_bits_word(bits, i) == words[i]);
 	CHECK(cl_shared_bits_get(bits, from) == cl_bit_get(words, from));
+}
+
+static void compare_part(const struct cl_shared_bits *bits, const uint64_t *words, uint64_t from, uint64_t to)
+{
+	uint64_t base = cl_shared_bits_chunk_of(from), at;
+	struct cl_shared_bits part;
+
+	CHECK(cl_shared_bits_copy_part(&part, bits, from, to) == 0);
+	CHECK(to - base <= part.nr_bits && base + part.nr_bits <= NR_BITS);
+	for (at = from; at < to; at++)
+		CHECK(cl_shared_bits_get(&part, at - base) == cl_bit_get(words, at));
+	cl_shared_bits_free(&part);
 }
 
 /* Another process that finds the file as it is now, and goes on with it in a copy of its memory. */
@@ -302,6 +316,13 @@ static void change_a_bitmap(struct bitmap *bitmaps, struct cl_chunk_pool *pool, 
 		return;
 	} else if (pool->fd >= 0 && !bitmap->bits.mirror && next_random(seed) % 4 == 0) {
 		cl_shared_bits_set_mirror(&bitmap->bits, bitmap->mirror);
+	} else if (next_random(seed) % 3 == 0) {
+		uint64_t mask = next_random(seed) & cl_bits_mask(from, to), before = bitmap->words[from / 64];
+		uint64_t after = value ? before | mask : before & ~mask;
+
+		bitmap->words[from / 64] = after;
+		after ^= before;
+		CHECK(cl_shared_bits_assign_word(&bitmap->bits, from / 64, mask, value) == cl_bits_count(&after, 0, 64));
 	} else {
 		if (next_random(seed) % 2) { /* whole chunks */
 			from = from / CL_CHUNK_BITS * CL_CHUNK_BITS;
@@ -311,6 +332,15 @@ static void change_a_bitmap(struct bitmap *bitmaps, struct cl_chunk_pool *pool, 
 		      cl_bits_assign(bitmap->words, from, to, value));
 	}
 	compare_bits(&bitmap->bits, bitmap->words, from, to);
+	compare_part(&bitmap->bits, bitmap->words, from, to);
+	for (i = 0; i < NR_CHUNKS - 1; i++) {
+		from = i * CL_CHUNK_BITS;
+		to = from + CL_CHUNK_BITS;
+		CHECK(cl_shared_bits_chunk_is_clear(&bitmap->bits, i) ==
+		      (cl_bits_find(bitmap->words, from, to, true) == to));
+		CHECK(cl_shared_bits_chunk_is_full(&bitmap->bits, i) ==
+		      (cl_bits_find(bitmap->words, from, to, false) == to));
+	}
 }
 
 /* max_chunks: that the file has room for; 0: there is no file. Whether more were needed. */

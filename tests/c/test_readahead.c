@@ -15,6 +15,7 @@ enum { PAGES = 20000, EXTENT = 700, LINK_RATE = 120000000, SLOW_RATE = 12000000 
 
 static struct cl_image *make_image(int32_t pid)
 {
+	static struct cl_chunk_pool todo_chunks = CL_CHUNKS_IN_MEMORY;
 	struct cl_vma vma = { 0x100000, 0x100000 + (uint64_t)PAGES * CL_PAGE_SIZE, 0 };
 	struct cl_image *image = cl_image_new(pid, &vma, 1);
 	uint64_t page, nr;
@@ -24,7 +25,7 @@ static struct cl_image *make_image(int32_t pid)
 		nr = PAGES - page < EXTENT ? PAGES - page : EXTENT;
 		CHECK(cl_image_append(image, vma.start + page * CL_PAGE_SIZE, nr, NULL) == 0);
 	}
-	CHECK(cl_image_seal(image) == 0);
+	CHECK(cl_image_seal(image, &todo_chunks) == 0);
 	return image;
 }
 
@@ -34,7 +35,7 @@ static void fault(struct cl_readahead *readahead, struct cl_image *image, uint64
 	uint64_t taken;
 
 	cl_readahead_fault(readahead, image, index);
-	if (cl_bit_get(image->todo[CL_REMOTE], index))
+	if (cl_image_is_todo(image, CL_REMOTE, index))
 		CHECK(cl_image_take(image, CL_REMOTE, index, false, 1, &taken) == 1 && taken == index);
 }
 

@@ -15,11 +15,11 @@ enum { BASE = 0x100000, PAGES = 40, BUFFER = 5 * CL_PAGE_SIZE };
 
 static struct cl_image *make_image(void)
 {
-	static struct cl_chunk_pool chunks = CL_CHUNKS_IN_MEMORY;
+	static struct cl_chunk_pool chunks = CL_CHUNKS_IN_MEMORY, todo_chunks = CL_CHUNKS_IN_MEMORY;
 	static const struct cl_vma vma = { BASE, BASE + PAGES * CL_PAGE_SIZE, 0 };
 	struct cl_image *image = cl_image_new(7, &vma, 1);
 
-	CHECK(image && cl_image_append(image, BASE, PAGES, NULL) == 0 && cl_image_seal(image) == 0);
+	CHECK(image && cl_image_append(image, BASE, PAGES, NULL) == 0 && cl_image_seal(image, &todo_chunks) == 0);
 	image->chunks = &chunks;
 	CHECK(cl_space_new(image, 7, -1));
 	return image;
