@@ -20,6 +20,7 @@
  *   moved   the same, after a thousand others have moved
  *   areas   a fork, with what a successor daemon would need
  *   piece   it unmaps all of its areas at once: a piece of that
+ *   new     its own space is made, when it is restored
  * Of a thousand tasks:
  *   fault   a page fault is counted by its place
  *   map     where pages are missing
@@ -169,7 +170,7 @@ static void of_forks(uint64_t gib, bool differs, struct costs *checks)
 	int i;
 
 	CHECK(cl_resume_state_new(&state, 1, &chunks) == 0);
-	space = cl_space_new(image, 1, -1);
+	space = cl_space_new(cl_space_prepare(image, 1, -1));
 	CHECK(space && cl_resume_state_prepare(&state, space, NULL, &area) == 0);
 	cl_resume_state_enter(space);
 	ask_everywhere(image, 1);
@@ -207,7 +208,7 @@ static void of_all(uint64_t gib, int what, struct costs *checks)
 
 	for (i = 0; i < TIMES; i++) {
 		image = make_image(gib << 18, 1);
-		space = cl_space_new(image, 1, -1);
+		space = cl_space_new(cl_space_prepare(image, 1, -1));
 		CHECK(space);
 		ask_everywhere(image, 1);
 		fill_everywhere(space, 1);
@@ -266,7 +267,7 @@ static void of_areas(size_t nr_vmas)
 	uint64_t i;
 
 	CHECK(cl_resume_state_new(&state, 1, &chunks) == 0);
-	space = cl_space_new(image, 1, -1);
+	space = cl_space_new(cl_space_prepare(image, 1, -1));
 	CHECK(space);
 	for (i = 0; i < TIMES; i++) {
 		at = space->regions.at[(size_t)i * space->regions.nr / TIMES].start;
@@ -305,6 +306,13 @@ static void of_areas(size_t nr_vmas)
 		at = end;
 	}
 	tell("piece", &costs);
+	for (i = 0; i < TIMES; i++) {
+		child = cl_space_prepare(image, 1, -1);
+		began_us = cpu_us();
+		CHECK(cl_space_new(child));
+		took(&costs, began_us);
+	}
+	tell("new", &costs);
 	free_image(image);
 	cl_chunk_pool_free(&chunks);
 	close(state.fd);
@@ -319,7 +327,7 @@ static void of_tasks(void)
 
 	for (i = 0; i < TASKS; i++) {
 		image = make_image(100000, 1);
-		CHECK(cl_space_new(image, 1, -1));
+		CHECK(cl_space_new(cl_space_prepare(image, 1, -1)));
 		cl_space_filled(image->spaces, 1, 2);
 		image->before = total;
 		total += image->nr_pages;

@@ -192,30 +192,44 @@ static void append_space(struct cl_image *image, struct cl_space *space)
 	*end = space;
 }
 
-struct cl_space *cl_space_new(struct cl_image *image, int32_t pid, int uffd)
+struct cl_space *cl_space_prepare(struct cl_image *image, int32_t pid, int uffd)
 {
 	struct cl_space *space = space_alloc(image, pid, uffd);
+	size_t i;
+
+	if (!space)
+		return NULL;
+	if (cl_vec_reserve(&space->regions.at, &space->regions.max, image->nr_vmas + 1, CL_VEC_NO_LIMIT) < 0) {
+		space_free(space);
+		return NULL;
+	}
+	for (i = 0; i < image->nr_vmas; i++)
+		space->regions.at[space->regions.nr++] = (struct cl_region){ .start = image->vmas[i].start,
+									     .end = image->vmas[i].end,
+									     .at_dump = image->vmas[i].start };
+	return space;
+}
+
+struct cl_space *cl_space_new(struct cl_space *space)
+{
+	struct cl_image *image;
 	uint64_t outside = 0;
 	size_t i;
 
 	if (!space)
 		return NULL;
-	if (cl_vec_reserve(&space->regions.at, &space->regions.max, image->nr_vmas + 1, CL_VEC_NO_LIMIT) < 0 ||
-	    cl_shared_bits_new(&space->missing, image->chunks, image->nr_pages, true) < 0) {
+	image = space->image;
+	if (cl_shared_bits_new(&space->missing, image->chunks, image->nr_pages, true) < 0) {
 		space_free(space);
 		return NULL;
 	}
 	append_space(image, space);
 	space->nr_missing = image->nr_pages;
+	if (image->nr_mapped == image->nr_pages)
+		return space;
 	for (i = 0; i < image->nr_vmas; i++) {
-		const struct cl_vma *vma = &image->vmas[i];
-		uint64_t from = cl_image_index_from(image, vma->start);
-
-		space->regions.at[space->regions.nr++] = (struct cl_region){ .start = vma->start,
-									     .end = vma->end,
-									     .at_dump = vma->start };
-		cl_space_drop(space, outside, from);
-		outside = cl_image_index_from(image, vma->end);
+		cl_space_drop(space, outside, cl_image_index_from(image, image->vmas[i].start));
+		outside = cl_image_index_from(image, image->vmas[i].end);
 	}
 	cl_space_drop(space, outside, image->nr_pages);
 	return space;

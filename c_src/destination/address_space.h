@@ -130,8 +130,14 @@ void cl_image_ask_again(struct cl_image *image, uint64_t from, uint64_t to);
 /* Pages of [index, end) that some space misses, from the first one on: [*from, *to). False if there is none. */
 bool cl_image_next_missing(const struct cl_image *image, uint64_t index, uint64_t end, uint64_t *from, uint64_t *to);
 
-/* The restored task's space, appended to the image's list. uffd is owned by the space. NULL: -ENOMEM. */
-struct cl_space *cl_space_new(struct cl_image *image, int32_t pid, int uffd);
+/* What takes most time, without a lock, of making the restored task's space; for cl_space_new(). NULL: -ENOMEM. */
+struct cl_space *cl_space_prepare(struct cl_image *image, int32_t pid, int uffd);
+
+/*
+ * The restored task's space, `prepared` by the above (NULL: -ENOMEM), appended to the image's list. Its uffd is owned by it
+ * from now on. NULL: -ENOMEM, and `prepared` is gone.
+ */
+struct cl_space *cl_space_new(struct cl_space *prepared);
 
 /*
  * What a fork of `parent` takes most time for, to be passed on to cl_space_fork(). It needs no lock: of a whole space only the

@@ -21,7 +21,7 @@ static int receive_exactly(int socket, void *data, size_t size, int *fd, pid_t *
 	return got < 0 ? (int)got : (size_t)got == size ? 1 : got == 0 ? 0 : -EPROTO;
 }
 
-/* sender: the restored task's process, or 0. Lock held. */
+/* sender: the restored task's process, or 0. Lock held; dropped now and then. */
 static int add_space(struct cl_engine *engine, int32_t pid, int uffd, pid_t sender)
 {
 	struct cl_image *image = cl_image_find(engine->images, (uint64_t)pid);
@@ -36,7 +36,10 @@ static int add_space(struct cl_engine *engine, int32_t pid, int uffd, pid_t send
 		cl_engine_fail(engine, -EPIPE, "criu restore handed over task %d, which is not in the images", pid);
 		return -1;
 	}
-	space = cl_space_new(image, pid, uffd);
+	pthread_mutex_unlock(&engine->lock);
+	space = cl_space_prepare(image, pid, uffd);
+	pthread_mutex_lock(&engine->lock);
+	space = cl_space_new(space);
 	if (!space) {
 		close(uffd);
 		cl_engine_fail(engine, -ENOMEM, "task %d: no memory for its page table", pid);

@@ -70,6 +70,9 @@ int cl_image_seal(struct cl_image *image, struct cl_chunk_pool *todo_chunks)
 	for (source = 0; source < CL_SOURCES; source++)
 		if (cl_shared_bits_new(&image->todo[source], todo_chunks, image->nr_pages, false) < 0)
 			return -ENOMEM;
+	for (i = 0; i < image->nr_vmas; i++)
+		image->nr_mapped += cl_image_index_from(image, image->vmas[i].end) -
+				    cl_image_index_from(image, image->vmas[i].start);
 	image->fingerprint = (uint64_t)image->pid;
 	for (i = 0; i < image->nr_extents; i++) {
 		const struct cl_extent *extent = &image->extents[i];

@@ -47,7 +47,8 @@ struct cl_image {
 	struct cl_local *locals;
 	size_t nr_locals, max_locals;
 	uint64_t nr_pages;
-	uint64_t before; /* pages of the images before it in the list */
+	uint64_t before;    /* pages of the images before it in the list */
+	uint64_t nr_mapped; /* of its pages, those in a VMA */
 	/* By enum cl_source: which pages are to be had there and still todo, and where background transfer
 	 * goes on (page index). */
 	struct cl_shared_bits todo[CL_SOURCES];

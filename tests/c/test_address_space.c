@@ -121,7 +121,7 @@ static void restore_space(struct model *model, struct cl_image *image)
 	int page;
 
 	memset(model, 0, sizeof(*model));
-	model->space = cl_space_new(image, 7, -1);
+	model->space = cl_space_new(cl_space_prepare(image, 7, -1));
 	CHECK(model->space);
 	for (page = 0; page < PAGES; page++) {
 		model->dump_page[page] = in_vma(page) ? page : -1;
@@ -380,7 +380,7 @@ static bool tell(struct cl_space *space, struct call *call)
 static void run_out_of_order(uint64_t seed)
 {
 	struct cl_image *image = make_image();
-	struct model model = { .space = cl_space_new(image, 7, -1) };
+	struct model model = { .space = cl_space_new(cl_space_prepare(image, 7, -1)) };
 	int page, round;
 
 	CHECK(model.space);
@@ -421,7 +421,7 @@ static struct cl_space *space_on_record(struct cl_image *image, struct cl_resume
 
 	CHECK(cl_resume_state_new(state, 1, in_file) == 0);
 	image->chunks = in_file;
-	space = cl_space_new(image, 7, -1);
+	space = cl_space_new(cl_space_prepare(image, 7, -1));
 	CHECK(space);
 	space->key = 1;
 	CHECK(cl_resume_state_prepare(state, space, NULL, area) == 0);
@@ -547,7 +547,7 @@ static void much_that_is_dropped_at_once_is_checked_step_by_step(uint64_t seed)
 {
 	enum { MANY = 40 * CL_CHUNK_BITS + 100 };
 	struct cl_image *image = image_of(MANY);
-	struct cl_space *space = cl_space_new(image, 7, -1), *child;
+	struct cl_space *space = cl_space_new(cl_space_prepare(image, 7, -1)), *child;
 	uint64_t from, to, i, nr_todo;
 	int n;
 
@@ -593,7 +593,7 @@ static void what_was_unmapped_of_a_large_image_is_put_back_in_a_child(void)
 {
 	enum { MANY = 10 * CL_CHUNK_BITS, FIRST = 3 * CL_CHUNK_BITS + 77, LAST = 6 * CL_CHUNK_BITS + 5 };
 	struct cl_image *image = image_of(MANY);
-	struct cl_space *space = cl_space_new(image, 7, -1), *child;
+	struct cl_space *space = cl_space_new(cl_space_prepare(image, 7, -1)), *child;
 	uint64_t i;
 
 	CHECK(space);
@@ -629,7 +629,7 @@ static void many_areas_are_unmapped_in_pieces(void)
 		CHECK(cl_image_append(image, vmas[i].start, 1, NULL) == 0);
 	CHECK(cl_image_seal(image, &todo_chunks) == 0);
 	image->chunks = &chunks;
-	space = cl_space_new(image, 7, -1);
+	space = cl_space_new(cl_space_prepare(image, 7, -1));
 	CHECK(space && cl_space_piece_end(space, AT(10), AT(20)) == AT(20));
 	for (at = AT(10); at < AT(2 * MANY - 10); at = end, pieces++) {
 		end = cl_space_piece_end(space, at, AT(2 * MANY - 10));
@@ -664,7 +664,7 @@ static void the_map_of_what_is_missing_is_right(uint64_t seed)
 	for (i = 0; i < CL_MAP_SLICES; i++)
 		CHECK(map[i] == 0);
 	for (n = 0; n <= last; n++) {
-		struct cl_space *space = cl_space_new(images[n], 7, -1);
+		struct cl_space *space = cl_space_new(cl_space_prepare(images[n], 7, -1));
 
 		CHECK(space);
 		for (i = 0; i < sizes[n]; i++, at++) {

@@ -21,7 +21,7 @@ static struct cl_image *make_image(void)
 
 	CHECK(image && cl_image_append(image, BASE, PAGES, NULL) == 0 && cl_image_seal(image, &todo_chunks) == 0);
 	image->chunks = &chunks;
-	CHECK(cl_space_new(image, 7, -1));
+	CHECK(cl_space_new(cl_space_prepare(image, 7, -1)));
 	return image;
 }
 
