@@ -8,7 +8,11 @@
 #include "base/vec.h"
 #include "images/image.h"
 
-enum { MAX_UNDO = 64 }; /* older ones are forgotten: the fork must be older still, and its event on its way */
+/*
+ * Then older ones are forgotten: the fork must be older still, and its event on its way. One munmap may be of so many regions;
+ * a fork asks the kernel about each.
+ */
+enum { MAX_UNDO = 1024 };
 
 void cl_undo_log_clear(struct cl_undo_log *log)
 {
@@ -37,8 +41,10 @@ int cl_undo_log_add(struct cl_undo_log *log, const struct cl_image *image, const
 	for (i = 0; i < log->nr && now; i++)
 		undo.onto |= cl_region_overlaps(&log->at[i].was, now, now + length);
 	if (log->nr == MAX_UNDO) {
-		cl_shared_bits_free(&log->at[0].missing);
-		memmove(&log->at[0], &log->at[1], --log->nr * sizeof(*log->at));
+		for (i = 0; i < MAX_UNDO / 2; i++)
+			cl_shared_bits_free(&log->at[i].missing);
+		log->nr -= MAX_UNDO / 2;
+		memmove(&log->at[0], &log->at[MAX_UNDO / 2], log->nr * sizeof(*log->at));
 	}
 	ret = cl_vec_reserve(&log->at, &log->max, log->nr + 1, CL_VEC_NO_LIMIT);
 	/* Of what has no pages missing only the place matters: something else may come there. */

@@ -611,24 +611,51 @@ static void what_was_unmapped_of_a_large_image_is_put_back_in_a_child(void)
 	cl_image_free(image);
 }
 
-/* A task of many areas that unmaps all of them at once, in pieces: it has nothing left. */
-static void many_areas_are_unmapped_in_pieces(void)
-{
-	enum { MANY = 2000 };
-	static struct cl_vma vmas[MANY];
-	uint64_t at, end;
-	struct cl_image *image;
-	struct cl_space *space;
-	int i, pieces = 0;
+enum { AREAS = 2000 };
 
-	for (i = 0; i < MANY; i++)
+/* Of areas of a page, with one between each two. */
+static struct cl_image *image_of_areas(void)
+{
+	static struct cl_vma vmas[AREAS];
+	struct cl_image *image;
+	int i;
+
+	for (i = 0; i < AREAS; i++)
 		vmas[i] = (struct cl_vma){ AT(2 * i), AT(2 * i + 1), 0 };
-	image = cl_image_new(7, vmas, MANY);
+	image = cl_image_new(7, vmas, AREAS);
 	CHECK(image);
-	for (i = 0; i < MANY; i++)
+	for (i = 0; i < AREAS; i++)
 		CHECK(cl_image_append(image, vmas[i].start, 1, NULL) == 0);
 	CHECK(cl_image_seal(image, &todo_chunks) == 0);
 	image->chunks = &chunks;
+	return image;
+}
+
+/* By one call, after a fork that is told of later. */
+static void many_areas_that_were_unmapped_are_put_back_in_a_child(void)
+{
+	struct cl_image *image = image_of_areas();
+	struct cl_space *space = cl_space_new(cl_space_prepare(image, 7, -1)), *child;
+	int i;
+
+	CHECK(space && cl_space_unmap(space, AT(1000), AT(2000)) == 0 && space->nr_missing == AREAS - 500);
+	child = fork_of(space);
+	CHECK(child && cl_fork_undo(child, space, has_all, count_again, NULL) == 0 && child->nr_missing == AREAS);
+	for (i = 0; i < AREAS; i++)
+		CHECK(cl_space_missing_at(child, AT(2 * i)) == (uint64_t)i);
+	cl_image_free_spaces(image);
+	cl_image_free(image);
+}
+
+/* A task of many areas that unmaps all of them at once, in pieces: it has nothing left. */
+static void many_areas_are_unmapped_in_pieces(void)
+{
+	enum { MANY = AREAS };
+	uint64_t at, end;
+	struct cl_image *image = image_of_areas();
+	struct cl_space *space;
+	int pieces = 0;
+
 	space = cl_space_new(cl_space_prepare(image, 7, -1));
 	CHECK(space && cl_space_piece_end(space, AT(10), AT(20)) == AT(20));
 	for (at = AT(10); at < AT(2 * MANY - 10); at = end, pieces++) {
@@ -699,6 +726,7 @@ int main(void)
 	a_successor_finds_what_is_missing_and_nothing_of_what_was_given_up();
 	what_was_unmapped_of_a_large_image_is_put_back_in_a_child();
 	many_areas_are_unmapped_in_pieces();
+	many_areas_that_were_unmapped_are_put_back_in_a_child();
 	for (seed = 1; seed <= 20; seed++)
 		much_that_is_dropped_at_once_is_checked_step_by_step(seed);
 	for (seed = 1; seed <= 2; seed++)
