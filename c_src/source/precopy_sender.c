@@ -2,11 +2,13 @@
 #include "source/precopy_sender.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 
@@ -99,8 +101,13 @@ void cl_precopy_stop(struct cl_precopy *precopy)
 
 void cl_precopy_set_rate(struct cl_precopy *precopy, uint64_t bytes_per_s)
 {
+	int unsent;
+
 	pthread_mutex_lock(&precopy->lock);
 	cl_push_pace_set(&precopy->pace, bytes_per_s);
+	/* Megabytes may have been given to the socket, and would keep the link's queue full for long, at a rate like its own. */
+	if (precopy->conn.fd >= 0 && ioctl(precopy->conn.fd, SIOCOUTQ, &unsent) == 0 && unsent > 0)
+		cl_push_pace_owe(&precopy->pace, (uint64_t)unsent);
 	pthread_cond_broadcast(&precopy->changed);
 	pthread_mutex_unlock(&precopy->lock);
 }

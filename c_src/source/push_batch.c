@@ -8,14 +8,28 @@
 #include "base/log.h"
 
 enum {
-	SLACK_US = 5000, /* how far ahead of the rate pages may be sent */
+	CATCH_UP_US = 5000, /* of time in which nothing was sent that could have been */
 	MAX_BATCH_US = 10000,
+	FULL_BATCH_US = 1000, /* a fault's page may have to wait for so much, on the link */
+	FULL_BATCH_PAGES = 8,
 	TOLD_WAITS_US = 1000,
 };
 
 void cl_push_pace_set(struct cl_push_pace *pace, uint64_t bytes_per_s)
 {
-	*pace = (struct cl_push_pace){ .rate = bytes_per_s };
+	uint64_t now_us = cl_now_us(), owed_us = pace->busy_until_us > now_us ? pace->busy_until_us - now_us : 0;
+
+	if (bytes_per_s > pace->rate && pace->rate)
+		owed_us = (uint64_t)((double)owed_us * (double)pace->rate / (double)bytes_per_s);
+	*pace = (struct cl_push_pace){ .rate = bytes_per_s, .busy_until_us = bytes_per_s ? now_us + owed_us : 0 };
+}
+
+void cl_push_pace_owe(struct cl_push_pace *pace, uint64_t bytes)
+{
+	uint64_t until_us = pace->rate ? cl_now_us() + bytes * 1000000 / pace->rate : 0;
+
+	if (pace->busy_until_us < until_us)
+		pace->busy_until_us = until_us;
 }
 
 void cl_push_pace_charge(struct cl_push_pace *pace, uint64_t bytes)
@@ -25,21 +39,25 @@ void cl_push_pace_charge(struct cl_push_pace *pace, uint64_t bytes)
 	if (!pace->rate)
 		return;
 	now_us = cl_now_us();
-	if (pace->busy_until_us < now_us)
-		pace->busy_until_us = now_us;
+	if (pace->busy_until_us + CATCH_UP_US < now_us)
+		pace->busy_until_us = now_us - CATCH_UP_US;
 	pace->busy_until_us += bytes * 1000000 / pace->rate;
 }
 
 uint64_t cl_push_pace_held_until(const struct cl_push_pace *pace)
 {
-	return pace->rate && pace->busy_until_us > cl_now_us() + SLACK_US ? pace->busy_until_us - SLACK_US : 0;
+	return pace->rate && pace->busy_until_us > cl_now_us() ? pace->busy_until_us : 0;
 }
 
 uint64_t cl_push_pace_batch_pages(const struct cl_push_pace *pace)
 {
-	uint64_t bytes = pace->rate * MAX_BATCH_US / 1000000;
+	uint64_t most = 1 + pace->rate * MAX_BATCH_US / 1000000 / CL_PAGE_SIZE;
+	uint64_t full = 1 + pace->rate * FULL_BATCH_US / 1000000 / CL_PAGE_SIZE;
 
-	return pace->rate && bytes < CL_PUSH_BATCH_BYTES ? 1 + bytes / CL_PAGE_SIZE : CL_PUSH_BATCH_PAGES;
+	if (!pace->rate || full > CL_PUSH_BATCH_PAGES)
+		return CL_PUSH_BATCH_PAGES;
+	full = full > FULL_BATCH_PAGES ? full : FULL_BATCH_PAGES;
+	return most < full ? most : full;
 }
 
 int cl_push_batch_init(struct cl_push_batch *out)

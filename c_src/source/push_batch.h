@@ -27,7 +27,11 @@ struct cl_push_pace {
 	uint64_t busy_until_us; /* by that rate, with all that was sent */
 };
 
+/* What was sent before counts: a rate that is told often is kept, too. */
 void cl_push_pace_set(struct cl_push_pace *pace, uint64_t bytes_per_s);
+
+/* So much that was to be sent before is still on its way, at least. */
+void cl_push_pace_owe(struct cl_push_pace *pace, uint64_t bytes);
 
 /* It was sent: the link is busy for so much longer. */
 void cl_push_pace_charge(struct cl_push_pace *pace, uint64_t bytes);

@@ -46,7 +46,7 @@ def test_tls_carries_all_both_ways_and_lets_nobody_else_in(build, sanitizer: str
 @pytest.mark.parametrize(
     "name",
     [
-        *("test_address_space", "test_flow", "test_source_stock", "test_readahead", "test_packing"),
+        *("test_address_space", "test_flow", "test_source_stock", "test_readahead", "test_packing", "test_push_pace"),
         pytest.param("test_push_in_flight", marks=not_emulated("qemu-user gives 4 bytes of TCP_INFO")),
     ],
 )
