@@ -114,6 +114,7 @@ class Mover(Turns):
     def look(self, schedule: Schedule) -> None:
         """Bring the member up to date; let the schedule know what was measured."""
         migration, member, figures = self.migration, self.member, self.progress.figures
+        self.progress.refresh()
         if member.phase is Phase.ROUNDS:  # only the first is foretold: those that follow are short
             member.bytes_left = 0 if figures.rounds else int(self.item.memory * (1 - figures.round_read))
             now, read = time.monotonic(), figures.rounds + figures.round_read

@@ -106,12 +106,16 @@ class Progress:
         """Somebody asks, by a signal."""
         self.display.line(self.figures, self.figures.as_text(), "info", asked=True)
 
+    def refresh(self) -> None:
+        """Time has passed: what is shown moves while nothing comes, and what is on file tells of that, too."""
+        self.display.refresh(self.figures)
+        self.keep_run(RUN_KEPT_EVERY_S)
+
     async def keep_fresh(self) -> None:
-        """Until cancelled: what is shown moves while nothing comes, and what is on file tells of that, too."""
+        """Until cancelled."""
         while True:
             await asyncio.sleep(REFRESH_S)
-            self.display.refresh(self.figures)
-            self.keep_run(RUN_KEPT_EVERY_S)
+            self.refresh()
 
     def over(self, outcome: str, message: str) -> None:
         """The migration is; its report is shown elsewhere."""

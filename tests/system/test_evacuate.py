@@ -171,6 +171,10 @@ def test_a_destination_is_lost(pair: Testbed, tasks: dict[str, Worker], killed: 
     for name in ("b", "c", "d"):
         eventually(lambda name=name: evacuation.record()[name]["state"] == "committed", f"{name} has moved", 60)
     assert evacuation.record()["a"]["state"] == "moving"
+    if not killed:
+        run = evacuation.journal("a")["run_file"]
+        told = pair.src.read(run)
+        eventually(lambda: pair.src.read(run) != told, "its run file tells of the wait")
     for _ in range(2):
         evacuation.process.send_signal(signal.SIGTERM)
         time.sleep(0.2)
