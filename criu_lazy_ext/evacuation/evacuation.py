@@ -28,6 +28,7 @@ from criu_lazy_ext.migration import journal, operator_commands
 from criu_lazy_ext.migration.driver import Migration
 from criu_lazy_ext.migration.lock import Lock, lock_path
 from criu_lazy_ext.migration.progress import Progress
+from criu_lazy_ext.migration.rounds import TELL_S
 from criu_lazy_ext.migration.state import State, Trouble
 from criu_lazy_ext.migration.turns import Turns
 from criu_lazy_ext.profile import Profile, load
@@ -40,6 +41,7 @@ from criu_lazy_ext.system.processes import start_time
 TICK_S = 0.02
 STUCK_S = 3.0  # without a byte
 ROUND_STUCK_S = 10.0  # without a page that was read
+SAME_RATE = 0.02  # a change of less isn't worth telling
 DEAD_AFTER = 2  # connections that failed, and none that didn't
 PREFLIGHTS = max(2, min(4, os.cpu_count() or 2))  # at a time; sshd drops some of more than ten that log in at once
 
@@ -112,18 +114,21 @@ class Mover(Turns):
     # ---- what the schedule asks ----
 
     def look(self, schedule: Schedule) -> None:
-        """Bring the member up to date; let the schedule know what was measured."""
+        """Bring the member up to date; let the schedule know its downtime."""
         migration, member, figures = self.migration, self.member, self.progress.figures
         self.progress.refresh()
+        now = time.monotonic()
         if member.phase is Phase.ROUNDS:  # only the first is foretold: those that follow are short
-            member.bytes_left = 0 if figures.rounds else int(self.item.memory * (1 - figures.round_read))
-            now, read = time.monotonic(), figures.rounds + figures.round_read
+            read = figures.rounds + figures.round_read
             if read != self.round_heard[0]:
                 self.round_heard = (read, now)
-            member.stuck = now - self.round_heard[1] > ROUND_STUCK_S
+            unheard_s = now - self.round_heard[1]
+            left = self.item.memory * (1 - figures.round_read) - schedule.rate * min(unheard_s, TELL_S)
+            member.bytes_left = 0 if figures.rounds else max(0, int(left))
+            member.stuck = unheard_s > ROUND_STUCK_S
         if migration is None or member.phase < Phase.FROZEN:
             return
-        now, received = time.monotonic(), int(figures.stats.get("received_bytes", 0))
+        received = int(figures.stats.get("received_bytes", 0))
         if member.phase is Phase.FROZEN and migration.state is State.RUNNING:
             member.phase = Phase.FOLLOWING
             schedule.take_downtime(migration.report.downtime_s or schedule.downtime_s)
@@ -135,12 +140,12 @@ class Mover(Turns):
             if received != self.heard[0] or not figures.missing_bytes:
                 self.heard = (received, now)
         member.stuck = member.phase is Phase.FOLLOWING and now - self.heard[1] > STUCK_S
-        schedule.take_rate(figures.best_rate)
 
     async def set_rate(self, rate: int) -> None:
         """Of its page server's pages, if that isn't it already."""
         migration = self.migration
-        if rate == self.rate or migration is None or migration.dump is None:
+        is_told = bool(rate) == bool(self.rate) and abs(rate - self.rate) <= self.rate * SAME_RATE
+        if is_told or migration is None or migration.dump is None:
             return
         self.rate = rate
         try:
@@ -254,13 +259,16 @@ class Evacuation:
         """What can be done now."""
         if self.deadline is not None and time.monotonic() - self.start > self.deadline and not self.stopped:
             self.stop(f"the deadline of {self.deadline:g} s has passed")
+        self.schedule.take_rate(max((mover.progress.figures.best_rate for mover in self.movers.values()), default=0.0))
         for mover in self.movers.values():
             mover.look(self.schedule)
         self.begin_some()
         members = [self.movers[item.name].member for item in self.order if item.name in self.movers]
         # Rounds only read. But what they sent would be old if the preflight of many others came after them.
         may_read = self.all_checked or len(self.record.items) <= self.schedule.ahead
-        if may_read and not self.stopped and (member := self.schedule.next_rounds(members)) is not None:
+        if may_read and not self.stopped and (
+            (member := self.schedule.next_rounds(members, may_freeze=self.all_checked)) is not None
+        ):
             member.phase = Phase.ROUNDS
             self.movers[member.name].may_send.set()
         if self.all_checked and not self.stopped and (member := self.schedule.next_freeze(members)) is not None:

@@ -20,10 +20,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 FIRST_DOWNTIME_S = 0.3  # as long as none was measured
-# Of the link, for rounds: while another task is frozen (only images and a restore want it), and while one misses pages.
-BESIDE_FROZEN, BESIDE_MISSING = 0.9, 0.125
+# Of the link, for rounds: while another task is frozen (only images and a restore want it, but no queue before them),
+# and while one misses pages.
+BESIDE_FROZEN, BESIDE_MISSING = 0.97, 0.125
 LEAST_RATE, LEAST_LIMITED = 1 << 20, 4096
-FADES = 0.9999  # each time that is looked: half of it in two minutes
+FADES = 0.99998  # each time that is looked: half of it in ten minutes
 LEAST_AHEAD = 8
 LITTLE_BYTES = 1 << 20  # of pages that are missing: most that is looked for is there, from the rounds
 OVERLAP_S = 0.1
@@ -115,12 +116,13 @@ class Schedule:
     def _units_under_way(members: Sequence[Member]) -> set[str]:
         return {member.unit for member in members if Phase.ROUNDS <= member.phase < Phase.OVER and not member.stuck}
 
-    def next_rounds(self, members: Sequence[Member]) -> Member | None:
-        """Whose rounds may begin; `members` in the order in which they are to go."""
+    def next_rounds(self, members: Sequence[Member], *, may_freeze: bool = True) -> Member | None:
+        """Whose rounds may begin; `members` in the order in which they are to go. `may_freeze`: who is ready for it
+        waits for nothing but its turn."""
         if self.at_once is None:
             rounds = [member for member in members if member.phase is Phase.ROUNDS and not member.stuck]
             ready = {member.unit for member in members if member.phase is Phase.READY and is_whole(member, members)}
-            if len(ready) >= self.frozen_at_once or (rounds and self.seconds(rounds) > OVERLAP_S):
+            if (may_freeze and len(ready) >= self.frozen_at_once) or (rounds and self.seconds(rounds) > OVERLAP_S):
                 return None
         begun = self._units_under_way(members)
         may_begin = self.at_once is None or len(begun) < self.at_once

@@ -160,6 +160,14 @@ def test_who_is_stuck_holds_nobody_up() -> None:
     assert schedule.rates([stuck, Member("rounds", phase=Phase.ROUNDS)]) == {"rounds": 0}
 
 
+def test_rounds_go_on_while_nothing_may_be_frozen_yet() -> None:
+    """As the preflight of others is not over: who is ready waits, and the link doesn't."""
+    members = [Member("ready", phase=Phase.READY), Member("next", phase=Phase.PREPARED, has_rounds=True)]
+    schedule = Schedule(rate=1e8)
+    assert schedule.next_rounds(members) is None
+    assert schedule.next_rounds(members, may_freeze=False) is members[1]
+
+
 def test_rounds_leave_the_link_to_who_misses_pages() -> None:
     """And most of it while somebody is frozen."""
     schedule = Schedule(rate=1e8)
