@@ -493,6 +493,10 @@ int cl_space_unmap(struct cl_space *space, uint64_t start, uint64_t end)
 		ret = cl_region_map_isolate(&space->regions, start, end, &first, &last);
 	if (ret < 0)
 		return ret;
+	/* All before any is dropped: then they share the chunks of their pages. */
+	for (i = first; i < last && ret == 0; i++)
+		if (space->regions.at[i].moved_in <= space->quiet)
+			ret = remember(space, &space->regions.at[i], 0);
 	for (i = first; i < last && ret == 0; i++) {
 		const struct cl_region region = space->regions.at[i];
 
@@ -500,7 +504,6 @@ int cl_space_unmap(struct cl_space *space, uint64_t start, uint64_t end)
 			space->regions.at[first++] = region;
 			ret = cl_space_add_suspect(space, region.start, region.end);
 		} else {
-			ret = remember(space, &region, 0);
 			drop_part(space, &region, start, end);
 		}
 	}
