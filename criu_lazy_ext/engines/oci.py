@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import shutil
@@ -30,8 +31,20 @@ from criu_lazy_ext.system.mounts import unmount_below
 
 ANSWERS_WITHIN_S = 30.0
 LOG = "runtime.log"
+CRUNS_LIBRARY = b"libcriu.so.2"
 # Of CRIU's options, those that a runtime always decides itself: only its own option changes them.
 RUNTIMES_OWN = ("tcp-established", "shell-job", "file-locks", "ext-unix-sk")
+
+
+def without_criu(runtime: str) -> list[str]:
+    """What keeps this one from running CRIU: crun loads a library for that, which its package only recommends."""
+    if runtime != "crun" or (path := shutil.which(runtime)) is None or CRUNS_LIBRARY not in Path(path).read_bytes():
+        return []
+    try:
+        ctypes.CDLL(CRUNS_LIBRARY.decode())
+    except OSError:
+        return [f"crun can't dump and restore without {CRUNS_LIBRARY.decode()}: apt install libcriu2"]
+    return []
 
 
 class OciRuntime:
@@ -89,10 +102,12 @@ class OciRuntime:
         return ""
 
     def obstacles(self, found: Found) -> list[str]:
-        """A terminal."""
+        """A terminal; the runtime's own means."""
+        problems = without_criu(self.program)
         if not found.config.get("process", {}).get("terminal"):
-            return []
+            return problems
         return [
+            *problems,
             f"container {self.container.name!r} has a terminal (process.terminal in {found.bundle}/config.json), "
             "which would stay here with who reads it: run it without one"
         ]
@@ -148,7 +163,7 @@ class OciRuntime:
         """What is missing here, or in the way."""
         if shutil.which(self.program) is None:
             return [f"{self.program} is not installed"]
-        problems = missing_binds(expected)
+        problems = [*without_criu(self.program), *missing_binds(expected)]
         for path in expected.get("namespaces", []):
             if not Path(path).exists():
                 problems.append(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -36,7 +37,7 @@ from criu_lazy_ext.engines.engine import (
     run,
     script,
 )
-from criu_lazy_ext.engines.oci import OciRuntime, for_criu, for_runtime
+from criu_lazy_ext.engines.oci import OciRuntime, for_criu, for_runtime, without_criu
 from criu_lazy_ext.profile import Container, Criu
 
 ANSWERS_WITHIN_S = 60.0
@@ -104,6 +105,7 @@ class Podman:
         name, config, problems = self.container.name, found.config, []
         if found.runtime not in RUNTIMES:
             problems.append(f"container {name!r} is run by {found.runtime}: {' and '.join(RUNTIMES)} can dump")
+        problems += without_criu(found.runtime)
         mode = str(config["HostConfig"]["NetworkMode"])
         is_pods = self.container.pod is not None and self.pod is not None
         if mode.partition(":")[0] not in NETWORKS and not is_pods:
@@ -218,7 +220,7 @@ class Podman:
             if shutil.which(program) is None:
                 return [f"{program} is not installed"]
         overlay = store(self.container.root).overlay
-        problems = missing_binds(expected)
+        problems = [*without_criu(expected["runtime"]), *missing_binds(expected)]
         if expected["overlay"] and expected["overlay"] != str(overlay):
             paths = f"podman has roots in {overlay or 'no overlayfs'}, and in {expected['overlay']} at the source"
             problems.append(f"{paths}: what has changed in them can go by podman's archive (container.files: shared)")
@@ -277,12 +279,13 @@ class Podman:
     # ---- both ----
 
     def failure(self, work: Path) -> str:
-        """What podman said last."""
-        for name in ("dump.out", "restore.out"):
-            if (path := work / name).exists():
-                lines = path.read_text(errors="replace").strip().splitlines()
-                return f"podman: {lines[-1].strip()}" if lines else ""
-        return ""
+        """What podman said last, without the runtime's command line; and what the runtime said."""
+        said = []
+        for name in ("dump.out", "restore.out", "runtime.out"):
+            if (path := work / name).exists() and (lines := path.read_text(errors="replace").strip().splitlines()):
+                who = self.runtime if name == "runtime.out" else "podman"  # the source's alone
+                said.append(f"{who}: {re.sub('`[^`]{80,}`', 'its runtime', lines[-1].strip())}")
+        return ", ".join(said)
 
     def forget(self) -> None:
         """`podman rm`, if podman still knows it. Raises EngineError."""
