@@ -31,6 +31,7 @@ from criu_lazy_ext.migration.draining import Draining
 from criu_lazy_ext.migration.ending import Ending
 from criu_lazy_ext.migration.files import ContainerFiles
 from criu_lazy_ext.migration.journal import Journal, JournalError
+from criu_lazy_ext.migration.lock import hold_task, let_go_of_task
 from criu_lazy_ext.migration.moving_network import MovingNetwork
 from criu_lazy_ext.migration.preparation import Preparation
 from criu_lazy_ext.migration.progress import Progress
@@ -111,6 +112,7 @@ class Migration:
         self.hooked = False  # a hook ran
         self.tree: list[Identity] = []  # the source task's processes, once they are frozen
         self.began = start_time(self.pid)
+        self.holds_task = False  # no other migration of it begins
         self.stopped = self.look().some(Seen.STOPPED)  # before the dump, by somebody else
         self.told_running = False  # the page server was told that the restored task is about to run
         self.said_go = False
@@ -313,10 +315,12 @@ class Migration:
     # ---- the steps ----
 
     async def check_not_moving(self) -> None:
-        """Another profile's migration may have it. Raises UsageError."""
+        """Another profile's migration may have it; if not, none can from now on. Raises CriuLazyError."""
         other = await asyncio.to_thread(operator_commands.moved_by_another, self.directory, self.pid, self.began)
         if other:
             raise UsageError(other)
+        hold_task(self.pid)
+        self.holds_task = True
 
     async def freeze(self) -> None:
         """Lazy dump, images at the destination, daemon ready there."""
@@ -553,6 +557,8 @@ class Migration:
             await self.clean_up()
         except Exception as error:  # what is left behind changes no outcome
             self.warn(self.in_a_line(error))
+        if self.holds_task:
+            let_go_of_task(self.pid)
         self.report.total_s = time.monotonic() - self.start
         self.save_run()
         await self.send_trace()
@@ -604,6 +610,8 @@ class Migration:
             await self.guarded(Preparation(self, is_dry=True).run())
         finally:
             self.stop_watching()
+            if self.holds_task:
+                let_go_of_task(self.pid)
             if self.dump is not None:
                 await self.dump.roll_back(force=False)
             if self.host is not None:

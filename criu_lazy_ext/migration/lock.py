@@ -1,13 +1,16 @@
-"""A lock file: at most one process drives the migrations of a profile, for as long as it lives."""
+"""Locks: at most one process drives the migrations of a profile, for as long as it lives, and one migration a task."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 from pathlib import Path
 
 from criu_lazy_ext.errors import CriuLazyError, UsageError
+
+TASKS = Path("/run/criu-lazy/tasks.lock")  # of each task that moves, the byte whose number is its pid
 
 
 class Locked(UsageError):
@@ -61,6 +64,28 @@ class Lock:
 def lock_path(directory: Path) -> Path:
     """The lock of the migration that has this directory."""
     return directory.with_name(directory.name + ".lock")
+
+
+@functools.cache
+def _tasks() -> int:
+    TASKS.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(TASKS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)  # closed, it would take all locks with it
+
+
+def hold_task(pid: int) -> None:
+    """No other process's `hold_task` of this one succeeds, until `let_go_of_task`, or this process's end. Raises
+    CriuLazyError."""
+    try:
+        # One of POSIX: unlike flock's, no forked process that outlives this one has it.
+        fcntl.lockf(_tasks(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, pid)
+    except BlockingIOError:
+        raise CriuLazyError(f"task {pid} is being moved already, by another profile: see criu-lazy status") from None
+    except OSError as error:
+        raise CriuLazyError(f"lock file {TASKS}: {error.strerror}") from error
+
+
+def let_go_of_task(pid: int) -> None:
+    fcntl.lockf(_tasks(), fcntl.LOCK_UN, 1, pid)
 
 
 def _is_at(fd: int, path: Path) -> bool:

@@ -250,11 +250,12 @@ def page_server_lines(answer: Answer, facts: dict[str, Any]) -> list[str]:
             resumed = "may have been"  # its driver ended just then
         if facts.get("none_there"):
             resumed = "was not"
-        lines = [f"page server: {answer['state']}, {answer['bytes']} bytes sent; the restored task {resumed} resumed"]
+        sent = f"{answer['bytes'] / 1e6:.1f} MB sent"
+        lines = [f"page server: {answer['state']}, {sent}; the restored task {resumed} resumed"]
         if "port" in facts:
             lines.append(f"it listens on {facts['address']} port {facts['port']}")
     if answer["rate"]:
-        lines.append(f"pages may take {answer['rate']} bytes per second")
+        lines.append(f"pages may take {answer['rate']} bytes per second ({answer['rate'] / 1e6:.1f} MB/s)")
     return lines
 
 

@@ -97,9 +97,9 @@ def why_stop(rounds: Sequence[Round], limits: Precopy) -> str | None:
     if last.cut or spent >= limits.max_seconds:
         return f"{spent:.1f} s were spent, of at most {limits.max_seconds:g} s"
     if last.sent_bytes <= target.remaining:
-        return f"the last round sent {_mb(last.sent_bytes)}, at most {_mb(target.remaining)} were the target"
+        return f"the last round sent {_mb(last.sent_bytes)}; the target was at most {_mb(target.remaining)}"
     if target.seconds is not None and seconds <= target.seconds:
-        return f"what the last round sent takes {seconds:.2f} s, at most {target.seconds:g} s were the target"
+        return f"what the last round sent takes {seconds:.2f} s; the target was at most {target.seconds:g} s"
     if len(rounds) > 1 and last.sent_pages > rounds[-2].sent_pages * _SHRINKS:
         before = _mb(rounds[-2].sent_pages * PAGE_BYTES)
         changed = f"{before}, then {_mb(last.sent_pages * PAGE_BYTES)}, at {_mb(rate)}/s"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from lazy_source import eventually
 from migrating import (
+    COMMITTED,
     FAILED,
     Migration,
     assert_clean,
@@ -217,7 +218,7 @@ def test_bandwidth_holds_for_the_rounds_only(hosts: Testbed) -> None:
     migration = Migration(hosts, profile)
     rate = eventually(lambda: asked_rate(migration, "pre-copy"), "rounds")
     assert rate == 8 << 20
-    rate = eventually(lambda: asked_rate(migration, "bytes sent"), "it serves")
+    rate = eventually(lambda: asked_rate(migration, "MB sent"), "it serves")
     assert rate == 9 << 20
     assert_moved(hosts, migration, task)
 
@@ -228,14 +229,14 @@ def test_a_rate_given_in_a_round_holds_after_it(hosts: Testbed) -> None:
     profile = BASE + "source: {rate: 9M}\nprecopy: {bandwidth: 4M, max_seconds: 1.5, stop_when: {remaining: 1K}}\n"
     migration = in_round(hosts, profile)
     assert migration.decide("--rate", "6M").returncode == 0
-    assert eventually(lambda: asked_rate(migration, "bytes sent"), "it serves") == 6 << 20
+    assert eventually(lambda: asked_rate(migration, "MB sent"), "it serves") == 6 << 20
     assert_moved(hosts, migration, task)
 
 
 def test_bandwidth_does_not_hold_where_rounds_are_left_out(hosts: Testbed) -> None:
     task = start(hosts, "--mib", "24", "--threads", "2", "--mode", "sequential", "--write-percent", "100")
     migration = Migration(hosts, BASE + "source: {rate: 7M}\nprecopy: {bandwidth: 4M}\n")
-    assert eventually(lambda: asked_rate(migration, "bytes sent"), "it serves") == 7 << 20
+    assert eventually(lambda: asked_rate(migration, "MB sent"), "it serves") == 7 << 20
     assert_moved(hosts, migration, task)
     assert "faster than it can be sent" in migration.report["precopy"]["stopped"]
 
@@ -295,6 +296,23 @@ def test_an_agent_killed_in_a_round_touches_nothing(hosts: Testbed) -> None:
     hosts.dst.run(["kill", "-9", str(pids_of(hosts.dst, "python", "criu-lazy agent")[-1])])
     assert_nothing_was_touched(hosts, migration, task, "dst: the connection ")
     assert list(hosts.dst.root.glob("srv/stores/*")) == []
+
+
+def test_another_profile_can_t_move_it_meanwhile(hosts: Testbed) -> None:
+    """Also after a failure of the first one."""
+    task = start(hosts, *WRITING)
+    migration = in_round(hosts)
+    text = hosts.src.read(migration.path)
+    for options in ((), ("--dry-run",)):
+        other = Migration(hosts, text, *options)
+        assert other.end() == FAILED
+        assert f"task {task.pid} is being moved already, by another profile: see criu-lazy status" in other.stderr
+    assert migration.is_in("pre-copy")
+    hosts.src.run(["criu-lazy", "cancel", migration.path])
+    assert migration.end() == FAILED
+    later = Migration(hosts, text, "--dry-run")
+    assert later.end() == COMMITTED, later.stderr
+    assert task.verify(hosts.src)["errors"] == 0
 
 
 def test_migrate_itself_killed_in_a_round(hosts: Testbed) -> None:
