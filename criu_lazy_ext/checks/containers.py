@@ -76,8 +76,7 @@ def control_groups(leaving: Leaving) -> Iterator[Found]:
     """control groups v1 beside v2, of a container that crun runs"""
     if leaving.moved is None or leaving.moved.found.runtime != "crun":
         return
-    groups = cgroup.groups_of(leaving.moved.found.pid)
-    if len(groups) > 1 and groups.get("") and leaving.dump_value("manage-cgroups") != "ignore":
+    if cgroup.has_both_versions(leaving.moved.found.pid) and leaving.dump_value("manage-cgroups") != "ignore":
         yield fail("this host has control groups v1 beside v2")
 
 

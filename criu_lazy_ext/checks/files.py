@@ -192,7 +192,7 @@ def _is_in(path: str, directories: Iterable[str]) -> bool:
 @check(
     "missing-files",
     why="criu restore opens each by its name.",
-    way_out="install the same packages there, or copy them: hooks.after_dump runs when the task is frozen",
+    way_out="install the same packages there, or have hooks copy them, as criu-lazy init writes them",
 )
 def missing_files(arrival: Arrival) -> Iterator[Found]:
     """files and directories that the task has open or mapped, its programs and current directories, by their names"""

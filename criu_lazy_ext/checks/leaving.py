@@ -13,6 +13,7 @@ from criu_lazy_ext.criu.contrary import options_in, options_of_files, value_of
 from criu_lazy_ext.engines.engine import Moved, find
 from criu_lazy_ext.profile import Directories, Profile
 
+BEFORE_RESTORE = ("before_dump", "after_dump", "before_restore")
 IMAGES_OF_PROCESS_BYTES = 64 << 10  # at the least; 100 to 600 KB were seen
 
 
@@ -87,9 +88,9 @@ class Leaving:
         return [run[0] for run in found if isinstance(run, list)]
 
     def hooks(self) -> str:
-        """The words of the hooks between the dump and the restore, which may bring the task's files, or its address."""
+        """The words of the hooks before the restore, which may bring the task's files, or its address."""
         given = self.profile.hooks if self.profile is not None else {}
-        runs = [hook.run for phase in ("after_dump", "before_restore") for hook in given.get(phase, [])]
+        runs = [hook.run for phase in BEFORE_RESTORE for hook in given.get(phase, [])]
         return "\n".join(run if isinstance(run, str) else " ".join(run) for run in runs)
 
 

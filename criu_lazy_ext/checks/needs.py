@@ -144,7 +144,7 @@ class Arrival:
     restore_options: list[str] = field(default_factory=list)
     daemon_options: list[str] = field(default_factory=list)
     programs: list[str] = field(default_factory=list)  # of hooks there that are no shell's
-    hooks: str = ""  # between dump and restore: their words
+    hooks: str = ""  # before the restore: their words
     boot_id: str = ""
     pid_namespace: str = ""
     files: list[list[Any]] = field(default_factory=list)  # FileFact

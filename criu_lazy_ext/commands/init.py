@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from criu_lazy_ext.checks.check import Finding, Verdict
+from criu_lazy_ext.checks.task import Task
 from criu_lazy_ext.commands.check import check_hosts
 from criu_lazy_ext.engines.engine import ENGINES, container_named, find
 from criu_lazy_ext.errors import UsageError
@@ -19,6 +22,8 @@ from criu_lazy_ext.evacuation.draft import plan_of_this_host
 from criu_lazy_ext.profile import Container, parse
 from criu_lazy_ext.profile_schema import FILE as SCHEMA
 from criu_lazy_ext.system.processes import why_no_task
+
+PACKAGES_OWN = ("/usr/bin/", "/usr/lib", "/usr/sbin/", "/usr/share/", "/bin/", "/lib", "/sbin/")
 
 
 @dataclass
@@ -31,7 +36,7 @@ class Draft:
     volumes: list[Path] = field(default_factory=list)
     criu: dict[str, tuple[str, str]] = field(default_factory=dict)
     dump_options: list[str] = field(default_factory=list)
-    brought: list[str] = field(default_factory=list)
+    brought: dict[str, bool] = field(default_factory=dict)  # whether the task writes it
     left: list[Finding] = field(default_factory=list)  # what is for the user to settle
 
     def text(self) -> str:
@@ -40,7 +45,7 @@ class Draft:
         lines = [
             f"# yaml-language-server: $schema={SCHEMA}",
             f"# Moves {name} (process {self.pid}) to {self.destination}: criu-lazy migrate THIS_FILE",
-            "# What every key means: docs/migrate.md. Without doing it: criu-lazy check, criu-lazy explain THIS_FILE",
+            "# What a key means: man criu-lazy-profile. Without doing it: criu-lazy check, criu-lazy explain THIS_FILE",
             *(f"# {finding.verdict.value}: {finding.line}" for finding in self.left),
             *(self._container(self.container) if self.container else self._task(name)),
             "",
@@ -53,10 +58,20 @@ class Draft:
         if self.dump_options:
             lines.append(f"  dump_options: [{', '.join(self.dump_options)}]")
         if self.brought:
-            lines += ["", "hooks:", "  after_dump:                     # the task is frozen: its files are at rest"]
-            for path in self.brought:
-                lines.append(f"    - run: [rsync, -a, --relative, {path}, '{self.destination}:/']")
+            lines += ["", "hooks:", *self._hooks()]
         return "\n".join(lines) + "\n"
+
+    def _hooks(self) -> list[str]:
+        """What brings the files: while the task runs, and those that it writes again when they are at rest."""
+        paths = {path: is_written for path, is_written in self.brought.items() if not _below(path, self.brought)}
+        rsync = f"rsync -a --relative %s {shlex.quote(f'{self.destination}:/')}"
+        lines = ["  before_dump:                    # the task runs: some of its files may vanish meanwhile (24)"]
+        lines += [f"    - run: {json.dumps(rsync % shlex.join(paths) + ' || [ $? = 24 ]')}", "      timeout: 600"]
+        written = [path for path, is_written in self.brought.items() if is_written]
+        if written:
+            lines.append("  after_dump:                     # it is frozen: what it writes is at rest")
+            lines.append(f"    - run: {json.dumps(rsync % shlex.join(written))}")
+        return lines
 
     def _task(self, name: str) -> list[str]:
         others = f"or pidfile: /run/{name}.pid, or command: pidof -s {name}"
@@ -97,8 +112,23 @@ def _deleted(draft: Draft, finding: Finding) -> None:
 
 
 def _files(draft: Draft, finding: Finding) -> None:
-    found = re.findall(r"(/[^,() ]+)(?=[,(]| \(|$| and \d)", finding.text)
-    draft.brought += [path for path in found if path not in draft.brought]
+    """Those that are missing, and data that differs; a package's differ if another version is there: that is settled
+    by installing the same."""
+    written = _written(draft.pid)
+    for path in re.findall(r"(/[^,() ]+)(?=[,(]| \(|$| and \d)", finding.text):
+        if finding.check != "differing-files" or not path.startswith(PACKAGES_OWN):
+            draft.brought[path] = finding.check == "shared-files" or path in written
+
+
+def _written(pid: int) -> set[str]:
+    """The files that the task has open to write."""
+    descriptors = Task.look(pid).descriptors()
+    return {each.target for each in descriptors if each.flags is None or each.flags & os.O_ACCMODE != os.O_RDONLY}
+
+
+def _below(path: str, directories: Iterable[str]) -> bool:
+    """Whether one of them, which goes with all that is in it, brings it."""
+    return any(str(parent) in directories for parent in Path(path).parents)
 
 
 def _bind_mounts(draft: Draft, finding: Finding) -> None:
@@ -146,9 +176,11 @@ def _name(pid: int) -> str:
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="criu-lazy init", description="Write a profile that fits; or the plan of an evacuation."
+        prog="criu-lazy init",
+        description="Write a profile that fits, for criu-lazy migrate; or a plan, for criu-lazy evacuate.",
     )
-    parser.add_argument("destination", nargs="+", help="a host as in ~/.ssh/config; of a plan, there may be several")
+    several = "a host as in ~/.ssh/config; of a plan, there may be several"
+    parser.add_argument("destination", metavar="HOST", nargs="+", help=several)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--pid", type=int, help="the root of the task")
     which.add_argument("--container", metavar="NAME", help="a container, as its engine knows it")

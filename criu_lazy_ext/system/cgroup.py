@@ -50,6 +50,12 @@ def groups_of(pid: int | str = "self") -> dict[str, str]:
     return {controllers: group for _, controllers, group in (line.split(":", 2) for line in lines)}
 
 
+def has_both_versions(pid: int) -> bool:
+    """Whether the process is in hierarchies of v1 and in one of v2."""
+    groups = groups_of(pid)
+    return len(groups) > 1 and bool(groups.get(""))
+
+
 def group_for(controller: str, groups: dict[str, str]) -> str | None:
     """The group that limits `controller`, of what `groups_of` gave."""
     for controllers, group in groups.items():
