@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 from criu_lazy_ext.commands.arguments import add_directories, directories_of
+from criu_lazy_ext.errors import CriuLazyError
+from criu_lazy_ext.migration import run_file
 from criu_lazy_ext.migration.on_record import Listed, look
 from criu_lazy_ext.migration.state import EXIT_STATUS, State
 
@@ -19,7 +23,9 @@ HEAD = ("MIGRATION", "TASK", "FROM/TO", "STATE", "MEMORY", "RATE", "LEFT")
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="criu-lazy status", description="List the migrations that this host has on record; nothing is touched."
+        prog="criu-lazy status",
+        description="List the migrations that this host has on record; nothing is touched.",
+        epilog="Exit status: 0; 4 if a migration waits for an operator's decision.",
     )
     add_directories(parser)
     parser.add_argument("--json", action="store_true", help="a list of objects; with --watch one list a line")
@@ -28,17 +34,38 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    """Exit status: 0; 4 if a migration waits for an operator's decision."""
+    """The exit status: as `--help` says."""
     options = arguments().parse_args(argv)
+    watched: dict[str, tuple[Listed, Path]] = {}  # by the migration's id
     while True:
-        found = [seen for directory in directories_of(options) for seen in look(directory)]
-        show(found, options.json, clear=options.watch and sys.stdout.isatty())
-        if not options.watch or not any(seen.driver for seen in found):
+        listed = [(seen, directory) for directory in directories_of(options) for seen in look(directory)]
+        found = [seen for seen, _ in listed]
+        is_last = not options.watch or not any(seen.driver for seen in found)
+        for seen in found:
+            watched.pop(seen.migration, None)
+        ended = [how_it_ended(seen, directory) for seen, directory in watched.values()]
+        show(found, options.json, clear=options.watch and sys.stdout.isatty(), ended=ended)
+        watched.update({seen.migration: (seen, directory) for seen, directory in listed if seen.driver})
+        if is_last:
             return EXIT_STATUS[State.UNDECIDED] if any(seen.needs_decision for seen in found) else 0
         time.sleep(WATCH_S)
 
 
-def show(found: list[Listed], as_json: bool, *, clear: bool) -> None:
+def how_it_ended(seen: Listed, directory: Path) -> str:
+    """A line on one that is on record no more."""
+    deadline = time.monotonic() + WATCH_S
+    with contextlib.suppress(CriuLazyError, KeyError):
+        report = run_file.read(run_file.directory_of(directory / seen.name))["report"]
+        while report["outcome"] == run_file.UNDER_WAY and time.monotonic() < deadline:  # it is written a moment later
+            time.sleep(0.05)
+            report = run_file.read(run_file.directory_of(directory / seen.name))["report"]
+        if seen.role == "source" and report["id"] == seen.migration:
+            downtime = f", downtime {report['downtime_s'] * 1e3:.0f} ms" if report["downtime_s"] is not None else ""
+            return f"{seen.name}: {report['outcome']}{downtime}: criu-lazy report {seen.name}"
+    return f"{seen.name}: over; the source, {seen.peer}, knows how it ended"
+
+
+def show(found: list[Listed], as_json: bool, *, clear: bool, ended: list[str]) -> None:
     if as_json:
         print(json.dumps([asdict(seen) | {"seconds_left": seen.seconds_left} for seen in found]), flush=True)
         return
@@ -46,11 +73,13 @@ def show(found: list[Listed], as_json: bool, *, clear: bool) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     print(CLEAR if clear else "", end="")
-    if not found:
+    if not found and not ended:
         print("no migration is on record here")
     for line, seen in zip(lines, [None, *found], strict=True):
         if found:
             print(line)
         for note in seen.notes if seen is not None else []:
             print(f"    {note}")
+    for line in ended:
+        print(line)
     sys.stdout.flush()

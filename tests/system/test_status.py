@@ -81,11 +81,17 @@ def test_a_migration_is_listed_at_both_ends_while_it_goes_on(worker: Worker) -> 
     assert told["criu_lazy_migration_received_bytes_total", ""] > 0
     watching = src.popen(["criu-lazy", "status", "--watch", "--json"], stdout=-1, text=True)
     assert json.loads(watching.stdout.readline())[0]["state"] == "running"
+    by_people = [host.popen(["criu-lazy", "status", "--watch"], stdout=-1, text=True) for host in (src, dst)]
+    for each in by_people:
+        assert each.stdout.readline().startswith("MIGRATION ")
     worker.testbed.link.set()
     assert_moved(worker, migration)
     last = json.loads(watching.communicate(timeout=60)[0].splitlines()[-1])
     assert [seen["state"] for seen in last] in ([], ["committed"]), "its record goes a moment after its end"
     assert watching.returncode == 0
+    at_source, at_destination = (each.communicate(timeout=60)[0].splitlines()[-1] for each in by_people)
+    assert re.fullmatch(rf"{migration.name}: committed, downtime \d+ ms: criu-lazy report {migration.name}", at_source)
+    assert at_destination.endswith(": over; the source, 10.77.0.1, knows how it ended")
     assert status(src)[1] == status(dst)[1] == "no migration is on record here\n"
     told = measured(src)
     assert told["criu_lazy_last_run_outcome", "committed"] == 1
