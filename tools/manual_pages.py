@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import inspect
+import json
 import os
 import re
 import sys
@@ -80,7 +81,7 @@ def exit_status(name: str) -> str | None:
 
 def profile_page() -> Iterator[str]:
     """criu-lazy-profile(5)."""
-    schema = profile_schema.schema()
+    schema = json.loads(profile_schema.FILE.read_text())
     for other in OTHER_NAMES:
         del schema["properties"][other]
     yield from head("criu-lazy-profile", 5, "what criu-lazy migrate is to move, where to, and how")
@@ -99,6 +100,8 @@ def _keys(section: dict[str, Any], path: str) -> Iterator[str]:
     for name, value in section["properties"].items():
         if "properties" not in value:
             yield f".TP\n.B {paragraph(path + name)}\n{paragraph(kind(value))}"
+            if "description" in value:
+                yield f".br\n{paragraph(value['description'])}"
     for name, value in section["properties"].items():
         if "properties" in value:
             yield f".SS {escaped(path + name)}"

@@ -55,6 +55,7 @@ def test_every_key_of_a_profile_is_in_the_manual(pages: Path) -> None:
     assert entries["strategy"] == "auto, lazy, hybrid; default: auto"
     assert entries["timeouts.silence"] == "a number; default: 9.0"
     assert entries["directories.source"] == "an absolute path; default: /var/lib/criu-lazy"
+    assert set(re.findall(r"^\.TP\n\.B (\S+)\n.*\n\.br\n.", text, re.MULTILINE)) == set(entries), "and what it means"
     assert set(entries) == {key for key in keys(profile_schema.schema()) if not key.startswith("predump.")}
 
 
