@@ -39,6 +39,10 @@ LABORATORY: dict[str, tuple[str, str]] = {
     "testbed": ("testbed", "two hosts on this machine, for trying and testing migrations"),
     "bench": ("bench", "measure lazy migration beside stock criu"),
 }
+BEGIN = (
+    "  criu-lazy init --pid PID HOST -o mine.yaml    # or --container NAME; HOST as for ssh",
+    "  criu-lazy migrate mine.yaml",
+)
 # Run by criu-lazy itself on the other host; not listed.
 INTERNAL: dict[str, str] = {"agent": ".commands.agent", "standby": ".commands.standby"}
 # They, and the criu that they start, hold descriptors for each process that moves, and for each few MiB of its memory.
@@ -58,7 +62,16 @@ def listed() -> dict[str, tuple[str, str]]:
 def usage() -> str:
     lines = ["usage: criu-lazy SUBCOMMAND [ARGUMENTS]", "", "subcommands:"]
     lines += [f"  {name:<12} {text}" for name, (_, text) in listed().items()]
-    return "\n".join([*lines, "", "criu-lazy SUBCOMMAND --help tells more; criu-lazy --version prints the version."])
+    lines += ["", "criu-lazy SUBCOMMAND --help tells more; criu-lazy --version prints the version. To begin, as root:"]
+    return "\n".join([*lines, *BEGIN])
+
+
+def unknown(name: str) -> str:
+    import difflib  # nobody else needs it
+
+    near = difflib.get_close_matches(name, listed(), 1)
+    hint = f"did you mean {near[0]!r}?" if near else "criu-lazy --help lists them"
+    return f"unknown subcommand {name!r}; {hint}"
 
 
 def load(module: str) -> ModuleType:
@@ -84,8 +97,7 @@ def main(argv: list[str] | None = None) -> int:
         # As with criu itself, options may stand before the action.
         args = ["lazy-pages", *args[: args.index("lazy-pages")], *args[args.index("lazy-pages") + 1 :]]
     if not args or args[0] not in listed() | INTERNAL:
-        problem = f"criu-lazy: unknown subcommand {args[0]!r}" if args else "criu-lazy: a subcommand is needed"
-        print(f"{problem}\n\n{usage()}", file=sys.stderr)
+        print(f"criu-lazy: error: {unknown(args[0])}" if args else usage(), file=sys.stderr)
         return 2
     if args[0] in HOLDS_MANY:
         raise_descriptors()

@@ -26,7 +26,7 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="criu-lazy explain", description="Print what migrate would do, and do nothing."
     )
-    parser.add_argument("profile", type=Path)
+    parser.add_argument("profile", type=Path, help="the migration, as YAML; criu-lazy init writes one")
     return parser
 
 
@@ -102,11 +102,11 @@ def _task(profile: Profile) -> str:
 
 def _page_server(profile: Profile, name: str) -> str:
     address = profile.source.address or (
-        "127.0.0.1" if profile.destination.local else "where the SSH connection comes from, or the route to it goes out"
+        "127.0.0.1" if profile.destination.local else "the address that the SSH connection, or the route, comes from"
     )
     how = "by TLS with a key of this migration's own" if profile.encrypts() else "in plain"
-    port = f"port {profile.source.port}" if profile.source.port else "a free port"
-    return f"start the page server on {address}, {port}, {how}; files in {profile.directories.source}/{name}"
+    port = f"port {profile.source.port}" if profile.source.port else "any free port"
+    return f"start the page server here, on {address}, {port}, {how}; files in {profile.directories.source}/{name}"
 
 
 def _sent_files(profile: Profile) -> str:

@@ -24,8 +24,13 @@ from criu_lazy_ext.system.stop_signals import StopSignals
 
 
 def arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="criu-lazy migrate", description="Move a running task to another host.")
-    parser.add_argument("profile", type=Path, help="the migration, as YAML (see configs/)")
+    parser = argparse.ArgumentParser(
+        prog="criu-lazy migrate",
+        description="Move a running task to another host.",
+        epilog="Exit status: 0 committed, 1 failed before anything was frozen, 2 wrong usage, 3 rolled back, "
+        "4 undecided. --status, --abort and --commit: 4 while the source task of a stopped migration is still frozen.",
+    )
+    parser.add_argument("profile", type=Path, help="the migration, as YAML: criu-lazy init writes one")
     parser.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
     parser.add_argument("--log-format", choices=("text", "json"), default="text",
@@ -77,10 +82,7 @@ async def _drive(migration: Migration, options: argparse.Namespace) -> int:
 
 
 def main(argv: list[str]) -> int:
-    """Exit status: 0 committed, 1 failed before anything was frozen, 2 wrong usage, 3 rolled back, 4 undecided.
-
-    --status, --abort and --commit: 4 while the source task of a stopped migration is still frozen.
-    """
+    """The exit status: as `--help` says."""
     parser = arguments()
     options = parser.parse_args(argv)
     if options.force and not (options.abort or options.commit):

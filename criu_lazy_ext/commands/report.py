@@ -65,10 +65,17 @@ def main(argv: list[str]) -> int:
 def found(path: Path) -> Path:
     """Where its run files are, of a profile or a name. Raises CriuLazyError."""
     if path.suffix in (".yaml", ".yml"):
-        return run_file.directory_of(profile.load(path).directories.source / path.stem)
-    if path.name == str(path) and not path.exists():
-        return run_file.directory_of(Directories().source / path)
-    return path
+        directory, name = profile.load(path).directories.source, path.stem
+    elif path.name == str(path) and path.suffix != ".json" and not path.exists():
+        directory, name = Directories().source, path.name
+    else:
+        return path
+    runs = run_file.directory_of(directory / name)
+    if not runs.exists():
+        others = sorted(other.stem for other in directory.glob("*.runs"))
+        there = f"those of {', '.join(others)} are" if others else "nor of another"
+        raise ReportError(f"{name}: no run of it is on record in {directory}; {there}")
+    return runs
 
 
 def load(path: Path) -> Run:

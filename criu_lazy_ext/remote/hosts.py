@@ -24,16 +24,17 @@ from criu_lazy_ext.remote.channel import (
     MessageTooLong,
 )
 
+CONNECT_WITHIN_S = 20
 END_WITHIN_S = 15.0
 LAST_WORD_S = 2.0
 KEEPER_LOST = 254  # the exit status of an agent whose keeper was killed; ssh's own is 255
 PINGS = 3  # in the time of silence that is allowed
 BESIDE_IMAGES = ("descriptors.json", ARCHIVE, RECORD)  # what container engines leave there, for their restore
-# What helps where nothing was ever heard of an agent, by the status of ssh, or of the shell there.
+# Why nothing was ever heard of an agent, by the status of ssh, or of the shell there; they have said more on stderr.
 NEVER_THERE = {
-    255: ": ssh to it has to work as root without a prompt, as `ssh HOST true` shows",
-    127: ": install criu-lazy there, or let destination.criu_lazy say where it is",
-    126: ": destination.criu_lazy can't be executed there",
+    255: "ssh to it failed: it has to work as root without a prompt; try `ssh {host} true`",
+    127: "{program} is not there: install criu-lazy there, or let destination.criu_lazy say where it is",
+    126: "{program} (destination.criu_lazy) can't be executed there",
 }
 MAX_PARTS = 256  # of files in one message
 # Images are sent in pieces. Few bytes are under way at first, and remain so where answers take longer than QUICK_S: on
@@ -66,7 +67,7 @@ def agent_command(destination: Destination, silence_s: float) -> list[str]:
 
 def ssh_command(destination: Destination, silence_s: float) -> list[str]:
     """ssh with the profile's options, before the host's name."""
-    alive = ["-o", "BatchMode=yes", "-o", "ServerAliveCountMax=3"]
+    alive = ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_WITHIN_S}", "-o", "ServerAliveCountMax=3"]
     alive += ["-o", f"ServerAliveInterval={max(1, round(silence_s / 3))}"]
     # The first value given counts: the profile's.
     return ["ssh", *destination.ssh_options, *alive]
@@ -75,9 +76,12 @@ def ssh_command(destination: Destination, silence_s: float) -> list[str]:
 class RemoteHost:
     """An agent, running. Events go to `on_event`, in the event loop."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, on_event: Callable[[Message], None]) -> None:
+    def __init__(
+        self, destination: Destination, process: asyncio.subprocess.Process, on_event: Callable[[Message], None]
+    ) -> None:
         assert process.stdout is not None and process.stdin is not None
-        self.name = name
+        self.name = destination.ssh or "local"
+        self.program = destination.criu_lazy
         self.process = process
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._channel = Channel(process.stdout, process.stdin)
@@ -100,7 +104,7 @@ class RemoteHost:
             )
         except OSError as error:
             raise HostError(f"{command[0]}: {error.strerror}: is it installed here?") from error
-        return cls(destination.ssh or "local", process, on_event)
+        return cls(destination, process, on_event)
 
     async def hello(self, silence_s: float, migration: str = "") -> Message:
         """Who is there; from now on each side knows that it lost the other one after `silence_s`. `migration`: the
@@ -224,10 +228,10 @@ class RemoteHost:
             reason = f"what it said can't be used: {type(error).__name__}: {error}"
         with contextlib.suppress(TimeoutError):
             status = await asyncio.wait_for(self.process.wait(), LAST_WORD_S)
-            if status:
-                reason += f" ({self.name}: ssh or the agent ended with status {status})"
-            if not self._channel.heard_bytes:
-                reason += NEVER_THERE.get(status, "")
+            if status and not self._channel.heard_bytes and status in NEVER_THERE:
+                reason = NEVER_THERE[status].format(host=self.name, program=self.program)
+            elif status:
+                reason += f" (ssh or the agent ended with status {status})"
         self._lose(reason)
 
     @property

@@ -277,7 +277,7 @@ def test_init_writes_a_profile_by_which_the_task_moves(clean: Testbed) -> None:
     made = src.run(["criu-lazy", "init", "--pid", pid, "dst", "-o", "/root/m-init.yaml"], check=False)
     assert made.returncode == 0, made.stdout + made.stderr
     text = src.read("/root/m-init.yaml")
-    for words in ("file_locks: true", "shell_job: true", "[rsync, -a, --relative, /srv/odd.lock, 'dst:/']"):
+    for words in ("file_locks: true", "shell_job: true", "rsync -a --relative /srv/odd.lock dst:/"):
         assert words in text
     again = src.run(["criu-lazy", "init", "--pid", pid, "dst", "-o", "/root/m-init.yaml"], check=False)
     assert again.returncode == USAGE and "is there already" in again.stderr
@@ -428,9 +428,11 @@ def test_huge_pages_that_the_destination_lacks_are_told_of(
 NOBODY = "setpriv --reuid 65534 --regid 65534 --clear-groups"
 # A profile but for its task, what runs `criu-lazy migrate PROFILE`, and what is said.
 WRONG = {
-    "no such host": ("destination: {ssh: nohost}", "", "ssh to it has to work as root without a prompt"),
-    "no login there": ("destination: {ssh: nobody@dst}", "", "ssh to it has to work as root without a prompt"),
-    "not installed there": ("destination: {ssh: dst, criu_lazy: criu-lazee}", "", ": install criu-lazy there, or let"),
+    "no such host": ("destination: {ssh: nohost}", "",
+        "nohost: ssh to it failed: it has to work as root without a prompt; try `ssh nohost true`"),
+    "no login there": ("destination: {ssh: nobody@dst}", "", "nobody@dst: ssh to it failed: it has to work as root"),
+    "not installed there": ("destination: {ssh: dst, criu_lazy: criu-lazee}", "",
+        "dst: criu-lazee is not there: install criu-lazy there, or let"),
     "not root there": (f"destination: {{ssh: dst, criu_lazy: {NOBODY} criu-lazy}}", "", "dst: uid is 65534: run it as"),
     "not root": ("destination: {ssh: dst}", NOBODY, "odd.wrong.lock: Permission denied: run it as root"),
     "no ssh": ("destination: {ssh: dst}", "env PATH=/srv/odd.bin", "ssh: No such file or directory: is it installed"),
