@@ -55,10 +55,11 @@ deb:
 	rm -rf build/deb && mkdir -p build/deb/criu-lazy dist
 	git ls-files -z --cached --others --exclude-standard | tar --create --null --ignore-failed-read --files-from=- \
 		| tar --extract --directory build/deb/criu-lazy
-	command -v dpkg-checkbuilddeps >/dev/null || apt-get install -y -qq --no-install-recommends dpkg-dev build-essential
-	cd build/deb/criu-lazy && { dpkg-checkbuilddeps 2>/dev/null || apt-get build-dep -y -qq --no-install-recommends .; } \
-		&& PATH=/usr/sbin:/usr/bin:/sbin:/bin dpkg-buildpackage -us -uc -b  # Debian's Python, whichever comes first here
+	cd build/deb/criu-lazy && { dpkg-checkbuilddeps 2>/dev/null || { apt-get update -qq; export DEBIAN_FRONTEND=noninteractive; \
+		apt-get install -y -qq --no-install-recommends dpkg-dev build-essential >/dev/null \
+		&& apt-get build-dep -y -qq --no-install-recommends . >/dev/null; }; } && PATH=/usr/sbin:/usr/bin:/sbin:/bin dpkg-buildpackage -us -uc -b  # Debian's Python, whichever comes first here
 	mv build/deb/criu-lazy*.deb build/deb/*.buildinfo build/deb/*.changes dist/
+	@echo "built for this Debian; on both hosts: apt install ./$$(ls -t dist/criu-lazy_*.deb | head -n 1)"
 
 # What these two run has an environment of its own: no test needs it.
 TOOLS := build/tools/bin
