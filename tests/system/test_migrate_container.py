@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
@@ -141,7 +142,10 @@ def test_a_plan_of_what_runs_here_has_it_once(with_podman: Testbed, container: C
     assert said.endswith("written; criu-lazy evacuate --dry-run /root/m-plan.yaml says whether it can be done\n")
     plan = yaml.safe_load(src.read("/root/m-plan.yaml"))
     assert plan["destinations"] == [{"ssh": "dst"}, {"ssh": "client"}]
-    assert plan["move"] == [{"container": {"engine": container.engine, "name": NAME}}]
+    [entry] = plan["move"]
+    assert entry["container"] == {"engine": container.engine, "name": NAME}
+    has_v1 = len(Path("/proc/self/cgroup").read_text().splitlines()) > 1
+    assert ("profile" in entry) == (has_v1 and "manage_cgroups" in container.profile()), entry
     container.remove()
     nothing = src.run(["criu-lazy", "init", "--evacuate", "dst", "-o", "/root/none.yaml"], check=False)
     assert nothing.returncode == 1 and "no container of podman, runc, crun, containerd runs here" in nothing.stderr
@@ -590,6 +594,21 @@ def test_what_podman_can_t_move_is_said_before(container: PodmanContainer) -> No
     assert f"podman has a container {NAME!r} already (created)" in refused()
     dst.run(["podman", "rm", NAME])
     container.serves(src)
+
+
+@only("crun", "podman-crun")
+def test_a_crun_that_can_t_load_criu_is_told_of_before(container: Container) -> None:
+    """Debian's crun only recommends the library."""
+    container.testbed.src.write("/root/checked.yaml", container.profile())
+    [directory] = {path.parent for path in container.testbed.src.root.glob("usr/lib/*/libcriu.so.2*")}
+    inside = f"/usr/lib/{directory.name}"
+    for host, name in ((container.testbed.src, "source"), (container.testbed.dst, "dst")):
+        host.run(["sh", "-c", f"mkdir /srv/held && mv {inside}/libcriu.so.2* /srv/held"])
+        try:
+            checked = container.testbed.src.run(["criu-lazy", "check", "/root/checked.yaml"], check=False).stdout
+        finally:
+            host.run(["sh", "-c", f"mv /srv/held/* {inside} && rmdir /srv/held"])
+        assert f"{name}: crun can't dump and restore without libcriu.so.2: apt install libcriu2" in checked
 
 
 @only("runc", "podman-crun --network=none")
