@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 # A round that sends more than this part of what the one before sent no longer gains enough to be worth it. For the
 # second round: what the first one took to send everything, the task took to dirty that much of it again.
 _SHRINKS = 0.8
+# While a round reads, the task may be slower by this part (on one that has the CPUs busy: more); as long as what it has
+# dirtied follows, it hardly works. So that is what a round's seconds have to spare of those.
+_WORTH = 0.1
 _SOONEST_S = 0.1  # younger samples say little
 LEAST_TRANSFER_S = 0.5  # what all memory takes to follow; below it a round, and its set-up, gain nothing
 
@@ -106,6 +109,11 @@ def why_stop(rounds: Sequence[Round], limits: Precopy) -> str | None:
         if len(rounds) == 2:
             return f"the task changes its memory faster than the link takes it: {changed}"
         return f"what changes no longer shrinks: {changed}"
+    if len(rounds) > 1 and rounds[-2].seconds > 0:
+        # In less time a task dirties less, at best in proportion: most write the same pages again and again.
+        spared = seconds * max(0.0, 1 - last.seconds / rounds[-2].seconds)
+        if spared < _WORTH * last.seconds:
+            return f"one more round, of {last.seconds:.2f} s, would spare {spared:.2f} s of what follows, at best"
     if limits.rounds is not None and len(rounds) >= limits.rounds:
         return f"all {limits.rounds} rounds are done" if limits.rounds > 1 else "the one round is done"
     return None
