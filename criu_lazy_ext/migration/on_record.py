@@ -11,7 +11,7 @@ from typing import Any
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.migration import journal
 from criu_lazy_ext.migration.operator_commands import Found
-from criu_lazy_ext.migration.state import ENDED
+from criu_lazy_ext.migration.state import ENDED, State
 from criu_lazy_ext.sizes import PAGE_BYTES
 from criu_lazy_ext.source.task import boot_id
 from criu_lazy_ext.system import live_state
@@ -97,7 +97,8 @@ def leaving(path: Path, facts: dict[str, Any]) -> Listed:
         return Listed(name, "source", peer, facts["state"], task, driver, step, **memory, notes=[step] if step else [])
     found = Found.look(facts)
     if (ended := found.ended()) is not None:
-        return Listed(name, "source", peer, ended.value, task, migration=memory["migration"])
+        notes = [] if ended is State.COMMITTED else [f"it is over; its logs are in {path}, until the next of that name"]
+        return Listed(name, "source", peer, ended.value, task, migration=memory["migration"], notes=notes)
     if found.complete:
         memory["missing_bytes"] = 0
     notes = [*found.words(), f"nobody drives it: criu-lazy migrate --status PROFILE ({name}.yaml)"]
