@@ -136,7 +136,7 @@ class Run:
             return []
         times = [frozen, frozen + freeze]
         times += [self.phases.get(name, resumed) for name in ("serving", "restoring", "allowed")] + [resumed]
-        names = ("criu dump", "images", "daemon", "restore", "go")
+        names = ("criu dump", "images", "hooks, daemon", "restore", "go")
         kinds = ("frozen", "images", "daemon", "restoring", "follows")
         steps = zip(names, kinds, times, times[1:], strict=False)
         return [Span(name, kind, begin, max(begin, end)) for name, kind, begin, end in steps]

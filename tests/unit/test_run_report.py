@@ -101,7 +101,7 @@ def test_time_lines_of_each_end() -> None:
     there = [("restored", 1.17, 1.25), ("runs, memory follows", 1.25, 3.25), ("runs", 3.25, 4.0)]
     assert [(s.name, s.begin, s.end) for s in run.destination_line()] == there
     steps = [(step.name, round(step.seconds, 6)) for step in run.downtime_parts()]
-    assert steps == [("criu dump", 0.1), ("images", 0.05), ("daemon", 0.02), ("restore", 0.03), ("go", 0.05)]
+    assert steps == [("criu dump", 0.1), ("images", 0.05), ("hooks, daemon", 0.02), ("restore", 0.03), ("go", 0.05)]
     back = Report("rolled-back", 7, "dst", total_s=2.0, phases_s={"dumping": 0.99, "rolled-back": 1.5})
     assert [(s.kind, s.begin, s.end) for s in run_of(back).source_line()] == [
         ("runs", 0, 1.0), ("frozen", 1.0, 1.5), ("runs", 1.5, 2.0)
