@@ -305,7 +305,7 @@ static void event_loop(struct cl_engine *engine)
 			unsettled = read_unsettled(engine);
 		look_ms = cl_ended_look(engine);
 		pthread_mutex_lock(&engine->lock);
-		done = engine->restored && cl_spaces_retire_finished(engine);
+		done = engine->restored && cl_spaces_retire_finished(engine, &unsettled);
 		unchecked = check_todo(engine);
 		done = engine->stopping || (done && !unchecked); /* else what nobody needs would be asked for on and on */
 		pthread_mutex_unlock(&engine->lock);

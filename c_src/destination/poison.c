@@ -37,8 +37,16 @@ static void let_go(struct cl_engine *engine, struct cl_space *space)
 	pthread_mutex_lock(&engine->lock);
 }
 
-/* Let go of the spaces that need nothing any more; true if all are done. Lock held; dropped while closing. */
-bool cl_spaces_retire_finished(struct cl_engine *engine)
+/*
+ * A child may have been forked before what was unmapped lately, and the event is on its way: there that is missing still
+ * (fork_undo.h). It may only be on its way as long as the kernel isn't quiet.
+ */
+static bool may_have_forked(const struct cl_space *space)
+{
+	return space->undo.nr && cl_uffd_is_changing(space->uffd);
+}
+
+bool cl_spaces_retire_finished(struct cl_engine *engine, bool *look_again)
 {
 	struct cl_image *image;
 	struct cl_space *space;
@@ -49,6 +57,11 @@ bool cl_spaces_retire_finished(struct cl_engine *engine)
 			if (space->retired)
 				continue;
 			if (space->nr_missing || space->copying || !cl_ended_may_let_go(space)) {
+				done = false;
+				continue;
+			}
+			if (may_have_forked(space)) {
+				*look_again = true;
 				done = false;
 				continue;
 			}

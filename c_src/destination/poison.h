@@ -10,8 +10,11 @@
 
 struct cl_engine;
 
-/* Let go of the spaces that need nothing any more; true if all are done. Lock held; dropped while closing. */
-bool cl_spaces_retire_finished(struct cl_engine *engine);
+/*
+ * Let go of the spaces that need nothing any more; true if all are done. *look_again: set if one may be soon, which nothing
+ * tells. Lock held; dropped while closing.
+ */
+bool cl_spaces_retire_finished(struct cl_engine *engine, bool *look_again);
 
 /* The engine ends: poison what is missing, if the restored tasks run, and let go of all. No other thread is left. */
 void cl_spaces_abandon(struct cl_engine *engine);

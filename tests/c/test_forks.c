@@ -7,7 +7,8 @@
  * races: a task forks, and another thread of it moves or unmaps a missing page right after that, before the kernel tells
  * of the fork: the event of what came later is read first. The child has the page where it was at the fork, and must find
  * in it what was there at the dump. The order is brought about by a userfaultfd of the task's own: the kernel tells of a
- * fork to one after the other, and waits for each.
+ * fork to one after the other, and waits for each. At last all of the task's memory is unmapped so: that nothing is missing any
+ * more is not the end yet.
  *
  * guards: memory reads as zeroes where a task, or its only child, put guard regions on and took them off. Where it can't be
  * told which child did, it reads neither as zeroes nor as it was; but guards on other memory that a child has at the same
@@ -37,13 +38,24 @@
 #include "destination/uffd_guardian.h"
 #include "stress_source.h"
 
-enum { GUARDING = 16, GUARD_ROUNDS = 8, ROUNDS = 40, NOT_WATCHED = 77, TRIES = 500, TRY_US = 10000 };
+enum {
+	GUARDING = 16,
+	GUARD_ROUNDS = 8,
+	ROUNDS = 40,
+	LAST_ROUND,
+	NOT_WATCHED = 77,
+	TRIES = 500,
+	TRY_US = 10000,
+	TOO_EARLY_US = 300000
+};
 
 /* ---- the task ---- */
 
 /* From the top, as the background comes from the bottom; those that were dumped. */
 static uint8_t *page_of(int round)
 {
+	if (round == LAST_ROUND) /* not where read-ahead has been */
+		return BASE + PAGES / 2 * CL_PAGE_SIZE + CL_PAGE_SIZE;
 	return BASE + (PAGES - 8 - 8 * (size_t)round) * CL_PAGE_SIZE;
 }
 
@@ -59,9 +71,12 @@ static void *change(void *own)
 	struct uffd_msg event;
 	int round;
 
-	for (round = 0; round < ROUNDS; round++) {
+	for (round = 0; round <= LAST_ROUND; round++) {
 		CHECK(poll(&forked, 1, -1) == 1);
-		if (round % 2)
+		if (round == LAST_ROUND) {
+			CHECK(munmap(BASE, (size_t)PAGES * CL_PAGE_SIZE) == 0);
+			usleep(TOO_EARLY_US); /* for an engine to end in */
+		} else if (round % 2)
 			CHECK(munmap(page_of(round), CL_PAGE_SIZE) == 0);
 		else
 			CHECK(mremap(page_of(round), CL_PAGE_SIZE, CL_PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED,
@@ -306,7 +321,7 @@ static void be_task(int socket, int done, int go, const char *what)
 	CHECK(send(socket, &finished, sizeof(finished), 0) == sizeof(finished));
 	if (strcmp(what, "races") == 0) {
 		CHECK(pthread_create(&thread, NULL, change, &own) == 0);
-		for (round = 0; round < ROUNDS; round++)
+		for (round = 0; round <= LAST_ROUND; round++)
 			fork_in(round);
 		pthread_join(thread, NULL);
 		close(own);
