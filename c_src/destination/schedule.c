@@ -49,7 +49,9 @@ int cl_schedule_fault(struct cl_schedule *schedule, struct cl_image *image, uint
 
 int cl_schedule_fault_again(struct cl_schedule *schedule, struct cl_image *image, uint64_t index)
 {
-	return push_demand(schedule, cl_image_source(image, index), (struct cl_demand){ .image = image, .index = index });
+	const struct cl_demand demand = { .image = image, .index = index, .again = true };
+
+	return push_demand(schedule, cl_image_source(image, index), demand);
 }
 
 bool cl_schedule_demand(struct cl_schedule *schedule, enum cl_source source, struct cl_pick *pick)
@@ -62,6 +64,7 @@ bool cl_schedule_demand(struct cl_schedule *schedule, enum cl_source source, str
 		if (!cl_image_is_todo(demand->image, source, demand->index))
 			continue;
 		pick->image = demand->image;
+		pick->again = demand->again;
 		pick->nr_pages = cl_image_take(demand->image, source, demand->index, false, 1, &pick->index);
 		return true;
 	}

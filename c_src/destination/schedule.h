@@ -17,6 +17,7 @@
 struct cl_demand {
 	struct cl_image *image;
 	uint64_t index;
+	bool again; /* it may have come before, when nobody missed it */
 };
 
 struct cl_schedule {
@@ -34,6 +35,7 @@ struct cl_pick {
 	struct cl_image *image;
 	uint64_t index;
 	uint64_t nr_pages;
+	bool again; /* of a demand page: see struct cl_demand */
 };
 
 void cl_schedule_free(struct cl_schedule *schedule);

@@ -129,13 +129,21 @@ static void ask(struct cl_engine *engine)
 	}
 	engine->sending = true;
 	while (!engine->stopping && !engine->lost) {
-		for (bytes = 0; bytes < sizeof(out) && cl_schedule_demand(&engine->schedule, CL_REMOTE, &pick);
+		for (bytes = 0; bytes + 2 * CL_PUSH_HEADER_BYTES <= sizeof(out) &&
+				cl_schedule_demand(&engine->schedule, CL_REMOTE, &pick);
 		     bytes += CL_PUSH_HEADER_BYTES) {
 			struct cl_push_header get = { .type = CL_PUSH_GET,
 						      .nr_pages = pick.nr_pages,
 						      .vaddr = cl_image_vaddr(pick.image, pick.index),
-						      .dst_id = (uint64_t)pick.image->pid };
+						      .dst_id = (uint64_t)pick.image->pid },
+					      missing = get;
 
+			/* What was on its way may have been dropped here: the server must not wait for it to arrive. */
+			missing.type = CL_PUSH_MISSING;
+			if (pick.again) {
+				cl_push_pack(&missing, out + bytes);
+				bytes += CL_PUSH_HEADER_BYTES;
+			}
 			cl_push_pack(&get, out + bytes);
 			engine->stats.requests++;
 		}

@@ -24,6 +24,12 @@ static bool have_left(const struct cl_push_server *server, const struct cl_push_
 	return true;
 }
 
+/* Whether one of these pages is to be pushed yet. Lock held. */
+static bool is_wanted(const struct cl_push_task *task, uint64_t index, uint64_t nr_pages)
+{
+	return cl_shared_bits_find(&task->image->todo[CL_REMOTE], index, index + nr_pages, true) < index + nr_pages;
+}
+
 /* An answer couldn't overtake these pages. Returns 0. */
 static int leave_to_stream(struct cl_push_server *server, uint64_t session, uint64_t nr_pages)
 {
@@ -57,7 +63,9 @@ static int answer_get(struct cl_push_server *server, struct cl_conn conn, uint64
 		 * store", a few bytes that stand for many pages, which the client reads and installs one after the other.
 		 */
 		same = client_stores && cl_push_compare_is_same(task, index, get->nr_pages);
-		left = !client_stores && have_left(server, task, index, get->nr_pages);
+		/* What it said is missing since then it has dropped. */
+		left = !client_stores && !is_wanted(task, index, get->nr_pages) &&
+		       have_left(server, task, index, get->nr_pages);
 		cl_image_set_todo(task->image, CL_REMOTE, index, index + get->nr_pages, false);
 		server->near = (size_t)(task - server->tasks.at);
 		task->image->background[CL_REMOTE] = index + get->nr_pages;

@@ -17,6 +17,7 @@
 #include "wire/compression.h"
 #include "push_images.h"
 #include "source/push_server.h"
+#include "tcp.h"
 #include "task/proc_pagemap.h"
 
 enum { ID = 4711, CHILD_ID = 4712, PAGES = 128, CLIENTS = 150, MESSAGES = 48, STREAMS = 2 };
@@ -272,6 +273,60 @@ static void a_good_client(bool shares)
 	close(from.fd);
 }
 
+/*
+ * A page that has left for the client is not sent again to who only waits for it. But who has dropped it, as nobody missed it
+ * when it came, and says that it is missing since, gets it.
+ */
+static void a_page_that_was_dropped_comes_again(const struct cl_push_server_config *config)
+{
+	struct call demand = { .hello = { .nr_streams = 1 } }, stream = { .hello = { .stream = 1 } };
+	struct cl_push_header message = { .nr_pages = 7, .dst_id = ID, .vaddr = (uintptr_t)memory };
+	const struct timeval patience = { .tv_sec = 10 };
+	uint8_t raw[CL_PUSH_ANSWER_BYTES], out[2 * CL_PUSH_HEADER_BYTES], page[CL_PAGE_SIZE];
+	struct cl_push_answer answer;
+	struct cl_push_server_info info;
+	struct cl_error error;
+	int fd, ends[2];
+
+	CHECK(cl_push_server_new(config, &server, &error) == 0);
+	fd = call_server(&demand);
+	CHECK(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) == 0);
+	CHECK(receive(fd, raw, sizeof(raw)) && cl_push_unpack_answer(raw, &answer) == 0);
+	memcpy(stream.hello.token, answer.token, sizeof(answer.token));
+	stream.hello.client = CL_PUSH_UNNAMED;
+	connect_tcp(ends);
+	stream.fd = ends[1];
+	CHECK(pthread_create(&stream.thread, NULL, serve, &stream) == 0);
+	CHECK(receive(ends[0], raw, sizeof(raw)));
+	message.type = CL_PUSH_MISSING;
+	cl_push_pack(&message, out);
+	cl_push_pack(&(struct cl_push_header){ .type = CL_PUSH_GO }, out + CL_PUSH_HEADER_BYTES);
+	CHECK(send(fd, out, sizeof(out), MSG_NOSIGNAL) == sizeof(out));
+	do
+		cl_push_server_info(server, &info);
+	while (info.pushed_pages < 7);
+
+	message.nr_pages = 1;
+	message.vaddr += CL_PAGE_SIZE; /* which isn't zero */
+	cl_push_pack(&message, out);
+	message.type = CL_PUSH_GET;
+	cl_push_pack(&message, out + CL_PUSH_HEADER_BYTES);
+	CHECK(send(fd, out + CL_PUSH_HEADER_BYTES, CL_PUSH_HEADER_BYTES, MSG_NOSIGNAL) == CL_PUSH_HEADER_BYTES);
+	do
+		cl_push_server_info(server, &info);
+	while (!info.left_pages);
+	CHECK(send(fd, out, sizeof(out), MSG_NOSIGNAL) == sizeof(out));
+	CHECK(receive(fd, out, CL_PUSH_HEADER_BYTES) && receive(fd, page, sizeof(page)));
+	CHECK(cl_push_unpack(out, &message) == 0 && message.type == CL_PUSH_PAGES);
+	CHECK(memcmp(page, memory + CL_PAGE_SIZE, CL_PAGE_SIZE) == 0);
+	cl_push_server_end(server, CL_PUSH_END_OVER);
+	pthread_join(demand.thread, NULL);
+	pthread_join(stream.thread, NULL);
+	close(fd);
+	close(ends[0]);
+	cl_push_server_free(server);
+}
+
 /* As a page of the child's is: one of five it has written to. */
 static void write_as_child(uint8_t *all)
 {
@@ -511,6 +566,7 @@ int main(int argc, char **argv)
 	check_sharing(pids);
 	an_escaped_task_gives_no_page(&config);
 	escaped = false;
+	a_page_that_was_dropped_comes_again(&config);
 	a_client_keeps_its_place(config);
 	a_killed_task_ends_pushing(&config, pids[1], &told);
 	free(childs_memory);
