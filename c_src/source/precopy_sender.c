@@ -101,12 +101,15 @@ void cl_precopy_stop(struct cl_precopy *precopy)
 
 void cl_precopy_set_rate(struct cl_precopy *precopy, uint64_t bytes_per_s)
 {
+	bool was_limited;
 	int unsent;
 
 	pthread_mutex_lock(&precopy->lock);
+	was_limited = precopy->pace.rate != 0;
 	cl_push_pace_set(&precopy->pace, bytes_per_s);
-	/* Megabytes may have been given to the socket, and would keep the link's queue full for long, at a rate like its own. */
-	if (precopy->conn.fd >= 0 && ioctl(precopy->conn.fd, SIOCOUTQ, &unsent) == 0 && unsent > 0)
+	/* Megabytes may have been given to the socket, and would keep the link's queue full for long, at a rate like its own.
+	 * (With a rate they never are; what is counted then is what isn't acknowledged, which on a long path is a lot.) */
+	if (!was_limited && precopy->conn.fd >= 0 && ioctl(precopy->conn.fd, SIOCOUTQ, &unsent) == 0 && unsent > 0)
 		cl_push_pace_owe(&precopy->pace, (uint64_t)unsent);
 	pthread_cond_broadcast(&precopy->changed);
 	pthread_mutex_unlock(&precopy->lock);
