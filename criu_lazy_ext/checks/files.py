@@ -105,7 +105,7 @@ class _Collector:
             size = found.st_size if is_file and compares else -1
             digest = sample(link, size) if size > 0 and use != "shared" and len(self.facts) < MOST_COMPARED else ""
             identity = (found.st_dev, found.st_ino)
-            self.facts[path] = FileFact(path, use, found.st_mode, size, *identity, kind, digest)
+            self.facts[path] = FileFact(path, use, found.st_mode, size, 0, *identity, kind, digest)
 
 
 def collect(task: Task, sockets: Iterable[str] = ()) -> list[FileFact]:

@@ -120,6 +120,7 @@ class FileFact(NamedTuple):
     use: str  # "exe", "cwd", "root", "mapped", "shared" (mapped, and written), "open"
     mode: int
     size: int  # -1: not compared
+    unused: int  # 0; versions before compare content only where this isn't the time of change there
     device: int
     inode: int
     kind: str  # of file system

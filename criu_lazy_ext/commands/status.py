@@ -14,7 +14,7 @@ from criu_lazy_ext.commands.arguments import add_directories, directories_of
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.migration import run_file
 from criu_lazy_ext.migration.on_record import Listed, look
-from criu_lazy_ext.migration.state import EXIT_STATUS, State
+from criu_lazy_ext.migration.state import ENDED, EXIT_STATUS, State
 
 WATCH_S = 1.0
 CLEAR = "\033[H\033[J"
@@ -42,7 +42,8 @@ def main(argv: list[str]) -> int:
         found = [seen for seen, _ in listed]
         is_last = not options.watch or not any(seen.driver for seen in found)
         for seen in found:
-            watched.pop(seen.migration, None)
+            if seen.driver or seen.state not in ENDED:  # its record goes a moment after its driver
+                watched.pop(seen.migration, None)
         ended = [how_it_ended(seen, directory) for seen, directory in watched.values()]
         show(found, options.json, clear=options.watch and sys.stdout.isatty(), ended=ended)
         watched.update({seen.migration: (seen, directory) for seen, directory in listed if seen.driver})
