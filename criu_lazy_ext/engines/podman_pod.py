@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from criu_lazy_ext.system.net_namespace import within
 from criu_lazy_ext.system.nftables import FilterError
 
 ANSWERS_WITHIN_S = 60.0
+UNDONE_WITHIN_S = 10.0
 SHARED = {"ipc", "net", "uts"}  # namespaces that criu has a container join again
 PAUSE = "localhost/podman-pause:"  # an image that podman makes itself
 # Of `podman pod create`: what is said anew, with a value and without; addresses hang on the network.
@@ -171,9 +173,13 @@ def inspect(command: Sequence[str], name: str) -> dict[str, Any] | None:
 
 def lacking(podman: Sequence[str], expected: Mapping[str, Any]) -> list[str]:
     """What is missing here, or in the way, of a pod."""
-    problems = []
-    if run([*podman, "pod", "exists", expected["name"]], ANSWERS_WITHIN_S).returncode == 0:
-        name = expected["name"]
+    problems, name = [], str(expected["name"])
+    deadline = time.monotonic() + UNDONE_WITHIN_S
+    while (pod := find(podman, name)) is not None and "running" not in pod.members().values():
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.2)  # an earlier try, whose driver was killed, may be undone just now
+    if pod is not None:
         problems.append(f"podman has a pod {name!r} already: if it is of no use, podman pod rm {name}")
     image = expected["image"]
     if image and run([*podman, "image", "exists", image], ANSWERS_WITHIN_S).returncode:
@@ -251,5 +257,3 @@ def move_groups(images: Path, here: str, there: str) -> None:
         return
     except OSError as error:
         raise EngineError(f"{path}: {error.strerror}") from error
-
-
