@@ -21,6 +21,7 @@ MOVES, RATE = int(os.environ.get("CRIU_LAZY_MOVES", "3")), float(os.environ.get(
 def services(testbed: Testbed) -> Iterator[dict[int, Service]]:
     """Those that run, by their IP version: most tests leave theirs as it was."""
     running: dict[int, Service] = {}
+    testbed.link.set()
     yield running
     for service in running.values():
         service.end()

@@ -250,9 +250,10 @@ def test_a_link_out_of_range_is_refused(testbed: Testbed) -> None:
         testbed.link.set(loss=0.1)
 
 
-def test_a_link_loses_its_share_and_takes_its_time_more_or_less(testbed: Testbed) -> None:
-    testbed.link.set(rtt_ms=20, jitter=0.5, loss=0.2)
-    said = testbed.src.run(["ping", "-c", "100", "-i", "0.01", "-W", "1", testbed.dst.address], check=False).stdout
+def test_a_link_loses_its_share_and_takes_its_time_more_or_less(link_testbed: Testbed) -> None:
+    link_testbed.link.set(rtt_ms=20, jitter=0.5, loss=0.2)
+    asked = ["ping", "-c", "100", "-i", "0.01", "-W", "1", link_testbed.dst.address]
+    said = link_testbed.src.run(asked, check=False).stdout
     took = [float(ms) for ms in re.findall(r"time=([\d.]+) ms", said)]
     assert 30 < len(took) < 95  # of 100, each lost with a chance of 36 %
     assert min(took) >= 10 and max(took) - min(took) > 5
