@@ -67,7 +67,8 @@ class Report:
             lines[0] += f": {self.message}"
         if self.precopy is not None:
             count, sent, seconds = len(self.precopy["rounds"]), self.precopy["bytes"], self.precopy["seconds"]
-            same = f"; {self.same_pages * PAGE_BYTES / 1e6:.0f} MB of it still right" if self.precopy["used"] else ""
+            right_mb = self.same_pages * PAGE_BYTES / 1e6
+            same = f"; {right_mb:.0f} MB of memory still right" if self.precopy["used"] else ""
             rounds = f"{count} round{'s' if count != 1 else ''}"
             lines.append(f"  pre-copy  {rounds}, {sent / 1e6:.0f} MB in {seconds:.2f} s{same}")
         if self.files is not None:
