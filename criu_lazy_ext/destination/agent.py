@@ -40,7 +40,7 @@ from criu_lazy_ext.engines.engine import RUNTIME_PID, Command, container_as_mess
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.profile import Container
 from criu_lazy_ext.remote.channel import HELLO_WITHIN_S, PROTOCOL, Channel, ChannelError, Message
-from criu_lazy_ext.system import loopback, network_lock
+from criu_lazy_ext.system import kept_packets, loopback, network_lock
 from criu_lazy_ext.system.awaited import await_end, pipe_reader
 from criu_lazy_ext.system.conntrack import Translated
 from criu_lazy_ext.system.events import Events
@@ -55,6 +55,7 @@ OPENS_WITHIN_S = 2.0
 ANNOUNCED_AGAIN_S = (0.1, 1.0)  # an announcement may be lost
 RUNTIME_POLL_S = 0.02
 RESUMES_LOOK_S = 0.002
+MOST_PACKETS_BYTES = 8 << 20
 
 GATE_SCRIPT = """#!/bin/sh
 # criu restore runs this when everything is restored and nothing runs yet; its failure kills what was restored. Later,
@@ -85,6 +86,7 @@ class Agent:
         self.container: Container | None = None  # what is restored by its engine
         self.opened = False  # the service addresses are
         self.translated: list[Translated] = []  # connections that lead behind them
+        self.packets: list[bytes] = []  # for them, which came to the source: see kept_packets.py
         self.runtime_ended: asyncio.Task[None] | None = None  # see await_runtime
 
     # ---- requests ----
@@ -313,6 +315,20 @@ class Agent:
         network.mute()
         return {}
 
+    async def deliver(self, request: Message, payload: bytes) -> Message:
+        """Packets for the service addresses that came to the source, as kept_packets.py packs them."""
+        if sum(map(len, self.packets)) < MOST_PACKETS_BYTES:
+            self.packets += kept_packets.unpack(payload)
+        if self.opened:
+            self.deliver_packets()
+        return {}
+
+    def deliver_packets(self) -> None:
+        """The addresses are open."""
+        packets, self.packets = self.packets, []
+        if packets and (network := ServiceNetwork.of_facts(self.place.made.network)) is not None:
+            say(network.deliver(packets))
+
     def receive(self, network: ServiceNetwork) -> None:
         """The addresses come here. Raises AgentError, and what ServiceNetwork.arrive does."""
         if taken := network.here():
@@ -330,6 +346,7 @@ class Agent:
         # Before the restored task says anything: else who is answered sends what it says next to the source, and again
         # only when TCP's time is up (200 ms and more).
         announced = self.place.made.begin_to_announce()
+        self.deliver_packets()
         os.write(answer, b"opened\n")
         if self.container is not None:
             self.place.spawn(self.tell_resumes())
@@ -385,7 +402,9 @@ class Agent:
             raise await self.restore_failed(work)
         if not self.opened:
             self.place.made.open_network()
+            self.opened = True
             self.place.made.announce_network()
+            self.deliver_packets()
 
     async def restore_failed(self, work: Path) -> AgentError:
         """Nothing of it is left when the source hears of it: the source task may run on."""
@@ -444,11 +463,12 @@ class Agent:
             "drop-page-store": self.page_store.drop, "daemon": self.daemon.start, "restore": self.start_restore,
             "ready": self.ready, "go": self.go, "finish": self.finish,
         }  # fmt: skip
+        with_payload = {"write": self.write, "deliver": self.deliver}
         reply: Message = {"id": request.get("id"), "ok": True}
         try:
             operation = request.get("op")
-            if operation == "write":
-                reply |= await self.write(request, payload)
+            if operation in with_payload:
+                reply |= await with_payload[operation](request, payload)
             elif operation in operations:
                 reply |= await operations[operation](request)
             else:
@@ -465,7 +485,7 @@ class Agent:
         with contextlib.suppress(ChannelError, TimeoutError):
             while True:
                 request, payload = await self.place.channel.receive(self.silence_s)
-                if request.get("op") == "write":
+                if request.get("op") in ("write", "deliver"):
                     await self.answer(request, payload)  # in order
                 else:
                     self.place.spawn(self.answer(request, payload))

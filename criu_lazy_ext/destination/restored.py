@@ -31,10 +31,14 @@ class RestoredTasks:
         self.here = {process.inner_pid: process.pid for process in self.waiting}
 
     def look_in_namespaces(self) -> None:
-        """They are those of the migration that are in a pid namespace of their own. What a pod has besides is older."""
+        """They are those of the migration that are in a pid namespace of their own, or, without one, have the dumped
+        pids. What a pod has besides is older."""
         made = self.place.made
         since = [process for process in made.ours() if process.began >= made.restore_began]
         self.waiting = [process for process in since if process.inner_pid != process.pid]
+        if not self.waiting:
+            ids = made.restored_ids()
+            self.waiting = [process for process in since if process.pid in ids]
         self.here = {process.inner_pid: process.pid for process in self.waiting}
 
     def missing(self) -> int:

@@ -286,13 +286,14 @@ class Migration:
 
         async def see_freeze() -> None:
             nonlocal seen
-            seen = await freeze.begin((self.pid, self.began or 0))
+            seen = await freeze.begin((self.pid, self.began or 0), self.network.forget_served)
             given = {option.name for option in options_in(dump_options(self.profile))}
             if "link-remap" not in given:  # by that, criu makes files
                 await freeze.complete(self.pid)
                 await self.turns.together(self, "frozen")
                 self.sending_files = asyncio.ensure_future(self.send_files(frozen=True))
 
+        self.network.forget_served()
         seeing = asyncio.ensure_future(see_freeze()) if self.engine is not None else None
         try:
             await dump.start()
@@ -401,6 +402,8 @@ class Migration:
             await self.guarded(self.unchanged)
             await self.guarded(self.turns.together(self, "restored"))
             await self.allow()
+            self.watch(self.network.deliver())
+            await asyncio.sleep(0)  # the first of it is sent, and read there, before "go"
             await self.guarded(self.host.request("go", within=timeout))
             either = {restored, self.trouble}
             await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
@@ -648,6 +651,7 @@ class Migration:
     async def clean_up(self) -> None:
         """Leave nothing behind but, after a failure, the logs."""
         self.rounds.stop_sampling()
+        self.network.close()
         if self.files is not None:
             await self.files.close()
         if self.host is not None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 
 from criu_lazy_ext.source.task import Identity, Seen, identities, look
 from criu_lazy_ext.system.cgroup import Freezer, groups_of
@@ -15,11 +16,13 @@ LOOK_S = 0.002
 TRACED = "t"
 
 
-async def begin(task: Identity) -> float:
-    """Wait until the task's root is being frozen; when that was."""
+async def begin(task: Identity, meanwhile: Callable[[], None]) -> float:
+    """Wait until the task's root is being frozen; when that was. `meanwhile` is called before each look."""
     freezers = [freezer for groups in _groups({task[0]}) for freezer in Freezer.all_of(groups)]
+    meanwhile()
     while not any(freezer.freezes() for freezer in freezers) and look(task) is not Seen.FROZEN:
         await asyncio.sleep(LOOK_S)
+        meanwhile()
     return time.monotonic()
 
 

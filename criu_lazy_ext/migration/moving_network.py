@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from criu_lazy_ext.criu.images import endpoint
+from criu_lazy_ext.remote.channel import MAX_PAYLOAD_BYTES
+from criu_lazy_ext.remote.hosts import HostError, HostLost
 from criu_lazy_ext.source.connections import Connections
 from criu_lazy_ext.source.control_socket import CONTROL_SOCKET, network_path
 from criu_lazy_ext.source.dump import SourceError
-from criu_lazy_ext.system import addresses, conntrack, network_lock
+from criu_lazy_ext.system import addresses, conntrack, kept_packets, network_lock
 from criu_lazy_ext.system.conntrack import Translated
+from criu_lazy_ext.system.kept_packets import KeptPackets
 from criu_lazy_ext.system.nftables import Nft
 from criu_lazy_ext.system.service_network import ServiceNetwork
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 MUTE_WITHIN_S = 10.0
 ACCEPTED_WITHIN_S, POLL_S = 0.25, 0.001
+DELIVER_EVERY_S, DELIVER_FOR_S = 0.005, 0.3  # once it runs there, until its neighbours' packets go there, too
 
 
 class MovingNetwork:
@@ -32,6 +36,7 @@ class MovingNetwork:
         self.there: ServiceNetwork | None = None
         self.requested = False  # that they come up there
         self.translated: list[Translated] = []  # connections that lead behind them, once the task is frozen
+        self.kept: KeptPackets | None = None  # for them, while they are held
 
     def plan(self) -> None:
         """Find the addresses, as they are here now. Raises SourceError."""
@@ -66,6 +71,7 @@ class MovingNetwork:
         try:
             if self.here is not None:
                 self.here.save(network_path(Path(migration.directory / CONTROL_SOCKET)))
+                self.keep_packets(self.here)
                 self.here.hold_new()
             await migration.turns.together(migration, "held")
             deadline = time.monotonic() + ACCEPTED_WITHIN_S
@@ -76,6 +82,34 @@ class MovingNetwork:
             connections.close()
         migration.profile = profile
         await migration.turns.together(migration, "accepted")
+
+    def keep_packets(self, here: ServiceNetwork) -> None:
+        """Without them, clients wait longer."""
+        try:
+            self.kept = here.keep_packets()
+        except OSError as error:
+            self.migration.warn(f"what clients send during the freeze, they will have to send again: {error.strerror}")
+
+    def forget_served(self) -> None:
+        """The task still runs: what came until now needs no delivery."""
+        if self.kept is not None:
+            self.kept.forget_served()
+
+    async def deliver(self) -> None:
+        """What came since goes there, and what comes until the neighbours know."""
+        migration, until = self.migration, 0.0
+        assert migration.host is not None
+        try:
+            while self.kept is not None and not 0 < until < time.monotonic():
+                for packed in kept_packets.pack(self.kept.take(), MAX_PAYLOAD_BYTES):
+                    await migration.host.request("deliver", payload=packed)
+                if not until and (resumed := migration.resumes or migration.resumed):
+                    until = resumed + DELIVER_FOR_S
+                await asyncio.sleep(DELIVER_EVERY_S)
+        except HostLost:  # which others tell
+            pass
+        except HostError as error:
+            migration.warn(f"what clients sent during the freeze, they have to send again: {error}")
 
     def leave(self) -> None:
         """The task is frozen: the addresses go."""
@@ -103,9 +137,19 @@ class MovingNetwork:
         """The task runs on here. What could not be done."""
         return [] if self.here is None else self.here.give_back()
 
+    def deliver_here(self) -> list[str]:
+        """It runs on, and nothing is locked any more. What could not be done."""
+        return [] if self.here is None or self.kept is None else self.here.deliver(self.kept.take())
+
     def end(self) -> list[str]:
         """The task is gone from here. What could not be done."""
         return [] if self.here is None else self.here.open()
+
+    def close(self) -> None:
+        """Nothing is kept any more."""
+        if self.kept is not None:
+            self.kept.close()
+        self.kept = None
 
     def in_doubt(self) -> str:
         """After a roll back: what is to be said when nobody here knows whether the destination's half has undone its

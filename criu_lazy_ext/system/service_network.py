@@ -2,11 +2,12 @@
 
 At each end of a migration it is an object of its own, with the tables (`inet` and `arp`) of that migration alone:
 
-- source: `hold_new` right before the dump: what opens a connection is dropped, and its client tries again; `leave` once
-  the task is frozen; then `give_back`, if the task runs on there, or `open`, if it is gone.
+- source: `keep_packets`, and `hold_new`, right before the dump: what opens a connection is dropped; `leave` once the task
+  is frozen; then `give_back`, if the task runs on there, or `open`, if it is gone.
 - destination: `mute` before the dump: nothing that will come for them is answered, by a reset, ARP or anything else;
   `arrive` before the restore: the addresses are there; `translate`, and `open`, when the restored task is about to run;
   or `withdraw`, and `open`, if not.
+- where the task runs in the end: `deliver` what was kept.
 
 So at no time do two hosts answer for an address, whoever dies. Each may be repeated. What can't be done is returned, a
 line each, where it must not end what goes on around it.
@@ -25,10 +26,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.system import addresses, conntrack
+from criu_lazy_ext.system import addresses, conntrack, kept_packets
 from criu_lazy_ext.system.addresses import Address
 from criu_lazy_ext.system.announce import announce, who_answers
 from criu_lazy_ext.system.conntrack import Translated
+from criu_lazy_ext.system.kept_packets import KeptPackets
 from criu_lazy_ext.system.net_namespace import within
 from criu_lazy_ext.system.nftables import FilterError, Nft
 from criu_lazy_ext.system.tcp_sockets import TcpState, destroy, tcp_sockets
@@ -185,6 +187,19 @@ class ServiceNetwork:
         return self._problems(tell)
 
     # ---- both ----
+
+    def keep_packets(self) -> KeptPackets:
+        """What comes for the addresses from now on. Raises OSError."""
+        return self._within(lambda: KeptPackets(address.address for address in self.addresses))
+
+    def deliver(self, packets: Iterable[bytes]) -> list[str]:
+        """Those of `packets` that are for the addresses are taken here as if they came now."""
+
+        def deliver() -> list[str]:
+            kept_packets.deliver(packets, (address.address for address in self.addresses))
+            return []
+
+        return self._problems(deliver)
 
     def here(self) -> list[Address]:
         """Which of the addresses this host has, on whatever device. Raises OSError."""

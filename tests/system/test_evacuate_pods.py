@@ -53,6 +53,7 @@ class Pod:
     def __init__(self, testbed: Testbed, runtime: str, *options: str) -> None:
         self.testbed = testbed
         self.runtime = runtime
+        self.of_members: list[list[str]] = [[] for _ in MEMBERS]
         self.options = options or ("--publish", "8080:80", "--label", "app=shop", "--hostname", "shop")
 
     def podman(self, *words: str) -> str:
@@ -60,9 +61,9 @@ class Pod:
 
     def run(self) -> None:
         self.podman("pod", "create", f"--name={POD}", *INFRA, *self.options)
-        for name in MEMBERS:
-            volumes = ["--volume", f"{name}:/data", "--volume", "both:/more", "--workdir", "/data"]
-            self.podman("run", "--detach", "--pod", POD, "--name", name, *volumes, "patterned", "/tick", MEGABYTES)
+        for name, more in zip(MEMBERS, self.of_members, strict=True):
+            options = ["--volume", f"{name}:/data", "--volume", "both:/more", "--workdir", "/data", *more]
+            self.podman("run", "--detach", "--pod", POD, "--name", name, *options, "patterned", "/tick", MEGABYTES)
         for name in MEMBERS:
             eventually((self.data(self.testbed.src, name) / "info").exists, f"{name} has started")
 
@@ -174,6 +175,21 @@ def test_a_pod_goes_there_and_back_as_one(pod: Pod) -> None:
     assert src.run(["podman", "exec", MEMBERS[1], "/hello"]).stdout == "hello\n"
     src.run(["podman", "pod", "rm", "--force", "--time", "0", POD])
     assert src.run(["podman", "ps", "--all", "--quiet"]).stdout == ""
+
+
+def test_those_with_the_hosts_pids_keep_them(pods: Testbed) -> None:
+    """One, or both; where a pid is taken, it is said before."""
+    for of_members in ([["--pid=host"], []], [["--pid=host"], ["--pid=host"]]):
+        pod = Pod(pods, "crun")
+        pod.of_members = of_members
+        try:
+            pod.run()
+            pids = [pod.inspect(pods.src, name)["State"]["Pid"] for name in MEMBERS]
+            assert_moved(pod, Evacuation(pods, plan_for("crun")), pods.dst)
+            assert pod.inspect(pods.dst, MEMBERS[0])["State"]["Pid"] == pids[0]
+        finally:
+            pod.remove()
+            clean(pods)
 
 
 def test_one_that_can_t_be_restored_leaves_all_of_it_running(pod: Pod) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from lazy_source import eventually
 from migrating import COMMITTED, FAILED, HOLD_RESTORE, ROLLED_BACK, Migration, held, kill_ours, kill_pids, pids_of
-from service import SYN_RETRY_S, Service
+from service import PORT, SYN_RETRY_S, Service
 
 from testbed import Testbed
 
@@ -155,6 +155,64 @@ def test_no_client_loses_anything_in_a_roll_back(service: Service, death: str) -
     if death == "link":
         assert "not known here" in migration.report["message"], "nobody tells"
         testbed.link.mend()
+    service.assert_served(testbed.src)
+    service.assert_only_at(testbed.src)
+
+
+# Says its ports: of a connection that was answered, and of one that is none yet. At a line, it asks by the one, and
+# opens the other; then it says what comes.
+PATIENT = """
+import select, socket, sys
+address = (sys.argv[1], int(sys.argv[2]))
+one, other = (socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET) for _ in range(2))
+one.settimeout(20)
+one.connect(address)
+one.sendall(b"first\\n")
+assert one.recv(100) == b"first\\n"
+other.bind(("", 0))
+other.setblocking(False)
+print(one.getsockname()[1], other.getsockname()[1], flush=True)
+sys.stdin.readline()
+one.sendall(b"second\\n")
+other.connect_ex(address)
+print("sent", flush=True)
+print("answered" if one.recv(100) == b"second\\n" else "failed", flush=True)
+select.select([], [other], [], 20)
+print("connected" if other.getpeername() else "failed", flush=True)
+"""
+UNTIL_GONE = "touch /run/held; while test -e /run/held; do sleep 0.02; done"
+
+
+@pytest.mark.parametrize("goes", ["there", "back"])
+@pytest.mark.parametrize("service", [4, 6], indirect=True)
+def test_what_is_sent_in_the_freeze_is_sent_once(service: Service, goes: str) -> None:
+    """Nothing leaves the client's host after its first try: a request, and what opens a connection."""
+    testbed = service.testbed
+    patient = testbed.client.popen(
+        ["python3", "-c", PATIENT, service.address, str(PORT)], stdin=-1, stdout=-1, text=True
+    )
+    try:
+        ports = ", ".join(patient.stdout.readline().split())
+        ends = "true" if goes == "there" else "false"
+        hooks = f"hooks: {{before_restore: [{{run: '{UNTIL_GONE}; {ends}'}}]}}\n"
+        migration = held(testbed, service.profile(hooks=hooks))
+        patient.stdin.write("\n")
+        patient.stdin.flush()
+        assert patient.stdout.readline() == "sent\n"
+        mute = "add table inet mute; add chain inet mute out { type filter hook output priority 0; }; "
+        mute += f"add rule inet mute out tcp sport {{ {ports} }} tcp dport {PORT} drop"
+        testbed.client.run(["nft", mute])
+        testbed.src.run(["rm", "/run/held"])
+        assert migration.end() == (COMMITTED if goes == "there" else ROLLED_BACK), migration.stderr
+        assert patient.stdout.readline() == "answered\n"
+        assert patient.stdout.readline() == "connected\n"
+    finally:
+        patient.kill_session()
+        testbed.client.run(["nft", "delete table inet mute"], check=False)
+    if goes == "there":
+        service.assert_served(testbed.dst)
+        back = Migration(testbed, service.profile("src"), source=testbed.dst)
+        assert back.end() == COMMITTED, back.stderr
     service.assert_served(testbed.src)
     service.assert_only_at(testbed.src)
 

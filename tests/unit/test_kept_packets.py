@@ -1,0 +1,83 @@
+"""Packets that came in the freeze: whole ones, in pieces that every network carries."""
+
+from __future__ import annotations
+
+import os
+import struct
+from ipaddress import ip_address
+
+import pytest
+
+from criu_lazy_ext.system import kept_packets
+from criu_lazy_ext.system.kept_packets import ACK, CHECKSUM_NOT_READY, FIN, PSH, SYN
+
+CLIENT = {4: "192.0.2.7", 6: "2001:db8::7"}
+SERVICE = {4: "192.0.2.1", 6: "2001:db8::1"}
+
+
+def packet(version: int, data: bytes = b"", flags: int = ACK, sequence: int = 1000, options: bytes = b"") -> bytes:
+    """With TCP's checksum."""
+    tcp = struct.pack("!HHIIBBHHH", 40000, 80, sequence, 1, (20 + len(options)) * 4, flags, 100, 0, 0) + options + data
+    ends = ip_address(CLIENT[version]).packed + ip_address(SERVICE[version]).packed
+    if version == 4:
+        ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), 1, 0x4000, 64, 6, 0) + ends
+    else:
+        ip = struct.pack("!IHBB", 6 << 28, len(tcp), 6, 64) + ends
+    made = bytearray(ip + tcp)
+    struct.pack_into("!H", made, len(ip) + 16, kept_packets._checksum(bytes(made), len(ip)))
+    return bytes(made)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_packet_that_the_kernel_merged_goes_in_pieces(version: int) -> None:
+    header = 20 if version == 4 else 40
+    data = os.urandom(2 * kept_packets.MOST_PAYLOAD + 7)
+    options = b"\x01\x01\x08\x0a" + bytes(8)
+    whole = packet(version, data, ACK | PSH | FIN, 0xFFFFFFFF - 1200, options)
+    pieces = list(kept_packets._segments(whole))
+    assert [len(piece) - header - 32 for piece in pieces] == [1200, 1200, 7]
+    assert b"".join(piece[header + 32 :] for piece in pieces) == data
+    assert [piece[header + 4 : header + 8].hex() for piece in pieces] == ["fffffb4f", "ffffffff", "000004af"]
+    assert [piece[header + 13] for piece in pieces] == [ACK, ACK, ACK | PSH | FIN]
+    for piece in pieces:
+        assert kept_packets._header_bytes(piece) == header, "it is a whole packet"
+        assert kept_packets._checksum(piece, header) == 0
+        assert piece[header + 20 : header + 32] == options
+    short = packet(version, b"x")
+    assert list(kept_packets._segments(short)) == [short]
+    assert list(kept_packets._segments(packet(version, flags=SYN))) == [packet(version, flags=SYN)]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_damaged_packet_is_not_mended(version: int) -> None:
+    good = packet(version, b"amount=100")
+    assert kept_packets._whole(good + b"\0" * 6, 0) == good, "a short frame is filled up"
+    for at in range(20 if version == 4 else 40, len(good)):
+        bad = bytearray(good)
+        bad[at] ^= 0x10
+        assert kept_packets._whole(bytes(bad), 0) is None, at
+    unfinished = bytearray(good)
+    unfinished[-len(b"amount=100") - 4] ^= 0xFF  # the checksum, which the kernel had not computed yet
+    assert kept_packets._whole(bytes(unfinished), CHECKSUM_NOT_READY) == bytes(unfinished)
+
+
+def test_what_is_no_whole_packet_of_tcp_is_left_out() -> None:
+    good = packet(4, b"data")
+    fragment = bytearray(good)
+    fragment[6] = 0x20
+    for bad in (b"", good[:39], good[:-1], bytes(fragment), good[:9] + b"\x11" + good[10:], b"\x75" + good[1:],
+                good[:32] + b"\xf0" + good[33:], b"\x42" + good[1:]):  # fmt: skip
+        assert kept_packets._whole(bad, CHECKSUM_NOT_READY) is None, bad
+        assert list(kept_packets.unpack(next(kept_packets.pack([bad, good], 1 << 20)))) == [good]
+
+
+def test_packed_in_messages_and_unpacked() -> None:
+    packets = [packet(6, os.urandom(size)) for size in (0, 1, 900, 1400, 30)]
+    pieces = list(kept_packets.pack(packets, 1600))
+    assert len(pieces) == 2 and max(map(len, pieces)) <= 1600
+    assert [each for piece in pieces for each in kept_packets.unpack(piece)] == packets
+    assert list(kept_packets.pack([], 1600)) == []
+    ends = (64, 64 + 65, 64 + 65 + 964)
+    for cut in range(len(pieces[0]) + 1):
+        whole = sum(cut >= end for end in ends)
+        assert list(kept_packets.unpack(pieces[0][:cut])) == packets[:whole]
