@@ -45,6 +45,7 @@ from criu_lazy_ext.system.awaited import await_end, pipe_reader
 from criu_lazy_ext.system.conntrack import Translated
 from criu_lazy_ext.system.events import Events
 from criu_lazy_ext.system.hooks import run_hook
+from criu_lazy_ext.system.kept_packets import KeptPackets
 from criu_lazy_ext.system.live_state import LiveState
 from criu_lazy_ext.system.migration_id import VARIABLE, current_id, is_id
 from criu_lazy_ext.system.processes import describe_status, start_time, thread_states
@@ -87,6 +88,7 @@ class Agent:
         self.opened = False  # the service addresses are
         self.translated: list[Translated] = []  # connections that lead behind them
         self.packets: list[bytes] = []  # for them, which came to the source: see kept_packets.py
+        self.kept: KeptPackets | None = None  # what comes here before they are open
         self.runtime_ended: asyncio.Task[None] | None = None  # see await_runtime
 
     # ---- requests ----
@@ -326,15 +328,22 @@ class Agent:
     def deliver_packets(self) -> None:
         """The addresses are open."""
         packets, self.packets = self.packets, []
+        if self.kept is not None:
+            packets += self.kept.take()
         if packets and (network := ServiceNetwork.of_facts(self.place.made.network)) is not None:
             say(network.deliver(packets))
 
     def receive(self, network: ServiceNetwork) -> None:
-        """The addresses come here. Raises AgentError, and what ServiceNetwork.arrive does."""
+        """The addresses come here. Raises AgentError, and what ServiceNetwork.arrive does.
+
+        Before they are open, what the restore sends may ask for a neighbour's address, and tell that neighbour so
+        where they are."""
         if taken := network.here():
             raise AgentError(f"{taken[0]} is here already")
         self.place.made.arrived = True
         self.place.tell_keeper()
+        with contextlib.suppress(OSError):  # then some clients send again
+            self.kept = network.keep_packets()
         network.arrive()
 
     def open_network(self, answer: int) -> None:
@@ -347,6 +356,9 @@ class Agent:
         # only when TCP's time is up (200 ms and more).
         announced = self.place.made.begin_to_announce()
         self.deliver_packets()
+        if self.kept is not None:
+            announced.callback(self.kept.close)
+            self.kept = None
         os.write(answer, b"opened\n")
         if self.container is not None:
             self.place.spawn(self.tell_resumes())

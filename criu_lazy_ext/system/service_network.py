@@ -2,8 +2,8 @@
 
 At each end of a migration it is an object of its own, with the tables (`inet` and `arp`) of that migration alone:
 
-- source: `keep_packets`, and `hold_new`, right before the dump: what opens a connection is dropped; `leave` once the task
-  is frozen; then `give_back`, if the task runs on there, or `open`, if it is gone.
+- source: `keep_packets`, and `hold_new`, right before the dump: what opens a connection is dropped; `leave` once the
+  task is frozen; then `give_back`, if the task runs on there, or `open`, if it is gone.
 - destination: `mute` before the dump: nothing that will come for them is answered, by a reset, ARP or anything else;
   `arrive` before the restore: the addresses are there; `translate`, and `open`, when the restored task is about to run;
   or `withdraw`, and `open`, if not.

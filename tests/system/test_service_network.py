@@ -183,33 +183,40 @@ print("connected" if other.getpeername() else "failed", flush=True)
 UNTIL_GONE = "touch /run/held; while test -e /run/held; do sleep 0.02; done"
 
 
-@pytest.mark.parametrize("goes", ["there", "back"])
+@pytest.mark.parametrize("goes", ["there", "ahead", "back"])
 @pytest.mark.parametrize("service", [4, 6], indirect=True)
 def test_what_is_sent_in_the_freeze_is_sent_once(service: Service, goes: str) -> None:
-    """Nothing leaves the client's host after its first try: a request, and what opens a connection."""
+    """Nothing leaves the client's host after its first try: a request, and what opens a connection. It goes to the
+    source, or to the destination, where the address is, and mute."""
     testbed = service.testbed
     patient = testbed.client.popen(
         ["python3", "-c", PATIENT, service.address, str(PORT)], stdin=-1, stdout=-1, text=True
     )
     try:
         ports = ", ".join(patient.stdout.readline().split())
-        ends = "true" if goes == "there" else "false"
-        hooks = f"hooks: {{before_restore: [{{run: '{UNTIL_GONE}; {ends}'}}]}}\n"
-        migration = held(testbed, service.profile(hooks=hooks))
+        if goes == "ahead":
+            migration = held(testbed, service.profile(more=HOLD_RESTORE), at="pre-restore", host=testbed.dst)
+            own = json.loads(testbed.dst.run(["ip", "-json", "link", "show", "svc0"]).stdout)[0]["address"]
+            entry = ["replace", service.address, "lladdr", own, "nud", "reachable", "dev", "svc0"]
+            testbed.client.run(["ip", "neigh", *entry])
+        else:
+            ends = "false" if goes == "back" else "true"
+            hooks = f"hooks: {{before_restore: [{{run: '{UNTIL_GONE}; {ends}'}}]}}\n"
+            migration = held(testbed, service.profile(hooks=hooks))
         patient.stdin.write("\n")
         patient.stdin.flush()
         assert patient.stdout.readline() == "sent\n"
         mute = "add table inet mute; add chain inet mute out { type filter hook output priority 0; }; "
         mute += f"add rule inet mute out tcp sport {{ {ports} }} tcp dport {PORT} drop"
         testbed.client.run(["nft", mute])
-        testbed.src.run(["rm", "/run/held"])
-        assert migration.end() == (COMMITTED if goes == "there" else ROLLED_BACK), migration.stderr
+        testbed.src.run(["rm", "-f", "/run/held"])
+        assert migration.end() == (ROLLED_BACK if goes == "back" else COMMITTED), migration.stderr
         assert patient.stdout.readline() == "answered\n"
         assert patient.stdout.readline() == "connected\n"
     finally:
         patient.kill_session()
         testbed.client.run(["nft", "delete table inet mute"], check=False)
-    if goes == "there":
+    if goes != "back":
         service.assert_served(testbed.dst)
         back = Migration(testbed, service.profile("src"), source=testbed.dst)
         assert back.end() == COMMITTED, back.stderr
