@@ -40,6 +40,7 @@ from criu_lazy_ext.system.service_network import ServiceNetwork
 ANSWER_WITHIN_S = 3.0
 RESTARTED_WITHIN_S = 10.0  # a page server, by its guardian
 GIVES_UP_WITHIN_S = 30.0  # criu dump, once it is told to
+LOOK_S = 0.3
 ENDS_WITHIN_S = 10.0  # what was sent SIGKILL, or SIGCONT
 
 
@@ -120,6 +121,11 @@ class Found:
         return self.went and not self.none_there and may
 
     @property
+    def pages_come(self) -> bool:
+        """Whether those that are missing may still come, and then tell what is to be decided."""
+        return self.went and self.server.is_there and not (self.may_commit or self.is_lost or self.drained)
+
+    @property
     def runs(self) -> bool:
         """Whether the source task is free, all that there is of it; what was stopped before the dump stays stopped."""
         stopped = self.facts.get("stopped", [])
@@ -190,7 +196,7 @@ class Found:
             return "every page arrived: --commit ends it"
         if self.drained:
             return STOCK_IS_DONE
-        return f"pages are on their way: look again, then --commit; {GIVE_UP}"
+        return f"pages are on their way: --commit waits for the last one; {GIVE_UP}"
 
     def _without_page_server(self) -> str:
         source = self.source
@@ -358,7 +364,9 @@ class Decision:
         """End the source task: the restored one stays."""
         if not self.found.went:
             raise CriuLazyError("--commit: the restored task was not resumed; " + "; ".join(self.found.words()))
-        if not self.found.may_commit and force:
+        if not force:
+            self.await_pages()
+        elif not self.found.may_commit:
             print(GIVEN_UP)
         self.require(force or self.found.may_commit, "commit")
         if (engine := self.engine) is not None and not self.found.source.is_over:
@@ -378,6 +386,18 @@ class Decision:
         if not self.found.source.is_over:
             raise CriuLazyError(f"not done: {self.found.source.words()}")
         return State.COMMITTED
+
+    def await_pages(self) -> None:
+        """For as long as they come. Interrupted, nothing was done."""
+        came, since = -1, time.monotonic()
+        while self.found.pages_come and time.monotonic() - since < self.profile.timeouts.stall:
+            sent = int((self.found.server.answer or {}).get("bytes", came))
+            if came < 0:
+                print("pages are on their way: the last one is waited for (SIGINT ends only this command)", flush=True)
+            if sent != came:
+                came, since = sent, time.monotonic()
+            time.sleep(LOOK_S)
+            self.found = Found.look(self.found.facts)
 
     def require(self, allowed: bool, op: str) -> None:
         """Raises what forbids it, if not `allowed`. A page server that is being started again is awaited."""
