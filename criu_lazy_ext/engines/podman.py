@@ -110,6 +110,10 @@ class Podman:
         is_pods = self.container.pod is not None and self.pod is not None
         if mode.partition(":")[0] not in NETWORKS and not is_pods:
             problems.append(f"container {name!r} has the network {mode!r}: {', '.join(NETWORKS)} can be moved")
+        elif mode.partition(":")[0] == "bridge":
+            names = config["NetworkSettings"].get("Networks") or {}
+            shared = podman_pod.shared_networks(podman(self.container.root), names)
+            problems += [f"container {name!r} has {said}" for said in shared]
         for mount in config["Mounts"]:
             if mount["Type"] == "volume" and mount.get("Driver", "local") != "local":
                 volume = f"{mount['Name']!r} is of the driver {mount['Driver']}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,22 +67,12 @@ class Pod:
             yield f"{what} has containers that don't run, which would be lost: podman rm {' '.join(stopped)}"
         try:
             if mode == "bridge":
-                yield from self.shared_networks()
+                names = self.infra["NetworkSettings"].get("Networks") or {}
+                yield from (f"{what} has {said}" for said in shared_networks(self.podman, names))
             if left := self.left_behind():
                 yield left
         except EngineError as error:
             yield str(error)
-
-    def shared_networks(self) -> Iterator[str]:
-        """Those by which others than this host would see that the pod there has its addresses, too, before the freeze.
-        Raises EngineError."""
-        for name in (self.infra or {})["NetworkSettings"].get("Networks") or {}:
-            network = inspect([*self.podman, "network"], name) or {}
-            driver, mode = network.get("driver"), (network.get("options") or {}).get("mode")
-            if driver != "bridge" or mode == "unmanaged":
-                kind = f"of the driver {driver}" if driver != "bridge" else "an unmanaged bridge"
-                said = "its addresses would be at both hosts at once: only podman's own bridges can be moved"
-                yield f"pod {self.name!r} has the network {name!r}, {kind}: {said}"
 
     def left_behind(self) -> str:
         """What would stay in what its containers share, in words; "" if nothing. Raises EngineError."""
@@ -137,6 +127,18 @@ class Pod:
         networks = list(infra["NetworkSettings"].get("Networks") or {})
         return {"name": self.name, "create": self.to_create(), "runtime": infra["OCIRuntime"], "image": image,
             "networks": networks}  # fmt: skip
+
+
+def shared_networks(podman: Sequence[str], names: Iterable[str]) -> Iterator[str]:
+    """Those by which others than this host see who has an address, in words: while memory follows, both hosts have it.
+    Raises EngineError."""
+    for name in names:
+        network = inspect([*podman, "network"], name) or {}
+        driver, mode = network.get("driver"), (network.get("options") or {}).get("mode")
+        if driver != "bridge" or mode == "unmanaged":
+            kind = f"of the driver {driver}" if driver != "bridge" else "an unmanaged bridge"
+            said = "its addresses would be at both hosts at once: only podman's own bridges can be moved"
+            yield f"the network {name!r}, {kind}: {said}"
 
 
 def network_with(name: str, has: Mapping[str, Any], options: str) -> str:

@@ -440,6 +440,23 @@ def test_a_killed_containerd_at_the_destination_leaves_it_running(container: Con
     assert_moved(container, Migration(container.testbed, container.profile()))
 
 
+def test_one_whose_address_other_hosts_see_is_refused(with_podman: Testbed) -> None:
+    """While memory follows, both hosts would answer for it."""
+    src = with_podman.src
+    src.run(["podman", "network", "create", "-d", "macvlan", "-o", "parent=svc0", "--subnet", "10.78.9.0/24", "lan"])
+    container = PodmanContainer(with_podman, "crun", ["--network=lan"])
+    try:
+        container.run()
+        migration = Migration(with_podman, container.profile())
+        assert migration.end() == FAILED
+        assert f"container {NAME!r} has the network 'lan', of the driver macvlan: its addresses" in migration.stderr
+        assert container.listed(src) == [NAME]
+    finally:
+        container.remove()
+        clean(with_podman)
+        src.run(["podman", "network", "rm", "--force", "lan"])
+
+
 @only("podman-crun", "containerd")
 def test_a_killed_agent_leaves_nothing_of_the_engine_s_restore(container: Container) -> None:
     """Not even what holds podman's published port: the next migration finds it free."""

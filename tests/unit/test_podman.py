@@ -14,6 +14,7 @@ from criu_lazy_ext.profile import Container
 PLAIN: dict[str, Any] = {
     "HostConfig": {"NetworkMode": "bridge", "RestartPolicy": {"Name": "", "MaximumRetryCount": 0}},
     "Mounts": [{"Type": "volume", "Name": "data", "Driver": "local"}],
+    "NetworkSettings": {"Networks": {}},
 }
 
 

@@ -242,7 +242,7 @@ def test_each_looks_at_its_connections_when_nothing_new_comes_to_any(monkeypatch
     async def run() -> None:
         pod, moving = both()
         monkeypatch.setattr(moving_network, "Connections", Connections)
-        here = SimpleNamespace(save=lambda path: None, hold_new=lambda: log.append("held"))
+        here = SimpleNamespace(save=lambda path: None, keep_packets=lambda: None, hold_new=lambda: log.append("held"))
         held = []
         for each in moving:
             each.turns, each.pid, each.directory, each.profile = pod, 1, Path("/x"), each
