@@ -96,8 +96,9 @@ def unpack(packed: bytes) -> Iterator[bytes]:
 
 def deliver(packets: Iterable[bytes], addresses: Iterable[str]) -> None:
     """Have the kernel take them as if they came, in this thread's network namespace; those for the addresses. Raises
-    OSError."""
+    OSError, the first, when each was tried."""
     wanted = {ip_address(address).packed for address in addresses}
+    errors: list[OSError] = []
     with contextlib.ExitStack() as stack:
         raw: dict[int, socket.socket] = {}
         for packet in packets:
@@ -109,8 +110,13 @@ def deliver(packets: Iterable[bytes], addresses: Iterable[str]) -> None:
                 family = socket.AF_INET if version == 4 else socket.AF_INET6
                 kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
                 raw[version] = stack.enter_context(socket.socket(family, kind, socket.IPPROTO_RAW))
-            for segment in _segments(packet):
-                raw[version].sendto(segment, (str(ip_address(target)), 0))
+            try:
+                for segment in _segments(packet):
+                    raw[version].sendto(segment, (str(ip_address(target)), 0))
+            except OSError as error:
+                errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 def _listen(protocol: int, instructions: list[tuple[int, int, int, int]]) -> socket.socket:
