@@ -45,7 +45,10 @@ def main(argv: list[str]) -> int:
             if seen.driver or seen.state not in ENDED:  # its record goes a moment after its driver
                 watched.pop(seen.migration, None)
         ended = [how_it_ended(seen, directory) for seen, directory in watched.values()]
-        show(found, options.json, clear=options.watch and sys.stdout.isatty(), ended=ended)
+        clears = options.watch and sys.stdout.isatty()
+        show(found, options.json, clear=clears, ended=ended)
+        if not clears:  # what was told stays to be read
+            watched.clear()
         watched.update({seen.migration: (seen, directory) for seen, directory in listed if seen.driver})
         if is_last:
             return EXIT_STATUS[State.UNDECIDED] if any(seen.needs_decision for seen in found) else 0
