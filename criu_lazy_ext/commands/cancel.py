@@ -76,10 +76,10 @@ def driver_of(directory: Path) -> tuple[int, int]:
         began = start_time(locked.pid)
         words = Path(f"/proc/{locked.pid}/cmdline").read_bytes().split(b"\0") if began is not None else []
         if b"evacuate" in words:
-            whole = f"it is a part of an evacuation: kill -INT {locked.pid} ends that"
+            whole = f"it is a part of an evacuation: kill {locked.pid} ends that"
             raise CriuLazyError(f"{directory.name}: {whole}") from locked
         if b"--dry-run" in words:
-            whole = f"it is a dry run, which moves nothing: kill -INT {locked.pid} ends that"
+            whole = f"it is a dry run, which moves nothing: kill {locked.pid} ends that"
             raise CriuLazyError(f"{directory.name}: {whole}") from locked
         if began is not None:
             return locked.pid, began
@@ -87,11 +87,12 @@ def driver_of(directory: Path) -> tuple[int, int]:
 
 
 def stop(directory: Path, driver: tuple[int, int], facts: dict[str, Any] | None) -> None:
-    """As Ctrl-C does, and wait for its end. Raises CriuLazyError if the restored task may run: nothing undoes that."""
+    """As Ctrl-C does (which a script's background job ignores), and wait for its end. Raises CriuLazyError if the
+    restored task may run: nothing undoes that."""
     if facts is not None and facts.get("went"):
         there = f"the task runs at {facts['destination']} already, and its memory follows"
         raise CriuLazyError(f"{directory.name}: {title(facts)}: {there}: too late; when that is over, move it back")
-    send_signal(*driver, signal.SIGINT)
+    send_signal(*driver, signal.SIGTERM)
     deadline = time.monotonic() + ENDS_WITHIN_S
     while time.monotonic() < deadline:
         try:

@@ -63,10 +63,13 @@ async def _drive(migration: Migration, options: argparse.Namespace) -> int:
     loop = asyncio.get_running_loop()
     for number in StopSignals.SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
-            loop.add_signal_handler(number, migration.fail, f"stopped by {signal.Signals(number).name}")
+            loop.add_signal_handler(number, migration.signalled, signal.Signals(number).name)
+    migration.profile_path = str(options.profile)
     if options.dry_run:
         await migration.dry_run()
-        print(f"{options.profile}: {migration.report.what} can be moved to {migration.report.destination}")
+        movable = migration.report.as_json() | {"outcome": "movable"}
+        text = f"{options.profile}: {migration.report.what} can be moved to {migration.report.destination}"
+        print(json.dumps(movable) if options.json else text)
         return 0
     report = await migration.run()
     committed, as_json = report.outcome == "committed", options.log_format == "json"

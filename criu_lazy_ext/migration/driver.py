@@ -70,6 +70,7 @@ class Migration:
         self, profile: Profile, name: str, progress: Progress, turns: Turns | None = None, moved: Moved | None = None
     ) -> None:
         """`turns`: where it waits for others; None: nowhere. `moved`: the container, if it was looked for already."""
+        self.profile_path = "PROFILE"  # as it was given
         self.turns = turns or Turns()
         self.profile = profile
         self.name = name
@@ -116,6 +117,7 @@ class Migration:
         self.stopped = self.look().some(Seen.STOPPED)  # before the dump, by somebody else
         self.told_running = False  # the page server was told that the restored task is about to run
         self.said_go = False
+        self.asked_to_stop = False  # by a signal, since
         self.none_there = False  # "go" was said, and its agent says that nothing of it is left there all the same
         self.by_itself = False  # the agent, not the daemon, knows that the restored task ended by itself
         self.restored_ended: list[dict[str, Any]] | None = None  # how, if it was killed with pages missing
@@ -168,6 +170,17 @@ class Migration:
         trouble: asyncio.Future[NoReturn] = asyncio.get_running_loop().create_future()
         trouble.add_done_callback(lambda future: future.exception())
         return trouble
+
+    def signalled(self, name: str) -> None:
+        """Asked to stop. Once the task may run there, nothing is won by that: it needs the rest of its memory, and with
+        this process gone somebody has to decide. So a lost terminal stops nothing then, nor the first of others."""
+        if not self.said_go or (self.asked_to_stop and name != signal.SIGHUP.name):
+            self.fail(f"stopped by {name}")
+            return
+        again = "" if name == signal.SIGHUP.name else "; a second SIGINT or SIGTERM stops it, and leaves it undecided"
+        self.asked_to_stop = bool(again)
+        there = f"the task runs at {self.report.destination}, and its memory follows"
+        self.warn(f"{name}: {there}: the migration goes on{again}")
 
     def fail(self, reason: str) -> None:
         """Make the step under way stop with `reason`."""

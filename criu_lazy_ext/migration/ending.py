@@ -232,16 +232,16 @@ class Ending:
             facts["none_there"] = True
         migration.enter(State.UNDECIDED, **facts)
         migration.report.outcome = "undecided"
-        ways = "--commit if the restored task is complete, or --abort --force (after killing the restored task) to let "
-        ways += "the source task run on"
+        ways = "--commit, which waits for the pages that still come; or, after killing the restored task, --abort "
+        ways += "--force to let the source task run on"
         if migration.restored_ended:
-            ways = "--abort --force to let the source task run on, or --commit to give it up"
+            ways = "--abort --force to let the source task run on, or --commit --force to end it for good"
         resumed = "the restored task was resumed"
         if migration.none_there:
             resumed = f"nothing of it is left at {migration.report.destination}, where what it was to move with may run"
-            ways = "--abort --force to let the source task run on without that, or --commit --force to give it up"
+            ways = "--abort --force to let the source task run on without that, or --commit --force to end it for good"
         logs = self.logs(migration.directory_there / "work")
         migration.report.message = (
             f"{reason}; {resumed}; here {migration.look().words()}{logs}. Look at the destination, "
-            f"then: criu-lazy migrate --status PROFILE, and {ways}{migration.network.ways()}"
+            f"then: criu-lazy migrate --status {migration.profile_path}, and {ways}{migration.network.ways()}"
         )

@@ -116,9 +116,8 @@ class Found:
 
     @property
     def may_commit(self) -> bool:
-        """Whether giving the source task up needs no force: nothing is missing, or the restored task is dead anyway."""
-        may = self.complete or self.restored_ended or bool(self.facts.get("committing"))
-        return self.went and not self.none_there and may
+        """Whether giving the source task up needs no force: nothing is missing there, or it was decided before."""
+        return self.went and not self.none_there and (self.complete or bool(self.facts.get("committing")))
 
     @property
     def pages_come(self) -> bool:
@@ -229,11 +228,12 @@ class Found:
 GIVE_UP = "or kill the restored task, and --abort --force lets the source task run on"
 BEGUN = "the commit was begun, and may still kill the source task: --commit finishes it"
 RESTORED_ENDED = (
-    "the restored task was killed with pages missing: --abort --force lets the source task run on, --commit kills it"
+    "the restored task was killed with pages missing: --abort --force lets the source task run on, --commit --force "
+    "ends it for good"
 )
 NONE_THERE = (
     "nothing of it is left at the destination, where what it was to move with may run: --abort --force lets the source "
-    "task run on without that, --commit --force kills it"
+    "task run on without that, --commit --force ends it for good"
 )
 STOCK_IS_DONE = (
     "criu's own lazy-pages reports the end, which it also does when the restored task was killed: look at the "
@@ -552,7 +552,7 @@ def under_way(name: str, facts: dict[str, Any] | None, driver: int, options: arg
     state = f"{title(facts)}: {facts['state']}" if facts else "at its beginning, or its end: nothing is on record"
     print(f"{name}: {state} (pid {driver})")
     if options.abort or options.commit:
-        raise UsageError(f"already being migrated (pid {driver}): stop it first (SIGINT)")
+        raise UsageError(f"already being migrated (pid {driver}): stop it first: kill {driver}; twice if it runs there")
     if facts is None:
         return 0
     if options.rate is not None:

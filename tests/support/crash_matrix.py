@@ -202,12 +202,12 @@ class Run:
     def end(self) -> None:
         """The command's end, and what it said."""
         row = self.row
-        for number in (None, signal.SIGINT, signal.SIGKILL):
-            if number is not None:
+        for numbers in ((), (signal.SIGINT, signal.SIGTERM), (signal.SIGKILL,)):
+            for number in numbers:
                 row.interrupted = True
                 self.process.send_signal(number)
-            if number == signal.SIGKILL:
-                row.wrong.append("the command hangs, also after SIGINT")
+            if signal.SIGKILL in numbers:
+                row.wrong.append("the command hangs, also after SIGINT and SIGTERM")
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(ENDS_WITHIN_S / 2)
                 break

@@ -140,6 +140,10 @@ class Worker:
     def is_on(self, host: Host) -> bool:
         return self.pid in pids_of(host, "patterned_task")
 
+    def is_gone_from(self, host: Host) -> None:
+        """Who is being killed executes nothing any more, and is there until its memory is freed."""
+        eventually(lambda: not self.is_on(host), "it is gone")
+
     def end(self) -> None:
         for host in (self.testbed.src, self.testbed.dst):
             host.run(["pkill", "-9", "-x", "patterned_task"], check=False)
@@ -287,6 +291,12 @@ def running(worker: Worker, profile: str = BASE, **options: Any) -> Migration:
     migration = Migration(worker.testbed, profile, **options)
     eventually(lambda: migration.is_in("running") or migration.process.poll() is not None, "the restored task runs")
     return migration
+
+
+def interrupt(migration: Migration) -> None:
+    """By two signals: once the task runs there, the first ends nothing."""
+    migration.process.send_signal(signal.SIGINT)
+    migration.process.send_signal(signal.SIGTERM)
 
 
 def stopped(worker: Worker, stop: Callable[[Migration], object], restored_lives: bool = True) -> Migration:

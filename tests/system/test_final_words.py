@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import time
 from collections.abc import Iterator
 
@@ -21,6 +20,7 @@ from migrating import (
     assert_moved,
     assert_stayed,
     held,
+    interrupt,
     kill,
     ours,
     pids_of,
@@ -115,7 +115,7 @@ def test_a_source_task_that_is_left_after_the_commit_is_stopped_and_no_commit(wo
         assert worker.answers(dst) == "right\n"
         assert "every page arrived: --commit ends it" in migration.decide("--status").stdout
         assert migration.decide("--commit").returncode == 0
-        assert not worker.is_on(src)
+        worker.is_gone_from(src)
         assert_clean(worker.testbed)
     finally:
         src.run(["rm", "/usr/local/bin/criu"])
@@ -172,7 +172,7 @@ def test_a_page_server_that_hangs_is_killed_as_advised_and_followed_by_another(w
     testbed.link.set(rate_mbit=1000, rtt_ms=0.2)
     eventually(lambda: "every page arrived" in migration.decide("--status").stdout, "another goes on", 60)
     assert migration.decide("--commit").returncode == 0
-    assert not worker.is_on(testbed.src)
+    worker.is_gone_from(testbed.src)
     assert worker.answers(testbed.dst) == "right\n"
 
 
@@ -231,11 +231,15 @@ def test_a_restored_task_killed_with_pages_missing_can_be_given_up(worker: Worke
     message = migration.report["message"]
     assert f"the restored task {worker.pid} was killed by SIGSEGV with" in message
     assert f"here the source task (pid {worker.pid}) is frozen, with all of its memory" in message
-    assert "--abort --force to let the source task run on, or --commit to give it up" in message
+    assert "--abort --force to let the source task run on, or --commit --force to end it for good" in message
+    assert f"criu-lazy migrate --status {migration.path}, and" in message
     assert "the restored task was killed with pages missing" in migration.decide("--status").stdout
     frozen(worker)
-    assert migration.decide("--commit").returncode == 0
-    assert not worker.is_on(testbed.src)
+    refused = migration.decide("--commit")
+    assert refused.returncode == 1 and "--commit needs --force" in refused.stderr, "it is all that is left of the task"
+    frozen(worker)
+    assert migration.decide("--commit", "--force").returncode == 0
+    worker.is_gone_from(testbed.src)
     assert "committed" in migration.decide("--status").stdout
 
 
@@ -250,7 +254,7 @@ def test_a_restored_task_that_is_killed_when_nobody_else_can_tell_is_told_by_its
     message = migration.report["message"]
     assert f"the restored task {worker.pid} was killed by SIGKILL with" in message
     assert "pages missing, as its daemon told the page server; the source still has them" in message
-    assert "--abort --force to let the source task run on, or --commit to give it up" in message
+    assert "--abort --force to let the source task run on, or --commit --force to end it for good" in message
     frozen(worker)
     assert migration.decide("--abort", "--force").returncode == 0
     assert worker.answers(src) == "right\n"
@@ -306,7 +310,7 @@ def test_a_source_task_killed_while_frozen_is_told_of_and_is_no_roll_back(worker
     migration = running(worker)
     testbed.src.run(["kill", "-9", str(worker.pid)])
     time.sleep(1.5)
-    migration.process.send_signal(signal.SIGINT)
+    interrupt(migration)
     assert migration.end() == UNDECIDED, migration.stderr
     assert f"here the source task (pid {worker.pid}) is gone" in migration.report["message"]
     assert any("was killed at the source" in warning for warning in migration.report["warnings"])
@@ -425,9 +429,9 @@ def test_a_task_that_was_stopped_moves_stopped(worker: Worker) -> None:
 def test_a_forced_commit_is_told_to_the_daemon_that_waits_for_pages(worker: Worker) -> None:
     """It gives the missing pages up, and ends; who touches one gets SIGBUS, never zeroes."""
     src, dst = worker.testbed.src, worker.testbed.dst
-    migration = stopped(worker, lambda it: it.process.send_signal(signal.SIGINT))
+    migration = stopped(worker, interrupt)
     assert migration.decide("--commit", "--force").returncode == 0
-    assert not worker.is_on(src)
+    worker.is_gone_from(src)
     eventually(lambda: pids_of(dst, "lazy-pages") == [], "the daemon has ended", 10)
     eventually(lambda: ours(dst) == [] and ours(src) == [], "nothing of it is left", 10)
     (outcome,) = (dst.root / "var/lib/criu-lazy").glob("*/outcome.json")

@@ -157,7 +157,7 @@ def test_a_restored_task_that_ends_by_itself_is_committed(worker: Worker) -> Non
     assert migration.end() == COMMITTED, migration.stderr
     assert "ended by itself, with status 0" in f"{migration.report['message']} {migration.report['warnings']}"
     assert "every page arrived, but for those of processes that ended by themselves;" in migration.stderr
-    assert not worker.is_on(testbed.src)
+    worker.is_gone_from(testbed.src)
     assert_clean(testbed)
 
 

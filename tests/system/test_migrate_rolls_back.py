@@ -204,7 +204,7 @@ def test_migrate_itself_killed(worker: Worker, state: str) -> None:
 
 def test_an_operators_abort_before_the_task_runs(worker: Worker) -> None:
     migration = held(worker.testbed, BASE + HOLD)
-    assert "stop it first (SIGINT)" in migration.decide("--abort").stderr
+    assert "stop it first: kill" in migration.decide("--abort").stderr
     assert worker.is_on(worker.testbed.src)
     assert ask_to_abort(migration).returncode == 0
     assert_stayed(worker, migration)

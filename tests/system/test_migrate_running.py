@@ -18,6 +18,7 @@ from migrating import (
     assert_moved,
     daemons,
     held,
+    interrupt,
     kill,
     kill_all_that_serve,
     pids_of,
@@ -85,8 +86,8 @@ def test_ssh_killed_as_the_task_is_resumed_is_no_roll_back(worker: Worker) -> No
 
 def test_stopped_as_the_task_is_resumed_is_no_roll_back(worker: Worker) -> None:
     migration = held_on_the_way(worker.testbed, seconds=20)
-    migration.process.send_signal(signal.SIGINT)
-    assert_in_doubt(worker, migration, "stopped by SIGINT")
+    interrupt(migration)
+    assert_in_doubt(worker, migration, "stopped by SIG")
 
 
 def test_a_dump_killed_while_memory_follows_is_no_end_of_the_migration(worker: Worker) -> None:
@@ -114,7 +115,7 @@ def test_a_dump_killed_with_the_driver_is_committed_by_an_operator(worker: Worke
     assert "every page arrived: --commit ends it" in migration.decide("--status").stdout
     assert migration.decide("--commit").returncode == 0
     assert worker.answers(testbed.dst) == "right\n"
-    assert not worker.is_on(testbed.src)
+    worker.is_gone_from(testbed.src)
 
 
 def test_a_dump_and_all_page_servers_killed_let_the_source_task_run_no_further(worker: Worker) -> None:
@@ -165,12 +166,23 @@ def test_a_page_server_killed_with_the_driver_is_followed_by_another(worker: Wor
     eventually(lambda: "page server: drained" in migration.decide("--status").stdout, "every page arrived", 60)
     assert "it listens on 10.77.0.1 port" in migration.decide("--status").stdout
     assert migration.decide("--commit").returncode == 0
-    assert not worker.is_on(testbed.src)
+    worker.is_gone_from(testbed.src)
     assert worker.answers(testbed.dst) == "right\n"
 
 
+def test_a_lost_terminal_and_one_signal_stop_nothing_once_the_task_runs(worker: Worker) -> None:
+    migration = running(worker)
+    for number in (signal.SIGHUP, signal.SIGINT):
+        migration.process.send_signal(number)
+    worker.testbed.link.set(rate_mbit=100, rtt_ms=0.2)
+    assert_moved(worker, migration)
+    there = "the task runs at dst, and its memory follows: the migration goes on"
+    again = "; a second SIGINT or SIGTERM stops it, and leaves it undecided"
+    assert sorted(migration.report["warnings"]) == [f"SIGHUP: {there}", f"SIGINT: {there}{again}"]
+
+
 def test_interrupted_then_committed(worker: Worker) -> None:
-    migration = stopped(worker, lambda it: it.process.send_signal(signal.SIGINT))
+    migration = stopped(worker, interrupt)
     commit = worker.testbed.src.popen(["criu-lazy", "migrate", migration.path, "--commit"], stdout=-1, text=True)
     assert commit.stdout is not None and "undecided" in commit.stdout.readline()
     assert "pages are on their way: the last one is waited for" in commit.stdout.readline()
@@ -181,13 +193,13 @@ def test_interrupted_then_committed(worker: Worker) -> None:
     done = migration.decide("--commit")
     assert done.returncode == 0 and "now committed" in done.stdout, done
     assert "committed" in migration.decide("--status").stdout
-    assert not worker.is_on(worker.testbed.src)
+    worker.is_gone_from(worker.testbed.src)
     assert worker.answers(worker.testbed.dst) == "right\n"
     assert_clean(worker.testbed)
 
 
 def test_interrupted_then_given_up(worker: Worker) -> None:
-    migration = stopped(worker, lambda it: it.process.send_signal(signal.SIGINT))
+    migration = stopped(worker, interrupt)
     assert "force" in migration.decide("--abort").stderr
     worker.testbed.dst.run(["kill", "-9", str(worker.pid)])
     assert migration.decide("--abort", "--force").returncode == 0
@@ -202,7 +214,7 @@ def test_killed_while_memory_follows_then_committed(worker: Worker) -> None:
     assert "the restored task was resumed" in migration.decide("--status").stdout
     eventually(lambda: "page server: drained" in migration.decide("--status").stdout, "every page arrived")
     assert migration.decide("--commit").returncode == 0
-    assert not worker.is_on(worker.testbed.src)
+    worker.is_gone_from(worker.testbed.src)
     assert worker.answers(worker.testbed.dst) == "right\n"
 
 
@@ -211,7 +223,7 @@ def test_an_operators_abort_is_refused_once_the_task_runs(worker: Worker) -> Non
     refused = ask_to_abort(migration)
     assert refused.returncode == 1
     assert "the restored task runs" in refused.stderr
-    assert "stop it first (SIGINT)" in migration.decide("--abort", "--force").stderr
+    assert "stop it first: kill" in migration.decide("--abort", "--force").stderr
     assert_moved(worker, migration)
 
 

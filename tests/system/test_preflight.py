@@ -85,7 +85,7 @@ def test_a_task_whose_memory_still_arrives_is_not_moved_on(worker: Worker) -> No
     assert worker.answers(dst) == "right\n"
     check = dst.run(["criu-lazy", "check", "--verbose", "--pid", str(worker.pid)], check=False)
     assert "ok   arriving (source)" in check.stdout
-    assert not worker.is_on(src)
+    worker.is_gone_from(src)
     assert_clean(worker.testbed)
 
 
@@ -271,7 +271,7 @@ def test_configuration_files_that_work_against_a_migration_are_named(worker: Wor
     configure(src, "tree 1\nport 1\nleave-running\n")
     moved = Migration(worker.testbed, passed_over)
     assert moved.end() == COMMITTED, moved.stderr
-    assert not worker.is_on(src)
+    worker.is_gone_from(src)
     assert worker.answers(dst) == "right\n"
 
 

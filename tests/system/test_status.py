@@ -108,7 +108,7 @@ def test_a_migration_is_cancelled_until_its_task_runs_there(worker: Worker) -> N
     first = held(worker.testbed, BASE + HOLD)
     said = cancel(first.name)
     assert said == (0, f"{first.name}: task {worker.pid} -> dst: rolled-back; the source task runs on\n")
-    assert_stayed(worker, first, "stopped by SIGINT")
+    assert_stayed(worker, first, "stopped by SIGTERM")
     second = running(worker)
     said = cancel(second.path)
     assert said[0] == 1 and "the task runs at dst already, and its memory follows: too late" in said[1]
