@@ -417,6 +417,9 @@ class Agent:
             self.opened = True
             self.place.made.announce_network()
             self.deliver_packets()
+            if self.kept is not None:  # else what comes from now on would be delivered once more
+                self.kept.close()
+                self.kept = None
 
     async def restore_failed(self, work: Path) -> AgentError:
         """Nothing of it is left when the source hears of it: the source task may run on."""

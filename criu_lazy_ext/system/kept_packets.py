@@ -25,7 +25,7 @@ MOST_PAYLOAD = 1200  # bytes of data in a packet that is delivered: few networks
 LARGEST = 1 << 16
 SO_ATTACH_FILTER, SO_RCVBUFFORCE, SOL_PACKET, PACKET_AUXDATA = 26, 33, 263, 8
 CHECKSUM_NOT_READY, CHECKSUM_VALID = 1 << 3, 1 << 7  # of packets that the kernel itself made or merged; seen by the NIC
-FIN, SYN, PSH, ACK = 1, 2, 8, 16
+FIN, SYN, PSH, ACK, URG = 1, 2, 8, 16, 32
 LOAD_BYTE, LOAD_WORD, JUMP_EQUAL, RETURN = 0x30, 0x20, 0x15, 0x06  # of the kernel's classic packet filter
 
 
@@ -164,9 +164,10 @@ def _header_bytes(packet: bytes) -> int:
         protocol, fragment = packet[6], 0
     if packet[0] >> 4 not in (4, 6) or protocol != socket.IPPROTO_TCP or fragment or end != len(packet):
         return 0
-    if header < 20 or end < header + 20 or end < header + (packet[header + 12] >> 4) * 4:
+    if header < 20 or end < header + 20:
         return 0
-    return header
+    tcp_header = (packet[header + 12] >> 4) * 4
+    return header if 20 <= tcp_header <= end - header else 0
 
 
 def _whole(packet: bytes, status: int) -> bytes | None:
@@ -194,12 +195,22 @@ def _checksum(packet: bytes, header: int) -> int:
 
 
 def _segments(packet: bytes) -> Iterator[bytes]:
-    """The same, in packets that every network carries; their checksums are TCP's."""
+    """The same, in packets that every network carries; their checksums are TCP's.
+
+    What opens a connection (TCP Fast Open) goes without its data, which then comes again: the source may have taken it,
+    and of two such pieces the second would be a reset's cause."""
     header = _header_bytes(packet)
     data_at = header + (packet[header + 12] >> 4) * 4
     data, sequence = packet[data_at:], int.from_bytes(packet[header + 4 : header + 8], "big")
+    flags, urgent = packet[header + 13], int.from_bytes(packet[header + 18 : header + 20], "big")
+    if flags & SYN:
+        data = b""
     for at in range(0, len(data) or 1, MOST_PAYLOAD):
         piece = bytearray(packet[:data_at] + data[at : at + MOST_PAYLOAD])
+        if flags & URG:  # counted from the sequence number
+            struct.pack_into("!H", piece, header + 18, max(0, urgent - at))
+            if urgent <= at:
+                piece[header + 13] &= ~URG
         length = len(piece) if piece[0] >> 4 == 4 else len(piece) - header
         struct.pack_into("!H", piece, 2 if piece[0] >> 4 == 4 else 4, length)
         struct.pack_into("!I", piece, header + 4, (sequence + at) & 0xFFFFFFFF)

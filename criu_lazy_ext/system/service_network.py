@@ -199,7 +199,10 @@ class ServiceNetwork:
             kept_packets.deliver(packets, (address.address for address in self.addresses))
             return []
 
-        return self._problems(deliver)
+        try:
+            return self._problems(deliver)
+        except Exception as error:  # strangers made them; and whoever delivers has a task that waits
+            return [f"{self}: what clients sent, they have to send again: {type(error).__name__}: {error}"]
 
     def here(self) -> list[Address]:
         """Which of the addresses this host has, on whatever device. Raises OSError."""

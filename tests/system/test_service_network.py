@@ -224,6 +224,41 @@ def test_what_is_sent_in_the_freeze_is_sent_once(service: Service, goes: str) ->
     service.assert_only_at(testbed.src)
 
 
+CLIENT = "10.78.0.3"
+# From there: as whole as IP can tell, with a TCP header of no length.
+MALFORMED = """
+import socket, struct, sys
+source, target = map(socket.inet_aton, sys.argv[1:3])
+tcp = bytearray(struct.pack("!HHIIBBHHH", 40000, int(sys.argv[3]), 1000, 1, 0, 16, 100, 0, 0) + b"x" * 1185)
+pseudo = source + target + struct.pack("!II", len(tcp), 6)
+total = sum(struct.unpack(f"!{(len(pseudo) + len(tcp) + 1) // 2}H", pseudo + tcp + b"\\0"))
+while total >> 16:
+    total = (total & 0xFFFF) + (total >> 16)
+struct.pack_into("!H", tcp, 16, ~total & 0xFFFF)
+ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), 1, 0x4000, 64, 6, 0) + source + target
+raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+raw.sendto(ip + tcp, (sys.argv[2], 0))
+"""
+
+
+@pytest.mark.parametrize("goes", ["there", "back"])
+def test_a_malformed_packet_in_the_freeze_is_nothing(service: Service, goes: str) -> None:
+    testbed = service.testbed
+    ends = "false" if goes == "back" else "true"
+    hooks = f"hooks: {{before_restore: [{{run: '{UNTIL_GONE}; {ends}'}}]}}\n"
+    migration = held(testbed, service.profile(hooks=hooks))
+    testbed.client.run(["python3", "-c", MALFORMED, CLIENT, service.address, str(PORT)])
+    testbed.src.run(["rm", "-f", "/run/held"])
+    assert migration.end() == (ROLLED_BACK if goes == "back" else COMMITTED), (migration.stderr, migration.report)
+    if goes == "there":
+        assert "Traceback" not in migration.stderr
+        service.assert_served(testbed.dst)
+        back = Migration(testbed, service.profile("src"), source=testbed.dst)
+        assert back.end() == COMMITTED, back.stderr
+    service.assert_served(testbed.src)
+    service.assert_only_at(testbed.src)
+
+
 REFUSED = "criu: {restore_options: [--no-such-option]}\naccept: [restore-options]\n"
 
 

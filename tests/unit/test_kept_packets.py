@@ -9,7 +9,7 @@ from ipaddress import ip_address
 import pytest
 
 from criu_lazy_ext.system import kept_packets
-from criu_lazy_ext.system.kept_packets import ACK, CHECKSUM_NOT_READY, FIN, PSH, SYN
+from criu_lazy_ext.system.kept_packets import ACK, CHECKSUM_NOT_READY, FIN, PSH, SYN, URG
 
 CLIENT = {4: "192.0.2.7", 6: "2001:db8::7"}
 SERVICE = {4: "192.0.2.1", 6: "2001:db8::1"}
@@ -49,6 +49,22 @@ def test_a_packet_that_the_kernel_merged_goes_in_pieces(version: int) -> None:
 
 
 @pytest.mark.parametrize("version", [4, 6])
+def test_what_opens_a_connection_goes_without_data(version: int) -> None:
+    """TCP Fast Open's: in pieces, the second would have the connection reset."""
+    assert list(kept_packets._segments(packet(version, b"x" * 1400, SYN))) == [packet(version, flags=SYN)]
+
+
+@pytest.mark.parametrize(("urgent", "wanted"), [(1, [1, None]), (1200, [1200, None]), (1201, [1201, 1])])
+def test_the_urgent_byte_stays_where_it_was(urgent: int, wanted: list[int | None]) -> None:
+    whole = bytearray(packet(4, os.urandom(1400), ACK | URG))
+    struct.pack_into("!H", whole, 38, urgent)
+    pieces = list(kept_packets._segments(bytes(whole)))
+    found = [int.from_bytes(piece[38:40], "big") if piece[33] & URG else None for piece in pieces]
+    assert found == wanted
+    assert all(kept_packets._checksum(piece, 20) == 0 for piece in pieces)
+
+
+@pytest.mark.parametrize("version", [4, 6])
 def test_a_damaged_packet_is_not_mended(version: int) -> None:
     good = packet(version, b"amount=100")
     assert kept_packets._whole(good + b"\0" * 6, 0) == good, "a short frame is filled up"
@@ -66,7 +82,8 @@ def test_what_is_no_whole_packet_of_tcp_is_left_out() -> None:
     fragment = bytearray(good)
     fragment[6] = 0x20
     for bad in (b"", good[:39], good[:-1], bytes(fragment), good[:9] + b"\x11" + good[10:], b"\x75" + good[1:],
-                good[:32] + b"\xf0" + good[33:], b"\x42" + good[1:]):  # fmt: skip
+                good[:32] + b"\xf0" + good[33:], good[:32] + b"\x40" + good[33:], good[:32] + b"\0" + good[33:],
+                b"\x42" + good[1:]):  # fmt: skip
         assert kept_packets._whole(bad, CHECKSUM_NOT_READY) is None, bad
         assert list(kept_packets.unpack(next(kept_packets.pack([bad, good], 1 << 20)))) == [good]
 
