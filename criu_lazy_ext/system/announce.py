@@ -99,7 +99,5 @@ def icmpv6(source: tuple[bytes, IPv6Address], target: tuple[bytes, IPv6Address],
 
 def checksum(data: bytes) -> int:
     """The Internet's (RFC 1071), of an even number of bytes."""
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
+    number = int.from_bytes(data)
+    return ~(number % 0xFFFF or 0xFFFF * (number > 0)) & 0xFFFF  # the sum's carries come back in: so does a division

@@ -20,6 +20,7 @@ from criu_lazy_ext.system.announce import IPV6, checksum
 
 IPV4 = 0x0800
 KEPT_BYTES = 8 << 20  # by the kernel, for each version of IP, its own structures included; what comes later is lost
+LEAST_STRUCTURE = 512  # of those, for each packet
 MOST_OPENING = 4096  # packets
 MOST_PAYLOAD = 1200  # bytes of data in a packet that is delivered: few networks carry less
 LARGEST = 1 << 16
@@ -27,6 +28,7 @@ SO_ATTACH_FILTER, SO_RCVBUFFORCE, SOL_PACKET, PACKET_AUXDATA = 26, 33, 263, 8
 CHECKSUM_NOT_READY, CHECKSUM_VALID = 1 << 3, 1 << 7  # of packets that the kernel itself made or merged; seen by the NIC
 FIN, SYN, PSH, ACK, URG = 1, 2, 8, 16, 32
 LOAD_BYTE, LOAD_WORD, JUMP_EQUAL, RETURN = 0x30, 0x20, 0x15, 0x06  # of the kernel's classic packet filter
+PACKET_TYPE, PACKET_HOST = 0xFFFFF000 + 4, 0  # where that finds to whom the frame was sent; to this host
 
 
 class KeptPackets:
@@ -62,10 +64,11 @@ class KeptPackets:
 
     def _receive(self) -> Iterator[bytes]:
         for sock in self._sockets:
-            # It ends: the kernel keeps no more than it is let, and who sends is waiting for answers.
+            left = KEPT_BYTES  # as many as there can have been: of a busy or hostile network, there are always more
             with contextlib.suppress(BlockingIOError):
-                while True:
+                while left > 0:
                     packet, about, _, _ = sock.recvmsg(LARGEST + 40, socket.CMSG_SPACE(32))
+                    left -= LEAST_STRUCTURE + len(packet)
                     status = next((struct.unpack_from("I", data)[0] for _, kind, data in about), 0)
                     if (whole := _whole(packet, status)) is not None:
                         yield whole
@@ -129,7 +132,7 @@ def _listen(protocol: int, instructions: list[tuple[int, int, int, int]]) -> soc
         sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
         sock.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
         with contextlib.suppress(OSError):  # else the kernel keeps less
-            sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, KEPT_BYTES)
+            sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, KEPT_BYTES // 2)  # the kernel doubles it
         with contextlib.suppress(BlockingIOError):  # what came before the filter was there
             while True:
                 sock.recv(1)
@@ -140,9 +143,11 @@ def _listen(protocol: int, instructions: list[tuple[int, int, int, int]]) -> soc
 
 
 def _filter(version: int, addresses: list[bytes]) -> list[tuple[int, int, int, int]]:
-    """Passes TCP for one of the addresses."""
+    """Passes TCP for one of the addresses, in a frame to this host: others' (of VLANs that are not here, or where a
+    device is promiscuous) its kernel does not take."""
     protocol_at, target_at = (9, 16) if version == 4 else (6, 24)
-    instructions = [(LOAD_BYTE, 0, 0, protocol_at), (JUMP_EQUAL, 1, 0, socket.IPPROTO_TCP), (RETURN, 0, 0, 0)]
+    instructions = [(LOAD_WORD, 0, 0, PACKET_TYPE), (JUMP_EQUAL, 1, 0, PACKET_HOST), (RETURN, 0, 0, 0)]
+    instructions += [(LOAD_BYTE, 0, 0, protocol_at), (JUMP_EQUAL, 1, 0, socket.IPPROTO_TCP), (RETURN, 0, 0, 0)]
     for address in addresses:
         words = struct.unpack(f"!{len(address) // 4}I", address)
         for index, word in enumerate(words):

@@ -98,3 +98,25 @@ def test_packed_in_messages_and_unpacked() -> None:
     for cut in range(len(pieces[0]) + 1):
         whole = sum(cut >= end for end in ends)
         assert list(kept_packets.unpack(pieces[0][:cut])) == packets[:whole]
+
+
+class Endless:
+    """A socket where there is always one more."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.received = 0
+
+    def recvmsg(self, _: int, __: int) -> tuple[bytes, list[object], int, object]:
+        self.received += 1
+        assert self.received < 100_000
+        return self.data, [], 0, None
+
+
+@pytest.mark.parametrize("size", [0, 1400])
+def test_more_than_the_kernel_keeps_is_not_taken_at_once(size: int) -> None:
+    """Else who sends fast enough stalls the migration."""
+    kept, endless = kept_packets.KeptPackets([]), Endless(packet(4, bytes(size)))
+    kept._sockets = [endless]  # type: ignore[list-item]
+    kept.forget_served()
+    assert len(kept.take()) == endless.received // 2 < kept_packets.KEPT_BYTES // (size + 500)
