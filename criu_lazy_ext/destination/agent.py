@@ -89,6 +89,7 @@ class Agent:
         self.translated: list[Translated] = []  # connections that lead behind them
         self.packets: list[bytes] = []  # for them, which came to the source: see kept_packets.py
         self.kept: KeptPackets | None = None  # what comes here before they are open
+        self.ports: set[int] = set()  # to which one may connect by such packets
         self.runtime_ended: asyncio.Task[None] | None = None  # see await_runtime
 
     # ---- requests ----
@@ -217,11 +218,12 @@ class Agent:
 
     async def start_restore(self, request: Message) -> Message:
         """Restore: {"options", "timeout", "translated": connections, as Translated.of_message takes them, "pod": the ID
-        of the one here that the container goes into, or ""}; sends the event "ask" when the task may run, waits for op
-        "go"."""
+        of the one here that the container goes into, or "", "ports": to which packets that are delivered may connect};
+        sends the event "ask" when the task may run, waits for op "go"."""
         if self.container is not None and request.get("pod"):
             self.container = dataclasses.replace(self.container, pod=str(request["pod"]))
         self.translated = [Translated.of_message(each) for each in request["translated"]]
+        self.ports = set(map(int, request.get("ports", [])))
         work = self.place.work()
         self.place.note_state("restoring")
         network = ServiceNetwork.of_facts(self.place.made.network)
@@ -331,7 +333,7 @@ class Agent:
         if self.kept is not None:
             packets += self.kept.take()
         if packets and (network := ServiceNetwork.of_facts(self.place.made.network)) is not None:
-            say(network.deliver(packets))
+            say(network.deliver(packets, self.ports))
 
     def receive(self, network: ServiceNetwork) -> None:
         """The addresses come here. Raises AgentError, and what ServiceNetwork.arrive does.

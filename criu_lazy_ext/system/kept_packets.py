@@ -13,7 +13,7 @@ import array
 import contextlib
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from ipaddress import ip_address
 
 from criu_lazy_ext.system.announce import IPV6, checksum
@@ -97,9 +97,10 @@ def unpack(packed: bytes) -> Iterator[bytes]:
             yield packet
 
 
-def deliver(packets: Iterable[bytes], addresses: Iterable[str]) -> None:
-    """Have the kernel take them as if they came, in this thread's network namespace; those for the addresses. Raises
-    OSError, the first, when each was tried."""
+def deliver(packets: Iterable[bytes], addresses: Iterable[str], ports: Container[int]) -> None:
+    """Have the kernel take them as if they came, in this thread's network namespace; those for the addresses, and what
+    opens a connection only to one of the ports: firewalls let pass what comes so. Raises OSError, the first, when each
+    was tried."""
     wanted = {ip_address(address).packed for address in addresses}
     errors: list[OSError] = []
     with contextlib.ExitStack() as stack:
@@ -107,7 +108,7 @@ def deliver(packets: Iterable[bytes], addresses: Iterable[str]) -> None:
         for packet in packets:
             version = packet[0] >> 4
             target = packet[16:20] if version == 4 else packet[24:40]
-            if target not in wanted:
+            if target not in wanted or (_opens(packet) and _port(packet) not in ports):
                 continue
             if version not in raw:
                 family = socket.AF_INET if version == 4 else socket.AF_INET6
@@ -190,6 +191,11 @@ def _whole(packet: bytes, status: int) -> bytes | None:
 
 def _opens(packet: bytes) -> bool:
     return packet[_header_bytes(packet) + 13] & (SYN | ACK) == SYN
+
+
+def _port(packet: bytes) -> int:
+    header = _header_bytes(packet)
+    return int.from_bytes(packet[header + 2 : header + 4], "big")
 
 
 def _checksum(packet: bytes, header: int) -> int:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 from ipaddress import ip_address
@@ -192,11 +192,12 @@ class ServiceNetwork:
         """What comes for the addresses from now on. Raises OSError."""
         return self._within(lambda: KeptPackets(address.address for address in self.addresses))
 
-    def deliver(self, packets: Iterable[bytes]) -> list[str]:
-        """Those of `packets` that are for the addresses are taken here as if they came now."""
+    def deliver(self, packets: Iterable[bytes], ports: Container[int]) -> list[str]:
+        """Those of `packets` that are for the addresses are taken here as if they came now; `ports`: to which one may
+        connect so."""
 
         def deliver() -> list[str]:
-            kept_packets.deliver(packets, (address.address for address in self.addresses))
+            kept_packets.deliver(packets, (address.address for address in self.addresses), ports)
             return []
 
         try:

@@ -259,6 +259,61 @@ def test_a_malformed_packet_in_the_freeze_is_nothing(service: Service, goes: str
     service.assert_only_at(testbed.src)
 
 
+FIREWALL = """table inet wall {
+    chain in {
+        type filter hook input priority 0; policy drop
+        iif lo accept
+        ct state established,related accept
+        tcp dport 7000 accept
+        meta l4proto icmp accept
+        iifname != "svc0" accept
+    }
+}
+"""
+# `LISTENER PORT` accepts one, on any address; `CALLER ADDRESS PORT` says when it has asked, and then how that went.
+LISTENER = """
+import socket, sys
+one = socket.create_server(("0.0.0.0", int(sys.argv[1])))
+print("listens", flush=True)
+one.accept()
+"""
+CALLER = """
+import select, socket, sys
+one = socket.socket()
+one.setblocking(False)
+one.connect_ex((sys.argv[1], int(sys.argv[2])))
+print("asked", flush=True)
+print("connected" if select.select([], [one], [], 4)[1] else "nothing", flush=True)
+"""
+
+
+def test_nobody_gets_past_the_destinations_firewall(service: Service) -> None:
+    """To another program than the task, by a packet that comes in the freeze."""
+    testbed, other = service.testbed, 9999
+    testbed.dst.write("/tmp/wall.nft", FIREWALL)
+    testbed.dst.run(["nft", "-f", "/tmp/wall.nft"])
+    listener = testbed.dst.popen(["python3", "-c", LISTENER, str(other)], stdout=-1, text=True)
+    caller = None
+    try:
+        assert listener.stdout.readline() == "listens\n"
+        migration = held(testbed, service.profile(hooks=f"hooks: {{before_restore: [{{run: '{UNTIL_GONE}'}}]}}\n"))
+        caller = testbed.client.popen(["python3", "-c", CALLER, service.address, str(other)], stdout=-1, text=True)
+        assert caller.stdout.readline() == "asked\n"
+        testbed.src.run(["rm", "-f", "/run/held"])
+        assert migration.end() == COMMITTED, migration.stderr
+        assert caller.stdout.readline() == "nothing\n"
+        service.assert_served(testbed.dst)
+    finally:
+        listener.kill_session()
+        if caller is not None:
+            caller.kill_session()
+        testbed.dst.run(["nft", "delete table inet wall"], check=False)
+    back = Migration(testbed, service.profile("src"), source=testbed.dst)
+    assert back.end() == COMMITTED, back.stderr
+    service.assert_served(testbed.src)
+    service.assert_only_at(testbed.src)
+
+
 REFUSED = "criu: {restore_options: [--no-such-option]}\naccept: [restore-options]\n"
 
 
