@@ -56,7 +56,8 @@ OPENS_WITHIN_S = 2.0
 ANNOUNCED_AGAIN_S = (0.1, 1.0)  # an announcement may be lost
 RUNTIME_POLL_S = 0.02
 RESUMES_LOOK_S = 0.002
-MOST_PACKETS_BYTES = 1 << 20  # to take them adds to the downtime: some 25 ms
+MOST_PACKETS_BYTES = 1 << 20
+DELIVER_S, DELIVERED_AT_ONCE = 0.025, 50  # so long they may add to the downtime; the rest is taken while the task runs
 
 GATE_SCRIPT = """#!/bin/sh
 # criu restore runs this when everything is restored and nothing runs yet; its failure kills what was restored. Later,
@@ -324,16 +325,25 @@ class Agent:
         if sum(map(len, self.packets)) < MOST_PACKETS_BYTES:
             self.packets += kept_packets.unpack(payload)
         if self.opened:
-            self.deliver_packets()
+            await self.deliver_all()
         return {}
 
+    async def deliver_all(self) -> None:
+        """Others have their turns meanwhile."""
+        while self.packets:
+            self.deliver_packets()
+            await asyncio.sleep(0)
+
     def deliver_packets(self) -> None:
-        """The addresses are open."""
-        packets, self.packets = self.packets, []
-        if self.kept is not None:
-            packets += self.kept.take()
-        if packets and (network := ServiceNetwork.of_facts(self.place.made.network)) is not None:
-            say(network.deliver(packets, self.ports))
+        """The first of them, as many as there is time for. The addresses are open."""
+        deadline, problems = time.monotonic() + DELIVER_S, []
+        network = ServiceNetwork.of_facts(self.place.made.network)
+        while network is not None and self.packets and time.monotonic() < deadline:
+            some, self.packets = self.packets[:DELIVERED_AT_ONCE], self.packets[DELIVERED_AT_ONCE:]
+            problems += network.deliver(some, self.ports)
+        if network is None:
+            self.packets = []
+        say(list(dict.fromkeys(problems)))
 
     def receive(self, network: ServiceNetwork) -> None:
         """The addresses come here. Raises AgentError, and what ServiceNetwork.arrive does.
@@ -357,11 +367,14 @@ class Agent:
         # Before the restored task says anything: else who is answered sends what it says next to the source, and again
         # only when TCP's time is up (200 ms and more).
         announced = self.place.made.begin_to_announce()
-        self.deliver_packets()
         if self.kept is not None:
+            self.packets += self.kept.take()
             announced.callback(self.kept.close)
             self.kept = None
+        self.deliver_packets()
         os.write(answer, b"opened\n")
+        if self.packets:
+            self.place.spawn(self.deliver_all())
         if self.container is not None:
             self.place.spawn(self.tell_resumes())
         if self.place.made.network is not None:
@@ -418,10 +431,11 @@ class Agent:
             self.place.made.open_network()
             self.opened = True
             self.place.made.announce_network()
-            self.deliver_packets()
             if self.kept is not None:  # else what comes from now on would be delivered once more
+                self.packets += self.kept.take()
                 self.kept.close()
                 self.kept = None
+            await self.deliver_all()
 
     async def restore_failed(self, work: Path) -> AgentError:
         """Nothing of it is left when the source hears of it: the source task may run on."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from criu_lazy_ext.criu.images import endpoint
-from criu_lazy_ext.remote.channel import MAX_PAYLOAD_BYTES
 from criu_lazy_ext.remote.hosts import HostError, HostLost
 from criu_lazy_ext.source.connections import Connections
 from criu_lazy_ext.source.control_socket import CONTROL_SOCKET, network_path
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 MUTE_WITHIN_S = 10.0
 ACCEPTED_WITHIN_S, POLL_S = 0.25, 0.001
 DELIVER_EVERY_S, DELIVER_FOR_S = 0.005, 0.3  # once it runs there, until its neighbours' packets go there, too
+DELIVER_BYTES = 128 << 10  # in a message: "go" waits for the first, on whatever link
 
 
 class MovingNetwork:
@@ -104,7 +104,7 @@ class MovingNetwork:
         assert migration.host is not None
         try:
             while self.kept is not None and not 0 < until < time.monotonic():
-                for packed in kept_packets.pack(self.kept.take(), MAX_PAYLOAD_BYTES):
+                for packed in kept_packets.pack(self.kept.take(), DELIVER_BYTES):
                     await migration.host.request("deliver", payload=packed)
                 if not until and (resumed := migration.resumes or migration.resumed):
                     until = resumed + DELIVER_FOR_S

@@ -17,7 +17,9 @@ from criu_lazy_ext.destination.agent import Agent
 from criu_lazy_ext.destination.daemon import COUNTED, add_stats
 from criu_lazy_ext.destination.undo import AgentError, Made
 from criu_lazy_ext.remote.channel import Channel
+from criu_lazy_ext.system.addresses import Address
 from criu_lazy_ext.system.processes import below, is_alive
+from criu_lazy_ext.system.service_network import ServiceNetwork
 
 
 def counters(count: int, longest: int) -> dict[str, object]:
@@ -154,3 +156,30 @@ print(kept.agents_status, len(kept.ended))
 
 def test_the_agents_end_is_seen_among_that_of_a_thousand_tasks() -> None:
     assert subprocess.run([sys.executable, "-c", MANY_END], capture_output=True, text=True).stdout == "1 2\n"
+
+
+# --- what came for its addresses -------------------------------------------------------------------------------------
+
+
+def test_a_crowd_of_packets_does_not_keep_the_task_from_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are delivered in their order, most of them while it runs."""
+    taken: list[bytes] = []
+
+    def deliver(_: ServiceNetwork, packets: list[bytes], __: set[int]) -> list[str]:
+        time.sleep(0.01)
+        taken.extend(packets)
+        return []
+
+    monkeypatch.setattr(ServiceNetwork, "deliver", deliver)
+
+    async def deliver_them() -> None:
+        agent = Agent(Channel(asyncio.StreamReader(), None), -1, 0)  # type: ignore[arg-type]
+        agent.place.made.network = ServiceNetwork.new([Address("192.0.2.1", 24, "lo")]).facts()
+        packets = [bytes([number % 256]) * 40 for number in range(1000)]
+        agent.packets = list(packets)
+        agent.deliver_packets()
+        assert 0 < len(taken) < 500
+        await agent.deliver_all()
+        assert taken == packets
+
+    asyncio.run(deliver_them())
