@@ -159,7 +159,7 @@ def _filter(version: int, addresses: list[bytes]) -> list[tuple[int, int, int, i
 
 
 def _header_bytes(packet: bytes) -> int:
-    """Of IP, if that is a whole packet of TCP's, and no fragment; else 0."""
+    """Of IP, if that is a whole packet of TCP's, and no fragment, from what can be another host; else 0."""
     if len(packet) < 40:
         return 0
     if packet[0] >> 4 == 4:
@@ -171,6 +171,9 @@ def _header_bytes(packet: bytes) -> int:
     if packet[0] >> 4 not in (4, 6) or protocol != socket.IPPROTO_TCP or fragment or end != len(packet):
         return 0
     if header < 20 or end < header + 20:
+        return 0
+    source = ip_address(packet[12:16] if packet[0] >> 4 == 4 else packet[8:24])
+    if source.is_loopback or source.is_multicast or source.is_unspecified:  # the kernel takes none of a network's
         return 0
     tcp_header = (packet[header + 12] >> 4) * 4
     return header if 20 <= tcp_header <= end - header else 0

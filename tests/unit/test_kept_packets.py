@@ -100,6 +100,14 @@ def test_packed_in_messages_and_unpacked() -> None:
         assert list(kept_packets.unpack(pieces[0][:cut])) == packets[:whole]
 
 
+@pytest.mark.parametrize("source", ["127.0.0.1", "224.0.0.1", "0.0.0.0", "::1", "ff02::1", "::"])
+def test_what_pretends_to_come_from_here_is_left_out(monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    """From lo, where it is delivered, the kernel would believe it."""
+    version = 6 if ":" in source else 4
+    monkeypatch.setitem(CLIENT, version, source)
+    assert kept_packets._whole(packet(version), 0) is None
+
+
 class Endless:
     """A socket where there is always one more."""
 
