@@ -31,6 +31,7 @@ from criu_lazy_ext.checks.needs import Arrival
 from criu_lazy_ext.criu import program as criu
 from criu_lazy_ext.criu.contrary import said_in_files
 from criu_lazy_ext.criu.explain import cause_in_log
+from criu_lazy_ext.criu.images import endpoint
 from criu_lazy_ext.destination.daemon import Daemon
 from criu_lazy_ext.destination.page_store_process import PageStoreProcess
 from criu_lazy_ext.destination.restored import RestoredTasks
@@ -45,7 +46,7 @@ from criu_lazy_ext.system.awaited import await_end, pipe_reader
 from criu_lazy_ext.system.conntrack import Translated
 from criu_lazy_ext.system.events import Events
 from criu_lazy_ext.system.hooks import run_hook
-from criu_lazy_ext.system.kept_packets import KeptPackets
+from criu_lazy_ext.system.kept_packets import KeptPackets, Let
 from criu_lazy_ext.system.live_state import LiveState
 from criu_lazy_ext.system.migration_id import VARIABLE, current_id, is_id
 from criu_lazy_ext.system.processes import describe_status, start_time, thread_states
@@ -90,7 +91,7 @@ class Agent:
         self.translated: list[Translated] = []  # connections that lead behind them
         self.packets: list[bytes] = []  # for them, which came to the source: see kept_packets.py
         self.kept: KeptPackets | None = None  # what comes here before they are open
-        self.ports: set[int] = set()  # to which one may connect by such packets
+        self.let: asyncio.Future[Let] | None = None  # which of them may be delivered
         self.runtime_ended: asyncio.Task[None] | None = None  # see await_runtime
 
     # ---- requests ----
@@ -219,12 +220,11 @@ class Agent:
 
     async def start_restore(self, request: Message) -> Message:
         """Restore: {"options", "timeout", "translated": connections, as Translated.of_message takes them, "pod": the ID
-        of the one here that the container goes into, or "", "ports": to which packets that are delivered may connect};
-        sends the event "ask" when the task may run, waits for op "go"."""
+        of the one here that the container goes into, or ""}; sends the event "ask" when the task may run, waits for op
+        "go"."""
         if self.container is not None and request.get("pod"):
             self.container = dataclasses.replace(self.container, pod=str(request["pod"]))
         self.translated = [Translated.of_message(each) for each in request["translated"]]
-        self.ports = set(map(int, request.get("ports", [])))
         work = self.place.work()
         self.place.note_state("restoring")
         network = ServiceNetwork.of_facts(self.place.made.network)
@@ -244,6 +244,7 @@ class Agent:
         self.gate = loop.create_future()
         if network is not None:
             self.receive(network)
+            self.let = asyncio.ensure_future(asyncio.to_thread(self.look_at_connections))
         self.place.made.restore_began = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
         command = self.restore_command(request["options"], script)
         if self.container is not None:
@@ -328,21 +329,31 @@ class Agent:
             await self.deliver_all()
         return {}
 
+    def look_at_connections(self) -> Let:
+        """Those that are restored; what goes wrong with it has clients send again, no more."""
+        with contextlib.suppress(Exception):
+            through = {frozenset((endpoint(*each.client), endpoint(*each.service))) for each in self.translated}
+            return Let(network_lock.connections(self.place.images()) | through)
+        return Let()
+
     async def deliver_all(self) -> None:
         """Others have their turns meanwhile."""
+        if self.let is not None:
+            await self.let
         while self.packets:
             self.deliver_packets()
             await asyncio.sleep(0)
 
     def deliver_packets(self) -> None:
         """The first of them, as many as there is time for. The addresses are open."""
-        deadline, problems = time.monotonic() + DELIVER_S, []
         network = ServiceNetwork.of_facts(self.place.made.network)
-        while network is not None and self.packets and time.monotonic() < deadline:
-            some, self.packets = self.packets[:DELIVERED_AT_ONCE], self.packets[DELIVERED_AT_ONCE:]
-            problems += network.deliver(some, self.ports)
-        if network is None:
+        if self.let is None or network is None:
             self.packets = []
+            return
+        deadline, problems = time.monotonic() + DELIVER_S, []
+        while self.let.done() and self.packets and time.monotonic() < deadline:
+            some, self.packets = self.packets[:DELIVERED_AT_ONCE], self.packets[DELIVERED_AT_ONCE:]
+            problems += network.deliver(some, self.let.result())
         say(list(dict.fromkeys(problems)))
 
     def receive(self, network: ServiceNetwork) -> None:

@@ -401,10 +401,7 @@ class Migration:
         timeout = self.profile.timeouts.restore
         translated = [astuple(connection) for connection in self.network.translated]
         pod = self.turns.pod_there()
-        request = self.host.request(
-            "restore", options=options, timeout=timeout, translated=translated, pod=pod,
-            ports=sorted(self.network.ports),
-        )  # fmt: skip
+        request = self.host.request("restore", options=options, timeout=timeout, translated=translated, pod=pod)
         restored = asyncio.ensure_future(request)
         asked = asyncio.ensure_future(self.asked.wait())
         try:

@@ -168,7 +168,7 @@ class Ending:
         locked = migration.network.give_back() if held else []
         if frozen and migration.dump is not None:
             locked += await asyncio.to_thread(network_lock.unlock, migration.pid, migration.dump.images)
-        for problem in migration.network.deliver_here():
+        for problem in await asyncio.to_thread(migration.network.deliver_here):
             migration.warn(problem)
         source = await self.source_runs()
         end = State.ROLLED_BACK if frozen and not source.is_over else State.FAILED

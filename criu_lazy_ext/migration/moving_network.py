@@ -14,7 +14,7 @@ from criu_lazy_ext.source.control_socket import CONTROL_SOCKET, network_path
 from criu_lazy_ext.source.dump import SourceError
 from criu_lazy_ext.system import addresses, conntrack, kept_packets, network_lock
 from criu_lazy_ext.system.conntrack import Translated
-from criu_lazy_ext.system.kept_packets import KeptPackets
+from criu_lazy_ext.system.kept_packets import KeptPackets, Let
 from criu_lazy_ext.system.nftables import Nft
 from criu_lazy_ext.system.service_network import ServiceNetwork
 
@@ -37,7 +37,6 @@ class MovingNetwork:
         self.requested = False  # that they come up there
         self.translated: list[Translated] = []  # connections that lead behind them, once the task is frozen
         self.kept: KeptPackets | None = None  # for them, while they are held
-        self.ports: set[int] = set()  # of theirs, those that lead to the task
 
     def plan(self) -> None:
         """Find the addresses, as they are here now. Raises SourceError."""
@@ -74,8 +73,6 @@ class MovingNetwork:
                 self.here.save(network_path(Path(migration.directory / CONTROL_SOCKET)))
                 self.keep_packets(self.here)
                 self.here.hold_new()
-                if self.there is not None and not self.there.behind:
-                    self.ports = connections.ports()
             await migration.turns.together(migration, "held")
             deadline = time.monotonic() + ACCEPTED_WITHIN_S
             while connections.are_being_made() and time.monotonic() < deadline:
@@ -125,7 +122,6 @@ class MovingNetwork:
                 self.migration.warn(f"connections through published ports will be reset: conntrack: {error.strerror}")
             else:
                 self.translated = [connection for connection in known if connection.service[0] in moved]
-                self.ports |= {connection.service[1] for connection in self.translated}
 
     async def let_pass(self) -> None:
         """The task runs there, with the addresses: criu's lock would keep others at this host from talking to it until
@@ -143,7 +139,11 @@ class MovingNetwork:
 
     def deliver_here(self) -> list[str]:
         """It runs on, and nothing is locked any more. What could not be done."""
-        return [] if self.here is None or self.kept is None else self.here.deliver(self.kept.take(), self.ports)
+        migration, packets = self.migration, self.kept.take() if self.kept is not None else []
+        if self.here is None or migration.dump is None or not packets:
+            return []
+        through = {frozenset((endpoint(*each.client), endpoint(*each.service))) for each in self.translated}
+        return self.here.deliver(packets, Let(network_lock.connections(migration.dump.images) | through))
 
     def end(self) -> list[str]:
         """The task is gone from here. What could not be done."""

@@ -49,11 +49,6 @@ class Connections:
         states = set(TcpState) - NO_CONNECTION
         return any(sock.inode in self._inodes for sockets in self._look(states) for sock in sockets)
 
-    def ports(self) -> set[int]:
-        """On which the task listens. Raises OSError."""
-        found = (sock for sockets in self._look({TcpState.LISTENING}) for sock in sockets)
-        return {sock.local[1] for sock in found if sock.inode in self._inodes}
-
     def are_being_made(self) -> bool:
         """Whether a listening socket of the task has one that nobody has accepted, or that is not complete. Raises
         OSError."""

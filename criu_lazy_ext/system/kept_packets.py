@@ -13,9 +13,10 @@ import array
 import contextlib
 import socket
 import struct
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
+from criu_lazy_ext.criu.images import Endpoint, endpoint
 from criu_lazy_ext.system.announce import IPV6, checksum
 
 IPV4 = 0x0800
@@ -97,10 +98,26 @@ def unpack(packed: bytes) -> Iterator[bytes]:
             yield packet
 
 
-def deliver(packets: Iterable[bytes], addresses: Iterable[str], ports: Container[int]) -> None:
-    """Have the kernel take them as if they came, in this thread's network namespace; those for the addresses, and what
-    opens a connection only to one of the ports: firewalls let pass what comes so. Raises OSError, the first, when each
-    was tried."""
+class Let:
+    """What may be delivered: packets of these connections (by their ends), and what opens another one from a host that
+    has one to the same port. From `lo`, where it comes from then, firewalls let everything pass: these were let in."""
+
+    def __init__(self, connections: Iterable[frozenset[Endpoint]] = ()) -> None:
+        self._connections = set(connections)
+        pairs = [tuple(ends) for ends in self._connections if len(ends) == 2]
+        self._open = {(a[0], b) for a, b in pairs} | {(b[0], a) for a, b in pairs}
+
+    def passes(self, packet: bytes) -> bool:
+        """Whether it may."""
+        client, service = _ends(packet)
+        if _opens(packet):
+            return (client[0], service) in self._open
+        return frozenset((client, service)) in self._connections
+
+
+def deliver(packets: Iterable[bytes], addresses: Iterable[str], let: Let) -> None:
+    """Have the kernel take them as if they came, in this thread's network namespace; those for the addresses that may
+    be. Raises OSError, the first, when each was tried."""
     wanted = {ip_address(address).packed for address in addresses}
     errors: list[OSError] = []
     with contextlib.ExitStack() as stack:
@@ -108,7 +125,7 @@ def deliver(packets: Iterable[bytes], addresses: Iterable[str], ports: Container
         for packet in packets:
             version = packet[0] >> 4
             target = packet[16:20] if version == 4 else packet[24:40]
-            if target not in wanted or (_opens(packet) and _port(packet) not in ports):
+            if target not in wanted or not let.passes(packet):
                 continue
             if version not in raw:
                 family = socket.AF_INET if version == 4 else socket.AF_INET6
@@ -196,9 +213,12 @@ def _opens(packet: bytes) -> bool:
     return packet[_header_bytes(packet) + 13] & (SYN | ACK) == SYN
 
 
-def _port(packet: bytes) -> int:
+def _ends(packet: bytes) -> tuple[Endpoint, Endpoint]:
+    """Of whom it is, and to whom."""
     header = _header_bytes(packet)
-    return int.from_bytes(packet[header + 2 : header + 4], "big")
+    addresses = (packet[12:16], packet[16:20]) if packet[0] >> 4 == 4 else (packet[8:24], packet[24:40])
+    ports = struct.unpack_from("!HH", packet, header)
+    return endpoint(addresses[0], ports[0]), endpoint(addresses[1], ports[1])
 
 
 def _checksum(packet: bytes, header: int) -> int:

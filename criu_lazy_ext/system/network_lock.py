@@ -139,6 +139,11 @@ def hush(root_pid: int, images: Path) -> list[str]:
     return _once(NetworkLock(root_pid, images), NetworkLock.hush)
 
 
+def connections(images: Path) -> frozenset[frozenset[Endpoint]]:
+    """Those that were dumped, by their ends."""
+    return frozenset(connection.ends for connection in _read_images(images)[1].values())
+
+
 def probe(pids: Iterable[int], images: Path) -> list[str]:
     """Have the peers of restored processes' connections tell where they are, as criu does: its own probes may have been
     filtered. `images`: those that were restored."""

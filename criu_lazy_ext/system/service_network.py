@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 from ipaddress import ip_address
@@ -30,7 +30,7 @@ from criu_lazy_ext.system import addresses, conntrack, kept_packets
 from criu_lazy_ext.system.addresses import Address
 from criu_lazy_ext.system.announce import announce, who_answers
 from criu_lazy_ext.system.conntrack import Translated
-from criu_lazy_ext.system.kept_packets import KeptPackets
+from criu_lazy_ext.system.kept_packets import KeptPackets, Let
 from criu_lazy_ext.system.net_namespace import within
 from criu_lazy_ext.system.nftables import FilterError, Nft
 from criu_lazy_ext.system.tcp_sockets import TcpState, destroy, tcp_sockets
@@ -192,12 +192,11 @@ class ServiceNetwork:
         """What comes for the addresses from now on. Raises OSError."""
         return self._within(lambda: KeptPackets(address.address for address in self.addresses))
 
-    def deliver(self, packets: Iterable[bytes], ports: Container[int]) -> list[str]:
-        """Those of `packets` that are for the addresses are taken here as if they came now; `ports`: to which one may
-        connect so."""
+    def deliver(self, packets: Iterable[bytes], let: Let) -> list[str]:
+        """Those of `packets` that are for the addresses are taken here as if they came now."""
 
         def deliver() -> list[str]:
-            kept_packets.deliver(packets, (address.address for address in self.addresses), ports)
+            kept_packets.deliver(packets, (address.address for address in self.addresses), let)
             return []
 
         try:

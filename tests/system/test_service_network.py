@@ -264,13 +264,14 @@ FIREWALL = """table inet wall {
         type filter hook input priority 0; policy drop
         iif lo accept
         ct state established,related accept
+        ip saddr 10.78.0.33 drop
         tcp dport 7000 accept
         meta l4proto icmp accept
         iifname != "svc0" accept
     }
 }
 """
-# `LISTENER PORT` accepts one, on any address; `CALLER ADDRESS PORT` says when it has asked, and then how that went.
+# `LISTENER PORT` accepts one, on any address; `CALLER ADDRESS PORT FROM` says when it has asked, and then how it went.
 LISTENER = """
 import socket, sys
 one = socket.create_server(("0.0.0.0", int(sys.argv[1])))
@@ -280,6 +281,7 @@ one.accept()
 CALLER = """
 import select, socket, sys
 one = socket.socket()
+one.bind((sys.argv[3], 0))
 one.setblocking(False)
 one.connect_ex((sys.argv[1], int(sys.argv[2])))
 print("asked", flush=True)
@@ -287,27 +289,32 @@ print("connected" if select.select([], [one], [], 4)[1] else "nothing", flush=Tr
 """
 
 
-def test_nobody_gets_past_the_destinations_firewall(service: Service) -> None:
-    """To another program than the task, by a packet that comes in the freeze."""
-    testbed, other = service.testbed, 9999
+@pytest.mark.parametrize(("port", "caller"), [(9999, "10.78.0.3"), (PORT, "10.78.0.33")])
+def test_nobody_gets_past_the_destinations_firewall(service: Service, port: int, caller: str) -> None:
+    """To another program than the task, or from a host that may not, by a packet that comes in the freeze."""
+    testbed = service.testbed
     testbed.dst.write("/tmp/wall.nft", FIREWALL)
     testbed.dst.run(["nft", "-f", "/tmp/wall.nft"])
-    listener = testbed.dst.popen(["python3", "-c", LISTENER, str(other)], stdout=-1, text=True)
-    caller = None
+    testbed.client.run(["ip", "address", "add", "10.78.0.33/24", "dev", "svc0"])
+    listener = testbed.dst.popen(["python3", "-c", LISTENER, "9999"], stdout=-1, text=True)
+    calls = None
     try:
         assert listener.stdout.readline() == "listens\n"
         migration = held(testbed, service.profile(hooks=f"hooks: {{before_restore: [{{run: '{UNTIL_GONE}'}}]}}\n"))
-        caller = testbed.client.popen(["python3", "-c", CALLER, service.address, str(other)], stdout=-1, text=True)
-        assert caller.stdout.readline() == "asked\n"
+        calls = testbed.client.popen(
+            ["python3", "-c", CALLER, service.address, str(port), caller], stdout=-1, text=True
+        )
+        assert calls.stdout.readline() == "asked\n"
         testbed.src.run(["rm", "-f", "/run/held"])
         assert migration.end() == COMMITTED, migration.stderr
-        assert caller.stdout.readline() == "nothing\n"
+        assert calls.stdout.readline() == "nothing\n"
         service.assert_served(testbed.dst)
     finally:
         listener.kill_session()
-        if caller is not None:
-            caller.kill_session()
+        if calls is not None:
+            calls.kill_session()
         testbed.dst.run(["nft", "delete table inet wall"], check=False)
+        testbed.client.run(["ip", "address", "del", "10.78.0.33/24", "dev", "svc0"], check=False)
     back = Migration(testbed, service.profile("src"), source=testbed.dst)
     assert back.end() == COMMITTED, back.stderr
     service.assert_served(testbed.src)

@@ -18,6 +18,7 @@ from criu_lazy_ext.destination.daemon import COUNTED, add_stats
 from criu_lazy_ext.destination.undo import AgentError, Made
 from criu_lazy_ext.remote.channel import Channel
 from criu_lazy_ext.system.addresses import Address
+from criu_lazy_ext.system.kept_packets import Let
 from criu_lazy_ext.system.processes import below, is_alive
 from criu_lazy_ext.system.service_network import ServiceNetwork
 
@@ -165,7 +166,7 @@ def test_a_crowd_of_packets_does_not_keep_the_task_from_running(monkeypatch: pyt
     """They are delivered in their order, most of them while it runs."""
     taken: list[bytes] = []
 
-    def deliver(_: ServiceNetwork, packets: list[bytes], __: set[int]) -> list[str]:
+    def deliver(_: ServiceNetwork, packets: list[bytes], __: Let) -> list[str]:
         time.sleep(0.01)
         taken.extend(packets)
         return []
@@ -177,6 +178,8 @@ def test_a_crowd_of_packets_does_not_keep_the_task_from_running(monkeypatch: pyt
         agent.place.made.network = ServiceNetwork.new([Address("192.0.2.1", 24, "lo")]).facts()
         packets = [bytes([number % 256]) * 40 for number in range(1000)]
         agent.packets = list(packets)
+        agent.let = asyncio.ensure_future(asyncio.to_thread(Let))
+        await agent.let
         agent.deliver_packets()
         assert 0 < len(taken) < 500
         await agent.deliver_all()

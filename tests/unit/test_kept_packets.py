@@ -9,7 +9,7 @@ from ipaddress import ip_address
 import pytest
 
 from criu_lazy_ext.system import kept_packets
-from criu_lazy_ext.system.kept_packets import ACK, CHECKSUM_NOT_READY, FIN, PSH, SYN, URG
+from criu_lazy_ext.system.kept_packets import ACK, CHECKSUM_NOT_READY, FIN, PSH, SYN, URG, Let
 
 CLIENT = {4: "192.0.2.7", 6: "2001:db8::7"}
 SERVICE = {4: "192.0.2.1", 6: "2001:db8::1"}
@@ -128,3 +128,18 @@ def test_more_than_the_kernel_keeps_is_not_taken_at_once(size: int) -> None:
     kept._sockets = [endless]  # type: ignore[list-item]
     kept.forget_served()
     assert len(kept.take()) == endless.received // 2 < kept_packets.KEPT_BYTES // (size + 500)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_only_who_is_connected_may_have_packets_delivered(version: int) -> None:
+    """From lo, a firewall lets them pass."""
+    client, service = (CLIENT[version], 40000), (SERVICE[version], 80)
+    data, opens = packet(version, b"data"), packet(version, flags=SYN)
+    let = Let([frozenset((client, service))])
+    assert let.passes(data) and let.passes(opens)
+    for others in ([(client[0], 40001), service], [client, (service[0], 81)]):
+        assert not Let([frozenset(others)]).passes(data)
+    assert Let([frozenset(((client[0], 40001), service))]).passes(opens), "another connection of that host's"
+    assert not Let([frozenset((client, (service[0], 81)))]).passes(opens), "to another port"
+    assert not Let([frozenset((("192.0.2.8", 40000), service))]).passes(opens), "of another host's"
+    assert not Let().passes(data) and not Let().passes(opens)
