@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Generic, TypeVar
 
+from criu_lazy_ext.engines.engine import NAMED_HERE
+
 WORKERS = 8  # most checks read files; some wait for criu
 
 T = TypeVar("T")
@@ -102,9 +104,14 @@ def run_all(checks: Sequence[Check[T]], subject: T, host: str) -> list[Finding]:
 def from_json(findings: Iterable[dict[str, Any]], host: str) -> list[Finding]:
     """What the other host has found."""
     return [
-        Finding(str(item["check"]), host, Verdict(item["verdict"]), str(item["text"]), str(item["way_out"]))
+        Finding(item["check"], host, Verdict(item["verdict"]), named(item["text"], host), item["way_out"])
         for item in findings
     ]
+
+
+def named(text: str, host: str) -> str:
+    """With the other host's own name in commands."""
+    return text.replace(f"ssh {NAMED_HERE} ", f"ssh {host} ")
 
 
 def accept(findings: Iterable[Finding], names: Iterable[str]) -> Iterator[Finding]:

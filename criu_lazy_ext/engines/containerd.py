@@ -33,11 +33,13 @@ from criu_lazy_ext.engines.containerd_api import (
     path_of,
 )
 from criu_lazy_ext.engines.engine import (
+    NAMED_HERE,
     RECORD,
     RUNTIME_PID,
     Command,
     EngineError,
     Found,
+    NotRunning,
     Tree,
     UnknownContainer,
     criu_file,
@@ -102,7 +104,7 @@ class Containerd:
         task = self.api.task(name)
         if task is None or STATES[task.status] != "running":
             status = STATES[task.status] if task is not None else "without a task"
-            raise EngineError(f"container.name: {name!r} is {status}: only a running container can be moved")
+            raise NotRunning(name, status)
         if self.record.snapshot_key:
             for mount in self.api.mounts(self.record.snapshotter, self.record.snapshot_key):
                 self.changes = upper(mount)
@@ -194,7 +196,7 @@ class Containerd:
             problems.append(f"containerd has a snapshot {expected['snapshot']!r} of the same name already")
         if self.api.snapshot(expected["snapshotter"], expected["parent"]) is None:
             image, ctr = expected["image"], f"ctr -n {namespace} images"
-            way_out = f"at the source, {ctr} export - {image} | ssh HOST {ctr} import -"
+            way_out = f"at the source, {ctr} export - {image} | ssh {NAMED_HERE} {ctr} import -"
             problems.append(f"image {image} is missing, or not unpacked for {expected['snapshotter']}: {way_out}")
         return problems
 

@@ -28,8 +28,18 @@ ARCHIVE, RECORD = "container.tar", "containerd.json"
 RUNTIME_PID = "runtime.pid"
 
 
+NAMED_HERE = "HOST"  # what `lacking` calls the host that it looks at: the other one knows its name (checks/check.py)
+
+
 class EngineError(CriuLazyError):
     """The engine doesn't know the container, can't move it, or failed."""
+
+
+class NotRunning(EngineError):
+    """The engine knows it, and it can't be moved as it is."""
+
+    def __init__(self, name: str, status: str) -> None:
+        super().__init__(f"container.name: {name!r} is {status}: only a running container can be moved")
 
 
 class UnknownContainer(EngineError):
@@ -167,6 +177,8 @@ def container_named(name: str, engine: str | None = None) -> Container:
             return container
         except UnknownContainer:
             pass
+        except NotRunning:
+            raise
         except EngineError as error:  # another may know it
             broken.append(str(error))
     know = f"{', '.join(engines)} know{'' if engines[1:] else 's'}"

@@ -18,6 +18,7 @@ from criu_lazy_ext.engines.engine import (
     Command,
     EngineError,
     Found,
+    NotRunning,
     Tree,
     UnknownContainer,
     complaint,
@@ -87,7 +88,7 @@ class OciRuntime:
             see = f"see {self.program} list"
             raise UnknownContainer(f"container.name: {self.program} knows no container {name!r}{where}; {see}")
         if state["status"] != "running":
-            raise EngineError(f"container.name: {name!r} is {state['status']}: only a running container can be moved")
+            raise NotRunning(name, state["status"])
         bundle = Path(state["bundle"])
         path = bundle / "config.json"
         try:

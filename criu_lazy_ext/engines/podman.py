@@ -25,9 +25,11 @@ from typing import Any
 from criu_lazy_ext.engines import podman_pod, podman_shim
 from criu_lazy_ext.engines.engine import (
     ARCHIVE,
+    NAMED_HERE,
     Command,
     EngineError,
     Found,
+    NotRunning,
     Tree,
     UnknownContainer,
     complaint,
@@ -86,8 +88,7 @@ class Podman:
         if config is None:
             raise UnknownContainer(f"container.name: podman knows no container {name!r}; see podman ps")
         if config["State"]["Status"] != "running":
-            status = config["State"]["Status"]
-            raise EngineError(f"container.name: {name!r} is {status}: only a running container can be moved")
+            raise NotRunning(name, config["State"]["Status"])
         self.runtime = str(config["OCIRuntime"])
         self.pod = podman_pod.find(podman(self.container.root), config["Pod"]) if config.get("Pod") else None
         storage = store(self.container.root).overlay
@@ -228,10 +229,13 @@ class Podman:
         if expected["overlay"] and expected["overlay"] != str(overlay):
             paths = f"podman has roots in {overlay or 'no overlayfs'}, and in {expected['overlay']} at the source"
             problems.append(f"{paths}: what has changed in them can go by podman's archive (container.files: shared)")
+        name, short = expected["image_name"], expected["image"][:12]
         if self.run("image", "exists", expected["image"]).returncode:
-            name, short = expected["image_name"], expected["image"][:12]
-            way_out = f"at the source, podman save {short} | ssh HOST podman load"
+            # By its name, which podman's restore looks for, too: by the ID alone it would be saved without one.
+            way_out = f"at the source, podman save {name} | ssh {NAMED_HERE} podman load"
             problems.append(f"image {name} ({short}) is missing: {way_out}")
+        elif self.run("image", "exists", name).returncode:
+            problems.append(f"image {short} has not the name {name}, which podman looks for: podman tag {short} {name}")
         for network in expected["networks"]:
             if network not in ("host", "none") and self.run("network", "exists", network).returncode:
                 problems.append(f"network {network} is missing; see podman network create")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from criu_lazy_ext.engines.engine import EngineError, complaint, run
+from criu_lazy_ext.engines.engine import NAMED_HERE, EngineError, complaint, run
 from criu_lazy_ext.system import loopback
 from criu_lazy_ext.system.net_namespace import within
 from criu_lazy_ext.system.nftables import FilterError
@@ -185,7 +185,7 @@ def lacking(podman: Sequence[str], expected: Mapping[str, Any]) -> list[str]:
         problems.append(f"podman has a pod {name!r} already: if it is of no use, podman pod rm {name}")
     image = expected["image"]
     if image and run([*podman, "image", "exists", image], ANSWERS_WITHIN_S).returncode:
-        way_out = f"at the source, podman save {image} | ssh HOST podman load"
+        way_out = f"at the source, podman save {image} | ssh {NAMED_HERE} podman load"
         problems.append(f"image {image} of the pod's infra container is missing: {way_out}")
     for network in expected["networks"]:
         if run([*podman, "network", "exists", network], ANSWERS_WITHIN_S).returncode:

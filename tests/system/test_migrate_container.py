@@ -580,6 +580,9 @@ def test_what_can_t_move_is_said_before(container: Container) -> None:
     assert "config.json is missing" in refused(container.profile(files="shared"))
     container.testbed.src.run([container.engine, "pause", NAME])
     assert "is paused: only a running container can be moved" in refused(text)
+    looked = container.testbed.src.run(["criu-lazy", "check", "--container", NAME], check=False)
+    told = f"container.name: {NAME!r} is paused: only a running container can be moved\n"
+    assert (looked.returncode, looked.stderr.partition("error: ")[2]) == (1, told), "no other engine is spoken of"
     as_task = f"task: {{pid: {container.pid(container.testbed.src)}}}\ndestination: {{ssh: dst}}\n"
     assert f"is in a frozen control group, /sys/fs/cgroup/{NAME}" in refused(as_task)
     container.testbed.src.run([container.engine, "resume", NAME])
@@ -599,7 +602,8 @@ def test_what_podman_can_t_move_is_said_before(container: PodmanContainer) -> No
     dst.run(["podman", "save", "--output", "/tmp/image.tar", "patterned"])
     dst.run(["podman", "rmi", "--force", image])
     try:
-        missing = f"image localhost/patterned:latest ({image}) is missing: at the source, podman save"
+        missing = f"image localhost/patterned:latest ({image}) is missing: at the source, podman save "
+        missing += "localhost/patterned:latest | ssh dst podman load"
         assert missing in refused()
         src.write("/root/checked.yaml", container.profile())
         checked = src.run(["criu-lazy", "check", "-v", "/root/checked.yaml"], check=False).stdout.splitlines()
@@ -607,6 +611,9 @@ def test_what_podman_can_t_move_is_said_before(container: PodmanContainer) -> No
         assert f"FAIL engine-there: dst: {missing}" in " ".join(checked)
     finally:
         dst.run(["podman", "load", "--input", "/tmp/image.tar"])
+    dst.run(["podman", "untag", "patterned"])
+    assert f"image {image} has not the name localhost/patterned:latest, which podman looks for: podman tag" in refused()
+    dst.run(["podman", "tag", image, "localhost/patterned:latest"])
     dst.run(["podman", "create", "--name", NAME, "patterned", "/tick"])
     assert f"podman has a container {NAME!r} already (created)" in refused()
     dst.run(["podman", "rm", NAME])
