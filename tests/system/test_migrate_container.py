@@ -580,9 +580,6 @@ def test_what_can_t_move_is_said_before(container: Container) -> None:
     assert "config.json is missing" in refused(container.profile(files="shared"))
     container.testbed.src.run([container.engine, "pause", NAME])
     assert "is paused: only a running container can be moved" in refused(text)
-    looked = container.testbed.src.run(["criu-lazy", "check", "--container", NAME], check=False)
-    told = f"container.name: {NAME!r} is paused: only a running container can be moved\n"
-    assert (looked.returncode, looked.stderr.partition("error: ")[2]) == (1, told), "no other engine is spoken of"
     as_task = f"task: {{pid: {container.pid(container.testbed.src)}}}\ndestination: {{ssh: dst}}\n"
     assert f"is in a frozen control group, /sys/fs/cgroup/{NAME}" in refused(as_task)
     container.testbed.src.run([container.engine, "resume", NAME])
@@ -597,6 +594,11 @@ def test_what_podman_can_t_move_is_said_before(container: PodmanContainer) -> No
         return migration.stderr + str(migration.report.get("message"))
 
     src, dst = container.testbed.src, container.testbed.dst
+    src.run(["podman", "pause", NAME])
+    looked = src.run(["criu-lazy", "check", "--container", NAME], check=False)
+    src.run(["podman", "unpause", NAME])
+    told = f"container.name: {NAME!r} is paused: only a running container can be moved\n"
+    assert (looked.returncode, looked.stderr.partition("error: ")[2]) == (1, told), "no other engine is spoken of"
     dst.run(["podman", "tag", "patterned", "other"])
     image = container.inspect(src)["Image"][:12]
     dst.run(["podman", "save", "--output", "/tmp/image.tar", "patterned"])
