@@ -98,26 +98,30 @@ def figures(found: dict[tuple[str, str], Listed]) -> Iterator[Metric]:
 
 def last_runs(directories: list[Path]) -> Iterator[Metric]:
     """The newest run file of each profile, of those whose source this host is, and whose migrate has ended."""
-    reports: dict[str, tuple[float, dict[str, Any]]] = {}
+    reports: dict[str, tuple[float, str, dict[str, Any]]] = {}  # when and how each ended, at last
     for directory in directories:
         for path in sorted(directory.glob("*.runs")) if directory.is_dir() else []:
             for each in sorted(path.glob("*.json"), reverse=True):
                 with contextlib.suppress(run_file.RunFileError):  # of another version
                     facts = run_file.read(each)
                     if facts["report"]["outcome"] != run_file.UNDER_WAY:
-                        reports[path.stem] = facts["began"] + facts["report"]["total_s"], facts["report"]
+                        report = facts["report"]
+                        told = {"at": facts["began"] + report["total_s"], "outcome": report["outcome"]}
+                        told |= facts.get("settled", {})
+                        reports[path.stem] = float(told["at"]), str(told["outcome"]), report
                         break
     outcome = GaugeMetricFamily(
-        f"{PREFIX}last_run_outcome", "How migrate ended, whatever was decided later: 1", labels=("migration", "outcome")
+        f"{PREFIX}last_run_outcome", "How it ended, by its migrate or what was decided later: 1",
+        labels=("migration", "outcome"),
     )
     ended = GaugeMetricFamily(f"{PREFIX}last_run_end_timestamp_seconds", "When it ended", labels=("migration",))
-    for name, (at, report) in reports.items():
-        outcome.add_metric((name, str(report["outcome"])), 1)
+    for name, (at, how, _) in reports.items():
+        outcome.add_metric((name, how), 1)
         ended.add_metric((name,), at)
     yield from (outcome, ended)
     for name, what, key in RUN:
         family = GaugeMetricFamily(f"{PREFIX}last_run_{name}", f"{what}, of the last run", labels=("migration",))
-        for migration, (_, report) in reports.items():
+        for migration, (_, _, report) in reports.items():
             if report[key] is not None:
                 family.add_metric((migration,), report[key])
         yield family

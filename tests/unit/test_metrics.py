@@ -61,6 +61,17 @@ def test_in_a_file_and_on_stdout(directory: Path, capsys: pytest.CaptureFixture[
         metrics.main(["--textfile", str(directory / "none/a.prom")])
 
 
+def test_what_was_decided_later_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "m.runs").mkdir()
+    path = tmp_path / "m.runs/1.json"
+    report = Report("undecided", 7, "dst", total_s=3.0)
+    path.write_text(json.dumps({"format": run_file.FORMAT, "began": 1000.0, "report": report.as_json()}))
+    run_file.settle(path, "committed", "made by criu-lazy migrate --commit", "undecided")
+    metrics.main(["--directory", str(tmp_path)])
+    told = capsys.readouterr().out
+    assert 'criu_lazy_last_run_outcome{migration="m",outcome="committed"} 1.0' in told and "undecided" not in told
+
+
 def test_by_http(directory: Path) -> None:
     answer = None
     while answer is None:  # somebody may take the port that was free
