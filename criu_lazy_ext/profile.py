@@ -44,11 +44,13 @@ class ProfileError(UsageError):
 
 @dataclass(frozen=True)
 class Task:
-    """Which task moves: exactly one of the three. `command` prints the pid."""
+    """Which task moves: exactly one of `pid`, `pidfile` and `command`, which prints the pid. `program`: who has to have
+    it (/proc/PID/comm), as a pid is used again."""
 
     pid: int | None = None
     pidfile: Path | None = None
     command: str | None = None
+    program: str | None = None
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from criu_lazy_ext.errors import UsageError
 from criu_lazy_ext.evacuation.draft import plan_of_this_host
 from criu_lazy_ext.profile import Container, parse
 from criu_lazy_ext.profile_schema import FILE as SCHEMA
+from criu_lazy_ext.source.dump import program_of
 from criu_lazy_ext.system.processes import why_no_task
 
 PACKAGES_OWN = ("/usr/bin/", "/usr/lib", "/usr/sbin/", "/usr/share/", "/bin/", "/lib", "/sbin/")
@@ -75,7 +76,11 @@ class Draft:
 
     def _task(self, name: str) -> list[str]:
         others = f"or pidfile: /run/{name}.pid, or command: pidof -s {name}"
-        return ["task:", f"  pid: {self.pid}                    # {others}"]
+        return [
+            "task:",
+            f"  pid: {self.pid}                    # {others}",
+            f"  program: {json.dumps(program_of(self.pid))}              # another one that has this pid is not moved",
+        ]
 
     def _container(self, container: Container) -> list[str]:
         volumes = ", ".join(map(str, self.volumes))

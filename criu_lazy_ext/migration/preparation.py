@@ -21,7 +21,7 @@ from criu_lazy_ext.remote.channel import Message
 from criu_lazy_ext.remote.hosts import RemoteHost
 from criu_lazy_ext.remote.way_back import PROBE_BYTES, Way
 from criu_lazy_ext.source.control_socket import CONTROL_SOCKET
-from criu_lazy_ext.source.dump import LazyDump, SourceError, memory_of_tree
+from criu_lazy_ext.source.dump import LazyDump, SourceError, memory_of_tree, program_of
 from criu_lazy_ext.source.task import boot_id
 from criu_lazy_ext.system.addresses import interface_rate
 from criu_lazy_ext.system.files import sync_directory
@@ -43,7 +43,8 @@ class Preparation:
     async def run(self) -> None:
         """Both ends can do it; nothing is touched but directories made and pipe limits raised."""
         migration = self.migration
-        what = f"{migration.report.what}, destination {migration.report.destination}, migration {migration.id}"
+        name = f" ({program_of(migration.pid)})" if migration.engine is None else ""
+        what = f"{migration.report.what}{name}, destination {migration.report.destination}, migration {migration.id}"
         migration.progress.phase(f"preflight: {what}")
         await migration.check_not_moving()
         store = "" if migration.profile.chooses() else self.store()  # one that has no room is left out

@@ -75,7 +75,16 @@ def find_task(task: Task | None) -> int:
     pid = int(words[0])
     if problem := why_no_task(pid):
         raise SourceError(f"{where}: {problem}")
+    if task.program is not None and (program := program_of(pid)) != task.program:
+        raise SourceError(f"{where}: process {pid} is {program!r}, and not {task.program!r} (task.program)")
     return pid
+
+
+def program_of(pid: int) -> str:
+    """The name of the process; "" if it has ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+    return ""
 
 
 def memory_of_tree(pid: int) -> int:

@@ -66,6 +66,7 @@ WRONG: list[tuple[list[str], str | None, int, tuple[str, ...]]] = [
     (["migrate", "P"], "task: {pidfile: /nowhere/x.pid}\n" + LOCAL, FAILED, ("; does the task run?",)),
     (["migrate", "P"], "task: {command: echo one two}\n" + LOCAL, FAILED, ("root), found 'one two'",)),
     (["migrate", "P"], "task: {command: 'exit 3'}\n" + LOCAL, FAILED, ("status 3; it is to print",)),
+    (["migrate", "P"], f"task: {{pid: {OWN}, program: x}}\n" + LOCAL, FAILED, (", and not 'x' (task.program)",)),
     (["migrate", "P"], f"task: {{pid: {THREAD}}}\n" + LOCAL, FAILED, (f"thread of process {OWN}", "give ")),
     (["migrate", "P"], "a: \xff\n", USAGE, ("p.yaml: not YAML: no text in UTF-8; criu-lazy init writes one",)),
     (["migrate", "P"], "task: {pid: " + "word " * 99 + "}\n" + LOCAL, USAGE, ("number, found 'word word", " [...]'")),
