@@ -53,6 +53,7 @@ SOURCE: tuple[Check[Leaving], ...] = (
     descriptors.kernel_objects,
     descriptors.outside_pidfds,
     descriptors.devices,
+    descriptors.outside_mounts,
     descriptors.inotify,
     network.outside_sockets,
     network.connections,

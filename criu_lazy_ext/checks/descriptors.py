@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
@@ -183,6 +184,32 @@ def devices(leaving: Leaving) -> Iterator[Found]:
         )
         if (stat.S_ISCHR(found.st_mode) and not is_known) or stat.S_ISBLK(found.st_mode):
             yield fail(f"{descriptor.which} is the device {descriptor.target}: criu can't dump it")
+
+
+@check(
+    "outside-mounts",
+    why="criu looks for an open file's mount among those of the task, and its dump fails where that is none of them.",
+    way_out="start the task without what it inherited (9>&- for descriptor 9), or let it open the file again",
+)
+def outside_mounts(leaving: Leaving) -> Iterator[Found]:
+    """open files whose mount the task does not see: of another mount namespace (inherited through nsenter, unshare), or
+    unmounted since (umount --lazy)"""
+    task = leaving.task
+    if task is None:
+        return
+    known: set[str] = set()
+    # One that has changed its root does not list them all; this process does, of its own namespace.
+    this = set() if task.has_own("mnt") else {os.getpid()}
+    for process in {descriptor.process for descriptor in task.descriptors()} | this:
+        with contextlib.suppress(OSError):  # it has ended
+            lines = Path(f"/proc/{process}/mountinfo").read_text(errors="surrogateescape").splitlines()
+            known.update(line.split(" ", 1)[0] for line in lines)
+    for descriptor in task.descriptors():
+        path = descriptor.target
+        if not path.startswith("/") or path.endswith(DELETED) or TERMINALS.fullmatch(path) or PTMX.fullmatch(path):
+            continue
+        if (mount := descriptor.info().get("mnt_id")) is not None and mount not in known:
+            yield fail(f"{descriptor.which} is {path} in a mount that is none of the task's")
 
 
 @check(

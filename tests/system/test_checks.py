@@ -69,6 +69,13 @@ CASES = [
     Case("large deleted file", "deleted 3000", {"deleted-files": "/srv/odd.deleted (3.1 MB)"}, moves=False),
     Case("large one, allowed", "deleted 3000", moves=True, profile="criu: {dump_options: [--ghost-limit, 4M]}"),
     Case("file of another name", "renamed_over", {"deleted-files": "/srv/odd.linked"}),
+    Case("file whose mount is gone", "output",
+        {"outside-mounts": "descriptor 9 of process", "missing-files": "/file"}, moves=False,
+        start="mkdir -p /srv/odd.mount; mount -t tmpfs none /srv/odd.mount; : >/srv/odd.mount/file; "
+        "exec 9</srv/odd.mount/file; umount --lazy /srv/odd.mount; exec {task} </dev/null >/dev/null 2>&1"),
+    Case("file of another mount namespace", "output", {"outside-mounts": "is /dev/null in a mount that is none"},
+        {"container": "has a mount namespace of its own"}, moves=False,
+        start="exec unshare --mount {task} </dev/null >/dev/null 2>&1 9</dev/null"),
     Case("lock", "lock", {"file-locks": "/srv/odd.lock"}, moves=False, at_destination=": >/srv/odd.lock"),
     Case("lock, allowed", "lock", profile="criu: {file_locks: true}", moves=True, at_destination=": >/srv/odd.lock"),
     Case("pipe to outside", "output", {"outside-pipes": "is a pipe to process"}, moves=True,
