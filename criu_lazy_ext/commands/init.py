@@ -192,6 +192,7 @@ def arguments() -> argparse.ArgumentParser:
     which.add_argument("--evacuate", action="store_true", help="all containers that run here, of every engine")
     parser.add_argument("--engine", choices=ENGINES, help="whose container (default: the first that knows it)")
     parser.add_argument("-o", "--output", type=Path, help="the file (default NAME.yaml, or evacuate.yaml); - is stdout")
+    parser.add_argument("--force", action="store_true", help="write it even if there is such a file already")
     return parser
 
 
@@ -211,38 +212,39 @@ def main(argv: list[str]) -> int:
     pid = find(container).found.pid if container else options.pid
     draft = Draft(pid, options.destination[0], container)
     path = options.output or Path(f"{options.container or _name(pid)}.yaml")
-    check_free(path)
+    check_free(path, options.force)
     asyncio.run(fit(draft))
-    put(path, draft.text(), _summary(draft.left))
+    put(path, draft.text(), _summary(draft.left), options.force)
     return 1 if any(finding.verdict is Verdict.FAIL for finding in draft.left) else 0
 
 
 def write_plan(options: argparse.Namespace) -> int:
     """The exit status."""
     path = options.output or Path("evacuate.yaml")
-    check_free(path)
+    check_free(path, options.force)
     then = f"criu-lazy evacuate --dry-run {path} says whether it can be done"
-    put(path, plan_of_this_host(options.destination), then)
+    put(path, plan_of_this_host(options.destination), then, options.force)
     return 0
 
 
-def check_free(path: Path) -> None:
-    if str(path) != "-" and path.exists():
-        raise UsageError(f"{path} is there already: give another file with --output")
+def check_free(path: Path, force: bool) -> None:
+    if str(path) != "-" and path.exists() and not force:
+        raise UsageError(f"{path} is there already: give another file with --output, or --force to write over it")
 
 
-def put(path: Path, text: str, summary: str) -> None:
+def put(path: Path, text: str, summary: str, force: bool) -> None:
     """In the file, or on standard output."""
     if str(path) == "-":
         print(text, end="")
     else:
-        _write(path, text)
+        _write(path, text, force)
         print(f"{path}: written; {summary}")
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, force: bool) -> None:
+    how = os.O_TRUNC if force else os.O_EXCL
     try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w") as file:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | how, 0o644), "w") as file:
             file.write(text)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error

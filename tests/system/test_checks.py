@@ -288,6 +288,8 @@ def test_init_writes_a_profile_by_which_the_task_moves(clean: Testbed) -> None:
         assert words in text
     again = src.run(["criu-lazy", "init", "--pid", pid, "dst", "-o", "/root/m-init.yaml"], check=False)
     assert again.returncode == USAGE and "is there already" in again.stderr
+    again = src.run(["criu-lazy", "init", "--pid", pid, "dst", "-o", "/root/m-init.yaml", "--force"], check=False)
+    assert again.returncode == 0 and src.read("/root/m-init.yaml") == text
     migration = Migration(clean, text)
     assert migration.end() == COMMITTED, migration.report
     dst.run(["pkill", "-USR1", "-f", "python3 /srv/odd_task.py"])
