@@ -136,8 +136,8 @@ class Mover(Turns):
         if migration.state in (State.DRAINED, State.COMMITTING, State.COMMITTED, State.UNDECIDED):
             member.phase = Phase.OVER
         if member.phase is Phase.FOLLOWING and figures.stats:
-            member.bytes_left = min(member.bytes_left, figures.missing_bytes)  # of those that were sent before, too
-            if received != self.heard[0] or not figures.missing_bytes:
+            member.bytes_left = min(member.bytes_left, figures.awaited_bytes)  # of those that were sent before, too
+            if received != self.heard[0] or not figures.awaited_bytes:
                 self.heard = (received, now)
         member.stuck = member.phase is Phase.FOLLOWING and now - self.heard[1] > STUCK_S
 

@@ -61,7 +61,12 @@ class Figures:
     def missing_bytes(self) -> int:
         if self.state in COMPLETE:  # the agent, which passes counters on, may have been lost before
             return 0
-        return min(int(self.stats.get("remaining_pages", 0)) * PAGE_BYTES, self.total_bytes)
+        return missing_pages(self.stats) * PAGE_BYTES
+
+    @property
+    def awaited_bytes(self) -> int:
+        """Of those that are missing: what a restored task that was killed wanted does not come any more."""
+        return max(0, self.missing_bytes - int(self.stats.get("lost_pages", 0)) * PAGE_BYTES)
 
     @property
     def faults(self) -> int:
@@ -87,7 +92,7 @@ class Figures:
     def seconds_left(self) -> float | None:
         """As pages come now; None if that can't be told. (Received bytes don't tell: pages are packed, or known.)"""
         fewer = -self._per_second(2) * PAGE_BYTES
-        return self.missing_bytes / fewer if fewer > 0 and self.missing_bytes else None
+        return self.awaited_bytes / fewer if fewer > 0 and self.awaited_bytes else None
 
     @property
     def downtime_so_far_s(self) -> float | None:
@@ -139,6 +144,12 @@ class Figures:
         if (downtime := self.downtime_so_far_s) is not None:
             words.append(f"downtime {downtime * 1e3:.0f} ms{'' if self.downtime_s is not None else ' so far'}")
         return ", ".join(words)
+
+
+def missing_pages(stats: dict[str, Any]) -> int:
+    """By the daemon's counters: those that are awaited, and those of a restored task that was killed."""
+    missing = int(stats.get("remaining_pages", 0)) + int(stats.get("lost_pages", 0))
+    return min(missing, int(stats.get("total_pages", 0)))
 
 
 def waits_us(stats: dict[str, Any]) -> dict[str, float]:

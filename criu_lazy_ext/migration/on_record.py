@@ -10,6 +10,7 @@ from typing import Any
 
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.migration import journal
+from criu_lazy_ext.migration.figures import missing_pages
 from criu_lazy_ext.migration.operator_commands import Found
 from criu_lazy_ext.migration.state import ENDED, State
 from criu_lazy_ext.sizes import PAGE_BYTES
@@ -44,7 +45,8 @@ class Listed:
     @property
     def seconds_left(self) -> float | None:
         """As it goes now; None if that can't be told."""
-        return self.missing_bytes / self.rate if self.rate and self.missing_bytes and self.goes_on else None
+        awaited = self.missing_bytes - self.counters.get("lost_pages", 0) * PAGE_BYTES
+        return awaited / self.rate if self.rate and awaited > 0 and self.goes_on else None
 
     @property
     def goes_on(self) -> bool:
@@ -77,7 +79,7 @@ def memory_of(live: dict[str, Any]) -> dict[str, Any]:
     """What the daemon counted last."""
     return {
         "total_bytes": int(live.get("total_pages", 0)) * PAGE_BYTES,
-        "missing_bytes": int(live.get("remaining_pages", 0)) * PAGE_BYTES,
+        "missing_bytes": missing_pages(live) * PAGE_BYTES,
         "rate": int(live.get("rate", 0)),
         "counters": {name: int(live[name]) for name in live_state.COUNTERS if name in live},
         "migration": str(live.get("migration", "")),

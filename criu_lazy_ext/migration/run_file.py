@@ -40,7 +40,10 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 UNDER_WAY = "under-way"
-COLUMNS = ("remaining_pages", "received_bytes", "demand_faults", "merged_faults", "waiting_faults", "oldest_wait_us")
+COLUMNS = (
+    *("remaining_pages", "received_bytes", "demand_faults", "merged_faults", "waiting_faults", "oldest_wait_us"),
+    "lost_pages",  # an older run file lacks them
+)
 MAX_SAMPLES = 500
 MAX_LINES = 200
 LEAST_INTERVAL_S = 0.08  # of samples, until there are too many

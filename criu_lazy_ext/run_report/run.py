@@ -163,8 +163,10 @@ class Run:
 
     def missing(self) -> Series:
         """Bytes of memory that the destination lacked."""
-        pages = [min(count, int(self.stats.get("total_pages", 0))) for count in self._column("remaining_pages")]
-        return [(at, count * PAGE_BYTES) for at, count in zip(self.at, pages, strict=True)]
+        lost = self.facts["samples"].get("lost_pages", [0] * len(self.at))  # of a restored task that was killed
+        pages = map(sum, zip(self._column("remaining_pages"), lost, strict=True))
+        most = int(self.stats.get("total_pages", 0))
+        return [(at, min(count, most) * PAGE_BYTES) for at, count in zip(self.at, pages, strict=True)]
 
     def _column(self, name: str) -> list[int]:
         return list(self.facts["samples"][name])

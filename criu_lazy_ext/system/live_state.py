@@ -17,7 +17,7 @@ NAME, OUTCOME = "live.json", "outcome.json"
 EVERY_S = 0.5
 # Of the daemon's (struct cl_stats).
 COUNTERS = (
-    *("total_pages", "remaining_pages", "received_bytes", "demand_faults", "merged_faults"),
+    *("total_pages", "remaining_pages", "lost_pages", "received_bytes", "demand_faults", "merged_faults"),
     *("waiting_faults", "oldest_wait_us", "paused_us", "reconnects"),
 )
 

@@ -124,6 +124,9 @@ def test_a_restored_task_that_was_killed_is_told_of_at_both_ends(worker: Worker)
     assert migration.end() == UNDECIDED, migration.stderr
     there = listed(dst)
     assert there["state"] == "failed" and "was killed by SIGKILL with" in there["notes"][0]
+    missing = re.search(r" with (\d+) pages missing", there["notes"][0])
+    assert missing and there["missing_bytes"] == listed(src)["missing_bytes"] == 4096 * int(missing[1])
+    assert "(100%)" not in status(dst)[1]
     code, table = status(src)
     assert code == UNDECIDED and "the restored task was killed with pages missing" in table
     made = src.run(["criu-lazy", "report", f"/var/lib/criu-lazy/{migration.name}.runs", "-o", "-"])

@@ -95,6 +95,20 @@ def test_figures_that_nobody_brings_any_more_are_not_told_as_of_now(monkeypatch:
     assert figures.memory_as_text() == "4/4 MB (100 %)"
 
 
+def test_what_a_killed_task_lacked_stays_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another of its tasks may wait for more."""
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    figures = Figures()
+    figures.state, figures.downtime_s = State.RUNNING, 0.1
+    figures.take_stats(counters(remaining_pages=500))
+    now = 101.0
+    figures.take_stats(counters(remaining_pages=100, lost_pages=300))
+    assert figures.memory_as_text() == "2/4 MB (60 %)" and figures.seconds_left == 0.25
+    figures.take_stats(counters(remaining_pages=0, lost_pages=300))
+    assert figures.memory_as_text() == "3/4 MB (70 %)" and figures.seconds_left is None
+
+
 def test_a_processes_name_need_not_be_utf_8() -> None:
     script = "import sys; open('/proc/self/comm', 'wb').write(b'caf\\xc3'); print(flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", script], stdin=-1, stdout=-1) as named:

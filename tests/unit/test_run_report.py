@@ -74,6 +74,16 @@ def test_what_is_no_run_file_is_refused_in_a_line(tmp_path: Path, text: str) -> 
         command.load(path)
 
 
+def test_what_a_killed_task_lacked_stays_missing() -> None:
+    recorder = Recorder()
+    recorder.sample(1.0, STATS | {"remaining_pages": 400})
+    recorder.sample(2.0, STATS | {"remaining_pages": 0, "lost_pages": 300})
+    run = run_of(moved(), recorder)
+    assert run.missing() == [(1.0, 400 * 4096), (2.0, 300 * 4096)]
+    del run.facts["samples"]["lost_pages"]  # an older run file
+    assert run.missing() == [(1.0, 400 * 4096), (2.0, 0)]
+
+
 def test_waits_by_powers_of_two() -> None:
     histogram = [0] * 64
     histogram[0] = 1  # below 1 us: left of all that is drawn if nothing is there
