@@ -189,8 +189,9 @@ class Made:
 
     def write_outcome(self, outcome: dict[str, Any]) -> None:
         """For whoever finds the files that stay."""
+        text = json.dumps(outcome | {"at": time.time()}) + "\n"
         with contextlib.suppress(OSError):
-            (Path(self.directory or "/nonexistent") / OUTCOME).write_text(json.dumps(outcome) + "\n")
+            (Path(self.directory or "/nonexistent") / OUTCOME).write_text(text)
 
 
 def say(problems: list[str]) -> None:

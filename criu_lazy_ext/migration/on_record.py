@@ -117,12 +117,24 @@ def arriving(path: Path, live: dict[str, Any]) -> Listed:
     state, notes = str(live["state"]), []
     if (outcome := live_state.outcome(path)) is not None:
         state = "failed" if outcome["status"] else "ended by itself"
-        notes = [f"{outcome['error']}: decide at the source"] if outcome.get("error") else []
+        notes = [f"at {clock(outcome.get('at', live['at']))}: {outcome['error']}"] if outcome.get("error") else []
+        notes.append(until_settled(path))
     elif not alive:
         state = "ended"
-        notes = [f"nothing of it runs any more, and its files stayed; logs are in {path / 'work'}"]
+        notes = [f"nothing of it runs any more, and its files stayed; logs are in {path / 'work'}", until_settled(path)]
     elif len(alive) < len(live["processes"]):
         notes = ["a part of its half was killed; what is left sees it through"]
     return Listed(
         path.name, "destination", live["peer"], state, driver=max(alive, default=0), **memory_of(live), notes=notes
     )
+
+
+def until_settled(path: Path) -> str:
+    """What an operator does about one that can go no further here. Whether that was done is not known here."""
+    return f"decide at the source; once that is done, this record is of no use any more: rm -r {path}"
+
+
+def clock(at: float) -> str:
+    """A time as people write it; with the date, unless that is today's."""
+    then, now = time.localtime(at), time.localtime()
+    return time.strftime("%H:%M" if then[:3] == now[:3] else "%Y-%m-%d %H:%M", then)

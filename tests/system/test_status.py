@@ -9,6 +9,7 @@ from typing import Any
 from lazy_source import eventually
 from migrating import (
     BASE,
+    COMMITTED,
     HOLD,
     UNDECIDED,
     Terminal,
@@ -133,6 +134,13 @@ def test_a_restored_task_that_was_killed_is_told_of_at_both_ends(worker: Worker)
     assert "the migration waits for a decision: criu-lazy migrate --status" in Page(made.stdout).words
     assert migration.decide("--abort", "--force").returncode == 0
     assert worker.answers(src) == "right\n"
+    again = running(worker)
+    worker.testbed.link.set()
+    assert again.end() == COMMITTED, again.stderr
+    assert worker.answers(dst) == "right\n"
+    (way_out,) = re.findall(r"once that is done, this record is of no use any more: (rm -r \S+)", status(dst)[1])
+    dst.run(["sh", "-c", way_out])
+    assert status(dst)[1] == "no migration is on record here\n"
 
 
 def test_a_stopped_one_comes_with_the_way_out(worker: Worker) -> None:
