@@ -100,6 +100,9 @@ def test_every_query_of_the_dashboard_is_answered_in_a_migration_and_after_it(wo
         eventually(lambda: ask() == {"Last runs", *EMPTY}, "all is answered while memory follows", 60)
         roles = {found["metric"]["role"] for found in prometheus_there.query("criu_lazy_migration_missing_bytes > 0")}
         assert roles == {"source", "destination"}
+        (under_way,) = [expression for title, expression in queries() if title == "Under way"]
+        ((_, counted),) = [found["value"] for found in prometheus_there.query(under_way)]
+        assert float(counted) == 1, "both hosts are asked of the one migration"
         worker.testbed.link.set(rate_mbit=1000, rtt_ms=0.2)
         assert_moved(worker, migration)
         eventually(lambda: ask() == EMPTY, "and after it")
