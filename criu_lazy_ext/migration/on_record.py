@@ -19,6 +19,7 @@ from criu_lazy_ext.system import live_state
 from criu_lazy_ext.system.processes import start_time
 
 FRESH_S = 3.0  # older figures don't tell how fast pages come now
+UNDRIVEN = "undriven"  # for people: its state is what its driver, which was killed, recorded last
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class Listed:
         memory = f"{came / 1e6:.0f}/{self.total_bytes / 1e6:.0f} MB ({came / self.total_bytes:.0%})" if came else "-"
         rate = f"{self.rate / 1e6:.0f} MB/s" if self.goes_on and self.rate else "-"
         left = f"{self.seconds_left:.1f} s" if self.seconds_left is not None else "-"
-        return (self.name, str(self.task or "-"), f"{arrow} {self.peer}", self.state, memory, rate, left)
+        state = UNDRIVEN if self.needs_decision and self.state != State.UNDECIDED.value else self.state
+        return (self.name, str(self.task or "-"), f"{arrow} {self.peer}", state, memory, rate, left)
 
 
 def look(directory: Path) -> Iterable[Listed]:

@@ -150,6 +150,7 @@ def test_a_stopped_one_comes_with_the_way_out(worker: Worker) -> None:
     code, table = status(src)
     assert code == UNDECIDED and "nobody drives it: criu-lazy migrate --status PROFILE" in table
     assert "pages are on their way" in table and not listed(src)["driver"]
+    assert table.splitlines()[1].split()[4] == "undriven" and listed(src)["state"] == "running"
     runs = f"/var/lib/criu-lazy/{migration.name}.runs"
     assert re.search(r"last words of its migrate, \d+ s ago: the task runs at the destination", table)
     assert f"what it saw until then: criu-lazy report {runs}/" in table
