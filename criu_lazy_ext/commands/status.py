@@ -9,15 +9,17 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from criu_lazy_ext.commands.arguments import add_directories, directories_of
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.migration import run_file
-from criu_lazy_ext.migration.on_record import Listed, look
+from criu_lazy_ext.migration.on_record import Listed, clock, look
 from criu_lazy_ext.migration.state import ENDED, EXIT_STATUS, State
 
 WATCH_S = 1.0
 CLEAR = "\033[H\033[J"
+NOTHING = "no migration is on record here"
 HEAD = ("MIGRATION", "TASK", "FROM/TO", "STATE", "MEMORY", "RATE", "LEFT")
 
 
@@ -46,7 +48,9 @@ def main(argv: list[str]) -> int:
                 watched.pop(seen.migration, None)
         ended = [how_it_ended(seen, directory) for seen, directory in watched.values()]
         clears = options.watch and sys.stdout.isatty()
-        show(found, options.json, clear=clears, ended=ended)
+        if not listed and not ended and not options.json:
+            ended = [NOTHING, *last_run(directories_of(options))]
+        show(found, options.json, clear=clears, below=ended)
         if not clears:  # what was told stays to be read
             watched.clear()
         watched.update({seen.migration: (seen, directory) for seen, directory in listed if seen.driver})
@@ -59,17 +63,36 @@ def how_it_ended(seen: Listed, directory: Path) -> str:
     """A line on one that is on record no more."""
     deadline = time.monotonic() + WATCH_S
     with contextlib.suppress(CriuLazyError, KeyError):
-        report = run_file.read(run_file.directory_of(directory / seen.name))["report"]
-        while report["outcome"] == run_file.UNDER_WAY and time.monotonic() < deadline:  # it is written a moment later
+        facts = run_file.read(run_file.directory_of(directory / seen.name))
+        while run_file.outcome(facts) == run_file.UNDER_WAY and time.monotonic() < deadline:  # written a moment later
             time.sleep(0.05)
-            report = run_file.read(run_file.directory_of(directory / seen.name))["report"]
-        if seen.role == "source" and report["id"] == seen.migration:
-            downtime = f", downtime {report['downtime_s'] * 1e3:.0f} ms" if report["downtime_s"] is not None else ""
-            return f"{seen.name}: {report['outcome']}{downtime}: criu-lazy report {seen.name}"
+            facts = run_file.read(run_file.directory_of(directory / seen.name))
+        if seen.role == "source" and facts["report"]["id"] == seen.migration:
+            return f"{seen.name}: {run_file.outcome(facts)}{downtime(facts)}: criu-lazy report {seen.name}"
     return f"{seen.name}: over; the source, {seen.peer}, knows how it ended"
 
 
-def show(found: list[Listed], as_json: bool, *, clear: bool, ended: list[str]) -> None:
+def downtime(facts: dict[str, Any]) -> str:
+    """Of a run, as a part of a sentence; "" if its restored task never ran."""
+    seconds = facts["report"]["downtime_s"]
+    return "" if seconds is None else f", downtime {seconds * 1e3:.0f} ms"
+
+
+def last_run(directories: list[Path]) -> list[str]:
+    """A line on the newest whose source this host was, if any is on file."""
+    found = [run for run in map(run_file.last, directories) if run is not None]
+    if not found:
+        return []
+    from criu_lazy_ext.profile import Directories  # as in directories_of
+
+    path, facts = max(found, key=lambda run: float(run[1]["began"]))
+    name = path.stem
+    told = f"{run_file.outcome(facts)} {clock(run_file.ended_at(facts))}{downtime(facts)}"
+    return [f"last: {name} {told}: criu-lazy report {name if path.parent == Directories().source else path}"]
+
+
+def show(found: list[Listed], as_json: bool, *, clear: bool, below: list[str]) -> None:
+    """A table, if there is anything to list, and lines `below` it."""
     if as_json:
         print(json.dumps([asdict(seen) | {"seconds_left": seen.seconds_left} for seen in found]), flush=True)
         return
@@ -77,13 +100,11 @@ def show(found: list[Listed], as_json: bool, *, clear: bool, ended: list[str]) -
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     print(CLEAR if clear else "", end="")
-    if not found and not ended:
-        print("no migration is on record here")
     for line, seen in zip(lines, [None, *found], strict=True):
         if found:
             print(line)
         for note in seen.notes if seen is not None else []:
             print(f"    {note}")
-    for line in ended:
+    for line in below:
         print(line)
     sys.stdout.flush()

@@ -100,8 +100,8 @@ def last_runs(directories: list[Path]) -> Iterator[Metric]:
     """The newest run file of each profile, of those whose source this host is, and whose migrate has ended."""
     reports: dict[str, tuple[float, str, dict[str, Any]]] = {}  # when and how each ended, at last
     for directory in directories:
-        for path in sorted(directory.glob("*.runs")) if directory.is_dir() else []:
-            for each in sorted(path.glob("*.json"), reverse=True):
+        for path, files in run_file.of_all(directory):
+            for each in files:
                 with contextlib.suppress(run_file.RunFileError):  # of another version
                     facts = run_file.read(each)
                     if facts["report"]["outcome"] != run_file.UNDER_WAY:

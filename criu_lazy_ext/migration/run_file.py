@@ -23,10 +23,12 @@ Times are seconds since the migration's start, by the source's clock; bytes and 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,6 +147,33 @@ def settle(path: Path, outcome: str, how: str, left_in: str) -> None:
     if path.exists():  # newer ones may have taken its place
         told = {"outcome": outcome, "at": round(time.time(), 3), "how": how, "left_in": left_in}
         save(path, read(path) | {"settled": told})
+
+
+def outcome(facts: dict[str, Any]) -> str:
+    """How its migration ended, by whoever has seen that; or UNDER_WAY."""
+    return str((facts.get("settled") or facts["report"])["outcome"])
+
+
+def ended_at(facts: dict[str, Any]) -> float:
+    """When that was, or when its driver ended, in seconds since the epoch."""
+    return float((facts.get("settled") or {}).get("at") or facts["began"] + facts["report"]["total_s"])
+
+
+def of_all(directory: Path) -> Iterator[tuple[Path, list[Path]]]:
+    """Each directory of run files below that of the migrations, with its files, the newest first."""
+    for path in sorted(directory.glob("*.runs")) if directory.is_dir() else []:
+        yield path, sorted(path.glob("*.json"), reverse=True)
+
+
+def last(directory: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The newest of all profiles that tells an end: the directory of its profile's, and its facts."""
+    paths = [path for _, each in of_all(directory) for path in each]
+    for path in sorted(paths, key=lambda path: path.name, reverse=True):  # which begins with its date
+        with contextlib.suppress(RunFileError, KeyError):  # of another version
+            facts = read(path)
+            if outcome(facts) != UNDER_WAY:
+                return path.parent, facts
+    return None
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -28,6 +28,8 @@ from report_page import Page
 
 from testbed import Host
 
+NOTHING = "no migration is on record here"
+
 
 def status(host: Host, *options: str) -> tuple[int, str]:
     done = host.run(["criu-lazy", "status", *options], check=False)
@@ -55,7 +57,7 @@ def reported(host: Host, runs: str) -> str:
 
 def test_a_migration_is_listed_at_both_ends_while_it_goes_on(worker: Worker) -> None:
     src, dst = worker.testbed.src, worker.testbed.dst
-    assert status(src) == (0, "no migration is on record here\n")
+    assert (status(src)[0], status(src)[1].splitlines()[0]) == (0, NOTHING)
     terminal = Terminal()
     migration = running(worker, terminal=terminal, environment={"TERM": "xterm"})
     here = eventually(lambda: (seen := listed(src))["rate"] and seen, "its figures are known")
@@ -93,7 +95,12 @@ def test_a_migration_is_listed_at_both_ends_while_it_goes_on(worker: Worker) -> 
     at_source, at_destination = (each.communicate(timeout=60)[0].splitlines()[-1] for each in by_people)
     assert re.fullmatch(rf"{migration.name}: committed, downtime \d+ ms: criu-lazy report {migration.name}", at_source)
     assert at_destination.endswith(": over; the source, 10.77.0.1, knows how it ended")
-    assert status(src)[1] == status(dst)[1] == "no migration is on record here\n"
+    assert status(dst)[1].splitlines()[0] == NOTHING
+    nothing, last = status(src)[1].splitlines()
+    ended = rf"committed \d\d:\d\d, downtime {migration.report['downtime_s'] * 1e3:.0f} ms"
+    assert nothing == NOTHING
+    assert re.fullmatch(rf"last: {migration.name} {ended}: criu-lazy report {migration.name}", last)
+    assert status(src, "--json")[1] == "[]\n"
     told = measured(src)
     assert told["criu_lazy_last_run_outcome", "committed"] == 1
     assert told["criu_lazy_last_run_downtime_seconds", ""] == migration.report["downtime_s"]
@@ -140,7 +147,7 @@ def test_a_restored_task_that_was_killed_is_told_of_at_both_ends(worker: Worker)
     assert worker.answers(dst) == "right\n"
     (way_out,) = re.findall(r"once that is done, this record is of no use any more: (rm -r \S+)", status(dst)[1])
     dst.run(["sh", "-c", way_out])
-    assert status(dst)[1] == "no migration is on record here\n"
+    assert status(dst)[1].splitlines()[0] == NOTHING
 
 
 def test_a_stopped_one_comes_with_the_way_out(worker: Worker) -> None:

@@ -11,6 +11,7 @@ import pytest
 from report_page import Page
 
 from criu_lazy_ext.commands import report as command
+from criu_lazy_ext.commands import status
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.migration import run_file
 from criu_lazy_ext.migration.figures import Figures
@@ -82,6 +83,23 @@ def test_what_a_killed_task_lacked_stays_missing() -> None:
     assert run.missing() == [(1.0, 400 * 4096), (2.0, 300 * 4096)]
     del run.facts["samples"]["lost_pages"]  # an older run file
     assert run.missing() == [(1.0, 400 * 4096), (2.0, 0)]
+
+
+def test_status_tells_of_the_last_run_that_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def told() -> list[str]:
+        assert status.main(["--directory", str(tmp_path)]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    assert told() == ["no migration is on record here"]
+    report = Report(run_file.UNDER_WAY, 7, "dst", total_s=3.0, downtime_s=0.25)
+    facts = {"format": run_file.FORMAT, "began": 1000.0, "report": report.as_json()}
+    settled = facts | {"settled": {"outcome": "committed", "at": 86400.0}}
+    for name, each in (("m1.runs/20260102-1.json", settled), ("m2.runs/20260103-1.json", facts)):
+        run_file.save(tmp_path / name, each)
+    (tmp_path / "m1.runs/20260104-1.json").write_text("{}")  # of another version
+    (last,) = told()[1:]
+    assert re.fullmatch(rf"last: m1 committed 1970-.*, downtime 250 ms: criu-lazy report {tmp_path}/m1.runs", last)
+    assert status.main(["--directory", str(tmp_path), "--json"]) == 0 and capsys.readouterr().out == "[]\n"
 
 
 def test_waits_by_powers_of_two() -> None:
