@@ -18,6 +18,7 @@ from criu_lazy_ext.migration.on_record import Listed, clock, look
 from criu_lazy_ext.migration.state import ENDED, EXIT_STATUS, State
 
 WATCH_S = 1.0
+QUIET_S = 10.0  # nobody drives it, and no page comes: it is not watched any longer
 CLEAR = "\033[H\033[J"
 NOTHING = "no migration is on record here"
 HEAD = ("MIGRATION", "TASK", "FROM/TO", "STATE", "MEMORY", "RATE", "LEFT")
@@ -31,7 +32,8 @@ def arguments() -> argparse.ArgumentParser:
     )
     add_directories(parser)
     parser.add_argument("--json", action="store_true", help="a list of objects; with --watch one list a line")
-    parser.add_argument("--watch", action="store_true", help="go on, each second, until nothing is under way")
+    parser.add_argument("--watch", action="store_true",
+        help="go on, each second, until nothing is under way: no driver, and no page that still comes")  # fmt: skip
     return parser
 
 
@@ -39,24 +41,53 @@ def main(argv: list[str]) -> int:
     """The exit status: as `--help` says."""
     options = arguments().parse_args(argv)
     watched: dict[str, tuple[Listed, Path]] = {}  # by the migration's id
+    pages = Pages()
     while True:
         listed = [(seen, directory) for directory in directories_of(options) for seen in look(directory)]
         found = [seen for seen, _ in listed]
-        is_last = not options.watch or not any(seen.driver for seen in found)
+        under_way = [seen.migration for seen in found if seen.driver or pages.come_for(seen)]
+        is_last = not options.watch or not under_way
         for seen in found:
             if seen.driver or seen.state not in ENDED:  # its record goes a moment after its driver
                 watched.pop(seen.migration, None)
         ended = [how_it_ended(seen, directory) for seen, directory in watched.values()]
+        if options.watch and is_last:
+            ended += [what_to_type(seen) for seen in found if seen.needs_decision]
         clears = options.watch and sys.stdout.isatty()
         if not listed and not ended and not options.json:
             ended = [NOTHING, *last_run(directories_of(options))]
         show(found, options.json, clear=clears, below=ended)
         if not clears:  # what was told stays to be read
             watched.clear()
-        watched.update({seen.migration: (seen, directory) for seen, directory in listed if seen.driver})
+        watched.update({seen.migration: (seen, directory) for seen, directory in listed if seen.migration in under_way})
         if is_last:
             return EXIT_STATUS[State.UNDECIDED] if any(seen.needs_decision for seen in found) else 0
         time.sleep(WATCH_S)
+
+
+class Pages:
+    """Whether those of migrations that nobody drives still come."""
+
+    def __init__(self) -> None:
+        self._sent: dict[str, tuple[int, float]] = {}  # by the migration's id: bytes, and when they were more last
+
+    def come_for(self, seen: Listed) -> bool:
+        """As it is seen now. A page connection that was lost may be made again."""
+        now = time.monotonic()
+        sent, since = self._sent.get(seen.migration, (-1, now))
+        if seen.sent_bytes != sent:
+            sent, since = self._sent[seen.migration] = seen.sent_bytes, now
+        return seen.pages_come and now - since < QUIET_S
+
+
+def what_to_type(seen: Listed) -> str:
+    """A line on one that waits for a decision."""
+    option, why = "status", "nobody drives it"
+    if seen.complete:
+        option, why = "commit", "every page arrived, and nobody drives it"
+    elif seen.pages_come:
+        why = f"no page came for {QUIET_S:g} s, and nobody drives it"
+    return f"{seen.name}: {why}: criu-lazy migrate --{option} PROFILE ({seen.name}.yaml)"
 
 
 def how_it_ended(seen: Listed, directory: Path) -> str:

@@ -39,6 +39,9 @@ class Listed:
     rate: int = 0
     seconds_old: float = 0.0  # since the figures were noted
     needs_decision: bool = False
+    pages_come: bool = False  # though nobody drives it: those that are missing may still come
+    complete: bool = False  # nobody drives it, and every page arrived: a commit ends it
+    sent_bytes: int = 0  # by its page server, if nobody drives it
     counters: dict[str, int] = field(default_factory=dict)  # of the daemon's, as they were noted last
     notes: list[str] = field(default_factory=list)
     migration: str = ""  # its id
@@ -110,7 +113,11 @@ def leaving(path: Path, facts: dict[str, Any]) -> Listed:
         notes.append(f"last words of its migrate, {time.time() - live['at']:.0f} s ago: {phase}")
     if (run := Path(facts.get("run_file", ""))).is_file():
         notes.append(f"what it saw until then: criu-lazy report {run}")
-    return Listed(name, "source", peer, facts["state"], task, **memory, needs_decision=True, notes=notes)
+    return Listed(
+        name, "source", peer, facts["state"], task, **memory, needs_decision=True, notes=notes,
+        pages_come=found.pages_come, complete=found.complete and found.may_commit,
+        sent_bytes=int((found.server.answer or {}).get("bytes", 0)),
+    )  # fmt: skip
 
 
 def arriving(path: Path, live: dict[str, Any]) -> Listed:

@@ -177,6 +177,23 @@ def test_a_stopped_one_comes_with_the_way_out(worker: Worker) -> None:
     assert worker.answers(src) == "right\n"
 
 
+def test_one_that_nobody_drives_is_watched_while_its_pages_come(worker: Worker) -> None:
+    src, dst = worker.testbed.src, worker.testbed.dst
+    migration = running(worker)
+    kill(src, "criu-lazy migrate")
+    watching = src.popen(["criu-lazy", "status", "--watch"], stdout=-1, text=True)
+    heads = (line for line in watching.stdout if line.startswith("MIGRATION "))
+    assert next(heads) and next(heads), "it goes on"
+    worker.testbed.link.set()
+    last = watching.communicate(timeout=60)[0].splitlines()[-1]
+    way_out = f"criu-lazy migrate --commit PROFILE ({migration.name}.yaml)"
+    assert last == f"{migration.name}: every page arrived, and nobody drives it: {way_out}"
+    assert watching.returncode == UNDECIDED
+    assert migration.decide("--commit").returncode == 0
+    assert worker.answers(dst) == "right\n"
+    assert status(src)[0] == 0
+
+
 def test_what_was_seen_is_on_file_wherever_migrate_is_killed(worker: Worker) -> None:
     src = worker.testbed.src
     migration = held(worker.testbed, BASE + HOLD)

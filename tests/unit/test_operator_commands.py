@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 from lazy_source import eventually
 
-from criu_lazy_ext.commands import migrate
+from criu_lazy_ext.commands import migrate, status
 from criu_lazy_ext.errors import CriuLazyError, UsageError
 from criu_lazy_ext.migration import journal, on_record, operator_commands
 from criu_lazy_ext.migration.journal import Journal, JournalError
@@ -315,6 +316,18 @@ def test_old_figures_are_not_told_as_if_they_were_of_now(tmp_path: Path, task: s
     Journal(stopped.directory, journal.read(stopped.directory)).record(state="committed")
     (seen,) = on_record.look(stopped.directory.parent)
     assert seen.state == "committed" and seen.cells()[4:] == ("-", "-", "-")
+
+
+def test_it_is_watched_until_no_page_came_for_some_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    pages, seen = status.Pages(), on_record.Listed("m1", "source", "dst", "running", needs_decision=True, migration="1")
+    assert not pages.come_for(seen), "none is to come"
+    for at, sent, comes in ((100, 7, True), (109, 7, True), (111, 8, True), (120, 8, True), (121, 8, False)):
+        now = at
+        assert pages.come_for(dataclasses.replace(seen, pages_come=True, sent_bytes=sent)) is comes
+    assert "no page came for 10 s" in status.what_to_type(dataclasses.replace(seen, pages_come=True))
+    assert status.what_to_type(seen).endswith("criu-lazy migrate --status PROFILE (m1.yaml)")
 
 
 def test_a_task_that_is_being_killed_is_dying(task: subprocess.Popen[bytes]) -> None:
