@@ -44,7 +44,11 @@ def _has_criu() -> bool:
     return shutil.which("criu") is not None and os.geteuid() == 0
 
 
-@check("criu", why="Older ones have no protocol for lazy pages that is known to work.")
+@check(
+    "criu",
+    why="Older ones have no protocol for lazy pages that is known to work.",
+    way_out="Debian 13 has 4.1; Debian 12 has 3.17 only: upgrade that host, or build CRIU there",
+)
 def criu_version(_: Any) -> Iterator[Found]:
     """criu's version"""
     if problem := criu.version_problem():

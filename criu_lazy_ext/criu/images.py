@@ -57,15 +57,21 @@ class PycriuMissing(CriuLazyError):
         super().__init__(f"{reason} ({sys.executable}): {how_to_get_pycriu(os_release)}")
 
 
+# Its package criu carries pycriu, of a version that is of no use.
+DEBIAN_12 = (
+    "Debian 12 has CRIU 3.17, which is too old: upgrade this host to Debian 13, or build and install CRIU 4.1 or later "
+    "here, with its Python modules"
+)
+
+
 def how_to_get_pycriu(os_release: str) -> str:
     """One line of advice for the distribution that `os_release` (the text of /etc/os-release) names."""
     fields = dict(line.partition("=")[::2] for line in os_release.splitlines())
     names = f"{fields.get('ID', '')} {fields.get('ID_LIKE', '')}".replace('"', "").split()
     if "debian" in names:
-        # Debian 12's criu carries it; later ones have a package of its own. Both are for the system's Python.
-        version = fields.get("VERSION_ID", "").strip('"')
-        package = "criu" if fields.get("ID") == "debian" and version == "12" else "python3-pycriu"
-        return f"apt install {package}, and run criu-lazy with /usr/bin/python3"
+        if fields.get("ID") == "debian" and fields.get("VERSION_ID", "").strip('"') == "12":
+            return DEBIAN_12
+        return "apt install python3-pycriu, and run criu-lazy with /usr/bin/python3"
     return "install your distribution's package of CRIU's Python modules (pycriu), for this Python"
 
 
