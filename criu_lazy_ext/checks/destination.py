@@ -31,7 +31,16 @@ def pids(arrival: Arrival) -> Iterator[Found]:
         yield fail("this is the source itself, where the task has its pids", "name another host as the destination")
     elif taken:
         more = f" and {len(taken) - SHOWN} more" if len(taken) > SHOWN else ""
-        yield fail(f"pids {taken[:SHOWN]}{more} are taken by other processes")
+        names = ", ".join(f"{pid} ({_name_of(pid)})" for pid in taken[:SHOWN])
+        yield fail(f"pids are taken by other processes: {names}{more}")
+
+
+def _name_of(pid: int) -> str:
+    """Of a process, or a thread; it may have ended just now."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+    except OSError:
+        return "?"
 
 
 @check(

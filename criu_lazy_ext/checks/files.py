@@ -15,6 +15,8 @@ from criu_lazy_ext.checks.needs import Arrival, FileFact, boot_id
 from criu_lazy_ext.checks.task import DELETED, O_ACCMODE, O_APPEND, O_WRONLY, Mapping, Process, Task
 from criu_lazy_ext.sizes import parse_size
 
+COPIED = "have hooks copy them, as criu-lazy init writes them"
+COPIED_FROZEN = "copy data when the task is frozen: hooks.after_dump, with rsync"
 # File systems that several hosts may have mounted.
 SHARED_KINDS = (
     *("9p", "afs", "beegfs", "ceph", "cifs", "fuse.ceph", "fuse.glusterfs", "fuse.sshfs", "gfs2", "glusterfs", "gpfs"),
@@ -170,8 +172,9 @@ def _differences(arrival: Arrival) -> Iterator[tuple[str, str, FileFact]]:
             yield "differs", "has the same size, and another content there", fact
 
 
-def _told(arrival: Arrival, wanted: str, text: str) -> Iterator[Found]:
-    """One finding for all files of a kind, without those that a hook names. Other hooks may bring them, too."""
+def _told(arrival: Arrival, wanted: str, text: str, of_data: str = "") -> Iterator[Found]:
+    """One finding for all files of a kind, without those that a hook names. Other hooks may bring them, too. `of_data`:
+    the way out if none of them is of a program, instead of the check's."""
     named = tuple(re.findall(r"/[^\s\"':;]+", arrival.hooks))
     found = [
         (how, fact) for kind, how, fact in _differences(arrival) if kind == wanted and not _is_in(fact.path, named)
@@ -181,8 +184,16 @@ def _told(arrival: Arrival, wanted: str, text: str) -> Iterator[Found]:
     files = ", ".join(f"{fact.path} ({how})" if wanted == "differs" else fact.path for how, fact in found[:SHOWN])
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     verdict = Verdict.WARN if arrival.hooks else Verdict.FAIL
-    way_out = "no hook names it: unless one brings it, it goes wrong" if arrival.hooks else ""
+    way_out = "" if any(_is_program(fact) for _, fact in found) else of_data
+    if arrival.hooks:
+        way_out = "no hook names it: unless one brings it, it goes wrong"
     yield Found(verdict, text.format(files + more), way_out)
+
+
+def _is_program(fact: FileFact) -> bool:
+    """Or a library: a package may bring it."""
+    is_executable = stat.S_ISREG(fact.mode) and fact.mode & 0o111
+    return fact.use == "exe" or bool(is_executable) or bool(re.search(r"\.so(\.|$)", Path(fact.path).name))
 
 
 def _is_in(path: str, directories: Iterable[str]) -> bool:
@@ -192,22 +203,22 @@ def _is_in(path: str, directories: Iterable[str]) -> bool:
 @check(
     "missing-files",
     why="criu restore opens each by its name.",
-    way_out="install the same packages there, or have hooks copy them, as criu-lazy init writes them",
+    way_out=f"{COPIED}; or, of programs and libraries, install the same packages there",
 )
 def missing_files(arrival: Arrival) -> Iterator[Found]:
     """files and directories that the task has open or mapped, its programs and current directories, by their names"""
-    yield from _told(arrival, "missing", "not there: {}")
+    yield from _told(arrival, "missing", "not there: {}", COPIED)
 
 
 @check(
     "differing-files",
     why="criu compares size and mode only: a library of another build with the same size restores into a crash, a data "
     "file into wrong data. What is opened write-only to append (a log) may differ.",
-    way_out="install the same packages there; copy data when the task is frozen: hooks.after_dump, with rsync",
+    way_out=f"{COPIED_FROZEN}; of programs and libraries, install the same packages there",
 )
 def differing_files(arrival: Arrival) -> Iterator[Found]:
     """the same files' type, size and mode, and samples of their content"""
-    yield from _told(arrival, "differs", "not the same there: {}")
+    yield from _told(arrival, "differs", "not the same there: {}", COPIED_FROZEN)
 
 
 @check(

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from criu_lazy_ext.checks import catalogue, destination
 from criu_lazy_ext.checks.check import Finding, Found, Verdict, accept, check, fail, failures
 from criu_lazy_ext.checks.descriptors import outside_pipes
 from criu_lazy_ext.checks.leaving import Leaving
-from criu_lazy_ext.checks.needs import measure, pack_ids, unpack_ids
+from criu_lazy_ext.checks.needs import Arrival, FileFact, measure, pack_ids, unpack_ids
 from criu_lazy_ext.checks.pair import Pair, architecture
 from criu_lazy_ext.checks.state import NotMovable, check_movable
 from criu_lazy_ext.checks.task import Descriptor, Process, Task
@@ -40,6 +41,28 @@ def test_a_task_that_somebody_traces_is_not_moved() -> None:
         with pytest.raises(NotMovable, match=said):
             check_movable(task.pid)
         task.kill()
+
+
+@pytest.mark.parametrize(("path", "mode", "is_program"), [
+    ("none/app.log", 0o100644, False), ("none/data.db", 0o100600, False), ("none", 0o40755, False),
+    ("none/server", 0o100755, True), ("none/libx.so.6", 0o100644, True),
+])  # fmt: skip
+def test_packages_are_advised_for_what_a_package_brings(tmp_path: Path, path: str, mode: int, is_program: bool) -> None:
+    fact = FileFact(str(tmp_path / path), "open", mode, -1, 0, 0, 0, "ext4", "")
+    (check,) = [each for each in catalogue.DESTINATION if each.name == "missing-files"]
+    (finding,) = check.run(Arrival(files=[list(fact)]), "dst")
+    assert finding.text == f"not there: {tmp_path / path}" and finding.way_out.startswith("have hooks copy them")
+    assert ("install the same packages" in finding.way_out) is is_program
+
+
+def test_who_has_a_pid_of_the_tasks_is_named() -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin is not None and other.stdout is not None
+        other.stdin.write(b"\n")
+        other.stdin.flush()
+        other.stdout.readline()  # it has its name by now; it ends with its input, whatever is found
+        (found,) = destination.pids.look(Arrival(ids=pack_ids([other.pid])))
+        assert found.text == f"pids are taken by other processes: {other.pid} (cat)"
 
 
 @pytest.fixture
