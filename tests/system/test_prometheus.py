@@ -15,7 +15,7 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 from lazy_source import eventually
 from migrating import BASE, UNDECIDED, Migration, Worker, assert_moved, kill, running
-from paths import CONFIGS, SUPPORT
+from paths import CHECKOUT, CONFIGS, SUPPORT
 from prometheus import program, prometheus
 
 RULES = CONFIGS / "prometheus/alerts.yaml"
@@ -49,6 +49,16 @@ def test_the_rules_are_right_and_each_fires_when_it_should(tmp_path: Path) -> No
     assert wanted == set(re.findall(r"CriuLazy\w+", cases)), "each is tried"
     (tmp_path / "cases.yaml").write_text(cases.replace("RULES", str(RULES)))
     assert "SUCCESS" in promtool("test", "rules", tmp_path / "cases.yaml")
+
+
+def test_the_pages_configuration_is_one(tmp_path: Path) -> None:
+    page = (CHECKOUT / "docs/metrics.md").read_text()
+    [sample] = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert "/etc/prometheus/criu-lazy-alerts.yaml" in sample
+    (tmp_path / "prometheus.yml").write_text(sample.replace("/etc/prometheus/criu-lazy-alerts.yaml", str(RULES)))
+    assert "1 rule files found" in promtool("check", "config", tmp_path / "prometheus.yml")
+    named = set(re.findall(r"`(CriuLazy\w+)`", page))
+    assert named == set(re.findall(r"alert: (\w+)", RULES.read_text()))
 
 
 def lost(given: Any, kept: Any, where: str = "") -> list[str]:

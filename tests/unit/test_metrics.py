@@ -13,11 +13,13 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from paths import CONFIGS
+from paths import CHECKOUT, CONFIGS
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from criu_lazy_ext.commands import metrics
 from criu_lazy_ext.migration import run_file
+from criu_lazy_ext.migration.metrics import Migrations
 from criu_lazy_ext.migration.report import Report
 from criu_lazy_ext.system.processes import start_time
 
@@ -70,6 +72,15 @@ def test_what_was_decided_later_counts(tmp_path: Path, capsys: pytest.CaptureFix
     metrics.main(["--directory", str(tmp_path)])
     told = capsys.readouterr().out
     assert 'criu_lazy_last_run_outcome{migration="m",outcome="committed"} 1.0' in told and "undecided" not in told
+
+
+def test_the_page_has_each_metric(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    registry.register(Migrations([tmp_path]))
+    told = re.findall(r"^# TYPE (\w+)", generate_latest(registry).decode(), re.MULTILINE)
+    page = (CHECKOUT / "docs/metrics.md").read_text()
+    rows = re.findall(r"^\| (`criu_lazy.*?) \|", page, re.MULTILINE)
+    assert sorted(told) == sorted(name for row in rows for name in re.findall(r"`(criu_lazy_\w+)`", row))
 
 
 def test_by_http(directory: Path) -> None:
