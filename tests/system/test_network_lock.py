@@ -196,7 +196,9 @@ def kill_agent(testbed: Testbed) -> None:
 
 
 def stop_migrate(testbed: Testbed) -> None:
-    testbed.src.run(["kill", "-INT", *map(str, pids_of(testbed.src, "criu-lazy migrate"))])
+    """By two signals: once the task runs there, the first ends nothing."""
+    pids = list(map(str, pids_of(testbed.src, "criu-lazy migrate")))
+    testbed.src.run(["sh", "-c", f"kill -INT {' '.join(pids)}; kill -TERM {' '.join(pids)}"])
 
 
 def has_undone(server: Server) -> None:
