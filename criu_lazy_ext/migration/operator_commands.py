@@ -326,7 +326,9 @@ class Decision:
         if found.facts["state"] not in ENDED:
             self.settle(ended, how)
         lost = ended is State.FAILED and self.found.source.is_over
-        return EXIT_STATUS[State.FAILED] if lost and options.abort else 0
+        committed = ended is State.COMMITTED
+        is_other = (options.abort and (lost or committed)) or (options.commit and not committed)
+        return EXIT_STATUS[State.FAILED] if is_other else 0
 
     # ---- what is done ----
 

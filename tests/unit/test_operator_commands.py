@@ -26,7 +26,7 @@ from criu_lazy_ext.migration.lock import Lock, Locked, lock_path
 from criu_lazy_ext.profile import load
 from criu_lazy_ext.source.task import Seen, Source, boot_id, identity, look
 
-UNDECIDED = 4
+FAILED, UNDECIDED = 1, 4
 HOG = "x = bytearray(300 << 20)\nfor i in range(0, len(x), 4096): x[i] = 1\nprint(flush=True); input()"
 DRIVER = """
 import pathlib, sys
@@ -134,7 +134,7 @@ def test_a_source_task_that_is_gone_is_a_commit_only_if_one_was_begun(
     Journal(stopped.directory, journal.read(stopped.directory)).record(state="undecided", committing=True)
     assert stopped.run("--status") == 0
     assert stopped.hooks() == "after_commit\n" and stopped.state() == "committed"
-    assert stopped.run("--status") == 0
+    assert (stopped.run("--status"), stopped.run("--commit"), stopped.run("--abort")) == (0, 0, FAILED)
     assert stopped.hooks() == "after_commit\n", "once"
 
 
@@ -188,6 +188,7 @@ def test_a_fenced_source_task_whose_restored_one_was_not_resumed_needs_no_force(
     assert stopped.is_untouched()
     assert stopped.run("--abort") == 0
     assert look(identity(task.pid) or (0, 0)) is Seen.RUNS
+    assert (stopped.run("--abort"), stopped.run("--commit")) == (0, FAILED)
 
 
 def test_an_abort_with_no_source_task_is_no_roll_back(
@@ -277,7 +278,7 @@ def test_a_commit_that_was_begun_is_to_be_ended(
     said = capsys.readouterr().out
     assert "--commit finishes it" in said and "kill the restored" not in said
     end(task)
-    assert stopped.run("--abort", "--force") == 0
+    assert stopped.run("--abort", "--force") == FAILED, "it is another end than was wanted"
     assert stopped.state() == "committed"
 
 
