@@ -11,6 +11,7 @@ from criu_lazy_ext.checks.check import Found, check, fail
 from criu_lazy_ext.checks.needs import OTHER_DESCRIPTORS, Arrival, unpack_ids
 from criu_lazy_ext.criu.contrary import value_of
 from criu_lazy_ext.system import cgroup
+from criu_lazy_ext.system.holders import name_of
 
 SERVED_DESCRIPTORS = 2  # of a process: what the daemon holds, and the page server
 SHOWN = 10
@@ -31,16 +32,8 @@ def pids(arrival: Arrival) -> Iterator[Found]:
         yield fail("this is the source itself, where the task has its pids", "name another host as the destination")
     elif taken:
         more = f" and {len(taken) - SHOWN} more" if len(taken) > SHOWN else ""
-        names = ", ".join(f"{pid} ({_name_of(pid)})" for pid in taken[:SHOWN])
+        names = ", ".join(map(name_of, taken[:SHOWN]))
         yield fail(f"pids are taken by other processes: {names}{more}")
-
-
-def _name_of(pid: int) -> str:
-    """Of a process, or a thread; it may have ended just now."""
-    try:
-        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
-    except OSError:
-        return "?"
 
 
 @check(

@@ -31,7 +31,6 @@ from criu_lazy_ext.checks.needs import Arrival
 from criu_lazy_ext.criu import program as criu
 from criu_lazy_ext.criu.contrary import said_in_files
 from criu_lazy_ext.criu.explain import cause_in_log
-from criu_lazy_ext.criu.images import endpoint
 from criu_lazy_ext.destination.daemon import Daemon
 from criu_lazy_ext.destination.page_store_process import PageStoreProcess
 from criu_lazy_ext.destination.restored import RestoredTasks
@@ -332,8 +331,8 @@ class Agent:
     def look_at_connections(self) -> Let:
         """Those that are restored; what goes wrong with it has clients send again, no more."""
         with contextlib.suppress(Exception):
-            through = {frozenset((endpoint(*each.client), endpoint(*each.service))) for each in self.translated}
-            return Let(network_lock.connections(self.place.images()) | through)
+            translated = {each.ends for each in self.translated}
+            return Let(network_lock.connections(self.place.images()) | translated)
         return Let()
 
     async def deliver_all(self) -> None:

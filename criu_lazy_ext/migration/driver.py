@@ -178,8 +178,9 @@ class Migration:
             self.fail(f"stopped by {name}")
             return
         again = "" if name == signal.SIGHUP.name else "; a second SIGINT or SIGTERM stops it, and leaves it undecided"
-        self.asked_to_stop = bool(again)
-        there = f"the task runs at {self.report.destination}, and its memory follows"
+        self.asked_to_stop |= bool(again)
+        runs = "the task runs" if self.resumed else "by now the task may run"
+        there = f"{runs} at {self.report.destination}, and its memory follows"
         self.warn(f"{name}: {there}: the migration goes on{again}")
 
     def fail(self, reason: str) -> None:

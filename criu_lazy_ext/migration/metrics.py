@@ -105,10 +105,7 @@ def last_runs(directories: list[Path]) -> Iterator[Metric]:
                 with contextlib.suppress(run_file.RunFileError):  # of another version
                     facts = run_file.read(each)
                     if facts["report"]["outcome"] != run_file.UNDER_WAY:
-                        report = facts["report"]
-                        told = {"at": facts["began"] + report["total_s"], "outcome": report["outcome"]}
-                        told |= facts.get("settled", {})
-                        reports[path.stem] = float(told["at"]), str(told["outcome"]), report
+                        reports[path.stem] = run_file.ended_at(facts), run_file.outcome(facts), facts["report"]
                         break
     outcome = GaugeMetricFamily(
         f"{PREFIX}last_run_outcome", "How it ended, by its migrate or what was decided later: 1",

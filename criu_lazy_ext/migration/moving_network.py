@@ -142,8 +142,8 @@ class MovingNetwork:
         migration, packets = self.migration, self.kept.take() if self.kept is not None else []
         if self.here is None or migration.dump is None or not packets:
             return []
-        through = {frozenset((endpoint(*each.client), endpoint(*each.service))) for each in self.translated}
-        return self.here.deliver(packets, Let(network_lock.connections(migration.dump.images) | through))
+        translated = {each.ends for each in self.translated}
+        return self.here.deliver(packets, Let(network_lock.connections(migration.dump.images) | translated))
 
     def end(self) -> list[str]:
         """The task is gone from here. What could not be done."""

@@ -11,6 +11,7 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from criu_lazy_ext.criu.images import Endpoint, endpoint
 from criu_lazy_ext.system.netlink import CREATE, EXCL, Netlink, attribute, attributes
 
 NETLINK_NETFILTER = 12
@@ -39,6 +40,11 @@ class Translated:
     service: End
     inside: End
     seconds: int
+
+    @property
+    def ends(self) -> frozenset[Endpoint]:
+        """As its packets have them outside."""
+        return frozenset((endpoint(*self.client), endpoint(*self.service)))
 
     @classmethod
     def of_message(cls, message: list[list[object]]) -> Translated:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from lazy_source import eventually
 from criu_lazy_ext.commands import migrate, status
 from criu_lazy_ext.errors import CriuLazyError, UsageError
 from criu_lazy_ext.migration import journal, on_record, operator_commands
+from criu_lazy_ext.migration.driver import Migration
 from criu_lazy_ext.migration.journal import Journal, JournalError
 from criu_lazy_ext.migration.lock import Lock, Locked, lock_path
 from criu_lazy_ext.profile import load
@@ -460,3 +462,18 @@ def test_with_a_full_disk_nothing_is_committed_and_no_hook_runs_twice(
     assert not stopped.hooks()
     assert stopped.run("--status") == 0
     assert stopped.hooks() == "after_rollback\n"
+
+
+# --- signals --------------------------------------------------------------------------------------------------------
+
+
+def test_a_lost_terminal_takes_no_signal_back() -> None:
+    told: list[str] = []
+    report = SimpleNamespace(destination="there")
+    migration = SimpleNamespace(
+        said_go=True, asked_to_stop=False, resumed=0.0, report=report, warn=told.append, fail=told.append
+    )
+    for name in ("SIGHUP", "SIGINT", "SIGHUP", "SIGTERM"):
+        Migration.signalled(migration, name)  # type: ignore[arg-type]
+    assert [text.split(":")[0] for text in told] == ["SIGHUP", "SIGINT", "SIGHUP", "stopped by SIGTERM"]
+    assert "by now the task may run at there" in told[0], "it was not seen to run yet"
