@@ -17,7 +17,7 @@ from criu_lazy_ext.remote.hosts import KEEPER_LOST
 
 
 def _close_terminal() -> None:
-    """The source is to see the agent's end: nobody else has its input and output open."""
+    """The agent's input and output are its own."""
     nothing = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1):
         os.dup2(nothing, fd)
@@ -37,8 +37,9 @@ def _keep(agent_ended: int) -> int:
         return asyncio.run(serve(facts_write, keeper, reports_read))
     os.close(facts_write)
     os.close(reports_read)
+    source = os.dup(1)
     _close_terminal()
-    Keeper(agent, facts_read, reports_write).run(agent_ended)
+    Keeper(agent, facts_read, reports_write, source).run(agent_ended)
     return 0
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from criu_lazy_ext.criu.explain import cause_in_log
 from criu_lazy_ext.destination.succession import Succession
 from criu_lazy_ext.destination.undo import Made
+from criu_lazy_ext.remote.channel import AGENT_ENDED, as_bytes
 from criu_lazy_ext.system.migration_id import VARIABLE
 from criu_lazy_ext.system.processes import describe_status
 
@@ -38,12 +39,13 @@ def become_reaper() -> None:
 
 class Keeper:
     """`facts`: a pipe on which the agent tells what it made. `reports`: a pipe to the agent, which gets a line for each
-    process reaped: {"pid", "status"}."""
+    process reaped: {"pid", "status"}. `source`: what the agent writes to the source."""
 
-    def __init__(self, agent: int, facts: int, reports: int) -> None:
+    def __init__(self, agent: int, facts: int, reports: int, source: int) -> None:
         self.agent = agent
         self.facts = facts
         self.reports = reports
+        self.source = source
         os.set_blocking(reports, False)  # an agent that hangs must not make this process hang
         self.made = Made()
         self.told = b""
@@ -61,6 +63,7 @@ class Keeper:
         self.reap()
         while (status := self.agents_status) is None:
             self.wait(poll, wake)
+        self.tell_source(status)
         while self.hear():
             pass
         with contextlib.suppress(KeyError):
@@ -76,6 +79,15 @@ class Keeper:
         if self.made.running and status != 0:
             self.let_go_of_terminal()
             self.see_through(poll, wake)
+
+    def tell_source(self, status: int) -> None:
+        """That the agent was killed, before anything is undone, which may take its time: the source task is frozen
+        meanwhile. (sshd tells of no end of output while anybody has the error output open.)"""
+        if status < 0:
+            with contextlib.suppress(OSError):  # it is lost, or takes nothing: then the silence tells it
+                os.set_blocking(self.source, False)
+                os.write(self.source, as_bytes({"event": AGENT_ENDED, "how": describe_status(status)}))
+        os.close(self.source)
 
     def wait(self, poll: select.poll, wake: int, seconds: float = LOOK_S) -> None:
         """For something to happen; see what it was."""

@@ -18,6 +18,7 @@ from typing import Any
 PROTOCOL = 1
 MAX_JSON_BYTES = 1 << 20
 MAX_PAYLOAD_BYTES = 1 << 20
+AGENT_ENDED = "agent-ended"  # the event that the agent's keeper tells of
 HELLO_WITHIN_S = 120.0  # the first words: Python starts on the other host, and a busy one takes its time
 
 Message = dict[str, Any]
@@ -29,6 +30,17 @@ class ChannelError(Exception):
 
 class MessageTooLong(ValueError):
     """A message that the other side would refuse; nothing was sent."""
+
+
+def as_bytes(message: Message, payload: bytes = b"") -> bytes:
+    """Raises MessageTooLong."""
+    if payload:
+        message = {**message, "payload": len(payload)}
+    text = json.dumps(message, separators=(",", ":")).encode()
+    if len(text) > MAX_JSON_BYTES or len(payload) > MAX_PAYLOAD_BYTES:
+        size = len(text) + len(payload)
+        raise MessageTooLong(f"a message of {size} bytes is too long ({MAX_JSON_BYTES} at the most)")
+    return len(text).to_bytes(4, "big") + text + payload
 
 
 class Channel:
@@ -43,15 +55,10 @@ class Channel:
 
     async def send(self, message: Message, payload: bytes = b"") -> None:
         """Raises ChannelError if the other side is gone, or takes nothing; MessageTooLong."""
-        if payload:
-            message = {**message, "payload": len(payload)}
-        text = json.dumps(message, separators=(",", ":")).encode()
-        if len(text) > MAX_JSON_BYTES or len(payload) > MAX_PAYLOAD_BYTES:
-            size = len(text) + len(payload)
-            raise MessageTooLong(f"a message of {size} bytes is too long ({MAX_JSON_BYTES} at the most)")
+        data = as_bytes(message, payload)
         async with self._sending:
             try:
-                self._writer.write(len(text).to_bytes(4, "big") + text + payload)
+                self._writer.write(data)
                 await self._drain()
             except (OSError, RuntimeError) as error:
                 raise ChannelError(f"the connection is lost: {error}") from error

@@ -15,6 +15,7 @@ from criu_lazy_ext.engines.engine import ARCHIVE, RECORD
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.profile import Destination
 from criu_lazy_ext.remote.channel import (
+    AGENT_ENDED,
     HELLO_WITHIN_S,
     MAX_PAYLOAD_BYTES,
     PROTOCOL,
@@ -138,13 +139,14 @@ class RemoteHost:
             if ping is not None:
                 ping.cancel()
 
-    def _lose(self, reason: str) -> None:
-        """The connection is of no use any more: tell everybody who waits."""
+    def _lose(self, reason: str, undoes: bool = False) -> None:
+        """The connection is of no use any more: tell everybody who waits. `undoes`: its keeper is there, whose end will
+        be seen."""
         if self.lost.done():
             return
         self.lost.set_result(reason)
         self._channel.abort()
-        if self.process.returncode is None:
+        if self.process.returncode is None and not undoes:
             self.process.kill()
         for waiting in self._waiting.values():
             if not waiting.done():
@@ -220,6 +222,8 @@ class RemoteHost:
                 waiting = self._waiting.get(message.get("id", 0))
                 if waiting is not None and not waiting.done():
                     waiting.set_result(message)
+                elif message.get("event") == AGENT_ENDED:
+                    self._lose(f"the agent {message['how']}", undoes=True)
                 elif "event" in message:
                     self._on_event(message)
         except ChannelError as error:

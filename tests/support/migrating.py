@@ -80,6 +80,11 @@ def kill_pids(host: Host, *pids: int) -> None:
         eventually(lambda parent=parent: go_on(parent), "nsenter has ended, too")
 
 
+def kill_agent(host: Host) -> None:
+    """The newest; the keeper, which is its parent, stays."""
+    kill_pids(host, pids_of(host, "python", "criu-lazy agent")[-1])
+
+
 def parent_of(pid: int) -> int:
     """The nsenter that waits for it, or 0. It stops itself when it sees its child stopped."""
     parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

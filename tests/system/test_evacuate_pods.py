@@ -14,7 +14,7 @@ import pytest
 from containers import configuration, prepare_podman
 from evacuating import Evacuation, clean
 from lazy_source import eventually
-from migrating import COMMITTED, FAILED, UNDECIDED, Migration, kill_pids, pids_of
+from migrating import COMMITTED, FAILED, UNDECIDED, Migration, kill_agent
 from redis_containers import ADDRESS, COMMAND, MAKE_ROOT, put_address, take_addresses
 
 from demo.load import LoadClient
@@ -257,9 +257,9 @@ def test_a_killed_agent_leaves_all_of_it_running(pod: Pod) -> None:
     run = Evacuation(pod.testbed, plan_for(pod.runtime, more=HELD))
     held = pod.testbed.src.root / "run/held"
     eventually(held.exists, "they are frozen", 60)
-    kill_pids(dst, pids_of(dst, "criu-lazy agent")[-1])
+    kill_agent(dst)
     held.unlink()
-    assert_stayed(pod, run, "the agent ended with status 137", "of the same pod: ")
+    assert_stayed(pod, run, "the agent was killed by SIGKILL", "of the same pod: ")
     assert not dst.run(["podman", "pod", "ps", "--quiet"]).stdout
 
 

@@ -22,6 +22,7 @@ from migrating import (
     held,
     interrupt,
     kill,
+    kill_agent,
     ours,
     pids_of,
     running,
@@ -248,7 +249,6 @@ def test_a_restored_task_that_is_killed_when_nobody_else_can_tell_is_told_by_its
     src, dst = worker.testbed.src, worker.testbed.dst
     migration = running(worker)
     kill_agent(dst)
-    eventually(lambda: not pids_of(src, "ssh", "criu-lazy agent"), "the agent is lost")
     dst.run(["kill", "-KILL", str(worker.pid)])
     assert migration.end(20) == UNDECIDED, migration.stderr
     message = migration.report["message"]
@@ -386,17 +386,11 @@ def test_a_restored_task_that_is_killed_while_criu_serves_it_is_no_commit(worker
     assert worker.answers(src) == "right\n"
 
 
-def kill_agent(host: Host) -> None:
-    """The keeper, which is its parent, stays."""
-    host.run(["kill", "-9", str(pids_of(host, "python", "criu-lazy agent")[-1])])
-
-
 def test_a_restored_task_that_criu_serves_is_not_known_to_live_without_the_agent(worker: Worker) -> None:
     """To the page server its daemon says the same, whether the task was killed or has every page."""
     src, dst = worker.testbed.src, worker.testbed.dst
     migration = running(worker, BASE + "daemon: stock\n")
     kill_agent(dst)
-    eventually(lambda: not pids_of(src, "ssh", "criu-lazy agent"), "the agent is lost")
     dst.run(["kill", "-KILL", str(worker.pid)])
     assert migration.end() == UNDECIDED, migration.report
     assert "criu's own lazy-pages says that it is done" in migration.report["message"]

@@ -18,6 +18,7 @@ from migrating import (
     assert_clean,
     assert_moved,
     daemons,
+    kill_agent,
     pids_of,
     running,
 )
@@ -111,7 +112,7 @@ def test_the_daemon_goes_on_when_the_agent_and_then_the_daemon_is_killed(worker:
     migration = running(worker)
     (daemon,) = daemons(dst)
     keeper = pids_of(dst, "python", "criu-lazy agent")[1]
-    dst.run(["kill", "-9", str(pids_of(dst, "python", "criu-lazy agent")[-1])])
+    kill_agent(dst)
     eventually(lambda: pids_of(dst, "python", "criu-lazy agent") == [keeper], "only the keeper is left")
     time.sleep(0.5)
     dst.run(["kill", "-9", str(daemon)])

@@ -14,9 +14,9 @@ from migrating import (
     Migration,
     assert_clean,
     kill,
+    kill_agent,
     kill_ours,
     ours,
-    pids_of,
 )
 from paths import CONFIGS
 from vm import TRACKED
@@ -293,8 +293,8 @@ def test_stopped_in_a_round_by_a_signal(hosts: Testbed, number: signal.Signals) 
 def test_an_agent_killed_in_a_round_touches_nothing(hosts: Testbed) -> None:
     task = start(hosts, *WRITING)
     migration = in_round(hosts, BASE + "precopy: {bandwidth: 4M, directory: /srv/stores}\n")
-    hosts.dst.run(["kill", "-9", str(pids_of(hosts.dst, "python", "criu-lazy agent")[-1])])
-    assert_nothing_was_touched(hosts, migration, task, "dst: the connection ")
+    kill_agent(hosts.dst)
+    assert_nothing_was_touched(hosts, migration, task, "dst: the agent was killed by SIGKILL")
     assert list(hosts.dst.root.glob("srv/stores/*")) == []
 
 

@@ -24,6 +24,7 @@ from migrating import (
     compile_task,
     held,
     kill,
+    kill_agent,
     ours,
     pids_of,
     processes,
@@ -95,7 +96,22 @@ def test_a_killed_agent(worker: Worker, which: int) -> None:
     migration = held(worker.testbed, BASE + HOLD)
     agents = pids_of(worker.testbed.dst, "python", "criu-lazy agent")
     worker.testbed.dst.run(["kill", "-9", str(agents[which])])
-    assert_stayed(worker, migration, "dst: the connection was closed")
+    says = ["the connection was closed", "the connection was closed", "the agent was killed by SIGKILL"]
+    assert_stayed(worker, migration, f"dst: {says[which]}")
+
+
+def test_the_source_task_does_not_wait_until_a_killed_agent_s_half_is_undone(worker: Worker) -> None:
+    src, dst = worker.testbed.src, worker.testbed.dst
+    wait = "touch /run/undoing; while test -e /run/undoing; do sleep 0.05; done"
+    undone = f"after_rollback: [{{run: '{wait}', on: destination}}]"
+    dst.run(["rm", "-f", "/run/undoing"])
+    migration = held(worker.testbed, BASE + HOLD.replace("{", f"{{{undone}, ", 1))
+    kill_agent(dst)
+    eventually((dst.root / "run/undoing").exists, "it is being undone")
+    assert worker.answers(src) == "right\n"
+    assert (dst.root / "run/undoing").exists()
+    dst.run(["rm", "/run/undoing"])
+    assert_stayed(worker, migration, "dst: the agent was killed by SIGKILL; the source task runs on")
 
 
 def test_a_killed_page_server(worker: Worker) -> None:
@@ -160,7 +176,7 @@ def test_hooks_undo_on_both_ends_whoever_dies(worker: Worker, victim: str) -> No
     elif victim == "ssh":
         kill(src, "ssh", "criu-lazy agent")
     else:
-        dst.run(["kill", "-9", str(pids_of(dst, "python", "criu-lazy agent")[-1])])
+        kill_agent(dst)
     assert_stayed(worker, migration)
     assert migration.report["warnings"] == []
     assert src.run(["test", "-e", "/srv/here"], check=False).returncode == 1

@@ -192,7 +192,7 @@ def kill_page_server(testbed: Testbed) -> None:
 
 def kill_agent(testbed: Testbed) -> None:
     """Not its keeper, which comes first and undoes what it did."""
-    testbed.dst.run(["kill", "-9", str(pids_of(testbed.dst, "criu-lazy agent")[-1])])
+    kill_agent(testbed.dst)
 
 
 def stop_migrate(testbed: Testbed) -> None:

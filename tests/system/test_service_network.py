@@ -107,7 +107,7 @@ def test_the_address_is_announced_before_anything_is_said_from_it(service: Servi
 
 def kill_agent(testbed: Testbed) -> None:
     """Not its keeper, which is older."""
-    kill_pids(testbed.dst, pids_of(testbed.dst, "criu-lazy agent")[-1])
+    kill_agent(testbed.dst)
 
 
 def kill_destination(testbed: Testbed) -> None:
