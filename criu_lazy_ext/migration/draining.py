@@ -52,6 +52,8 @@ class Draining:
                 if migration.host.lost.done() or late:
                     self.check_word(state)
                     break
+            if state is not None and (migration.host.lost.done() or migration.profile.daemon == "stock"):
+                migration.progress.sent(int(state["bytes"]))
             if state is not None and state["bytes"] != last:
                 last, since = state["bytes"], time.monotonic()
             elif self.warned_of_stall(since):
@@ -62,6 +64,7 @@ class Draining:
         untold = migration.host.lost.done() or not migration.report.lazy_pages  # stock's daemon doesn't tell
         if untold and (state := await self.page_server_state()):
             migration.report.received_bytes = int(state["bytes"])
+            migration.progress.sent(int(state["bytes"]))
         migration.enter(State.DRAINED, complete=True)
 
     def check_word(self, state: Answer) -> None:

@@ -275,7 +275,8 @@ class Migration:
     async def watch_host(self, host: RemoteHost) -> None:
         reason = await asyncio.shield(host.lost)
         if self.state in (State.RUNNING, State.DRAINED):
-            self.warn(f"{host.name}: {reason}; waiting for the last page all the same")
+            self.report.heard_until_s = self.progress.figures.heard_s
+            self.warn(f"{host.name}: {reason}; waiting for the last page all the same, of which the page server hears")
         else:
             self.fail(f"{host.name}: {reason}")
 

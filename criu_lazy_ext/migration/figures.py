@@ -29,6 +29,8 @@ class Figures:
         self.frozen_at: float | None = None
         self.downtime_s: float | None = None  # once the restored task runs
         self.stats: dict[str, Any] = {}  # the daemon's counters
+        self.heard_s = 0.0  # when they came
+        self.is_unheard = False  # no more of them come: the agent, which passes them on, is lost
         self._window: deque[tuple[float, int, int, int]] = deque()  # when, received bytes, remaining pages, faults
 
     def round_over(self, sent_bytes: int, seconds: float) -> None:
@@ -42,12 +44,22 @@ class Figures:
     def take_stats(self, stats: dict[str, Any]) -> None:
         """The daemon's counters of now."""
         now = time.monotonic()
-        self.stats = stats
+        self.stats, self.heard_s = stats, self.elapsed_s
         self._window.append((now, int(stats["received_bytes"]), int(stats["remaining_pages"]), self.faults))
         while now - self._window[0][0] > WINDOW_S:
             self._window.popleft()
         if now - self._window[0][0] >= STEADY_S:
             self.best_rate = max(self.best_rate, self.rate)
+
+    def take_sent(self, sent_bytes: int) -> None:
+        """What the page server has sent, of a daemon that isn't heard of any more: the rate goes by that."""
+        now = time.monotonic()
+        if not self.is_unheard:
+            self.is_unheard = True
+            self._window.clear()
+        self._window.append((now, sent_bytes, 0, 0))
+        while now - self._window[0][0] > WINDOW_S:
+            self._window.popleft()
 
     @property
     def elapsed_s(self) -> float:
@@ -120,6 +132,7 @@ class Figures:
                 "fault_rate": round(self.fault_rate, 1),
                 "waiting_faults": int(self.stats.get("waiting_faults", 0)),
                 "fault_wait_us": self.fault_waits_us(),
+                "heard_s": round(self.heard_s, 3),
             }
         return figures | {"limit": self.limit or None, "best_rate": round(self.best_rate) or None}
 
@@ -128,7 +141,10 @@ class Figures:
         total, missing = self.total_bytes, self.missing_bytes
         if not total:
             return ""
-        return f"{(total - missing) / 1e6:.0f}/{total / 1e6:.0f} MB ({100 * (total - missing) / total:.0f} %)"
+        text = f"{(total - missing) / 1e6:.0f}/{total / 1e6:.0f} MB ({100 * (total - missing) / total:.0f} %)"
+        if self.is_unheard and self.state not in COMPLETE:
+            return f"{text} when it was last heard of, {self.elapsed_s - self.heard_s:.0f} s ago"
+        return text
 
     def as_text(self) -> str:
         """All of it in one line."""

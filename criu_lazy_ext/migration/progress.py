@@ -102,6 +102,12 @@ class Progress:
             self._file.note_stats(stats)
         self.display.stats(self.figures)
 
+    def sent(self, sent_bytes: int) -> None:
+        """By the page server, all in all; nothing comes of the daemon any more."""
+        self.figures.take_sent(sent_bytes)
+        self.recorder.sent(self.figures.elapsed_s, sent_bytes)
+        self.display.stats(self.figures)
+
     def tell(self) -> None:
         """Somebody asks, by a signal."""
         self.display.line(self.figures, self.figures.as_text(), "info", asked=True)

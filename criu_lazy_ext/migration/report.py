@@ -28,6 +28,7 @@ class Report:
     merged_faults: int = 0
     same_pages: int = 0  # of those that came: were there already, by pre-copy
     dropped_pages: int = 0  # no longer wanted when they would have come
+    heard_until_s: float | None = None  # the counters of pages and faults are of then: later ones were not heard of
     lost_pages: int = 0  # missing when a restored task was killed: the source has them
     strategy: str = ""  # what was chosen, and why; "": the profile's
     precopy: dict[str, Any] | None = None  # "rounds": figures of each, "stopped": why, "bytes", "seconds", "used"
@@ -60,6 +61,12 @@ class Report:
         """All of it, ready for json.dump."""
         return asdict(self)
 
+    def until_heard(self) -> str:
+        """To what the daemon has counted."""
+        if self.heard_until_s is None:
+            return ""
+        return f" (until {self.heard_until_s:.2f} s: nothing was heard of {self.destination} later)"
+
     def as_text(self) -> str:
         """For people."""
         lines = [f"{self.outcome}: {self.what} -> {self.destination}"]
@@ -87,7 +94,7 @@ class Report:
         if self.fault_wait_us:
             waits = ", ".join(f"{name} {value / 1e3:.2f}" for name, value in self.fault_wait_us.items())
             faults = self.demand_faults + self.merged_faults
-            lines.append(f"  faults    {faults} waited for their pages; ms: {waits}")
+            lines.append(f"  faults    {faults} waited for their pages; ms: {waits}{self.until_heard()}")
         lines.append(f"  total     {self.total_s:.2f} s")
         if self.id:
             lines.append(f"  id        {self.id}")

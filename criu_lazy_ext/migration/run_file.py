@@ -17,6 +17,8 @@ Times are seconds since the migration's start, by the source's clock; bytes and 
   demands             for each sample how many demand faults there were since the one before, by the same parts (255: or
                       more), in hexadecimal, or null: none (an older run file lacks them)
   stats               the daemon's last counters
+  sent                "at" and "bytes": what the page server had sent, when counters did not come any more (an older run
+                      file lacks it)
   settled             if somebody else saw its end: "outcome"; "at", since the epoch; "how"; "left_in", the state that
                       migrate had recorded last
 """
@@ -70,6 +72,7 @@ class Recorder:
         self._maps: list[str | None] = []
         self._demands: list[list[int]] = []  # until each sample
         self._interval = LEAST_INTERVAL_S
+        self._sent: list[tuple[float, int]] = []
 
     def line(self, at: float, level: str, text: str) -> None:
         """Progress. The last ones are kept, and the first."""
@@ -91,6 +94,12 @@ class Recorder:
             for column in (self.at, self._counters, self._maps, self._demands):
                 del column[1::2]
 
+    def sent(self, at: float, sent_bytes: int) -> None:
+        """What the page server had sent, all in all, then."""
+        self._sent.append((round(at, 3), sent_bytes))
+        if len(self._sent) >= MAX_SAMPLES:
+            del self._sent[1::2]
+
     def facts(self, name: str, figures: Figures, report: Report) -> dict[str, Any]:
         """All that the run file says."""
         frozen = None if figures.frozen_at is None else figures.frozen_at - figures.start
@@ -111,6 +120,7 @@ class Recorder:
             "samples": {"at": self.at, **samples},
             "maps": self._maps,
             "demands": [steps(*pair) for pair in zip([[], *self._demands], self._demands, strict=False)],
+            "sent": {"at": [at for at, _ in self._sent], "bytes": [count for _, count in self._sent]},
             "stats": {name: value for name, value in figures.stats.items() if name != "missing_map"},
         }
 

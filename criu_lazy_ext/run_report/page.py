@@ -103,15 +103,16 @@ def figures(run: Run) -> list[tuple[str, str]]:
     stall = stats["fault_wait_sum_us"] / 1e6 if "fault_wait_sum_us" in stats else None
     precopy = report["precopy"] or {"bytes": 0, "seconds": 0, "rounds": []}
     count = len(precopy["rounds"])
+    until = "" if run.heard_until_s is None else f" (until {seconds(run.heard_until_s)})"
     return [
         ("downtime", seconds(report["downtime_s"])),
         ("total", seconds(report["total_s"])),
         ("transfer after the resume", seconds(transfer)),
         ("lazy memory", mb(report["lazy_pages"] * PAGE_BYTES)),
         ("bandwidth of that transfer", rate),
-        ("p99 of a fault's wait", f"{waits['p99'] / 1e3:.2f} ms" if waits else "-"),
-        ("faults that waited", f"{report['demand_faults'] + report['merged_faults']}"),
-        ("longest wait", f"{waits['max'] / 1e3:.2f} ms" if waits else "-"),
+        ("p99 of a fault's wait", f"{waits['p99'] / 1e3:.2f} ms{until}" if waits else "-"),
+        ("faults that waited", f"{report['demand_faults'] + report['merged_faults']}{until}"),
+        ("longest wait", f"{waits['max'] / 1e3:.2f} ms{until}" if waits else "-"),
         ("all waits together, thread by thread", seconds(stall)),
         ("longest time without an answer to a client", seconds(run.answers.longest_s if run.answers else None)),
         ("received after the freeze", mb(report["received_bytes"])),
@@ -206,6 +207,11 @@ def warnings(run: Run) -> str:
         told.insert(0, f"what is here was seen until {at}: migrate had not ended then, or was killed; {ask} tells more")
     elif run.outcome == "undecided":
         told.insert(0, f"the migration waits for a decision: {ask}")
+    if run.heard_until_s is not None:
+        until = f"nothing was heard of {run.destination} after {svg.seconds_as_text(run.heard_until_s)}"
+        came = run.transferred_s
+        whole = f"; every page had arrived at {svg.seconds_as_text(came)}, as the page server was told" if came else ""
+        told.insert(0, f"{until}: the figures of its memory and its faults end there{whole}")
     items = "".join(f"<li>{escape(words)}</li>" for words in [*told, *run.facts.get("now", [])])
     return section("Warnings", f'<ul class="warnings">{items}</ul>') if items else ""
 

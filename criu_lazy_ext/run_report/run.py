@@ -86,6 +86,11 @@ class Run:
         """When every page had arrived."""
         return self.phases.get("drained")
 
+    @property
+    def heard_until_s(self) -> float | None:
+        """The daemon's figures end there, before the transfer does; None: they don't."""
+        return self.report.get("heard_until_s")  # an older run file has none
+
     # ---- time lines ----
 
     def source_line(self) -> list[Span]:
@@ -153,8 +158,9 @@ class Run:
         return series
 
     def bandwidth(self) -> Series:
-        """Bytes per second that the daemon received."""
-        return rate(self.at, self._column("received_bytes"))
+        """Bytes per second that the daemon received; once it wasn't heard of, that the page server sent."""
+        sent = self.facts.get("sent", {"at": [], "bytes": []})
+        return rate([*self.at, *sent["at"]], [*self._column("received_bytes"), *sent["bytes"]])
 
     def fault_rate(self) -> Series:
         """Faults per second that waited for their pages."""
@@ -194,13 +200,14 @@ class Run:
             return []
         same, copied = int(stats["same_pages"]), int(stats["copied_pages"])
         sent = copied - same if self.report["received_bytes"] else 0
+        missing = "missing" if self.heard_until_s is None else "missing when it was last heard of"
         shares = [
             Share("copied before the freeze, and unchanged", "precopied", same),
             Share("sent after it", "follows", sent),
             Share("from files at the destination", "images", copied - same - sent),
             Share("zero: nothing had to be sent", "zero", int(stats["zero_pages"])),
             Share("not wanted any more", "dropped", int(stats["dropped_pages"])),
-            Share("missing", "frozen", int(stats["remaining_pages"]) + int(stats["lost_pages"])),
+            Share(missing, "frozen", int(stats["remaining_pages"]) + int(stats["lost_pages"])),
         ]
         return [share for share in shares if share.pages > 0]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 
@@ -34,6 +35,9 @@ def test_ssh_killed_while_memory_follows(worker: Worker) -> None:
     kill(worker.testbed.src, "ssh", "criu-lazy agent")
     assert_moved(worker, migration)
     assert "waiting for the last page all the same" in migration.report["warnings"][0]
+    run = json.loads(worker.testbed.src.read(migration.report["run_file"]))
+    assert migration.report["heard_until_s"] == run["report"]["heard_until_s"] < run["report"]["phases_s"]["drained"]
+    assert run["sent"]["bytes"][-1] == migration.report["received_bytes"] > run["samples"]["received_bytes"][-1]
 
 
 def test_link_cut_while_memory_follows(worker: Worker) -> None:

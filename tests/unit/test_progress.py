@@ -91,6 +91,12 @@ def test_figures_that_nobody_brings_any_more_are_not_told_as_of_now(monkeypatch:
     assert figures.rate == 819200 and figures.seconds_left == 1.5
     now = 110.0
     assert figures.as_text() == "running, 2/4 MB (40 %), 0 MB/s, 0 faults/s, downtime 100 ms"
+    figures.take_sent(900_000)
+    now = 111.0
+    figures.take_sent(2_900_000)
+    text = "2/4 MB (40 %) when it was last heard of, 10 s ago"
+    assert figures.as_text() == f"running, {text}, 2 MB/s, 0 faults/s, downtime 100 ms"
+    assert figures.seconds_left is None and figures.as_json()["heard_s"] == 1
     figures.state = State.DRAINED
     assert figures.memory_as_text() == "4/4 MB (100 %)"
 

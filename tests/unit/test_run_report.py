@@ -75,6 +75,26 @@ def test_what_is_no_run_file_is_refused_in_a_line(tmp_path: Path, text: str) -> 
         command.load(path)
 
 
+def test_what_nobody_heard_of_is_not_told() -> None:
+    """The agent was lost; the page server has seen all of it go."""
+    recorder, report = Recorder(), moved()
+    for n in range(5):
+        recorder.sample(1.3 + n / 10, STATS | {"remaining_pages": 1000 - n, "received_bytes": 4096 * n})
+    report.heard_until_s = 1.7
+    for n in range(MAX_SAMPLES * 3):
+        recorder.sent(1.8 + n / 1000, 4096 * (4 + n))
+    run = run_of(report, recorder, remaining_pages=996, copied_pages=4)
+    assert [share.name for share in run.how_pages_came()] == ["sent after it", "missing when it was last heard of"]
+    assert run.missing()[-1] == (1.7, 996 * 4096)
+    assert len(run.facts["sent"]["at"]) < MAX_SAMPLES
+    assert max(value for at, value in run.bandwidth() if at > 2) > 3e6, "by what was sent"
+    text = page([run])
+    assert "nothing was heard of dst after 1.70 s: the figures of its memory and its faults end there; every" in text
+    assert "<td>0 (until 1.70 s)</td>" in text
+    report.fault_wait_us = {"p50": 1.0}
+    assert "(until 1.70 s: nothing was heard of dst later)" in report.as_text()
+
+
 def test_what_a_killed_task_lacked_stays_missing() -> None:
     recorder = Recorder()
     recorder.sample(1.0, STATS | {"remaining_pages": 400})
