@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import os
 import shutil
 import signal
 import time
@@ -42,6 +43,7 @@ from criu_lazy_ext.migration.turns import Turns
 from criu_lazy_ext.profile import Profile, hook_environment
 from criu_lazy_ext.remote.channel import Message
 from criu_lazy_ext.remote.hosts import HostError, HostInDoubt, RemoteHost
+from criu_lazy_ext.remote.shared_ssh import SharedSsh
 from criu_lazy_ext.source.dump import (
     LazyDump,
     SourceError,
@@ -105,6 +107,8 @@ class Migration:
         self.resumed = 0.0
         self.resumes = 0.0  # the container, as its agent saw, whose engine takes its time to end
         self.rounds = Rounds(self, profile.rounds())
+        by_ssh = not profile.destination.local
+        self.ssh = SharedSsh(profile.destination, profile.timeouts.silence, self.id) if by_ssh else None
         self.files: ContainerFiles | None = None  # of a container, if they are not shared
         self.sending_files: asyncio.Future[None] | None = None  # what has changed of them, once it is frozen
         self.unchanged: asyncio.Future[None] | None = None  # whether what it moves as one with is
@@ -509,13 +513,14 @@ class Migration:
     async def hooks(self, phase: str, fatal: bool = True) -> None:
         """Run the profile's hooks of `phase`, in order. A failure is trouble, or only a warning."""
         environment = hook_environment(phase, self.pid, self.report.destination, self.id)
+        by_ssh = {} if self.ssh is None or "RSYNC_RSH" in os.environ else self.ssh.for_rsync
         for hook in self.profile.hooks.get(phase, []):
             if phase == "after_rollback" and hook.on == "destination":
                 continue  # see undo_hooks
             self.hooked = True
             try:
                 if hook.on == "source":
-                    step: Awaitable[Any] = run_hook(hook.run, environment, hook.timeout)
+                    step: Awaitable[Any] = run_hook(hook.run, environment | by_ssh, hook.timeout)
                 else:
                     assert self.host is not None
                     step = self.host.request("hook", run=hook.run, env=environment, timeout=hook.timeout)
@@ -550,6 +555,9 @@ class Migration:
             if self.profile.hooks.get("before_dump") and self.journal is not None:
                 self.journal.record(hooked=True)
             await self.hooks("before_dump")
+            frozen = [hook for phase in ("after_dump", "before_restore") for hook in self.profile.hooks.get(phase, [])]
+            if self.ssh is not None and any(hook.on == "source" for hook in frozen):
+                await self.guarded(self.ssh.open())
             self.check_deadline()
             await self.freeze()
             try:
@@ -632,6 +640,8 @@ class Migration:
                 let_go_of_task(self.pid)
             if self.dump is not None:
                 await self.dump.roll_back(force=False)
+            if self.ssh is not None:
+                await self.ssh.close()
             if self.host is not None:
                 await self.host.close()
             self.limits.restore()
@@ -667,8 +677,8 @@ class Migration:
         """Leave nothing behind but, after a failure, the logs."""
         self.rounds.stop_sampling()
         self.network.close()
-        if self.files is not None:
-            await self.files.close()
+        if self.ssh is not None:
+            await self.ssh.close()
         if self.host is not None:
             if self.state is State.COMMITTED:
                 with contextlib.suppress(HostError):

@@ -13,12 +13,10 @@ from pathlib import Path
 
 from criu_lazy_ext.engines.engine import Tree
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.profile import Profile
-from criu_lazy_ext.remote.hosts import ssh_command
+from criu_lazy_ext.remote.shared_ssh import SharedSsh
 from criu_lazy_ext.system.processes import tree
 
 VANISHED = 24  # rsync's status when files went while it looked: they are not there to be sent
-MASTER_S = 30  # an idle connection is kept so long for the next pass
 # Nanoseconds of modification times count: a change in the second of the first pass is one.
 RSYNC = ("rsync", "-aHAXSx", "--numeric-ids", "--delete", "--modify-window=-1", "--mkpath", "--stats")
 # Which of the source's files one of overlayfs was before it was changed; and which overlayfs it was.
@@ -43,15 +41,12 @@ def mapped_shared(pid: int) -> set[Path]:
 
 
 class ContainerFiles:
-    """One container's files, and the connection by which they go."""
+    """One container's files."""
 
-    def __init__(self, profile: Profile, trees: list[Tree], pid: int, directory: Path) -> None:
-        """`directory`: the migration's, for the connection's socket."""
+    def __init__(self, trees: list[Tree], pid: int, ssh: SharedSsh) -> None:
         self.trees = trees
         self.pid = pid
-        self._ssh = [*ssh_command(profile.destination, profile.timeouts.silence), "-o", "ControlMaster=auto"]
-        self._ssh += ["-o", f"ControlPersist={MASTER_S}", "-o", f"ControlPath={directory / 'ssh'}"]
-        self._host = str(profile.destination.ssh)
+        self._ssh = ssh
 
     async def send(self, *, frozen: bool = False) -> tuple[int, float]:
         """Make the files there as they are here: bytes sent, seconds. `frozen`: the task is. Raises FilesError."""
@@ -87,7 +82,7 @@ class ContainerFiles:
         command = [*RSYNC, *(f"--exclude=/{path}" for path in tree_.without), *(FOREIGN if tree_.changes else ())]
         if only is not None:
             command = [word for word in command if word != "--delete"] + ["--ignore-times", "--files-from=-", "--from0"]
-        command += ["-e", shlex.join(self._ssh), f"{tree_.here}/", f"{self._host}:{tree_.there}/"]
+        command += ["-e", shlex.join(self._ssh.command), f"{tree_.here}/", f"{self._ssh.host}:{tree_.there}/"]
         process = await asyncio.create_subprocess_exec(
             *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             env={**os.environ, "LC_ALL": "C"}, start_new_session=True,
@@ -103,14 +98,6 @@ class ContainerFiles:
             raise FilesError(f"{tree_.here}: rsync ended with status {process.returncode}: {lines[0] if lines else ''}")
         sent = _SENT.search(output.decode(errors="replace").replace(",", ""))
         return int(sent[1]) if sent else 0
-
-    async def close(self) -> None:
-        """Let go of the connection."""
-        process = await asyncio.create_subprocess_exec(
-            *self._ssh, "-O", "exit", self._host, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
-        await process.wait()
 
 
 def _same_file(top: Path, inside: Path, identity: tuple[int, int]) -> str | None:

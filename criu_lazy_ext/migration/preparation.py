@@ -149,7 +149,9 @@ class Preparation:
             return
         if not (trees := engine.trees(found)):
             return
-        migration.files = ContainerFiles(migration.profile, trees, migration.pid, migration.directory)
+        assert migration.ssh is not None, "the profile's: files: shared, if not"
+        migration.ssh.prepare()
+        migration.files = ContainerFiles(trees, migration.pid, migration.ssh)
 
     def prepare_directory(self) -> None:
         """The migration's directory at the source; an earlier one's that came to its end is replaced."""

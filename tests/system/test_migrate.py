@@ -74,6 +74,16 @@ def test_every_hook_runs_in_its_phase(worker: Worker) -> None:
     assert src.run(["test", "-e", "/run/worker.pid"], check=False).returncode == 1
 
 
+def test_rsync_of_hooks_goes_by_a_connection_that_is_there_before_the_freeze(worker: Worker) -> None:
+    src, dst = worker.testbed.src, worker.testbed.dst
+    src.write("/srv/brought", "all of it\n")
+    checks = "$RSYNC_RSH -O check dst 2>/srv/said; ! $RSYNC_RSH -O check root@10.78.0.9 2>/dev/null"
+    hook = f"{checks} && rsync -a /srv/brought dst:/srv/brought"
+    assert_moved(worker, Migration(worker.testbed, BASE + f"hooks: {{after_dump: [{{run: '{hook}'}}]}}\n"))
+    assert src.read("/srv/said").startswith("Master running") and dst.read("/srv/brought") == "all of it\n"
+    assert_clean(worker.testbed)
+
+
 def test_a_task_moves_into_a_container_on_the_same_machine(worker: Worker) -> None:
     src = worker.testbed.src
     room = src.start(["sh", "-c", "unshare --pid --mount --fork --mount-proc sleep 1000 & echo $! >/run/room; wait"])
