@@ -48,12 +48,13 @@ def measure_evacuation(
             stack.enter_context(migrated_memtask(tb, "--mib", str(mib), *case.options, name=f"memtask{number}"))
             for number in range(count)
         ]
-        began = time.monotonic()
+        began = time.time()
         reports = _evacuate(tb, tasks) if way == "evacuate" else _migrate_all(tb, tasks)
-        seconds = time.monotonic() - began
+        ended = time.time()
+        first = min(_preflight_ended(tb, report) for report in reports)
         for task in tasks:
             task.verify(tb.dst)
-    preflight = min(_preflight_s(report) for report in reports)
+    seconds, after_preflight_s = ended - began, ended - first
     link_s = count * mib * 2**20 / (plain_mb_per_s * 1e6)
     waits = [report["fault_wait_us"] for report in reports if report["fault_wait_us"]]
     return EvacuationRun(
@@ -63,19 +64,21 @@ def measure_evacuation(
         mib=mib,
         tasks=count,
         seconds=seconds,
-        after_preflight_s=seconds - preflight,
+        after_preflight_s=after_preflight_s,
         link_s=link_s,
-        of_link=(seconds - preflight) / link_s,
+        of_link=after_preflight_s / link_s,
         downtime_ms=max(report["downtime_s"] for report in reports) * 1e3,
         fault_p99_ms=max((wait["p99"] for wait in waits), default=0.0) / 1e3 if waits else None,
         fault_max_ms=max((wait["max"] for wait in waits), default=0.0) / 1e3 if waits else None,
     )
 
 
-def _preflight_s(report: dict[str, Any]) -> float:
-    """Until its first round, or its freeze."""
+def _preflight_ended(tb: Testbed, report: dict[str, Any]) -> float:
+    """When its first round, or its freeze, began: seconds since the epoch. (Phases count from the migration's start,
+    and the programs' own start comes before that.)"""
     phases = report["phases_s"]
-    return float(phases.get("pre-copy", phases["dumping"]))
+    began = json.loads(tb.src.read(report["run_file"]))["began"]
+    return float(began) + float(phases.get("pre-copy", phases["dumping"]))
 
 
 def _migrate_all(tb: Testbed, tasks: list[MemTask]) -> list[dict[str, Any]]:
