@@ -20,6 +20,7 @@ from criu_lazy_ext.evacuation.schedule import Member, Phase, Schedule
 from criu_lazy_ext.migration import journal, moving_network
 from criu_lazy_ext.migration.ending import Ending
 from criu_lazy_ext.migration.operator_commands import Found, PageServer, is_held
+from criu_lazy_ext.migration.progress import Progress
 from criu_lazy_ext.migration.state import State, Trouble
 from criu_lazy_ext.source.task import Seen, Source
 
@@ -267,7 +268,7 @@ def test_a_driver_that_is_killed_as_it_rolls_back_has_put_that_on_record(tmp_pat
     dump = SimpleNamespace(process=1, roll_back=killed)
     migration: Any = SimpleNamespace(
         state=State.ALLOWED, said_go=False, dump=dump, journal=journal.Journal(tmp_path, {"went": True}),
-        stop_watching=nothing, progress=SimpleNamespace(phase=nothing), look=lambda: SimpleNamespace(is_over=False),
+        stop_watching=nothing, progress=Progress(), look=lambda: SimpleNamespace(is_over=False),
     )  # fmt: skip
     with pytest.raises(Killed):
         asyncio.run(Ending(migration).roll_back("the other has failed", force=True))
