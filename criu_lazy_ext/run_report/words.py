@@ -40,6 +40,7 @@ def figures(run: Run) -> list[tuple[str, str]]:
         ("bandwidth of that transfer", rate),
         ("p99 of a fault's wait", f"{waits['p99'] / 1e3:.2f} ms" if waits else "-"),
         ("faults that waited", f"{report['demand_faults'] + report['merged_faults']}"),
+        ("p50 of a fault's wait", f"{waits['p50'] / 1e3:.2f} ms" if waits else "-"),
         ("longest wait", f"{waits['max'] / 1e3:.2f} ms" if waits else "-"),
         ("all waits together, thread by thread", seconds(stall)),
         ("longest time without an answer to a client", seconds(run.answers.longest_s if run.answers else None)),
