@@ -27,7 +27,7 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "evacuate": (".commands.evacuate", "move all the tasks and containers that a plan names"),
     "cancel": (".commands.cancel", "stop a migration before its task runs at the destination"),
     "status": (".commands.status", "list the migrations that this host has on record, live"),
-    "report": (".commands.report", "make an HTML page of what a migration did, or of two"),
+    "report": (".commands.report", "make an HTML page, or a text, of what a migration did, or of two"),
     "metrics": (".commands.metrics", "tell Prometheus of the migrations that this host has on record"),
     "drop-in": (".commands.drop_in", "have others' tools get criu-lazy where they run criu lazy-pages"),
     "lazy-pages": (".commands.lazy_pages", "serve a restored task's page faults (drop-in for criu lazy-pages)"),

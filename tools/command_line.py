@@ -1,7 +1,7 @@
 """The whole command line as one argparse parser, of the very parsers that the subcommands use.
 
 The manual page is made of it, and shtab makes the shells' completion: `PYTHONPATH=tools:. python -m shtab
---prog criu-lazy command_line.whole`.
+--prog criu-lazy command_line.whole`. What completes names of migrations is in completion.bash.
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ from criu_lazy_ext.criu import options as criu_options
 
 # shtab's word for it: bash completes names of files, and zsh.
 FILES = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
+# Of a subcommand's argument.
+NAMES = {
+    ("cancel", "migration"): FILES | {"bash": "_criu_lazy_under_way"},
+    ("report", "run"): FILES | {"bash": "_criu_lazy_runs"},
+}
 # An option in lazy-pages' own help: its names, or more than fit there, and from the next column on what it does.
 HELP_COLUMN = 24
 HELP_ENTRY = re.compile(rf"^  (-.{{{HELP_COLUMN - 4}}} |-.*$)(.*(?:\n {{{HELP_COLUMN}}}.*)*)", re.MULTILINE)
@@ -32,8 +37,8 @@ def whole() -> argparse.ArgumentParser:
         added = subcommands.add_parser(name, help=line, parents=[own], add_help=False, description=own.description)
         added.epilog = own.epilog
         for action in added._actions:
-            if action.type is Path:
-                action.complete = FILES  # type: ignore[attr-defined]
+            if action.type is Path or (name, action.dest) in NAMES:
+                action.complete = NAMES.get((name, action.dest), FILES)  # type: ignore[attr-defined]
     return parser
 
 

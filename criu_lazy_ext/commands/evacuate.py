@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from criu_lazy_ext.evacuation.plan import PlanFile
 from criu_lazy_ext.evacuation.record import GONE, MOVING, STAYED, WAITING, Item, Record, plan_path, profile_path
 from criu_lazy_ext.evacuation.schedule import Schedule
 from criu_lazy_ext.evacuation.selection import Chosen, select
-from criu_lazy_ext.evacuation.show import as_json, choose, report_text
+from criu_lazy_ext.evacuation.show import Show, as_json, choose, report_text
 from criu_lazy_ext.migration.lock import Lock, Locked, lock_path
 from criu_lazy_ext.migration.state import EXIT_STATUS, State
 from criu_lazy_ext.sizes import rate_argument
@@ -59,8 +60,9 @@ def main(argv: list[str]) -> int:
     if options.dry_run:
         with tempfile.TemporaryDirectory(prefix="criu-lazy-") as temporary:
             record = begin(file, options, Path(temporary, directory.name))
-            asyncio.run(evacuation(file, record, options).dry_run())
-            return tell_plan(record)
+            dry = evacuation(file, record, options)
+            asyncio.run(dry.dry_run())
+            return tell_plan(record, untold(dry.show))
     earlier = Record.read(directory)
     if earlier is not None and earlier.plan != str(options.plan.resolve()) and (options.status or not over(earlier)):
         raise UsageError(f"{directory}: that is the record of another plan, {earlier.plan}: rename one of the two")
@@ -78,8 +80,9 @@ def main(argv: list[str]) -> int:
             if earlier is None:
                 raise UsageError(f"{directory}: no evacuation by this plan is on record here")
             if options.resume:
-                asyncio.run(evacuate(resumed_plan(file, earlier), again(earlier), options))
-            elif not (over(earlier) or options.json):
+                show = asyncio.run(evacuate(resumed_plan(file, earlier), again(earlier), options))
+                return tell(earlier, options, untold(show))
+            if not (over(earlier) or options.json):
                 print("nobody drives it: --resume goes on")
             return tell(earlier, options)
         if earlier is not None and not over(earlier):
@@ -87,8 +90,7 @@ def main(argv: list[str]) -> int:
                 f"{directory}: an earlier evacuation by this plan was interrupted: --resume goes on with it"
             )
         record = begin(file, options, directory)
-        asyncio.run(evacuate(file, record, options))
-        return tell(record, options)
+        return tell(record, options, untold(asyncio.run(evacuate(file, record, options))))
     finally:
         lock.release()
 
@@ -183,7 +185,8 @@ def evacuation(file: PlanFile, record: Record, options: argparse.Namespace) -> E
     return Evacuation(record, migration_names(record), plan, schedule, show)
 
 
-async def evacuate(file: PlanFile, record: Record, options: argparse.Namespace) -> None:
+async def evacuate(file: PlanFile, record: Record, options: argparse.Namespace) -> Show:
+    """Where it was shown."""
     run = evacuation(file, record, options)
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(THREADS))
@@ -196,11 +199,24 @@ async def evacuate(file: PlanFile, record: Record, options: argparse.Namespace) 
             await run.run()
     finally:
         run.show.end()
+    return run.show
 
 
-def tell(record: Record, options: argparse.Namespace) -> int:
+Untold = Callable[[str, str], str]
+
+
+def whole(name: str, message: str) -> str:
+    return message
+
+
+def untold(show: Show) -> Untold:
+    """Of an item's message what was not shown where the report goes."""
+    return show.untold if os.path.sameopenfile(1, 2) else whole
+
+
+def tell(record: Record, options: argparse.Namespace, untold: Untold = whole) -> int:
     """The report, and the exit status."""
-    print(json.dumps(as_json(record)) if options.json else report_text(record))
+    print(json.dumps(as_json(record)) if options.json else report_text(record, untold))
     states = {item.state for item in record.items}
     if states & {State.UNDECIDED.value, MOVING}:
         return EXIT_STATUS[State.UNDECIDED]
@@ -209,12 +225,14 @@ def tell(record: Record, options: argparse.Namespace) -> int:
     return EXIT_STATUS[State.ROLLED_BACK] if State.COMMITTED.value in states else EXIT_STATUS[State.FAILED]
 
 
-def tell_plan(record: Record) -> int:
+def tell_plan(record: Record, untold: Untold) -> int:
     """What would move where. The exit status: 0 if all can, else 1."""
     for item in record.in_order():
         kind = f"container {item.container}" if item.container else f"task {item.pid}"
         after = f", after {', '.join(item.after)}" if item.after else ""
         kind += f" of the pod {item.pod}" if item.pod else ""
-        can = f"can't be moved: {item.message}" if item.is_over else f"can be moved to {item.place}{after}"
+        why = untold(item.name, item.message)
+        can = "can't be moved" + (f": {why}" if why else "")
+        can = can if item.is_over else f"can be moved to {item.place}{after}"
         print(f"{item.name}: {kind}, {item.memory / 1e6:.0f} MB, {can}")
     return EXIT_STATUS[State.FAILED] if any(item.is_over for item in record.items) else 0

@@ -9,16 +9,19 @@ import signal
 import sys
 from pathlib import Path
 
-from criu_lazy_ext.errors import UsageError
+from criu_lazy_ext.engines.engine import UnknownContainer
+from criu_lazy_ext.errors import CriuLazyError, UsageError
 from criu_lazy_ext.migration import operator_commands
 from criu_lazy_ext.migration.display import choose
 from criu_lazy_ext.migration.driver import Migration
 from criu_lazy_ext.migration.lock import Lock, lock_path
+from criu_lazy_ext.migration.on_record import moved_away
 from criu_lazy_ext.migration.progress import Progress
 from criu_lazy_ext.migration.state import EXIT_STATUS
 from criu_lazy_ext.profile import Profile, load
 from criu_lazy_ext.sizes import rate_argument
 from criu_lazy_ext.source.control_socket import check_path
+from criu_lazy_ext.source.dump import SourceError
 from criu_lazy_ext.system.files import drop_output
 from criu_lazy_ext.system.stop_signals import StopSignals
 
@@ -52,10 +55,21 @@ async def _migrate(profile: Profile, name: str, options: argparse.Namespace) -> 
     loop.add_signal_handler(signal.SIGUSR1, progress.tell)
     fresh = asyncio.ensure_future(progress.keep_fresh())
     try:
-        return await _drive(Migration(profile, name, progress), options)
+        return await _drive(_migration(profile, name, progress, options), options)
     finally:
         fresh.cancel()
         progress.end()
+
+
+def _migration(profile: Profile, name: str, progress: Progress, options: argparse.Namespace) -> Migration:
+    """Raises CriuLazyError if what is to move isn't here; if that is as it has moved already, with where it is."""
+    try:
+        return Migration(profile, name, progress)
+    except (SourceError, UnknownContainer) as error:
+        if not (moved := moved_away(profile.directories.source / name)):
+            raise
+        way_out = f"look for it there, or see criu-lazy report {options.profile}"
+        raise CriuLazyError(f"{error}; {moved}: {way_out}") from error
 
 
 async def _drive(migration: Migration, options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`criu-lazy report`: one HTML page of what a migration did, or of two of them beside each other."""
+"""`criu-lazy report`: one HTML page, or text, of what a migration did, or of two of them beside each other."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from criu_lazy_ext.run_report.answers import Answers
 from criu_lazy_ext.run_report.page import page
 from criu_lazy_ext.run_report.picture import draw
 from criu_lazy_ext.run_report.run import Run
+from criu_lazy_ext.run_report.text import text
 
 
 class ReportError(CriuLazyError):
@@ -23,14 +24,18 @@ class ReportError(CriuLazyError):
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="criu-lazy report", description="Make an HTML page, which needs nothing else, of one migration or two."
+        prog="criu-lazy report",
+        description="Make an HTML page, which needs nothing else, or a text, of one migration or two.",
     )
     parser.add_argument("run", type=Path, nargs="+",
         help="the run file that migrate names; or their directory, a profile, its name: the newest")  # fmt: skip
-    parser.add_argument("-o", "--output", type=Path, help="the page; - for stdout (default: NAME.html, here)")
+    parser.add_argument("-o", "--output", type=Path,
+        help="the page; - for stdout (default: NAME.html, here; of --text: stdout)")  # fmt: skip
     parser.add_argument("--answers", type=Path, metavar="FILE", action="append", default=[],
         help="when a client got answers: lines that begin with the time (ping -D); for two runs, twice")  # fmt: skip
-    parser.add_argument("--png", type=Path, metavar="FILE", help="a picture of the page, too, if Chromium is here")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--text", action="store_true", help="a text for a terminal in place of the page")
+    form.add_argument("--png", type=Path, metavar="FILE", help="a picture of the page, too, if Chromium is here")
     return parser
 
 
@@ -45,18 +50,19 @@ def main(argv: list[str]) -> int:
     runs = [load(found(path)) for path in options.run]
     for run, path in zip(runs, options.answers, strict=False):
         run.answers = Answers.read(path, run.facts["began"], run.total_s)
-    text = page(runs)
-    output = options.output or Path("-and-".join(run.facts["name"] for run in runs) + ".html")
+    made = text(runs) if options.text else page(runs)
+    default = "-" if options.text else "-and-".join(run.facts["name"] for run in runs) + ".html"
+    output = options.output or Path(default)
     if str(output) == "-":
-        sys.stdout.write(text)
+        sys.stdout.write(made)
     else:
         try:
-            output.write_text(text)
+            output.write_text(made)
         except OSError as error:
             raise ReportError(f"{output}: {error.strerror}") from error
         print(output)
     if options.png is not None:
-        draw(text, len(runs), options.png)
+        draw(made, len(runs), options.png)
         if str(output) != "-":
             print(options.png)
     return 0

@@ -8,10 +8,12 @@ leads. What is in the infra container itself, a process that waits, does not mov
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from criu_lazy_ext.engines.engine import NAMED_HERE, EngineError, complaint, run
 from criu_lazy_ext.system import loopback
 from criu_lazy_ext.system.net_namespace import within
 from criu_lazy_ext.system.nftables import FilterError
+from criu_lazy_ext.system.processes import others_with
 
 ANSWERS_WITHIN_S = 60.0
 UNDONE_WITHIN_S = 10.0
@@ -45,6 +48,14 @@ class Pod:
         """The states of its containers but the infra container, by name."""
         infra = self.config.get("InfraContainerID")
         return {each["Name"]: each["State"] for each in self.config.get("Containers") or [] if each["Id"] != infra}
+
+    @property
+    def made(self) -> float:
+        """When, as time.time(); inf if podman doesn't say."""
+        try:
+            return datetime.fromisoformat(str(self.config["Created"])).timestamp()
+        except (KeyError, ValueError):
+            return math.inf
 
     def leader(self) -> str:
         """The container whose agent makes the pod there."""
@@ -177,10 +188,15 @@ def lacking(podman: Sequence[str], expected: Mapping[str, Any]) -> list[str]:
     """What is missing here, or in the way, of a pod."""
     problems, name = [], str(expected["name"])
     deadline = time.monotonic() + UNDONE_WITHIN_S
-    while (pod := find(podman, name)) is not None and "running" not in pod.members().values():
-        if time.monotonic() > deadline:
+    while True:
+        # That of an earlier try, whose driver was killed, began before it made the pod, and ends when that is gone.
+        agents = others_with("agent").values()
+        pod = find(podman, name)
+        if pod is None or "running" in pod.members().values() or time.monotonic() > deadline:
             break
-        time.sleep(0.2)  # an earlier try, whose driver was killed, may be undone just now
+        if not any(began < pod.made for began in agents):
+            break
+        time.sleep(0.2)
     if pod is not None:
         problems.append(f"podman has a pod {name!r} already: if it is of no use, podman pod rm {name}")
     image = expected["image"]

@@ -357,8 +357,7 @@ class Evacuation:
     def over(self, item: Item, state: str, message: str) -> None:
         item.state, item.message = state, message
         self.save()
-        text = f"{item.name}: {state}" + (f": {message}" if message else "")
-        self.show.line(text, "info" if item.has_moved else "warning")
+        self.show.end_of(item.name, state, message, "info" if item.has_moved else "warning")
 
     def on_end(self, mover: Mover) -> None:
         """Its migration's end, before that cleans up."""
@@ -410,7 +409,7 @@ class Evacuation:
         if elsewhere is None and self.on_failure == "stop" and not self.stopped:
             self.stop(f"{item.name} failed")
         if elsewhere is not None:
-            self.show.line(f"{item.name}: {item.place}: {message}; next: {elsewhere}", "warning")
+            self.show.end_of(item.name, item.place, f"{message}; next: {elsewhere}", "warning")
             item.state, item.place = WAITING, ""
             self.save()
         else:

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO
 
 from criu_lazy_ext.evacuation.record import GONE, MOVING, STAYED, WAITING, Item, Record
@@ -29,6 +30,7 @@ class Show:
         self.stream = stream
         self.quiet = quiet
         self.start = time.monotonic()
+        self._told: dict[str, set[str]] = {}  # of each item, by clauses
 
     def line(self, text: str, level: str) -> None:
         """Something of the whole evacuation."""
@@ -37,6 +39,24 @@ class Show:
     def step(self, name: str, text: str, level: str, figures: Figures) -> None:
         """Something of one migration."""
         self.line(f"{name}: {text}", level)
+        self.note(name, text)
+
+    def end_of(self, name: str, text: str, message: str, level: str) -> None:
+        """A try to move this item has ended so: of the `message`, what no line has told of it before."""
+        self.line(": ".join(filter(None, (name, text, self.untold(name, message)))), level)
+        self.note(name, message)
+
+    def note(self, name: str, text: str) -> None:
+        """It was told of that item."""
+        told = self._told.setdefault(name, set())
+        for clause in () if self.quiet else text.split("; "):
+            words = clause.split(": ")  # who or what a message is of stands before it
+            told.update(": ".join(words[n:]) for n in range(len(words)))
+
+    def untold(self, name: str, message: str) -> str:
+        """The clauses of it that no line has told."""
+        told = self._told.get(name, set())
+        return "; ".join(one for one in message.split("; ") if not told & {one, one.partition(": ")[2]})
 
     def write(self, text: str) -> None:
         if not self.quiet:
@@ -58,6 +78,9 @@ class JsonLines(Show):
     def step(self, name: str, text: str, level: str, figures: Figures) -> None:
         told = {"item": name, "migration": figures.migration, "phase": figures.state.value}
         self.write(json.dumps(stamped(level, text) | told))
+
+    def note(self, name: str, text: str) -> None:
+        """A program gets each message whole."""
 
 
 class Table(Show):
@@ -165,10 +188,15 @@ def choose(log_format: str, *, quiet: bool) -> Show:
     return Show(sys.stderr, quiet=quiet)
 
 
-def report_text(record: Record) -> str:
-    """What became of each, and of all; for people."""
+def report_text(record: Record, untold: Callable[[str, str], str]) -> str:
+    """What became of each, and of all; for people. `untold`: of an item's message, what they have not read yet. What
+    waits for their decision is told whole: they read this last."""
     width = max((len(item.name) for item in record.items), default=0)
-    lines = [line_of(item, width) for item in record.items]
+    waits = (State.UNDECIDED.value, MOVING)
+    lines = [
+        line_of(item, item.message if item.state in waits else untold(item.name, item.message), width)
+        for item in record.items
+    ]
     count = Counter(item.state for item in record.items)
     moved = [item for item in record.items if item.has_moved]
     total = f"{len(moved)} of {len(record.items)} moved, {sum(item.memory for item in moved) / 1e6:.0f} MB"
@@ -179,7 +207,7 @@ def report_text(record: Record) -> str:
     return "\n".join([*lines, "; ".join([total, *others])])
 
 
-def line_of(item: Item, width: int) -> str:
+def line_of(item: Item, message: str, width: int) -> str:
     """One item."""
     words = f"{item.name:<{width}}  {item.state}"
     if item.has_moved:
@@ -188,10 +216,10 @@ def line_of(item: Item, width: int) -> str:
             words += f": downtime {item.downtime_s * 1e3:.0f} ms"
         if item.fault_wait_us:
             words += f", faults p99 {item.fault_wait_us['p99'] / 1e3:.2f} ms"
-        if item.message:
-            words += f" ({item.message})"
+        if message:
+            words += f" ({message})"
         return "\n".join([words, *(f"{'':<{width}}    warning: {warning}" for warning in item.warnings)])
-    return f"{words}: {item.message}" if item.message else words
+    return f"{words}: {message}" if message else words
 
 
 def as_json(record: Record) -> dict[str, Any]:

@@ -351,11 +351,11 @@ class Migration:
         await self.check_not_moving()
         if self.began is None or start_time(self.pid) != self.began:
             raise SourceError(f"task {self.pid} has ended")  # who has that pid now is another
-        self.progress.phase("lazy dump: the task is frozen")
         assert self.dump.page_server is not None
         self.stopped = self.look().some(Seen.STOPPED)
         page_server = identity(self.dump.page_server.pid)
         self.enter(State.DUMPING, stopped=self.stopped, page_server=page_server, **self.network.facts())
+        self.progress.phase("lazy dump: the task is frozen")
         await self.guarded(self.network.hold_new())
         dump = self.dump
         dump.profile = self.profile

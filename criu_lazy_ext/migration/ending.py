@@ -149,7 +149,8 @@ class Ending:
         if migration.state is State.DUMPING and migration.dump is not None and migration.dump.process is None:
             frozen = False  # it did not come to that
         held = migration.state not in (State.PREFLIGHT, State.PRE_COPY)  # new connections are
-        migration.progress.phase(f"{'rolling back' if frozen else 'stopped'}: {reason}")
+        migration.progress.figures.ending = "rolling back" if frozen else "stopped"
+        migration.progress.phase(f"{migration.progress.figures.ending}: {reason}")
         source = migration.look()
         if migration.state is State.ALLOWED and not migration.said_go and migration.journal is not None:
             with contextlib.suppress(JournalError):  # before it runs on: this process may be killed

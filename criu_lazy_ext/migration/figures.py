@@ -6,7 +6,7 @@ import time
 from collections import deque
 from typing import Any
 
-from criu_lazy_ext.migration.state import State
+from criu_lazy_ext.migration.state import FINAL, State
 from criu_lazy_ext.sizes import PAGE_BYTES
 
 WINDOW_S = 2.0  # rates are of so long
@@ -21,6 +21,7 @@ class Figures:
         self.start = time.monotonic()
         self.migration = ""  # its id
         self.state = State.PREFLIGHT
+        self.ending = ""  # what is being done to end it early, in words
         self.limit = 0  # what pages may take of the link, bytes per second; 0: no limit
         self.best_rate = 0.0  # measured
         self.rounds = 0  # of pre-copy that are over
@@ -109,7 +110,7 @@ class Figures:
     @property
     def downtime_so_far_s(self) -> float | None:
         """None: the task was not frozen yet, or runs at the source again."""
-        if self.downtime_s is not None or self.frozen_at is None:
+        if self.downtime_s is not None or self.frozen_at is None or self.state in FINAL:
             return self.downtime_s
         return time.monotonic() - self.frozen_at
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.migration import journal
+from criu_lazy_ext.migration import journal, run_file
 from criu_lazy_ext.migration.figures import missing_pages
 from criu_lazy_ext.migration.operator_commands import Found
 from criu_lazy_ext.migration.state import ENDED, State
@@ -141,6 +142,16 @@ def arriving(path: Path, live: dict[str, Any]) -> Listed:
 def until_settled(path: Path) -> str:
     """What an operator does about one that can go no further here. Whether that was done is not known here."""
     return f"decide at the source; once that is done, this record is of no use any more: rm -r {path}"
+
+
+def moved_away(directory: Path) -> str:
+    """What the last migration that had this `directory` moved, where to and when, if it was committed; else ""."""
+    with contextlib.suppress(run_file.RunFileError, KeyError):
+        facts = run_file.read(run_file.directory_of(directory))
+        if run_file.outcome(facts) == State.COMMITTED.value:
+            what = f"{run_file.what(facts)} to {facts['report']['destination']}"
+            return f"{directory.name} moved {what}, committed {clock(run_file.ended_at(facts))}"
+    return ""
 
 
 def clock(at: float) -> str:

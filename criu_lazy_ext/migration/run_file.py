@@ -159,6 +159,12 @@ def settle(path: Path, outcome: str, how: str, left_in: str) -> None:
         save(path, read(path) | {"settled": told})
 
 
+def what(facts: dict[str, Any]) -> str:
+    """What moved, as its operator knows it."""
+    container = facts["report"].get("container")  # an older run file has none
+    return f"container {container}" if container else f"task {facts['report']['task_pid']}"
+
+
 def outcome(facts: dict[str, Any]) -> str:
     """How its migration ended, by whoever has seen that; or UNDER_WAY."""
     return str((facts.get("settled") or facts["report"])["outcome"])

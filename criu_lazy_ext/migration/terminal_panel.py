@@ -18,10 +18,10 @@ from criu_lazy_ext.migration.state import State
 STYLES = {"info": "", "warning": "yellow", "error": "red"}
 # State -> what goes on in it.
 WORDS = {
-    State.PREFLIGHT: "looking at both hosts",
+    State.PREFLIGHT: "the task runs, both hosts are prepared",
     State.PRE_COPY: "the task runs, its memory is copied",
-    State.DUMPING: "the task is being frozen",
-    State.SERVING: "frozen; images go over",
+    State.DUMPING: "the task is frozen and dumped; images go over",
+    State.SERVING: "frozen; lazy-pages is started there",
     State.RESTORING: "frozen; being restored there",
     State.ALLOWED: "frozen; about to run there",
     State.RUNNING: "the task runs there, its memory follows",
@@ -70,7 +70,9 @@ class Panel(Display):
 
 def panel(title: str, figures: Figures) -> RenderableType:
     """What is known now."""
-    head = Text.assemble((title, "bold"), "  ", (WORDS.get(figures.state, figures.state.value), "cyan"))
+    words = WORDS.get(figures.state)
+    words = (figures.ending or words) if words else figures.state.value
+    head = Text.assemble((title, "bold"), "  ", (words, "cyan"))
     head.append(f"  {figures.elapsed_s:.1f} s", style="dim")
     rows = Table.grid(padding=(0, 2))
     rows.add_column(style="dim", no_wrap=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from html import escape
 
 from criu_lazy_ext.run_report import svg
 from criu_lazy_ext.run_report.run import Run, Share
 from criu_lazy_ext.run_report.style import STYLE
+from criu_lazy_ext.run_report.words import began, figures, marks, pages_of, seconds, warnings, what_it_was
 from criu_lazy_ext.sizes import PAGE_BYTES
 
 WIDTH = {1: 1000.0, 2: 620.0}  # of a picture, by the number of runs
@@ -71,74 +71,18 @@ def section(name: str, *parts: str, note: str = "") -> str:
 
 def article(run: Run, scales: Scales) -> str:
     """One run."""
-    return head(run) + warnings(run) + times(run, scales) + memory(run, scales) + lines(run)
+    return head(run) + warnings_list(run) + times(run, scales) + memory(run, scales) + lines(run)
 
 
 def head(run: Run) -> str:
     """What it was, and the figures that are asked for first."""
-    report = run.report
     tiles = "".join(f"<div><b>{escape(value)}</b><span>{escape(name)}</span></div>" for name, value in figures(run)[:6])
-    message = f"<p>{escape(report['message'])}</p>" if report["message"] else ""
-    if settled := run.settled:
-        left = f"migrate had left it {'at its end' if run.ended else 'without an end'}, at {settled['left_in']}"
-        message += f"<p>{escape(settled['outcome'])} at {moment(settled['at'])}: {escape(settled['how'])}; {left}</p>"
-    strategy = f"<p>{escape(report['strategy'])}</p>" if report["strategy"] else ""
+    said = "".join(f"<p>{escape(words)}</p>" for words in what_it_was(run))
     badge = f'<span class="badge {run.outcome}">{escape(run.outcome)}</span>'
     return (
-        f"<header><h1>{escape(run.title)}</h1><p>{badge}"
-        f" {moment(run.facts['began'])}, criu-lazy {escape(str(run.facts['program']))}</p>{message}{strategy}"
+        f"<header><h1>{escape(run.title)}</h1><p>{badge} {escape(began(run))}</p>{said}"
         f'<div class="tiles">{tiles}</div></header>\n'
     )
-
-
-def moment(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
-
-
-def figures(run: Run) -> list[tuple[str, str]]:
-    """By name; "-" where it did not come so far."""
-    report, stats = run.report, run.stats
-    transfer, waits = report["transfer_s"], report["fault_wait_us"]
-    rate = mb(report["received_bytes"] / transfer) + "/s" if transfer else "-"
-    stall = stats["fault_wait_sum_us"] / 1e6 if "fault_wait_sum_us" in stats else None
-    precopy = report["precopy"] or {"bytes": 0, "seconds": 0, "rounds": []}
-    count = len(precopy["rounds"])
-    until = "" if run.heard_until_s is None else f" (until {seconds(run.heard_until_s)})"
-    return [
-        ("downtime", seconds(report["downtime_s"])),
-        ("total", seconds(report["total_s"])),
-        ("transfer after the resume", seconds(transfer)),
-        ("lazy memory", mb(report["lazy_pages"] * PAGE_BYTES)),
-        ("bandwidth of that transfer", rate),
-        ("p99 of a fault's wait", f"{waits['p99'] / 1e3:.2f} ms{until}" if waits else "-"),
-        ("faults that waited", f"{report['demand_faults'] + report['merged_faults']}{until}"),
-        ("longest wait", f"{waits['max'] / 1e3:.2f} ms{until}" if waits else "-"),
-        ("all waits together, thread by thread", seconds(stall)),
-        ("longest time without an answer to a client", seconds(run.answers.longest_s if run.answers else None)),
-        ("received after the freeze", mb(report["received_bytes"])),
-        ("pre-copy", f"{mb(precopy['bytes'])} in {count} round{'s' if count > 1 else ''}" if count else "-"),
-        ("freeze by criu dump", seconds(report["freeze_s"])),
-        ("images", mb(report["image_bytes"])),
-        ("reconnects of the page connection", str(stats.get("reconnects", "-"))),
-    ]
-
-
-def seconds(value: float | None) -> str:
-    return "-" if value is None else svg.seconds_as_text(value)
-
-
-def mb(count: float) -> str:
-    return f"{count / 1e6:.1f} MB" if count < 1e8 else f"{count / 1e6:.0f} MB"
-
-
-def marks(run: Run) -> list[tuple[float, str]]:
-    """What the link can give, as far as it is known."""
-    link = run.facts["link"]
-    if link["limit"]:
-        return [(float(link["limit"]), f"source.rate: {mb(link['limit'])}/s")]
-    best = [(float(link["best"]), f"most over half a second: {mb(link['best'])}/s")] if link["best"] else []
-    interface = link["interface"]
-    return [*best, (float(interface), f"the interface: {mb(interface)}/s")] if interface else best
 
 
 def times(run: Run, scales: Scales) -> str:
@@ -193,26 +137,11 @@ def memory(run: Run, scales: Scales) -> str:
 def pages(shares: list[Share], width: float) -> str:
     if not shares:
         return ""
-    whole = sum(share.pages for share in shares)
-    words = [f"{mb(share.pages * PAGE_BYTES)}, {share.pages} pages ({share.pages / whole:.1%})" for share in shares]
-    return svg.stacked(shares, width, [share.pages for share in shares], words)
+    return svg.stacked(shares, width, [share.pages for share in shares], pages_of(shares))
 
 
-def warnings(run: Run) -> str:
-    """Each says what can be done."""
-    told = list(run.report["warnings"])
-    ask = f"criu-lazy migrate --status {run.facts['name']}.yaml at the source"
-    if not run.ended:
-        at = f"{moment(run.facts['began'] + run.report['total_s'])}, {seconds(run.report['total_s'])} after the start"
-        told.insert(0, f"what is here was seen until {at}: migrate had not ended then, or was killed; {ask} tells more")
-    elif run.outcome == "undecided":
-        told.insert(0, f"the migration waits for a decision: {ask}")
-    if run.heard_until_s is not None:
-        until = f"nothing was heard of {run.destination} after {svg.seconds_as_text(run.heard_until_s)}"
-        came = run.transferred_s
-        whole = f"; every page had arrived at {svg.seconds_as_text(came)}, as the page server was told" if came else ""
-        told.insert(0, f"{until}: the figures of its memory and its faults end there{whole}")
-    items = "".join(f"<li>{escape(words)}</li>" for words in [*told, *run.facts.get("now", [])])
+def warnings_list(run: Run) -> str:
+    items = "".join(f"<li>{escape(words)}</li>" for words in warnings(run))
     return section("Warnings", f'<ul class="warnings">{items}</ul>') if items else ""
 
 

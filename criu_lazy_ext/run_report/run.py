@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from criu_lazy_ext.migration.run_file import UNDER_WAY
+from criu_lazy_ext.migration.run_file import UNDER_WAY, what
 from criu_lazy_ext.run_report.answers import Answers
 from criu_lazy_ext.sizes import PAGE_BYTES
 
@@ -68,9 +68,7 @@ class Run:
 
     @property
     def title(self) -> str:
-        container = self.report.get("container")  # an older run file has none
-        what = f"container {container}" if container else f"task {self.report['task_pid']}"
-        return f"{self.facts['name']}: {what}, {self.facts['source']} to {self.destination}"
+        return f"{self.facts['name']}: {what(self.facts)}, {self.facts['source']} to {self.destination}"
 
     @property
     def destination(self) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 from criu_lazy_ext.run_report.run import Series, Share, Span
+from criu_lazy_ext.run_report.words import seconds_as_text
 
 LEFT, RIGHT, TOP, BOTTOM = 90, 14, 10, 26  # around a chart's area, where scales are written
 ROW = 24
@@ -58,10 +59,6 @@ def bar(x: float, y: float, width: float, height: float, kind: str, title: str) 
         f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{max(width, 0.8):.1f}" height="{height:.1f}" rx="2">'
         f"<title>{escape(title)}</title></rect>"
     )
-
-
-def seconds_as_text(value: float) -> str:
-    return f"{value * 1e3:.0f} ms" if value < 1 else f"{value:.2f} s"
 
 
 def time_scale(axis: Axis, top: float, bottom: float) -> list[str]:

@@ -10,6 +10,7 @@ import mmap
 import os
 import signal
 import sys
+import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
@@ -121,6 +122,25 @@ def descends(pid: int, ancestor: int) -> bool:
             return True
         pid = int(fields[1])
     return pid == ancestor
+
+
+def others_with(word: str) -> dict[int, float]:
+    """The processes whose command line ends with that word, and since when (as time.time()) each runs; but those that
+    this one belongs to, as it is one of them or below one."""
+    top = pid = os.getpid()
+    while pid := parent(pid) or 0:
+        top = pid if _last_word(pid) == word else top
+    booted, tick_s = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME), 1 / os.sysconf("SC_CLK_TCK")
+    found = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+    others = [pid for pid in found if _last_word(pid) == word and not descends(pid, top)]
+    return {pid: booted + began * tick_s for pid in others if (began := start_time(pid)) is not None}
+
+
+def _last_word(pid: int) -> str:
+    """Of its command line; "" if it has ended."""
+    with contextlib.suppress(OSError):
+        return "".join(Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")[-2:-1])
+    return ""
 
 
 class Status(NamedTuple):

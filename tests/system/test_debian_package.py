@@ -44,6 +44,9 @@ man --warnings --local-file /usr/share/man/man1/criu-lazy.1.gz 2>&1 >/dev/null |
 man --warnings --local-file /usr/share/man/man5/criu-lazy-profile.5.gz 2>&1 >/dev/null | tee -a /out/complaints
 bash /srv/complete criu-lazy '' >/out/subcommands
 bash /srv/complete criu-lazy migrate --st >/out/options
+mkdir -p /var/lib/criu-lazy && echo $$ >/var/lib/criu-lazy/web.lock
+bash /srv/complete criu-lazy cancel w >/out/names
+rm /var/lib/criu-lazy/web.lock
 criu-lazy metrics >/out/metrics
 test -x $(sed -n 's/^ExecStart=\\([^ ]*\\).*/\\1/p' /usr/lib/systemd/system/criu-lazy-metrics.service \\
     /lib/systemd/system/criu-lazy-metrics.service 2>/dev/null | head -n 1)
@@ -113,6 +116,7 @@ def check(out: Path) -> None:
     listed = set(cli.SUBCOMMANDS)
     assert listed <= set((out / "subcommands").read_text().split())
     assert (out / "options").read_text().split() == ["--status"]
+    assert (out / "names").read_text().split() == ["web"]
     manual = (out / "manual").read_text()
     assert all(re.search(rf"^ +{name}$", manual, re.MULTILINE) for name in listed)
     assert "precopy.stop_when.remaining" in (out / "profile").read_text()

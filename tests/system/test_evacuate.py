@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -109,6 +110,20 @@ def test_a_failure(pair: Testbed, tasks: dict[str, Worker], on_failure: str) -> 
         is_at(worker, pair.dst if name in moved else pair.src)
     assert "b failed" in evacuation.items["a"]["message"] or not stops
     assert "b, which it is to follow, has not moved" in evacuation.items["c"]["message"] or stops
+
+
+def test_each_reason_is_told_once(pair: Testbed, tasks: dict[str, Worker]) -> None:
+    """On one stream. A report that goes elsewhere is whole."""
+    hooks = "{hooks: {before_restore: [{run: 'echo it is full >&2; false'}]}}"
+    places = "{ssh: dst}, {ssh: dst, name: broken, criu_lazy: /none}"
+    keys = {"a": f", to: [dst], profile: {hooks}", "b": ", to: [broken]"}
+    workers = {name: tasks[name] for name in keys}
+    pair.src.write("/root/e0.yaml", plan_of(workers, LAZY, places, **keys))
+    reasons = ("status 1: it is full", "/none is not there")
+    for options, where, counts in (("", "2>&1", (1, 1)), ("--dry-run", "2>&1", (0, 1)), ("", "2>/dev/null", (1, 1))):
+        told = pair.src.run(["sh", "-c", f"criu-lazy evacuate {options} /root/e0.yaml {where}"], check=False).stdout
+        assert tuple(map(told.count, reasons)) == counts, told
+        assert options or re.search(r"^a  rolled-back(: .*)?\nb  failed", told, re.MULTILINE)
 
 
 @pytest.mark.parametrize("when", ["preflight", "rounds", "following"])

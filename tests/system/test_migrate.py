@@ -33,6 +33,8 @@ def test_a_task_moves_with_every_page(worker: Worker) -> None:
     report = migration.report
     told = [json.loads(line) for line in migration.stderr.splitlines()]
     assert told[0]["message"].startswith("preflight: task") and told[0]["phase"] == "preflight"
+    phases = {line["message"].split(":")[0].split(" (")[0]: line["phase"] for line in told}
+    assert (phases["lazy dump"], phases["images transferred"]) == ("dumping", "serving")
     assert {line["level"] for line in told} <= {"info", "warning"} and told[-1]["phase"] == "committed"
     assert told[-1]["figures"]["missing_bytes"] == 0 and told[-1]["figures"]["downtime_s"] == report["downtime_s"]
     assert report["task_pid"] == worker.pid

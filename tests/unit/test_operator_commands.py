@@ -21,11 +21,13 @@ from lazy_source import eventually
 
 from criu_lazy_ext.commands import migrate, status
 from criu_lazy_ext.errors import CriuLazyError, UsageError
-from criu_lazy_ext.migration import journal, on_record, operator_commands
+from criu_lazy_ext.migration import journal, on_record, operator_commands, run_file
 from criu_lazy_ext.migration.driver import Migration
 from criu_lazy_ext.migration.journal import Journal, JournalError
 from criu_lazy_ext.migration.lock import Lock, Locked, lock_path
+from criu_lazy_ext.migration.report import Report
 from criu_lazy_ext.profile import load
+from criu_lazy_ext.source.dump import SourceError
 from criu_lazy_ext.source.task import Seen, Source, boot_id, identity, look
 
 FAILED, UNDECIDED = 1, 4
@@ -393,6 +395,24 @@ def test_who_drives_a_migration_has_its_lock_for_life(
     lock = Lock(path)
     lock.release()
     assert not path.exists()
+
+
+# --- it has moved already --------------------------------------------------------------------------------------------
+
+
+def test_who_would_move_what_has_moved_is_told_where_it_is(tmp_path: Path, task: subprocess.Popen[bytes]) -> None:
+    stopped = Stopped(tmp_path, task, state="committed")
+    path = run_file.path_of(stopped.directory, 0)
+    facts = {"format": run_file.FORMAT, "began": 0, "report": Report("rolled-back", task.pid, "dst").as_json()}
+    run_file.save(path, facts)
+    end(task)
+    with pytest.raises(SourceError, match=r"no process has pid \d+; has it ended\?$"):
+        stopped.run()
+    run_file.settle(path, "committed", "made by criu-lazy migrate --commit", "running")
+    way_out = f"look for it there, or see criu-lazy report {stopped.profile}"
+    moved = rf"has it ended\?; moved moved task {task.pid} to dst, committed \d\d:\d\d: {way_out}$"
+    with pytest.raises(CriuLazyError, match=moved):
+        stopped.run("--dry-run")
 
 
 # --- a disk that is full --------------------------------------------------------------------------------------------

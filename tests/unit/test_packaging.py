@@ -17,6 +17,8 @@ from paths import CHECKOUT
 from criu_lazy_ext import __version__, cli, profile_schema
 from criu_lazy_ext.criu import options as criu_options
 
+SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
+
 
 def test_one_version_everywhere() -> None:
     with (CHECKOUT / "pyproject.toml").open("rb") as file:
@@ -62,3 +64,26 @@ def test_every_key_of_a_profile_is_in_the_manual(pages: Path) -> None:
 def keys(section: dict[str, Any], path: str = "") -> Iterator[str]:
     for name, value in section["properties"].items():
         yield from keys(value, f"{path}{name}.") if "properties" in value else [path + name]
+
+
+def test_names_of_migrations_are_completed(tmp_path: Path) -> None:
+    def offered(function: str, word: str) -> list[str]:
+        script = f". {CHECKOUT}/tools/completion.bash; IFS=$'\\n'; {function} '{word}' {tmp_path}/records"
+        done = subprocess.run(["bash", "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=False)
+        return done.stdout.split("\n")[:-1]
+
+    records = tmp_path / "records"
+    assert offered("_criu_lazy_under_way", "w") == offered("_criu_lazy_runs", "w") == []
+    (records / "web.runs").mkdir(parents=True)
+    (records / "db.runs").mkdir()
+    (tmp_path / "web.yaml").touch()
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    with subprocess.Popen(SLEEP) as driver, subprocess.Popen([*SLEEP, "evacuate"]) as other:
+        for name, pid in (("web", driver.pid), ("db", driver.pid), ("plan.a", other.pid), ("old", ended.pid)):
+            (records / f"{name}.lock").write_text(f"{pid}\n")
+        assert offered("_criu_lazy_under_way", "") == ["db", "web", "records", "web.yaml"]
+        assert offered("_criu_lazy_under_way", "w") == ["web", "web.yaml"]
+        driver.kill()
+        other.kill()
+    assert offered("_criu_lazy_runs", "w") == ["web", "web.yaml"]

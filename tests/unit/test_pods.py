@@ -20,6 +20,7 @@ from criu_lazy_ext.evacuation.schedule import Member, Phase, Schedule
 from criu_lazy_ext.migration import journal, moving_network
 from criu_lazy_ext.migration.ending import Ending
 from criu_lazy_ext.migration.operator_commands import Found, PageServer, is_held
+from criu_lazy_ext.migration.progress import Progress
 from criu_lazy_ext.migration.state import State, Trouble
 from criu_lazy_ext.source.task import Seen, Source
 
@@ -205,6 +206,24 @@ def test_its_addresses_are_not_to_be_seen_at_both_hosts(
     assert len(told) == len(says) and all(words in said for words, said in zip(says, told, strict=True)), told
 
 
+@pytest.mark.parametrize(("agents", "looks"), [({}, 1), ({7: 1001.0}, 1), ({7: 999.0, 8: 1001.0}, 3)])
+def test_a_pod_that_is_in_the_way_is_awaited_while_an_earlier_try_may_be_undone(
+    monkeypatch: pytest.MonkeyPatch, agents: dict[int, float], looks: int
+) -> None:
+    seen: list[PodmanPod | None] = []
+
+    def find(podman: Any, name: str) -> PodmanPod | None:
+        pod = podman_pod(name)
+        made = pod.config | {"Created": "1970-01-01T00:16:40.123456789Z"}
+        seen.append(PodmanPod(podman, made, pod.infra) if len(seen) < 2 else None)
+        return seen[-1]
+
+    monkeypatch.setattr(podman_pod_module, "find", find)
+    monkeypatch.setattr(podman_pod_module, "others_with", lambda word: agents)
+    problems = podman_pod_module.lacking(["podman"], {"name": "web", "image": "", "networks": []})
+    assert (len(seen), bool(problems)) == (looks, looks == 1)
+
+
 @pytest.mark.parametrize(
     ("fails", "expected"),
     [("create", ["pod create --name web"]), ("start", ["pod create --name web", "pod start 12ab"])],
@@ -267,7 +286,7 @@ def test_a_driver_that_is_killed_as_it_rolls_back_has_put_that_on_record(tmp_pat
     dump = SimpleNamespace(process=1, roll_back=killed)
     migration: Any = SimpleNamespace(
         state=State.ALLOWED, said_go=False, dump=dump, journal=journal.Journal(tmp_path, {"went": True}),
-        stop_watching=nothing, progress=SimpleNamespace(phase=nothing), look=lambda: SimpleNamespace(is_over=False),
+        stop_watching=nothing, progress=Progress(), look=lambda: SimpleNamespace(is_over=False),
     )  # fmt: skip
     with pytest.raises(Killed):
         asyncio.run(Ending(migration).roll_back("the other has failed", force=True))

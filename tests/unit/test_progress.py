@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -11,12 +12,13 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 import pytest
+from rich.console import Console
 
 from criu_lazy_ext.migration.display import Display, JsonLines, Lines
 from criu_lazy_ext.migration.figures import Figures
 from criu_lazy_ext.migration.progress import Progress
 from criu_lazy_ext.migration.state import State
-from criu_lazy_ext.migration.terminal_panel import Panel
+from criu_lazy_ext.migration.terminal_panel import Panel, panel
 from criu_lazy_ext.system.processes import start_time, tree
 
 
@@ -31,6 +33,20 @@ def test_nobody_reads_the_progress_any_more(make: Callable[[TextIO], Display]) -
     progress.end()
     with contextlib.suppress(BrokenPipeError):
         stream.close()
+
+
+def test_the_panel_tells_of_a_roll_back_until_the_task_runs_here() -> None:
+    def shown() -> str:
+        console = Console(file=io.StringIO(), width=120)
+        with console.capture() as capture:
+            console.print(panel("m1", figures))
+        return capture.get()
+
+    figures = Figures()
+    figures.state, figures.frozen_at, figures.ending = State.SERVING, figures.start, "rolling back"
+    assert "m1  rolling back  " in shown() and "so far" in shown()
+    figures.state = State.ROLLED_BACK
+    assert "m1  rolled-back  " in shown() and "downtime" not in shown()
 
 
 def test_the_run_file_is_written_while_nothing_comes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,6 +176,29 @@ def test_how_the_pages_came() -> None:
     ]  # fmt: skip
 
 
+def test_a_text_says_what_the_page_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = moved()
+    report.fault_wait_us = {"p50": 400.0, "p99": 900.0, "max": 3500.0}
+    report.warnings = ["the disk is full"]
+    facts = run_of(report, copied_pages=800, same_pages=500, zero_pages=200, demand_faults=9).facts
+    facts["link"] = {"limit": 0, "best": 118_000_000, "interface": 125_000_000}
+    run_file.save(tmp_path / "a.json", facts)
+    assert command.main([str(tmp_path / "a.json"), "--text"]) == 0
+    told = capsys.readouterr().out
+    words = Page(page([command.load(tmp_path / "a.json")])).words
+    rows = [re.split(r"  +", line.strip()) for line in told.splitlines() if line.startswith("  ")]
+    assert len(rows) >= 20 and len(told.splitlines()) < 40, "one screen"
+    for name, value in (row for row in rows if row[0] not in ("source", "sent", "destination", "downtime")):
+        assert all(part in words for part in (name, *value.split("; ")) if name != "of the link"), (name, value)
+    values = dict(rows)
+    assert values["source"] == "runs 1.00 s | frozen 2.50 s" and values["of the link"].endswith("125 MB/s")
+    assert (values["p50 of a fault's wait"], values["longest wait"]) == ("0.40 ms", "3.50 ms")
+    assert told.startswith("m1: task 7, ") and "committed, " in told and "\nwarning: the disk is full\n" in told
+    both = [str(tmp_path / "a.json")] * 2
+    assert command.main([*both, "--text", "-o", str(tmp_path / "a.txt")]) == 0
+    assert (tmp_path / "a.txt").read_text() == f"{told}\n{told}"
+
+
 def test_what_it_is_given_stays_text(tmp_path: Path) -> None:
     report = moved()
     report.warnings = ["<script>alert(1)</script> & more"]
