@@ -385,8 +385,7 @@ class Agent:
         os.write(answer, b"opened\n")
         if self.packets:
             self.place.spawn(self.deliver_all())
-        if self.container is not None:
-            self.place.spawn(self.tell_resumes())
+        self.place.spawn(self.tell_resumes())
         if self.place.made.network is not None:
             self.place.spawn(self.settle_network(announced))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import threading
 from typing import Any
 
 from criu_lazy_ext.errors import CriuLazyError
@@ -44,7 +45,10 @@ class Nft:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._library.nft_ctx_free(ctypes.c_void_p(self._context))
+        # The kernel waits for all CPUs as it closes the context's socket: 5 ms, and 200 where they are busy. A task may
+        # wait for what comes next.
+        context = ctypes.c_void_p(self._context)
+        threading.Thread(target=self._library.nft_ctx_free, args=(context,), name="nft-close").start()
 
     def run(self, commands: str) -> list[dict[str, Any]]:
         """Run commands, one a line, all or none of them; the objects that they list. Raises FilterError."""

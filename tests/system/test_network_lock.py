@@ -17,6 +17,7 @@ from migrating import (
     Migration,
     assert_clean,
     kill,
+    kill_agent,
     kill_all_that_serve,
     kill_pids,
     pids_of,
@@ -190,11 +191,6 @@ def kill_page_server(testbed: Testbed) -> None:
     testbed.src.run(["kill", "-9", str(pids_of_page_server(testbed.src)[0])])
 
 
-def kill_agent(testbed: Testbed) -> None:
-    """Not its keeper, which comes first and undoes what it did."""
-    kill_agent(testbed.dst)
-
-
 def stop_migrate(testbed: Testbed) -> None:
     """By two signals: once the task runs there, the first ends nothing."""
     pids = list(map(str, pids_of(testbed.src, "criu-lazy migrate")))
@@ -208,7 +204,7 @@ def has_undone(server: Server) -> None:
 
 DEATHS: dict[str, Callable[[Testbed], object]] = {
     "SIGINT": stop_migrate,
-    "agent": kill_agent,
+    "agent": lambda testbed: kill_agent(testbed.dst),
     "link": lambda testbed: testbed.link.cut(),
     "dump": lambda testbed: kill(testbed.src, "criu dump"),
     "page server": kill_page_server,

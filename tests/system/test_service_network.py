@@ -8,7 +8,18 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from lazy_source import eventually
-from migrating import COMMITTED, FAILED, HOLD_RESTORE, ROLLED_BACK, Migration, held, kill_ours, kill_pids, pids_of
+from migrating import (
+    COMMITTED,
+    FAILED,
+    HOLD_RESTORE,
+    ROLLED_BACK,
+    Migration,
+    held,
+    kill_agent,
+    kill_ours,
+    kill_pids,
+    pids_of,
+)
 from service import PORT, SYN_RETRY_S, Service
 
 from testbed import Testbed
@@ -105,11 +116,6 @@ def test_the_address_is_announced_before_anything_is_said_from_it(service: Servi
         assert seen == ["announces", "says"]
 
 
-def kill_agent(testbed: Testbed) -> None:
-    """Not its keeper, which is older."""
-    kill_agent(testbed.dst)
-
-
 def kill_destination(testbed: Testbed) -> None:
     """All of its half: nobody is left to undo it."""
     kill_pids(testbed.dst, *pids_of(testbed.dst, "criu-lazy agent"))
@@ -129,7 +135,7 @@ def kill_migrate_and_page_servers(testbed: Testbed) -> None:
 
 
 DEATHS: dict[str, Callable[[Testbed], object]] = {
-    "agent": kill_agent,
+    "agent": lambda testbed: kill_agent(testbed.dst),
     "page server and guardian": kill_page_servers,
     "link": lambda testbed: testbed.link.cut(),
     "migrate": kill_migrate,
@@ -329,6 +335,14 @@ def test_no_client_loses_anything_where_the_restore_fails(service: Service) -> N
     assert migration.end() == ROLLED_BACK, migration.stderr
     service.assert_served(service.testbed.src)
     service.assert_only_at(service.testbed.src)
+
+
+def test_what_criu_does_once_the_task_runs_is_no_downtime(service: Service) -> None:
+    testbed = service.testbed
+    migration = held(testbed, service.profile(more=HOLD_RESTORE), at="post-resume", host=testbed.dst, seconds=4)
+    assert migration.end() == COMMITTED, migration.stderr
+    service.assert_served(testbed.dst)
+    assert migration.report["downtime_s"] + 4 < migration.report["phases_s"]["running"]
 
 
 def test_addresses_that_nobody_is_left_to_take_off_are_mute_and_told(service: Service) -> None:
