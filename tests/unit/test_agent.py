@@ -149,7 +149,7 @@ for status in range(6):
         os._exit(status)
     children.append(child)
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
-kept = keeper.Keeper(children[1], -1, os.open(os.devnull, os.O_WRONLY))
+kept = keeper.Keeper(children[1], -1, os.open(os.devnull, os.O_WRONLY), -1)
 kept.reap()
 print(kept.agents_status, len(kept.ended))
 """
