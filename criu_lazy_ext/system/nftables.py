@@ -10,6 +10,7 @@ from typing import Any
 from criu_lazy_ext.errors import CriuLazyError
 
 NFT_OUTPUT_JSON = 1 << 4
+CLOSED_AFTER_S = 0.5
 LIBRARY = "libnftables.so.1"
 
 
@@ -45,10 +46,11 @@ class Nft:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # The kernel waits for all CPUs as it closes the context's socket: 5 ms, and 200 where they are busy. A task may
-        # wait for what comes next.
-        context = ctypes.c_void_p(self._context)
-        threading.Thread(target=self._library.nft_ctx_free, args=(context,), name="nft-close").start()
+        # The kernel waits for all CPUs as it closes the context's socket, 5 to 60 ms; what it closes meanwhile waits.
+        # A task may wait for what comes next. (What isn't closed when this process ends, the kernel closes then.)
+        closing = threading.Timer(CLOSED_AFTER_S, self._library.nft_ctx_free, (ctypes.c_void_p(self._context),))
+        closing.daemon = True
+        closing.start()
 
     def run(self, commands: str) -> list[dict[str, Any]]:
         """Run commands, one a line, all or none of them; the objects that they list. Raises FilterError."""
