@@ -105,10 +105,10 @@ class Migration:
         self.findings: list[Finding] = []  # of the preflight
         self.address = ""  # of the page server, as the destination is told
         self.resumed = 0.0
-        self.resumes = 0.0  # the container, as its agent saw, whose engine takes its time to end
+        self.resumes = 0.0  # as its agent saw; who restores takes its time to end
         self.rounds = Rounds(self, profile.rounds())
-        by_ssh = not profile.destination.local
-        self.ssh = SharedSsh(profile.destination, profile.timeouts.silence, self.id) if by_ssh else None
+        to = profile.destination
+        self.ssh = None if to.local else SharedSsh(to, profile.timeouts.silence, self.id)
         self.files: ContainerFiles | None = None  # of a container, if they are not shared
         self.sending_files: asyncio.Future[None] | None = None  # what has changed of them, once it is frozen
         self.unchanged: asyncio.Future[None] | None = None  # whether what it moves as one with is
@@ -279,7 +279,8 @@ class Migration:
     async def watch_host(self, host: RemoteHost) -> None:
         reason = await asyncio.shield(host.lost)
         if self.state in (State.RUNNING, State.DRAINED):
-            self.report.heard_until_s = self.progress.figures.heard_s
+            figures = self.progress.figures
+            self.report.heard_until_s = figures.heard_s or figures.elapsed_s  # criu's own daemon has no counters
             self.warn(f"{host.name}: {reason}; waiting for the last page all the same, of which the page server hears")
         else:
             self.fail(f"{host.name}: {reason}")

@@ -394,6 +394,7 @@ def test_a_restored_task_that_criu_serves_is_not_known_to_live_without_the_agent
     dst.run(["kill", "-KILL", str(worker.pid)])
     assert migration.end() == UNDECIDED, migration.report
     assert "criu's own lazy-pages says that it is done" in migration.report["message"]
+    assert migration.report["heard_until_s"] > migration.report["phases_s"]["running"]
     frozen(worker)
     said = migration.decide("--status").stdout
     assert "every page arrived" not in said and "when the restored task was killed: look at the destination" in said
