@@ -44,21 +44,22 @@ class Figures:
 
     def take_stats(self, stats: dict[str, Any]) -> None:
         """The daemon's counters of now."""
-        now = time.monotonic()
         self.stats, self.heard_s = stats, self.elapsed_s
-        self._window.append((now, int(stats["received_bytes"]), int(stats["remaining_pages"]), self.faults))
-        while now - self._window[0][0] > WINDOW_S:
-            self._window.popleft()
-        if now - self._window[0][0] >= STEADY_S:
+        self._add(int(stats["received_bytes"]), int(stats["remaining_pages"]), self.faults)
+        if self._window[-1][0] - self._window[0][0] >= STEADY_S:
             self.best_rate = max(self.best_rate, self.rate)
 
     def take_sent(self, sent_bytes: int) -> None:
         """What the page server has sent, of a daemon that isn't heard of any more: the rate goes by that."""
-        now = time.monotonic()
         if not self.is_unheard:
             self.is_unheard = True
             self._window.clear()
-        self._window.append((now, sent_bytes, 0, 0))
+        self._add(sent_bytes, 0, 0)
+
+    def _add(self, received_bytes: int, remaining_pages: int, faults: int) -> None:
+        """To the window, as of now; what is too old goes."""
+        now = time.monotonic()
+        self._window.append((now, received_bytes, remaining_pages, faults))
         while now - self._window[0][0] > WINDOW_S:
             self._window.popleft()
 
