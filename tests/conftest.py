@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Generator
 
 import pytest
 from c_build import build
+from hypothesis import HealthCheck, settings
+from migrating import RUNS
 
 from testbed import instances
 
@@ -26,6 +29,9 @@ SEED = "CRIU_LAZY_SEED"
 def pytest_configure(config: pytest.Config) -> None:
     """One seed for all that is random; repeat a run by setting it."""
     os.environ.setdefault(SEED, os.urandom(4).hex())  # workers inherit it
+    # No test is about time, and a busy machine is no fault of the code's.
+    settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("any-machine")
     if config.getoption("dist", "no") == "no":  # a worker, or the only process
         let_children_hear_signals()
 
@@ -39,6 +45,17 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def pytest_report_header() -> str:
     return f"{SEED}={os.environ[SEED]}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What migrations have told, of a test that fails."""
+    report = yield
+    if report.failed:
+        report.sections += [(f"criu-lazy of {run.path}", run.told()) for run in RUNS]
+    if call.when == "teardown":
+        RUNS.clear()
+    return report
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

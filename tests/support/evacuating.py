@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from lazy_source import eventually
-from migrating import Worker, kill_ours, pids_of
+from migrating import Run, Worker, kill_ours, pids_of
 
 from testbed import Host, Testbed
 
@@ -31,12 +31,13 @@ def start_sshd(host: Host, source: Host) -> None:
     eventually(lambda: source.run(["ssh", host.service_address, "true"], check=False).returncode == 0, "ssh to it")
 
 
-class Evacuation:
+class Evacuation(Run):
     """One run of `criu-lazy evacuate`, on src unless said otherwise; `again` goes on with another's plan."""
 
     def __init__(
         self, testbed: Testbed, plan: str, *options: str, source: Host | None = None, again: Evacuation | None = None
     ) -> None:
+        super().__init__()
         self.testbed = testbed
         self.source = source or testbed.src
         self.name = again.name if again else f"e{next(_numbers)}"
@@ -45,17 +46,9 @@ class Evacuation:
             self.source.write(self.path, plan)
         command = ["criu-lazy", "evacuate", self.path, "--json", *options]
         self.process = self.source.popen(command, stdout=-1, stderr=-1, text=True)
-        self.status = -1
-        self.stderr = ""
-        self.report: dict[str, Any] = {}
 
     def end(self, seconds: float = 180) -> int:
-        """Its exit status; `report` and `stderr` are there then."""
-        stdout, self.stderr = self.process.communicate(timeout=seconds)
-        self.status = self.process.returncode
-        with contextlib.suppress(ValueError):
-            self.report = json.loads(stdout)
-        return self.status
+        return super().end(seconds)
 
     def kill(self) -> None:
         """SIGKILL to it alone."""

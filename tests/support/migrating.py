@@ -174,7 +174,41 @@ class Terminal:
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", b"".join(self._written).decode(errors="replace"))
 
 
-class Migration:
+class Run:
+    """A command of criu-lazy's on its own, with `--json`."""
+
+    process: Any
+    path: str  # of what it was given
+
+    def __init__(self) -> None:
+        self.status = -1
+        self.stderr = ""
+        self.report: dict[str, Any] = {}
+        RUNS.append(self)
+
+    def end(self, seconds: float = 60) -> int:
+        """Its exit status; `report` and `stderr` are there then."""
+        stdout, stderr = self.process.communicate(timeout=seconds)
+        self.stderr = stderr or ""
+        self.status = self.process.returncode
+        with contextlib.suppress(ValueError):
+            self.report = json.loads(stdout)
+        return int(self.status)
+
+    def told(self) -> str:
+        """On stderr, so far."""
+        if self.process.stderr is not None and not self.process.stderr.closed:
+            os.set_blocking(self.process.stderr.fileno(), False)
+            with contextlib.suppress(BlockingIOError):
+                while more := os.read(self.process.stderr.fileno(), 1 << 16):
+                    self.stderr += more.decode()
+        return f"{self.stderr}status: {self.process.poll()}"
+
+
+RUNS: list[Run] = []  # of the test that runs
+
+
+class Migration(Run):
     """One run of `criu-lazy migrate`, on src unless said otherwise."""
 
     def __init__(
@@ -187,6 +221,7 @@ class Migration:
         terminal: Terminal | None = None,
         program: str = "criu-lazy",
     ) -> None:
+        super().__init__()
         self.testbed = testbed
         self.source = source or testbed.src
         self.name = f"m{next(_numbers)}"
@@ -197,9 +232,6 @@ class Migration:
         self.process = self.source.popen(command, environment, stdout=-1, stderr=errors, text=True)
         if terminal:
             os.close(terminal.slave)
-        self.status = -1
-        self.stderr = ""
-        self.report: dict[str, Any] = {}
 
     def journal(self) -> dict[str, Any]:
         path = self.source.root / f"var/lib/criu-lazy/{self.name}/journal.json"
@@ -207,15 +239,6 @@ class Migration:
 
     def is_in(self, *states: str) -> bool:
         return self.journal().get("state") in states
-
-    def end(self, seconds: float = 60) -> int:
-        """Its exit status; `report` and `stderr` are there then."""
-        stdout, stderr = self.process.communicate(timeout=seconds)
-        self.stderr = stderr or ""
-        self.status = self.process.returncode
-        with contextlib.suppress(ValueError):
-            self.report = json.loads(stdout)
-        return self.status
 
     def decide(self, *options: str) -> Any:
         return self.source.run(["criu-lazy", "migrate", self.path, *options], check=False)
