@@ -28,7 +28,7 @@ Each check ends with `ok`, `warn` (it moves, but something changes for it, or co
 can't be moved, or would be wrong at the destination): with a `fail`, `migrate` stops; a `warn` is printed, and is in
 the report. `check` prints these two, and how many are `ok` (`--verbose`: which); it ends with status 1 if there is a
 `fail`, and 2 for wrong usage; `--json` prints a list of
-`{"check", "host", "verdict", "text", "way_out"}`.
+`{"check", "host", "verdict", "text", "way_out", "paths"}` (`paths`: all files that it is about; its text names five).
 
 Whoever knows better names the check in the profile, `accept: [NAME, ...]`: its failures are warnings then, and its
 warnings are told by `check` alone, as `ok`.

@@ -30,11 +30,13 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Found:
-    """What a check has to say; without a `way_out`, the check's own is meant."""
+    """What a check has to say; without a `way_out`, the check's own is meant. `paths`: all files that it is about, if
+    it is about files."""
 
     verdict: Verdict
     text: str
     way_out: str = ""
+    paths: tuple[str, ...] = ()
 
 
 def warn(text: str, way_out: str = "") -> Found:
@@ -47,20 +49,21 @@ def fail(text: str, way_out: str = "") -> Found:
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the result. `host`: whose check it was; `text`: empty if all is well."""
+    """One line of the result. `host`: whose check it was; `text`: empty if all is well; `paths`: as in Found."""
 
     check: str
     host: str
     verdict: Verdict
     text: str = ""
     way_out: str = ""
+    paths: tuple[str, ...] = ()
 
     @property
     def line(self) -> str:
         """For people: what is wrong, and the way out."""
         return f"{self.host}: {self.text}" + (f": {self.way_out}" if self.way_out else "")
 
-    def as_json(self) -> dict[str, str]:
+    def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
@@ -79,7 +82,8 @@ class Check(Generic[T]):
         found: list[Finding] = []
         try:
             for item in self.look(subject):
-                found.append(Finding(self.name, host, item.verdict, item.text, item.way_out or self.way_out))
+                way_out = item.way_out or self.way_out
+                found.append(Finding(self.name, host, item.verdict, item.text, way_out, item.paths))
         except Exception as error:  # a check must never be what a migration fails of
             reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
             found.append(Finding(self.name, host, Verdict.WARN, f"{self.name}: {COULD_NOT_LOOK}{reason}"))
@@ -104,9 +108,12 @@ def run_all(checks: Sequence[Check[T]], subject: T, host: str) -> list[Finding]:
 def from_json(findings: Iterable[dict[str, Any]], host: str) -> list[Finding]:
     """What the other host has found."""
     return [
-        Finding(item["check"], host, Verdict(item["verdict"]), named(item["text"], host), item["way_out"])
+        Finding(
+            item["check"], host, Verdict(item["verdict"]), named(item["text"], host), item["way_out"],
+            tuple(item.get("paths", ())),
+        )
         for item in findings
-    ]
+    ]  # fmt: skip
 
 
 def named(text: str, host: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+import shlex
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -175,7 +176,7 @@ def _differences(arrival: Arrival) -> Iterator[tuple[str, str, FileFact]]:
 def _told(arrival: Arrival, wanted: str, text: str, of_data: str = "") -> Iterator[Found]:
     """One finding for all files of a kind, without those that a hook names. Other hooks may bring them, too. `of_data`:
     the way out if none of them is of a program, instead of the check's."""
-    named = tuple(re.findall(r"/[^\s\"':;]+", arrival.hooks))
+    named = tuple(_paths_in(arrival.hooks))
     found = [
         (how, fact) for kind, how, fact in _differences(arrival) if kind == wanted and not _is_in(fact.path, named)
     ]
@@ -187,7 +188,18 @@ def _told(arrival: Arrival, wanted: str, text: str, of_data: str = "") -> Iterat
     way_out = "" if any(_is_program(fact) for _, fact in found) else of_data
     if arrival.hooks:
         way_out = "no hook names it: unless one brings it, it goes wrong"
-    yield Found(verdict, text.format(files + more), way_out)
+    yield Found(verdict, text.format(files + more), way_out, tuple(fact.path for _, fact in found))
+
+
+def _paths_in(hooks: str) -> Iterator[str]:
+    """What they name, as far as that can be told: in quotes or not, after a host's name or an option's."""
+    for line in hooks.splitlines():
+        try:
+            words = shlex.split(line)
+        except ValueError:  # a quotation mark that is alone, as in a comment
+            words = line.split()
+        for word in words:
+            yield from re.findall(r"/[^\"':;]+", word)
 
 
 def _is_program(fact: FileFact) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -91,7 +92,7 @@ class Leaving:
         """The words of the hooks before the restore, which may bring the task's files, or its address."""
         given = self.profile.hooks if self.profile is not None else {}
         runs = [hook.run for phase in BEFORE_RESTORE for hook in given.get(phase, [])]
-        return "\n".join(run if isinstance(run, str) else " ".join(run) for run in runs)
+        return "\n".join(run if isinstance(run, str) else shlex.join(run) for run in runs)
 
 
 def dump_options(profile: Profile | None) -> list[str]:

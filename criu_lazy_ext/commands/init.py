@@ -120,7 +120,7 @@ def _files(draft: Draft, finding: Finding) -> None:
     """Those that are missing, and data that differs; a package's differ if another version is there: that is settled
     by installing the same."""
     written = _written(draft.pid)
-    for path in re.findall(r"(/[^,() ]+)(?=[,(]| \(|$| and \d)", finding.text):
+    for path in finding.paths:
         if finding.check != "differing-files" or not path.startswith(PACKAGES_OWN):
             draft.brought[path] = finding.check == "shared-files" or path in written
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from lazy_source import eventually
 from migrating import COMMITTED, FAILED, ROLLED_BACK, USAGE, Migration, pids_of
 from paths import SUPPORT
@@ -185,7 +187,8 @@ def clean(hosts: Testbed) -> Iterator[Testbed]:
         host.run(["umount", "-l", "/srv/odd.full"], check=False)
     hosts.dst.run(["pkill", "-9", "-f", "outside.py"], check=False)
     hosts.dst.run(["umount", "-l", "/srv/odd.small"], check=False)
-    remove = "rm -rf /run/odd.* /srv/odd.* /dev/shm/odd /run/outside.ready /root/m*.yaml /var/lib/criu-lazy*"
+    remove = "rm -rf /run/odd.* /srv/odd[.\\ ]* /usr/share/odd.data /dev/shm/odd /run/outside.ready /root/m*.yaml "
+    remove += "/var/lib/criu-lazy*"
     for host in (hosts.src, hosts.dst):
         host.run(["sh", "-c", remove])
     serves = "ss -Hltnp sport = :22 | grep -q sshd || { /usr/sbin/sshd; false; }"  # not while a task has its port
@@ -295,6 +298,25 @@ def test_init_writes_a_profile_by_which_the_task_moves(clean: Testbed) -> None:
     dst.run(["pkill", "-USR1", "-f", "python3 /srv/odd_task.py"])
     eventually((dst.root / "run/odd.result").exists, "it answers")
     assert dst.read("/run/odd.result") == RIGHT
+
+
+def test_init_brings_files_whatever_their_names_and_leaves_programs_to_packages(clean: Testbed) -> None:
+    src, dst = clean.src, clean.dst
+    name = "/srv/odd (of 2), or 3/it's one: a"
+    src.run(["sh", "-c", 'mkdir -p "${1%/*}" && echo here >"$1"', "sh", name])
+    for host, version in ((src, "1"), (dst, "2")):
+        host.run(["sh", "-c", f"echo {version} >/usr/share/odd.data"])
+    start(src, f"opened {shlex.quote(name)}", "exec {task} </usr/share/odd.data >/dev/null 2>&1")
+    pid = src.read("/run/odd.pid").strip()
+    written = src.run(["criu-lazy", "init", "--pid", pid, "dst", "-o", "-"], check=False).stdout
+    assert "not the same there: /usr/share/odd.data" in written
+    hooks = yaml.safe_load(written)["hooks"]
+    (before,), (after,) = hooks["before_dump"], hooks["after_dump"]
+    assert shlex.split(before["run"])[:5] == ["rsync", "-a", "--relative", name, "dst:/"]
+    assert shlex.split(after["run"]) == ["rsync", "-a", "--relative", name, "dst:/"]
+    migration = Migration(clean, written)
+    assert migration.end() == COMMITTED, migration.report
+    assert (dst.read(name), dst.read("/usr/share/odd.data")) == ("here\n", "2\n")
 
 
 def test_init_names_what_is_left_to_settle(clean: Testbed) -> None:
