@@ -16,6 +16,7 @@ from criu_lazy_ext.checks.check import Found, Verdict, check, fail
 from criu_lazy_ext.checks.leaving import Leaving
 from criu_lazy_ext.checks.needs import Arrival
 from criu_lazy_ext.checks.sockets import Own
+from criu_lazy_ext.criu import program as criu
 from criu_lazy_ext.system.holders import holders, name_of
 from criu_lazy_ext.system.nftables import Nft
 from criu_lazy_ext.system.sockets import unix_sockets
@@ -25,6 +26,14 @@ MPTCP = 262
 DUMPABLE = frozenset({0, 1, 6, 17, 58, 136})  # of Internet protocols: IP, ICMP, TCP, UDP, ICMPv6, UDP-Lite
 FAMILIES = frozenset({socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK, socket.AF_PACKET})
 SHOWN = 3
+CONNECTIONS_STAY = (
+    "wait until they are closed (ss -tnp); or close them by the migration: [--tcp-close] in criu.dump_options and "
+    "restore_options; or have clients use a service address, which moves with the task: network.addresses"
+)
+NEWER_CRIU = (
+    "install criu 4.2 here and there: Debian's testing has it (a source for testing in /etc/apt/sources.list.d, then "
+    "apt install -t testing criu python3-pycriu libcriu2)"
+)
 HOOKS = "hooks that take it from this host (after_dump) and give it to the other one (before_restore)"
 
 
@@ -88,7 +97,13 @@ def network_lock(leaving: Leaving) -> Iterator[Found]:
     way_out="a setting of the program that does without; of Go programs that listen by MPTCP: GODEBUG=multipathtcp=0",
 )
 def socket_kinds(leaving: Leaving) -> Iterator[Found]:
-    """families and protocols of the task's sockets: MPTCP, SCTP, vsock, AF_ALG, ..."""
+    """families and protocols of the task's sockets: MPTCP, SCTP, vsock, AF_ALG, ...; and whether this criu knows this
+    kernel's options of them"""
+    if problem := criu.socket_problem():
+        for own in leaving.sockets.inet:
+            if own.socket.family in (socket.AF_INET, socket.AF_INET6, socket.AF_PACKET):
+                yield fail(f"{own.which} is a socket, {own.ends}: {problem}", NEWER_CRIU)
+                return
     for own in leaving.sockets.inet:
         family, kind, protocol = own.socket.family, own.socket.kind, own.socket.protocol
         if family not in FAMILIES:
@@ -146,8 +161,9 @@ def bound(leaving: Leaving) -> dict[str, Any]:
     peers: list[str] = []
     with contextlib.suppress(OSError):  # the source's own checks say that they can't be looked at
         if leaving.task is not None and not leaving.task.has_own("net"):
+            closed = _connections(leaving) if "--tcp-close" in leaving.dump_flags() else []
             for own in leaving.sockets.inet:
-                if own.socket.local is not None and own.socket.local[0]:
+                if own.socket.local is not None and own.socket.local[0] and own not in closed:
                     is_connection = own.socket.kind == socket.SOCK_STREAM and not own.socket.listens
                     sockets.append([own.socket.family, own.socket.kind, *own.socket.local, not is_connection])
         peers = sorted({peer.name for _, peer in leaving.sockets.outside_peers() if peer.kind == socket.SOCK_DGRAM})
@@ -165,18 +181,20 @@ def bound(leaving: Leaving) -> dict[str, Any]:
     "program listen on 0.0.0.0",
 )
 def addresses(arrival: Arrival) -> Iterator[Found]:
-    """addresses at the destination: those that the task's sockets are bound or connected from"""
-    missing: list[str] = []
-    for family, _, address, _, _ in arrival.sockets:
+    """addresses at the destination: those that the task's sockets are bound to, and its live connections end at"""
+    missing: dict[str, bool] = {}  # whether something is bound to it
+    for family, _, address, _, is_bound in arrival.sockets:
         comes = address in arrival.hooks or any(address == moved for moved, _ in arrival.addresses)
-        is_known = comes or address in missing or ip_address(address).is_unspecified
-        if not is_known and not _has(family, address):
-            missing.append(address)
-    if missing:
-        verdict = Verdict.WARN if arrival.hooks else Verdict.FAIL
-        way_out = "no hook names it: unless one of before_restore adds it, criu restore fails" if arrival.hooks else ""
-        text = f"the task's sockets are bound to addresses that are not there: {', '.join(missing)}"
-        yield Found(verdict, text, way_out)
+        if not comes and not ip_address(address).is_unspecified and (address in missing or not _has(family, address)):
+            missing[address] = missing.get(address, False) or is_bound
+    verdict = Verdict.WARN if arrival.hooks else Verdict.FAIL
+    by_hook = "no hook names it: unless one of before_restore adds it, criu restore fails" if arrival.hooks else ""
+    if bound_to := [address for address, is_bound in missing.items() if is_bound]:
+        text = f"the task's sockets are bound to addresses that are not there: {', '.join(bound_to)}"
+        yield Found(verdict, text, by_hook)
+    if ends := [address for address, is_bound in missing.items() if not is_bound]:
+        text = f"live TCP connections of the task's end at addresses that are not there: {', '.join(ends)}"
+        yield Found(verdict, text, by_hook or CONNECTIONS_STAY)
 
 
 def _has(family: int, address: str) -> bool:

@@ -68,6 +68,7 @@ EXPLANATIONS: tuple[tuple[str, str], ...] = (
     (r"Cannot allocate memory|ENOMEM", "memory ran out, or a limit of a control group, or vm.max_map_count"),
     (r"Too many open files", "raise the hard limit of descriptors (ulimit -Hn)"),
     (r"page-pipe: splice", "sysctl fs.pipe-max-size=4194304 fs.pipe-user-pages-soft=0"),
+    (r"Can't get 1:16 opt", "criu 4.1 can't dump TCP and UDP sockets on Linux 6.16 or later: install criu 4.2"),
     (r"Can't get rlimit", "criu needs CAP_SYS_RESOURCE for processes of other users"),
     (r"Tracking memory is not available", "this kernel has no soft-dirty bits: leave --track-mem out"),
     (r"Unable to freeze cgroup", "what is in that group does not stop: leave --freeze-cgroup out"),

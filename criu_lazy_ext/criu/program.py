@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from criu_lazy_ext.errors import CriuLazyError
 
 OLDEST = (4, 1)
 PROTOCOL_2_SINCE = (4, 2)
+PASSES_CREDENTIALS_SINCE = (4, 2)
 # A lazy dump asks for tee pipes of up to 3.2 MiB, and goes wrong without them (CRIU ignores the refusal).
 PIPE_MAX_SIZE = Path("/proc/sys/fs/pipe-max-size")
 PIPE_MAX_SIZE_BYTES = 4 << 20
@@ -38,6 +40,23 @@ def version(program: str = "criu") -> tuple[int, ...]:
     if not match:
         raise CriuError(f"{program} --version: no version in {text.strip()!r}")
     return tuple(int(part) for part in match[1].split("."))
+
+
+def socket_problem() -> str:
+    """Why this criu can't dump a socket of the Internet's on this kernel; "" if it can, or that isn't known."""
+    with socket.socket() as probe:
+        try:
+            probe.getsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED)
+            return ""
+        except OSError:  # Linux 6.16 and later have that option for unix and netlink sockets only
+            pass
+    try:
+        found = version()
+    except CriuError:  # the check `criu` says so
+        return ""
+    if found >= PASSES_CREDENTIALS_SINCE:
+        return ""
+    return f"criu {'.'.join(map(str, found))} can't dump one on this kernel ({os.uname().release}; 4.2 can)"
 
 
 def wire_version(criu_version: tuple[int, ...]) -> int:

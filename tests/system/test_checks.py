@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 from collections.abc import Callable, Iterator
@@ -38,6 +39,7 @@ class Case:
     answers: str = RIGHT  # of the restored task
 
 
+TCP_CLOSE = "criu: {dump_options: [--tcp-close], restore_options: [--tcp-close]}"
 # The parent waits for an exec that does not come.
 VFORK = "echo '#include <unistd.h>\nint main(void) { if (!vfork()) pause(); }' | cc -w -x c -o /srv/odd.vfork -"
 # What stays, with its sockets: a stream's name, a datagram's, a port.
@@ -123,6 +125,10 @@ CASES = [
     Case("port", "listener 0.0.0.0:22", {"ports": "0.0.0.0 port 22"}, moves=False, at_source="pkill -x sshd; true"),
     Case("free port", "listener 0.0.0.0:7003", moves=True),
     Case("connection here", "connection 127.0.0.1:7001", {"local-connections": ":7001"}),
+    Case("connection to an address that stays", "connection 10.78.0.2:22",
+        {"addresses": "TCP connections of the task's end at addresses that are not there: 10.78.0.1"}, moves=False),
+    Case("connection to an address that stays, closed", "connection 10.78.0.2:22", moves=True, profile=TCP_CLOSE,
+        answers="BrokenPipeError: [Errno 32] Broken pipe\n"),
     Case("connection that is not to move", "connection 127.0.0.1:7001",
         {"connections": "127.0.0.1:7001", "local-connections": ":7001"}, profile="criu: {tcp_established: false}"),
     Case("MPTCP", "mptcp", {"socket-kinds": "MPTCP"}),
@@ -237,6 +243,20 @@ def test_what_is_said_of_a_task_is_what_happens_to_it(
     answer = dst.root / "run/odd.result"
     eventually(lambda: answer.exists() and answer.read_text(), "it answers")
     assert answer.read_text() == case.answers
+
+
+def test_a_socket_that_criu_can_not_dump_on_this_kernel_is_told_of(hosts: Testbed) -> None:
+    """Of 4.1, whatever the socket does."""
+    with Testbed.start(criu=("4.1", "4.1"), name=f"old-{os.getpid()}") as old:
+        old.src.write("/srv/odd_task.py", (SUPPORT / "odd_task.py").read_text())
+        start(old.src, "listener 0.0.0.0:7003")
+        migration = Migration(old, PROFILE + "accept: [socket-kinds]\n")
+        is_refused = migration.end() != COMMITTED
+        said = told(findings(old.src, "--pid", old.src.read("/run/odd.pid").strip(), "dst"), "fail")
+        assert ("socket-kinds" in said) == is_refused, migration.report
+        if is_refused:
+            assert "criu 4.1" in said["socket-kinds"] and "can't dump one on this kernel" in said["socket-kinds"]
+            assert "install criu 4.2" in migration.report["message"]
 
 
 def test_a_task_whose_children_come_and_go_is_dumped_in_the_end(
