@@ -83,6 +83,9 @@ def driver_of(directory: Path) -> tuple[int, int]:
             raise CriuLazyError(f"{directory.name}: {whole}") from locked
         if began is not None:
             return locked.pid, began
+    if journal.exists(directory) and Found.look(journal.read(directory)).ended() is None:
+        way_out = f"criu-lazy migrate --status PROFILE ({directory.name}.yaml) says what to do"
+        raise CriuLazyError(f"{directory.name}: nobody drives it any more: {way_out}")
     raise CriuLazyError(f"{directory.name}: no migration of that name is under way; see criu-lazy status")
 
 

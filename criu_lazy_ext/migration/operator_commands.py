@@ -553,8 +553,10 @@ def under_way(name: str, facts: dict[str, Any] | None, driver: int, options: arg
     """--status and --rate of a migration that somebody drives. `facts` None: they are not there yet, or any more."""
     state = f"{title(facts)}: {facts['state']}" if facts else "at its beginning, or its end: nothing is on record"
     print(f"{name}: {state} (pid {driver})")
-    if options.abort or options.commit:
-        raise UsageError(f"already being migrated (pid {driver}): stop it first: kill {driver}; twice if it runs there")
+    if options.commit:
+        raise UsageError(f"it is under way (pid {driver}), and commits by itself when its last page has come")
+    if options.abort:
+        raise UsageError(f"it is under way (pid {driver}): stop it first: kill {driver}; twice if it runs there")
     if facts is None:
         return 0
     if options.rate is not None:

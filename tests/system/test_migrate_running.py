@@ -228,6 +228,7 @@ def test_an_operators_abort_is_refused_once_the_task_runs(worker: Worker) -> Non
     assert refused.returncode == 1
     assert "the restored task runs" in refused.stderr
     assert "stop it first: kill" in migration.decide("--abort", "--force").stderr
+    assert "commits by itself when its last page has come" in migration.decide("--commit").stderr
     assert_moved(worker, migration)
 
 

@@ -10,6 +10,7 @@ from lazy_source import eventually
 from migrating import (
     BASE,
     COMMITTED,
+    FAILED,
     HOLD,
     UNDECIDED,
     Terminal,
@@ -182,6 +183,8 @@ def test_one_that_nobody_drives_is_watched_while_its_pages_come(worker: Worker) 
     migration = running(worker)
     kill(src, "criu-lazy migrate")
     watching = src.popen(["criu-lazy", "status", "--watch"], stdout=-1, text=True)
+    cancel = src.run(["criu-lazy", "cancel", migration.name], check=False)
+    assert cancel.returncode == FAILED and "nobody drives it any more: criu-lazy migrate --status" in cancel.stderr
     heads = (line for line in watching.stdout if line.startswith("MIGRATION "))
     assert next(heads) and next(heads), "it goes on"
     worker.testbed.link.set()
