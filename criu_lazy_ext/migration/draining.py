@@ -45,6 +45,8 @@ class Draining:
             if migration.trouble.done():
                 migration.trouble.result()
             state = await self.page_server_state()
+            if state is not None:
+                migration.progress.figures.limit = int(state["rate"])  # an operator, or a plan, may have changed it
             if state is not None and (state["state"] == "drained" or state["lost"]):
                 heard = heard or time.monotonic()
                 # The daemon's own word is better, but may be lost with who passes it on.

@@ -25,8 +25,8 @@ UNDRIVEN = "undriven"  # for people: its state is what its driver, which was kil
 
 @dataclass(frozen=True)
 class Listed:
-    """One migration, as this host has it. Bytes are of lazy memory; `rate`: bytes per second. `driver`: the pid of the
-    `migrate`, or of the destination's half, that is at work on it, or 0. `notes`: what there is, and the way out."""
+    """One migration, as this host has it. Bytes are of lazy memory; `rate`: received ones per second. `driver`: the pid
+    of the `migrate`, or of the destination's half, that is at work on it, or 0. `notes`: what there is, the way out."""
 
     name: str
     role: str  # source, destination
@@ -38,6 +38,7 @@ class Listed:
     total_bytes: int = 0
     missing_bytes: int = 0
     rate: int = 0
+    missing_rate: int = 0  # so many bytes less are missing, per second
     seconds_old: float = 0.0  # since the figures were noted
     needs_decision: bool = False
     pages_come: bool = False  # though nobody drives it: those that are missing may still come
@@ -51,7 +52,7 @@ class Listed:
     def seconds_left(self) -> float | None:
         """As it goes now; None if that can't be told."""
         awaited = self.missing_bytes - self.counters.get("lost_pages", 0) * PAGE_BYTES
-        return awaited / self.rate if self.rate and awaited > 0 and self.goes_on else None
+        return awaited / self.missing_rate if self.missing_rate > 0 and awaited > 0 and self.goes_on else None
 
     @property
     def goes_on(self) -> bool:
@@ -87,6 +88,7 @@ def memory_of(live: dict[str, Any]) -> dict[str, Any]:
         "total_bytes": int(live.get("total_pages", 0)) * PAGE_BYTES,
         "missing_bytes": missing_pages(live) * PAGE_BYTES,
         "rate": int(live.get("rate", 0)),
+        "missing_rate": int(live.get("pages_rate", 0)) * PAGE_BYTES,
         "counters": {name: int(live[name]) for name in live_state.COUNTERS if name in live},
         "migration": str(live.get("migration", "")),
         "seconds_old": round(max(0.0, time.time() - live.get("counted_at", time.time())), 3),

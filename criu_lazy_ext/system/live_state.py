@@ -28,7 +28,7 @@ class LiveState:
     def __init__(self, directory: Path) -> None:
         self._path = directory / NAME
         self._facts: dict[str, Any] = {}
-        self._counted = (0.0, 0)  # when received_bytes was noted last, and what it was
+        self._counted = (0.0, 0, 0)  # when counters were noted last, received bytes and remaining pages
 
     def note(self, **facts: Any) -> None:
         """Add or change facts."""
@@ -38,14 +38,16 @@ class LiveState:
 
     def note_stats(self, stats: dict[str, Any]) -> None:
         """The daemon's counters, if the last ones are not of just now."""
-        now, received = time.monotonic(), int(stats["received_bytes"])
-        then, before = self._counted
-        if int(stats["remaining_pages"]) and now - then < EVERY_S:
+        now, received, remaining = time.monotonic(), int(stats["received_bytes"]), int(stats["remaining_pages"])
+        then, received_then, remaining_then = self._counted
+        if remaining and now - then < EVERY_S:
             return
-        rate = (received - before) / (now - then) if then else 0.0
-        self._counted = (now, received)
+        rate = (received - received_then) / (now - then) if then else 0.0
+        # Pages are packed, or come from the store of pre-copied ones: bytes don't tell how long it will take.
+        pages_rate = (remaining_then - remaining) / (now - then) if then else 0.0
+        self._counted = (now, received, remaining)
         counters = {name: int(stats.get(name, 0)) for name in COUNTERS}
-        self.note(**counters, rate=round(rate), counted_at=time.time())
+        self.note(**counters, rate=round(rate), pages_rate=round(pages_rate), counted_at=time.time())
 
 
 def read(directory: Path) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def test_a_migration_is_listed_at_both_ends_while_it_goes_on(worker: Worker) -> 
     assert (here["role"], here["state"], here["task"], here["peer"]) == ("source", "running", worker.pid, "dst")
     assert here["driver"] in pids_of(src, "criu-lazy migrate") and not here["needs_decision"]
     assert 0 < here["missing_bytes"] < here["total_bytes"]
-    assert here["seconds_left"] == here["missing_bytes"] / here["rate"]
+    assert here["seconds_left"] == here["missing_bytes"] / here["missing_rate"]
     there = listed(dst)
     assert (there["role"], there["state"], there["peer"]) == ("destination", "running", "10.77.0.1")
     assert there["driver"] in pids_of(dst, "criu-lazy agent") and there["total_bytes"] == here["total_bytes"]

@@ -8,17 +8,21 @@ import io
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TextIO
 
 import pytest
 from rich.console import Console
 
+from criu_lazy_ext.migration import on_record
 from criu_lazy_ext.migration.display import Display, JsonLines, Lines
 from criu_lazy_ext.migration.figures import Figures
 from criu_lazy_ext.migration.progress import Progress
 from criu_lazy_ext.migration.state import State
 from criu_lazy_ext.migration.terminal_panel import Panel, panel
+from criu_lazy_ext.system import live_state
 from criu_lazy_ext.system.processes import start_time, tree
 
 
@@ -139,3 +143,16 @@ def test_a_processes_name_need_not_be_utf_8() -> None:
         assert start_time(named.pid) is not None
         assert tree(named.pid) == {named.pid: named.pid}
         named.communicate()
+
+
+def test_the_time_left_goes_by_pages_at_either_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of four pages of five the store has the content: few bytes come."""
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    live = live_state.LiveState(tmp_path)
+    live.note(processes=[[os.getpid(), start_time(os.getpid())]], state="running", peer="src")
+    for remaining, received in ((3000, 0), (2000, 200 * 4096)):
+        now += 1.0
+        live.note_stats({"total_pages": 4000, "remaining_pages": remaining, "received_bytes": received})
+    listed = on_record.arriving(tmp_path, live_state.read(tmp_path))
+    assert listed.rate == 200 * 4096 and listed.seconds_left == 2.0
