@@ -48,8 +48,9 @@ def main(argv: list[str]) -> int:
         print(f"{directory.name}: stopped at its beginning; the task was not touched")
         return 0
     ended = Found.look(facts).ended()
+    how = "cancelled before the freeze" if ended is State.FAILED else (ended or State.UNDECIDED).value
     what = "the source task runs on" if ended else f"see criu-lazy migrate --status {name}"
-    print(f"{directory.name}: {title(facts)}: {(ended or State.UNDECIDED).value}; {what}")
+    print(f"{directory.name}: {title(facts)}: {how}; {what}")
     return 0 if ended else EXIT_STATUS[State.UNDECIDED]
 
 

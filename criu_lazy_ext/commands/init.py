@@ -51,11 +51,11 @@ class Draft:
             *(self._container(self.container) if self.container else self._task(name)),
             "",
             "destination:",
-            f"  ssh: {self.destination}                   # as in ~/.ssh/config",
+            beside(f"  ssh: {self.destination}", "as in ~/.ssh/config"),
         ]
         if self.criu or self.dump_options:
             lines += ["", "criu:"]
-            lines += [f"  {key}: {value}  # {why}" for key, (value, why) in self.criu.items()]
+            lines += [beside(f"  {key}: {value}", why) for key, (value, why) in self.criu.items()]
         if self.dump_options:
             lines.append(f"  dump_options: [{', '.join(self.dump_options)}]")
         if self.brought:
@@ -66,11 +66,11 @@ class Draft:
         """What brings the files: while the task runs, and those that it writes again when they are at rest."""
         paths = {path: is_written for path, is_written in self.brought.items() if not _below(path, self.brought)}
         rsync = f"rsync -a --relative %s {shlex.quote(f'{self.destination}:/')}"
-        lines = ["  before_dump:                    # the task runs: some of its files may vanish meanwhile (24)"]
+        lines = [beside("  before_dump:", "the task runs: some of its files may vanish meanwhile (24)")]
         lines += [f"    - run: {json.dumps(rsync % shlex.join(paths) + ' || [ $? = 24 ]')}", "      timeout: 600"]
         written = [path for path, is_written in self.brought.items() if is_written]
         if written:
-            lines.append("  after_dump:                     # it is frozen: what it writes is at rest")
+            lines.append(beside("  after_dump:", "it is frozen: what it writes is at rest"))
             lines.append(f"    - run: {json.dumps(rsync % shlex.join(written))}")
         return lines
 
@@ -78,21 +78,26 @@ class Draft:
         others = f"or pidfile: /run/{name}.pid, or command: pidof -s {name}"
         return [
             "task:",
-            f"  pid: {self.pid}                    # {others}",
-            f"  program: {json.dumps(program_of(self.pid))}              # another one that has this pid is not moved",
+            beside(f"  pid: {self.pid}", others),
+            beside(f"  program: {json.dumps(program_of(self.pid))}", "another one that has this pid is not moved"),
         ]
 
     def _container(self, container: Container) -> list[str]:
-        volumes = ", ".join(map(str, self.volumes))
+        volumes = f"  volumes: [{', '.join(map(str, self.volumes))}]"
         own = {"podman": "its volumes go", "containerd": "what it has changed in its root goes"}
         what = own.get(container.engine, "its bundle, with the root directory, goes")
         return [
-            "container:                      # docs/containers.md",
+            beside("container:", "docs/containers.md"),
             f"  engine: {container.engine}",
             f"  name: {container.name}",
-            f"  files: sync                   # {what} over by rsync; shared: they are there already",
-            *([f"  volumes: [{volumes}]  # bind mounts that are missing there: they go with it"] if volumes else []),
+            beside("  files: sync", f"{what} over by rsync; shared: they are there already"),
+            *([beside(volumes, "bind mounts that are missing there: they go with it")] if self.volumes else []),
         ]
+
+
+def beside(line: str, comment: str) -> str:
+    """All comments begin in one column, if there is room."""
+    return f"{line:<32}  # {comment}"
 
 
 def _locks(draft: Draft, _: Finding) -> None:
@@ -162,6 +167,7 @@ FIXES: dict[str, Callable[[Draft, Finding], None]] = {
 async def fit(draft: Draft) -> None:
     """Look, put into the profile what helps, and look again, until nothing more can be done so."""
     before = ""
+    others: dict[str, Finding] = {}  # failures that stay, whatever hooks there are then: those bring files alone
     while before != (before := draft.text()):
         profile = parse(before, "init")
         found = await check_hosts(profile, draft.pid, [profile.destination])
@@ -169,7 +175,9 @@ async def fit(draft: Draft) -> None:
         for finding in left:
             if finding.verdict is Verdict.FAIL and finding.check in FIXES:
                 FIXES[finding.check](draft, finding)
-    draft.left = left
+            elif finding.verdict is Verdict.FAIL:
+                others[finding.check] = finding
+    draft.left = [others.get(finding.check, finding) for finding in left]
 
 
 def _name(pid: int) -> str:

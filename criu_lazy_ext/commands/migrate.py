@@ -81,6 +81,7 @@ async def _drive(migration: Migration, options: argparse.Namespace) -> int:
     migration.profile_path = str(options.profile)
     if options.dry_run:
         await migration.dry_run()
+        migration.progress.end()
         movable = migration.report.as_json() | {"outcome": "movable"}
         text = f"{options.profile}: {migration.report.what} can be moved to {migration.report.destination}"
         print(json.dumps(movable) if options.json else text)
@@ -88,7 +89,7 @@ async def _drive(migration: Migration, options: argparse.Namespace) -> int:
     report = await migration.run()
     committed, as_json = report.outcome == "committed", options.log_format == "json"
     if as_json:
-        migration.progress.phase(report.as_text().splitlines()[0], "info" if committed else "error")
+        migration.progress.phase(report.in_a_line(), "info" if committed else "error")
     text = json.dumps(report.as_json()) if options.json else report.as_text()
     output = sys.stdout if options.json or committed or as_json else sys.stderr
     try:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 REFRESH_S = 0.25
 ROWS = 20
+WIDTHS = {"task": 10, "state": 18, "memory": 20}  # of columns, at the least
 
 
 class Show:
@@ -116,22 +117,23 @@ class Table(Show):
         self._shown = time.monotonic()
         with contextlib.suppress(OSError, ValueError):
             self._live.start()
-            self._live.update(table(evacuation, self._steps, self._console.width), refresh=True)
+            self._live.update(table(evacuation, self._steps), refresh=True)
 
     def end(self) -> None:
         with contextlib.suppress(OSError, ValueError):
             self._live.stop()
 
 
-def table(evacuation: Evacuation, steps: dict[str, str], width: int) -> Any:
+def table(evacuation: Evacuation, steps: dict[str, str]) -> Any:
     """What is under way, and how many wait and are over."""
     from rich import box
     from rich.table import Table as RichTable
 
     items = evacuation.order
     under_way = [item for item in items if item.state == MOVING]
-    columns = ("task", "to", "state", "memory", "MB/s", "downtime", "")
-    made = RichTable(*columns, box=box.SIMPLE, title=headline(evacuation), title_justify="left", title_style="bold")
+    made = RichTable(box=box.SIMPLE, title=headline(evacuation), title_justify="left", title_style="bold")
+    for name in ("task", "to", "state", "memory", "MB/s", "downtime", ""):
+        made.add_column(name, no_wrap=True, overflow="ellipsis", min_width=WIDTHS.get(name))
     for item in under_way[:ROWS]:
         mover = evacuation.movers.get(item.name)
         figures = mover.progress.figures if mover else None
@@ -140,7 +142,7 @@ def table(evacuation: Evacuation, steps: dict[str, str], width: int) -> Any:
             item.name, item.place, state_of(mover) if mover else "being settled",
             (figures.memory_as_text() if figures else "") or f"{item.memory / 1e6:.0f} MB",
             f"{figures.rate / 1e6:.0f}" if figures and figures.rate else "",
-            "" if downtime is None else f"{downtime * 1e3:.0f} ms", steps.get(item.name, "")[: max(10, width - 80)],
+            "" if downtime is None else f"{downtime * 1e3:.0f} ms", steps.get(item.name, ""),
         )  # fmt: skip
     return made
 
@@ -149,7 +151,10 @@ def state_of(mover: Mover) -> str:
     """In a word or two."""
     if mover.member.phase in (Phase.PREPARED, Phase.READY):
         return "waits for its turn"
-    return mover.progress.figures.state.value
+    figures = mover.progress.figures
+    if figures.state is State.PRE_COPY:
+        return f"pre-copy {figures.rounds + 1}, {figures.round_read:.0%}"
+    return str(figures.state.value)
 
 
 def headline(evacuation: Evacuation) -> str:
@@ -158,12 +163,15 @@ def headline(evacuation: Evacuation) -> str:
     count = Counter(item.state for item in items)
     moved, waiting = count[State.COMMITTED.value], count[WAITING]
     stay = sum(item.is_over for item in items) - moved
-    left = sum(item.memory for item in items if not item.is_over)
+    movers = evacuation.movers
+    came = sum(each.total_bytes - each.missing_bytes for each in (mover.progress.figures for mover in movers.values()))
+    left = max(0, sum(item.memory for item in items if not item.is_over) - came)
     rate = sum(mover.progress.figures.rate for mover in evacuation.movers.values())
     waiting += sum(mover.member.phase <= Phase.PREPARED for mover in evacuation.movers.values())
     words = [f"{moved} of {len(items)} moved, {len(items) - moved - stay - waiting} under way, {waiting} wait"]
     words += [f"{stay} stay or are undecided"] if stay else []
-    words += [f"{left / 1e6:.0f} MB left", f"{rate / 1e6:.0f} MB/s", f"{time.monotonic() - evacuation.start:.0f} s"]
+    words += [f"{left / 1e6:.0f} MB left"] + ([f"{rate / 1e6:.0f} MB/s"] if rate else [])
+    words += [f"{time.monotonic() - evacuation.start:.0f} s"]
     return ", ".join([*words, evacuation.stopped] if evacuation.stopped else words)
 
 

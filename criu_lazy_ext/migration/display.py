@@ -13,6 +13,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
+from criu_lazy_ext.migration.state import State
 from criu_lazy_ext.system.events import is_journal
 
 if TYPE_CHECKING:
@@ -72,6 +73,13 @@ class Lines(Display):
         text = f"{figures.memory_as_text()}, {figures.rate / 1e6:.0f} MB/s, {figures.fault_rate:.0f} faults/s"
         self.write(self.format(figures, text, "info"))
 
+    def refresh(self, figures: Figures) -> None:
+        if figures.state is not State.PRE_COPY or not figures.round_read or figures.ending:
+            return
+        if time.monotonic() - self._shown >= PLAIN_INTERVAL_S:
+            self._shown = time.monotonic()
+            self.write(self.format(figures, f"pre-copy, {figures.round_as_text()}", "info"))
+
     def format(self, figures: Figures, text: str, level: str) -> str:
         """As it is printed."""
         return f"[{figures.elapsed_s:7.3f}] {text}"
@@ -102,6 +110,9 @@ class Quiet(Lines):
             super().line(figures, text, level)
 
     def stats(self, figures: Figures) -> None:
+        pass
+
+    def refresh(self, figures: Figures) -> None:
         pass
 
 

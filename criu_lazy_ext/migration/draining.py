@@ -92,9 +92,10 @@ class Draining:
         now, stall = time.monotonic(), migration.profile.timeouts.stall
         faults, waiting_since = migration.waiting
         if faults and now - since > min(stall, LONG_WAIT_S) and now - waiting_since > min(stall, LONG_WAIT_S):
+            count = f"{faults} faults have" if faults > 1 else "1 fault has"
             migration.warn(
-                f"{faults} fault{'s wait' if faults > 1 else ' waits'} since {now - waiting_since:.0f} s, and nothing "
-                "comes: look at the path between the hosts; the source waits, frozen"
+                f"{count} waited for {now - waiting_since:.0f} s, and nothing comes: look at the path between the "
+                "hosts; the source waits, frozen"
             )
         elif now - since > stall:
             migration.warn(f"nothing was sent in {stall:g} s; the source waits, frozen")

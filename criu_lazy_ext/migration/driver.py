@@ -484,7 +484,9 @@ class Migration:
             return
         if not frozen:
             self.progress.phase("the container's files, while it runs")
+        self.progress.figures.sends_files = not frozen
         sent, seconds = await self.files.send(frozen=frozen)
+        self.progress.figures.sends_files = False
         told = self.report.files or {"bytes": 0, "seconds": 0.0}
         if frozen:
             told |= {"frozen_bytes": sent, "frozen_seconds": round(seconds, 6)}

@@ -21,16 +21,20 @@ class Figures:
         self.start = time.monotonic()
         self.migration = ""  # its id
         self.state = State.PREFLIGHT
+        self.is_met = False  # the destination's agent has answered
+        self.sends_files = False  # the container's, while it runs
         self.ending = ""  # what is being done to end it early, in words
         self.limit = 0  # what pages may take of the link, bytes per second; 0: no limit
         self.best_rate = 0.0  # measured
         self.rounds = 0  # of pre-copy that are over
         self.round_read = 0.0  # share of memory that the one under way has read
+        self.round_began = self.start
         self.precopied_bytes = 0  # sent in rounds
         self.frozen_at: float | None = None
         self.downtime_s: float | None = None  # once the restored task runs
         self.stats: dict[str, Any] = {}  # the daemon's counters
         self.heard_s = 0.0  # when they came
+        self.came_s = 0.0  # when a byte had come last, as they or the page server told
         self.is_unheard = False  # no more of them come: the agent, which passes them on, is lost
         self._window: deque[tuple[float, int, int, int]] = deque()  # when, received bytes, remaining pages, faults
 
@@ -46,7 +50,7 @@ class Figures:
         """The daemon's counters of now."""
         self.stats, self.heard_s = stats, self.elapsed_s
         self._add(int(stats["received_bytes"]), int(stats["remaining_pages"]), self.faults)
-        if self._window[-1][0] - self._window[0][0] >= STEADY_S:
+        if self._window_s >= STEADY_S:
             self.best_rate = max(self.best_rate, self.rate)
 
     def take_sent(self, sent_bytes: int) -> None:
@@ -59,9 +63,15 @@ class Figures:
     def _add(self, received_bytes: int, remaining_pages: int, faults: int) -> None:
         """To the window, as of now; what is too old goes."""
         now = time.monotonic()
+        if not self.came_s or (self._window and received_bytes > self._window[-1][1]):
+            self.came_s = self.elapsed_s
         self._window.append((now, received_bytes, remaining_pages, faults))
         while now - self._window[0][0] > WINDOW_S:
             self._window.popleft()
+
+    @property
+    def _window_s(self) -> float:
+        return self._window[-1][0] - self._window[0][0] if self._window else 0.0
 
     @property
     def elapsed_s(self) -> float:
@@ -105,8 +115,16 @@ class Figures:
     @property
     def seconds_left(self) -> float | None:
         """As pages come now; None if that can't be told. (Received bytes don't tell: pages are packed, or known.)"""
+        if self._window_s < STEADY_S:
+            return None
         fewer = -self._per_second(2) * PAGE_BYTES
         return self.awaited_bytes / fewer if fewer > 0 and self.awaited_bytes else None
+
+    @property
+    def silent_s(self) -> float:
+        """So long nothing has come of what is missing; 0: it comes."""
+        silent = self.elapsed_s - self.came_s
+        return silent if self.state is State.RUNNING and self.awaited_bytes and silent > WINDOW_S else 0.0
 
     @property
     def downtime_so_far_s(self) -> float | None:
@@ -148,20 +166,36 @@ class Figures:
             return f"{text} when it was last heard of, {self.elapsed_s - self.heard_s:.0f} s ago"
         return text
 
+    def round_as_text(self) -> str:
+        """How far the one under way is; it ends as its memory was read until now."""
+        text = f"round {self.rounds + 1}, {self.round_read:.0%} read"
+        took = time.monotonic() - self.round_began
+        if self.round_read and took >= STEADY_S:
+            text += f", about {duration_as_text(took * (1 - self.round_read) / self.round_read)} left of it"
+        return text
+
     def as_text(self) -> str:
         """All of it in one line."""
         words = [self.state.value]
         if self.state is State.PRE_COPY:
-            words.append(f"round {self.rounds + 1}, {self.round_read:.0%} read")
+            words.append(self.round_as_text())
         if (memory := self.memory_as_text()) and self.downtime_s is not None:
             words += [memory, f"{self.rate / 1e6:.0f} MB/s", f"{self.fault_rate:.0f} faults/s"]
             if self.seconds_left is not None:
-                words.append(f"about {self.seconds_left:.1f} s left")
+                words.append(f"about {duration_as_text(self.seconds_left)} left")
             if waiting := int(self.stats.get("waiting_faults", 0)):
                 words.append(f"{waiting} faults wait, the longest {int(self.stats['oldest_wait_us']) / 1e3:.0f} ms")
         if (downtime := self.downtime_so_far_s) is not None:
             words.append(f"downtime {downtime * 1e3:.0f} ms{'' if self.downtime_s is not None else ' so far'}")
         return ", ".join(words)
+
+
+def duration_as_text(seconds: float) -> str:
+    """As people say it."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def missing_pages(stats: dict[str, Any]) -> int:

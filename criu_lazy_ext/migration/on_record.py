@@ -11,7 +11,7 @@ from typing import Any
 
 from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.migration import journal, run_file
-from criu_lazy_ext.migration.figures import missing_pages
+from criu_lazy_ext.migration.figures import duration_as_text, missing_pages
 from criu_lazy_ext.migration.operator_commands import Found
 from criu_lazy_ext.migration.state import ENDED, State
 from criu_lazy_ext.sizes import PAGE_BYTES
@@ -65,7 +65,7 @@ class Listed:
         came = self.total_bytes - self.missing_bytes
         memory = f"{came / 1e6:.0f}/{self.total_bytes / 1e6:.0f} MB ({came / self.total_bytes:.0%})" if came else "-"
         rate = f"{self.rate / 1e6:.0f} MB/s" if self.goes_on and self.rate else "-"
-        left = f"{self.seconds_left:.1f} s" if self.seconds_left is not None else "-"
+        left = duration_as_text(self.seconds_left) if self.seconds_left is not None else "-"
         state = UNDRIVEN if self.needs_decision and self.state != State.UNDECIDED.value else self.state
         return (self.name, str(self.task or "-"), f"{arrow} {self.peer}", state, memory, rate, left)
 
@@ -104,14 +104,17 @@ def leaving(path: Path, facts: dict[str, Any]) -> Listed:
     this_boot = facts.get("boot_id") == boot_id()
     if facts["state"] not in ENDED and this_boot and driver and start_time(driver) == began:
         step = str(live.get("phase", ""))
-        return Listed(name, "source", peer, facts["state"], task, driver, step, **memory, notes=[step] if step else [])
+        notes = [*([step] if step else []), *what_is_wrong(memory)]
+        return Listed(name, "source", peer, facts["state"], task, driver, step, **memory, notes=notes)
     found = Found.look(facts)
     if (ended := found.ended()) is not None:
-        notes = [] if ended is State.COMMITTED else [f"it is over; its logs are in {path}, until the next of that name"]
+        logs = f"it is over; its logs are in {path}, until the next migration of that name"
+        notes = [] if ended is State.COMMITTED else [logs]
         return Listed(name, "source", peer, ended.value, task, migration=memory["migration"], notes=notes)
     if found.complete:
         memory["missing_bytes"] = 0
-    notes = [*found.words(), f"nobody drives it: criu-lazy migrate --status PROFILE ({name}.yaml)"]
+    old = what_is_wrong(memory) if memory["seconds_old"] > FRESH_S else []
+    notes = [*found.words(), *old, f"nobody drives it: criu-lazy migrate --status PROFILE ({name}.yaml)"]
     if phase := str(live.get("phase", "")):
         notes.append(f"last words of its migrate, {time.time() - live['at']:.0f} s ago: {phase}")
     if (run := Path(facts.get("run_file", ""))).is_file():
@@ -136,9 +139,26 @@ def arriving(path: Path, live: dict[str, Any]) -> Listed:
         notes = [f"nothing of it runs any more, and its files stayed; logs are in {path / 'work'}", until_settled(path)]
     elif len(alive) < len(live["processes"]):
         notes = ["a part of its half was killed; what is left sees it through"]
+    if state == State.RUNNING.value:
+        notes += what_is_wrong(memory_of(live))
     return Listed(
         path.name, "destination", live["peer"], state, driver=max(alive, default=0), **memory_of(live), notes=notes
     )
+
+
+def what_is_wrong(memory: dict[str, Any]) -> list[str]:
+    """While memory follows: a line on what holds it up, if anything does."""
+    counters, old = memory["counters"], memory["seconds_old"]
+    if not memory["missing_bytes"]:
+        return []
+    if old > FRESH_S:
+        return [f"nothing was heard of the restored task's memory for {duration_as_text(old)}"]
+    lost_s, wait_s = (counters.get(name, 0) / 1e6 for name in ("paused_us", "oldest_wait_us"))
+    told = [f"the page connection is lost for {duration_as_text(lost_s)}"] if lost_s else []
+    if wait_s > FRESH_S:
+        count = counters["waiting_faults"]
+        told.append(f"{count} fault{'s wait' if count > 1 else ' waits'}, the longest for {duration_as_text(wait_s)}")
+    return told
 
 
 def until_settled(path: Path) -> str:

@@ -80,6 +80,12 @@ class Progress:
         """The task is, since then (time.monotonic()); once more when that is known better."""
         self.figures.frozen_at = since
 
+    def round_read(self, share: float) -> None:
+        """So much of memory, by the round under way."""
+        self.figures.round_read = share
+        if self._file is not None:
+            self._file.note(phase=f"pre-copy, {self.figures.round_as_text()}")
+
     def round_over(self, sent_bytes: int, seconds: float) -> None:
         """One of pre-copy."""
         self.figures.round_over(sent_bytes, seconds)
@@ -106,6 +112,9 @@ class Progress:
         """By the page server, all in all; nothing comes of the daemon any more."""
         self.figures.take_sent(sent_bytes)
         self.recorder.sent(self.figures.elapsed_s, sent_bytes)
+        if self._file is not None:
+            rate = f"{self.figures.rate / 1e6:.0f} MB/s"
+            self._file.note(phase=f"{sent_bytes / 1e6:.0f} MB sent, {rate}, as the page server says")
         self.display.stats(self.figures)
 
     def tell(self) -> None:

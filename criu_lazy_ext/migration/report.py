@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from criu_lazy_ext.migration.figures import waits_us
 from criu_lazy_ext.sizes import PAGE_BYTES
+
+CLAUSES = re.compile(r"; (?!or\b)|\. (?=Look )")  # what a message is made of, each for a line of its own
 
 
 @dataclass
@@ -61,6 +64,14 @@ class Report:
         """All of it, ready for json.dump."""
         return asdict(self)
 
+    @property
+    def head(self) -> str:
+        return f"{self.outcome}: {self.what} -> {self.destination}"
+
+    def in_a_line(self) -> str:
+        """How it ended, for programs that take lines."""
+        return f"{self.head}: {self.message}" if self.message else self.head
+
     def until_heard(self) -> str:
         """To what the daemon has counted."""
         if self.heard_until_s is None:
@@ -69,15 +80,14 @@ class Report:
 
     def as_text(self) -> str:
         """For people."""
-        lines = [f"{self.outcome}: {self.what} -> {self.destination}"]
-        if self.message:
-            lines[0] += f": {self.message}"
+        clauses = CLAUSES.split(self.message) if self.message else []
+        lines = [self.head, *(f"    {clause}" for clause in clauses)] if len(clauses) > 1 else [self.in_a_line()]
         if self.precopy is not None:
             count, sent, seconds = len(self.precopy["rounds"]), self.precopy["bytes"], self.precopy["seconds"]
             right_mb = self.same_pages * PAGE_BYTES / 1e6
             same = f"; {right_mb:.0f} MB of memory still right" if self.precopy["used"] else ""
-            rounds = f"{count} round{'s' if count != 1 else ''}"
-            lines.append(f"  pre-copy  {rounds}, {sent / 1e6:.0f} MB in {seconds:.2f} s{same}")
+            rounds = f"{count} round{'s' if count != 1 else ''}, {sent / 1e6:.0f} MB in {seconds:.2f} s{same}"
+            lines.append(f"  pre-copy  {rounds if count else 'no round came to its end'}")
         if self.files is not None:
             lines.append(f"  files     {self.files['bytes'] / 1e6:.1f} MB in {self.files['seconds']:.2f} s")
             if "frozen_seconds" in self.files:

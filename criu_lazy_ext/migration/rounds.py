@@ -96,6 +96,7 @@ class Rounds:
         dump = self.migration.dump
         assert dump is not None
         self.began = self.began or time.monotonic()
+        self.migration.progress.figures.round_began = time.monotonic()
         answer = asyncio.ensure_future(self.migration.guarded(dump.ask("round", timeout=None)))
         telling = asyncio.ensure_future(self.tell())
         left = max(0.0, seconds)
@@ -119,12 +120,12 @@ class Rounds:
 
     async def tell(self) -> None:
         """How much of memory the round under way has read, for who watches."""
-        dump, figures = self.migration.dump, self.migration.progress.figures
+        dump = self.migration.dump
         memory = max(1, memory_of_tree(self.migration.pid))
         while dump is not None:
             await asyncio.sleep(TELL_S)
             with contextlib.suppress(ControlError):
-                figures.round_read = min(1.0, await scanned_bytes(dump) / memory)
+                self.migration.progress.round_read(min(1.0, await scanned_bytes(dump) / memory))
 
     async def sample(self) -> None:
         """Look how much the task changes, until it is known whether the first round is worth its end."""

@@ -101,7 +101,11 @@ def times(run: Run, scales: Scales) -> str:
     took = [step.seconds for step in steps]
     axis = svg.Axis(most_s, width - svg.LEFT - svg.RIGHT)
     memory_bytes = run.report["lazy_pages"] * PAGE_BYTES
-    arrived = svg.arrival_map(run.arrivals(), run.demands(), run.total_s, axis, memory_bytes)
+    heard_s, unheard = run.total_s, ""
+    if run.heard_until_s is not None:
+        heard_s = run.heard_until_s
+        unheard = f"As of {seconds(heard_s)}: nothing was heard of {run.destination} later."
+    arrived = svg.arrival_map(run.arrivals(), run.demands(), heard_s, axis, memory_bytes)
     how = svg.by_part(run.by_part(), axis, memory_bytes)
     seen, said = "", ""
     if run.answers is not None:
@@ -118,7 +122,7 @@ def times(run: Run, scales: Scales) -> str:
         section("Bandwidth", bandwidth.draw(sent, marks(run)), note=shaded),
         section("Memory that is missing at the destination", missing.draw([("frozen", run.missing())])),
         section("Which memory has come", arrived, note=ARRIVED),
-        section("How each part of it came, by address", how, svg.legend(PARTS) if how else ""),
+        section("How each part of it came, by address", how, svg.legend(PARTS) if how else "", note=unheard),
         section("Faults that wait for the network, per second", faults.draw([("demand", run.fault_rate())])),
         section("Downtime, step by step", stacked),
     ]

@@ -167,17 +167,22 @@ class Run:
 
     def missing(self) -> Series:
         """Bytes of memory that the destination lacked."""
-        lost = self.facts["samples"].get("lost_pages", [0] * len(self.at))  # of a restored task that was killed
-        pages = map(sum, zip(self._column("remaining_pages"), lost, strict=True))
+        pages = map(sum, zip(self._column("remaining_pages"), self._lost(), strict=True))
         most = int(self.stats.get("total_pages", 0))
         return [(at, min(count, most) * PAGE_BYTES) for at, count in zip(self.at, pages, strict=True)]
+
+    def _lost(self) -> list[int]:
+        """Pages that a restored task lacked when it was killed; an older run file has none."""
+        return list(self.facts["samples"].get("lost_pages", [0] * len(self.at)))
 
     def _column(self, name: str) -> list[int]:
         return list(self.facts["samples"][name])
 
     def arrivals(self) -> list[tuple[float, bytes]]:
         """When how much was missing of each part of memory, 0 (nothing) to 255; [] if the daemon did not say."""
-        told = [(at, bytes.fromhex(each)) for at, each in zip(self.at, self.facts["maps"], strict=True) if each]
+        known = zip(self.at, self.facts["maps"], self._lost(), strict=True)
+        # What a restored task that was killed lacked is in no later map, and did not come.
+        told = [(at, bytes.fromhex(each)) for at, each, lost in known if each and not lost]
         return told if len(told) > 1 else []
 
     def demands(self) -> list[tuple[float, float, bytes]]:

@@ -23,7 +23,7 @@ svg { display: block; width: 100%; height: auto; margin-bottom: 6px; }
 .badge.committed { background: var(--runs); } .badge.undecided { background: var(--restoring); }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 10px; margin: 14px 0; }
 .tiles div { background: var(--card); border: 1px solid var(--rule); border-radius: 8px; padding: 10px 12px; }
-.tiles b { display: block; font-size: 20px; white-space: nowrap; } .tiles span { color: var(--dim); font-size: 12.5px; }
+.tiles b { display: block; font-size: 20px; line-height: 1.3; } .tiles span { color: var(--dim); font-size: 12.5px; }
 .legend { margin: 0; font-size: 12.5px; color: var(--dim); }
 .legend span { margin-right: 18px; white-space: nowrap; }
 .legend i { display: inline-block; width: 11px; height: 11px; border-radius: 2px; margin-right: 6px; }
@@ -40,6 +40,8 @@ text.note { paint-order: stroke; stroke: var(--paper); stroke-width: 4px; }
 .grid { stroke: var(--rule); stroke-width: 1; } .mark { stroke: var(--dim); stroke-dasharray: 5 4; }
 .shade { fill: var(--frozen); opacity: .16; }
 .area { opacity: .22; stroke: none; } .line { fill: none !important; stroke-width: 1.6; stroke-linejoin: round; }
+@media (max-width: 760px) { main.of-2 { grid-template-columns: 1fr; } section { overflow-x: auto; }
+  svg { min-width: 680px; } }
 """ + "".join(
     f".{kind} {{ fill: var(--{kind}); background: var(--{kind}); }} .line.{kind} {{ stroke: var(--{kind}); }}\n"
     for kind in ("runs", "frozen", "restoring", "follows", "precopied", "images", "daemon", "demand", "zero", "dropped")

@@ -46,4 +46,4 @@ def steps(spans: Sequence[Span]) -> str:
 
 def link(run: Run) -> Rows:
     """What it can give, beside the bandwidth that was used."""
-    return [("of the link", "; ".join(words for _, words in marks(run)))] if marks(run) else []
+    return [("the link", "; ".join(words for _, words in marks(run)))] if marks(run) else []

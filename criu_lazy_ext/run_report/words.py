@@ -43,13 +43,13 @@ def figures(run: Run) -> list[tuple[str, str]]:
         ("faults that waited", f"{report['demand_faults'] + report['merged_faults']}{until}"),
         ("p50 of a fault's wait", f"{waits['p50'] / 1e3:.2f} ms{until}" if waits else "-"),
         ("longest wait", f"{waits['max'] / 1e3:.2f} ms{until}" if waits else "-"),
-        ("all waits together, thread by thread", seconds(stall)),
+        ("all waits together, thread by thread", f"{seconds(stall)}{until if stall is not None else ''}"),
         ("longest time without an answer to a client", seconds(run.answers.longest_s if run.answers else None)),
         ("received after the freeze", mb(report["received_bytes"])),
         ("pre-copy", f"{mb(precopy['bytes'])} in {count} round{'s' if count > 1 else ''}" if count else "-"),
         ("freeze by criu dump", seconds(report["freeze_s"])),
         ("images", mb(report["image_bytes"])),
-        ("reconnects of the page connection", str(stats.get("reconnects", "-"))),
+        ("reconnects of the page connection", f"{stats['reconnects']}{until}" if "reconnects" in stats else "-"),
     ]
 
 

@@ -218,7 +218,7 @@ def test_faults_that_wait_for_a_path_that_drops_bulk_are_counted_in_the_warning(
     dst.run(["nft", "delete", "table", "inet", "bulk"])
     testbed.link.set(rate_mbit=1000, rtt_ms=0.2)
     assert_moved(worker, migration)
-    assert "1 fault waits since" in migration.report["warnings"][0], migration.report["warnings"]
+    assert "1 fault has waited for" in migration.report["warnings"][0], migration.report["warnings"]
 
 
 # --- the restored task ----------------------------------------------------------------------------------------------

@@ -116,6 +116,11 @@ def test_every_query_of_the_dashboard_is_answered_in_a_migration_and_after_it(wo
         worker.testbed.link.set(rate_mbit=1000, rtt_ms=0.2)
         assert_moved(worker, migration)
         eventually(lambda: ask() == EMPTY, "and after it")
+        rates = [expression for title, expression in queries() if title in ("Bandwidth", "Faults per second")]
+        assert [prometheus_there.query(each) for each in rates] == [[], [], []], "it ends with the migration"
+        # Grafana merges rows whose labels are the same, and the metric's name is one to it.
+        columns = [found for (title, _), answers in seen.items() if title == "Last runs" for found in answers]
+        assert len(columns) == 6 and not [found for found in columns if "__name__" in found["metric"]]
         assert not prometheus_there.alerts()
 
 

@@ -310,11 +310,17 @@ def test_old_figures_are_not_told_as_if_they_were_of_now(tmp_path: Path, task: s
     counted = {"total_pages": 1000, "remaining_pages": 600, "rate": 4096, "at": time.time()}
     driver = identity(os.getpid())
     stopped = Stopped(tmp_path, task, state="running", went=True, owner=driver)
-    for age_s, figures in ((0, ("2/4 MB (40%)", "0 MB/s", "600.0 s")), (9, ("2/4 MB (40%)", "-", "-"))):
+    for age_s, figures in ((0, ("2/4 MB (40%)", "0 MB/s", "10 min 0 s")), (9, ("2/4 MB (40%)", "-", "-"))):
         facts = counted | {"counted_at": time.time() - age_s}
         (stopped.directory / "live.json").write_text(json.dumps(facts))
         (seen,) = on_record.look(stopped.directory.parent)
         assert seen.cells()[4:] == figures
+        assert seen.notes == (["nothing was heard of the restored task's memory for 9.0 s"] if age_s else [])
+    lost = counted | {"paused_us": 75e6, "waiting_faults": 2, "oldest_wait_us": 80e6}
+    (stopped.directory / "live.json").write_text(json.dumps(lost))
+    (seen,) = on_record.look(stopped.directory.parent)
+    told = ["the page connection is lost for 1 min 15 s", "2 faults wait, the longest for 1 min 20 s"]
+    assert seen.notes == told, "of what can be seen here, why nothing comes"
     Journal(stopped.directory, journal.read(stopped.directory)).record(owner=[0, None], complete=True)
     (seen,) = on_record.look(stopped.directory.parent)
     assert seen.needs_decision and seen.cells()[4:] == ("4/4 MB (100%)", "-", "-")

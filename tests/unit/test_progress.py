@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import os
+import re
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from rich.console import Console
 
 from criu_lazy_ext.migration import on_record
 from criu_lazy_ext.migration.display import Display, JsonLines, Lines
-from criu_lazy_ext.migration.figures import Figures
+from criu_lazy_ext.migration.figures import Figures, duration_as_text
 from criu_lazy_ext.migration.progress import Progress
 from criu_lazy_ext.migration.state import State
 from criu_lazy_ext.migration.terminal_panel import Panel, panel
@@ -51,6 +52,69 @@ def test_the_panel_tells_of_a_roll_back_until_the_task_runs_here() -> None:
     assert "m1  rolling back  " in shown() and "so far" in shown()
     figures.state = State.ROLLED_BACK
     assert "m1  rolled-back  " in shown() and "downtime" not in shown()
+
+
+def shown(figures: Figures, width: int = 120) -> str:
+    """The panel, as lines."""
+    console = Console(file=io.StringIO(), width=width)
+    with console.capture() as capture:
+        console.print(panel("m1", figures))
+    return capture.get()
+
+
+def test_a_round_tells_how_long_it_still_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    stream = io.StringIO()
+    lines, figures = Lines(stream), Figures()
+    figures.state, figures.round_began = State.PRE_COPY, 100.0
+    lines.refresh(figures)
+    assert "pre-copy  round 1, 0% read \n" in re.sub(" +\n", " \n", shown(figures))
+    now, figures.round_read = 130.0, 0.2
+    assert "pre-copy  round 1, 20% read, about 2 min 0 s left of it" in shown(figures)
+    lines.refresh(figures)
+    lines.refresh(figures)
+    assert stream.getvalue() == "[ 30.000] pre-copy, round 1, 20% read, about 2 min 0 s left of it\n", "also in lines"
+    figures.round_over(391_000_000, 8.0)
+    assert "pre-copy  round 2, 0% read; 391 MB sent in 1 round before" in shown(figures)
+    figures.state = State.DUMPING
+    assert "pre-copy  391 MB sent in 1 round" in shown(figures)
+
+
+def test_the_panel_says_so_when_nothing_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    figures = Figures()
+    figures.state, figures.downtime_s = State.RUNNING, 0.1
+    figures.take_stats(counters())
+    now = 101.0
+    waiting = counters(remaining_pages=600, received_bytes=819200, waiting_faults=1)
+    figures.take_stats(waiting)
+    assert re.search(r"link +1 MB/s, most so far 1 ", shown(figures))
+    now = 106.0
+    figures.take_stats(waiting)
+    assert re.search(r"link +nothing has come for 5 s ", shown(figures))
+    assert re.search(r"faults +0/s, 1 waiting now ", shown(figures))
+    now = 110.0
+    figures.take_sent(819200)
+    assert re.search(r"link +the page server could send nothing for 9 s ", shown(figures))
+    assert "1 waited for pages then" in shown(figures) and "MB missing" not in shown(figures)
+    now = 111.0
+    figures.take_sent(2_819_200)
+    assert re.search(r"link +2 MB/s", shown(figures))
+
+
+def test_a_narrow_terminal_keeps_the_names_of_the_figures() -> None:
+    figures = Figures()
+    figures.state, figures.downtime_s = State.RUNNING, 0.1
+    figures.take_stats(counters(fault_wait_us=[9] * 80, fault_wait_max_us=10**6))
+    assert all(f"{name}  " in shown(figures, 40) for name in ("downtime", "memory  ", "link    ", "faults  "))
+
+
+def test_durations_are_told_as_people_do() -> None:
+    assert [duration_as_text(seconds) for seconds in (0.04, 59.9, 90, 3599.7, 5400)] == [
+        "0.0 s", "59.9 s", "1 min 30 s", "1 h 0 min", "1 h 30 min"
+    ]  # fmt: skip
 
 
 def test_the_run_file_is_written_while_nothing_comes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from criu_lazy_ext.migration.run_file import COLUMNS, MAX_LINES, MAX_SAMPLES, Re
 from criu_lazy_ext.run_report.page import page
 from criu_lazy_ext.run_report.run import Run, octaves, rate
 from criu_lazy_ext.run_report.svg import Axis, arrival_map, nice
+from criu_lazy_ext.run_report.words import figures
 
 STATS = dict.fromkeys(
     ("copied_pages", "zero_pages", "same_pages", "dropped_pages", "lost_pages", "demand_faults", "merged_faults"), 0
@@ -28,11 +29,11 @@ STATS = dict.fromkeys(
 
 def run_of(report: Report, recorder: Recorder | None = None, **stats: Any) -> Run:
     """One that was frozen from 1.0 to 1.25 s, if it was resumed."""
-    figures = Figures()
-    figures.frozen_at = figures.start + 1.0 if "dumping" in report.phases_s else None
-    figures.downtime_s = 0.25 if "running" in report.phases_s else None
-    figures.stats = STATS | stats
-    return Run(json.loads(json.dumps((recorder or Recorder()).facts("m1", figures, report))))
+    seen = Figures()
+    seen.frozen_at = seen.start + 1.0 if "dumping" in report.phases_s else None
+    seen.downtime_s = 0.25 if "running" in report.phases_s else None
+    seen.stats = STATS | stats
+    return Run(json.loads(json.dumps((recorder or Recorder()).facts("m1", seen, report))))
 
 
 def moved() -> Report:
@@ -83,7 +84,7 @@ def test_what_nobody_heard_of_is_not_told() -> None:
     report.heard_until_s = 1.7
     for n in range(MAX_SAMPLES * 3):
         recorder.sent(1.8 + n / 1000, 4096 * (4 + n))
-    run = run_of(report, recorder, remaining_pages=996, copied_pages=4)
+    run = run_of(report, recorder, remaining_pages=996, copied_pages=4, reconnects=1, fault_wait_sum_us=1e6)
     assert [share.name for share in run.how_pages_came()] == ["sent after it", "missing when it was last heard of"]
     assert run.missing()[-1] == (1.7, 996 * 4096)
     assert len(run.facts["sent"]["at"]) < MAX_SAMPLES
@@ -91,6 +92,8 @@ def test_what_nobody_heard_of_is_not_told() -> None:
     text = page([run])
     assert "nothing was heard of dst after 1.70 s: the figures of its memory and its faults end there; every" in text
     assert "<td>0 (until 1.70 s)</td>" in text
+    assert ("all waits together, thread by thread", "1.00 s (until 1.70 s)") in figures(run)
+    assert ("reconnects of the page connection", "1 (until 1.70 s)") in figures(run)
     report.fault_wait_us = {"p50": 1.0}
     assert "(until 1.70 s: nothing was heard of dst later)" in report.as_text()
 
@@ -103,6 +106,27 @@ def test_what_a_killed_task_lacked_stays_missing() -> None:
     assert run.missing() == [(1.0, 400 * 4096), (2.0, 300 * 4096)]
     del run.facts["samples"]["lost_pages"]  # an older run file
     assert run.missing() == [(1.0, 400 * 4096), (2.0, 0)]
+
+
+def test_what_a_killed_task_lacked_is_on_the_map_as_missing() -> None:
+    recorder = Recorder()
+    for at, left, lost in ((1.0, 204, 0), (2.0, 102, 0), (3.0, 0, 400)):
+        recorder.sample(at, STATS | {"remaining_pages": left, "lost_pages": lost, "missing_map": [left, left]})
+    run = run_of(moved(), recorder, demand_map=[0, 0], same_map=[0, 0], lost_pages=400)
+    assert [at for at, _ in run.arrivals()] == [1.0, 2.0]
+    assert run.by_part()[0][-1] == ("frozen", 0.4)
+
+
+def test_a_report_has_a_line_for_each_of_several_things_that_it_says() -> None:
+    report = Report("failed", 7, "dst", "source: a: b; dst: c, or d; or e; the source task runs on")
+    lines = ["failed: task 7 -> dst", "    source: a: b", "    dst: c, or d; or e", "    the source task runs on"]
+    assert report.as_text().splitlines()[:4] == lines
+    assert report.in_a_line() == f"failed: task 7 -> dst: {report.message}"
+    report.message = "the deadline has passed"
+    report.precopy = {"rounds": [], "bytes": 0, "seconds": 0.0, "used": False}
+    first, second, *_ = report.as_text().splitlines()
+    assert first == "failed: task 7 -> dst: the deadline has passed"
+    assert second == "  pre-copy  no round came to its end"
 
 
 def test_status_tells_of_the_last_run_that_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,9 +213,9 @@ def test_a_text_says_what_the_page_says(tmp_path: Path, capsys: pytest.CaptureFi
     rows = [re.split(r"  +", line.strip()) for line in told.splitlines() if line.startswith("  ")]
     assert len(rows) >= 20 and len(told.splitlines()) < 40, "one screen"
     for name, value in (row for row in rows if row[0] not in ("source", "sent", "destination", "downtime")):
-        assert all(part in words for part in (name, *value.split("; ")) if name != "of the link"), (name, value)
+        assert all(part in words for part in (name, *value.split("; ")) if name != "the link"), (name, value)
     values = dict(rows)
-    assert values["source"] == "runs 1.00 s | frozen 2.50 s" and values["of the link"].endswith("125 MB/s")
+    assert values["source"] == "runs 1.00 s | frozen 2.50 s" and values["the link"].endswith("125 MB/s")
     assert (values["p50 of a fault's wait"], values["longest wait"]) == ("0.40 ms", "3.50 ms")
     assert told.startswith("m1: task 7, ") and "committed, " in told and "\nwarning: the disk is full\n" in told
     both = [str(tmp_path / "a.json")] * 2
