@@ -343,8 +343,8 @@ int cl_precopy_round(struct cl_precopy *precopy, const int32_t *ids, const int32
 /* Any thread: the round under way, if one is, ends soon as if nothing were left to send. What it sent stays valid. */
 void cl_precopy_cut(struct cl_precopy *precopy);
 
-/* Any thread: pages that the round under way has read so far; 0 if none is. */
-uint64_t cl_precopy_scanned(struct cl_precopy *precopy);
+/* Any thread: what the round under way has done so far; zeroes if none is. */
+void cl_precopy_under_way(struct cl_precopy *precopy, struct cl_precopy_round *out);
 
 /* The store is to be completed. Blocks until it has confirmed that. Errors as above. */
 int cl_precopy_finish(struct cl_precopy *precopy, struct cl_error *error);

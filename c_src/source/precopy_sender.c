@@ -314,14 +314,11 @@ void cl_precopy_cut(struct cl_precopy *precopy)
 	pthread_mutex_unlock(&precopy->lock);
 }
 
-uint64_t cl_precopy_scanned(struct cl_precopy *precopy)
+void cl_precopy_under_way(struct cl_precopy *precopy, struct cl_precopy_round *out)
 {
-	uint64_t pages;
-
 	pthread_mutex_lock(&precopy->lock);
-	pages = precopy->round ? precopy->round->info.scanned_pages : 0;
+	*out = precopy->round ? precopy->round->info : (struct cl_precopy_round){ 0 };
 	pthread_mutex_unlock(&precopy->lock);
-	return pages;
 }
 
 struct worker {

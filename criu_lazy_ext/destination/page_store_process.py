@@ -47,6 +47,8 @@ class PageStoreProcess:
             os.close(ready_write)
         self.place.made.page_store = self.process.pid
         self.place.tell_keeper()
+        if self.place.live is not None:
+            self.place.live.note(store=self.place.made.store)
         ready = await asyncio.wait_for(read_all(ready_read), 30)
         if ready != b"\0":
             raise self._failed(await self.process.wait())

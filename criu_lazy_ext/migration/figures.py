@@ -29,40 +29,49 @@ class Figures:
         self.rounds = 0  # of pre-copy that are over
         self.round_read = 0.0  # share of memory that the one under way has read
         self.round_began = self.start
-        self.precopied_bytes = 0  # sent in rounds
+        self.rounds_bytes = 0  # sent in those that are over
+        self.round_bytes = 0  # in the one under way
         self.frozen_at: float | None = None
         self.downtime_s: float | None = None  # once the restored task runs
         self.stats: dict[str, Any] = {}  # the daemon's counters
         self.heard_s = 0.0  # when they came
         self.came_s = 0.0  # when a byte had come last, as they or the page server told
         self.is_unheard = False  # no more of them come: the agent, which passes them on, is lost
-        self._window: deque[tuple[float, int, int, int]] = deque()  # when, received bytes, remaining pages, faults
+        self._window: deque[tuple[float, int, int, int]] = deque()  # when, bytes, remaining pages, faults
+        self._source = ""  # of what is in the window
 
     def round_over(self, sent_bytes: int, seconds: float) -> None:
         """One of pre-copy."""
         self.rounds += 1
-        self.round_read = 0.0
-        self.precopied_bytes += sent_bytes
+        self.round_read, self.round_bytes = 0.0, 0
+        self.rounds_bytes += sent_bytes
         if seconds >= STEADY_S:
             self.best_rate = max(self.best_rate, sent_bytes / seconds)
+
+    def take_round(self, read: float, sent_bytes: int) -> None:
+        """So far of the one under way."""
+        self.round_read, self.round_bytes = read, sent_bytes
+        self._add("rounds", self.precopied_bytes, 0, 0)
 
     def take_stats(self, stats: dict[str, Any]) -> None:
         """The daemon's counters of now."""
         self.stats, self.heard_s = stats, self.elapsed_s
-        self._add(int(stats["received_bytes"]), int(stats["remaining_pages"]), self.faults)
+        self._add("daemon", int(stats["received_bytes"]), int(stats["remaining_pages"]), self.faults)
         if self._window_s >= STEADY_S:
             self.best_rate = max(self.best_rate, self.rate)
 
     def take_sent(self, sent_bytes: int) -> None:
         """What the page server has sent, of a daemon that isn't heard of any more: the rate goes by that."""
-        if not self.is_unheard:
-            self.is_unheard = True
-            self._window.clear()
-        self._add(sent_bytes, 0, 0)
+        self.is_unheard = True
+        self._add("page server", sent_bytes, 0, 0)
 
-    def _add(self, received_bytes: int, remaining_pages: int, faults: int) -> None:
-        """To the window, as of now; what is too old goes."""
+    def _add(self, source: str, received_bytes: int, remaining_pages: int, faults: int) -> None:
+        """To the window, as of now; what is too old goes, or of another source."""
         now = time.monotonic()
+        if source != self._source:
+            self.came_s = 0.0 if self._source == "rounds" else self.came_s
+            self._window.clear()
+            self._source = source
         if not self.came_s or (self._window and received_bytes > self._window[-1][1]):
             self.came_s = self.elapsed_s
         self._window.append((now, received_bytes, remaining_pages, faults))
@@ -72,6 +81,11 @@ class Figures:
     @property
     def _window_s(self) -> float:
         return self._window[-1][0] - self._window[0][0] if self._window else 0.0
+
+    @property
+    def precopied_bytes(self) -> int:
+        """Sent in rounds."""
+        return self.rounds_bytes + self.round_bytes
 
     @property
     def elapsed_s(self) -> float:
@@ -105,7 +119,7 @@ class Figures:
 
     @property
     def rate(self) -> float:
-        """Bytes from the page server."""
+        """Bytes from the page server, or in the round."""
         return max(0.0, self._per_second(1))
 
     @property

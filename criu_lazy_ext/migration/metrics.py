@@ -72,7 +72,7 @@ def states(found: dict[tuple[str, str], Listed]) -> Iterator[Metric]:
 
 
 def figures(found: dict[tuple[str, str], Listed]) -> Iterator[Metric]:
-    """Of those whose memory follows, or did: what the daemon counted last."""
+    """Of those whose memory comes, or did: what was sent in rounds, and what the daemon counted last."""
     counted = {(name, role, seen.peer): seen for (name, role), seen in found.items() if seen.counters}
 
     def gauge(name: str, what: str, values: dict[tuple[str, str, str], float]) -> Metric:
@@ -81,6 +81,11 @@ def figures(found: dict[tuple[str, str], Listed]) -> Iterator[Metric]:
             family.add_metric(labels, value)
         return family
 
+    precopied = CounterMetricFamily(f"{PREFIX}migration_precopied_bytes", "Bytes sent before the freeze", labels=LABELS)
+    for (name, role), seen in found.items():
+        if seen.precopied_bytes:
+            precopied.add_metric((name, role, seen.peer), seen.precopied_bytes)
+    yield precopied
     memory = {labels: float(seen.total_bytes) for labels, seen in counted.items()}
     yield gauge("memory_bytes", "Lazy memory", memory)
     missing = {labels: float(seen.missing_bytes) for labels, seen in counted.items()}

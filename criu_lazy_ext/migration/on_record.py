@@ -43,6 +43,8 @@ class Listed:
     needs_decision: bool = False
     pages_come: bool = False  # though nobody drives it: those that are missing may still come
     complete: bool = False  # nobody drives it, and every page arrived: a commit ends it
+    precopied_bytes: int = 0  # sent in rounds
+    round_read: float = 0.0  # share of memory that the one under way has read
     sent_bytes: int = 0  # by its page server, if nobody drives it
     counters: dict[str, int] = field(default_factory=dict)  # of the daemon's, as they were noted last
     notes: list[str] = field(default_factory=list)
@@ -64,7 +66,10 @@ class Listed:
         arrow = "to" if self.role == "source" else "from"
         came = self.total_bytes - self.missing_bytes
         memory = f"{came / 1e6:.0f}/{self.total_bytes / 1e6:.0f} MB ({came / self.total_bytes:.0%})" if came else "-"
-        rate = f"{self.rate / 1e6:.0f} MB/s" if self.goes_on and self.rate else "-"
+        if self.state == State.PRE_COPY.value:
+            memory = f"{self.precopied_bytes / 1e6:.0f} MB sent"
+        comes = self.goes_on and self.state in (State.PRE_COPY.value, State.RUNNING.value)
+        rate = f"{self.rate / 1e6:.0f} MB/s" if comes and self.rate else "-"
         left = duration_as_text(self.seconds_left) if self.seconds_left is not None else "-"
         state = UNDRIVEN if self.needs_decision and self.state != State.UNDECIDED.value else self.state
         return (self.name, str(self.task or "-"), f"{arrow} {self.peer}", state, memory, rate, left)
@@ -89,6 +94,8 @@ def memory_of(live: dict[str, Any]) -> dict[str, Any]:
         "missing_bytes": missing_pages(live) * PAGE_BYTES,
         "rate": int(live.get("rate", 0)),
         "missing_rate": int(live.get("pages_rate", 0)) * PAGE_BYTES,
+        "precopied_bytes": int(live.get("precopied_bytes", 0)),
+        "round_read": float(live.get("round_read", 0.0)),
         "counters": {name: int(live[name]) for name in live_state.COUNTERS if name in live},
         "migration": str(live.get("migration", "")),
         "seconds_old": round(max(0.0, time.time() - live.get("counted_at", time.time())), 3),
@@ -139,6 +146,8 @@ def arriving(path: Path, live: dict[str, Any]) -> Listed:
         notes = [f"nothing of it runs any more, and its files stayed; logs are in {path / 'work'}", until_settled(path)]
     elif len(alive) < len(live["processes"]):
         notes = ["a part of its half was killed; what is left sees it through"]
+    elif kept := kept_bytes(live):
+        notes = [f"pre-copy: the task runs at the source, and {kept / 1e6:.0f} MB of its pages are kept here"]
     if state == State.RUNNING.value:
         notes += what_is_wrong(memory_of(live))
     return Listed(
@@ -159,6 +168,14 @@ def what_is_wrong(memory: dict[str, Any]) -> list[str]:
         count = counters["waiting_faults"]
         told.append(f"{count} fault{'s wait' if count > 1 else ' waits'}, the longest for {duration_as_text(wait_s)}")
     return told
+
+
+def kept_bytes(live: dict[str, Any]) -> int:
+    """In the store of pages that come before the dump, as long as they do."""
+    with contextlib.suppress(OSError, KeyError):
+        if live["state"] == "prepared":
+            return Path(live["store"], "pages").stat().st_blocks * 512
+    return 0
 
 
 def until_settled(path: Path) -> str:

@@ -80,18 +80,27 @@ class Progress:
         """The task is, since then (time.monotonic()); once more when that is known better."""
         self.figures.frozen_at = since
 
-    def round_read(self, share: float) -> None:
-        """So much of memory, by the round under way."""
-        self.figures.round_read = share
+    def round(self, read: float, sent_bytes: int) -> None:
+        """The one of pre-copy that is under way has read such a share of memory, and sent so much."""
+        self.figures.take_round(read, sent_bytes)
         if self._file is not None:
-            self._file.note(phase=f"pre-copy, {self.figures.round_as_text()}")
+            self._note_precopy(phase=f"pre-copy, {self.figures.round_as_text()}")
 
     def round_over(self, sent_bytes: int, seconds: float) -> None:
         """One of pre-copy."""
         self.figures.round_over(sent_bytes, seconds)
         ended = {"ended_s": round(self.figures.elapsed_s, 3), "seconds": seconds, "sent_bytes": sent_bytes}
         self.recorder.rounds.append(ended)
+        if self._file is not None:
+            self._note_precopy()
         self.keep_run(RUN_KEPT_EVERY_S)
+
+    def _note_precopy(self, **facts: str) -> None:
+        assert self._file is not None
+        sent, rate = self.figures.precopied_bytes, round(self.figures.rate)
+        self._file.note(
+            **facts, round_read=self.figures.round_read, precopied_bytes=sent, rate=rate, counted_at=time.time()
+        )
 
     def resumed(self, downtime_s: float) -> None:
         """The restored task runs."""

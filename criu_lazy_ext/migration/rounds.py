@@ -19,7 +19,6 @@ from criu_lazy_ext.source.dump import SourceError, memory_of_tree
 if TYPE_CHECKING:
     from criu_lazy_ext.migration.driver import Migration
     from criu_lazy_ext.profile import Precopy
-    from criu_lazy_ext.source.dump import LazyDump
 
 FIRST_SAMPLE_S, SAMPLES_GROW = 0.05, 1.25  # the ages at which a sample of the task's pages is looked at
 FAST_LINK = 1.25e9  # bytes per second: as long as nothing was sent, the link may be such a one
@@ -27,11 +26,6 @@ DEATH_WITHIN_S = 0.5  # of a page server that doesn't answer
 CUT_AGAIN_S = 0.2
 ENDS_WITHIN_S = 30.0  # a round that was cut: what is on its way arrives, and is confirmed
 TELL_S = 0.3
-
-
-async def scanned_bytes(dump: LazyDump) -> int:
-    """What the round under way has read. Raises ControlError."""
-    return int((await dump.ask("state")).get("scanned_pages", 0)) * PAGE_BYTES
 
 
 class Rounds:
@@ -125,7 +119,9 @@ class Rounds:
         while dump is not None:
             await asyncio.sleep(TELL_S)
             with contextlib.suppress(ControlError):
-                self.migration.progress.round_read(min(1.0, await scanned_bytes(dump) / memory))
+                state = await dump.ask("state")
+                read = int(state.get("scanned_pages", 0)) * PAGE_BYTES
+                self.migration.progress.round(min(1.0, read / memory), int(state.get("sent_bytes", 0)))
 
     async def sample(self) -> None:
         """Look how much the task changes, until it is known whether the first round is worth its end."""
@@ -158,8 +154,8 @@ class Rounds:
         dump = self.migration.dump
         if self.began and dump is not None:
             with contextlib.suppress(ControlError):
-                if scanned := await scanned_bytes(dump):
-                    return (time.monotonic() - self.began) * memory / scanned
+                if scanned := int((await dump.ask("state")).get("scanned_pages", 0)):
+                    return (time.monotonic() - self.began) * memory / (scanned * PAGE_BYTES)
         return memory / FAST_LINK
 
     async def failed(self, error: CriuLazyError, told: dict[str, Any]) -> None:

@@ -103,8 +103,10 @@ def facts(figures: Figures) -> list[tuple[str, str]]:
         if figures.rounds:
             before = " before" if told else ""
             count = f"{figures.rounds} round{'s' if figures.rounds != 1 else ''}{before}"
-            told.append(f"{figures.precopied_bytes / 1e6:.0f} MB sent in {count}")
+            told.append(f"{figures.rounds_bytes / 1e6:.0f} MB sent in {count}")
         rows.append(("pre-copy", "; ".join(told)))
+    if figures.state is State.PRE_COPY and figures.rate:
+        rows.append(("link", link_as_text(figures)))
     if (downtime := figures.downtime_so_far_s) is not None:
         rows.append(("downtime", f"{downtime * 1e3:.0f} ms{'' if figures.downtime_s is not None else ' so far'}"))
     if figures.downtime_s is None or not figures.total_bytes:

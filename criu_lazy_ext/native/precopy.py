@@ -68,6 +68,8 @@ class PrecopySender:
         """Of the store: "none", "connected", "lost" or "complete"."""
         return STATES[lib.cl_precopy_state(self.handle)]
 
-    def scanned_pages(self) -> int:
-        """What the round under way has read so far; 0 if none is."""
-        return lib.cl_precopy_scanned(self.handle)
+    def under_way(self) -> dict[str, int]:
+        """What the round under way has read and sent so far: `scanned_pages`, `sent_bytes`; zeroes if none is."""
+        out = ffi.new("struct cl_precopy_round *")
+        lib.cl_precopy_under_way(self.handle, out)
+        return {"scanned_pages": out.scanned_pages, "sent_bytes": out.sent_bytes}

@@ -102,7 +102,7 @@ class Precopy:
                 self.sender.set_rate(request.rate)
             reply(
                 {"ok": True, "state": "pre-copy", "store": self.sender.state(), "rate": self._rate, "port": port,
-                 "scanned_pages": self.sender.scanned_pages()}
+                 **self.sender.under_way()}
             )  # fmt: skip
         elif op == "served":
             self.awaited.append((request, reply))

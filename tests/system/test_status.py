@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from typing import Any
 
 from lazy_source import eventually
@@ -13,6 +14,7 @@ from migrating import (
     FAILED,
     HOLD,
     UNDECIDED,
+    Migration,
     Terminal,
     Worker,
     assert_moved,
@@ -54,6 +56,23 @@ def measured(host: Host) -> dict[tuple[str, str], float]:
 def reported(host: Host, runs: str) -> str:
     """The words of the page of the newest."""
     return Page(host.run(["criu-lazy", "report", runs, "-o", "-"]).stdout).words
+
+
+def test_what_is_sent_before_the_freeze_is_told_of(worker: Worker) -> None:
+    src, dst = worker.testbed.src, worker.testbed.dst
+    worker.testbed.link.set(rate_mbit=50, rtt_ms=0.2)
+    terminal = Terminal()
+    profile = BASE.replace("strategy: lazy", "strategy: hybrid")
+    migration = Migration(worker.testbed, profile, terminal=terminal, environment={"TERM": "xterm"})
+    eventually(lambda: migration.is_in("pre-copy") and listed(src)["rate"], "its figures are known")
+    table = status(src)[1]
+    assert re.search(r" pre-copy +\d+ MB sent +\d MB/s +-\n +pre-copy, round 1, \d+% read", table), table
+    assert measured(src)["criu_lazy_migration_precopied_bytes_total", ""] > 0
+    assert "pre-copy: the task runs at the source, and " in status(dst)[1]
+    assert re.search(r"link +\d MB/s", terminal.text())
+    migration.process.send_signal(signal.SIGTERM)
+    assert migration.end() == FAILED
+    assert worker.answers(src) == "right\n"
 
 
 def test_a_migration_is_listed_at_both_ends_while_it_goes_on(worker: Worker) -> None:

@@ -17,7 +17,7 @@ def test_hooks_that_bring_files_settle_no_other_failure(monkeypatch: pytest.Monk
     """With any hook, checks leave to it what hooks can do; these are init's own."""
 
     async def found(profile: Profile, *_: Any) -> list[Finding]:
-        files = Finding("missing-files", "dst", Verdict.FAIL, "not there: /srv/data, /srv/log")
+        files = Finding("missing-files", "dst", Verdict.FAIL, "not there", paths=("/srv/data", "/srv/log"))
         addresses = Finding("addresses", "dst", Verdict.WARN if profile.hooks else Verdict.FAIL, "10.78.0.1", "move it")
         return [addresses] if profile.hooks else [files, addresses]
 

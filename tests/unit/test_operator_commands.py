@@ -307,7 +307,7 @@ def test_another_migration_is_refused_while_one_is_undecided(tmp_path: Path, tas
 
 
 def test_old_figures_are_not_told_as_if_they_were_of_now(tmp_path: Path, task: subprocess.Popen[bytes]) -> None:
-    counted = {"total_pages": 1000, "remaining_pages": 600, "rate": 4096, "at": time.time()}
+    counted = {"total_pages": 1000, "remaining_pages": 600, "pages_rate": 1, "rate": 4096, "at": time.time()}
     driver = identity(os.getpid())
     stopped = Stopped(tmp_path, task, state="running", went=True, owner=driver)
     for age_s, figures in ((0, ("2/4 MB (40%)", "0 MB/s", "10 min 0 s")), (9, ("2/4 MB (40%)", "-", "-"))):
@@ -393,7 +393,7 @@ def test_who_drives_a_migration_has_its_lock_for_life(
             stopped.run()
         assert refused.value.exit_code == 2
         for options in (["--abort", "--force"], ["--commit"]):
-            with pytest.raises(UsageError, match="already being migrated"):
+            with pytest.raises(UsageError, match="it is under way"):
                 stopped.run(*options)
         assert stopped.run("--status") == 0
         assert f"running (pid {driver.pid})" in capsys.readouterr().out
