@@ -52,7 +52,7 @@ async def check_host(profile: Profile | None, destination: Destination, look: Aw
     silence = profile.timeouts.silence if profile is not None else SILENCE_S
     name = destination.ssh or "local"
     try:
-        host = await RemoteHost.connect(destination, silence, lambda _: None)
+        host = await RemoteHost.connect(destination, silence, lambda _: None)  # a failure has what ssh said of it
         try:
             hello = await host.hello(silence)
             way = await Way.find(host, destination, profile.source if profile is not None else Source(), hello["peer"])

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from criu_lazy_ext.migration.figures import Figures
 
 REFRESH_S = 0.25
-ROWS = 20
-WIDTHS = {"task": 10, "state": 18, "memory": 20}  # of columns, at the least
+ROWS, WIDE = 20, 110
 
 
 class Show:
@@ -117,14 +116,14 @@ class Table(Show):
         self._shown = time.monotonic()
         with contextlib.suppress(OSError, ValueError):
             self._live.start()
-            self._live.update(table(evacuation, self._steps), refresh=True)
+            self._live.update(table(evacuation, self._steps, self._console.width), refresh=True)
 
     def end(self) -> None:
         with contextlib.suppress(OSError, ValueError):
             self._live.stop()
 
 
-def table(evacuation: Evacuation, steps: dict[str, str]) -> Any:
+def table(evacuation: Evacuation, steps: dict[str, str], width: int) -> Any:
     """What is under way, and how many wait and are over."""
     from rich import box
     from rich.table import Table as RichTable
@@ -132,17 +131,21 @@ def table(evacuation: Evacuation, steps: dict[str, str]) -> Any:
     items = evacuation.order
     under_way = [item for item in items if item.state == MOVING]
     made = RichTable(box=box.SIMPLE, title=headline(evacuation), title_justify="left", title_style="bold")
-    for name in ("task", "to", "state", "memory", "MB/s", "downtime", ""):
-        made.add_column(name, no_wrap=True, overflow="ellipsis", min_width=WIDTHS.get(name))
+    made.expand = width >= WIDE  # there is room for each one's step
+    for name in ("task", "to", "state", "memory", "MB/s", "downtime"):
+        made.add_column(name, no_wrap=name not in ("task", "state"), overflow="ellipsis")
+    if made.expand:
+        made.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)  # the rest
     for item in under_way[:ROWS]:
         mover = evacuation.movers.get(item.name)
         figures = mover.progress.figures if mover else None
         downtime = figures.downtime_so_far_s if figures else None
+        step = [steps.get(item.name, "")] if made.expand else []
         made.add_row(
             item.name, item.place, state_of(mover) if mover else "being settled",
             (figures.memory_as_text() if figures else "") or f"{item.memory / 1e6:.0f} MB",
             f"{figures.rate / 1e6:.0f}" if figures and figures.rate else "",
-            "" if downtime is None else f"{downtime * 1e3:.0f} ms", steps.get(item.name, ""),
+            "" if downtime is None else f"{downtime * 1e3:.0f} ms", *step,
         )  # fmt: skip
     return made
 
@@ -150,7 +153,7 @@ def table(evacuation: Evacuation, steps: dict[str, str]) -> Any:
 def state_of(mover: Mover) -> str:
     """In a word or two."""
     if mover.member.phase in (Phase.PREPARED, Phase.READY):
-        return "waits for its turn"
+        return "waits"
     figures = mover.progress.figures
     if figures.state is State.PRE_COPY:
         return f"pre-copy {figures.rounds + 1}, {figures.round_read:.0%}"

@@ -210,6 +210,8 @@ class Migration:
             self.report.take_stats(message["stats"])
             self.take_waiting(message["stats"])
             self.progress.stats(message["stats"])
+        elif message["event"] == "said":  # by ssh, or by what is there
+            self.progress.phase(f"{self.report.destination}: {message['line']}")
         elif message["event"] == "ask":
             self.asked.set()
         elif message["event"] == "resumes":

@@ -150,8 +150,9 @@ class Ending:
             frozen = False  # it did not come to that
         held = migration.state not in (State.PREFLIGHT, State.PRE_COPY)  # new connections are
         migration.progress.figures.ending = "rolling back" if frozen else "stopped"
-        says_so = not frozen and reason.startswith("stopped ")  # by a signal
-        migration.progress.phase(reason if says_so else f"{migration.progress.figures.ending}: {reason}")
+        if migration.journal is not None:  # else there is nothing to end, and the report tells it at once
+            says_so = not frozen and reason.startswith("stopped ")  # by a signal
+            migration.progress.phase(reason if says_so else f"{migration.progress.figures.ending}: {reason}")
         source = migration.look()
         if migration.state is State.ALLOWED and not migration.said_go and migration.journal is not None:
             with contextlib.suppress(JournalError):  # before it runs on: this process may be killed

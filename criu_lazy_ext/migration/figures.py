@@ -21,7 +21,6 @@ class Figures:
         self.start = time.monotonic()
         self.migration = ""  # its id
         self.state = State.PREFLIGHT
-        self.is_met = False  # the destination's agent has answered
         self.sends_files = False  # the container's, while it runs
         self.ending = ""  # what is being done to end it early, in words
         self.limit = 0  # what pages may take of the link, bytes per second; 0: no limit

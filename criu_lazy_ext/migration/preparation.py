@@ -75,7 +75,6 @@ class Preparation:
         host = migration.host = await RemoteHost.connect(profile.destination, silence, migration.on_event)
         migration.watch(migration.watch_host(host))
         hello = await host.hello(silence, migration.id)
-        migration.progress.figures.is_met = True
         self.way = await Way.find(host, profile.destination, profile.source, hello["peer"])
         migration.address = self.way.address
         migration.progress.recorder.interface = interface_rate(self.way.address)

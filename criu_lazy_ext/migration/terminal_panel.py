@@ -56,7 +56,7 @@ class Panel(Display):
         self.refresh(figures)
 
     def refresh(self, figures: Figures) -> None:
-        if self._ended or not figures.is_met:  # until then ssh may have something to say here
+        if self._ended:
             return
         with contextlib.suppress(OSError, ValueError):
             self._live.start()
@@ -77,8 +77,8 @@ def panel(title: str, figures: Figures) -> RenderableType:
     head = Text.assemble((title, "bold"), "  ", (words, "cyan"))
     head.append(f"  {figures.elapsed_s:.1f} s", style="dim")
     rows = Table.grid(padding=(0, 2))
-    rows.add_column(style="dim", no_wrap=True, min_width=8)
-    rows.add_column(overflow="ellipsis", no_wrap=True)
+    rows.add_column(style="dim", no_wrap=True)
+    rows.add_column()  # where the terminal is narrow, this one is broken into lines
     if (share := progress_share(figures)) is not None:
         rows.add_row("", ProgressBar(total=1.0, completed=share, width=60, complete_style="cyan"))
     for name, value in facts(figures):

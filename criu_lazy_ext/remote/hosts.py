@@ -28,15 +28,17 @@ from criu_lazy_ext.remote.channel import (
 CONNECT_WITHIN_S = 20
 END_WITHIN_S = 15.0
 LAST_WORD_S = 2.0
+CAUSE_WITHIN_S = 0.5  # the end of an agent that takes nothing any more
 KEEPER_LOST = 254  # the exit status of an agent whose keeper was killed; ssh's own is 255
 PINGS = 3  # in the time of silence that is allowed
 BESIDE_IMAGES = ("descriptors.json", ARCHIVE, RECORD)  # what container engines leave there, for their restore
-# Why nothing was ever heard of an agent, by the status of ssh, or of the shell there; they have said more on stderr.
+# Why nothing was ever heard of an agent, by the status of ssh, or of the shell there; they say more on stderr.
 NEVER_THERE = {
     255: "ssh to it failed: it has to work as root without a prompt; try `ssh {host} true`",
     127: "{program} is not there: install criu-lazy there, or let destination.criu_lazy say where it is",
     126: "{program} (destination.criu_lazy) can't be executed there",
 }
+MAX_LINE_BYTES = 4096  # of what is said on stderr
 MAX_PARTS = 256  # of files in one message
 # Images are sent in pieces. Few bytes are under way at first, and remain so where answers take longer than QUICK_S: on
 # a thin link everything else waits behind them, and each answer is a sign of life.
@@ -89,6 +91,8 @@ class RemoteHost:
         self._on_event = on_event
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Message]] = {}
+        self._last_said = ""
+        self._hearer = asyncio.ensure_future(self._hear(process.stderr)) if process.stderr is not None else None
         self._receiver = asyncio.ensure_future(self._receive())
         self._pinger: asyncio.Task[None] | None = None
 
@@ -100,8 +104,10 @@ class RemoteHost:
         command = agent_command(destination, silence_s)
         try:
             # A session of its own: Ctrl-C in the terminal is this program's to handle.
+            # A local agent outlives this program, and so has its stderr as its own.
+            pipe, stderr = asyncio.subprocess.PIPE, None if destination.local else asyncio.subprocess.PIPE
             process = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True
+                *command, stdin=pipe, stdout=pipe, stderr=stderr, start_new_session=True
             )
         except OSError as error:
             raise HostError(f"{command[0]}: {error.strerror}: is it installed here?") from error
@@ -169,6 +175,8 @@ class RemoteHost:
         except MessageTooLong as error:
             raise HostError(f"{self.name}: {op}: {error}") from error
         except ChannelError as error:
+            if not self._channel.heard_bytes:  # it never was there: why, its end tells
+                await asyncio.wait({self._receiver}, timeout=CAUSE_WITHIN_S)
             self._lose(str(error))
             raise HostLost(f"{self.name}: {self.lost.result()}") from error
         except TimeoutError:
@@ -215,6 +223,17 @@ class RemoteHost:
             await sending.cancel()
         return total
 
+    async def _hear(self, stderr: asyncio.StreamReader) -> None:
+        """What ssh and the agent say for people: in a terminal it would stand anywhere."""
+        pending = b""
+        while piece := await stderr.read(MAX_LINE_BYTES):
+            *lines, pending = (pending + piece).split(b"\n")
+            if len(pending) >= MAX_LINE_BYTES:
+                lines, pending = [*lines, pending], b""
+            for line in filter(None, (each.decode(errors="replace").strip() for each in lines)):
+                self._last_said = line
+                self._on_event({"event": "said", "line": line})
+
     async def _receive(self) -> None:
         try:
             while True:
@@ -232,8 +251,11 @@ class RemoteHost:
             reason = f"what it said can't be used: {type(error).__name__}: {error}"
         with contextlib.suppress(TimeoutError):
             status = await asyncio.wait_for(self.process.wait(), LAST_WORD_S)
+            if self._hearer is not None:
+                await asyncio.wait({self._hearer}, timeout=LAST_WORD_S)
             if status and not self._channel.heard_bytes and status in NEVER_THERE:
                 reason = NEVER_THERE[status].format(host=self.name, program=self.program)
+                reason += f" ({self._last_said})" if self._last_said else ""
             elif status:
                 reason += f" (ssh or the agent ended with status {status})"
         self._lose(reason)
@@ -257,7 +279,9 @@ class RemoteHost:
         # Its end of the pipe may be open still: a local agent outlives the process that was killed.
         await asyncio.wait({self._receiver}, timeout=LAST_WORD_S)
         self._receiver.cancel()
-        await asyncio.gather(self._receiver, return_exceptions=True)
+        if self._hearer is not None:
+            self._hearer.cancel()
+        await asyncio.gather(self._receiver, *filter(None, [self._hearer]), return_exceptions=True)
 
 
 def pack_files(

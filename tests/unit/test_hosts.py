@@ -52,6 +52,23 @@ def with_agent(program: str, *arguments: str, use: Callable[[RemoteHost], Corout
     asyncio.run(run())
 
 
+def test_what_ssh_says_is_an_event_and_a_part_of_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written to the terminal it would stand in the panel."""
+    (tmp_path / "ssh").write_text("#!/bin/sh\nprintf 'a banner\\r\\nno such host\\n' >&2; exit 255\n")
+    (tmp_path / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    said: list[str] = []
+
+    async def run() -> None:
+        host = await RemoteHost.connect(Destination(ssh="b"), 1, lambda message: said.append(message["line"]))
+        with pytest.raises(HostLost, match=r"b: ssh to it failed: .* \(no such host\)"):
+            await host.hello(1)
+        await host.close(0.1)
+
+    asyncio.run(run())
+    assert said == ["a banner", "no such host"]
+
+
 def test_a_limit_covers_the_sending_too() -> None:
     async def use(host: RemoteHost) -> None:
         for _ in range(4):

@@ -108,7 +108,8 @@ def test_a_narrow_terminal_keeps_the_names_of_the_figures() -> None:
     figures = Figures()
     figures.state, figures.downtime_s = State.RUNNING, 0.1
     figures.take_stats(counters(fault_wait_us=[9] * 80, fault_wait_max_us=10**6))
-    assert all(f"{name}  " in shown(figures, 40) for name in ("downtime", "memory  ", "link    ", "faults  "))
+    told = shown(figures, 40)
+    assert all(f"\n{name}  " in told for name in ("downtime", "memory  ", "link    ", "faults  ")) and "…" not in told
 
 
 def test_durations_are_told_as_people_do() -> None:
