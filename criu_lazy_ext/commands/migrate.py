@@ -86,6 +86,7 @@ async def _drive(migration: Migration, options: argparse.Namespace) -> int:
         text = f"{options.profile}: {migration.report.what} can be moved to {migration.report.destination}"
         print(json.dumps(movable) if options.json else text)
         return 0
+    migration.end_is_told = not options.json and options.log_format != "json"
     report = await migration.run()
     committed, as_json = report.outcome == "committed", options.log_format == "json"
     if as_json:

@@ -123,6 +123,7 @@ class Migration:
         self.said_go = False
         self.asked_to_stop = False  # by a signal, since
         self.none_there = False  # "go" was said, and its agent says that nothing of it is left there all the same
+        self.end_is_told = False  # its report is shown to people as soon as it is over
         self.by_itself = False  # the agent, not the daemon, knows that the restored task ended by itself
         self.restored_ended: list[dict[str, Any]] | None = None  # how, if it was killed with pages missing
         self.waiting = (0, 0.0)  # faults that wait for their page, and since when, by the daemon's last counters

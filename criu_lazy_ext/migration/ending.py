@@ -150,7 +150,7 @@ class Ending:
             frozen = False  # it did not come to that
         held = migration.state not in (State.PREFLIGHT, State.PRE_COPY)  # new connections are
         migration.progress.figures.ending = "rolling back" if frozen else "stopped"
-        if migration.journal is not None:  # else there is nothing to end, and the report tells it at once
+        if migration.journal is not None or not migration.end_is_told:  # else nothing is to be ended first
             says_so = not frozen and reason.startswith("stopped ")  # by a signal
             migration.progress.phase(reason if says_so else f"{migration.progress.figures.ending}: {reason}")
         source = migration.look()

@@ -9,7 +9,7 @@ from typing import Any
 from criu_lazy_ext.migration.figures import waits_us
 from criu_lazy_ext.sizes import PAGE_BYTES
 
-CLAUSES = re.compile(r"; (?!or\b)|\. (?=Look )")  # what a message is made of, each for a line of its own
+CLAUSES = re.compile(r"; (?!(?:or|try|install)\b)|\. (?=Look )")  # what is between the parts of a message
 
 
 @dataclass
