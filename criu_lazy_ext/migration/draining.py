@@ -54,6 +54,8 @@ class Draining:
                 if migration.host.lost.done() or late:
                     self.check_word(state)
                     break
+            if state is not None and state["state"] == "paused":
+                self.check_comes_again()
             if state is not None and (migration.host.lost.done() or migration.profile.daemon == "stock"):
                 migration.progress.sent(int(state["bytes"]))
             if state is not None and state["bytes"] != last:
@@ -68,6 +70,15 @@ class Draining:
             migration.report.received_bytes = int(state["bytes"])
             migration.progress.sent(int(state["bytes"]))
         migration.enter(State.DRAINED, complete=True)
+
+    def check_comes_again(self) -> None:
+        """The page server has lost its client. Raises Trouble if none will come again, and nobody there tells of it."""
+        migration = self.migration
+        if migration.profile.daemon == "stock" and migration.host is not None and migration.host.lost.done():
+            raise Trouble(
+                "criu's own lazy-pages has hung up before its last page, and does not connect again; the agent, which "
+                "would know what became of the restored task, is lost"
+            )
 
     def check_word(self, state: Answer) -> None:
         """What the page server heard of the daemon, with nobody else to tell: raises what is no end of a migration."""

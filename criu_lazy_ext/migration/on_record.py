@@ -76,11 +76,12 @@ class Listed:
 
 
 def look(directory: Path) -> Iterable[Listed]:
-    """The migrations below a directory, by name."""
+    """The migrations below a directory, by name; not those that were committed: their task is elsewhere now."""
     for path in sorted(directory.iterdir()) if directory.is_dir() else []:
         try:
             if journal.exists(path):
-                yield leaving(path, journal.read(path))
+                if (seen := leaving(path, journal.read(path))).state != State.COMMITTED.value:
+                    yield seen
             elif live := live_state.read(path):
                 yield arriving(path, live)
         except CriuLazyError as error:
@@ -116,7 +117,7 @@ def leaving(path: Path, facts: dict[str, Any]) -> Listed:
     found = Found.look(facts)
     if (ended := found.ended()) is not None:
         logs = f"it is over; its logs are in {path}, until the next migration of that name"
-        notes = [] if ended is State.COMMITTED else [logs]
+        notes = [logs]
         return Listed(name, "source", peer, ended.value, task, migration=memory["migration"], notes=notes)
     if found.complete:
         memory["missing_bytes"] = 0

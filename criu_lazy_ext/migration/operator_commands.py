@@ -100,6 +100,12 @@ class Found:
         return self.server.answer is not None and self.server.answer["state"] == "drained"
 
     @property
+    def hung_up(self) -> bool:
+        """Whether the daemon is criu's own, and lost its connection: it never makes another."""
+        answer = self.server.answer
+        return self.went and self.facts.get("daemon") == "stock" and answer is not None and answer["state"] == "paused"
+
+    @property
     def restored_ended(self) -> bool:
         """Whether the restored task was killed with pages missing: on record, or as its daemon told the page server."""
         return bool(self.facts.get("restored_ended") or (self.server.answer or {}).get("lost"))
@@ -122,7 +128,8 @@ class Found:
     @property
     def pages_come(self) -> bool:
         """Whether those that are missing may still come, and then tell what is to be decided."""
-        return self.went and self.server.is_there and not (self.may_commit or self.is_lost or self.drained)
+        over = self.may_commit or self.is_lost or self.drained or self.hung_up
+        return self.went and self.server.is_there and not over
 
     @property
     def runs(self) -> bool:
@@ -195,6 +202,8 @@ class Found:
             return "every page arrived: --commit ends it"
         if self.drained:
             return STOCK_IS_DONE
+        if self.hung_up:
+            return STOCK_HUNG_UP
         return f"pages are on their way: --commit waits for the last one; {GIVE_UP}"
 
     def _without_page_server(self) -> str:
@@ -238,6 +247,10 @@ NONE_THERE = (
 STOCK_IS_DONE = (
     "criu's own lazy-pages reports the end, which it also does when the restored task was killed: look at the "
     "destination; if the task runs there, --commit --force ends this; else --abort --force lets the source task run on"
+)
+STOCK_HUNG_UP = (
+    "criu's own lazy-pages hung up before its last page, and does not connect again: what is missing does not come. "
+    "Kill the restored task, if it still runs, and --abort --force lets the source task run on"
 )
 GIVEN_UP = (
     "the restored task gets SIGBUS where it touches a page that had not arrived. If lazy-pages at the destination "

@@ -387,19 +387,39 @@ def test_a_restored_task_that_is_killed_while_criu_serves_it_is_no_commit(worker
 
 
 def test_a_restored_task_that_criu_serves_is_not_known_to_live_without_the_agent(worker: Worker) -> None:
-    """To the page server its daemon says the same, whether the task was killed or has every page."""
+    """To the page server its daemon says the same, whether the task was killed or has every page; or it fails as it is
+    about to install one, and hangs up."""
     src, dst = worker.testbed.src, worker.testbed.dst
     migration = running(worker, BASE + "daemon: stock\n")
     kill_agent(dst)
     dst.run(["kill", "-KILL", str(worker.pid)])
     assert migration.end() == UNDECIDED, migration.report
-    assert "criu's own lazy-pages says that it is done" in migration.report["message"]
+    message = migration.report["message"]
+    assert "criu's own lazy-pages says that it is done" in message or "criu's own lazy-pages has hung up" in message
     assert migration.report["heard_until_s"] > migration.report["phases_s"]["running"]
     frozen(worker)
     said = migration.decide("--status").stdout
-    assert "every page arrived" not in said and "when the restored task was killed: look at the destination" in said
+    told = "hung up before its last page" if "has hung up" in message else "when the restored task was killed: look at"
+    assert "every page arrived" not in said and told in said
     assert migration.decide("--commit").returncode == 1
     frozen(worker)
+    assert migration.decide("--abort", "--force").returncode == 0
+    assert worker.answers(src) == "right\n"
+
+
+def test_criu_s_own_daemon_that_hangs_up_is_waited_for_by_nobody_without_the_agent(worker: Worker) -> None:
+    """It never connects again."""
+    src, dst = worker.testbed.src, worker.testbed.dst
+    migration = running(worker, BASE + "daemon: stock\n")
+    kill_agent(dst)
+    kill(dst, "criu lazy-pages")
+    assert migration.end() == UNDECIDED, migration.report
+    assert "criu's own lazy-pages has hung up before its last page" in migration.report["message"]
+    said = migration.decide("--status").stdout
+    assert "what is missing does not come. Kill the restored task" in said and "pages are on their way" not in said
+    assert migration.decide("--commit").returncode == 1
+    frozen(worker)
+    dst.run(["kill", "-KILL", str(worker.pid)], check=False)
     assert migration.decide("--abort", "--force").returncode == 0
     assert worker.answers(src) == "right\n"
 
