@@ -60,7 +60,7 @@ def reported(host: Host, runs: str) -> str:
 
 def test_what_is_sent_before_the_freeze_is_told_of(worker: Worker) -> None:
     src, dst = worker.testbed.src, worker.testbed.dst
-    worker.testbed.link.set(rate_mbit=50, rtt_ms=0.2)
+    worker.testbed.link.set(rate_mbit=10, rtt_ms=0.2)
     terminal = Terminal()
     profile = BASE.replace("strategy: lazy", "strategy: hybrid")
     migration = Migration(worker.testbed, profile, terminal=terminal, environment={"TERM": "xterm"})
