@@ -320,6 +320,22 @@ def test_init_writes_a_profile_by_which_the_task_moves(clean: Testbed) -> None:
     assert dst.read("/run/odd.result") == RIGHT
 
 
+def test_rsync_is_looked_for_where_hooks_run_it_at_both_ends(clean: Testbed) -> None:
+    src = clean.src
+    start(src, "lock", "exec {task} >/dev/null 2>&1")
+    pid = src.read("/run/odd.pid").strip()
+    for host, side in ((src, "source"), (clean.dst, "dst")):
+        host.run(["mv", "/usr/bin/rsync", "/usr/bin/rsync.away"])
+        try:
+            made = src.run(["criu-lazy", "init", "--pid", pid, "dst", "-o", "-"], check=False)
+        finally:
+            host.run(["mv", "/usr/bin/rsync.away", "/usr/bin/rsync"])
+        assert made.returncode == FAILED
+        said = [line for line in made.stdout.splitlines() if line.startswith("# fail: ")]
+        missing = "hooks run rsync, which takes it at both ends, and it is not installed here"
+        assert said == [f"# fail: {side}: {missing}: apt install rsync on that host"], made.stdout
+
+
 def test_init_brings_files_whatever_their_names_and_leaves_programs_to_packages(clean: Testbed) -> None:
     src, dst = clean.src, clean.dst
     name = "/srv/odd (of 2), or 3/it's one: a"
