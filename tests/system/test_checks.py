@@ -355,6 +355,28 @@ def test_init_brings_files_whatever_their_names_and_leaves_programs_to_packages(
     assert (dst.read(name), dst.read("/usr/share/odd.data")) == ("here\n", "2\n")
 
 
+def test_init_has_a_service_address_ready_and_not_the_hosts_own(clean: Testbed) -> None:
+    src = clean.src
+    src.run(["ip", "address", "add", "10.78.0.99/24", "dev", "svc0"])
+    try:
+        written = {}
+        for address in ("10.77.0.1", "10.78.0.99"):
+            src.run(["sh", "-c", "pkill -9 -f odd_task[.]py; rm -f /run/odd.pid"])
+            start(src, f"listener {address}:7003")
+            pid = src.read("/run/odd.pid").strip()
+            made = src.run(["criu-lazy", "init", "--pid", pid, "dst", "-o", "-"], check=False)
+            assert made.returncode == FAILED
+            assert f"bound to addresses that are not there: {address}: " in made.stdout
+            written[address] = made.stdout
+        assert "network:" not in written["10.77.0.1"], "SSH comes from it, and pages are fetched there"
+        ready = written["10.78.0.99"].replace("# network: ", "network: ")
+        assert yaml.safe_load(ready)["network"] == {"addresses": ["10.78.0.99/24 dev svc0"]}
+        src.write("/root/m-ready.yaml", ready)
+        assert not told(findings(src, "/root/m-ready.yaml"), "fail")
+    finally:
+        src.run(["ip", "address", "del", "10.78.0.99/24", "dev", "svc0"])
+
+
 def test_init_names_what_is_left_to_settle(clean: Testbed) -> None:
     src = clean.src
     start(src, "io_uring")
