@@ -41,7 +41,7 @@ def arguments() -> argparse.ArgumentParser:
         description="Move all the tasks and containers that a plan names.",
         epilog="Exit status: 0 all have moved, 1 none has, 3 some stay here and run on, 4 one has to be decided.",
     )
-    parser.add_argument("plan", type=Path, help="what moves, and where to, as YAML (docs/evacuate.md)")
+    parser.add_argument("plan", type=Path, help="what moves, and where to (YAML; criu-lazy init --evacuate writes one)")
     parser.add_argument("--dry-run", action="store_true", help="preflight of all, and say what would move where")
     parser.add_argument("--resume", action="store_true", help="go on with what an earlier run of this plan began")
     parser.add_argument("--status", action="store_true", help="tell how far an earlier run of this plan came")

@@ -94,7 +94,7 @@ class Draft:
         own = {"podman": "its volumes go", "containerd": "what it has changed in its root goes"}
         what = own.get(container.engine, "its bundle, with the root directory, goes")
         return [
-            beside("container:", "docs/containers.md"),
+            "container:",
             f"  engine: {container.engine}",
             f"  name: {container.name}",
             beside("  files: sync", f"{what} over by rsync; shared: they are there already"),

@@ -123,7 +123,7 @@ class Podman:
             return [*problems, *(self.pod.obstacles() if self._leads() else ())]
         if config.get("Pod"):
             pod = f"the pod {self.pod.name!r}" if self.pod is not None else "a pod"
-            way_out = "it moves as one, by criu-lazy evacuate: docs/evacuate.md"
+            way_out = "it moves as one, by criu-lazy evacuate (init --evacuate writes a plan)"
             problems.append(f"container {name!r} is in {pod}, which would stay here: {way_out}")
         elif self.container.pod is not None:
             problems.append(f"container {name!r} is not in the pod {self.container.pod!r}")

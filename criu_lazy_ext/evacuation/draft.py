@@ -15,7 +15,8 @@ from criu_lazy_ext.system import cgroup
 
 HEAD = """\
 # Empties this host: criu-lazy evacuate THIS_FILE (before that: criu-lazy evacuate --dry-run THIS_FILE).
-# What every key means: docs/evacuate.md. Tasks outside of containers are added by hand: task, or cgroup.
+# What every key means: docs/evacuate.md, of Debian's package below /usr/share/doc/criu-lazy. Tasks outside of
+# containers are added by hand: task, or cgroup.
 destinations:                # the first with room is taken; if a migration to it fails, another is tried
 """
 MANAGE_CGROUPS = "  profile: {criu: {manage_cgroups: ignore}}  # control groups v1 are mounted beside v2"

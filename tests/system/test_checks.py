@@ -368,7 +368,7 @@ def test_init_has_a_service_address_ready_and_not_the_hosts_own(clean: Testbed) 
             assert made.returncode == FAILED
             assert f"bound to addresses that are not there: {address}: " in made.stdout
             written[address] = made.stdout
-        assert "network:" not in written["10.77.0.1"], "SSH comes from it, and pages are fetched there"
+        assert "# network: " not in written["10.77.0.1"], "SSH comes from it, and pages are fetched there"
         ready = written["10.78.0.99"].replace("# network: ", "network: ")
         assert yaml.safe_load(ready)["network"] == {"addresses": ["10.78.0.99/24 dev svc0"]}
         src.write("/root/m-ready.yaml", ready)
