@@ -54,7 +54,8 @@ def command_page() -> Iterator[str]:
     for name, parser in subcommands.items():
         yield from _subcommand(name, parser)
     yield ".SH FILES\n.TP\n.I /var/lib/criu\\-lazy\nwhat is on record of migrations, and their run files, as a rule"
-    yield f".TP\n.I {escaped(str(EXAMPLES))}\nprofiles, and alert rules for Prometheus"
+    yield f".TP\n.I {escaped(str(EXAMPLES))}\nprofiles, a plan, and alert rules for Prometheus"
+    yield f".TP\n.I {escaped(str(EXAMPLES.parent / 'docs'))}\nwhat is told at length, a page a subject"
     yield ".SH SEE ALSO\n.BR criu\\-lazy\\-profile (5),\n.BR criu (8)"
 
 

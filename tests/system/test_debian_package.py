@@ -48,6 +48,8 @@ mkdir -p /var/lib/criu-lazy && echo $$ >/var/lib/criu-lazy/web.lock
 bash /srv/complete criu-lazy cancel w >/out/names
 rm /var/lib/criu-lazy/web.lock
 criu-lazy metrics >/out/metrics
+find /usr/share/doc/criu-lazy -name '*.gz' ! -name 'changelog*' -o -xtype l >/out/no-pages
+ls /usr/share/doc/criu-lazy/docs/../configs/evacuate/plan.yaml /usr/share/doc/criu-lazy/ansible/drain.yml >/dev/null
 test -x $(sed -n 's/^ExecStart=\\([^ ]*\\).*/\\1/p' /usr/lib/systemd/system/criu-lazy-metrics.service \\
     /lib/systemd/system/criu-lazy-metrics.service 2>/dev/null | head -n 1)
 """
@@ -121,6 +123,7 @@ def check(out: Path) -> None:
     assert all(re.search(rf"^ +{name}$", manual, re.MULTILINE) for name in listed)
     assert "precopy.stop_when.remaining" in (out / "profile").read_text()
     assert (out / "complaints").read_text() == ""
+    assert (out / "no-pages").read_text() == "", "packed, or links that lead nowhere"
     assert '"verdict"' in (out / "check").read_text()
     assert "criu_lazy_migration_state" in (out / "metrics").read_text()
 
