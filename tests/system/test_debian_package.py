@@ -62,7 +62,19 @@ if declare -F _comp_load >/dev/null; then _comp_load "$1"; else _completion_load
 printf '%s\\n' "${COMPREPLY[@]}"
 """
 REMOVE = """
+moves=/var/lib/criu-lazy/moves
+mkdir -p $moves /run/criu-lazy/ssh
+began=$(cut -d ' ' -f 22 /proc/$$/stat)
+echo '{"processes": [['$$', '$began']], "state": "running", "peer": "src", "at": 0}' >$moves/live.json
+! dpkg --remove criu-lazy >/dev/null 2>/out/refused
+rm $moves/live.json
+dpkg --remove criu-lazy >/dev/null 2>&1
+echo '{"state": "running"}' >$moves/journal.json
+sh /var/lib/dpkg/info/criu-lazy.postrm purge 2>/out/kept
+test -e $moves
+echo '{"state": "committed"}' >$moves/journal.json
 dpkg --purge criu-lazy >/dev/null 2>&1
+test ! -e /var/lib/criu-lazy -a ! -e /run/criu-lazy
 test ! -e /usr/bin/criu-lazy
 test ! -e /usr/local/sbin/criu
 hash -r
@@ -124,6 +136,9 @@ def check(out: Path) -> None:
     assert "precopy.stop_when.remaining" in (out / "profile").read_text()
     assert (out / "complaints").read_text() == ""
     assert (out / "no-pages").read_text() == "", "packed, or links that lead nowhere"
+    refused = (out / "refused").read_text()
+    assert "criu-lazy is not removed: a migration is under way here" in refused and "moves " in refused
+    assert "/var/lib/criu-lazy/moves/journal.json" in (out / "kept").read_text()
     assert '"verdict"' in (out / "check").read_text()
     assert "criu_lazy_migration_state" in (out / "metrics").read_text()
 
