@@ -81,14 +81,17 @@ def test_names_of_migrations_are_completed(tmp_path: Path) -> None:
     assert offered("_criu_lazy_under_way", "w") == offered("_criu_lazy_runs", "w") == []
     (records / "web.runs").mkdir(parents=True)
     (records / "db.runs").mkdir()
-    (tmp_path / "web.yaml").touch()
+    for name in ("web.yaml", "web.json", "notes"):
+        (tmp_path / name).touch()
     ended = subprocess.Popen(["true"])
     ended.wait()
     with subprocess.Popen(SLEEP) as driver, subprocess.Popen([*SLEEP, "evacuate"]) as other:
         for name, pid in (("web", driver.pid), ("db", driver.pid), ("plan.a", other.pid), ("old", ended.pid)):
             (records / f"{name}.lock").write_text(f"{pid}\n")
-        assert offered("_criu_lazy_under_way", "") == ["db", "web", "records", "web.yaml"]
+        assert offered("_criu_lazy_under_way", "") == ["db", "web", "web.yaml", "records"]
         assert offered("_criu_lazy_under_way", "w") == ["web", "web.yaml"]
         driver.kill()
         other.kill()
-    assert offered("_criu_lazy_runs", "w") == ["web", "web.yaml"]
+    assert offered("_criu_lazy_runs", "w") == ["web", "web.yaml", "web.json"]
+    assert sorted(offered("_criu_lazy_yaml", "")) == ["records", "web.yaml"]
+    assert offered("_criu_lazy_hosts", "") == [""], "without bash-completion"
