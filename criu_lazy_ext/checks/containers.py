@@ -89,7 +89,7 @@ def _sent_with_its_files(leaving: Leaving) -> Moved | None:
 @check(
     "container-files",
     why="They go over by rsync: before the freeze, and then the difference.",
-    way_out="install rsync here; or bring them otherwise, and say container.files: shared",
+    way_out="apt install rsync here; or bring them otherwise, and say container.files: shared",
 )
 def container_files(leaving: Leaving) -> Iterator[Found]:
     """rsync, if files of the container's are to be sent"""
