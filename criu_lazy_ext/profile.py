@@ -56,7 +56,7 @@ class Task:
 @dataclass(frozen=True)
 class Container:
     """Which container moves, in place of a task: `engine` knows it by `name`. `root`: the engine's state directory (its
-    --root), if not its own choice. `bundle`: the OCI bundle's directory at the destination; None: as at the source.
+    --root), if not its own choice. `bundle`: the OCI bundle's directory at the destination, if not as at the source.
     `files`: `sync`, the bundle with its root directory, and `volumes`, go over by rsync, before the freeze and then
     what has changed; or `shared`: they are there already. `namespace`: containerd's. `pod`: podman's, as a part of
     which it moves, all of which `criu-lazy evacuate` moves as one."""
@@ -86,10 +86,10 @@ class Destination:
 
 @dataclass(frozen=True)
 class Source:
-    """Where the source's page server listens. `address` None: the one that the SSH connection comes from (local:
-    127.0.0.1); port 0: any free one. Preflight makes sure that the destination reaches it. `encrypt`: by TLS, with a
-    key made for this migration alone, without which nobody gets a page; None: if the daemon can (criu's can't). `rate`:
-    pages take at most so many bytes per second; 0: no limit."""
+    """Where the source's page server listens: if no `address` is given, at the one that the SSH connection comes from
+    (local: 127.0.0.1); port 0: any free one. Preflight makes sure that the destination reaches it. `encrypt`: by TLS,
+    with a key made for this migration alone, without which nobody gets a page; if not given: where the daemon can
+    (criu's can't). `rate`: pages take at most so many bytes per second; 0: no limit."""
 
     address: str | None = None
     port: int = 0
@@ -116,9 +116,9 @@ class StopWhen:
 
 @dataclass(frozen=True)
 class Precopy:
-    """Pre-copy: rounds in which the running task's memory is sent before it is frozen. `rounds` None: as many as pay.
-    `max_seconds`: no round goes on for longer. `bandwidth`: bytes per second, 0: source.rate. `directory`: below it the
-    destination keeps the pages until they are needed; None: with the images."""
+    """Pre-copy: rounds in which the running task's memory is sent before it is frozen: as many `rounds` as pay, if no
+    number is given. `max_seconds`: no round goes on for longer. `bandwidth`: bytes per second, 0: source.rate.
+    `directory`: below it the destination keeps the pages until they are needed, if not with the images."""
 
     rounds: Rounds | None = None
     stop_when: StopWhen = field(default_factory=StopWhen)
@@ -129,8 +129,8 @@ class Precopy:
 
 @dataclass(frozen=True)
 class Criu:
-    """What CRIU is told, on both ends; the lists are passed on as they stand. `tcp_established` None: if the task has
-    TCP connections when it is dumped; `network_lock` None: nftables then, criu's own choice else."""
+    """What CRIU is told, on both ends; the lists are passed on as they stand. If not given, `tcp_established` is on if
+    the task has TCP connections when it is dumped, and `network_lock` is nftables then, criu's own choice else."""
 
     tcp_established: bool | None = None
     shell_job: bool = False

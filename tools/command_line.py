@@ -1,7 +1,7 @@
 """The whole command line as one argparse parser, of the very parsers that the subcommands use.
 
 The manual page is made of it, and shtab makes the shells' completion: `PYTHONPATH=tools:. python -m shtab
---prog criu-lazy command_line.whole`. What completes names of migrations is in completion.bash.
+--prog criu-lazy command_line.whole`. What completes names of migrations, hosts and so on is in completion.bash.
 """
 
 from __future__ import annotations
@@ -19,6 +19,13 @@ from criu_lazy_ext.criu import options as criu_options
 FILES = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
 # Of a subcommand's argument.
 NAMES = {
+    ("migrate", "profile"): FILES | {"bash": "_criu_lazy_yaml"},
+    ("explain", "profile"): FILES | {"bash": "_criu_lazy_yaml"},
+    ("evacuate", "plan"): FILES | {"bash": "_criu_lazy_yaml"},
+    ("check", "where"): FILES | {"bash": "_criu_lazy_profiles_and_hosts"},
+    ("init", "destination"): {"bash": "_criu_lazy_hosts", "zsh": "_hosts"},
+    ("check", "container"): {"bash": "_criu_lazy_containers"},
+    ("init", "container"): {"bash": "_criu_lazy_containers"},
     ("cancel", "migration"): FILES | {"bash": "_criu_lazy_under_way"},
     ("report", "run"): FILES | {"bash": "_criu_lazy_runs"},
 }

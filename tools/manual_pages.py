@@ -24,6 +24,19 @@ from criu_lazy_ext import __version__, cli, profile_schema
 from criu_lazy_ext.profile import OTHER_NAMES
 
 EXAMPLES = Path("/usr/share/doc/criu-lazy/examples")
+TOLD_AT_LENGTH = Path("/usr/share/doc/criu-lazy/docs")
+HOW_TO = (
+    ("Say what keeps a container, or a process, from moving to the host dst:",
+        ["criu-lazy check --container web dst", 'criu-lazy check --pid "$(pidof redis-server)" dst']),
+    ("Write a profile that fits, say what it would do, and move it:",
+        ["criu-lazy init --container web dst -o web.yaml", "criu-lazy explain web.yaml", "criu-lazy migrate web.yaml"]),
+    ("Meanwhile, at either end, show how far it is; and afterwards what it did:",
+        ["criu-lazy status --watch", "criu-lazy report --text web.yaml"]),
+    ("One that stopped (exit status 4): say what there is, and what to type:", ["criu-lazy migrate --status web.yaml"]),
+    ("Empty this host, of all containers that run here:",
+        ["criu-lazy init --evacuate dst other -o plan.yaml", "criu-lazy evacuate --dry-run plan.yaml",
+        "criu-lazy evacuate plan.yaml"]),
+)  # fmt: skip
 SAMPLE = Path(__file__).resolve().parent.parent / "configs/process.yaml"
 
 
@@ -53,8 +66,14 @@ def command_page() -> Iterator[str]:
     [subcommands] = [action.choices for action in command_line.whole()._actions if isinstance(action.choices, dict)]
     for name, parser in subcommands.items():
         yield from _subcommand(name, parser)
+    yield ".SH EXAMPLES"
+    for what, commands in HOW_TO:
+        yield f".TP\n{paragraph(what)}\n.nf"
+        yield from map(paragraph, commands)
+        yield ".fi"
     yield ".SH FILES\n.TP\n.I /var/lib/criu\\-lazy\nwhat is on record of migrations, and their run files, as a rule"
-    yield f".TP\n.I {escaped(str(EXAMPLES))}\nprofiles, and alert rules for Prometheus"
+    yield f".TP\n.I {escaped(str(EXAMPLES))}\nprofiles, a plan, and alert rules for Prometheus"
+    yield f".TP\n.I {escaped(str(TOLD_AT_LENGTH))}\nwhat is told at length, a page a subject"
     yield ".SH SEE ALSO\n.BR criu\\-lazy\\-profile (5),\n.BR criu (8)"
 
 
@@ -90,8 +109,9 @@ def profile_page() -> Iterator[str]:
     yield ".SH EXAMPLE\n.nf\n" + "\n".join("\\&" + escaped(line) for line in SAMPLE.read_text().splitlines()) + "\n.fi"
     yield ".SH KEYS"
     yield from _keys(schema, "")
-    yield f".SH FILES\n.TP\n.I {escaped(str(EXAMPLES))}\nsamples\n.TP\n.I profile.schema.json\n"
-    yield "beside the Python package: the same, as a JSON Schema, for editors"
+    yield f".SH FILES\n.TP\n.I {escaped(str(EXAMPLES))}\nsamples"
+    yield f".TP\n.I {escaped(str(TOLD_AT_LENGTH))}\nthe pages that are named here, as evacuate.md"
+    yield ".TP\n.I profile.schema.json\nbeside the Python package: the same, as a JSON Schema, for editors"
     yield ".SH SEE ALSO\n.BR criu\\-lazy (1)"
 
 

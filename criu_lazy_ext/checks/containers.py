@@ -32,7 +32,7 @@ def engine(leaving: Leaving) -> Iterator[Found]:
     "shared-network",
     why="criu's lock keeps all packets of the network namespace away, those of who stays in it, too; and who stays "
     "loses the addresses, or those who move, what it was reached by.",
-    way_out="end it first; a pod of podman's moves as one, by criu-lazy evacuate (docs/evacuate.md)",
+    way_out="end it first; a pod of podman's moves as one, by criu-lazy evacuate (init --evacuate writes a plan)",
 )
 def shared_network(leaving: Leaving) -> Iterator[Found]:
     """processes of others in the container's own network namespace (--network container:NAME, a path in config.json)"""
@@ -89,7 +89,7 @@ def _sent_with_its_files(leaving: Leaving) -> Moved | None:
 @check(
     "container-files",
     why="They go over by rsync: before the freeze, and then the difference.",
-    way_out="install rsync here; or bring them otherwise, and say container.files: shared",
+    way_out="apt install rsync here; or bring them otherwise, and say container.files: shared",
 )
 def container_files(leaving: Leaving) -> Iterator[Found]:
     """rsync, if files of the container's are to be sent"""

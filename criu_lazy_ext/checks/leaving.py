@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,9 @@ from criu_lazy_ext.engines.engine import Moved, find
 from criu_lazy_ext.profile import Directories, Profile
 
 BEFORE_RESTORE = ("before_dump", "after_dump", "before_restore")
+# As a command, of a shell's line.
+BEFORE_COMMAND = r"(?:exec|then|do|else|if|!|time|sudo|nice|ionice|[A-Za-z_]\w*=\S*)\s+"
+RSYNC = re.compile(rf"(?:^|[;&|({{`])\s*(?:{BEFORE_COMMAND})*rsync\s", re.MULTILINE)
 IMAGES_OF_PROCESS_BYTES = 64 << 10  # at the least; 100 to 600 KB were seen
 
 
@@ -83,10 +87,18 @@ class Leaving:
         return {f"--{item.name}" for item in given}
 
     def hook_programs(self, on: str) -> list[str]:
-        """What hooks on that side run without a shell."""
-        given = self.profile.hooks if self.profile is not None else {}
-        found = [hook.run for hooks in given.values() for hook in hooks if hook.on == on]
-        return [run[0] for run in found if isinstance(run, list)]
+        """What hooks on that side run without a shell; and rsync, which `criu-lazy init` has a shell run: to the
+        destination it takes one there, too."""
+        if self.profile is None:
+            return []
+        hooks = [hook for hooks in self.profile.hooks.values() for hook in hooks]
+        found = [hook.run[0] for hook in hooks if hook.on == on and isinstance(hook.run, list)]
+        to = (f"{self.profile.destination.ssh}:", "CRIU_LAZY_DESTINATION")
+        for hook in hooks:
+            line = hook.run if isinstance(hook.run, str) else shlex.join(hook.run)
+            if RSYNC.search(line) and (hook.on == on or any(word in line for word in to)):
+                found.append("rsync")
+        return found
 
     def hooks(self) -> str:
         """The words of the hooks before the restore, which may bring the task's files, or its address."""

@@ -48,8 +48,8 @@ def _connections(leaving: Leaving) -> list[Own]:
 @check(
     "connections",
     why="criu dumps a live TCP connection only when told to, and it lives on only if its address moves with the task.",
-    way_out="leave criu.tcp_established out, and let network.addresses move (configs/redis.yaml); or [--tcp-close] in "
-    "criu.dump_options and restore_options, which closes them",
+    way_out="leave criu.tcp_established out, and let network.addresses move; or [--tcp-close] in criu.dump_options and "
+    "restore_options, which closes them",
 )
 def connections(leaving: Leaving) -> Iterator[Found]:
     """live TCP connections"""
@@ -177,8 +177,8 @@ def bound(leaving: Leaving) -> dict[str, Any]:
 @check(
     "addresses",
     why="criu can't bind a socket to an address that its host doesn't have.",
-    way_out=f"move the address with the task: network.addresses, as in configs/redis.yaml, or {HOOKS}; or have the "
-    "program listen on 0.0.0.0",
+    way_out=f"move the address with the task: network: {{addresses: [10.0.0.5/24 dev eth0]}}, or {HOOKS}; or "
+    "have the program listen on 0.0.0.0",
 )
 def addresses(arrival: Arrival) -> Iterator[Found]:
     """addresses at the destination: those that the task's sockets are bound to, and its live connections end at"""

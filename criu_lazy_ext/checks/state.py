@@ -277,7 +277,7 @@ def _unit(pid: int) -> str:
     "container",
     why="A container's files, mounts, networks and groups are its engine's to make anew at the destination; criu alone "
     "does not know of them.",
-    way_out="move it as a container: docs/containers.md",
+    way_out="move it as a container: criu-lazy init --container NAME writes the profile",
 )
 def container(leaving: Leaving) -> Iterator[Found]:
     """namespaces of the task's own, and the engine that made them"""
@@ -290,7 +290,7 @@ def container(leaving: Leaving) -> Iterator[Found]:
     elif task.has_own("user"):
         yield fail(
             f"task {task.pid} has a user namespace of its own, in which criu is not allowed what its restore takes",
-            "start it without (unshare --user), or as a container: docs/containers.md",
+            "start it without (unshare --user), or as a container of an engine's",
         )
     elif Path(f"/proc/{task.pid}/root").readlink() != Path("/") or _root_mount(task.pid) != _root_mount(os.getpid()):
         yield fail(f"task {task.pid} has a root file system of its own, and no engine that is known here made it")
@@ -306,7 +306,7 @@ def container(leaving: Leaving) -> Iterator[Found]:
     why="criu makes namespaces anew for the root of the task; below it only mount and network namespaces, and only if "
     "the root has its own.",
     way_out="end what made them (a sandbox, bubblewrap, unshare); an engine's container moves by itself, as one: "
-    "docs/containers.md",
+    "criu-lazy init --container NAME",
 )
 def nested_namespaces(leaving: Leaving) -> Iterator[Found]:
     """processes below the root that have other namespaces than it"""

@@ -47,7 +47,8 @@ def _has_criu() -> bool:
 @check(
     "criu",
     why="Older ones have no protocol for lazy pages that is known to work.",
-    way_out="Debian 13 has 4.1; Debian 12 has 3.17 only: upgrade that host, or build CRIU there",
+    way_out="apt install criu python3-pycriu: Debian 13 has 4.1; Debian 12 has 3.17 only: upgrade that host, or build "
+    "CRIU there",
 )
 def criu_version(_: Any) -> Iterator[Found]:
     """criu's version"""
@@ -195,7 +196,7 @@ def restore_options_known(arrival: Arrival) -> Iterator[Found]:
 
 @check("hooks", why=HOOKS, way_out="see hooks; a text, not a list, is run by /bin/sh")
 def hooks_here(leaving: Leaving) -> Iterator[Found]:
-    """programs that hooks at the source run, but by a shell"""
+    """programs that hooks at the source run; of those by a shell, only rsync"""
     yield from _missing(leaving.hook_programs("source"))
 
 
@@ -206,7 +207,12 @@ def hooks_there(arrival: Arrival) -> Iterator[Found]:
 
 
 def _missing(programs: list[str]) -> Iterator[Found]:
-    if missing := [name for name in dict.fromkeys(programs) if shutil.which(name) is None]:
+    missing = [name for name in dict.fromkeys(programs) if shutil.which(name) is None]
+    if "rsync" in missing:
+        missing.remove("rsync")
+        text = "hooks run rsync, which takes it at both ends, and it is not installed here"
+        yield fail(text, "apt install rsync on that host")
+    if missing:
         yield fail(f"hooks run what is no program here: {', '.join(missing)}")
 
 

@@ -23,6 +23,7 @@ from criu_lazy_ext.evacuation.plan import PlanFile
 from criu_lazy_ext.evacuation.record import GONE, MOVING, STAYED, WAITING, Item, Record, plan_path, profile_path
 from criu_lazy_ext.evacuation.schedule import Schedule
 from criu_lazy_ext.evacuation.selection import Chosen, select
+from criu_lazy_ext.evacuation.settling import look_at
 from criu_lazy_ext.evacuation.show import Show, as_json, choose, report_text
 from criu_lazy_ext.migration.lock import Lock, Locked, lock_path
 from criu_lazy_ext.migration.state import EXIT_STATUS, State
@@ -40,7 +41,7 @@ def arguments() -> argparse.ArgumentParser:
         description="Move all the tasks and containers that a plan names.",
         epilog="Exit status: 0 all have moved, 1 none has, 3 some stay here and run on, 4 one has to be decided.",
     )
-    parser.add_argument("plan", type=Path, help="what moves, and where to, as YAML (docs/evacuate.md)")
+    parser.add_argument("plan", type=Path, help="what moves, and where to (YAML; criu-lazy init --evacuate writes one)")
     parser.add_argument("--dry-run", action="store_true", help="preflight of all, and say what would move where")
     parser.add_argument("--resume", action="store_true", help="go on with what an earlier run of this plan began")
     parser.add_argument("--status", action="store_true", help="tell how far an earlier run of this plan came")
@@ -72,7 +73,7 @@ def main(argv: list[str]) -> int:
         if options.status and earlier is not None:
             if not options.json:
                 print(f"under way (pid {locked.pid})")
-            tell(earlier, options)
+            tell(as_seen(earlier), options)
             return 0
         raise UsageError(f"{options.plan}: already being evacuated (pid {locked.pid})") from None
     try:
@@ -84,7 +85,7 @@ def main(argv: list[str]) -> int:
                 return tell(earlier, options, untold(show))
             if not (over(earlier) or options.json):
                 print("nobody drives it: --resume goes on")
-            return tell(earlier, options)
+            return tell(as_seen(earlier), options)
         if earlier is not None and not over(earlier):
             raise UsageError(
                 f"{directory}: an earlier evacuation by this plan was interrupted: --resume goes on with it"
@@ -98,6 +99,13 @@ def main(argv: list[str]) -> int:
 def over(record: Record) -> bool:
     """Whether nothing of it is under way, or has to be decided."""
     return not any(item.state in (MOVING, State.UNDECIDED.value) for item in record.items)
+
+
+def as_seen(record: Record) -> Record:
+    """Of those that are under way, what can be seen of them now."""
+    for item in record.items:
+        look_at(item, record.directory.parent / migration_names(record)[item.name])
+    return record
 
 
 def again(record: Record) -> Record:

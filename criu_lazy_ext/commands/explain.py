@@ -53,7 +53,7 @@ def steps(profile: Profile, name: str) -> Iterator[str]:
         here, over_there = catalogue.CONTAINER_SOURCE, catalogue.CONTAINER_DESTINATION
     count = len(here) + len(over_there) + len(catalogue.PAIR)
     accepted = f"; failures of {', '.join(profile.accept)} are only warnings" if profile.accept else ""
-    yield f"make the {count} checks of both ends (docs/preflight.md); stop if one fails{accepted}"
+    yield f"make the {count} checks of both ends (criu-lazy check makes them alone); stop if one fails{accepted}"
     yield _page_server(profile, name)
     if sent := _sent_files(profile):
         yield f"send its files by rsync, while it runs: {sent}; what the destination has there besides is deleted"

@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from criu_lazy_ext.checks.check import Finding, Verdict
@@ -19,12 +19,15 @@ from criu_lazy_ext.commands.check import check_hosts
 from criu_lazy_ext.engines.engine import ENGINES, container_named, find
 from criu_lazy_ext.errors import UsageError
 from criu_lazy_ext.evacuation.draft import plan_of_this_host
-from criu_lazy_ext.profile import Container, parse
+from criu_lazy_ext.profile import Container, MovedAddress, Network, parse
 from criu_lazy_ext.profile_schema import FILE as SCHEMA
 from criu_lazy_ext.source.dump import program_of
+from criu_lazy_ext.system.addresses import Address, addresses
 from criu_lazy_ext.system.processes import why_no_task
 
 PACKAGES_OWN = ("/usr/bin/", "/usr/lib", "/usr/sbin/", "/usr/share/", "/bin/", "/lib", "/sbin/")
+WHOSE = "the address is the service's, and not this host's"
+MUST_LEAVE = ("addresses-leave", "addresses-way")
 
 
 @dataclass
@@ -39,6 +42,7 @@ class Draft:
     dump_options: list[str] = field(default_factory=list)
     brought: dict[str, bool] = field(default_factory=dict)  # whether the task writes it
     left: list[Finding] = field(default_factory=list)  # what is for the user to settle
+    network: list[Address] = field(default_factory=list)  # may be the service's, and then move with it
 
     def text(self) -> str:
         """As YAML."""
@@ -53,6 +57,9 @@ class Draft:
             "destination:",
             beside(f"  ssh: {self.destination}", "as in ~/.ssh/config"),
         ]
+        if self.network:
+            moved = ", ".join(json.dumps(str(one)) if ":" in one.address else str(one) for one in self.network)
+            lines += ["", beside(f"# network: {{addresses: [{moved}]}}", f"if {WHOSE}")]
         if self.criu or self.dump_options:
             lines += ["", "criu:"]
             lines += [beside(f"  {key}: {value}", why) for key, (value, why) in self.criu.items()]
@@ -87,7 +94,7 @@ class Draft:
         own = {"podman": "its volumes go", "containerd": "what it has changed in its root goes"}
         what = own.get(container.engine, "its bundle, with the root directory, goes")
         return [
-            beside("container:", "docs/containers.md"),
+            "container:",
             f"  engine: {container.engine}",
             f"  name: {container.name}",
             beside("  files: sync", f"{what} over by rsync; shared: they are there already"),
@@ -178,6 +185,21 @@ async def fit(draft: Draft) -> None:
             elif finding.verdict is Verdict.FAIL:
                 others[finding.check] = finding
     draft.left = [others.get(finding.check, finding) for finding in left]
+    draft.network = await service_addresses(draft)
+
+
+async def service_addresses(draft: Draft) -> list[Address]:
+    """Of this host's, those that the task is bound to, that the destination lacks, and that can leave this host: SSH
+    and the pages' way back don't end at them, and nobody gave them for a time only."""
+    lacking = [each.text.rpartition(": ")[2] for each in draft.left if each.check == "addresses"]
+    here = [one for one in addresses() if one.address in ", ".join(lacking).split(", ")]
+    if not here:
+        return []
+    moved = [MovedAddress(one.address, one.prefix, one.device, one.device) for one in here]
+    profile = replace(parse(draft.text(), "init"), network=Network(moved))
+    found = await check_hosts(profile, draft.pid, [profile.destination])
+    said = " ".join(each.text for each in found if each.check in MUST_LEAVE and each.verdict is Verdict.FAIL)
+    return [one for one in here if not re.search(rf"(?<![\w.:]){re.escape(one.address)}(?![\w:]|\.\d)", said)]
 
 
 def _name(pid: int) -> str:

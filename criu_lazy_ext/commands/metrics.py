@@ -56,8 +56,12 @@ def main(argv: list[str]) -> int:
         else:
             host, port = options.listen
             start_http_server(port, host, registry)
+            url = f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics"
+            print(f"criu-lazy metrics: listening on {url}", file=sys.stderr, flush=True)
             threading.Event().wait()
     except OSError as error:
         where = options.textfile or "{}:{}".format(*options.listen)
+        if options.textfile and not options.textfile.parent.is_dir():
+            where = options.textfile.parent
         raise MetricsError(f"{where}: {error.strerror or error}") from error
     return 0

@@ -111,7 +111,7 @@ def main(argv: list[str]) -> int:
     if options.status or options.abort or options.commit or options.rate is not None:
         return operator_commands.run(profile, name, options)
     if profile.container is not None and profile.container.pod is not None:
-        raise UsageError("container.pod: a pod moves as one, by criu-lazy evacuate: docs/evacuate.md")
+        raise UsageError("container.pod: a pod moves as one, by criu-lazy evacuate (init --evacuate writes a plan)")
     check_path(profile.directories.source / name)
     lock = Lock(lock_path(profile.directories.source / name))
     try:

@@ -18,9 +18,11 @@ from criu_lazy_ext.migration.on_record import Listed, clock, look
 from criu_lazy_ext.migration.state import ENDED, EXIT_STATUS, State
 
 WATCH_S = 1.0
+BEGINS_WITHIN_S, LOOK_S = 10.0, 0.2  # so long the first migration is waited for, and looked for so often
 QUIET_S = 10.0  # nobody drives it, and no page comes: it is not watched any longer
 CLEAR = "\033[H\033[J"
 NOTHING = "no migration is on record here"
+WAITING = f"no migration is under way here: waiting for one to begin, {BEGINS_WITHIN_S:g} s"
 HEAD = ("MIGRATION", "TASK", "FROM/TO", "STATE", "MEMORY", "RATE", "LEFT")
 
 
@@ -33,7 +35,8 @@ def arguments() -> argparse.ArgumentParser:
     add_directories(parser)
     parser.add_argument("--json", action="store_true", help="a list of objects; with --watch one list a line")
     parser.add_argument("--watch", action="store_true",
-        help="go on, each second, until nothing is under way: no driver, and no page that still comes")  # fmt: skip
+        help="go on, each second, until nothing is under way: no driver, and no page that still comes; if nothing is "
+        f"at first, it waits {BEGINS_WITHIN_S:g} s")  # fmt: skip
     return parser
 
 
@@ -42,11 +45,19 @@ def main(argv: list[str]) -> int:
     options = arguments().parse_args(argv)
     watched: dict[str, tuple[Listed, Path]] = {}  # by the migration's id
     pages = Pages()
+    start, has_begun, is_waiting = time.monotonic(), False, False
     while True:
         listed = [(seen, directory) for directory in directories_of(options) for seen in look(directory)]
         found = [seen for seen, _ in listed]
         under_way = [seen.migration for seen in found if seen.driver or pages.come_for(seen)]
         is_last = not options.watch or not under_way
+        has_begun = has_begun or not is_last or any(seen.needs_decision for seen in found)
+        if options.watch and not has_begun and time.monotonic() - start < BEGINS_WITHIN_S:
+            if not is_waiting:
+                print(f"criu-lazy status: {WAITING}", file=sys.stderr, flush=True)
+            is_waiting = True
+            time.sleep(LOOK_S)
+            continue
         for seen in found:
             if seen.driver or seen.state not in ENDED:  # its record goes a moment after its driver
                 watched.pop(seen.migration, None)

@@ -45,7 +45,7 @@ EXPLANATIONS: tuple[tuple[str, str], ...] = (
      "criu.dump_options: [--force-irmap, --irmap-scan-path, DIRECTORY]"),
     (r"Can't lookup mount.*anon_hugepage", "when criu first looked, this host had no huge pages: rm /run/criu.kdat"),
     (r"doesn't have a proper root mount|Can't stat mountpoint|Can't lookup mount", "the task sees other mounts than "
-     "this host: a container is moved as one (docs/containers.md); an open file may be of another mount namespace"),
+     "this host: a container is moved as one (init --container NAME); an open file may be of another mount namespace"),
     (r"doesn't live in IPC ns", "System V memory: start the task in an IPC namespace of its own (unshare --ipc)"),
     (r"Unsupported proto 262", "MPTCP: of Go programs, GODEBUG=multipathtcp=0"),
     (r"Zombie thread not supported|Zombies with threads", "the first thread of a process has ended: it can't be moved"),
@@ -54,16 +54,16 @@ EXPLANATIONS: tuple[tuple[str, str], ...] = (
     (r"Inconsistent sched params", "SCHED_DEADLINE can't be restored: chrt --other -ap 0 PID"),
     (r"pidfd pid \d+ is not a part", "a pidfd stands for a process that stays: have the task close it"),
     (r"Can't create inet socket: Permission denied", "a ping socket: sysctl net.ipv4.ping_group_range there as here"),
-    (r"Unknown shit \d+", "criu can't dump what stands in the parentheses; see kernel-objects in docs/preflight.md"),
+    (r"Unknown shit \d+", "criu can't dump what stands in the parentheses; see `criu-lazy check`, kernel-objects"),
     (r"Can't dump file .* (chr|anon)|Can't dump file \d+ of that type", "criu has no means for that kind of file"),
     (r"send_fds failed \(-22\)", "a descriptor that the kernel passes to nobody, as of io_uring"),
     (r"userfaultfd.*not permitted", "sysctl vm.unprivileged_userfaultfd=1 at the destination"),
-    (r"can't write lsm profile|mismatched lsm types", "a profile of AppArmor is not loaded at the destination: see "
-     "security-profiles in docs/preflight.md"),
+    (r"can't write lsm profile|mismatched lsm types", "a profile of AppArmor is not loaded at the destination: "
+     "`criu-lazy check` names it (security-profiles)"),
     (r"arch/\w+/cpu\.c", "the destination's processor lacks what the source's has"),
     (r"execvp\(.*gate\.sh.*Permission denied", "directories.destination is on a file system that is mounted noexec"),
     (r"Unable to open the proc file system.*not permitted|/proc doesn't belong to it", "the task has a user namespace: "
-     "start it without (unshare --user), or move it as a container (docs/containers.md)"),
+     "start it without (unshare --user), or move it as a container (criu-lazy init --container NAME)"),
     (r"No space left on device", "the disk is full: directories.source and directories.destination say where files go"),
     (r"Cannot allocate memory|ENOMEM", "memory ran out, or a limit of a control group, or vm.max_map_count"),
     (r"Too many open files", "raise the hard limit of descriptors (ulimit -Hn)"),

@@ -123,7 +123,7 @@ class Podman:
             return [*problems, *(self.pod.obstacles() if self._leads() else ())]
         if config.get("Pod"):
             pod = f"the pod {self.pod.name!r}" if self.pod is not None else "a pod"
-            way_out = "it moves as one, by criu-lazy evacuate: docs/evacuate.md"
+            way_out = "it moves as one, by criu-lazy evacuate (init --evacuate writes a plan)"
             problems.append(f"container {name!r} is in {pod}, which would stay here: {way_out}")
         elif self.container.pod is not None:
             problems.append(f"container {name!r} is not in the pod {self.container.pod!r}")
@@ -381,13 +381,23 @@ def engine(container: Container) -> Podman:
 def running(like: Container, label: str) -> list[str]:
     """The containers that run, of a pod if it names one; a pod's infra container, which has its namespaces, is none of
     them."""
+    return [
+        str(one["Names"][0])
+        for one in listed(like)
+        if not one["IsInfra"] and has_label(one["Labels"], label) and like.pod in (None, one["PodName"])
+    ]
+
+
+def ids(like: Container) -> set[str]:
+    """Of all that run, infra containers among them: their runtime has them by these names."""
+    return {str(one["Id"]) for one in listed(like)}
+
+
+def listed(like: Container) -> list[dict[str, Any]]:
+    """As podman ps has those that run. Raises EngineError."""
     done = run([*podman(like.root), "ps", "--pod", "--format", "json"], ANSWERS_WITHIN_S)
     try:
-        listed = json.loads(done.stdout)
-        return [
-            str(one["Names"][0])
-            for one in listed
-            if not one["IsInfra"] and has_label(one["Labels"], label) and like.pod in (None, one["PodName"])
-        ]
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+        found: list[dict[str, Any]] = json.loads(done.stdout)
+        return [one for one in found if one["Id"] and one["Names"]]
+    except (ValueError, KeyError, TypeError) as error:
         raise EngineError(f"podman ps: {complaint(done.stderr) or repr(error)}") from error

@@ -17,7 +17,7 @@ import yaml
 
 from criu_lazy_ext.profile import Destination, Profile, ProfileError, Reader, Size, compose, found, profile_in, read
 
-HOW_TO_GET_ONE = "docs/evacuate.md has examples"
+HOW_TO_GET_ONE = "criu-lazy init --evacuate writes one"
 PLACE_ONLY = ("name", "memory", "bandwidth")  # keys of a place that are none of a profile's destination
 SELECTOR_ONLY = ("label", "match")
 WAYS = ("task", "container", "containers", "cgroup")

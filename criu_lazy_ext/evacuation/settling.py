@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from criu_lazy_ext.errors import CriuLazyError
-from criu_lazy_ext.migration import journal
+from criu_lazy_ext.evacuation.record import MOVING, Item
+from criu_lazy_ext.migration import journal, on_record
 from criu_lazy_ext.migration.lock import Lock, Locked, lock_path
 from criu_lazy_ext.migration.operator_commands import Decision
 from criu_lazy_ext.migration.state import ENDED, State
@@ -27,6 +28,19 @@ class Settled:
     state: State | None
     message: str = ""
     run_file: str = ""
+
+
+def look_at(item: Item, directory: Path) -> None:
+    """Say of one that is on record as under way what its migration's journal says, and what is there; `directory`: that
+    migration's. Nothing is touched."""
+    if item.state != MOVING or not journal.exists(directory):
+        return
+    try:
+        seen = on_record.leaving(directory, journal.read(directory))
+    except CriuLazyError as error:
+        item.message = str(error)
+        return
+    item.state, item.message = (seen.state, "") if seen.state in ENDED else (MOVING, seen.words())
 
 
 def settle(profile: Profile, name: str, goes_on: Callable[[], bool], all_complete: Callable[[], bool]) -> Settled:

@@ -211,7 +211,7 @@ def report_text(record: Record, untold: Callable[[str, str], str]) -> str:
     count = Counter(item.state for item in record.items)
     moved = [item for item in record.items if item.has_moved]
     total = f"{len(moved)} of {len(record.items)} moved, {sum(item.memory for item in moved) / 1e6:.0f} MB"
-    total += f" in {record.seconds:.1f} s"
+    total += f" in {record.seconds:.1f} s" if record.seconds else ""  # it is on record at a driver's end
     others = [
         f"{count[state]} {state}" for state in (GONE, *STAYED, State.UNDECIDED.value, WAITING, MOVING) if count[state]
     ]

@@ -61,6 +61,13 @@ class Listed:
         """Whether the rate is of now."""
         return bool(self.driver) and self.seconds_old <= FRESH_S
 
+    def words(self) -> str:
+        """How far it is, in short."""
+        state, *figures = self.cells()[3:]
+        of_each = (figures[0], figures[1], f"{figures[2]} left" if figures[2] != "-" else "-")
+        how_far = [state, *(each for each in of_each if each != "-"), *([self.step] if self.step else [])]
+        return ", ".join([*how_far, "nobody drives it"] if self.needs_decision else how_far)
+
     def cells(self) -> tuple[str, ...]:
         """For the table."""
         arrow = "to" if self.role == "source" else "from"

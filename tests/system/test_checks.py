@@ -320,6 +320,22 @@ def test_init_writes_a_profile_by_which_the_task_moves(clean: Testbed) -> None:
     assert dst.read("/run/odd.result") == RIGHT
 
 
+def test_rsync_is_looked_for_where_hooks_run_it_at_both_ends(clean: Testbed) -> None:
+    src = clean.src
+    start(src, "lock", "exec {task} >/dev/null 2>&1")
+    pid = src.read("/run/odd.pid").strip()
+    for host, side in ((src, "source"), (clean.dst, "dst")):
+        host.run(["mv", "/usr/bin/rsync", "/usr/bin/rsync.away"])
+        try:
+            made = src.run(["criu-lazy", "init", "--pid", pid, "dst", "-o", "-"], check=False)
+        finally:
+            host.run(["mv", "/usr/bin/rsync.away", "/usr/bin/rsync"])
+        assert made.returncode == FAILED
+        said = [line for line in made.stdout.splitlines() if line.startswith("# fail: ")]
+        missing = "hooks run rsync, which takes it at both ends, and it is not installed here"
+        assert said == [f"# fail: {side}: {missing}: apt install rsync on that host"], made.stdout
+
+
 def test_init_brings_files_whatever_their_names_and_leaves_programs_to_packages(clean: Testbed) -> None:
     src, dst = clean.src, clean.dst
     name = "/srv/odd (of 2), or 3/it's one: a"
@@ -337,6 +353,28 @@ def test_init_brings_files_whatever_their_names_and_leaves_programs_to_packages(
     migration = Migration(clean, written)
     assert migration.end() == COMMITTED, migration.report
     assert (dst.read(name), dst.read("/usr/share/odd.data")) == ("here\n", "2\n")
+
+
+def test_init_has_a_service_address_ready_and_not_the_hosts_own(clean: Testbed) -> None:
+    src = clean.src
+    src.run(["ip", "address", "add", "10.78.0.99/24", "dev", "svc0"])
+    try:
+        written = {}
+        for address in ("10.77.0.1", "10.78.0.99"):
+            src.run(["sh", "-c", "pkill -9 -f odd_task[.]py; rm -f /run/odd.pid"])
+            start(src, f"listener {address}:7003")
+            pid = src.read("/run/odd.pid").strip()
+            made = src.run(["criu-lazy", "init", "--pid", pid, "dst", "-o", "-"], check=False)
+            assert made.returncode == FAILED
+            assert f"bound to addresses that are not there: {address}: " in made.stdout
+            written[address] = made.stdout
+        assert "# network: " not in written["10.77.0.1"], "SSH comes from it, and pages are fetched there"
+        ready = written["10.78.0.99"].replace("# network: ", "network: ")
+        assert yaml.safe_load(ready)["network"] == {"addresses": ["10.78.0.99/24 dev svc0"]}
+        src.write("/root/m-ready.yaml", ready)
+        assert not told(findings(src, "/root/m-ready.yaml"), "fail")
+    finally:
+        src.run(["ip", "address", "del", "10.78.0.99/24", "dev", "svc0"])
 
 
 def test_init_names_what_is_left_to_settle(clean: Testbed) -> None:

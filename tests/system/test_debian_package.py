@@ -43,11 +43,20 @@ MANPAGER=cat man criu-lazy-profile >/out/profile
 man --warnings --local-file /usr/share/man/man1/criu-lazy.1.gz 2>&1 >/dev/null | tee /out/complaints
 man --warnings --local-file /usr/share/man/man5/criu-lazy-profile.5.gz 2>&1 >/dev/null | tee -a /out/complaints
 bash /srv/complete criu-lazy '' >/out/subcommands
+printf '#!/bin/sh\\necho box; echo 0123456789ab-infra\\n' >/usr/local/bin/podman && chmod +x /usr/local/bin/podman
 bash /srv/complete criu-lazy migrate --st >/out/options
 mkdir -p /var/lib/criu-lazy && echo $$ >/var/lib/criu-lazy/web.lock
 bash /srv/complete criu-lazy cancel w >/out/names
 rm /var/lib/criu-lazy/web.lock
+export HOME=/root; mkdir -p /srv/files/below ~/.ssh; cd /srv/files; touch plan.yaml notes
+echo 'Host elsewhere' >~/.ssh/config
+for words in migrate evacuate explain cancel check init 'init --container'; do
+    echo $words: $(bash /srv/complete criu-lazy $words '')
+done >/out/offered
+cd /
 criu-lazy metrics >/out/metrics
+find /usr/share/doc/criu-lazy -name '*.gz' ! -name 'changelog*' -o -xtype l >/out/no-pages
+ls /usr/share/doc/criu-lazy/docs/../configs/evacuate/plan.yaml /usr/share/doc/criu-lazy/ansible/drain.yml >/dev/null
 test -x $(sed -n 's/^ExecStart=\\([^ ]*\\).*/\\1/p' /usr/lib/systemd/system/criu-lazy-metrics.service \\
     /lib/systemd/system/criu-lazy-metrics.service 2>/dev/null | head -n 1)
 """
@@ -60,7 +69,19 @@ if declare -F _comp_load >/dev/null; then _comp_load "$1"; else _completion_load
 printf '%s\\n' "${COMPREPLY[@]}"
 """
 REMOVE = """
+moves=/var/lib/criu-lazy/moves
+mkdir -p $moves /run/criu-lazy/ssh
+began=$(cut -d ' ' -f 22 /proc/$$/stat)
+echo '{"processes": [['$$', '$began']], "state": "running", "peer": "src", "at": 0}' >$moves/live.json
+! dpkg --remove criu-lazy >/dev/null 2>/out/refused
+rm $moves/live.json
+dpkg --remove criu-lazy >/dev/null 2>&1
+echo '{"state": "running"}' >$moves/journal.json
+sh /var/lib/dpkg/info/criu-lazy.postrm purge 2>/out/kept
+test -e $moves
+echo '{"state": "committed"}' >$moves/journal.json
 dpkg --purge criu-lazy >/dev/null 2>&1
+test ! -e /var/lib/criu-lazy -a ! -e /run/criu-lazy
 test ! -e /usr/bin/criu-lazy
 test ! -e /usr/local/sbin/criu
 hash -r
@@ -117,10 +138,21 @@ def check(out: Path) -> None:
     assert listed <= set((out / "subcommands").read_text().split())
     assert (out / "options").read_text().split() == ["--status"]
     assert (out / "names").read_text().split() == ["web"]
+    told = (line.partition(":") for line in (out / "offered").read_text().splitlines())
+    ours = {"plan.yaml", "below", "notes", "elsewhere", "box", "0123456789ab-infra"}
+    offered = {words: ours & set(each.split()) for words, _, each in told}
+    files = {"plan.yaml", "below"}
+    assert offered == dict.fromkeys(("migrate", "evacuate", "explain", "cancel"), files) | {
+        "check": files | {"elsewhere"}, "init": {"elsewhere"}, "init --container": {"box"}
+    }  # fmt: skip
     manual = (out / "manual").read_text()
     assert all(re.search(rf"^ +{name}$", manual, re.MULTILINE) for name in listed)
     assert "precopy.stop_when.remaining" in (out / "profile").read_text()
     assert (out / "complaints").read_text() == ""
+    assert (out / "no-pages").read_text() == "", "packed, or links that lead nowhere"
+    refused = (out / "refused").read_text()
+    assert "criu-lazy is not removed: a migration is under way here" in refused and "moves " in refused
+    assert "/var/lib/criu-lazy/moves/journal.json" in (out / "kept").read_text()
     assert '"verdict"' in (out / "check").read_text()
     assert "criu_lazy_migration_state" in (out / "metrics").read_text()
 

@@ -212,8 +212,12 @@ def test_a_plan_that_is_changed(pair: Testbed, tasks: dict[str, Worker]) -> None
     status = ["criu-lazy", "evacuate", evacuation.path, "--status"]
     told = pair.src.run(status).stdout
     assert told.startswith("under way (pid ") and json.loads(pair.src.run([*status, "--json"]).stdout)
+    assert re.search(r"^a  moving: running, \d+/17 MB \(\d+%\), ", told, re.MULTILINE), told
     evacuation.kill()
-    assert pair.src.run(status, check=False).stdout.startswith("nobody drives it: --resume goes on\n")
+    told = pair.src.run(status, check=False).stdout
+    assert told.startswith("nobody drives it: --resume goes on\n")
+    assert re.search(r"^a  moving: undriven, \d+/17 MB \(\d+%\), .*nobody drives it$", told, re.MULTILINE), told
+    assert re.search(r"^b  (rolled-back|failed)$", told, re.MULTILINE), told
     pair.src.run(["sh", "-c", f"mkdir -p /root/o && cp {evacuation.path} /root/o/"])
     other = pair.src.run(["criu-lazy", "evacuate", f"/root/o/{evacuation.name}.yaml", "--resume"], check=False)
     assert other.returncode == USAGE and f"another plan, {evacuation.path}" in other.stderr

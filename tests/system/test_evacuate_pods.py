@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from containers import configuration, prepare_podman
 from evacuating import Evacuation, clean
 from lazy_source import eventually
@@ -237,6 +238,15 @@ def test_a_dry_run_makes_nothing(pod: Pod) -> None:
     assert run.end() == COMMITTED, (run.stderr, run.report)
     assert not dst.run(["podman", "volume", "ls", "--quiet"]).stdout
     pod.is_right_at(pod.testbed.src)
+
+
+def test_the_plan_that_init_writes_moves_it_as_one(pod: Pod) -> None:
+    src = pod.testbed.src
+    plan = src.run(["criu-lazy", "init", "--evacuate", "dst", "-o", "-"]).stdout
+    entries = [{key: entry[key] for key in entry if key != "profile"} for entry in yaml.safe_load(plan)["move"]]
+    assert entries == [{"containers": {"engine": "podman", "pod": POD}}], plan
+    src.write("/root/e-written.yaml", plan)
+    src.run(["criu-lazy", "evacuate", "--dry-run", "/root/e-written.yaml"])
 
 
 def test_all_of_it_is_tried_elsewhere(pod: Pod) -> None:

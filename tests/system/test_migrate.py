@@ -192,4 +192,5 @@ def test_check_tells_what_holds(testbed: Testbed) -> None:
         ["env", "PATH=/nowhere", "/usr/bin/python3", "-m", "criu_lazy_ext.cli", "check"], check=False
     )
     assert told.returncode == 1
-    assert "FAIL criu: source: criu: No such file or directory; install criu 4.1 or later" in told.stdout
+    missing = "FAIL criu: source: criu: No such file or directory; install criu 4.1 or later"
+    assert f"{missing}: apt install criu python3-pycriu: " in told.stdout

@@ -126,6 +126,16 @@ def test_a_migration_is_listed_at_both_ends_while_it_goes_on(worker: Worker) -> 
     assert told["criu_lazy_last_run_downtime_seconds", ""] == migration.report["downtime_s"]
 
 
+def test_who_watches_before_it_begins_sees_it(worker: Worker) -> None:
+    src = worker.testbed.src
+    watching = src.popen(["criu-lazy", "status", "--watch"], stdout=-1, stderr=-1, text=True)
+    assert "waiting for one to begin, 10 s" in watching.stderr.readline()
+    migration = Migration(worker.testbed, BASE)
+    assert_moved(worker, migration)
+    shown = watching.communicate(timeout=60)[0].splitlines()
+    assert shown[0].startswith("MIGRATION ") and shown[-1].startswith(f"{migration.name}: committed, downtime ")
+
+
 def test_a_migration_is_cancelled_until_its_task_runs_there(worker: Worker) -> None:
     src = worker.testbed.src
 

@@ -25,7 +25,7 @@ from criu_lazy_ext.criu.explain import PASSING, cause, cause_in_log
             "Error (criu/sk-unix.c:874): unix: External socket is used. Consider using --ext-unix-sk",
             "ext_unix_sk: true",
         ),
-        ("pie: 162: Error (criu/pie/restorer.c:196): can't write lsm profile -2", "see security-profiles in"),
+        ("pie: 162: Error (criu/pie/restorer.c:196): can't write lsm profile -2", "(security-profiles)"),
         ("Error (criu/sk-inet.c:137): inet: Unsupported proto 262 for socket c310f7", "GODEBUG=multipathtcp=0"),
         ("Error (criu/sk-inet.c:200): inet: Connected TCP socket, consider using", "leave criu.tcp_established out"),
         (

@@ -59,7 +59,7 @@ def test_in_a_file_and_on_stdout(directory: Path, capsys: pytest.CaptureFixture[
     check(capsys.readouterr().out)
     assert metrics.main(["--directory", str(directory), "--textfile", str(directory / "a.prom")]) == 0
     check((directory / "a.prom").read_text())
-    with pytest.raises(metrics.MetricsError, match="No such file"):
+    with pytest.raises(metrics.MetricsError, match=r"/none: No such file or directory$"):
         metrics.main(["--textfile", str(directory / "none/a.prom")])
 
 
@@ -85,16 +85,20 @@ def test_the_page_has_each_metric(tmp_path: Path) -> None:
 
 def test_by_http(directory: Path) -> None:
     answer = None
+    said = ""
     while answer is None:  # somebody may take the port that was free
         with socket.create_server(("127.0.0.1", 0)) as probe:
             listen = f"127.0.0.1:{probe.getsockname()[1]}"
         command = [sys.executable, "-m", "criu_lazy_ext.cli", "metrics", "--listen", listen]
-        with subprocess.Popen([*command, "--directory", str(directory)]) as serving:
+        with subprocess.Popen([*command, "--directory", str(directory)], stderr=subprocess.PIPE, text=True) as serving:
             while answer is None and serving.poll() is None:
                 with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{listen}/metrics") as reader:
                     answer = reader.read().decode()
+            assert serving.stderr is not None
+            said = serving.stderr.readline()
             serving.terminate()
     check(answer)
+    assert said == f"criu-lazy metrics: listening on http://{listen}/metrics\n"
 
 
 @pytest.mark.parametrize("wrong", ["9470", ":9470", "host:", "host:0", "host:99999"])

@@ -46,6 +46,7 @@ def test_every_subcommand_and_its_options_are_in_the_manual(pages: Path) -> None
         name: set(re.split(r"[ ,]+", " ".join(re.findall(r"^\.TP\n\.B (.*)$", part, re.MULTILINE))))
         for name, part in sections.items()
     }
+    assert "criu-lazy init --container web dst -o web.yaml" in text.partition(".SH EXAMPLES")[2]
     assert {"--dry-run", "--rate", "SIZE"} <= entries["migrate"] and "4 undecided" in sections["migrate"]
     assert {f"--{name}" for name in criu_options.OWN_OPTIONS} <= entries["lazy-pages"]
     assert {"-o", "--log-file", "FILE", "--tls-cacert"} <= entries["lazy-pages"]
@@ -54,6 +55,10 @@ def test_every_subcommand_and_its_options_are_in_the_manual(pages: Path) -> None
 def test_every_key_of_a_profile_is_in_the_manual(pages: Path) -> None:
     text = (pages / "criu-lazy-profile.5").read_text().replace("\\-", "-").replace("\\&", "")
     entries = dict(re.findall(r"^\.TP\n\.B (\S+)\n(.*)$", text, re.MULTILINE))
+    meanings = dict(re.findall(r"^\.TP\n\.B (\S+)\n.*\n\.br\n(.*)$", text, re.MULTILINE))
+    told = [text for key, text in meanings.items() if re.match(r"(criu|task)\.(?!.*options)", key)]
+    assert len(told) == 11 and len(set(told)) == len(told), "each says what it is for"
+    assert not re.search(r"\bNone\b", text), "Python's"
     assert entries["strategy"] == "auto, lazy, hybrid; default: auto"
     assert entries["timeouts.silence"] == "a number; default: 9.0"
     assert entries["directories.source"] == "an absolute path; default: /var/lib/criu-lazy"
@@ -76,14 +81,17 @@ def test_names_of_migrations_are_completed(tmp_path: Path) -> None:
     assert offered("_criu_lazy_under_way", "w") == offered("_criu_lazy_runs", "w") == []
     (records / "web.runs").mkdir(parents=True)
     (records / "db.runs").mkdir()
-    (tmp_path / "web.yaml").touch()
+    for name in ("web.yaml", "web.json", "notes"):
+        (tmp_path / name).touch()
     ended = subprocess.Popen(["true"])
     ended.wait()
     with subprocess.Popen(SLEEP) as driver, subprocess.Popen([*SLEEP, "evacuate"]) as other:
         for name, pid in (("web", driver.pid), ("db", driver.pid), ("plan.a", other.pid), ("old", ended.pid)):
             (records / f"{name}.lock").write_text(f"{pid}\n")
-        assert offered("_criu_lazy_under_way", "") == ["db", "web", "records", "web.yaml"]
+        assert offered("_criu_lazy_under_way", "") == ["db", "web", "web.yaml", "records"]
         assert offered("_criu_lazy_under_way", "w") == ["web", "web.yaml"]
         driver.kill()
         other.kill()
-    assert offered("_criu_lazy_runs", "w") == ["web", "web.yaml"]
+    assert offered("_criu_lazy_runs", "w") == ["web", "web.yaml", "web.json"]
+    assert sorted(offered("_criu_lazy_yaml", "")) == ["records", "web.yaml"]
+    assert offered("_criu_lazy_hosts", "") == [""], "without bash-completion"

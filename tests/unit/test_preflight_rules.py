@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 import random
@@ -22,6 +23,7 @@ from criu_lazy_ext.checks.pair import Pair, architecture
 from criu_lazy_ext.checks.state import NotMovable, check_movable
 from criu_lazy_ext.checks.task import Descriptor, Process, Task
 from criu_lazy_ext.criu.contrary import contrary_in, value_of
+from criu_lazy_ext.profile import parse
 from criu_lazy_ext.remote.channel import MAX_JSON_BYTES
 from criu_lazy_ext.remote.way_back import Way
 from criu_lazy_ext.system import cgroup
@@ -53,6 +55,18 @@ def test_packages_are_advised_for_what_a_package_brings(tmp_path: Path, path: st
     (finding,) = check.run(Arrival(files=[list(fact)]), "dst")
     assert finding.text == f"not there: {tmp_path / path}" and finding.way_out.startswith("have hooks copy them")
     assert ("install the same packages" in finding.way_out) is is_program
+
+
+@pytest.mark.parametrize(("run", "here", "there"), [
+    ("rsync -a /srv x:/", True, True), ("cd /srv && exec rsync -a . x:/srv || [ $? = 24 ]", True, True),
+    ('rsync -a /srv "$CRIU_LAZY_DESTINATION":/', True, True), ("A=1 rsync -a /srv backup:/", True, False),
+    (["rsync", "-a", "/srv", "x:/"], True, True), ("echo no rsync", False, False), ("rsync.sh x:/", False, False),
+])  # fmt: skip
+def test_rsync_in_a_hook_is_looked_for_at_both_ends_if_it_leads_there(
+    run: str | list[str], here: bool, there: bool
+) -> None:
+    leaving = Leaving(parse(f"{LEAST}hooks: {{before_dump: [{{run: {json.dumps(run)}}}]}}", "p"))
+    assert [("rsync" in leaving.hook_programs(on)) for on in ("source", "destination")] == [here, there]
 
 
 def test_who_has_a_pid_of_the_tasks_is_named() -> None:
