@@ -123,8 +123,7 @@ def leaving(path: Path, facts: dict[str, Any]) -> Listed:
         return Listed(name, "source", peer, facts["state"], task, driver, step, **memory, notes=notes)
     found = Found.look(facts)
     if (ended := found.ended()) is not None:
-        logs = f"it is over; its logs are in {path}, until the next migration of that name"
-        notes = [logs]
+        notes = [f"it is over; its logs are in {path}, until the next migration of that name"]
         return Listed(name, "source", peer, ended.value, task, migration=memory["migration"], notes=notes)
     if found.complete:
         memory["missing_bytes"] = 0

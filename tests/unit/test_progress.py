@@ -81,25 +81,42 @@ def test_a_round_tells_how_long_it_still_takes(monkeypatch: pytest.MonkeyPatch) 
     assert "pre-copy  391 MB sent in 1 round" in shown(figures)
 
 
-def test_the_panel_says_so_when_nothing_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+class Clock:
+    """What the time is."""
+
     now = 100.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("time.monotonic", lambda: made.now)
+    return made
+
+
+def running(clock: Clock) -> Figures:
+    """Of a restored task, whose counters came a second ago for the first time."""
     figures = Figures()
     figures.state, figures.downtime_s = State.RUNNING, 0.1
     figures.take_stats(counters())
-    now = 101.0
+    clock.now += 1
+    return figures
+
+
+def test_the_panel_says_so_when_nothing_comes(clock: Clock) -> None:
+    figures = running(clock)
     waiting = counters(remaining_pages=600, received_bytes=819200, waiting_faults=1)
     figures.take_stats(waiting)
     assert re.search(r"link +1 MB/s, most so far 1 ", shown(figures))
-    now = 106.0
+    clock.now = 106.0
     figures.take_stats(waiting)
     assert re.search(r"link +nothing has come for 5 s ", shown(figures))
     assert re.search(r"faults +0/s, 1 waiting now ", shown(figures))
-    now = 110.0
+    clock.now = 110.0
     figures.take_sent(819200)
     assert re.search(r"link +the page server could send nothing for 9 s ", shown(figures))
     assert "1 waited for pages then" in shown(figures) and "MB missing" not in shown(figures)
-    now = 111.0
+    clock.now = 111.0
     figures.take_sent(2_819_200)
     assert re.search(r"link +2 MB/s", shown(figures))
 
@@ -164,20 +181,15 @@ def test_the_figures_are_of_the_last_seconds(monkeypatch: pytest.MonkeyPatch) ->
     assert figures.rate == 0 and figures.seconds_left is None and figures.best_rate == 819200
 
 
-def test_figures_that_nobody_brings_any_more_are_not_told_as_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_that_nobody_brings_any_more_are_not_told_as_of_now(clock: Clock) -> None:
     """The link was cut, and the page server, not the lost agent, had the last word."""
-    now = 100.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
-    figures = Figures()
-    figures.state, figures.downtime_s = State.RUNNING, 0.1
-    figures.take_stats(counters())
-    now = 101.0
+    figures = running(clock)
     figures.take_stats(counters(remaining_pages=600, received_bytes=819200))
     assert figures.rate == 819200 and figures.seconds_left == 1.5
-    now = 110.0
+    clock.now = 110.0
     assert figures.as_text() == "running, 2/4 MB (40 %), 0 MB/s, 0 faults/s, downtime 100 ms"
     figures.take_sent(900_000)
-    now = 111.0
+    clock.now = 111.0
     figures.take_sent(2_900_000)
     text = "2/4 MB (40 %) when it was last heard of, 10 s ago"
     assert figures.as_text() == f"running, {text}, 2 MB/s, 0 faults/s, downtime 100 ms"
