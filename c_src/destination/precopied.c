@@ -11,6 +11,7 @@
 #include "destination/uffd_fill.h"
 
 #define MAX_PAGES (CL_COPY_BYTES / CL_PAGE_SIZE)
+#define AROUND_PAGES 16 /* as many as the kernel maps around a fault in a file */
 
 int cl_precopied_stale(struct cl_error *error)
 {
@@ -112,6 +113,25 @@ static void install(struct cl_engine *engine, const struct cl_pick *pick, uint8_
 	}
 }
 
+/* The others of the aligned AROUND_PAGES that are to be had here: the task touches most of them next, and each costs far less
+ * than a fault of its own. Another thread's fault comes first. */
+static void install_around(struct cl_engine *engine, struct cl_image *image, uint64_t index, uint8_t *buffer)
+{
+	const struct cl_extent *extent = cl_image_extent(image, index);
+	uint64_t before = cl_image_vaddr(image, index) / CL_PAGE_SIZE % AROUND_PAGES;
+	uint64_t from = before < index - extent->first ? index - before : extent->first;
+	uint64_t end = index + AROUND_PAGES - before < extent[1].first ? index + AROUND_PAGES - before : extent[1].first;
+
+	for (; from < end && !cl_schedule_has_demand(&engine->schedule, CL_STORED); from++) {
+		struct cl_pick pick = { .image = image, .index = from };
+
+		for (; from < end && cl_image_is_todo(image, CL_STORED, from); from++)
+			cl_image_set_todo(image, CL_STORED, from, from + 1, false);
+		pick.nr_pages = from - pick.index;
+		install(engine, &pick, buffer);
+	}
+}
+
 bool cl_precopied_demand(struct cl_engine *engine, uint8_t *buffer)
 {
 	struct cl_pick pick;
@@ -119,6 +139,7 @@ bool cl_precopied_demand(struct cl_engine *engine, uint8_t *buffer)
 	if (!cl_schedule_demand(&engine->schedule, CL_STORED, &pick))
 		return false;
 	install(engine, &pick, buffer);
+	install_around(engine, pick.image, pick.index, buffer);
 	return true;
 }
 

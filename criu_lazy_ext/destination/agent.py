@@ -62,7 +62,7 @@ DELIVER_S, DELIVERED_AT_ONCE = 0.025, 50  # so long they may add to the downtime
 GATE_SCRIPT = """#!/bin/sh
 # criu restore runs this when everything is restored and nothing runs yet; its failure kills what was restored. Later,
 # when nothing can fail any more but nothing runs yet, the service addresses are opened: with no agent, from here.
-cd "$(dirname "$0")" || exit
+cd "${{0%/*}}" || exit
 case "$CRTOOLS_SCRIPT_ACTION" in
 post-restore) exec timeout {timeout} sh -c 'echo ask > gate.ask && read answer < gate.answer && [ "$answer" = go ]' ;;
 pre-resume) {open} ;;

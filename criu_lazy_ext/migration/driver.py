@@ -576,7 +576,7 @@ class Migration:
                 self.none_there = self.said_go
                 force = not (self.said_go and self.turns.group())
                 raise
-            await self.network.let_pass()
+            self.watch(self.network.let_pass())
             await self.tell_engine()
             await self.hooks("after_restore", fatal=False)
             await Draining(self).run()

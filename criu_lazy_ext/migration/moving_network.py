@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from criu_lazy_ext.criu.images import endpoint
+from criu_lazy_ext.errors import CriuLazyError
 from criu_lazy_ext.remote.hosts import HostError, HostLost
 from criu_lazy_ext.source.connections import Connections
 from criu_lazy_ext.source.control_socket import CONTROL_SOCKET, network_path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 MUTE_WITHIN_S = 10.0
 ACCEPTED_WITHIN_S, POLL_S = 0.25, 0.001
+SETTLES_S = 0.1
 DELIVER_EVERY_S, DELIVER_FOR_S = 0.005, 0.3  # once it runs there, until its neighbours' packets go there, too
 DELIVER_BYTES = 128 << 10  # in a message: "go" waits for the first, on whatever link
 
@@ -125,12 +127,17 @@ class MovingNetwork:
 
     async def let_pass(self) -> None:
         """The task runs there, with the addresses: criu's lock would keep others at this host from talking to it until
-        the last page is there."""
+        the last page is there. First the task and its daemon need the CPUs."""
         migration = self.migration
         if self.here is None or migration.dump is None:
             return
+        await asyncio.sleep(SETTLES_S)
         moved = {endpoint(address.address, 0)[0] for address in self.here.addresses}
-        for problem in await asyncio.to_thread(network_lock.let_pass, migration.pid, migration.dump.images, moved):
+        try:
+            problems = await asyncio.to_thread(network_lock.let_pass, migration.pid, migration.dump.images, moved)
+        except (CriuLazyError, OSError) as error:
+            problems = [f"until all is over, nothing at this host reaches the task: {error}"]
+        for problem in problems:
             migration.warn(problem)
 
     def give_back(self) -> list[str]:

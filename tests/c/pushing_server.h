@@ -47,6 +47,7 @@ struct server {
 	uint64_t next;      /* page to push */
 	uint64_t until_cut; /* pages */
 	bool stores, lies;  /* the client has a store; the server will say once what isn't so of it */
+	bool tells_more;    /* with each page that is asked for, it tells of all that the client has stored */
 	bool told_store;    /* in this session */
 	bool lied;
 	bool drops_a_stream; /* of the first session */
@@ -176,6 +177,9 @@ static void listen_to_client(struct server *server, struct connection *connectio
 			server->asked++;
 			same = server->told_store && is_stored(page);
 			pthread_mutex_unlock(&server->lock);
+			for (uint64_t other = 0; server->tells_more && other < PAGES; other++)
+				if (is_stored(other) && other != page)
+					(void)send_same(server, connection->fd, other);
 			if (same)
 				(void)send_same(server, connection->fd, page);
 			else

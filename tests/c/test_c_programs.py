@@ -227,6 +227,12 @@ def test_a_stream_lost_before_the_task_runs_costs_no_restore(build, sanitizer: s
 
 
 @needs_userfaultfd_events
+@pytest.mark.parametrize("sanitizer", ["asan-ubsan", "tsan"])
+def test_what_was_stored_around_a_touched_page_comes_with_it(build, sanitizer: str) -> None:
+    run(build("test_push", sanitizer), "around")
+
+
+@needs_userfaultfd_events
 @pytest.mark.parametrize("sanitizer", ["plain", "tsan"])
 def test_a_server_that_refuses_is_told_of_and_left_where_there_is_no_use_in_waiting(build, sanitizer: str) -> None:
     run(build("test_push", sanitizer), "turned-away")
