@@ -16,7 +16,7 @@ from criu_lazy_ext.system.addresses import addresses
 
 PROBE_BYTES = 256 << 10  # more than a path passes that only passes small packets
 PROBED_WITHIN_S = 60.0
-PROBES, AGAIN_BELOW_S = 3, 0.1  # a busy CPU makes a short probe look slower than the path is: the fastest counts
+PROBES, AGAIN_BELOW_S = 5, 0.1  # a busy CPU makes a short probe look slower than the path is: the fastest counts
 LOOK_WITHIN_S = 5.0
 ANY_PORT = 9  # nothing is sent there
 
