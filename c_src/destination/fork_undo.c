@@ -14,27 +14,43 @@ static bool is_free(const struct cl_space *space, uint64_t start, uint64_t end)
 struct undoing {
 	struct cl_space *child;
 	int (*has)(int uffd, uint64_t address, uint64_t length);
-	void (*again)(void *context, struct cl_image *image, uint64_t index);
+	cl_again again;
 	void *context;
 };
+
+/* Of a region of the space's those pages are missing that the undo tells of. */
+static void miss_again(struct cl_space *space, const struct cl_undo *undo, const struct cl_region *region, cl_again again,
+		       void *context)
+{
+	struct cl_image *image = space->image;
+	uint64_t base = cl_shared_bits_chunk_of(undo->first), from = cl_image_index_from(image, region->at_dump), to;
+	uint64_t last = cl_image_index_from(image, region->at_dump + (region->end - region->start));
+
+	for (; (from = base + cl_shared_bits_find(&undo->missing, from - base, last - base, true)) < last; from = to) {
+		uint64_t end = cl_image_extent(image, from)[1].first;
+
+		to = base + cl_shared_bits_find(&undo->missing, from - base, last - base, false);
+		to = to < end ? to : end;
+		space->nr_missing += cl_shared_bits_assign(&space->missing, from, to, true);
+		cl_image_ask_again(image, from, to);
+		again(context, image, from, to);
+	}
+}
+
+static int put_region(struct cl_space *space, struct cl_region region)
+{
+	int ret = cl_region_map_insert(&space->regions, cl_region_map_from(&space->regions, region.start), region);
+
+	return ret < 0 ? ret : cl_region_map_changed(&space->regions);
+}
 
 /* The region is the child's after all, and of its pages those are missing that the undo tells of. 0 or -ENOMEM. */
 static int put_back(const struct undoing *undoing, const struct cl_undo *undo, struct cl_region region)
 {
-	struct cl_space *child = undoing->child;
-	uint64_t index = cl_image_index_from(child->image, region.at_dump), base = cl_shared_bits_chunk_of(undo->first);
-	uint64_t last = cl_image_index_from(child->image, region.at_dump + (region.end - region.start));
-	int ret = cl_region_map_insert(&child->regions, cl_region_map_from(&child->regions, region.start), region);
+	int ret = put_region(undoing->child, region);
 
 	if (ret == 0)
-		ret = cl_region_map_changed(&child->regions);
-	for (; ret == 0 && index < last; index++) {
-		if (!cl_shared_bits_get(&undo->missing, index - base) || cl_shared_bits_get(&child->missing, index))
-			continue;
-		child->nr_missing += cl_shared_bits_assign(&child->missing, index, index + 1, true);
-		cl_image_ask_again(child->image, index, index + 1);
-		undoing->again(undoing->context, child->image, index);
-	}
+		miss_again(undoing->child, undo, &region, undoing->again, undoing->context);
 	return ret;
 }
 
@@ -79,8 +95,7 @@ static int undo_move(const struct undoing *undoing, const struct cl_undo *undo)
 }
 
 int cl_fork_undo(struct cl_space *child, const struct cl_space *parent,
-		 int (*has)(int uffd, uint64_t address, uint64_t length),
-		 void (*again)(void *context, struct cl_image *image, uint64_t index), void *context)
+		 int (*has)(int uffd, uint64_t address, uint64_t length), cl_again again, void *context)
 {
 	const struct undoing undoing = { .child = child, .has = has, .again = again, .context = context };
 	size_t i;

@@ -11,13 +11,14 @@
 struct cl_image;
 struct cl_space;
 
+typedef void (*cl_again)(void *context, struct cl_image *image, uint64_t from, uint64_t to);
+
 /*
  * Undo in a child that was just forked (cl_space_fork()) what the parent did later. has: whether the child has all of this
- * memory, as one VMA (1 or 0; negative: unknown). `again` is called for each page that the child misses after all; it is on
- * the image's todo list again. 0 or -ENOMEM.
+ * memory, as one VMA (1 or 0; negative: unknown). `again` is called for pages [from, to), of one extent, that the child misses
+ * after all; they are on the image's todo list again. 0 or -ENOMEM.
  */
 int cl_fork_undo(struct cl_space *child, const struct cl_space *parent,
-		 int (*has)(int uffd, uint64_t address, uint64_t length),
-		 void (*again)(void *context, struct cl_image *image, uint64_t index), void *context);
+		 int (*has)(int uffd, uint64_t address, uint64_t length), cl_again again, void *context);
 
 #endif

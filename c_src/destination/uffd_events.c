@@ -28,6 +28,7 @@ enum {
 	NO_MEMORY_WAIT_US = 10000,
 	MAX_HELD_US = 300,
 	LET_IN_US = 20,
+	MAX_AGAIN = 64, /* pages */
 };
 
 /* What to do once all events are applied: wake [address, +length); or give zeroes if no page belongs there (then). */
@@ -88,13 +89,22 @@ static void set_fork_key(struct uffd_msg *event, uint64_t generation)
 }
 
 /*
- * A page is missing in a child, though it was not wanted any more: asked for, as a server that pushes has perhaps done that.
+ * Pages are missing that were not wanted any more: asked for, as a server that pushes has perhaps sent them. Not many: what
+ * threads wait for would have to wait for all of them.
  */
-static void ask_again(void *engine, struct cl_image *image, uint64_t index)
+static void ask_again(void *context, struct cl_image *image, uint64_t from, uint64_t to)
 {
-	struct cl_schedule *schedule = &((struct cl_engine *)engine)->schedule;
-	int ret = cl_schedule_fault_again(schedule, image, index);
+	struct cl_engine *engine = context;
+	struct cl_schedule *schedule = &engine->schedule;
+	uint64_t waiting = schedule->demand_in[CL_REMOTE] - schedule->demand_out[CL_REMOTE];
+	int ret = 0;
 
+	if (waiting + (to - from) > MAX_AGAIN) {
+		engine->untold = true;
+		return;
+	}
+	for (; from < to && ret == 0; from++)
+		ret = cl_schedule_fault_again(schedule, image, from);
 	if (ret < 0)
 		cl_engine_fail(engine, ret, "task %d: following its fork: %s", image->pid, strerror(-ret));
 }

@@ -271,6 +271,12 @@ def test_children_find_in_missing_memory_what_was_there_at_the_fork_or_what_thei
 
 @needs_userfaultfd_events
 @pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan", "tsan"])
+def test_what_was_pushed_before_it_was_missing_again_in_a_child_is_pushed_again(build, sanitizer: str) -> None:
+    run(build("test_push", sanitizer), "steady", build("test_forks", "plain"), "1")
+
+
+@needs_userfaultfd_events
+@pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan", "tsan"])
 @pytest.mark.parametrize("task", ["mixed", "churning"])
 def test_engines_killed_at_any_moment_are_succeeded_without_a_wrong_byte(build, task: str, sanitizer: str) -> None:
     program = build("stress_task", "plain")

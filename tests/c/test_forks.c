@@ -3,12 +3,13 @@
  * What forked children find in memory that is missing.
  *
  *   test_forks races | guards | killed
+ *   test_forks SOCKET PIPE SEED 0                 the task of `races` at its last round, as test_push starts one
  *
  * races: a task forks, and another thread of it moves or unmaps a missing page right after that, before the kernel tells
  * of the fork: the event of what came later is read first. The child has the page where it was at the fork, and must find
  * in it what was there at the dump. The order is brought about by a userfaultfd of the task's own: the kernel tells of a
  * fork to one after the other, and waits for each. At last all of the task's memory is unmapped so: that nothing is missing any
- * more is not the end yet.
+ * more is not the end yet, and to the child all of it comes.
  *
  * guards: memory reads as zeroes where a task, or its only child, put guard regions on and took them off. Where it can't be
  * told which child did, it reads neither as zeroes nor as it was; but guards on other memory that a child has at the same
@@ -39,6 +40,8 @@
 #include "stress_source.h"
 
 enum {
+	GUARD_INSTALL = 102, /* MADV_GUARD_..., of Linux 6.13 */
+	GUARD_REMOVE = 103,
 	GUARDING = 16,
 	GUARD_ROUNDS = 8,
 	ROUNDS = 40,
@@ -64,6 +67,8 @@ static uint8_t *place_of(int round)
 	return BASE + (2 * PAGES + 8 * (size_t)round) * CL_PAGE_SIZE;
 }
 
+static int first_round;
+
 /* The changing thread. own: a userfaultfd that hears of forks before the engine's does. */
 static void *change(void *own)
 {
@@ -71,7 +76,7 @@ static void *change(void *own)
 	struct uffd_msg event;
 	int round;
 
-	for (round = 0; round <= LAST_ROUND; round++) {
+	for (round = first_round; round <= LAST_ROUND; round++) {
 		CHECK(poll(&forked, 1, -1) == 1);
 		if (round == LAST_ROUND) {
 			CHECK(munmap(BASE, (size_t)PAGES * CL_PAGE_SIZE) == 0);
@@ -103,6 +108,21 @@ static int look(const uint8_t *page, uint64_t number)
 	return 1;
 }
 
+/* Half of the memory comes though nobody touches it. */
+static void wait_for_half(void)
+{
+	static unsigned char is_there[PAGES / 2];
+	uint64_t page = 0;
+	int try;
+
+	for (try = 0; page < PAGES / 2; try++) {
+		CHECK(try < TRIES && mincore(BASE, PAGES / 2 * CL_PAGE_SIZE, is_there) == 0);
+		while (page < PAGES / 2 && (is_there[page] & 1 || !is_lazy(page)))
+			page++;
+		usleep(TRY_US);
+	}
+}
+
 static void fork_in(int round)
 {
 	uint64_t number = (uint64_t)(page_of(round) - BASE) / CL_PAGE_SIZE;
@@ -114,6 +134,8 @@ static void fork_in(int round)
 	if (child == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		status = look(page_of(round), number) + look(place_of(round), number);
+		if (round == LAST_ROUND)
+			wait_for_half();
 		_exit(status == 1 ? 0 : 2);
 	}
 	CHECK(waitpid(child, &status, 0) == child);
@@ -148,12 +170,12 @@ static int what_is(const uint8_t *page)
 	return word != 0;
 }
 
-/* MADV_GUARD_INSTALL and MADV_GUARD_REMOVE; a kernel that doesn't know them is no matter: -1. Else 0, or 2. */
+/* Guards on and off; a kernel that doesn't know them is no matter: -1. Else 0, or 2. */
 static int guard_and_not(uint8_t *page)
 {
-	if (madvise(page, CL_PAGE_SIZE, 102) < 0)
+	if (madvise(page, CL_PAGE_SIZE, GUARD_INSTALL) < 0)
 		return errno == EINVAL ? -1 : 2;
-	CHECK(madvise(page, CL_PAGE_SIZE, 103) == 0);
+	CHECK(madvise(page, CL_PAGE_SIZE, GUARD_REMOVE) == 0);
 	return 0;
 }
 
@@ -321,7 +343,7 @@ static void be_task(int socket, int done, int go, const char *what)
 	CHECK(send(socket, &finished, sizeof(finished), 0) == sizeof(finished));
 	if (strcmp(what, "races") == 0) {
 		CHECK(pthread_create(&thread, NULL, change, &own) == 0);
-		for (round = 0; round <= LAST_ROUND; round++)
+		for (round = first_round; round <= LAST_ROUND; round++)
 			fork_in(round);
 		pthread_join(thread, NULL);
 		close(own);
@@ -412,6 +434,10 @@ int main(int argc, char **argv)
 	struct cl_error error;
 	pid_t child;
 
+	if (argc == 5) {
+		first_round = LAST_ROUND;
+		be_task(atoi(argv[1]), atoi(argv[2]), -1, "races");
+	}
 	CHECK(argc == 2);
 	CHECK(mkdtemp(directory));
 	write_images(directory, false);
