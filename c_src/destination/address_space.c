@@ -518,6 +518,14 @@ void cl_space_remove(struct cl_space *space, uint64_t start, uint64_t end)
 	for (at = cl_region_map_from(&space->regions, start); at < space->regions.nr && space->regions.at[at].start < end;
 	     at++)
 		drop_part(space, &space->regions.at[at], start, end);
+	cl_undo_log_remove(&space->undo, space->image, start, end);
+}
+
+bool cl_space_is_free(const struct cl_space *space, uint64_t start, uint64_t end)
+{
+	size_t at = cl_region_map_from(&space->regions, start);
+
+	return at == space->regions.nr || space->regions.at[at].start >= end;
 }
 
 bool cl_space_misses(const struct cl_space *space, uint64_t start, uint64_t end)
@@ -602,18 +610,23 @@ bool cl_space_unsettled(const struct cl_space *space)
 	return space->limbo.nr || space->suspects.nr;
 }
 
+/* All that were made so far have been followed. */
+static void forget_forks(struct cl_space *space)
+{
+	space->undo.nr_old = space->undo.nr;
+	space->quiet = space->changes;
+}
+
 void cl_space_was_quiet(struct cl_space *space)
 {
-	cl_undo_log_clear(&space->undo);
-	space->quiet = space->changes;
+	forget_forks(space);
 	if (space->mirror.quiet)
 		*space->mirror.quiet = space->quiet;
 }
 
 void cl_space_quiet(struct cl_space *space)
 {
-	cl_undo_log_clear(&space->undo);
-	space->quiet = space->changes;
+	forget_forks(space);
 	while (space->limbo.nr)
 		drop_part(space, &space->limbo.at[--space->limbo.nr], 0, UINT64_MAX);
 }

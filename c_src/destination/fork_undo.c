@@ -4,13 +4,6 @@
 #include "base/page.h"
 #include "destination/address_space.h"
 
-static bool is_free(const struct cl_space *space, uint64_t start, uint64_t end)
-{
-	size_t at = cl_region_map_from(&space->regions, start);
-
-	return at == space->regions.nr || space->regions.at[at].start >= end;
-}
-
 struct undoing {
 	struct cl_space *child;
 	int (*has)(int uffd, uint64_t address, uint64_t length);
@@ -60,7 +53,8 @@ static int undo_unmap(const struct undoing *undoing, const struct cl_undo *undo,
 	uint64_t pages = (region.end - region.start) / CL_PAGE_SIZE, middle = region.start + pages / 2 * CL_PAGE_SIZE;
 	int uffd = undoing->child->uffd, ret;
 
-	if (undoing->has(uffd, region.start, region.end - region.start) && is_free(undoing->child, region.start, region.end))
+	if (undoing->has(uffd, region.start, region.end - region.start) &&
+	    cl_space_is_free(undoing->child, region.start, region.end))
 		return put_back(undoing, undo, region);
 	/* In parts only if it has an end of it: to look for every page would take long. */
 	if (pages == 1 || (!undoing->has(uffd, region.start, CL_PAGE_SIZE) &&
@@ -80,7 +74,8 @@ static int undo_move(const struct undoing *undoing, const struct cl_undo *undo)
 	int ret = 0;
 
 	if (undoing->has(child->uffd, was->start, CL_PAGE_SIZE) <= 0 ||
-	    (undoing->has(child->uffd, undo->now, CL_PAGE_SIZE) && !undo->onto) || !is_free(child, was->start, was->end))
+	    (undoing->has(child->uffd, undo->now, CL_PAGE_SIZE) && !undo->onto) ||
+	    !cl_space_is_free(child, was->start, was->end))
 		return 0;
 	for (; at < end && ret == 0; at += length) {
 		length = CL_PAGE_SIZE;
@@ -101,12 +96,37 @@ int cl_fork_undo(struct cl_space *child, const struct cl_space *parent,
 	size_t i;
 	int ret = 0;
 
-	for (i = parent->undo.nr; i-- && ret == 0;)
+	for (i = parent->undo.nr; i-- > parent->undo.nr_old && ret == 0;)
 		ret = parent->undo.at[i].now ? undo_move(&undoing, &parent->undo.at[i]) :
 					       undo_unmap(&undoing, &parent->undo.at[i], parent->undo.at[i].was);
 	child->quiet = child->changes; /* none of these was an event */
-	if (parent->undo.nr && ret == 0)
+	if (parent->undo.nr > parent->undo.nr_old && ret == 0)
 		ret = cl_space_follow_advice(child, parent);
 	cl_undo_log_clear(&child->undo);
 	return ret;
+}
+
+int cl_failed_undo_regions(struct cl_space *space)
+{
+	size_t i;
+	int ret = 0;
+
+	/* The latest first: what was put somewhere later is not there any more. */
+	for (i = space->undo.nr; i-- && ret == 0;) {
+		struct cl_undo *undo = &space->undo.at[i];
+
+		undo->has_failed = undo->has_failed && cl_space_is_free(space, undo->was.start, undo->was.end);
+		if (undo->has_failed)
+			ret = put_region(space, undo->was);
+	}
+	return ret;
+}
+
+void cl_failed_undo_pages(struct cl_space *space, cl_again again, void *context)
+{
+	size_t i;
+
+	for (i = 0; i < space->undo.nr; i++)
+		if (space->undo.at[i].has_failed)
+			miss_again(space, &space->undo.at[i], &space->undo.at[i].was, again, context);
 }

@@ -264,7 +264,7 @@ def test_engine_under_a_task_that_never_holds_still(build, task: str, seed: int,
 
 
 @needs_userfaultfd_events
-@pytest.mark.parametrize("what", ["races", "guards", "killed"])
+@pytest.mark.parametrize("what", ["races", "guards", "killed", "failed"])
 def test_children_find_in_missing_memory_what_was_there_at_the_fork_or_what_their_guards_left(build, what: str) -> None:
     run(build("test_forks", "plain"), what)  # sanitizers have their own at the addresses of the task in it
 

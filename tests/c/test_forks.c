@@ -2,7 +2,7 @@
 /*
  * What forked children find in memory that is missing.
  *
- *   test_forks races | guards | killed
+ *   test_forks races | guards | killed | failed
  *   test_forks SOCKET PIPE SEED 0                 the task of `races` at its last round, as test_push starts one
  *
  * races: a task forks, and another thread of it moves or unmaps a missing page right after that, before the kernel tells
@@ -16,6 +16,10 @@
  * place do nothing to its siblings'. And those that a task puts on as soon as it has forked do nothing to its child's.
  *
  * killed: nor does it for the successor of the daemon that found that it can't be told, and was killed.
+ *
+ * failed: munmap(2) fails halfway, at memory that is sealed, and the kernel tells of it as of any other. All is there still,
+ * in the task as in a child, whether it is touched at once or only when the daemon has ended; but what is dropped after that
+ * reads as zeroes.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -39,11 +43,16 @@
 #include "destination/uffd_guardian.h"
 #include "stress_source.h"
 
+#ifndef SYS_mseal /* headers older than Linux 6.10 */
+#define SYS_mseal 462
+#endif
+
 enum {
 	GUARD_INSTALL = 102, /* MADV_GUARD_..., of Linux 6.13 */
 	GUARD_REMOVE = 103,
 	GUARDING = 16,
 	GUARD_ROUNDS = 8,
+	GROWN = 40,
 	ROUNDS = 40,
 	LAST_ROUND,
 	NOT_WATCHED = 77,
@@ -326,6 +335,45 @@ static void put_guards_under_two_daemons(int go)
 	}
 }
 
+static void look_at_all(const uint8_t *from, const uint8_t *to)
+{
+	for (; from < to; from += 8 * CL_PAGE_SIZE)
+		CHECK(look(from, (uint64_t)(from - BASE) / CL_PAGE_SIZE));
+}
+
+/* Unmap the upper half of the memory and a sealed page behind it, which fails. From where on nobody has looked at it yet. */
+static const uint8_t *fail_to_unmap(void)
+{
+	uint8_t *half = BASE + PAGES / 2 * CL_PAGE_SIZE, *quarter = half + PAGES / 4 * CL_PAGE_SIZE;
+	uint8_t *sealed = BASE + PAGES * CL_PAGE_SIZE;
+	pid_t child;
+	int status, i;
+
+	CHECK(mmap(sealed, CL_PAGE_SIZE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == sealed);
+	if (syscall(SYS_mseal, sealed, CL_PAGE_SIZE, 0) < 0)
+		return sealed;
+	CHECK(munmap(half, PAGES / 2 * CL_PAGE_SIZE + CL_PAGE_SIZE) < 0 && errno == EPERM);
+	CHECK(madvise(half, 8 * CL_PAGE_SIZE, MADV_DONTNEED) == 0);
+	child = fork();
+	CHECK(child >= 0);
+	if (child == 0) {
+		look_at_all(half + 8 * CL_PAGE_SIZE, quarter);
+		_exit(what_is(half));
+	}
+	CHECK(waitpid(child, &status, 0) == child && status == 0);
+	CHECK(what_is(half) == 0);
+	look_at_all(half + 8 * CL_PAGE_SIZE, quarter);
+	/* What succeeds is gone, though the memory below it grows to there. */
+	for (i = 1; i <= GROWN; i++) {
+		uint8_t *page = half - 8 * (size_t)i * CL_PAGE_SIZE;
+
+		CHECK(munmap(page, CL_PAGE_SIZE) == 0);
+		CHECK(mremap(page - CL_PAGE_SIZE, CL_PAGE_SIZE, 2 * CL_PAGE_SIZE, 0) == page - CL_PAGE_SIZE);
+		CHECK(what_is(page) == 0);
+	}
+	return quarter;
+}
+
 static void be_task(int socket, int done, int go, const char *what)
 {
 	const uint64_t events = UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_EVENT_REMOVE;
@@ -333,6 +381,7 @@ static void be_task(int socket, int done, int go, const char *what)
 	int own = register_memory(BASE - (1 << 20), CL_PAGE_SIZE, UFFD_FEATURE_EVENT_FORK);
 	int uffd = register_memory(BASE, (size_t)PAGES * CL_PAGE_SIZE, UFFD_FEATURE_EVENT_FORK | events), round;
 	int32_t pid = PID, finished = 0x52535446;
+	const uint8_t *untouched = BASE + PAGES * CL_PAGE_SIZE;
 	pthread_t thread;
 	char byte;
 
@@ -349,12 +398,15 @@ static void be_task(int socket, int done, int go, const char *what)
 		close(own);
 	} else {
 		close(own);
-		if (go >= 0)
+		if (strcmp(what, "failed") == 0)
+			untouched = fail_to_unmap();
+		else if (go >= 0)
 			put_guards_under_two_daemons(go);
 		else
 			put_guards();
 	}
 	CHECK(read(done, &byte, 1) == 0);
+	look_at_all(untouched, BASE + PAGES * CL_PAGE_SIZE);
 	_exit(0);
 }
 
