@@ -19,6 +19,7 @@ enum {
 static void give_back(struct cl_space *space)
 {
 	cl_undo_log_free(&space->undo);
+	cl_undo_log_free(&space->guards);
 	cl_region_map_free(&space->regions);
 	cl_fork_advice_forget(&space->advice);
 	cl_fork_advice_forget(&space->inherited);
@@ -521,6 +522,21 @@ void cl_space_remove(struct cl_space *space, uint64_t start, uint64_t end)
 	cl_undo_log_remove(&space->undo, space->image, start, end);
 }
 
+void cl_space_remember_guards(struct cl_space *space, uint64_t start, uint64_t end, pid_t thread)
+{
+	size_t at;
+	int ret = 0;
+
+	for (at = cl_region_map_from(&space->regions, start);
+	     at < space->regions.nr && space->regions.at[at].start < end && ret == 0; at++) {
+		const struct cl_region part = cl_region_part(&space->regions.at[at], start, end);
+
+		ret = cl_undo_log_add(&space->guards, space->image, &space->missing, &part, 0);
+		if (ret == 0)
+			space->guards.at[space->guards.nr - 1].thread = thread;
+	}
+}
+
 bool cl_space_is_free(const struct cl_space *space, uint64_t start, uint64_t end)
 {
 	size_t at = cl_region_map_from(&space->regions, start);
@@ -614,6 +630,7 @@ bool cl_space_unsettled(const struct cl_space *space)
 static void forget_forks(struct cl_space *space)
 {
 	space->undo.nr_old = space->undo.nr;
+	cl_undo_log_clear(&space->guards);
 	space->quiet = space->changes;
 }
 

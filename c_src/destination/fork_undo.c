@@ -89,6 +89,28 @@ static int undo_move(const struct undoing *undoing, const struct cl_undo *undo)
 	return ret;
 }
 
+/*
+ * Where guards came, wherever it is now: if the guards were there before the fork, the child has them, and is going to be
+ * found to have the page.
+ */
+static void undo_guards(const struct undoing *undoing, const struct cl_undo *undo)
+{
+	uint64_t at = undo->was.at_dump, end = at + (undo->was.end - undo->was.start);
+
+	while (at < end) {
+		const struct cl_region *region = cl_region_map_of_dump(&undoing->child->regions, at);
+		struct cl_region part = { .start = 0, .end = CL_PAGE_SIZE, .at_dump = at };
+
+		if (region) {
+			part = cl_region_part(region, region->start + (at - region->at_dump), UINT64_MAX);
+			if (part.end - part.start > end - at)
+				part.end = part.start + (end - at);
+			miss_again(undoing->child, undo, &part, undoing->again, undoing->context);
+		}
+		at += part.end - part.start;
+	}
+}
+
 int cl_fork_undo(struct cl_space *child, const struct cl_space *parent,
 		 int (*has)(int uffd, uint64_t address, uint64_t length), cl_again again, void *context)
 {
@@ -99,8 +121,10 @@ int cl_fork_undo(struct cl_space *child, const struct cl_space *parent,
 	for (i = parent->undo.nr; i-- > parent->undo.nr_old && ret == 0;)
 		ret = parent->undo.at[i].now ? undo_move(&undoing, &parent->undo.at[i]) :
 					       undo_unmap(&undoing, &parent->undo.at[i], parent->undo.at[i].was);
+	for (i = 0; i < parent->guards.nr && ret == 0; i++)
+		undo_guards(&undoing, &parent->guards.at[i]);
 	child->quiet = child->changes; /* none of these was an event */
-	if (parent->undo.nr > parent->undo.nr_old && ret == 0)
+	if ((parent->undo.nr > parent->undo.nr_old || parent->guards.nr) && ret == 0)
 		ret = cl_space_follow_advice(child, parent);
 	cl_undo_log_clear(&child->undo);
 	return ret;

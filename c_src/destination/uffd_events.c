@@ -481,6 +481,7 @@ static bool read_batch(struct cl_engine *engine, struct cl_space *space)
 	cl_engine_follow_madvise(engine);
 	engine->reading = true;
 	pthread_mutex_unlock(&engine->lock);
+	cl_engine_forget_own_guards(engine, space);
 	nr_events = cl_uffd_read(space->uffd, events, EVENTS);
 	if (nr_events == -EMFILE || nr_events == -ENFILE || nr_events == -ENOMEM) {
 		/* A child's userfaultfd found no place. The event stays, and the forking thread waits, until one is free. */

@@ -5,7 +5,7 @@
  *   test_forks races | guards | killed | failed
  *   test_forks SOCKET PIPE SEED 0                 the task of `races` at its last round, as test_push starts one
  *
- * races: a task forks, and another thread of it moves or unmaps a missing page right after that, before the kernel tells
+ * races: a task forks, and another thread of it moves, unmaps or guards a missing page right after that, before the kernel tells
  * of the fork: the event of what came later is read first. The child has the page where it was at the fork, and must find
  * in it what was there at the dump. The order is brought about by a userfaultfd of the task's own: the kernel tells of a
  * fork to one after the other, and waits for each. At last all of the task's memory is unmapped so: that nothing is missing any
@@ -90,8 +90,10 @@ static void *change(void *own)
 		if (round == LAST_ROUND) {
 			CHECK(munmap(BASE, (size_t)PAGES * CL_PAGE_SIZE) == 0);
 			usleep(TOO_EARLY_US); /* for an engine to end in */
-		} else if (round % 2)
+		} else if (round % 3 == 1)
 			CHECK(munmap(page_of(round), CL_PAGE_SIZE) == 0);
+		else if (round % 3 == 2)
+			(void)madvise(page_of(round), CL_PAGE_SIZE, GUARD_INSTALL);
 		else
 			CHECK(mremap(page_of(round), CL_PAGE_SIZE, CL_PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED,
 				     place_of(round)) == place_of(round));
@@ -284,6 +286,29 @@ static void fork_and_guard(void)
 		pthread_join(threads[i], NULL);
 }
 
+/* Guards on, a fork at once, guards off, before the fork or by the child: it finds zeroes. */
+static void guard_and_fork(void)
+{
+	uint8_t *page = BASE + PAGES / 8 * CL_PAGE_SIZE;
+	pid_t child;
+	int status, i;
+
+	for (i = 0; i < 4 * GUARD_ROUNDS; i++) {
+		page += 8 * (1 + i % 3) * CL_PAGE_SIZE;
+		if (i % 2)
+			(void)guard_and_not(page);
+		else
+			CHECK(madvise(page, CL_PAGE_SIZE, GUARD_INSTALL) == 0);
+		child = fork();
+		CHECK(child >= 0);
+		if (child == 0) {
+			CHECK(i % 2 || madvise(page, CL_PAGE_SIZE, GUARD_REMOVE) == 0);
+			_exit(what_is(page));
+		}
+		CHECK(waitpid(child, &status, 0) == child && status == 0);
+	}
+}
+
 static void put_guards(void)
 {
 	pid_t waiting;
@@ -303,6 +328,7 @@ static void put_guards(void)
 	kill(waiting, SIGKILL);
 	CHECK(waitpid(waiting, &status, 0) == waiting);
 	CHECK(guard(3) == 0);
+	guard_and_fork();
 	fork_and_guard();
 }
 
