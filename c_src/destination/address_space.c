@@ -19,6 +19,7 @@ enum {
 static void give_back(struct cl_space *space)
 {
 	cl_undo_log_free(&space->undo);
+	cl_undo_log_free(&space->guards);
 	cl_region_map_free(&space->regions);
 	cl_fork_advice_forget(&space->advice);
 	cl_fork_advice_forget(&space->inherited);
@@ -518,6 +519,29 @@ void cl_space_remove(struct cl_space *space, uint64_t start, uint64_t end)
 	for (at = cl_region_map_from(&space->regions, start); at < space->regions.nr && space->regions.at[at].start < end;
 	     at++)
 		drop_part(space, &space->regions.at[at], start, end);
+	cl_undo_log_remove(&space->undo, space->image, start, end);
+}
+
+void cl_space_remember_guards(struct cl_space *space, uint64_t start, uint64_t end, pid_t thread)
+{
+	size_t at;
+	int ret = 0;
+
+	for (at = cl_region_map_from(&space->regions, start);
+	     at < space->regions.nr && space->regions.at[at].start < end && ret == 0; at++) {
+		const struct cl_region part = cl_region_part(&space->regions.at[at], start, end);
+
+		ret = cl_undo_log_add(&space->guards, space->image, &space->missing, &part, 0);
+		if (ret == 0)
+			space->guards.at[space->guards.nr - 1].thread = thread;
+	}
+}
+
+bool cl_space_is_free(const struct cl_space *space, uint64_t start, uint64_t end)
+{
+	size_t at = cl_region_map_from(&space->regions, start);
+
+	return at == space->regions.nr || space->regions.at[at].start >= end;
 }
 
 bool cl_space_misses(const struct cl_space *space, uint64_t start, uint64_t end)
@@ -602,18 +626,24 @@ bool cl_space_unsettled(const struct cl_space *space)
 	return space->limbo.nr || space->suspects.nr;
 }
 
+/* All that were made so far have been followed. */
+static void forget_forks(struct cl_space *space)
+{
+	space->undo.nr_old = space->undo.nr;
+	cl_undo_log_clear(&space->guards);
+	space->quiet = space->changes;
+}
+
 void cl_space_was_quiet(struct cl_space *space)
 {
-	cl_undo_log_clear(&space->undo);
-	space->quiet = space->changes;
+	forget_forks(space);
 	if (space->mirror.quiet)
 		*space->mirror.quiet = space->quiet;
 }
 
 void cl_space_quiet(struct cl_space *space)
 {
-	cl_undo_log_clear(&space->undo);
-	space->quiet = space->changes;
+	forget_forks(space);
 	while (space->limbo.nr)
 		drop_part(space, &space->limbo.at[--space->limbo.nr], 0, UINT64_MAX);
 }

@@ -11,7 +11,8 @@
  * The rules (where "missing" changes):
  *   created      every page of the image that lies in a VMA is missing.
  *   filled       UFFDIO_COPY installed it, or said EEXIST: no longer missing.
- *   unmapped     no longer missing; the region is gone.
+ *   unmapped     no longer missing; the region is gone. (The kernel tells of an unmap that failed, too: it is undone when
+ *                the kernel is quiet, fork_undo.h.)
  *   removed      (MADV_DONTNEED, MADV_FREE...) no longer missing: it reads as zeroes from now on; the region stays.
  *   guarded      (MADV_GUARD_INSTALL) the same: zeroes are left when the guards go. Not an event: madvise_watch.h tells.
  *   doubted      still missing, but poisoned instead of filled: it can't be known what it must be.
@@ -20,11 +21,12 @@
  *                from the fork until its event is read, and the engine holds copies back while it reads
  *                events (the gate, engine.h), so "that moment" is exact as to copies: what was filled before is in
  *                the child by copy-on-write, what was not is in its bitmap. What the task itself declared to be wiped
- *                on fork is not missing there: it reads as zeroes. What another thread remaps or unmaps between the
- *                fork and the fork's event was applied to the parent first: it is kept (`undo`) until the kernel is
- *                quiet, and undone (fork_undo.h) in a child whose memory is as it was before. One gap is
- *                known: a remap that was made before the fork, and whose event is read after the fork's,
- *                is not applied to the child.
+ *                on fork is not missing there: it reads as zeroes. What another thread remaps, unmaps or guards between the
+ *                fork and the fork's event was applied to the parent first: it is kept (`undo`, `guards`) until the
+ *                kernel is quiet, and undone (fork_undo.h) in a child whose memory is as it was before. Two gaps
+ *                are known: a remap that was made before the fork, and whose event is read after the fork's,
+ *                is not applied to the child; and what is removed between is missing in the child no more, as
+ *                nothing tells it from what was removed before the fork.
  *
  * Events in the wrong order. The kernel tells of a change after it was made, when the changing thread gets to it:
  * two threads' events may come the other way round. What one thread gives up (mremap away, munmap) another may get
@@ -103,7 +105,8 @@ struct cl_space {
 	uint64_t changes, quiet;    /* remaps applied so far; and up to when the kernel was last seen quiet */
 	struct cl_regions limbo;    /* moved away: the event that tells where to is on its way */
 	struct cl_regions suspects; /* ranges (at_dump unused) of which an unmap may have told something older */
-	struct cl_undo_log undo;    /* the latest remaps and unmaps, since the kernel was last seen quiet */
+	struct cl_undo_log undo;    /* the latest remaps and unmaps: what the kernel says of them isn't known yet */
+	struct cl_undo_log guards;  /* and guards since the kernel was last seen quiet, when it seemed to be forked */
 	struct cl_waiters waiters;
 	struct cl_no_memory no_memory;
 	/* The gate: see engine.h. */
@@ -198,6 +201,9 @@ uint64_t cl_space_drop(struct cl_space *space, uint64_t from, uint64_t to);
 /* The same of all of them; what is missing in a forked child as in its parent costs nothing. */
 void cl_space_drop_all(struct cl_space *space);
 
+/* Whether no region lies in [start, end), by current addresses. */
+bool cl_space_is_free(const struct cl_space *space, uint64_t start, uint64_t end);
+
 /* Whether a page is missing in [start, end). */
 bool cl_space_misses(const struct cl_space *space, uint64_t start, uint64_t end);
 
@@ -212,6 +218,9 @@ uint64_t cl_space_doubt(struct cl_space *space, uint64_t start, uint64_t end);
 int cl_space_unmap(struct cl_space *space, uint64_t start, uint64_t end);
 void cl_space_remove(struct cl_space *space, uint64_t start, uint64_t end);
 int cl_space_remap(struct cl_space *space, uint64_t from, uint64_t to, uint64_t length);
+
+/* A thread puts guards on [start, end): in a child that was forked before, what is to be removed there now is missing still. */
+void cl_space_remember_guards(struct cl_space *space, uint64_t start, uint64_t end, pid_t thread);
 
 /*
  * An unmap or a removal of [start, end) may take long if the space has many regions there: [start, result) is a part that

@@ -86,10 +86,14 @@ static struct cl_space *only_child(struct cl_image *image)
 /* Guards come to [start, end): what is there is gone, and zeroes are what is left when they go. */
 static void follow_guards(struct cl_engine *engine, struct cl_space *space, const struct cl_madvise_call *call)
 {
-	uint64_t missing = space->nr_missing;
+	uint64_t missing = space->nr_missing, end;
 
 	/* The kernel goes from mapping to mapping, and stops at a locked one. */
-	cl_space_remove(space, call->start, cl_process_locked_from(call->process, call->start, call->end));
+	end = cl_process_locked_from(call->process, call->start, call->end);
+	/* A fork that was made before may have its event on its way. */
+	if (cl_uffd_is_changing(space->uffd))
+		cl_space_remember_guards(space, call->start, end, call->thread);
+	cl_space_remove(space, call->start, end);
 	if (space->nr_missing == missing)
 		return;
 	space->guarded += missing - space->nr_missing;
@@ -123,7 +127,18 @@ static bool is_on_old_memory(const struct cl_madvise_call *call, const struct cl
 	return cl_process_has_registered(call->process, call->start, call->end);
 }
 
-/* When all events that were read are applied. */
+/* Guards are taken off: a child that is forked from now on has none there, and zeroes. */
+static void forget_guards(const struct cl_engine *engine, const struct cl_madvise_call *call)
+{
+	struct cl_image *image;
+	struct cl_space *space;
+
+	for (image = engine->images; image; image = image->next)
+		for (space = image->spaces; space; space = space->next)
+			cl_undo_log_remove(&space->guards, image, call->start, call->end);
+}
+
+/* When all events that were read are applied, or all calls that were taken with it are followed. */
 static void follow_later(struct cl_engine *engine, const struct cl_madvise_call *call)
 {
 	if (cl_vec_reserve(&engine->later, &engine->max_later, engine->nr_later + 1, CL_VEC_NO_LIMIT) < 0) {
@@ -143,11 +158,12 @@ static bool follow(struct cl_engine *engine, const struct cl_madvise_call *call)
 
 	if (!restored)
 		return false;
-	if (!call->guards) {
+	if (call->kind == CL_FOR_FORKS) {
 		engine->fork_advice_changed = true;
 		return true;
 	}
-	if (engine->reading) {
+	/* Guards are taken off last: one CPU's calls are taken before another's, whichever came first. */
+	if (engine->reading || call->kind == CL_NO_GUARDS) {
 		follow_later(engine, call);
 		return true;
 	}
@@ -172,15 +188,20 @@ void cl_engine_follow_madvise(struct cl_engine *engine)
 	size_t i;
 
 	for (i = 0; i < engine->nr_later && !engine->reading; i++)
-		(void)follow(engine, &engine->later[i]);
-	if (!engine->reading)
-		engine->nr_later = 0;
+		if (engine->later[i].kind != CL_NO_GUARDS)
+			(void)follow(engine, &engine->later[i]);
 	cl_madvise_watch_begin(&engine->madvise);
 	while (cl_madvise_watch_take(&engine->madvise, &call, &lost))
 		if (call.process != stranger && !follow(engine, &call))
 			stranger = call.process;
+	for (i = 0; i < engine->nr_later && !engine->reading; i++)
+		if (engine->later[i].kind == CL_NO_GUARDS)
+			forget_guards(engine, &engine->later[i]);
+	if (!engine->reading)
+		engine->nr_later = 0;
 	if (!lost)
 		return;
+	forget_guards(engine, &(struct cl_madvise_call){ .start = 0, .end = UINT64_MAX });
 	engine->fork_advice_changed = true;
 	if (!engine->lost_madvise)
 		cl_log(&engine->log, CL_LOG_WARN, "too many guard regions at once: of some it is not known where");
@@ -208,4 +229,19 @@ void cl_engine_look_at_fork_advice(struct cl_engine *engine, struct cl_space *sp
 		process = cl_process_forking_below(process);
 	if (process && cl_fork_advice_read(&space->advice, process) < 0)
 		cl_log(&engine->log, CL_LOG_WARN, "task %d: what its fork leaves out is not known", space->pid);
+}
+
+void cl_engine_forget_own_guards(struct cl_engine *engine, struct cl_space *space)
+{
+	struct cl_region was;
+	size_t i;
+
+	for (i = 0; i < space->guards.nr; i++) {
+		was = space->guards.at[i].was;
+		if (!cl_thread_is_forking(space->guards.at[i].thread))
+			continue;
+		pthread_mutex_lock(&engine->lock);
+		cl_undo_log_remove(&space->guards, space->image, was.start, was.end);
+		pthread_mutex_unlock(&engine->lock);
+	}
 }

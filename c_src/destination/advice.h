@@ -23,4 +23,11 @@ void cl_engine_watch_madvise(struct cl_engine *engine);
  */
 void cl_engine_look_at_fork_advice(struct cl_engine *engine, struct cl_space *space, bool forked);
 
+/*
+ * Before events are read, from which a fork's may be: what a thread that forks has put guards on came before that fork, and
+ * is not to be put back in the child. Whether another's did can't be told; a child that has the guards finds its page there.
+ * Inside the gate and engine->reading, lock not held.
+ */
+void cl_engine_forget_own_guards(struct cl_engine *engine, struct cl_space *space);
+
 #endif

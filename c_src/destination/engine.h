@@ -113,6 +113,7 @@ struct cl_engine {
 	unsigned int filling;           /* threads inside cl_engine_fill() */
 	bool resumed;                   /* a successor: it took over from a daemon that was killed */
 	bool restored;                  /* criu restore is done: background transfer may run */
+	bool untold;                    /* more is missing than the page server knows, if it is one that pushes */
 	bool ending;                    /* every page arrived: workers only drain the connection */
 	bool stopping;                  /* failed, stopped or done: all threads leave */
 	struct cl_error failure;        /* the first one; code 0: none */

@@ -271,6 +271,19 @@ static bool read_unsettled(struct cl_engine *engine)
 	return unsettled;
 }
 
+/* What of their unmaps failed. True if that isn't known yet of all. */
+static bool look_at_unmaps(struct cl_engine *engine)
+{
+	struct cl_image *image;
+	struct cl_space *space;
+	bool again = false;
+
+	for (image = engine->images; image; image = image->next)
+		for (space = image->spaces; space; space = space->next)
+			again |= cl_engine_look_at_unmaps(engine, space);
+	return again;
+}
+
 static void event_loop(struct cl_engine *engine)
 {
 	struct epoll_event events[EPOLL_EVENTS];
@@ -303,6 +316,7 @@ static void event_loop(struct cl_engine *engine)
 		}
 		if (unsettled)
 			unsettled = read_unsettled(engine);
+		unsettled |= look_at_unmaps(engine);
 		look_ms = cl_ended_look(engine);
 		pthread_mutex_lock(&engine->lock);
 		done = engine->restored && cl_spaces_retire_finished(engine, &unsettled);

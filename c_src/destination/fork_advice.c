@@ -89,12 +89,12 @@ static bool read_line(const char *path, char *text, int bytes)
 	return got;
 }
 
-static bool thread_is_forking(pid_t process, const char *thread)
+bool cl_thread_is_forking(pid_t thread)
 {
 	char path[64], text[256];
 	long number;
 
-	snprintf(path, sizeof(path), "/proc/%d/task/%.16s/syscall", process, thread);
+	snprintf(path, sizeof(path), "/proc/%d/syscall", thread);
 	if (!read_line(path, text, sizeof(text)) || sscanf(text, "%ld", &number) != 1)
 		return false;
 #ifdef SYS_fork
@@ -116,7 +116,7 @@ bool cl_process_is_forking(pid_t process)
 	if (!threads)
 		return false;
 	while (!is_forking && (entry = readdir(threads)))
-		is_forking = entry->d_name[0] != '.' && thread_is_forking(process, entry->d_name);
+		is_forking = entry->d_name[0] != '.' && cl_thread_is_forking(atoi(entry->d_name));
 	closedir(threads);
 	return is_forking;
 }

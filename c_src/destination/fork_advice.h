@@ -34,6 +34,9 @@ int cl_fork_advice_copy(struct cl_fork_advice *to, const struct cl_fork_advice *
 /* It isn't known (any more). */
 void cl_fork_advice_forget(struct cl_fork_advice *advice);
 
+/* Whether the thread waits in a system call that may make a child. False if that can't be told, as of one that runs. */
+bool cl_thread_is_forking(pid_t thread);
+
 /* Whether a thread of the process is in a system call that may make a child. False if that can't be told. */
 bool cl_process_is_forking(pid_t process);
 

@@ -4,37 +4,46 @@
 #include "base/page.h"
 #include "destination/address_space.h"
 
-static bool is_free(const struct cl_space *space, uint64_t start, uint64_t end)
-{
-	size_t at = cl_region_map_from(&space->regions, start);
-
-	return at == space->regions.nr || space->regions.at[at].start >= end;
-}
-
 struct undoing {
 	struct cl_space *child;
 	int (*has)(int uffd, uint64_t address, uint64_t length);
-	void (*again)(void *context, struct cl_image *image, uint64_t index);
+	cl_again again;
 	void *context;
 };
+
+/* Of a region of the space's those pages are missing that the undo tells of. */
+static void miss_again(struct cl_space *space, const struct cl_undo *undo, const struct cl_region *region, cl_again again,
+		       void *context)
+{
+	struct cl_image *image = space->image;
+	uint64_t base = cl_shared_bits_chunk_of(undo->first), from = cl_image_index_from(image, region->at_dump), to;
+	uint64_t last = cl_image_index_from(image, region->at_dump + (region->end - region->start));
+
+	for (; (from = base + cl_shared_bits_find(&undo->missing, from - base, last - base, true)) < last; from = to) {
+		uint64_t end = cl_image_extent(image, from)[1].first;
+
+		to = base + cl_shared_bits_find(&undo->missing, from - base, last - base, false);
+		to = to < end ? to : end;
+		space->nr_missing += cl_shared_bits_assign(&space->missing, from, to, true);
+		cl_image_ask_again(image, from, to);
+		again(context, image, from, to);
+	}
+}
+
+static int put_region(struct cl_space *space, struct cl_region region)
+{
+	int ret = cl_region_map_insert(&space->regions, cl_region_map_from(&space->regions, region.start), region);
+
+	return ret < 0 ? ret : cl_region_map_changed(&space->regions);
+}
 
 /* The region is the child's after all, and of its pages those are missing that the undo tells of. 0 or -ENOMEM. */
 static int put_back(const struct undoing *undoing, const struct cl_undo *undo, struct cl_region region)
 {
-	struct cl_space *child = undoing->child;
-	uint64_t index = cl_image_index_from(child->image, region.at_dump), base = cl_shared_bits_chunk_of(undo->first);
-	uint64_t last = cl_image_index_from(child->image, region.at_dump + (region.end - region.start));
-	int ret = cl_region_map_insert(&child->regions, cl_region_map_from(&child->regions, region.start), region);
+	int ret = put_region(undoing->child, region);
 
 	if (ret == 0)
-		ret = cl_region_map_changed(&child->regions);
-	for (; ret == 0 && index < last; index++) {
-		if (!cl_shared_bits_get(&undo->missing, index - base) || cl_shared_bits_get(&child->missing, index))
-			continue;
-		child->nr_missing += cl_shared_bits_assign(&child->missing, index, index + 1, true);
-		cl_image_ask_again(child->image, index, index + 1);
-		undoing->again(undoing->context, child->image, index);
-	}
+		miss_again(undoing->child, undo, &region, undoing->again, undoing->context);
 	return ret;
 }
 
@@ -44,7 +53,8 @@ static int undo_unmap(const struct undoing *undoing, const struct cl_undo *undo,
 	uint64_t pages = (region.end - region.start) / CL_PAGE_SIZE, middle = region.start + pages / 2 * CL_PAGE_SIZE;
 	int uffd = undoing->child->uffd, ret;
 
-	if (undoing->has(uffd, region.start, region.end - region.start) && is_free(undoing->child, region.start, region.end))
+	if (undoing->has(uffd, region.start, region.end - region.start) &&
+	    cl_space_is_free(undoing->child, region.start, region.end))
 		return put_back(undoing, undo, region);
 	/* In parts only if it has an end of it: to look for every page would take long. */
 	if (pages == 1 || (!undoing->has(uffd, region.start, CL_PAGE_SIZE) &&
@@ -64,7 +74,8 @@ static int undo_move(const struct undoing *undoing, const struct cl_undo *undo)
 	int ret = 0;
 
 	if (undoing->has(child->uffd, was->start, CL_PAGE_SIZE) <= 0 ||
-	    (undoing->has(child->uffd, undo->now, CL_PAGE_SIZE) && !undo->onto) || !is_free(child, was->start, was->end))
+	    (undoing->has(child->uffd, undo->now, CL_PAGE_SIZE) && !undo->onto) ||
+	    !cl_space_is_free(child, was->start, was->end))
 		return 0;
 	for (; at < end && ret == 0; at += length) {
 		length = CL_PAGE_SIZE;
@@ -78,20 +89,68 @@ static int undo_move(const struct undoing *undoing, const struct cl_undo *undo)
 	return ret;
 }
 
+/*
+ * Where guards came, wherever it is now: if the guards were there before the fork, the child has them, and is going to be
+ * found to have the page.
+ */
+static void undo_guards(const struct undoing *undoing, const struct cl_undo *undo)
+{
+	uint64_t at = undo->was.at_dump, end = at + (undo->was.end - undo->was.start);
+
+	while (at < end) {
+		const struct cl_region *region = cl_region_map_of_dump(&undoing->child->regions, at);
+		struct cl_region part = { .start = 0, .end = CL_PAGE_SIZE, .at_dump = at };
+
+		if (region) {
+			part = cl_region_part(region, region->start + (at - region->at_dump), UINT64_MAX);
+			if (part.end - part.start > end - at)
+				part.end = part.start + (end - at);
+			miss_again(undoing->child, undo, &part, undoing->again, undoing->context);
+		}
+		at += part.end - part.start;
+	}
+}
+
 int cl_fork_undo(struct cl_space *child, const struct cl_space *parent,
-		 int (*has)(int uffd, uint64_t address, uint64_t length),
-		 void (*again)(void *context, struct cl_image *image, uint64_t index), void *context)
+		 int (*has)(int uffd, uint64_t address, uint64_t length), cl_again again, void *context)
 {
 	const struct undoing undoing = { .child = child, .has = has, .again = again, .context = context };
 	size_t i;
 	int ret = 0;
 
-	for (i = parent->undo.nr; i-- && ret == 0;)
+	for (i = parent->undo.nr; i-- > parent->undo.nr_old && ret == 0;)
 		ret = parent->undo.at[i].now ? undo_move(&undoing, &parent->undo.at[i]) :
 					       undo_unmap(&undoing, &parent->undo.at[i], parent->undo.at[i].was);
+	for (i = 0; i < parent->guards.nr && ret == 0; i++)
+		undo_guards(&undoing, &parent->guards.at[i]);
 	child->quiet = child->changes; /* none of these was an event */
-	if (parent->undo.nr && ret == 0)
+	if ((parent->undo.nr > parent->undo.nr_old || parent->guards.nr) && ret == 0)
 		ret = cl_space_follow_advice(child, parent);
 	cl_undo_log_clear(&child->undo);
 	return ret;
+}
+
+int cl_failed_undo_regions(struct cl_space *space)
+{
+	size_t i;
+	int ret = 0;
+
+	/* The latest first: what was put somewhere later is not there any more. */
+	for (i = space->undo.nr; i-- && ret == 0;) {
+		struct cl_undo *undo = &space->undo.at[i];
+
+		undo->has_failed = undo->has_failed && cl_space_is_free(space, undo->was.start, undo->was.end);
+		if (undo->has_failed)
+			ret = put_region(space, undo->was);
+	}
+	return ret;
+}
+
+void cl_failed_undo_pages(struct cl_space *space, cl_again again, void *context)
+{
+	size_t i;
+
+	for (i = 0; i < space->undo.nr; i++)
+		if (space->undo.at[i].has_failed)
+			miss_again(space, &space->undo.at[i], &space->undo.at[i].was, again, context);
 }

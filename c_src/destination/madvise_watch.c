@@ -14,11 +14,11 @@
 
 #include "wire/page_protocol.h"
 
-enum { RING_PAGES = 16, ADVICE_GUARD_INSTALL = 102 };
+enum { RING_PAGES = 16, ADVICE_GUARD_INSTALL = 102, ADVICE_GUARD_REMOVE = 103 };
 
 /* By name, as the advice of newer kernels isn't in older headers; DONTFORK, DOFORK, WIPEONFORK, KEEPONFORK. */
 #define FILTER "behavior == 10 || behavior == 11 || behavior == 18 || behavior == 19"
-#define FILTER_WITH_GUARDS FILTER " || behavior == 102"
+#define FILTER_WITH_GUARDS FILTER " || behavior == 102 || behavior == 103"
 
 struct cl_madvise_ring {
 	int fd;
@@ -211,7 +211,10 @@ static bool take(struct cl_madvise_ring *ring, struct cl_madvise_call *call, boo
 	if (!is_call || entry.start % CL_PAGE_SIZE || !entry.length || entry.start + entry.length < entry.start)
 		return false;
 	*call = (struct cl_madvise_call){ .process = (pid_t)sample.pid,
-					  .guards = entry.advice == ADVICE_GUARD_INSTALL,
+					  .thread = (pid_t)sample.tid,
+					  .kind = entry.advice == ADVICE_GUARD_INSTALL ? CL_GUARDS :
+						  entry.advice == ADVICE_GUARD_REMOVE  ? CL_NO_GUARDS :
+											 CL_FOR_FORKS,
 					  .start = entry.start,
 					  .end = (entry.start + entry.length + CL_PAGE_SIZE - 1) / CL_PAGE_SIZE *
 						 CL_PAGE_SIZE };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * madvise_watch: the calls of madvise(2) of which the kernel sends no userfaultfd event, though they change what missing
- * memory must be: guard regions, which leave zeroes when they are taken off (MADV_GUARD_INSTALL), and what a fork wipes or
+ * memory must be: guard regions, which leave zeroes when they are taken off (MADV_GUARD_INSTALL, _REMOVE), and what a fork wipes or
  * leaves out (MADV_WIPEONFORK, MADV_DONTFORK, and back).
  *
  * Seen by the kernel's tracepoint at the entry of that system call, of all processes of this host: a call is known before
@@ -17,9 +17,11 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+enum cl_madvise_kind { CL_FOR_FORKS, CL_GUARDS, CL_NO_GUARDS /* these are taken off */ };
+
 struct cl_madvise_call {
-	pid_t process;       /* in our pid namespace; 0: it is in none of ours */
-	bool guards;         /* MADV_GUARD_INSTALL; else it is about forks */
+	pid_t process, thread; /* in our pid namespace; 0: it is in none of ours */
+	enum cl_madvise_kind kind;
 	uint64_t start, end; /* whole pages */
 };
 

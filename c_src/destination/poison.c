@@ -37,15 +37,6 @@ static void let_go(struct cl_engine *engine, struct cl_space *space)
 	pthread_mutex_lock(&engine->lock);
 }
 
-/*
- * A child may have been forked before what was unmapped lately, and the event is on its way: there that is missing still
- * (fork_undo.h). It may only be on its way as long as the kernel isn't quiet.
- */
-static bool may_have_forked(const struct cl_space *space)
-{
-	return space->undo.nr && cl_uffd_is_changing(space->uffd);
-}
-
 bool cl_spaces_retire_finished(struct cl_engine *engine, bool *look_again)
 {
 	struct cl_image *image;
@@ -60,7 +51,11 @@ bool cl_spaces_retire_finished(struct cl_engine *engine, bool *look_again)
 				done = false;
 				continue;
 			}
-			if (may_have_forked(space)) {
+			/*
+			 * What was unmapped lately may be there still, or in a child that was forked before, whose event is
+			 * on its way (fork_undo.h).
+			 */
+			if (space->undo.nr) {
 				*look_again = true;
 				done = false;
 				continue;

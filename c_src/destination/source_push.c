@@ -116,6 +116,60 @@ static int send_demand(struct cl_engine *engine, const uint8_t *data, size_t byt
 	return ret;
 }
 
+/* The next run of pages that are missing and not to come from the store; false: there is none. */
+static bool next_to_push(const struct cl_image *image, uint64_t index, uint64_t end, uint64_t *from, uint64_t *to)
+{
+	const struct cl_shared_bits *stored = &image->todo[CL_STORED];
+
+	for (; cl_image_next_missing(image, index, end, from, to); index = *to) {
+		*from = cl_shared_bits_find(stored, *from, *to, false);
+		if (*from == *to)
+			continue;
+		*to = cl_shared_bits_find(stored, *from, *to, true);
+		return true;
+	}
+	return false;
+}
+
+/* Which starts (again) what it pushes. Lock held; dropped while sending. 0 or -errno. */
+static int send_missing(struct cl_engine *engine)
+{
+	uint8_t out[REQUESTS_A_SEND * CL_PUSH_HEADER_BYTES];
+	struct cl_push_header message = { .type = CL_PUSH_MISSING };
+	const struct cl_image *image;
+	uint64_t from, to;
+	size_t bytes = 0, e;
+	int ret = 0;
+
+	engine->sending = true;
+	engine->untold = false;
+	/* The lock is dropped now and then; what is missing again meanwhile is told again. */
+	for (image = engine->images; image && ret == 0; image = image->next)
+		for (e = 0; e < image->nr_extents && ret == 0; e++) {
+			const struct cl_extent *extent = &image->extents[e];
+
+			if (cl_extent_source(extent) != CL_REMOTE)
+				continue;
+			for (to = extent[0].first; ret == 0 && next_to_push(image, to, extent[1].first, &from, &to);) {
+				message.nr_pages = to - from;
+				message.vaddr = cl_image_vaddr(image, from);
+				message.dst_id = (uint64_t)image->pid;
+				cl_push_pack(&message, out + bytes);
+				bytes += CL_PUSH_HEADER_BYTES;
+				if (bytes == sizeof(out)) {
+					ret = send_demand(engine, out, bytes);
+					bytes = 0;
+				}
+			}
+		}
+	message = (struct cl_push_header){ .type = CL_PUSH_GO };
+	cl_push_pack(&message, out + bytes);
+	if (ret == 0)
+		ret = send_demand(engine, out, bytes + CL_PUSH_HEADER_BYTES);
+	engine->sending = false;
+	return ret;
+}
+
 static void ask(struct cl_engine *engine)
 {
 	uint8_t out[REQUESTS_A_SEND * CL_PUSH_HEADER_BYTES];
@@ -127,8 +181,10 @@ static void ask(struct cl_engine *engine)
 		cl_requests_ask(engine);
 		return;
 	}
-	engine->sending = true;
 	while (!engine->stopping && !engine->lost) {
+		if (engine->untold && engine->restored)
+			(void)send_missing(engine); /* who receives sees the same */
+		engine->sending = true;
 		for (bytes = 0; bytes + 2 * CL_PUSH_HEADER_BYTES <= sizeof(out) &&
 				cl_schedule_demand(&engine->schedule, CL_REMOTE, &pick);
 		     bytes += CL_PUSH_HEADER_BYTES) {
@@ -156,59 +212,6 @@ static void ask(struct cl_engine *engine)
 	engine->sending = false;
 	if (engine->lost)
 		pthread_cond_signal(&engine->work);
-}
-
-/* The next run of pages that are missing and not to come from the store; false: there is none. */
-static bool next_to_push(const struct cl_image *image, uint64_t index, uint64_t end, uint64_t *from, uint64_t *to)
-{
-	const struct cl_shared_bits *stored = &image->todo[CL_STORED];
-
-	for (; cl_image_next_missing(image, index, end, from, to); index = *to) {
-		*from = cl_shared_bits_find(stored, *from, *to, false);
-		if (*from == *to)
-			continue;
-		*to = cl_shared_bits_find(stored, *from, *to, true);
-		return true;
-	}
-	return false;
-}
-
-/* Which starts (again) what it pushes. Lock held; dropped while sending. 0 or -errno. */
-static int send_missing(struct cl_engine *engine)
-{
-	uint8_t out[REQUESTS_A_SEND * CL_PUSH_HEADER_BYTES];
-	struct cl_push_header message = { .type = CL_PUSH_MISSING };
-	const struct cl_image *image;
-	uint64_t from, to;
-	size_t bytes = 0, e;
-	int ret = 0;
-
-	engine->sending = true;
-	/* The lock is dropped now and then; meanwhile there can only be less that is missing. */
-	for (image = engine->images; image && ret == 0; image = image->next)
-		for (e = 0; e < image->nr_extents && ret == 0; e++) {
-			const struct cl_extent *extent = &image->extents[e];
-
-			if (cl_extent_source(extent) != CL_REMOTE)
-				continue;
-			for (to = extent[0].first; ret == 0 && next_to_push(image, to, extent[1].first, &from, &to);) {
-				message.nr_pages = to - from;
-				message.vaddr = cl_image_vaddr(image, from);
-				message.dst_id = (uint64_t)image->pid;
-				cl_push_pack(&message, out + bytes);
-				bytes += CL_PUSH_HEADER_BYTES;
-				if (bytes == sizeof(out)) {
-					ret = send_demand(engine, out, bytes);
-					bytes = 0;
-				}
-			}
-		}
-	message = (struct cl_push_header){ .type = CL_PUSH_GO };
-	cl_push_pack(&message, out + bytes);
-	if (ret == 0)
-		ret = send_demand(engine, out, bytes + CL_PUSH_HEADER_BYTES);
-	engine->sending = false;
-	return ret;
 }
 
 static void tell_missing(struct cl_engine *engine)

@@ -28,6 +28,7 @@ enum {
 	NO_MEMORY_WAIT_US = 10000,
 	MAX_HELD_US = 300,
 	LET_IN_US = 20,
+	MAX_AGAIN = 64, /* pages */
 };
 
 /* What to do once all events are applied: wake [address, +length); or give zeroes if no page belongs there (then). */
@@ -88,13 +89,22 @@ static void set_fork_key(struct uffd_msg *event, uint64_t generation)
 }
 
 /*
- * A page is missing in a child, though it was not wanted any more: asked for, as a server that pushes has perhaps done that.
+ * Pages are missing that were not wanted any more: asked for, as a server that pushes has perhaps sent them. Not many: what
+ * threads wait for would have to wait for all of them.
  */
-static void ask_again(void *engine, struct cl_image *image, uint64_t index)
+static void ask_again(void *context, struct cl_image *image, uint64_t from, uint64_t to)
 {
-	struct cl_schedule *schedule = &((struct cl_engine *)engine)->schedule;
-	int ret = cl_schedule_fault_again(schedule, image, index);
+	struct cl_engine *engine = context;
+	struct cl_schedule *schedule = &engine->schedule;
+	uint64_t waiting = schedule->demand_in[CL_REMOTE] - schedule->demand_out[CL_REMOTE];
+	int ret = 0;
 
+	if (waiting + (to - from) > MAX_AGAIN) {
+		engine->untold = true;
+		return;
+	}
+	for (; from < to && ret == 0; from++)
+		ret = cl_schedule_fault_again(schedule, image, from);
 	if (ret < 0)
 		cl_engine_fail(engine, ret, "task %d: following its fork: %s", image->pid, strerror(-ret));
 }
@@ -213,6 +223,89 @@ static bool apply(struct cl_engine *engine, struct cl_space *space, const struct
 	return true;
 }
 
+/* No copy is made until `reading` is false again. Lock held; dropped while waiting. */
+static void close_gate(struct cl_engine *engine, struct cl_space *space)
+{
+	space->reading = true;
+	while (space->copying)
+		pthread_cond_wait(&engine->gate, &engine->lock);
+}
+
+/* All events that were read are applied; regions may have `changed`. Inside the gate, lock not held. */
+static void save_regions(struct cl_engine *engine, struct cl_space *space, bool changed)
+{
+	int ret = space->mirror.entry ? cl_resume_state_applied(&engine->resume_state, space, changed) : 0;
+
+	if (ret < 0)
+		cl_engine_warn_no_resume_state(engine, ret);
+}
+
+/* Ask the kernel, which is quiet, which unmaps failed. Whether any did; or -EAGAIN: it isn't quiet any more. */
+static int find_failed_unmaps(struct cl_space *space)
+{
+	int ret, below, any = 0;
+	size_t i;
+
+	for (i = 0; i < space->undo.nr; i++) {
+		struct cl_undo *undo = &space->undo.at[i];
+
+		undo->has_failed = false;
+		if (undo->now || !cl_space_is_free(space, undo->was.start, undo->was.end))
+			continue;
+		/* What failed has split the mapping there; one that grew to there since begins further down. */
+		ret = cl_uffd_has(space->uffd, undo->was.start, CL_PAGE_SIZE);
+		below = ret == 1 ? cl_uffd_has(space->uffd, undo->was.start - CL_PAGE_SIZE, 2 * CL_PAGE_SIZE) : 0;
+		if (ret < 0 || below < 0)
+			return -EAGAIN;
+		undo->has_failed = ret == 1 && !below;
+		any |= undo->has_failed;
+	}
+	return any;
+}
+
+/* Lock held; dropped meanwhile. */
+static void undo_failed_unmaps(struct cl_engine *engine, struct cl_space *space)
+{
+	int ret;
+
+	close_gate(engine, space);
+	ret = cl_failed_undo_regions(space);
+	pthread_mutex_unlock(&engine->lock);
+	/* First: no successor may find a page missing that has no place. */
+	if (ret == 0)
+		save_regions(engine, space, true);
+	pthread_mutex_lock(&engine->lock);
+	engine->stats.dropped_pages += space->nr_missing;
+	if (ret == 0)
+		cl_failed_undo_pages(space, ask_again, engine);
+	engine->stats.dropped_pages -= space->nr_missing;
+	if (ret < 0)
+		cl_engine_fail(engine, ret, "task %d: following a change of its memory: %s", space->pid, strerror(-ret));
+	space->reading = false;
+	pthread_cond_broadcast(&engine->gate);
+	cl_engine_work_is_there(engine);
+	cl_engine_ask(engine);
+}
+
+bool cl_engine_look_at_unmaps(struct cl_engine *engine, struct cl_space *space)
+{
+	int any;
+
+	if (!space->undo.nr || space->uffd < 0)
+		return false;
+	if (space->reading || cl_uffd_is_changing(space->uffd))
+		return true;
+	any = find_failed_unmaps(space);
+	if (any < 0)
+		return true;
+	pthread_mutex_lock(&engine->lock);
+	if (any)
+		undo_failed_unmaps(engine, space);
+	cl_undo_log_clear(&space->undo);
+	pthread_mutex_unlock(&engine->lock);
+	return false;
+}
+
 /*
  * Nothing belonged at answer->address when the fault was applied: give zeroes there, unless an event of the same batch
  * moved a missing page there. What happens from now on has its event pending, and the kernel refuses.
@@ -224,6 +317,10 @@ static void give_zeroes(struct cl_engine *engine, struct cl_space *space, const 
 	bool is_zero;
 	int ret;
 
+	if (cl_engine_look_at_unmaps(engine, space)) { /* it isn't known yet: the thread looks again */
+		(void)cl_uffd_wake(space->uffd, answer->address, CL_PAGE_SIZE);
+		return;
+	}
 	pthread_mutex_lock(&engine->lock);
 	is_zero = !apply_fault(engine, space, answer->address, cl_now_us());
 	length = CL_PAGE_SIZE * cl_space_zero_span(space, answer->address, answer->write ? 1 : ZERO_SPAN_PAGES);
@@ -328,7 +425,7 @@ static bool apply_batch(struct cl_engine *engine, struct cl_space *space, const 
 {
 	struct answer answers[EVENTS];
 	bool settled, changed = cl_space_unsettled(space);
-	int nr_answers = 0, ret, i;
+	int nr_answers = 0, i;
 	uint64_t now_us = cl_now_us(), since_us = now_us;
 
 	pthread_mutex_lock(&engine->lock);
@@ -347,11 +444,7 @@ static bool apply_batch(struct cl_engine *engine, struct cl_space *space, const 
 	pthread_mutex_unlock(&engine->lock);
 
 	settled = settle(engine, space);
-	if (space->mirror.entry) {
-		ret = cl_resume_state_applied(&engine->resume_state, space, changed);
-		if (ret < 0)
-			cl_engine_warn_no_resume_state(engine, ret);
-	}
+	save_regions(engine, space, changed);
 	pthread_mutex_lock(&engine->lock);
 	if (space->mirror.entry && cl_chunk_pool_left_file(&engine->chunks))
 		cl_engine_warn_no_resume_state(engine, -ENOMEM);
@@ -388,6 +481,7 @@ static bool read_batch(struct cl_engine *engine, struct cl_space *space)
 	cl_engine_follow_madvise(engine);
 	engine->reading = true;
 	pthread_mutex_unlock(&engine->lock);
+	cl_engine_forget_own_guards(engine, space);
 	nr_events = cl_uffd_read(space->uffd, events, EVENTS);
 	if (nr_events == -EMFILE || nr_events == -ENFILE || nr_events == -ENOMEM) {
 		/* A child's userfaultfd found no place. The event stays, and the forking thread waits, until one is free. */
@@ -448,9 +542,7 @@ bool cl_engine_read_events(struct cl_engine *engine, struct cl_space *space)
 	bool settled;
 
 	pthread_mutex_lock(&engine->lock);
-	space->reading = true;
-	while (space->copying)
-		pthread_cond_wait(&engine->gate, &engine->lock);
+	close_gate(engine, space);
 	pthread_mutex_unlock(&engine->lock);
 
 	while (!(settled = read_batch(engine, space)) && cl_now_us() < give_up_us)

@@ -20,6 +20,12 @@ int cl_engine_watch(struct cl_engine *engine, struct cl_space *space);
 bool cl_engine_read_events(struct cl_engine *engine, struct cl_space *space);
 
 /*
+ * The kernel tells of unmaps that failed, too: undo what was applied of them (fork_undo.h), and forget all that could be
+ * undone. True: it isn't quiet yet; call again soon. Until then it isn't known what is missing. Lock not held.
+ */
+bool cl_engine_look_at_unmaps(struct cl_engine *engine, struct cl_space *space);
+
+/*
  * Go on where a killed daemon was: apply what it had read of this space and not applied. `held`: what its guardian
  * handed over; forked children found there are taken from it. 0 or -errno. Before there are threads.
  */

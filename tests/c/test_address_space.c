@@ -255,11 +255,11 @@ static int has_all(int uffd, uint64_t address, uint64_t length)
 	return 1;
 }
 
-static void count_again(void *context, struct cl_image *image, uint64_t index)
+static void count_again(void *context, struct cl_image *image, uint64_t from, uint64_t to)
 {
 	(void)context;
-	CHECK(cl_image_is_todo(image, CL_REMOTE, index) || cl_image_is_todo(image, CL_LOCAL, index));
-	nr_again++;
+	for (; from < to; from++, nr_again++)
+		CHECK(cl_image_is_todo(image, CL_REMOTE, from) || cl_image_is_todo(image, CL_LOCAL, from));
 }
 
 /* Some changes that are told before the fork; it came before the first or after the last of them. */

@@ -264,9 +264,15 @@ def test_engine_under_a_task_that_never_holds_still(build, task: str, seed: int,
 
 
 @needs_userfaultfd_events
-@pytest.mark.parametrize("what", ["races", "guards", "killed"])
+@pytest.mark.parametrize("what", ["races", "guards", "killed", "failed"])
 def test_children_find_in_missing_memory_what_was_there_at_the_fork_or_what_their_guards_left(build, what: str) -> None:
     run(build("test_forks", "plain"), what)  # sanitizers have their own at the addresses of the task in it
+
+
+@needs_userfaultfd_events
+@pytest.mark.parametrize("sanitizer", ["plain", "asan-ubsan", "tsan"])
+def test_what_was_pushed_before_it_was_missing_again_in_a_child_is_pushed_again(build, sanitizer: str) -> None:
+    run(build("test_push", sanitizer), "steady", build("test_forks", "plain"), "1")
 
 
 @needs_userfaultfd_events

@@ -2,19 +2,24 @@
 /*
  * What forked children find in memory that is missing.
  *
- *   test_forks races | guards | killed
+ *   test_forks races | guards | killed | failed
+ *   test_forks SOCKET PIPE SEED 0                 the task of `races` at its last round, as test_push starts one
  *
- * races: a task forks, and another thread of it moves or unmaps a missing page right after that, before the kernel tells
+ * races: a task forks, and another thread of it moves, unmaps or guards a missing page right after that, before the kernel tells
  * of the fork: the event of what came later is read first. The child has the page where it was at the fork, and must find
  * in it what was there at the dump. The order is brought about by a userfaultfd of the task's own: the kernel tells of a
  * fork to one after the other, and waits for each. At last all of the task's memory is unmapped so: that nothing is missing any
- * more is not the end yet.
+ * more is not the end yet, and to the child all of it comes.
  *
  * guards: memory reads as zeroes where a task, or its only child, put guard regions on and took them off. Where it can't be
  * told which child did, it reads neither as zeroes nor as it was; but guards on other memory that a child has at the same
  * place do nothing to its siblings'. And those that a task puts on as soon as it has forked do nothing to its child's.
  *
  * killed: nor does it for the successor of the daemon that found that it can't be told, and was killed.
+ *
+ * failed: munmap(2) fails halfway, at memory that is sealed, and the kernel tells of it as of any other. All is there still,
+ * in the task as in a child, whether it is touched at once or only when the daemon has ended; but what is dropped after that
+ * reads as zeroes.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -38,9 +43,16 @@
 #include "destination/uffd_guardian.h"
 #include "stress_source.h"
 
+#ifndef SYS_mseal /* headers older than Linux 6.10 */
+#define SYS_mseal 462
+#endif
+
 enum {
+	GUARD_INSTALL = 102, /* MADV_GUARD_..., of Linux 6.13 */
+	GUARD_REMOVE = 103,
 	GUARDING = 16,
 	GUARD_ROUNDS = 8,
+	GROWN = 40,
 	ROUNDS = 40,
 	LAST_ROUND,
 	NOT_WATCHED = 77,
@@ -64,6 +76,8 @@ static uint8_t *place_of(int round)
 	return BASE + (2 * PAGES + 8 * (size_t)round) * CL_PAGE_SIZE;
 }
 
+static int first_round;
+
 /* The changing thread. own: a userfaultfd that hears of forks before the engine's does. */
 static void *change(void *own)
 {
@@ -71,13 +85,15 @@ static void *change(void *own)
 	struct uffd_msg event;
 	int round;
 
-	for (round = 0; round <= LAST_ROUND; round++) {
+	for (round = first_round; round <= LAST_ROUND; round++) {
 		CHECK(poll(&forked, 1, -1) == 1);
 		if (round == LAST_ROUND) {
 			CHECK(munmap(BASE, (size_t)PAGES * CL_PAGE_SIZE) == 0);
 			usleep(TOO_EARLY_US); /* for an engine to end in */
-		} else if (round % 2)
+		} else if (round % 3 == 1)
 			CHECK(munmap(page_of(round), CL_PAGE_SIZE) == 0);
+		else if (round % 3 == 2)
+			(void)madvise(page_of(round), CL_PAGE_SIZE, GUARD_INSTALL);
 		else
 			CHECK(mremap(page_of(round), CL_PAGE_SIZE, CL_PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED,
 				     place_of(round)) == place_of(round));
@@ -103,6 +119,21 @@ static int look(const uint8_t *page, uint64_t number)
 	return 1;
 }
 
+/* Half of the memory comes though nobody touches it. */
+static void wait_for_half(void)
+{
+	static unsigned char is_there[PAGES / 2];
+	uint64_t page = 0;
+	int try;
+
+	for (try = 0; page < PAGES / 2; try++) {
+		CHECK(try < TRIES && mincore(BASE, PAGES / 2 * CL_PAGE_SIZE, is_there) == 0);
+		while (page < PAGES / 2 && (is_there[page] & 1 || !is_lazy(page)))
+			page++;
+		usleep(TRY_US);
+	}
+}
+
 static void fork_in(int round)
 {
 	uint64_t number = (uint64_t)(page_of(round) - BASE) / CL_PAGE_SIZE;
@@ -114,6 +145,8 @@ static void fork_in(int round)
 	if (child == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		status = look(page_of(round), number) + look(place_of(round), number);
+		if (round == LAST_ROUND)
+			wait_for_half();
 		_exit(status == 1 ? 0 : 2);
 	}
 	CHECK(waitpid(child, &status, 0) == child);
@@ -148,12 +181,12 @@ static int what_is(const uint8_t *page)
 	return word != 0;
 }
 
-/* MADV_GUARD_INSTALL and MADV_GUARD_REMOVE; a kernel that doesn't know them is no matter: -1. Else 0, or 2. */
+/* Guards on and off; a kernel that doesn't know them is no matter: -1. Else 0, or 2. */
 static int guard_and_not(uint8_t *page)
 {
-	if (madvise(page, CL_PAGE_SIZE, 102) < 0)
+	if (madvise(page, CL_PAGE_SIZE, GUARD_INSTALL) < 0)
 		return errno == EINVAL ? -1 : 2;
-	CHECK(madvise(page, CL_PAGE_SIZE, 103) == 0);
+	CHECK(madvise(page, CL_PAGE_SIZE, GUARD_REMOVE) == 0);
 	return 0;
 }
 
@@ -253,6 +286,29 @@ static void fork_and_guard(void)
 		pthread_join(threads[i], NULL);
 }
 
+/* Guards on, a fork at once, guards off, before the fork or by the child: it finds zeroes. */
+static void guard_and_fork(void)
+{
+	uint8_t *page = BASE + PAGES / 8 * CL_PAGE_SIZE;
+	pid_t child;
+	int status, i;
+
+	for (i = 0; i < 4 * GUARD_ROUNDS; i++) {
+		page += 8 * (1 + i % 3) * CL_PAGE_SIZE;
+		if (i % 2)
+			(void)guard_and_not(page);
+		else
+			CHECK(madvise(page, CL_PAGE_SIZE, GUARD_INSTALL) == 0);
+		child = fork();
+		CHECK(child >= 0);
+		if (child == 0) {
+			CHECK(i % 2 || madvise(page, CL_PAGE_SIZE, GUARD_REMOVE) == 0);
+			_exit(what_is(page));
+		}
+		CHECK(waitpid(child, &status, 0) == child && status == 0);
+	}
+}
+
 static void put_guards(void)
 {
 	pid_t waiting;
@@ -272,6 +328,7 @@ static void put_guards(void)
 	kill(waiting, SIGKILL);
 	CHECK(waitpid(waiting, &status, 0) == waiting);
 	CHECK(guard(3) == 0);
+	guard_and_fork();
 	fork_and_guard();
 }
 
@@ -304,6 +361,45 @@ static void put_guards_under_two_daemons(int go)
 	}
 }
 
+static void look_at_all(const uint8_t *from, const uint8_t *to)
+{
+	for (; from < to; from += 8 * CL_PAGE_SIZE)
+		CHECK(look(from, (uint64_t)(from - BASE) / CL_PAGE_SIZE));
+}
+
+/* Unmap the upper half of the memory and a sealed page behind it, which fails. From where on nobody has looked at it yet. */
+static const uint8_t *fail_to_unmap(void)
+{
+	uint8_t *half = BASE + PAGES / 2 * CL_PAGE_SIZE, *quarter = half + PAGES / 4 * CL_PAGE_SIZE;
+	uint8_t *sealed = BASE + PAGES * CL_PAGE_SIZE;
+	pid_t child;
+	int status, i;
+
+	CHECK(mmap(sealed, CL_PAGE_SIZE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == sealed);
+	if (syscall(SYS_mseal, sealed, CL_PAGE_SIZE, 0) < 0)
+		return sealed;
+	CHECK(munmap(half, PAGES / 2 * CL_PAGE_SIZE + CL_PAGE_SIZE) < 0 && errno == EPERM);
+	CHECK(madvise(half, 8 * CL_PAGE_SIZE, MADV_DONTNEED) == 0);
+	child = fork();
+	CHECK(child >= 0);
+	if (child == 0) {
+		look_at_all(half + 8 * CL_PAGE_SIZE, quarter);
+		_exit(what_is(half));
+	}
+	CHECK(waitpid(child, &status, 0) == child && status == 0);
+	CHECK(what_is(half) == 0);
+	look_at_all(half + 8 * CL_PAGE_SIZE, quarter);
+	/* What succeeds is gone, though the memory below it grows to there. */
+	for (i = 1; i <= GROWN; i++) {
+		uint8_t *page = half - 8 * (size_t)i * CL_PAGE_SIZE;
+
+		CHECK(munmap(page, CL_PAGE_SIZE) == 0);
+		CHECK(mremap(page - CL_PAGE_SIZE, CL_PAGE_SIZE, 2 * CL_PAGE_SIZE, 0) == page - CL_PAGE_SIZE);
+		CHECK(what_is(page) == 0);
+	}
+	return quarter;
+}
+
 static void be_task(int socket, int done, int go, const char *what)
 {
 	const uint64_t events = UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_EVENT_REMOVE;
@@ -311,6 +407,7 @@ static void be_task(int socket, int done, int go, const char *what)
 	int own = register_memory(BASE - (1 << 20), CL_PAGE_SIZE, UFFD_FEATURE_EVENT_FORK);
 	int uffd = register_memory(BASE, (size_t)PAGES * CL_PAGE_SIZE, UFFD_FEATURE_EVENT_FORK | events), round;
 	int32_t pid = PID, finished = 0x52535446;
+	const uint8_t *untouched = BASE + PAGES * CL_PAGE_SIZE;
 	pthread_t thread;
 	char byte;
 
@@ -321,18 +418,21 @@ static void be_task(int socket, int done, int go, const char *what)
 	CHECK(send(socket, &finished, sizeof(finished), 0) == sizeof(finished));
 	if (strcmp(what, "races") == 0) {
 		CHECK(pthread_create(&thread, NULL, change, &own) == 0);
-		for (round = 0; round <= LAST_ROUND; round++)
+		for (round = first_round; round <= LAST_ROUND; round++)
 			fork_in(round);
 		pthread_join(thread, NULL);
 		close(own);
 	} else {
 		close(own);
-		if (go >= 0)
+		if (strcmp(what, "failed") == 0)
+			untouched = fail_to_unmap();
+		else if (go >= 0)
 			put_guards_under_two_daemons(go);
 		else
 			put_guards();
 	}
 	CHECK(read(done, &byte, 1) == 0);
+	look_at_all(untouched, BASE + PAGES * CL_PAGE_SIZE);
 	_exit(0);
 }
 
@@ -412,6 +512,10 @@ int main(int argc, char **argv)
 	struct cl_error error;
 	pid_t child;
 
+	if (argc == 5) {
+		first_round = LAST_ROUND;
+		be_task(atoi(argv[1]), atoi(argv[2]), -1, "races");
+	}
 	CHECK(argc == 2);
 	CHECK(mkdtemp(directory));
 	write_images(directory, false);
