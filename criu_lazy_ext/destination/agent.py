@@ -64,7 +64,12 @@ GATE_SCRIPT = """#!/bin/sh
 # when nothing can fail any more but nothing runs yet, the service addresses are opened: with no agent, from here.
 cd "${{0%/*}}" || exit
 case "$CRTOOLS_SCRIPT_ACTION" in
-post-restore) exec timeout {timeout} sh -c 'echo ask > gate.ask && read answer < gate.answer && [ "$answer" = go ]' ;;
+post-restore)
+	ask='echo ask > gate.ask &&'
+	while answer=$(timeout {timeout} sh -c "$ask read answer < gate.answer && echo \\$answer"); [ "$answer" = wait ]; do
+		ask=
+	done
+	[ "$answer" = go ] ;;
 pre-resume) {open} ;;
 esac
 """
@@ -260,7 +265,7 @@ class Agent:
             waiting.cancel()
             if not asked.is_set():
                 raise await self.restore_failed(work)
-            await self.pass_gate(answer, ended, work)
+            await self.pass_gate(answer, ended, work, float(request["timeout"]))
         finally:
             if self.runtime_ended is not None:
                 self.runtime_ended.cancel()
@@ -270,7 +275,8 @@ class Agent:
         return {}
 
     def write_gate(self, work: Path, timeout: int, network: ServiceNetwork | None) -> Path:
-        """The script that criu runs when all is restored, which waits so many seconds for an answer; and its pipes."""
+        """The script that criu runs when all is restored, which waits so many seconds for an answer, or for being told
+        to wait on; and its pipes."""
         for name in ("gate.ask", "gate.answer"):
             os.mkfifo(work / name, 0o600)
         script = work / "gate.sh"
@@ -409,8 +415,11 @@ class Agent:
             await asyncio.sleep(seconds)
             await asyncio.to_thread(self.place.made.announce_network)
 
-    async def pass_gate(self, answer: int, ended: asyncio.Future[int], work: Path) -> None:
-        """Everything is restored, nothing runs: ask, wait for "go", pass it on, and wait for the end of the restore."""
+    async def pass_gate(self, answer: int, ended: asyncio.Future[int], work: Path, timeout: float) -> None:
+        """Everything is restored, nothing runs: ask, wait for "go", pass it on, and wait for the end of the restore.
+
+        Others of its pod may take long. For as long as the source pings (else all is undone), the gate is told to wait.
+        """
         assert self.restore is not None and self.gate is not None
         if self.container is not None:
             self.tasks.look_in_namespaces()  # an engine may have let go of them
@@ -419,7 +428,8 @@ class Agent:
         await self.place.channel.send({"event": "ask"})
         assert self.runtime_ended is not None
         either: set[asyncio.Future[Any]] = {ended, self.gate, self.runtime_ended}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        while not (await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED, timeout=timeout / 2))[0]:
+            os.write(answer, b"wait\n")
         if not self.gate.done():
             raise await self.restore_failed(work)
         self.place.made.running = True

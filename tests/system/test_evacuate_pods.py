@@ -225,6 +225,11 @@ def test_one_that_is_restored_later_does_not_wait_for_the_one_that_waits_for_it(
     assert_moved(pod, Evacuation(pod.testbed, plan_for(pod.runtime, hook)), pod.testbed.dst)
 
 
+def test_one_that_is_restored_early_waits_for_longer_than_a_restore_may_take(pod: Pod) -> None:
+    hook = ", hooks: {before_restore: [{run: 'mkdir /run/held 2>/dev/null || sleep 14'}]}, timeouts: {restore: 8}"
+    assert_moved(pod, Evacuation(pod.testbed, plan_for(pod.runtime, hook)), pod.testbed.dst)
+
+
 def test_what_changes_in_it_before_the_freeze_is_seen(pod: Pod) -> None:
     shm = """/proc/$(podman inspect --format "{{.State.Pid}}" web-a)/root/dev/shm/kept"""
     run = Evacuation(pod.testbed, plan_for(pod.runtime, f", hooks: {{before_dump: [{{run: 'touch {shm}'}}]}}"))
