@@ -330,6 +330,7 @@ class Decision:
             if ended is not None or found.server.answer is None:
                 raise UsageError(f"--rate: {'no page server is there' if ended is None else f'{ended.value} already'}")
             control_socket.request(found.facts["control"], "rate", rate=options.rate, timeout=ANSWER_WITHIN_S)
+            found = self.found = Found.look(found.facts)  # it is told as it is now
         if ended is None and (options.abort or options.commit):
             ended = self.abort(options.force) if options.abort else self.commit(options.force)
             print(f"now {ended.value}: {self.found.source.words()}")
