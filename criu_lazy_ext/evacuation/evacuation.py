@@ -202,8 +202,10 @@ class Evacuation:
     def waits(self, item: Item) -> str:
         """Why it can't begin, as something that it waits for is where it was, for good; "" if that isn't so."""
         bad = [name for name in item.after if self.items[name].is_over and not self.items[name].is_done]
-        if lost := [other.name for other in self.record.together(item) if other.is_over]:
-            return f"{', '.join(lost)}, of the same pod, {'has' if len(lost) == 1 else 'have'} not moved with it"
+        if lost := [other for other in self.record.together(item) if other.is_over]:
+            have = "has" if len(lost) == 1 else "have"
+            how = "moved without it" if all(other.is_done for other in lost) else "not moved with it"
+            return f"{', '.join(other.name for other in lost)}, of the same pod, {have} {how}"
         return f"{', '.join(bad)}, which it is to follow, has not moved" if bad else ""
 
     def is_due(self, item: Item) -> bool:

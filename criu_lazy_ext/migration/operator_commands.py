@@ -15,7 +15,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -278,17 +278,32 @@ def page_server_lines(answer: Answer, facts: dict[str, Any]) -> list[str]:
     return lines
 
 
-def is_held(facts: dict[str, Any]) -> bool:
-    """Whether one that was to move as one with it is on record as not allowed to run. (Of one that is committed there
-    is no record any more.)"""
+def group_of(facts: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Those that were to move as one with it, itself among them, by name, with what is on record of each; {}: nothing
+    (as of one that its driver has committed)."""
     group = facts.get("group") or {"names": []}
     for name in group["names"]:
         directory = Path(facts["control"]).parent.parent / name
+        other: dict[str, Any] = {}
         with contextlib.suppress(JournalError):
             other = journal.read(directory) if journal.exists(directory) else {}
-            if (other.get("group") or {}).get("id") == group["id"] and not other.get("went"):
-                return True
-    return False
+        yield name, other if (other.get("group") or {}).get("id") == group["id"] else {}
+
+
+def is_held(facts: dict[str, Any]) -> bool:
+    """Whether one that was to move as one with it is on record as not allowed to run."""
+    return any(other and not other.get("went") for _, other in group_of(facts))
+
+
+def others(facts: dict[str, Any]) -> list[str]:
+    """A line on each of its pod, for who decides of one."""
+    own = Path(facts["control"]).parent.name
+    return [
+        f"{name}, of the same pod: {other.get('state', 'nothing is on record here (a committed one leaves none)')}"
+        + (", every page arrived" if other.get("complete") else "")
+        for name, other in group_of(facts)
+        if name != own
+    ]
 
 
 def moved_by_another(directory: Path, pid: int, began: int | None) -> str:
@@ -335,7 +350,7 @@ class Decision:
             ended = self.abort(options.force) if options.abort else self.commit(options.force)
             print(f"now {ended.value}: {self.found.source.words()}")
         if ended is None:
-            print(*found.words(), *self.addresses(), sep="\n")
+            print(*found.words(), *self.addresses(), *others(found.facts), sep="\n")
             return EXIT_STATUS[State.UNDECIDED]
         if found.facts["state"] not in ENDED:
             self.settle(ended, how)
@@ -569,6 +584,9 @@ def under_way(name: str, facts: dict[str, Any] | None, driver: int, options: arg
     print(f"{name}: {state} (pid {driver})")
     if options.commit:
         raise UsageError(f"it is under way (pid {driver}), and commits by itself when its last page has come")
+    if options.abort and len((facts or {}).get("group", {}).get("names", [])) > 1:
+        ends = "the second SIGTERM to criu-lazy evacuate ends them all"
+        raise UsageError(f"it is under way with the others of its pod: {ends}: kill {driver}; kill {driver}")
     if options.abort:
         raise UsageError(f"it is under way (pid {driver}): stop it first: kill {driver}; twice if it runs there")
     if facts is None:
