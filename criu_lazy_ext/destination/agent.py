@@ -91,6 +91,7 @@ class Agent:
         self.restore: Process | None = None
         self.gate: asyncio.Future[bool] | None = None
         self.container: Container | None = None  # what is restored by its engine
+        self.with_others = False  # of its pod, to which "go" is said at the same time
         self.opened = False  # the service addresses are
         self.translated: list[Translated] = []  # connections that lead behind them
         self.packets: list[bytes] = []  # for them, which came to the source: see kept_packets.py
@@ -224,10 +225,11 @@ class Agent:
 
     async def start_restore(self, request: Message) -> Message:
         """Restore: {"options", "timeout", "translated": connections, as Translated.of_message takes them, "pod": the ID
-        of the one here that the container goes into, or ""}; sends the event "ask" when the task may run, waits for op
-        "go"."""
+        of the one here that the container goes into, or "", "others": whether others go into it}; sends the event "ask"
+        when the task may run, waits for op "go"."""
         if self.container is not None and request.get("pod"):
             self.container = dataclasses.replace(self.container, pod=str(request["pod"]))
+        self.with_others = bool(request.get("others"))
         self.translated = [Translated.of_message(each) for each in request["translated"]]
         work = self.place.work()
         self.place.note_state("restoring")
@@ -374,10 +376,14 @@ class Agent:
             self.kept = network.keep_packets()
         network.arrive()
 
-    def open_network(self, answer: int) -> None:
-        """The restored task is about to run."""
+    def translate(self) -> None:
+        """Connections lead behind the service addresses here as they did at the source."""
         if self.translated and (network := ServiceNetwork.of_facts(self.place.made.network)) is not None:
             say(network.translate(self.translated))
+
+    def open_network(self, answer: int) -> None:
+        """The restored task is about to run."""
+        self.translate()
         self.place.made.open_network()
         self.opened = True
         # Before the restored task says anything: else who is answered sends what it says next to the source, and again
@@ -495,9 +501,18 @@ class Agent:
 
     async def go(self, request: Message) -> Message:
         """The restored task may run."""
+        self.place.made.with_others = self.with_others  # even if it can't
+        self.place.tell_keeper()
         self.check_ready()
         assert self.gate is not None
         self.gate.set_result(True)
+        return {}
+
+    async def withdraw(self, request: Message) -> Message:
+        """"go" was said, and yet nothing of its pod is left here: its service addresses go."""
+        self.place.made.with_others = False
+        await asyncio.to_thread(self.place.made.kill_restored)
+        self.place.tell_keeper()
         return {}
 
     async def finish(self, request: Message) -> Message:
@@ -511,7 +526,7 @@ class Agent:
             "prepare": self.prepare, "mute": self.mute, "hook": self.hook,
             "page-store": self.page_store.start, "page-stored": self.page_store.stored,
             "drop-page-store": self.page_store.drop, "daemon": self.daemon.start, "restore": self.start_restore,
-            "ready": self.ready, "go": self.go, "finish": self.finish,
+            "ready": self.ready, "go": self.go, "withdraw": self.withdraw, "finish": self.finish,
         }  # fmt: skip
         with_payload = {"write": self.write, "deliver": self.deliver}
         reply: Message = {"id": request.get("id"), "ok": True}
@@ -551,6 +566,8 @@ class Agent:
             task.cancel()
         await asyncio.gather(*self.place.background, return_exceptions=True)
         self.place.events.tell("undoing all of it: the restored task was not resumed", "warning")
+        if self.place.made.with_others:
+            self.translate()
         await asyncio.to_thread(self.place.made.undo)
         self.place.made = Made()
         self.place.tell_keeper()

@@ -101,6 +101,13 @@ class Mover(Turns):
         self.pod.there_as = made or self.pod.there_as
         return self.pod.there_as
 
+    def runs(self, migration: Migration) -> None:
+        if self.pod is not None:
+            self.pod.runs()
+
+    async def none_there(self, migration: Migration) -> bool:
+        return self.pod is None or await self.pod.none_there(migration)
+
     def stopping(self, migration: Migration, reason: str) -> None:
         if self.pod is not None:
             self.pod.stopping(migration, reason)
@@ -331,6 +338,7 @@ class Evacuation:
             item.place, item.message = place, ""
             mover = Mover(item, self.places[place].bandwidth, self.show, self.on_end, pod)
             mover.leads = pod is None or pod.leader == self.migrations[item.name]
+            mover.has_others = len(unit) > 1
             self.movers[item.name] = mover
             mover.job = asyncio.ensure_future(self.move(mover))
 

@@ -491,15 +491,28 @@ class Decision:
         return [f"service addresses: {network}: {there}"]
 
     def check_addresses(self) -> None:
-        """Raises CriuLazyError if the service addresses, which are to come back, are answered for somewhere else."""
+        """Raises CriuLazyError if the service addresses, which are to come back, are answered for somewhere else. Those
+        of a pod stay there then: others of it may run with them."""
         facts, network = self.found.facts, self.network
         there = ServiceNetwork.of_facts(facts.get("network_there"))
         if network is None or there is None or not self.found.went:
             return
         where, by_hand = facts["destination"], there.by_hand(mute=False)
         if not network.here() and (answers := network.answered()):
+            if len(list(group_of(facts))) > 1:
+                self.leave_addresses(network)
+                print(f"{answers}: left at {where}, for the others of its pod")
+                return
             raise CriuLazyError(f"--abort: {answers}: at {where}, {by_hand}; then again")
         print(f"if they are there still, left to do at {where}: {by_hand}")
+
+    def leave_addresses(self, network: ServiceNetwork) -> None:
+        """They don't come back with the source task, whoever lets it run on. Recorded last: if it is not, they are
+        looked for once more."""
+        control_socket.network_path(Path(self.found.facts["control"])).unlink(missing_ok=True)
+        self.journal.record(network=None)
+        self.found = replace(self.found, facts={**self.found.facts, "network": None})
+        self.warn(network.open())
 
     def give_back(self) -> None:
         """The service addresses, as the source task runs on."""
