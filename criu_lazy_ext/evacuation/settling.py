@@ -39,7 +39,7 @@ def look_at(item: Item, directory: Path) -> None:
     try:
         seen = on_record.leaving(directory, journal.read(directory))
     except CriuLazyError as error:
-        item.message = str(error)
+        item.message = item.message or str(error)
         return
     if seen.state in ENDED:
         item.state, item.message = seen.state, "decided since by criu-lazy migrate" if was_undecided else ""

@@ -499,9 +499,11 @@ class Decision:
             return
         where, by_hand = facts["destination"], there.by_hand(mute=False)
         if not network.here() and (answers := network.answered()):
-            if len(list(group_of(facts))) > 1:
+            if others(facts):
                 self.leave_addresses(network)
+                back = "; ".join(f"ip address add {address}" for address in network.addresses)
                 print(f"{answers}: left at {where}, for the others of its pod")
+                print(f"if none of these runs there: at {where}, {by_hand}; here, {back}")
                 return
             raise CriuLazyError(f"--abort: {answers}: at {where}, {by_hand}; then again")
         print(f"if they are there still, left to do at {where}: {by_hand}")
@@ -595,9 +597,11 @@ def under_way(name: str, facts: dict[str, Any] | None, driver: int, options: arg
     """--status and --rate of a migration that somebody drives. `facts` None: they are not there yet, or any more."""
     state = f"{title(facts)}: {facts['state']}" if facts else "at its beginning, or its end: nothing is on record"
     print(f"{name}: {state} (pid {driver})")
+    has_others = facts is not None and bool(others(facts))
     if options.commit:
-        raise UsageError(f"it is under way (pid {driver}), and commits by itself when its last page has come")
-    if options.abort and len((facts or {}).get("group", {}).get("names", [])) > 1:
+        last = "the last page of all of its pod" if has_others else "its last page"
+        raise UsageError(f"it is under way (pid {driver}), and commits by itself when {last} has come")
+    if options.abort and has_others:
         ends = "the second SIGTERM to criu-lazy evacuate ends them all"
         raise UsageError(f"it is under way with the others of its pod: {ends}: kill {driver}; kill {driver}")
     if options.abort:

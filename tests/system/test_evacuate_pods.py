@@ -403,10 +403,13 @@ def test_service_addresses_stay_with_those_that_run_there(with_address: Pod) -> 
     told = src.run(["criu-lazy", "migrate", "--status", profile_of(run, stays)], check=False).stdout
     assert f"service addresses: {ADDRESS}/24 dev svc0: at dst" in told
     assert f"{run.name}.{moves}, of the same pod: running" in told, told
-    refused = src.run(["criu-lazy", "migrate", "--abort", profile_of(run, moves)], check=False)
-    assert refused.returncode == 2 and "under way with the others of its pod" in refused.stderr
+    refusals = {"--abort": "under way with the others of its pod", "--commit": "the last page of all of its pod"}
+    for option, says in refusals.items():
+        refused = src.run(["criu-lazy", "migrate", option, profile_of(run, moves)], check=False)
+        assert refused.returncode == 2 and says in refused.stderr
     aborted = src.run(["criu-lazy", "migrate", "--abort", "--force", profile_of(run, stays)], check=False)
     assert aborted.returncode == 0 and "left at dst, for the others" in aborted.stdout, (aborted.stdout, aborted.stderr)
+    assert f"here, ip address add {ADDRESS}/24 dev svc0" in aborted.stdout
     testbed.link.set(rate_mbit=1000, rtt_ms=0.2)
     for option in ((), ("--status",), ("--resume",)):
         run = Evacuation(testbed, "", *option, again=run) if option else run
