@@ -82,7 +82,7 @@ def main(argv: list[str]) -> int:
                 raise UsageError(f"{directory}: no evacuation by this plan is on record here")
             if options.resume:
                 show = asyncio.run(evacuate(resumed_plan(file, earlier), again(earlier), options))
-                return tell(earlier, options, untold(show))
+                return tell(as_seen(earlier), options, untold(show))
             if not (over(earlier) or options.json):
                 print("nobody drives it: --resume goes on")
             return tell(as_seen(earlier), options)
@@ -91,7 +91,8 @@ def main(argv: list[str]) -> int:
                 f"{directory}: an earlier evacuation by this plan was interrupted: --resume goes on with it"
             )
         record = begin(file, options, directory)
-        return tell(record, options, untold(asyncio.run(evacuate(file, record, options))))
+        shown = untold(asyncio.run(evacuate(file, record, options)))
+        return tell(as_seen(record), options, shown)
     finally:
         lock.release()
 
@@ -102,7 +103,7 @@ def over(record: Record) -> bool:
 
 
 def as_seen(record: Record) -> Record:
-    """Of those that are under way, what can be seen of them now."""
+    """Of those that are under way, or had to be decided, what can be seen of them now."""
     for item in record.items:
         look_at(item, record.directory.parent / migration_names(record)[item.name])
     return record

@@ -64,7 +64,12 @@ GATE_SCRIPT = """#!/bin/sh
 # when nothing can fail any more but nothing runs yet, the service addresses are opened: with no agent, from here.
 cd "${{0%/*}}" || exit
 case "$CRTOOLS_SCRIPT_ACTION" in
-post-restore) exec timeout {timeout} sh -c 'echo ask > gate.ask && read answer < gate.answer && [ "$answer" = go ]' ;;
+post-restore)
+	ask='echo ask > gate.ask &&'
+	while answer=$(timeout {timeout} sh -c "$ask read answer < gate.answer && echo \\$answer"); [ "$answer" = wait ]; do
+		ask=
+	done
+	[ "$answer" = go ] ;;
 pre-resume) {open} ;;
 esac
 """
@@ -86,6 +91,7 @@ class Agent:
         self.restore: Process | None = None
         self.gate: asyncio.Future[bool] | None = None
         self.container: Container | None = None  # what is restored by its engine
+        self.with_others = False  # of its pod, to which "go" is said at the same time
         self.opened = False  # the service addresses are
         self.translated: list[Translated] = []  # connections that lead behind them
         self.packets: list[bytes] = []  # for them, which came to the source: see kept_packets.py
@@ -219,10 +225,11 @@ class Agent:
 
     async def start_restore(self, request: Message) -> Message:
         """Restore: {"options", "timeout", "translated": connections, as Translated.of_message takes them, "pod": the ID
-        of the one here that the container goes into, or ""}; sends the event "ask" when the task may run, waits for op
-        "go"."""
+        of the one here that the container goes into, or "", "others": whether others go into it}; sends the event "ask"
+        when the task may run, waits for op "go"."""
         if self.container is not None and request.get("pod"):
             self.container = dataclasses.replace(self.container, pod=str(request["pod"]))
+        self.with_others = bool(request.get("others"))
         self.translated = [Translated.of_message(each) for each in request["translated"]]
         work = self.place.work()
         self.place.note_state("restoring")
@@ -260,7 +267,7 @@ class Agent:
             waiting.cancel()
             if not asked.is_set():
                 raise await self.restore_failed(work)
-            await self.pass_gate(answer, ended, work)
+            await self.pass_gate(answer, ended, work, float(request["timeout"]))
         finally:
             if self.runtime_ended is not None:
                 self.runtime_ended.cancel()
@@ -270,7 +277,8 @@ class Agent:
         return {}
 
     def write_gate(self, work: Path, timeout: int, network: ServiceNetwork | None) -> Path:
-        """The script that criu runs when all is restored, which waits so many seconds for an answer; and its pipes."""
+        """The script that criu runs when all is restored, which waits so many seconds for an answer, or for being told
+        to wait on; and its pipes."""
         for name in ("gate.ask", "gate.answer"):
             os.mkfifo(work / name, 0o600)
         script = work / "gate.sh"
@@ -368,10 +376,14 @@ class Agent:
             self.kept = network.keep_packets()
         network.arrive()
 
-    def open_network(self, answer: int) -> None:
-        """The restored task is about to run."""
+    def translate(self) -> None:
+        """Connections lead behind the service addresses here as they did at the source."""
         if self.translated and (network := ServiceNetwork.of_facts(self.place.made.network)) is not None:
             say(network.translate(self.translated))
+
+    def open_network(self, answer: int) -> None:
+        """The restored task is about to run."""
+        self.translate()
         self.place.made.open_network()
         self.opened = True
         # Before the restored task says anything: else who is answered sends what it says next to the source, and again
@@ -409,8 +421,11 @@ class Agent:
             await asyncio.sleep(seconds)
             await asyncio.to_thread(self.place.made.announce_network)
 
-    async def pass_gate(self, answer: int, ended: asyncio.Future[int], work: Path) -> None:
-        """Everything is restored, nothing runs: ask, wait for "go", pass it on, and wait for the end of the restore."""
+    async def pass_gate(self, answer: int, ended: asyncio.Future[int], work: Path, timeout: float) -> None:
+        """Everything is restored, nothing runs: ask, wait for "go", pass it on, and wait for the end of the restore.
+
+        Others of its pod may take long. For as long as the source pings (else all is undone), the gate is told to wait.
+        """
         assert self.restore is not None and self.gate is not None
         if self.container is not None:
             self.tasks.look_in_namespaces()  # an engine may have let go of them
@@ -419,7 +434,8 @@ class Agent:
         await self.place.channel.send({"event": "ask"})
         assert self.runtime_ended is not None
         either: set[asyncio.Future[Any]] = {ended, self.gate, self.runtime_ended}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        while not (await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED, timeout=timeout / 2))[0]:
+            os.write(answer, b"wait\n")
         if not self.gate.done():
             raise await self.restore_failed(work)
         self.place.made.running = True
@@ -485,9 +501,18 @@ class Agent:
 
     async def go(self, request: Message) -> Message:
         """The restored task may run."""
+        self.place.made.with_others = self.with_others  # even if it can't
+        self.place.tell_keeper()
         self.check_ready()
         assert self.gate is not None
         self.gate.set_result(True)
+        return {}
+
+    async def withdraw(self, request: Message) -> Message:
+        """"go" was said, and yet nothing of its pod is left here: its service addresses go."""
+        self.place.made.with_others = False
+        await asyncio.to_thread(self.place.made.kill_restored)
+        self.place.tell_keeper()
         return {}
 
     async def finish(self, request: Message) -> Message:
@@ -501,7 +526,7 @@ class Agent:
             "prepare": self.prepare, "mute": self.mute, "hook": self.hook,
             "page-store": self.page_store.start, "page-stored": self.page_store.stored,
             "drop-page-store": self.page_store.drop, "daemon": self.daemon.start, "restore": self.start_restore,
-            "ready": self.ready, "go": self.go, "finish": self.finish,
+            "ready": self.ready, "go": self.go, "withdraw": self.withdraw, "finish": self.finish,
         }  # fmt: skip
         with_payload = {"write": self.write, "deliver": self.deliver}
         reply: Message = {"id": request.get("id"), "ok": True}
@@ -541,6 +566,8 @@ class Agent:
             task.cancel()
         await asyncio.gather(*self.place.background, return_exceptions=True)
         self.place.events.tell("undoing all of it: the restored task was not resumed", "warning")
+        if self.place.made.with_others:
+            self.translate()
         await asyncio.to_thread(self.place.made.undo)
         self.place.made = Made()
         self.place.tell_keeper()

@@ -55,11 +55,13 @@ class Made:
     undo_hooks: list[dict[str, Any]] = field(default_factory=list)  # {"run", "env", "timeout"}
     network: dict[str, Any] | None = None  # ServiceNetwork.facts() of the addresses that come; the filter is there
     arrived: bool = False  # and the addresses are
+    with_others: bool = False  # "go" was said, also to others of its pod, which have these addresses, too
     migration: str = ""  # its id
 
     def kill_restored(self) -> None:
-        """Kill the restore and whatever it restored; wait until they are gone. The service addresses go before them."""
-        network = ServiceNetwork.of_facts(self.network)
+        """Kill the restore and whatever it restored; wait until they are gone. The service addresses go before them,
+        unless others may run with them."""
+        network = None if self.with_others else ServiceNetwork.of_facts(self.network)
         problems = network.withdraw() if network is not None and self.arrived else []
         if self.restore:
             kill_all(self.restored)
@@ -87,8 +89,9 @@ class Made:
         return sockets
 
     def leave_network(self) -> None:
-        """The restored task should run, but if all of it is dead, nobody is to answer for its addresses."""
-        network = ServiceNetwork.of_facts(self.network)
+        """The restored task should run, but if all of it is dead, nobody is to answer for its addresses, if no others
+        may run with them."""
+        network = None if self.with_others else ServiceNetwork.of_facts(self.network)
         since = [process for process in self.ours() if process.began >= self.restore_began]
         if network is not None and all(process.group == self.daemon for process in since):
             say(network.withdraw() + network.open())
@@ -159,6 +162,9 @@ class Made:
     def undo(self) -> None:
         """Kill everything, remove the files, run the hooks for it. Not for when the restored task runs."""
         self.kill_restored()
+        if self.with_others:
+            self.open_network()
+            self.announce_network()
         self.kill_group(self.daemon)
         self.kill_group(self.page_store)
         self.clear_room()

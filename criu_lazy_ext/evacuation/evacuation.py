@@ -101,6 +101,13 @@ class Mover(Turns):
         self.pod.there_as = made or self.pod.there_as
         return self.pod.there_as
 
+    def runs(self, migration: Migration) -> None:
+        if self.pod is not None:
+            self.pod.runs()
+
+    async def none_there(self, migration: Migration) -> bool:
+        return self.pod is None or await self.pod.none_there(migration)
+
     def stopping(self, migration: Migration, reason: str) -> None:
         if self.pod is not None:
             self.pod.stopping(migration, reason)
@@ -202,8 +209,10 @@ class Evacuation:
     def waits(self, item: Item) -> str:
         """Why it can't begin, as something that it waits for is where it was, for good; "" if that isn't so."""
         bad = [name for name in item.after if self.items[name].is_over and not self.items[name].is_done]
-        if lost := [other.name for other in self.record.together(item) if other.is_over]:
-            return f"{', '.join(lost)}, of the same pod, {'has' if len(lost) == 1 else 'have'} not moved with it"
+        if lost := [other for other in self.record.together(item) if other.is_over]:
+            have = "has" if len(lost) == 1 else "have"
+            how = "moved without it" if all(other.is_done for other in lost) else "not moved with it"
+            return f"{', '.join(other.name for other in lost)}, of the same pod, {have} {how}"
         return f"{', '.join(bad)}, which it is to follow, has not moved" if bad else ""
 
     def is_due(self, item: Item) -> bool:
@@ -329,6 +338,7 @@ class Evacuation:
             item.place, item.message = place, ""
             mover = Mover(item, self.places[place].bandwidth, self.show, self.on_end, pod)
             mover.leads = pod is None or pod.leader == self.migrations[item.name]
+            mover.has_others = len(unit) > 1
             self.movers[item.name] = mover
             mover.job = asyncio.ensure_future(self.move(mover))
 

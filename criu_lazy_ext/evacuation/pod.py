@@ -2,8 +2,8 @@
 
 Whatever fails before "go" fails all of them, and each is rolled back. "go" is said to all or to none: the record of
 each says that it may be before the last of them is asked (Turns.go), which an operator's commands go by (is_held).
-After it, each is seen through by itself; none is committed before every page of all has arrived, if none of them ends
-before.
+After it, each is seen through by itself, unless the restores of all fail even then: they are rolled back. None is
+committed before every page of all has arrived, if none of them ends before.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class Pod:
         self.id = new_id()
         self.failed = ""  # why all of it is to be rolled back
         self.went = False
+        self.may_run = False  # one does, there
         self.there_as = ""  # its ID at the destination
         self.migrations: dict[str, Migration] = {}
         self.there: dict[str, set[str]] = {}  # who has come to a step
@@ -77,10 +78,24 @@ class Pod:
             other.said_go = True
         self.event("go").set()
 
+    def runs(self) -> None:
+        """One of them does, there, or may: whoever is not there has no way back by itself."""
+        self.may_run = True
+        self.event("none there").set()
+
+    async def none_there(self, migration: Migration) -> bool:
+        """After "go": whether nothing of any is left there."""
+        if self.come(migration, "none there"):
+            self.event("none there").set()
+        await self.event("none there").wait()
+        return not self.may_run
+
     def stopping(self, migration: Migration, reason: str) -> None:
         """One of them has failed."""
         if self.went:
             self.event("drained").set()  # nobody waits for it
+            if not migration.none_there:
+                self.runs()
         elif not self.failed:
             self.fail(f"{self.names[migration.name]}, of the same pod: {reason}", migration)
 

@@ -31,16 +31,20 @@ class Settled:
 
 
 def look_at(item: Item, directory: Path) -> None:
-    """Say of one that is on record as under way what its migration's journal says, and what is there; `directory`: that
-    migration's. Nothing is touched."""
-    if item.state != MOVING or not journal.exists(directory):
+    """Say of one that is on record as under way what its migration's journal says, and what is there; of one that had
+    to be decided, whether it was; `directory`: that migration's. Nothing is touched."""
+    was_undecided = item.state == State.UNDECIDED.value
+    if not (item.state == MOVING or was_undecided) or not journal.exists(directory):
         return
     try:
         seen = on_record.leaving(directory, journal.read(directory))
     except CriuLazyError as error:
-        item.message = str(error)
+        item.message = item.message or str(error)
         return
-    item.state, item.message = (seen.state, "") if seen.state in ENDED else (MOVING, seen.words())
+    if seen.state in ENDED:
+        item.state, item.message = seen.state, "decided since by criu-lazy migrate" if was_undecided else ""
+    elif not was_undecided:
+        item.message = seen.words()
 
 
 def settle(profile: Profile, name: str, goes_on: Callable[[], bool], all_complete: Callable[[], bool]) -> Settled:

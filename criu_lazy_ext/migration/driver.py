@@ -411,7 +411,9 @@ class Migration:
         timeout = self.profile.timeouts.restore
         translated = [astuple(connection) for connection in self.network.translated]
         pod = self.turns.pod_there()
-        request = self.host.request("restore", options=options, timeout=timeout, translated=translated, pod=pod)
+        request = self.host.request(
+            "restore", options=options, timeout=timeout, translated=translated, pod=pod, others=self.turns.has_others
+        )
         restored = asyncio.ensure_future(request)
         asked = asyncio.ensure_future(self.asked.wait())
         try:
@@ -446,6 +448,19 @@ class Migration:
         self.progress.resumed(self.report.downtime_s)
         self.enter(State.RUNNING)
         self.progress.phase(f"the task runs at the destination; downtime {self.report.downtime_s * 1e3:.0f} ms")
+
+    async def none_of_all(self) -> bool:
+        """Nothing of it is left there, though "go" was said: whether that is so of all that move as one with it, and
+        the service addresses are gone from there."""
+        assert self.host is not None
+        self.none_there = True
+        if not self.turns.has_others:
+            return True
+        with contextlib.suppress(HostError):
+            if await self.turns.none_there(self):
+                await self.host.request("withdraw", within=self.profile.timeouts.restore)
+                return True
+        return False
 
     async def allow(self) -> None:
         """Everything that must hold before "go": the source task is fenced, the record is on disk, criu dump lives.
@@ -570,12 +585,10 @@ class Migration:
                 await self.restore()
             except HostInDoubt:
                 raise
-            except HostError:
-                # The agent lives and says that the restore failed: nothing runs there. But what was to move as one with
-                # it may.
-                self.none_there = self.said_go
-                force = not (self.said_go and self.turns.group())
+            except HostError:  # the agent lives and says that the restore failed: nothing runs there
+                force = not self.said_go or await self.none_of_all()
                 raise
+            self.turns.runs(self)
             self.watch(self.network.let_pass())
             await self.tell_engine()
             await self.hooks("after_restore", fatal=False)

@@ -233,10 +233,13 @@ class Ending:
         facts: dict[str, Any] = {"restored_ended": migration.restored_ended} if migration.restored_ended else {}
         if migration.none_there:
             facts["none_there"] = True
+        complete = migration.state is not State.ALLOWED and migration.state is not State.RUNNING
         migration.enter(State.UNDECIDED, **facts)
         migration.report.outcome = "undecided"
         ways = "--commit, which waits for the pages that still come; or, after killing the restored task, --abort "
         ways += "--force to let the source task run on"
+        if complete:
+            ways = "--commit, which ends it: every page arrived"
         if migration.restored_ended:
             ways = "--abort --force to let the source task run on, or --commit --force to end it for good"
         resumed = "the restored task was resumed"

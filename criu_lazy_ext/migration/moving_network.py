@@ -178,6 +178,9 @@ class MovingNetwork:
         """What an operator has to know of the addresses before the source task runs on, after "go"."""
         if self.there is None:
             return ""
+        if self.migration.turns.has_others:
+            where = self.migration.report.destination
+            return f". The service addresses are at {where}, and stay there for the others of its pod: {self.there}"
         return (
             f". The addresses are at {self.migration.report.destination}: before the restored task is killed, there: "
             f"{self.there.by_hand(mute=False)}"

@@ -15,7 +15,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -278,17 +278,32 @@ def page_server_lines(answer: Answer, facts: dict[str, Any]) -> list[str]:
     return lines
 
 
-def is_held(facts: dict[str, Any]) -> bool:
-    """Whether one that was to move as one with it is on record as not allowed to run. (Of one that is committed there
-    is no record any more.)"""
+def group_of(facts: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Those that were to move as one with it, itself among them, by name, with what is on record of each; {}: nothing
+    (as of one that its driver has committed)."""
     group = facts.get("group") or {"names": []}
     for name in group["names"]:
         directory = Path(facts["control"]).parent.parent / name
+        other: dict[str, Any] = {}
         with contextlib.suppress(JournalError):
             other = journal.read(directory) if journal.exists(directory) else {}
-            if (other.get("group") or {}).get("id") == group["id"] and not other.get("went"):
-                return True
-    return False
+        yield name, other if (other.get("group") or {}).get("id") == group["id"] else {}
+
+
+def is_held(facts: dict[str, Any]) -> bool:
+    """Whether one that was to move as one with it is on record as not allowed to run."""
+    return any(other and not other.get("went") for _, other in group_of(facts))
+
+
+def others(facts: dict[str, Any]) -> list[str]:
+    """A line on each of its pod, for who decides of one."""
+    own = Path(facts["control"]).parent.name
+    return [
+        f"{name}, of the same pod: {other.get('state', 'nothing is on record here (a committed one leaves none)')}"
+        + (", every page arrived" if other.get("complete") else "")
+        for name, other in group_of(facts)
+        if name != own
+    ]
 
 
 def moved_by_another(directory: Path, pid: int, began: int | None) -> str:
@@ -330,11 +345,12 @@ class Decision:
             if ended is not None or found.server.answer is None:
                 raise UsageError(f"--rate: {'no page server is there' if ended is None else f'{ended.value} already'}")
             control_socket.request(found.facts["control"], "rate", rate=options.rate, timeout=ANSWER_WITHIN_S)
+            found = self.found = Found.look(found.facts)  # it is told as it is now
         if ended is None and (options.abort or options.commit):
             ended = self.abort(options.force) if options.abort else self.commit(options.force)
             print(f"now {ended.value}: {self.found.source.words()}")
         if ended is None:
-            print(*found.words(), *self.addresses(), sep="\n")
+            print(*found.words(), *self.addresses(), *others(found.facts), sep="\n")
             return EXIT_STATUS[State.UNDECIDED]
         if found.facts["state"] not in ENDED:
             self.settle(ended, how)
@@ -475,15 +491,30 @@ class Decision:
         return [f"service addresses: {network}: {there}"]
 
     def check_addresses(self) -> None:
-        """Raises CriuLazyError if the service addresses, which are to come back, are answered for somewhere else."""
+        """Raises CriuLazyError if the service addresses, which are to come back, are answered for somewhere else. Those
+        of a pod stay there then: others of it may run with them."""
         facts, network = self.found.facts, self.network
         there = ServiceNetwork.of_facts(facts.get("network_there"))
         if network is None or there is None or not self.found.went:
             return
         where, by_hand = facts["destination"], there.by_hand(mute=False)
         if not network.here() and (answers := network.answered()):
+            if others(facts):
+                self.leave_addresses(network)
+                back = "; ".join(f"ip address add {address}" for address in network.addresses)
+                print(f"{answers}: left at {where}, for the others of its pod")
+                print(f"if none of these runs there: at {where}, {by_hand}; here, {back}")
+                return
             raise CriuLazyError(f"--abort: {answers}: at {where}, {by_hand}; then again")
         print(f"if they are there still, left to do at {where}: {by_hand}")
+
+    def leave_addresses(self, network: ServiceNetwork) -> None:
+        """They don't come back with the source task, whoever lets it run on. Recorded last: if it is not, they are
+        looked for once more."""
+        control_socket.network_path(Path(self.found.facts["control"])).unlink(missing_ok=True)
+        self.journal.record(network=None)
+        self.found = replace(self.found, facts={**self.found.facts, "network": None})
+        self.warn(network.open())
 
     def give_back(self) -> None:
         """The service addresses, as the source task runs on."""
@@ -566,8 +597,13 @@ def under_way(name: str, facts: dict[str, Any] | None, driver: int, options: arg
     """--status and --rate of a migration that somebody drives. `facts` None: they are not there yet, or any more."""
     state = f"{title(facts)}: {facts['state']}" if facts else "at its beginning, or its end: nothing is on record"
     print(f"{name}: {state} (pid {driver})")
+    has_others = facts is not None and bool(others(facts))
     if options.commit:
-        raise UsageError(f"it is under way (pid {driver}), and commits by itself when its last page has come")
+        last = "the last page of all of its pod" if has_others else "its last page"
+        raise UsageError(f"it is under way (pid {driver}), and commits by itself when {last} has come")
+    if options.abort and has_others:
+        ends = "the second SIGTERM to criu-lazy evacuate ends them all"
+        raise UsageError(f"it is under way with the others of its pod: {ends}: kill {driver}; kill {driver}")
     if options.abort:
         raise UsageError(f"it is under way (pid {driver}): stop it first: kill {driver}; twice if it runs there")
     if facts is None:

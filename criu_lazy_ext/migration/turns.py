@@ -24,6 +24,7 @@ class Turns:
         """All is ready: may the task be frozen?"""
 
     leads = True  # of those that move as one, one moves the service addresses of all
+    has_others = False  # that move as one with it
 
     def pod_there(self, made: str = "") -> str:
         """The ID of the pod that they go into there; whose agent has made it tells it by `made`."""
@@ -38,6 +39,13 @@ class Turns:
         await asyncio.sleep(0)  # who ended or what came meanwhile is known then
         migration.check_dump()
         migration.said_go = True
+
+    def runs(self, migration: Migration) -> None:
+        """It does, there."""
+
+    async def none_there(self, migration: Migration) -> bool:
+        """"go" was said, and nothing of it is left there: whether that is so of all that move as one with it."""
+        return True
 
     def stopping(self, migration: Migration, reason: str) -> None:
         """It has failed, and is about to be rolled back, or undecided."""

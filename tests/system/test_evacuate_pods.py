@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import yaml
 from containers import configuration, prepare_podman
 from evacuating import Evacuation, clean
 from lazy_source import eventually
-from migrating import COMMITTED, FAILED, UNDECIDED, Migration, kill_agent
+from migrating import COMMITTED, FAILED, ROLLED_BACK, UNDECIDED, Migration, kill_agent
 from redis_containers import ADDRESS, COMMAND, MAKE_ROOT, put_address, take_addresses
 
 from demo.load import LoadClient
@@ -225,6 +226,11 @@ def test_one_that_is_restored_later_does_not_wait_for_the_one_that_waits_for_it(
     assert_moved(pod, Evacuation(pod.testbed, plan_for(pod.runtime, hook)), pod.testbed.dst)
 
 
+def test_one_that_is_restored_early_waits_for_longer_than_a_restore_may_take(pod: Pod) -> None:
+    hook = ", hooks: {before_restore: [{run: 'mkdir /run/held 2>/dev/null || sleep 14'}]}, timeouts: {restore: 8}"
+    assert_moved(pod, Evacuation(pod.testbed, plan_for(pod.runtime, hook)), pod.testbed.dst)
+
+
 def test_what_changes_in_it_before_the_freeze_is_seen(pod: Pod) -> None:
     shm = """/proc/$(podman inspect --format "{{.State.Pid}}" web-a)/root/dev/shm/kept"""
     run = Evacuation(pod.testbed, plan_for(pod.runtime, f", hooks: {{before_dump: [{{run: 'touch {shm}'}}]}}"))
@@ -358,6 +364,121 @@ def test_one_whose_restore_fails_after_go_is_undecided_and_can_run_on_here(pod: 
     assert aborted.returncode == 0, (aborted.stdout, aborted.stderr)
     for name, host in ((stays, src), (moved, dst)):
         pod.answers(host, name)
+
+
+NETWORK = f", network: {{addresses: ['{ADDRESS}/24 dev svc0']}}, strategy: lazy"
+
+
+@pytest.fixture
+def with_address(pod: Pod) -> Iterator[Pod]:
+    """It has a service address, which its first member's migration moves."""
+    put_address(pod.testbed.src)
+    yield pod
+    take_addresses(pod.testbed)
+
+
+def have_address(testbed: Testbed) -> list[Host]:
+    show = ["ip", "address", "show", "to", ADDRESS]
+    return [host for host in (testbed.src, testbed.dst) if host.run(show).stdout]
+
+
+def profile_of(run: Evacuation, name: str) -> str:
+    return f"/var/lib/criu-lazy/{run.name}.evacuation/{run.name}.{name}.yaml"
+
+
+def test_service_addresses_stay_with_those_that_run_there(with_address: Pod) -> None:
+    """The one that carries them is not restored, after "go". It is decided while the other's memory follows."""
+    pod, testbed = with_address, with_address.testbed
+    src, dst = testbed.src, testbed.dst
+    stays, moves = MEMBERS
+    fails = f'[ "$CRTOOLS_SCRIPT_ACTION" != post-restore ] || ! readlink "$CRTOOLS_IMAGE_DIR" | grep {stays}'
+    dst.write("/srv/hold.sh", f"#!/bin/sh\n{fails}\n", mode=0o755)
+    testbed.link.set(rate_mbit=10, rtt_ms=0.2)
+    network = f"{NETWORK}, source: {{address: {src.address}}}"
+    run = Evacuation(testbed, plan_for(pod.runtime, network, criu=", restore_options: [--action-script, /srv/hold.sh]"))
+    eventually(lambda: run.record().get(stays, {}).get("state") == "undecided", "one is not restored", 60)
+    assert run.journal(moves)["state"] == "running"
+    eventually(lambda: have_address(testbed) == [dst], "the other has the address")
+    testbed.client.run(["ping", "-c", "1", "-W", "5", ADDRESS])
+    told = src.run(["criu-lazy", "migrate", "--status", profile_of(run, stays)], check=False).stdout
+    assert f"service addresses: {ADDRESS}/24 dev svc0: at dst" in told
+    assert f"{run.name}.{moves}, of the same pod: running" in told, told
+    refusals = {"--abort": "under way with the others of its pod", "--commit": "the last page of all of its pod"}
+    for option, says in refusals.items():
+        refused = src.run(["criu-lazy", "migrate", option, profile_of(run, moves)], check=False)
+        assert refused.returncode == 2 and says in refused.stderr
+    aborted = src.run(["criu-lazy", "migrate", "--abort", "--force", profile_of(run, stays)], check=False)
+    assert aborted.returncode == 0 and "left at dst, for the others" in aborted.stdout, (aborted.stdout, aborted.stderr)
+    assert f"here, ip address add {ADDRESS}/24 dev svc0" in aborted.stdout
+    testbed.link.set(rate_mbit=1000, rtt_ms=0.2)
+    for option in ((), ("--status",), ("--resume",)):
+        run = Evacuation(testbed, "", *option, again=run) if option else run
+        assert run.end() == ROLLED_BACK, (run.stderr, run.report)
+        assert run.states == {stays: "failed" if option == ("--resume",) else "rolled-back", moves: "committed"}
+    assert f"{moves}, of the same pod, has moved without it" in run.items[stays]["message"]
+    for name, host in ((stays, src), (moves, dst)):
+        pod.answers(host, name)
+    assert have_address(testbed) == [dst]
+    testbed.client.run(["ping", "-c", "1", "-W", "5", ADDRESS])
+
+
+def test_one_of_which_no_container_is_restored_after_go_runs_on_here(with_address: Pod) -> None:
+    pod, testbed = with_address, with_address.testbed
+    fails = '#!/bin/sh\n[ "$CRTOOLS_SCRIPT_ACTION" != post-restore ]\n'
+    testbed.dst.write("/srv/hold.sh", fails, mode=0o755)
+    network = f"{NETWORK}, source: {{address: {testbed.src.address}}}"
+    run = Evacuation(testbed, plan_for(pod.runtime, network, criu=", restore_options: [--action-script, /srv/hold.sh]"))
+    assert_stayed(pod, run, "the engine's restore")
+    assert run.states == dict.fromkeys(MEMBERS, "rolled-back")
+    assert have_address(testbed) == [testbed.src]
+    testbed.client.run(["ping", "-c", "1", "-W", "5", ADDRESS])
+
+
+def test_service_addresses_stay_when_the_one_that_brought_them_is_killed_there(with_address: Pod) -> None:
+    pod, testbed = with_address, with_address.testbed
+    src, dst = testbed.src, testbed.dst
+    killed, moves = MEMBERS
+    testbed.link.set(rate_mbit=10, rtt_ms=0.2)
+    run = Evacuation(testbed, plan_for(pod.runtime, f"{NETWORK}, source: {{address: {src.address}}}"))
+    eventually(lambda: {run.journal(name).get("state") for name in MEMBERS} == {"running"}, "they run there", 60)
+    dst.run(["kill", "-KILL", str(pod.inspect(dst, killed)["State"]["Pid"])])
+    eventually(lambda: run.record()[killed]["state"] == "undecided", "it is undecided", 60)
+    testbed.link.set(rate_mbit=1000, rtt_ms=0.2)
+    assert run.end() == UNDECIDED, (run.stderr, run.report)
+    assert run.states == {killed: "undecided", moves: "committed"}
+    assert "stay there for the others of its pod" in run.items[killed]["message"]
+    aborted = src.run(["criu-lazy", "migrate", "--abort", "--force", profile_of(run, killed)], check=False)
+    assert aborted.returncode == 0 and "left at dst, for the others" in aborted.stdout, (aborted.stdout, aborted.stderr)
+    for name, host in ((killed, src), (moves, dst)):
+        pod.answers(host, name)
+    assert have_address(testbed) == [dst]
+
+
+def test_a_second_signal_as_one_waits_for_the_other_s_pages_leaves_both_undecided(pod: Pod) -> None:
+    src = pod.testbed.src
+    pod.testbed.link.set(rate_mbit=20, rtt_ms=0.2)
+    run = Evacuation(pod.testbed, plan_for(pod.runtime, ", strategy: lazy"))
+    complete, misses = MEMBERS
+    rate = ["criu-lazy", "migrate", profile_of(run, misses), "--rate"]
+    eventually(lambda: run.journal(misses).get("state") == "running", "it runs there", 90)
+    src.run([*rate, "8192"])
+    eventually(lambda: run.journal(complete).get("state") == "drained", "one is complete", 90)
+    run.process.send_signal(signal.SIGINT)
+    time.sleep(1)
+    assert [run.journal(name)["state"] for name in MEMBERS] == ["drained", "running"]
+    run.process.send_signal(signal.SIGINT)
+    assert run.end() == UNDECIDED, (run.stderr, run.report)
+    assert run.states == dict.fromkeys(MEMBERS, "undecided")
+    told = run.items[complete]["message"]
+    assert "every page arrived" in told and "--commit" in told and "killing" not in told, told
+    assert "--commit, which waits for the pages that still come" in run.items[misses]["message"]
+    told = src.run(["criu-lazy", "migrate", "--status", profile_of(run, complete)], check=False).stdout
+    assert "every page arrived: --commit ends it" in told
+    assert f"{run.name}.{misses}, of the same pod: undecided\n" in told, told
+    told = src.run([*rate, "0"], check=False)
+    assert told.returncode == UNDECIDED and "pages may take" not in told.stdout, (told.stdout, told.stderr)
+    pod.testbed.link.set(rate_mbit=1000, rtt_ms=0.2)
+    assert_moved(pod, Evacuation(pod.testbed, "", "--resume", again=run), pod.testbed.dst)
 
 
 def logs_of_failed_restores(host: Host) -> str:

@@ -33,6 +33,7 @@ class Moving:
     def __init__(self, name: str) -> None:
         self.name = name
         self.said_go = False
+        self.none_there = False
         self.trouble = ""
         self.is_unready = False
         self.failed = ""
@@ -101,6 +102,27 @@ def test_one_that_fails_before_go_fails_the_other_and_after_it_holds_up_none() -
 
     asyncio.run(before())
     asyncio.run(after())
+
+
+@pytest.mark.parametrize(("second_does", "back"), [("fails", True), ("runs", False), ("is in doubt", False)])
+def test_those_whose_restores_all_fail_after_go_have_a_way_back(second_does: str, back: bool) -> None:
+    async def run() -> bool:
+        pod, (first, second) = both()
+        await asyncio.gather(pod.go(first), pod.go(second))
+        first.none_there = True
+        waiting = asyncio.ensure_future(pod.none_there(first))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        if second_does == "runs":
+            pod.runs()
+        elif second_does == "fails":
+            second.none_there = True
+            assert await pod.none_there(second)
+        else:
+            pod.stopping(second, "no answer")
+        return await waiting
+
+    assert asyncio.run(run()) is back
 
 
 @pytest.mark.parametrize(
