@@ -139,7 +139,9 @@ bool cl_precopied_demand(struct cl_engine *engine, uint8_t *buffer)
 	if (!cl_schedule_demand(&engine->schedule, CL_STORED, &pick))
 		return false;
 	install(engine, &pick, buffer);
-	install_around(engine, pick.image, pick.index, buffer);
+	/* Before, what is around may be memory that isn't registered yet: it would be taken for unmapped. */
+	if (engine->restored)
+		install_around(engine, pick.image, pick.index, buffer);
 	return true;
 }
 

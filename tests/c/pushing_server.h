@@ -47,7 +47,7 @@ struct server {
 	uint64_t next;      /* page to push */
 	uint64_t until_cut; /* pages */
 	bool stores, lies;  /* the client has a store; the server will say once what isn't so of it */
-	bool tells_more;    /* with each page that is asked for, it tells of all that the client has stored */
+	bool tells_more;    /* it pushes nothing; before the first page that is asked for, it tells of all that is stored */
 	bool told_store;    /* in this session */
 	bool lied;
 	bool drops_a_stream; /* of the first session */
@@ -164,7 +164,7 @@ static void listen_to_client(struct server *server, struct connection *connectio
 	uint8_t raw[CL_PUSH_HEADER_BYTES];
 	struct cl_push_header header;
 	uint64_t page;
-	bool same;
+	bool same, more;
 
 	while (read_fully(connection->fd, raw, sizeof(raw))) {
 		cl_push_unpack(raw, &header);
@@ -176,8 +176,9 @@ static void listen_to_client(struct server *server, struct connection *connectio
 			server->wanted[page] = false;
 			server->asked++;
 			same = server->told_store && is_stored(page);
+			more = server->tells_more && server->asked == 1;
 			pthread_mutex_unlock(&server->lock);
-			for (uint64_t other = 0; server->tells_more && other < PAGES; other++)
+			for (uint64_t other = 0; more && other < PAGES; other++)
 				if (is_stored(other) && other != page)
 					(void)send_same(server, connection->fd, other);
 			if (same)
@@ -252,7 +253,7 @@ static void push_pages(struct server *server, struct connection *connection)
 
 	pthread_mutex_lock(&server->lock);
 	while (is_current(server, connection)) {
-		if (!server->told || !next_run(server, &page, &nr_pages)) {
+		if (!server->told || server->tells_more || !next_run(server, &page, &nr_pages)) {
 			pthread_cond_wait(&server->changed, &server->lock);
 			continue;
 		}
