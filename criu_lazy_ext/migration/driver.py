@@ -225,10 +225,11 @@ class Migration:
             if message["status"] != 0:
                 # None: it isn't known how many
                 self.restored_ended = message.get("ended") if message.get("lost_pages", 0) != 0 else None
-                # A restore that was killed ends its daemon, too, whose word may come first: the restore's is the cause.
-                restoring = self.state in (State.RESTORING, State.ALLOWED) and not self.said_go
+                # A restore or a page server that was killed ends the daemon, too, whose word may come first: theirs is
+                # the cause.
+                later = self.state in (State.SERVING, State.RESTORING, State.ALLOWED) and not self.said_go
                 reason = f"{self.report.destination}: {message['error']}"
-                asyncio.get_running_loop().call_later(CAUSE_WITHIN_S if restoring else 0, self.fail, reason)
+                asyncio.get_running_loop().call_later(CAUSE_WITHIN_S if later else 0, self.fail, reason)
 
     def take_waiting(self, stats: dict[str, Any]) -> None:
         waits_s = int(stats.get("oldest_wait_us", 0)) / 1e6
