@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MUTE_WITHIN_S = 10.0
 ACCEPTED_WITHIN_S, POLL_S = 0.25, 0.001
-SETTLES_S = 0.1
+SETTLES_S = 0.1  # after the resume
 DELIVER_EVERY_S, DELIVER_FOR_S = 0.005, 0.3  # once it runs there, until its neighbours' packets go there, too
 DELIVER_BYTES = 128 << 10  # in a message: "go" waits for the first, on whatever link
 
@@ -136,7 +136,7 @@ class MovingNetwork:
         try:
             problems = await asyncio.to_thread(network_lock.let_pass, migration.pid, migration.dump.images, moved)
         except (CriuLazyError, OSError) as error:
-            problems = [f"until all is over, nothing at this host reaches the task: {error}"]
+            problems = [f"connections between this host and the task wait for the last page: {error}"]
         for problem in problems:
             migration.warn(problem)
 

@@ -285,7 +285,7 @@ def _remove_table(run_id: str, connections: set[frozenset[Endpoint]], own: bool)
         for item in nft.run("list tables inet"):
             name = str(item.get("table", {}).get("name", ""))
             if TABLE.fullmatch(name) and _is_of_dump(name, nft, run_id, connections, own):
-                nft.run(f"delete table inet {name}")
+                nft.run(f"add table inet {name}\ndelete table inet {name}")  # another may remove it just then, too
                 found = True
     return found
 

@@ -330,3 +330,18 @@ def test_connections_go_on_where_the_restored_task_was_given_up(
     assert_unlocked(testbed)
     # Those of the restored task still try to say good-bye to the same clients; they can't be restored there again.
     servers.pop().end()
+
+
+def test_who_removes_a_lock_that_another_removes_just_then_says_nothing(testbed: Testbed) -> None:
+    """The resume's removal may be under way when the migration ends, or an operator ends it."""
+    script = """
+from concurrent.futures import ThreadPoolExecutor
+from criu_lazy_ext.system import network_lock, nftables
+with ThreadPoolExecutor(4) as pool:
+    for _ in range(100):
+        with nftables.Nft.load() as nft:
+            nft.run("add table inet CRIU-7")
+        removals = [pool.submit(network_lock._remove_table, "7", set(), True) for _ in range(4)]
+        assert any([removal.result() for removal in removals])
+"""
+    testbed.src.run(["/usr/bin/python3", "-c", script])
