@@ -324,8 +324,10 @@ int cl_dump_proxy_run_alone(struct cl_dump_proxy *r, int held, struct cl_error *
 		cl_log(&r->log, CL_LOG_ERROR, "%s", r->error.text);
 		return give_up(r, error);
 	}
-	if (!r->dump.close_sent && !atomic_load(&r->want_commit))
+	if (!r->dump.close_sent && !atomic_load(&r->want_commit)) {
+		cl_dump_proxy_source_lost(r, NULL);
 		return -ECANCELED;
+	}
 	cl_dump_proxy_set_phase(r, CL_DUMP_GUARDIAN_COMMIT);
 	cl_log(&r->log, CL_LOG_INFO, "committing: every page has arrived");
 	return 0;

@@ -108,6 +108,7 @@ class PageServer:
         self._lock: NetworkLock | None = None
         self._holds = options.hold
         self._commits = False
+        self._aborts = False
         self._alone = False  # the dump is dead
         self._warnings: list[str] = []
         if proxy.is_running():
@@ -187,12 +188,13 @@ class PageServer:
         end = self._proxy.take_end()
         if end == -errno.EOWNERDEAD:
             self._alone = True
-            self._proxy.run_alone(self._proxy.is_running() and self._source.await_stop())
+            self._proxy.run_alone(self._aborts or (self._proxy.is_running() and self._source.await_stop()))
             return
         if self._alone and end == 0:
             self._proxy.end_alone("committed" if self._source.kill() else "failed")
         elif self._alone and end == -errno.ECANCELED:
-            self._proxy.end_alone("aborted")  # the fence is lifted: see _abort
+            self._source.lift()
+            self._proxy.end_alone("aborted")
         self._over = True
 
     def _can_be_lost(self) -> bool:
@@ -234,18 +236,19 @@ class PageServer:
     def _abort(self, force: bool) -> bool:
         """Roll back, unless a commit is under way, or the restored task runs and nobody forces it: then False.
 
-        The source's connections go on before the task does.
+        The source's connections go on before the task does. Without a dump, lifting the fence lets it run at once: that
+        waits until no page is read any more (see _ended), as a task that runs is taken for lost.
         """
-        if self._commits:
+        running = self._proxy.state()["task_running"]
+        if self._commits or (running and not force):
             return False
-        if self._proxy.state()["task_running"]:
-            if not force:
-                return False
-            self._source.lift()
+        self._aborts = running
         if network := moved_network(self._control_path):
             self._warn(network.give_back())
         if lock := self._network_lock():
             self._warn(lock.lift())
+        if running and not self._alone:
+            self._source.lift()
         return self._proxy.abort(force)
 
     def _commit(self, force: bool) -> bool:
