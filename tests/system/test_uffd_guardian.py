@@ -12,6 +12,7 @@ import pytest
 from lazy_migration import DIRECTORY, IMAGES, PORT, LazyMigration, lazy_migration
 from lazy_source import eventually
 
+from criu_lazy_ext.native.engine import GUARDIAN_SOCKET
 from testbed import Testbed
 
 TASK = ("--mib", "128", "--threads", "2", "--ops", "all")
@@ -149,7 +150,8 @@ def test_what_does_not_fit_is_refused_and_the_tasks_wait_on(hosts: Testbed) -> N
         refused = hosts.dst.run([*command, "--port", "1", "-D", IMAGES], check=False)
         assert refused.returncode == 1
         assert "can't connect to the page server" in refused.stderr
-        (left_behind,) = (hosts.dst.root / IMAGES.lstrip("/")).glob("*hold.socket")
+        left_behind = hosts.dst.root / IMAGES.lstrip("/") / GUARDIAN_SOCKET
+        eventually(left_behind.exists, "the guardian listens again")
         assert left_behind.stat().st_mode & 0o777 == 0o600
         migration.resume_daemon()
         hosts.link.set()
