@@ -39,10 +39,24 @@ static void demand_waited_for(struct cl_engine *engine, struct cl_image *image, 
 		}
 }
 
+/* Of [index, end), in one extent, what is missing is to be had in the store from now on. */
+static void have(struct cl_engine *engine, struct cl_image *image, uint64_t index, uint64_t end)
+{
+	uint64_t from, to = index;
+
+	if (!image->spaces && !engine->restored) { /* all of it will be missing */
+		cl_image_set_stored(image, index, end, true);
+		return;
+	}
+	while (cl_image_next_missing(image, to, end, &from, &to))
+		cl_image_set_stored(image, from, to, true);
+	demand_waited_for(engine, image, index, end);
+}
+
 int cl_precopied_note(struct cl_engine *engine, struct cl_push_run *run, struct cl_error *error)
 {
 	struct cl_image *image = run->image;
-	uint64_t index, end, from, to;
+	uint64_t index, end;
 
 	if (engine->store_is_bad)
 		return cl_precopied_stale(error);
@@ -51,12 +65,29 @@ int cl_precopied_note(struct cl_engine *engine, struct cl_push_run *run, struct 
 		end = cl_image_extent(image, index)[1].first;
 		if (end > index + run->nr_pages)
 			end = index + run->nr_pages;
-		for (to = index; cl_image_next_missing(image, to, end, &from, &to);)
-			cl_image_set_stored(image, from, to, true);
-		demand_waited_for(engine, image, index, end);
+		have(engine, image, index, end);
 	}
 	cl_engine_work_is_there(engine);
 	return 0;
+}
+
+void cl_precopied_store(struct cl_engine *engine, struct cl_image *image, uint64_t index, uint64_t nr_pages,
+			const uint8_t *data)
+{
+	uint64_t id = (uint64_t)image->pid, vaddr = cl_image_vaddr(image, index);
+	int ret;
+
+	if (!engine->store || engine->store_is_bad)
+		return;
+	pthread_mutex_unlock(&engine->lock);
+	ret = cl_precopy_store_write(engine->store, id, vaddr, nr_pages, data);
+	if (ret < 0)
+		(void)cl_precopy_store_drop(engine->store, id, vaddr, nr_pages);
+	pthread_mutex_lock(&engine->lock);
+	if (ret < 0)
+		return;
+	have(engine, image, index, index + nr_pages);
+	cl_engine_work_is_there(engine);
 }
 
 /* The store can't be read: what was to come from there, [from, to) among it, is the server's to send. */
@@ -86,7 +117,7 @@ static void leave_store(struct cl_engine *engine, struct cl_image *read, uint64_
 /* Install what of these pages is missing. */
 static void install(struct cl_engine *engine, const struct cl_pick *pick, uint8_t *buffer)
 {
-	uint64_t from, to, failed_from = 0, failed_to = 0;
+	uint64_t from, to, same, failed_from = 0, failed_to = 0;
 	int ret;
 
 	for (to = pick->index; cl_image_next_missing(pick->image, to, pick->index + pick->nr_pages, &from, &to);) {
@@ -107,9 +138,9 @@ static void install(struct cl_engine *engine, const struct cl_pick *pick, uint8_
 			return;
 		}
 		cl_engine_fill(engine, pick->image, from, to - from, buffer);
-		engine->stats.same_pages += to - from;
-		cl_map_count(engine->stats.total_pages, pick->image, from, to, engine->stats.same_map);
-		cl_precopied_drop(engine, pick->image, from, to - from);
+		same = to - from - cl_precopied_drop(engine, pick->image, from, to - from);
+		engine->stats.same_pages += same;
+		cl_map_count(engine->stats.total_pages, pick->image, from, from + same, engine->stats.same_map);
 	}
 }
 
@@ -159,11 +190,14 @@ bool cl_precopied_background(struct cl_engine *engine, uint8_t *buffer)
 	return true;
 }
 
-void cl_precopied_drop(struct cl_engine *engine, const struct cl_image *image, uint64_t index, uint64_t nr_pages)
+uint64_t cl_precopied_drop(struct cl_engine *engine, const struct cl_image *image, uint64_t index, uint64_t nr_pages)
 {
+	uint64_t late;
+
 	if (!engine->store)
-		return;
+		return 0;
 	pthread_mutex_unlock(&engine->lock);
-	cl_precopy_store_drop(engine->store, (uint64_t)image->pid, cl_image_vaddr(image, index), nr_pages);
+	late = cl_precopy_store_drop(engine->store, (uint64_t)image->pid, cl_image_vaddr(image, index), nr_pages);
 	pthread_mutex_lock(&engine->lock);
+	return late;
 }

@@ -42,14 +42,22 @@ struct index_head {
 
 static const char magic[8] = "CLSTORE1";
 
+/* Of a chunk since the store was taken: a bit for each page. */
+struct since {
+	uint64_t waiting[CHUNK_WORDS]; /* dropped, and their blocks not given back yet */
+	uint64_t gone[CHUNK_WORDS];    /* dropped: the blocks may be taken at any moment */
+	uint64_t late[CHUNK_WORDS];    /* written */
+};
+
 struct cl_precopy_store {
 	pthread_mutex_t lock;
 	int fd;
 	bool in_memory; /* its file is: only then is it worth giving back page by page */
 	uint8_t token[CL_PUSH_TOKEN_BYTES];
 	struct chunk *chunks;
-	uint64_t (*dropped)[CHUNK_WORDS]; /* by number: dropped, and their blocks not given back yet */
 	size_t nr, max;
+	struct since *since; /* by the chunks' numbers; NULL: it isn't taken yet */
+	size_t max_since;
 	size_t last; /* found */
 };
 
@@ -75,7 +83,7 @@ void cl_precopy_store_free(struct cl_precopy_store *store)
 	close(store->fd);
 	pthread_mutex_destroy(&store->lock);
 	free(store->chunks);
-	free(store->dropped);
+	free(store->since);
 	free(store);
 }
 
@@ -120,6 +128,12 @@ static struct chunk *find(struct cl_precopy_store *store, uint64_t id, uint64_t 
 	return at < store->nr && !compare(&store->chunks[at], id, address) ? &store->chunks[at] : NULL;
 }
 
+static off_t offset_of(uint64_t number, uint64_t page)
+{
+	return (off_t)(number * CHUNK_BYTES + page * CL_PAGE_SIZE);
+}
+
+/* Lock held. */
 static int add(struct cl_precopy_store *store, uint64_t id, uint64_t address, struct chunk **out)
 {
 	size_t at = place_of(store, id, address);
@@ -128,6 +142,13 @@ static int add(struct cl_precopy_store *store, uint64_t id, uint64_t address, st
 		return -ENOSPC;
 	if (cl_vec_reserve(&store->chunks, &store->max, store->nr + 1, CL_PRECOPY_STORE_CHUNKS) < 0)
 		return -ENOMEM;
+	if (store->since) {
+		if (cl_vec_reserve(&store->since, &store->max_since, store->nr + 1, CL_PRECOPY_STORE_CHUNKS) < 0)
+			return -ENOMEM;
+		store->since[store->nr] = (struct since){ 0 };
+		if (ftruncate(store->fd, offset_of(store->nr + 1, 0)) < 0) /* its holes are within the file */
+			return -errno;
+	}
 	memmove(&store->chunks[at + 1], &store->chunks[at], (store->nr - at) * sizeof(*store->chunks));
 	store->chunks[at] = (struct chunk){ .id = id, .address = address, .number = store->nr };
 	store->nr++;
@@ -146,9 +167,9 @@ static uint64_t part_of(uint64_t vaddr, uint64_t nr_pages, uint64_t *address, ui
 	return pages < nr_pages ? pages : nr_pages;
 }
 
-static off_t offset_of(uint64_t number, uint64_t page)
+static bool any(const uint64_t *bits, uint64_t from, uint64_t pages)
 {
-	return (off_t)(number * CHUNK_BYTES + page * CL_PAGE_SIZE);
+	return cl_bits_find(bits, from, from + pages, true) < from + pages;
 }
 
 static int punch(const struct cl_precopy_store *store, uint64_t number, uint64_t from, uint64_t nr_pages)
@@ -174,22 +195,62 @@ int cl_precopy_store_create(int directory_fd, struct cl_precopy_store **out)
 	return *out ? 0 : -ENOMEM;
 }
 
+/* Where these pages of a chunk are to be written; is_hole: nothing was there yet. Or -errno. */
+static int64_t place_for(struct cl_precopy_store *store, uint64_t id, uint64_t address, uint64_t from, uint64_t pages,
+			 bool *is_hole)
+{
+	struct chunk *chunk;
+	int64_t ret = 0;
+
+	pthread_mutex_lock(&store->lock);
+	chunk = find(store, id, address);
+	if (!chunk)
+		ret = add(store, id, address, &chunk);
+	if (ret == 0)
+		ret = store->since && any(store->since[chunk->number].gone, from, pages) ? -ESTALE : (int64_t)chunk->number;
+	/* Later a page that isn't held may have been written by half. */
+	*is_hole = ret >= 0 && !store->since && !any(chunk->held, from, pages);
+	pthread_mutex_unlock(&store->lock);
+	return ret;
+}
+
+/* These pages of a chunk are written. 0, or -ESTALE: they were dropped meanwhile. */
+static int hold(struct cl_precopy_store *store, uint64_t id, uint64_t address, uint64_t from, uint64_t pages)
+{
+	struct since *since;
+	struct chunk *chunk;
+	int ret = 0;
+
+	pthread_mutex_lock(&store->lock);
+	chunk = find(store, id, address);
+	since = store->since ? &store->since[chunk->number] : NULL;
+	if (since && any(since->gone, from, pages))
+		ret = -ESTALE;
+	else
+		cl_bits_assign(chunk->held, from, from + pages, true);
+	if (since && ret == 0)
+		cl_bits_assign(since->late, from, from + pages, true);
+	pthread_mutex_unlock(&store->lock);
+	return ret;
+}
+
 int cl_precopy_store_write(struct cl_precopy_store *store, uint64_t id, uint64_t vaddr, uint64_t nr_pages,
 			   const uint8_t *data)
 {
 	while (nr_pages) {
 		uint64_t address, from, pages = part_of(vaddr, nr_pages, &address, &from);
-		struct chunk *chunk = find(store, id, address);
-		int ret = chunk ? 0 : add(store, id, address, &chunk);
+		bool is_hole;
+		int64_t number = place_for(store, id, address, from, pages, &is_hole);
+		int ret = number < 0 ? (int)number : 0;
 
 		if (ret == 0 && data)
-			ret = cl_pwrite_all(store->fd, data, pages * CL_PAGE_SIZE, offset_of(chunk->number, from));
-		/* What was never written is a hole already. */
-		else if (ret == 0 && cl_bits_find(chunk->held, from, from + pages, true) < from + pages)
-			ret = punch(store, chunk->number, from, pages);
+			ret = cl_pwrite_all(store->fd, data, pages * CL_PAGE_SIZE, offset_of((uint64_t)number, from));
+		else if (ret == 0 && !is_hole)
+			ret = punch(store, (uint64_t)number, from, pages);
+		if (ret == 0)
+			ret = hold(store, id, address, from, pages);
 		if (ret < 0)
 			return ret;
-		cl_bits_assign(chunk->held, from, from + pages, true);
 		vaddr += pages * CL_PAGE_SIZE;
 		nr_pages -= pages;
 		if (data)
@@ -256,9 +317,10 @@ static int read_index(struct cl_precopy_store *store, int fd)
 	memcpy(store->token, head.token, sizeof(store->token));
 	store->nr = store->max = head.nr_chunks;
 	store->chunks = calloc(store->nr + 1, sizeof(*store->chunks));
-	store->dropped = calloc(store->nr + 1, sizeof(*store->dropped));
+	store->since = calloc(store->nr + 1, sizeof(*store->since));
+	store->max_since = store->nr + 1;
 	taken = calloc(cl_bits_words(store->nr) + 1, sizeof(*taken));
-	if (!store->chunks || !store->dropped || !taken)
+	if (!store->chunks || !store->since || !taken)
 		ret = -ENOMEM;
 	else
 		ret = cl_pread_all(fd, store->chunks, store->nr * sizeof(*store->chunks), sizeof(head));
@@ -345,41 +407,54 @@ static bool next_dropped(uint64_t *dropped, uint64_t *from, uint64_t *to)
 	return *from < CL_PRECOPY_STORE_CHUNK_PAGES;
 }
 
-/* Give back the pages of one chunk: at once if it is worth a system call, else with others. */
-static void drop_part(struct cl_precopy_store *store, uint64_t id, uint64_t address, uint64_t from, uint64_t pages)
+/* Pages [from, to) of this chunk are gone. How many were held; *late: of these, those that came late. Lock held. */
+static uint64_t forget(struct chunk *chunk, struct since *since, uint64_t from, uint64_t to, uint64_t *late)
 {
-	uint64_t giving[CHUNK_WORDS] = { 0 }, number, first, end, waiting = 0;
+	*late = cl_bits_assign(since->late, from, to, false);
+	cl_bits_assign(since->gone, from, to, true);
+	return cl_bits_assign(chunk->held, from, to, false);
+}
+
+/* Give back the pages of one chunk: at once if it is worth a system call, else with others. How many came late. */
+static uint64_t drop_part(struct cl_precopy_store *store, uint64_t id, uint64_t address, uint64_t from, uint64_t pages)
+{
+	uint64_t giving[CHUNK_WORDS] = { 0 }, number, first, end, waiting = 0, late = 0;
+	struct since *since;
 	struct chunk *chunk;
 	size_t i;
 
 	pthread_mutex_lock(&store->lock);
 	chunk = find(store, id, address);
-	if (!chunk || !cl_bits_assign(chunk->held, from, from + pages, false) || !store->in_memory) {
+	since = chunk ? &store->since[chunk->number] : NULL;
+	if (!chunk || !forget(chunk, since, from, from + pages, &late) || !store->in_memory) {
 		pthread_mutex_unlock(&store->lock);
-		return;
+		return late;
 	}
 	number = chunk->number;
-	cl_bits_assign(store->dropped[number], from, from + pages, true);
+	cl_bits_assign(since->waiting, from, from + pages, true);
 	for (i = 0; i < CHUNK_WORDS; i++)
-		waiting += (uint64_t)__builtin_popcountll(store->dropped[number][i]);
-	if (pages >= PUNCH_PAGES || waiting >= PUNCH_WAITING ||
-	    cl_bits_find(chunk->held, 0, CL_PRECOPY_STORE_CHUNK_PAGES, true) == CL_PRECOPY_STORE_CHUNK_PAGES) {
-		memcpy(giving, store->dropped[number], sizeof(giving));
-		memset(store->dropped[number], 0, sizeof(giving));
+		waiting += (uint64_t)__builtin_popcountll(since->waiting[i]);
+	if (pages >= PUNCH_PAGES || waiting >= PUNCH_WAITING || !any(chunk->held, 0, CL_PRECOPY_STORE_CHUNK_PAGES)) {
+		memcpy(giving, since->waiting, sizeof(giving));
+		memset(since->waiting, 0, sizeof(giving));
 	}
 	pthread_mutex_unlock(&store->lock);
 	/* A file system that can't: the blocks stay until the end. */
 	while (next_dropped(giving, &first, &end))
 		(void)punch(store, number, first, end - first);
+	return late;
 }
 
-void cl_precopy_store_drop(struct cl_precopy_store *store, uint64_t id, uint64_t vaddr, uint64_t nr_pages)
+uint64_t cl_precopy_store_drop(struct cl_precopy_store *store, uint64_t id, uint64_t vaddr, uint64_t nr_pages)
 {
+	uint64_t late = 0;
+
 	while (nr_pages) {
 		uint64_t address, from, pages = part_of(vaddr, nr_pages, &address, &from);
 
-		drop_part(store, id, address, from, pages);
+		late += drop_part(store, id, address, from, pages);
 		vaddr += pages * CL_PAGE_SIZE;
 		nr_pages -= pages;
 	}
+	return late;
 }

@@ -9,7 +9,11 @@
  * a task never needs twice its memory here. One on a disk stays as it is until the end: a hole punched into what was
  * written just now makes the file system (ext4, xfs, btrfs) write it to the disk first, and whoever punches wait for it.
  *
- * Memory: 88 bytes a chunk, at most CL_PRECOPY_STORE_CHUNKS chunks. Any number of threads may read and drop; one writes.
+ * The daemon writes to it, too, what comes late: after the dump, and before its task runs. A page that was dropped once is
+ * not written again.
+ *
+ * Memory: 280 bytes a chunk, at most CL_PRECOPY_STORE_CHUNKS chunks. Any number of threads may read, write and drop; nobody
+ * writes a page that another thread reads or writes.
  */
 #ifndef CL_PRECOPY_STORE_H
 #define CL_PRECOPY_STORE_H
@@ -32,7 +36,8 @@ int cl_precopy_store_create(int directory_fd, struct cl_precopy_store **out);
 
 /*
  * Pages of task `id` from vaddr on, instead of what was there; data NULL: they are zero. 0; -ENOSPC (the file system's, or
- * more than CL_PRECOPY_STORE_CHUNKS) or another -errno.
+ * more than CL_PRECOPY_STORE_CHUNKS), -ESTALE: one was dropped, or another -errno: some may be spoiled, and are to be
+ * dropped.
  */
 int cl_precopy_store_write(struct cl_precopy_store *store, uint64_t id, uint64_t vaddr, uint64_t nr_pages,
 			   const uint8_t *data);
@@ -50,7 +55,7 @@ const uint8_t *cl_precopy_store_token(const struct cl_precopy_store *store);
 /* 0; -ENODATA if one of the pages isn't held; or another -errno. */
 int cl_precopy_store_read(struct cl_precopy_store *store, uint64_t id, uint64_t vaddr, uint64_t nr_pages, uint8_t *out);
 
-/* These pages are not needed any more, whether they are held or not. */
-void cl_precopy_store_drop(struct cl_precopy_store *store, uint64_t id, uint64_t vaddr, uint64_t nr_pages);
+/* These pages are not needed any more, whether they are held or not. How many were held that came late. */
+uint64_t cl_precopy_store_drop(struct cl_precopy_store *store, uint64_t id, uint64_t vaddr, uint64_t nr_pages);
 
 #endif

@@ -136,6 +136,7 @@ static void pause_ms(struct cl_engine *engine, unsigned int ms)
 int cl_engine_call(struct cl_engine *engine, int *fd, struct cl_tls **tls, struct cl_error *error)
 {
 	struct timeval in_time = { .tv_sec = CALL_S }, ever = { 0 };
+	const int on = 1;
 	int ret = 0;
 
 	if (!engine->remote_address_bytes)
@@ -144,6 +145,8 @@ int cl_engine_call(struct cl_engine *engine, int *fd, struct cl_tls **tls, struc
 	if (*fd < 0)
 		return cl_conn_error(-errno, error);
 	watch_connection(engine, *fd);
+	/* What follows the handshake would wait for its acknowledgement, which a server may delay by 40 ms. */
+	(void)setsockopt(*fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	(void)setsockopt(*fd, SOL_SOCKET, SO_SNDTIMEO, &in_time, sizeof(in_time));
 	pthread_mutex_unlock(&engine->lock);
 	if (connect(*fd, (struct sockaddr *)&engine->remote_address, engine->remote_address_bytes) < 0)

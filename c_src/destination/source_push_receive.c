@@ -12,8 +12,12 @@
 
 enum { ZERO_PAGES = 64 };
 
-/* Install the next pages of the run. Lock held; dropped while copying. */
-static void install(struct cl_engine *engine, struct cl_push_run *run, uint64_t nr_pages, const uint8_t *data)
+/*
+ * Install the next pages of the run. What comes by a stream while the tasks are restored is stored: into memory that isn't
+ * registered yet nothing can be copied. Lock held; dropped while copying.
+ */
+static void install(struct cl_engine *engine, const struct cl_push_stream *stream, struct cl_push_run *run,
+		    uint64_t nr_pages, const uint8_t *data)
 {
 	while (nr_pages) {
 		uint64_t index = cl_image_index(run->image, run->vaddr);
@@ -21,8 +25,12 @@ static void install(struct cl_engine *engine, struct cl_push_run *run, uint64_t 
 
 		if (pages > nr_pages)
 			pages = nr_pages;
-		cl_engine_fill(engine, run->image, index, pages, data);
-		cl_precopied_drop(engine, run->image, index, pages);
+		if (stream->number && !engine->restored) {
+			cl_precopied_store(engine, run->image, index, pages, data);
+		} else {
+			cl_engine_fill(engine, run->image, index, pages, data);
+			(void)cl_precopied_drop(engine, run->image, index, pages);
+		}
 		run->vaddr += pages * CL_PAGE_SIZE;
 		run->nr_pages -= pages;
 		nr_pages -= pages;
@@ -36,19 +44,20 @@ static void install_all(struct cl_engine *engine, struct cl_push_stream *stream,
 	unsigned int i;
 
 	for (i = 0; i < stream->nr_also; i++)
-		install(engine, &stream->also[i], nr_pages, data);
-	install(engine, &stream->run, nr_pages, data);
+		install(engine, stream, &stream->also[i], nr_pages, data);
+	install(engine, stream, &stream->run, nr_pages, data);
 	if (!stream->run.nr_pages)
 		stream->nr_also = 0;
 }
 
 /* Zero pages need no payload. Lock held; dropped while copying. */
-static void install_zeroes(struct cl_engine *engine, struct cl_push_run *run)
+static void install_zeroes(struct cl_engine *engine, struct cl_push_stream *stream)
 {
 	static const uint8_t zeroes[ZERO_PAGES * CL_PAGE_SIZE];
+	struct cl_push_run *run = &stream->run;
 
 	while (run->nr_pages && !engine->stopping)
-		install(engine, run, run->nr_pages < ZERO_PAGES ? run->nr_pages : ZERO_PAGES, zeroes);
+		install(engine, stream, run, run->nr_pages < ZERO_PAGES ? run->nr_pages : ZERO_PAGES, zeroes);
 }
 
 /* The pages of the next message are these, too. 0, or error->code: -EPROTO. */
@@ -119,7 +128,7 @@ static int begin(struct cl_engine *engine, struct cl_push_stream *stream, const 
 	if (header.type == CL_PUSH_ALSO)
 		return note_also(stream, error);
 	if (header.type == CL_PUSH_ZERO)
-		install_zeroes(engine, &stream->run);
+		install_zeroes(engine, stream);
 	return header.type == CL_PUSH_SAME ? cl_precopied_note(engine, &stream->run, error) : 0;
 }
 

@@ -60,7 +60,7 @@ static int least_window(int fd)
 /* Open a background stream of this session. Dropped while waiting. */
 static void open_stream(struct cl_engine *engine, struct cl_push_stream *stream)
 {
-	struct cl_push_hello hello = { .stream = stream->number };
+	struct cl_push_hello hello = { .stream = stream->number, .early = engine->push->has_store };
 	struct cl_push_answer answer;
 	struct cl_error error;
 	int ret;

@@ -412,6 +412,8 @@ static int send_changed(struct worker *worker, const struct cl_precopy_source *s
 	info->packed_pages += worker->out.packed_pages;
 	info->sent_bytes += worker->out.sent_bytes;
 	cl_push_pace_charge(&precopy->pace, worker->out.sent_bytes);
+	if (nr_sent)
+		cl_hashes_note_sent(precopy->hashes, source->id, batch->vaddr, batch->nr_pages, info->number);
 	pthread_mutex_unlock(&precopy->lock);
 	return ret == -ESRCH ? -EIO : ret; /* that is not said of a task */
 }

@@ -49,6 +49,39 @@ static uint64_t compare_word(struct cl_push_server *server, const struct cl_push
 	return same;
 }
 
+/* The task of this word, by its number among all tasks' words, which becomes its number in the task. */
+static struct cl_push_task *task_of(struct cl_push_server *server, uint64_t *word)
+{
+	size_t low = 0, high = server->tasks.nr;
+
+	while (high - low > 1) {
+		size_t middle = low + (high - low) / 2;
+
+		*(server->tasks.at[middle].first_word <= *word ? &low : &high) = middle;
+	}
+	*word -= server->tasks.at[low].first_word;
+	return &server->tasks.at[low];
+}
+
+/* Whether pages of this word are likely to have changed. */
+static bool changes(const struct cl_push_server *server, const struct cl_push_task *task, uint64_t word)
+{
+	uint64_t from = word * WORD_PAGES, to = from + WORD_PAGES, vaddr, end;
+	const struct cl_extent *extent;
+
+	for (to = to < task->image->nr_pages ? to : task->image->nr_pages; from < to; from = extent[1].first) {
+		extent = cl_image_extent(task->image, from);
+		if (cl_extent_source(extent) != CL_REMOTE)
+			continue;
+		vaddr = extent->vaddr + (from - extent->first) * CL_PAGE_SIZE;
+		end = vaddr + ((extent[1].first < to ? extent[1].first : to) - from) * CL_PAGE_SIZE;
+		for (; vaddr < end; vaddr = (vaddr / CL_HASHES_BLOCK_BYTES + 1) * CL_HASHES_BLOCK_BYTES)
+			if (cl_hashes_changes(server->config.stored, task->image->pid, vaddr))
+				return true;
+	}
+	return false;
+}
+
 /*
  * Takes no lock, as it gives way to everybody. Whether the tasks are still held is asked before anything of this is told, as
  * after any reading.
@@ -58,19 +91,22 @@ static void *work(void *argument)
 	struct cl_push_server *server = argument;
 	struct cl_push_compare *compare = &server->compare;
 	uint8_t *pages = cl_pages_alloc(WORD_PAGES);
-	uint64_t word;
-	size_t t = 0;
+	uint64_t next, word, number;
 
 	cl_give_way();
 	while (pages && !atomic_load_explicit(&compare->over, memory_order_relaxed)) {
-		word = atomic_fetch_add_explicit(&compare->next, 1, memory_order_relaxed);
-		while (t < server->tasks.nr && word >= server->tasks.at[t].same_words + server->tasks.at[t].first_word)
-			t++;
-		if (t == server->tasks.nr)
+		struct cl_push_task *task;
+
+		next = atomic_fetch_add_explicit(&compare->next, 1, memory_order_relaxed);
+		if (next >= 2 * compare->nr_words)
 			break;
-		word -= server->tasks.at[t].first_word;
-		atomic_store_explicit(&server->tasks.at[t].same[word],
-				      compare_word(server, &server->tasks.at[t], word, pages), memory_order_relaxed);
+		word = number = next % compare->nr_words;
+		task = task_of(server, &word);
+		if (changes(server, task, word) != (next < compare->nr_words))
+			continue;
+		atomic_store_explicit(&task->same[word], compare_word(server, task, word, pages), memory_order_relaxed);
+		next = atomic_fetch_add_explicit(&compare->nr_compared, 1, memory_order_relaxed);
+		atomic_store_explicit(&compare->compared[next], number + 1, memory_order_release);
 	}
 	cl_become_ordinary(); /* what follows takes locks that others wait for */
 	free(pages);
@@ -87,19 +123,21 @@ void cl_push_compare_start(struct cl_push_server *server)
 	struct cl_push_compare *compare = &server->compare;
 	/* Half of the CPUs: the others are often the hyperthreads of these, and this host has more to do. */
 	long threads = (sysconf(_SC_NPROCESSORS_ONLN) + 1) / 2;
-	uint64_t words = 0;
 	size_t i;
 
 	for (i = 0; i < server->tasks.nr; i++) {
 		struct cl_push_task *task = &server->tasks.at[i];
 
-		task->first_word = words;
+		task->first_word = compare->nr_words;
 		task->same_words = cl_bits_words(task->image->nr_pages);
-		words += task->same_words;
+		compare->nr_words += task->same_words;
 		task->same = calloc(task->same_words + 1, sizeof(*task->same));
 		if (!task->same)
 			return;
 	}
+	compare->compared = calloc(compare->nr_words + 1, sizeof(*compare->compared));
+	if (!compare->compared)
+		return;
 	while (compare->nr_threads < CL_PUSH_COMPARE_THREADS && compare->nr_threads < threads &&
 	       cl_thread_start(&compare->threads[compare->nr_threads], "cl-compare", work, server) == 0)
 		compare->nr_threads++;
@@ -180,4 +218,41 @@ bool cl_push_compare_take(struct cl_push_task *task, uint64_t *index, uint64_t *
 	}
 	task->same_at = at;
 	return true;
+}
+
+struct cl_push_task *cl_push_compare_take_early(struct cl_push_server *server, uint64_t max_pages, uint64_t *index,
+						uint64_t *nr_pages, bool *is_same, bool *later)
+{
+	struct cl_push_compare *compare = &server->compare;
+
+	for (; compare->nr_threads && compare->told_early < compare->nr_words;
+	     compare->told_early++, compare->told_early_pages = 0) {
+		uint64_t word = atomic_load_explicit(&compare->compared[compare->told_early], memory_order_acquire), at, to,
+			 end;
+		struct cl_push_task *task;
+
+		*later = true;
+		if (!word--)
+			return NULL;
+		task = task_of(server, &word);
+		at = word * WORD_PAGES + compare->told_early_pages;
+		end = (word + 1) * WORD_PAGES;
+		end = end < task->image->nr_pages ? end : task->image->nr_pages;
+		while (at < end && cl_extent_source(cl_image_extent(task->image, at)) != CL_REMOTE)
+			at = cl_image_extent(task->image, at)[1].first;
+		if (at >= end)
+			continue;
+		to = cl_image_extent(task->image, at)[1].first;
+		end = to < end ? to : end;
+		*is_same = same_word(task, at) >> at % WORD_PAGES & 1;
+		for (to = at + 1;
+		     to < end && to - at < max_pages && (same_word(task, to) >> to % WORD_PAGES & 1) == *is_same;)
+			to++;
+		*index = at;
+		*nr_pages = to - at;
+		compare->told_early_pages = to - word * WORD_PAGES;
+		return task;
+	}
+	*later = false;
+	return NULL;
 }

@@ -138,6 +138,7 @@ static int obey(struct cl_push_server *server, struct cl_conn conn, uint64_t ses
 		note_lost(server, header);
 	} else if (header->type == CL_PUSH_STORE) {
 		server->session.stores = server->config.stored && cl_push_same_token(rest, server->config.store_token);
+		pthread_cond_broadcast(&server->work);
 	} else if (header->type == CL_PUSH_GO || done) {
 		server->session.going = !done;
 		cl_push_compare_end(server); /* what is compared from now on is pushed */

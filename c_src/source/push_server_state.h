@@ -34,7 +34,15 @@ enum { CL_PUSH_COMPARE_THREADS = 8 };
 struct cl_push_compare {
 	pthread_t threads[CL_PUSH_COMPARE_THREADS];
 	unsigned int nr_threads;
-	atomic_uint_fast64_t next; /* of the bitmaps' words, all tasks' one after the other */
+	/*
+	 * The words of all tasks' bitmaps, one after the other, are compared in two passes: first those of which pages were
+	 * sent in the last round, then the others.
+	 */
+	uint64_t nr_words;
+	atomic_uint_fast64_t next;  /* of both passes */
+	_Atomic uint64_t *compared; /* 1 + the number of each word, in the order in which they were; 0: none yet */
+	atomic_uint_fast64_t nr_compared;
+	uint64_t told_early, told_early_pages; /* so many of these, and pages of the next one, were sent before GO */
 	atomic_bool over;
 	bool may_leave;
 };
@@ -116,13 +124,21 @@ bool cl_push_compare_is_same(const struct cl_push_task *task, uint64_t index, ui
  */
 bool cl_push_compare_take(struct cl_push_task *task, uint64_t *index, uint64_t *nr_pages);
 
+/*
+ * Before the client says what it misses: the next run of pages, of one extent, of which it is known whether they are as in the
+ * store; at most max_pages. Whose; NULL: none so far. *later: there may be more later. Lock held.
+ */
+struct cl_push_task *cl_push_compare_take_early(struct cl_push_server *server, uint64_t max_pages, uint64_t *index,
+						uint64_t *nr_pages, bool *is_same, bool *later);
+
 /* ---- connections ---- */
 
 /* Serve the session's demand connection (push_demand.c); out: room for CL_PUSH_MAX_PAGES pages, and in front of it for a
  * header. 0 or -errno. */
 int cl_push_serve_demand(struct cl_push_server *server, struct cl_conn conn, uint64_t session, uint8_t *out);
 
-/* Serve one of its background streams (push_stream.c). 0 or -errno. */
-int cl_push_serve_stream(struct cl_push_server *server, struct cl_conn conn, uint64_t session, unsigned int number);
+/* Serve the background stream of this hello (push_stream.c). 0 or -errno. */
+int cl_push_serve_stream(struct cl_push_server *server, struct cl_conn conn, uint64_t session,
+			 const struct cl_push_hello *hello);
 
 #endif

@@ -43,6 +43,7 @@ void cl_push_server_free(struct cl_push_server *server)
 	if (!server)
 		return;
 	cl_push_compare_stop(server);
+	free(server->compare.compared);
 	cl_push_tasks_close(&server->tasks);
 	pthread_cond_destroy(&server->work);
 	pthread_mutex_destroy(&server->lock);
@@ -184,7 +185,7 @@ void cl_push_server_serve(struct cl_push_server *server, struct cl_conn conn, co
 	cl_push_pack_answer(&answer, out);
 	ret = cl_conn_send(conn, out, sizeof(out));
 	if (ret == 0)
-		ret = hello->stream ? cl_push_serve_stream(server, conn, session, hello->stream) :
+		ret = hello->stream ? cl_push_serve_stream(server, conn, session, hello) :
 				      cl_push_serve_demand(server, conn, session, buffer + CL_PAGE_SIZE);
 	if (ret < 0 && ret != -ECANCELED)
 		cl_log(&server->config.log, CL_LOG_WARN, "push: connection %u of session %llu: %s", hello->stream,

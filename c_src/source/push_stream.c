@@ -14,6 +14,9 @@
 /* What a background socket may hold unsent: enough to keep it going while its thread reads the next batch. */
 enum { UNSENT_BYTES = 128 << 10 };
 
+/* How soon it is looked again whether more is compared: nobody tells, as those who compare give way to everybody. */
+enum { COMPARED_US = 2000 };
+
 struct batch {
 	struct cl_push_task *task;
 	struct cl_push_header header; /* nr_pages, vaddr, dst_id */
@@ -130,6 +133,28 @@ static bool take_same(struct cl_push_server *server, struct batch *batch)
 	return false;
 }
 
+/*
+ * While the client's tasks are restored, and the link is idle: what has been compared so far. What changed since it was
+ * stored is what they touch first. The client stores it: of that it will not say that it is missing. *later: there may be
+ * more. Lock held.
+ */
+static bool take_early(struct cl_push_server *server, struct batch *batch, bool *later)
+{
+	uint64_t index, nr_pages;
+	bool is_same;
+	struct cl_push_task *task = cl_push_compare_take_early(server, cl_push_pace_batch_pages(&server->pace), &index,
+							       &nr_pages, &is_same, later);
+
+	if (!task)
+		return false;
+	*batch = (struct batch){ .task = task, .is_same = is_same };
+	batch->header = (struct cl_push_header){ .type = is_same ? CL_PUSH_SAME : 0,
+						 .nr_pages = nr_pages,
+						 .vaddr = cl_image_vaddr(task->image, index),
+						 .dst_id = (uint64_t)task->image->pid };
+	return true;
+}
+
 /* Send what waits. Lock held; dropped meanwhile. 0 or -errno. */
 static int flush(struct cl_push_server *server, struct cl_push_batch *out)
 {
@@ -147,15 +172,16 @@ static int flush(struct cl_push_server *server, struct cl_push_batch *out)
  * The next batch, when there is one and the rate allows it: for that it waits *held_us. What waits in `out` is sent before.
  * Lock held; dropped while waiting and sending. False: the session is over, or its connection.
  */
-static bool await_batch(struct cl_push_server *server, uint64_t session, struct cl_push_batch *out, struct batch *batch,
-			uint64_t *held_us)
+static bool await_batch(struct cl_push_server *server, uint64_t session, bool client_is_early, struct cl_push_batch *out,
+			struct batch *batch, uint64_t *held_us)
 {
 	for (*held_us = 0; server->session.number == session;) {
+		bool is_early = client_is_early && server->session.stores && !server->restored, later = false;
 		uint64_t until_us = cl_push_pace_held_until(&server->pace), began_us;
+		bool is_held = (server->session.going || is_early) && until_us;
 
-		bool is_held = server->session.going && until_us;
-
-		if (!is_held && (take_same(server, batch) || take_batch(server, batch)))
+		if (!is_held && (take_same(server, batch) || take_batch(server, batch) ||
+				 (is_early && take_early(server, batch, &later))))
 			return true;
 		if (out->told_bytes) {
 			if (flush(server, out) < 0)
@@ -164,6 +190,8 @@ static bool await_batch(struct cl_push_server *server, uint64_t session, struct 
 			began_us = cl_now_us();
 			(void)cl_cond_wait(&server->work, &server->lock, until_us);
 			*held_us += cl_now_us() - began_us;
+		} else if (later) {
+			(void)cl_cond_wait(&server->work, &server->lock, cl_now_us() + COMPARED_US);
 		} else {
 			pthread_cond_wait(&server->work, &server->lock);
 		}
@@ -203,9 +231,10 @@ static int tell_same(struct cl_push_server *server, struct cl_push_batch *out, c
 	return ret < 0 ? ret : cl_push_batch_tell(out, &batch->header);
 }
 
-int cl_push_serve_stream(struct cl_push_server *server, struct cl_conn conn, uint64_t session, unsigned int number)
+int cl_push_serve_stream(struct cl_push_server *server, struct cl_conn conn, uint64_t session,
+			 const struct cl_push_hello *hello)
 {
-	struct cl_push_in_flight *sent = &server->session.sent[number];
+	struct cl_push_in_flight *sent = &server->session.sent[hello->stream];
 	struct cl_push_batch out;
 	const int unsent = UNSENT_BYTES;
 	struct batch batch;
@@ -218,7 +247,7 @@ int cl_push_serve_stream(struct cl_push_server *server, struct cl_conn conn, uin
 	written = cl_push_in_flight_written(conn.fd);
 	pthread_mutex_lock(&server->lock);
 	cl_packing_init(&out.packing, server->session.unpacks);
-	while (ret == 0 && await_batch(server, session, &out, &batch, &held_us)) {
+	while (ret == 0 && await_batch(server, session, hello->early, &out, &batch, &held_us)) {
 		cl_push_in_flight_begin(sent, batch.task, cl_image_index(batch.task->image, batch.header.vaddr),
 					batch.header.nr_pages, written, out.packing.way != CL_AS_IT_IS);
 		pthread_mutex_unlock(&server->lock);

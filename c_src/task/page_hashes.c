@@ -12,18 +12,20 @@
 #include <xxhash.h>
 #endif
 
-enum { SECRET_BYTES = 192 };
+enum { SECRET_BYTES = 192, BLOCKS = CL_HASHES_PAGES / CL_HASHES_BLOCK_PAGES };
 
 struct chunk {
 	int32_t id;
 	uint64_t vaddr;
-	struct cl_hash *pages; /* CL_HASHES_PAGES */
+	struct cl_hash *pages;  /* CL_HASHES_PAGES */
+	uint64_t round[BLOCKS]; /* the last in which pages of it were sent */
 };
 
 struct cl_hashes {
 	uint8_t secret[SECRET_BYTES];
 	struct chunk *chunks; /* by id, vaddr */
 	size_t nr, max;
+	uint64_t last_round;
 };
 
 bool cl_hashes_supported(void)
@@ -69,7 +71,7 @@ void cl_hashes_clear(struct cl_hashes *hashes)
 		free(hashes->chunks[i].pages);
 	free(hashes->chunks);
 	hashes->chunks = NULL;
-	hashes->nr = hashes->max = 0;
+	hashes->nr = hashes->max = hashes->last_round = 0;
 }
 
 void cl_hashes_free(struct cl_hashes *hashes)
@@ -127,4 +129,24 @@ struct cl_hash *cl_hashes_at(struct cl_hashes *hashes, int32_t id, uint64_t vadd
 	hashes->chunks[i] = (struct chunk){ .id = id, .vaddr = start, .pages = pages };
 	hashes->nr++;
 	return pages + (vaddr - start) / CL_PAGE_SIZE;
+}
+
+void cl_hashes_note_sent(struct cl_hashes *hashes, int32_t id, uint64_t vaddr, uint64_t nr_pages, uint64_t round)
+{
+	uint64_t start = vaddr / CL_HASHES_BYTES * CL_HASHES_BYTES, end = vaddr + nr_pages * CL_PAGE_SIZE;
+	size_t i = search(hashes, id, start);
+
+	hashes->last_round = round;
+	for (; is_at(hashes, i, id, start) && vaddr < end;
+	     vaddr = (vaddr / CL_HASHES_BLOCK_BYTES + 1) * CL_HASHES_BLOCK_BYTES)
+		hashes->chunks[i].round[(vaddr - start) / CL_HASHES_BLOCK_BYTES] = round;
+}
+
+bool cl_hashes_changes(const struct cl_hashes *hashes, int32_t id, uint64_t vaddr)
+{
+	uint64_t start = vaddr / CL_HASHES_BYTES * CL_HASHES_BYTES;
+	size_t i = search(hashes, id, start);
+
+	return !is_at(hashes, i, id, start) ||
+	       hashes->chunks[i].round[(vaddr - start) / CL_HASHES_BLOCK_BYTES] == hashes->last_round;
 }

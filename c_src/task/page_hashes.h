@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * page_hashes: of each page that a store has been sent, 128 bits: so that it need not be sent again. By task and address, in
- * chunks of CL_HASHES_PAGES pages; 16 bytes a page. The hash is keyed by random bytes that never leave this process, so
+ * chunks of CL_HASHES_PAGES pages; 16 bytes a page. And where pages were sent in the last round. The hash is keyed by random bytes that never leave this process, so
  * nobody can make pages that are taken for others. No I/O, no lock: who changes a table is alone with it, but for the
  * hashes themselves, of which each may be written by another thread.
  *
@@ -16,7 +16,12 @@
 
 #include "base/page.h"
 
-enum { CL_HASHES_PAGES = 512, CL_HASHES_BYTES = CL_HASHES_PAGES * CL_PAGE_SIZE };
+enum {
+	CL_HASHES_PAGES = 512,
+	CL_HASHES_BYTES = CL_HASHES_PAGES * CL_PAGE_SIZE,
+	CL_HASHES_BLOCK_PAGES = 64,
+	CL_HASHES_BLOCK_BYTES = CL_HASHES_BLOCK_PAGES * CL_PAGE_SIZE,
+};
 
 struct cl_hash {
 	uint64_t low, high; /* both 0: none */
@@ -47,5 +52,15 @@ struct cl_hash *cl_hashes_at(struct cl_hashes *hashes, int32_t id, uint64_t vadd
 
 /* The same, if there is one: else NULL. Any thread, as long as nobody changes the table. */
 const struct cl_hash *cl_hashes_find(const struct cl_hashes *hashes, int32_t id, uint64_t vaddr);
+
+/* In this round (1..) some of nr_pages from vaddr on were sent, of which there are hashes; up to the next multiple of
+ * CL_HASHES_BYTES. */
+void cl_hashes_note_sent(struct cl_hashes *hashes, int32_t id, uint64_t vaddr, uint64_t nr_pages, uint64_t round);
+
+/*
+ * Whether pages of the block of CL_HASHES_BLOCK_BYTES around vaddr were sent in the last round, or none ever: what was
+ * written lately is likely to have been written again. Any thread, as cl_hashes_find().
+ */
+bool cl_hashes_changes(const struct cl_hashes *hashes, int32_t id, uint64_t vaddr);
 
 #endif

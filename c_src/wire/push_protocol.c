@@ -12,7 +12,9 @@ enum { KIND_SESSION, KIND_STREAM, KIND_STORE, HELLO_KINDS };
 #define HELLO_TYPE 1
 #define HELLO_UNPACKS 0x100 /* beside the number of streams */
 #define HELLO_SHARES 0x400
-#define HELLO_UNPACKS_ZSTD (1ULL << 63) /* beside the client, where an older server doesn't look */
+/* Beside the client, where an older server doesn't look; a background stream has no such ways. */
+#define HELLO_UNPACKS_ZSTD (1ULL << 63)
+#define HELLO_EARLY (1ULL << 63)
 #define MAX_VADDR (UINT64_MAX - CL_PAGE_SIZE + 1)
 
 static const uint8_t answer_magic[4] = "CLPA", refusal_magic[4] = "CLPR";
@@ -43,7 +45,8 @@ size_t cl_push_pack_hello(int wire_version, const struct cl_push_hello *hello, u
 						    (hello->shares ? HELLO_SHARES : 0),
 		.vaddr = HELLO_MAGIC << 16 | kind << 8 | CL_PUSH_VERSION,
 		.dst_id = (kind == KIND_SESSION && hello->client ? hello->client : CL_PUSH_UNNAMED) << 8 | HELLO_TYPE |
-			  (!hello->stream && hello->unpacks & 1U << CL_ZSTD ? HELLO_UNPACKS_ZSTD : 0),
+			  (!hello->stream && hello->unpacks & 1U << CL_ZSTD ? HELLO_UNPACKS_ZSTD : 0) |
+			  (hello->stream && hello->early ? HELLO_EARLY : 0),
 	};
 
 	cl_wire_pack(wire_version, &header, out);
@@ -84,6 +87,7 @@ int cl_push_is_hello(const struct cl_wire_header *header, struct cl_push_hello *
 	*hello = (struct cl_push_hello){ .stores = kind == KIND_STORE,
 					 .client = kind == KIND_SESSION ? header->dst_id >> 8 & CL_PUSH_MAX_CLIENT : 0,
 					 .unpacks = unpacks,
+					 .early = joins && header->dst_id & HELLO_EARLY,
 					 .shares = header->nr_pages & flags & HELLO_SHARES };
 	*(joins ? &hello->stream : &hello->nr_streams) = (unsigned int)number;
 	return 1;

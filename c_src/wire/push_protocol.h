@@ -37,6 +37,7 @@ struct cl_push_hello {
 	unsigned int nr_streams; /* of stream 0: background streams wanted, 1..CL_PUSH_MAX_STREAMS */
 	unsigned int unpacks;    /* of stream 0: of packing ways those that the client understands, a bit each */
 	bool shares;             /* of stream 0: the client understands ALSO */
+	bool early;              /* of a background stream: its client stores what comes before GO */
 	uint64_t client;         /* opening a session: who, 1..CL_PUSH_MAX_CLIENT; a successor of a daemon is the same */
 	uint8_t token[CL_PUSH_TOKEN_BYTES];
 };

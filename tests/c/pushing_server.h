@@ -49,6 +49,8 @@ struct server {
 	bool stores, lies;  /* the client has a store; the server will say once what isn't so of it */
 	bool tells_more;    /* it pushes nothing; before the first page that is asked for, it tells of all that is stored */
 	bool told_store;    /* in this session */
+	bool ahead;         /* before the client has said what it misses, it sends all, each stream its part */
+	uint64_t missing;   /* pages that the client said it misses */
 	bool lied;
 	bool drops_a_stream; /* of the first session */
 	uint64_t sessions, pushed, asked;
@@ -194,6 +196,7 @@ static void listen_to_client(struct server *server, struct connection *connectio
 			break;
 		case CL_PUSH_MISSING:
 			CHECK(header.dst_id == PID && page < PAGES && header.nr_pages <= PAGES - page);
+			server->missing += header.nr_pages;
 			for (; header.nr_pages; header.nr_pages--)
 				server->wanted[page++] = true;
 			break;
@@ -245,12 +248,35 @@ static void push_same(struct server *server, struct connection *connection, uint
 	}
 }
 
+/* As what isn't stored comes: each way in turn. */
+static bool send_some(const struct server *server, int fd, uint64_t page, unsigned int nr_pages, enum cl_packing_way *way)
+{
+	enum cl_packing_way now = *way;
+
+	*way = (now + 1) % CL_PACKING_WAYS;
+	return now == CL_AS_IT_IS ? send_pages(server, fd, page, nr_pages) : send_packed(server, fd, page, nr_pages, now);
+}
+
+/* What the stream's part is of all pages. */
+static void send_ahead(const struct server *server, const struct connection *connection, enum cl_packing_way *way)
+{
+	uint64_t page;
+
+	for (page = connection->number - 1; page < PAGES; page += STREAMS)
+		if (is_stored(page))
+			(void)send_same(server, connection->fd, page);
+		else if (is_lazy(page))
+			(void)send_some(server, connection->fd, page, 1, way);
+}
+
 static void push_pages(struct server *server, struct connection *connection)
 {
 	enum cl_packing_way way = CL_AS_IT_IS;
 	unsigned int nr_pages;
 	uint64_t page;
 
+	if (server->ahead)
+		send_ahead(server, connection, &way);
 	pthread_mutex_lock(&server->lock);
 	while (is_current(server, connection)) {
 		if (!server->told || server->tells_more || !next_run(server, &page, &nr_pages)) {
@@ -264,11 +290,7 @@ static void push_pages(struct server *server, struct connection *connection)
 		}
 		pthread_mutex_unlock(&server->lock);
 		usleep(PAGE_US * nr_pages);
-		if (way == CL_AS_IT_IS)
-			(void)send_pages(server, connection->fd, page, nr_pages);
-		else
-			(void)send_packed(server, connection->fd, page, nr_pages, way);
-		way = (way + 1) % CL_PACKING_WAYS;
+		(void)send_some(server, connection->fd, page, nr_pages, &way);
 		pthread_mutex_lock(&server->lock);
 		server->pushed += nr_pages;
 		if (server->cuts && server->until_cut < nr_pages && is_current(server, connection)) {
@@ -424,7 +446,7 @@ static int greet(struct server *server, int fd)
 	if (hello.stream) {
 		if (!read_fully(fd, hello.token, sizeof(hello.token)))
 			return -1;
-		CHECK(hello.stream <= STREAMS);
+		CHECK(hello.stream <= STREAMS && (server->stores || !hello.early));
 		answer.nr_streams = hello.stream;
 		cl_push_pack_answer(&answer, out);
 		if (server->drops_a_stream && server->sessions == 1)

@@ -228,6 +228,12 @@ def test_a_stream_lost_before_the_task_runs_costs_no_restore(build, sanitizer: s
 
 @needs_userfaultfd_events
 @pytest.mark.parametrize("sanitizer", ["asan-ubsan", "tsan"])
+def test_what_comes_before_the_task_runs_is_not_missing_then(build, sanitizer: str) -> None:
+    run(build("test_push", sanitizer), "ahead")
+
+
+@needs_userfaultfd_events
+@pytest.mark.parametrize("sanitizer", ["asan-ubsan", "tsan"])
 def test_what_was_stored_around_a_touched_page_comes_with_it(build, sanitizer: str) -> None:
     run(build("test_push", sanitizer), "around")
 

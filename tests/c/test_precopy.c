@@ -364,6 +364,38 @@ static void a_page_overtakes_a_stream(const struct store *store, uint64_t page, 
 	pthread_join(stream.thread, NULL);
 }
 
+/* Before the client has said what it misses, all comes to a stream that says that it stores it, and nothing to another. */
+static void all_comes_early(const struct store *store, bool stale)
+{
+	struct call demand = { .hello = { .nr_streams = 2 } }, early = { .hello = { .stream = 1, .early = true } },
+		    other = { .hello = { .stream = 2 } };
+	uint8_t session[CL_PUSH_TOKEN_BYTES], as[PAGES] = { 0 };
+	uint64_t got = 0;
+
+	call_server(&demand, session);
+	memcpy(early.hello.token, session, sizeof(session));
+	memcpy(other.hello.token, session, sizeof(session));
+	call_server(&early, session);
+	call_server(&other, session);
+	say(demand.fd, (struct cl_push_header){ .type = CL_PUSH_STORE, .bytes = CL_PUSH_TOKEN_BYTES }, store->token);
+	while (got < LAZY)
+		got += take(early.fd, store, as);
+	CHECK(got == LAZY);
+	for (int page = 0; page < PAGES; page++) {
+		bool changed = page < 8 || (stale && page < HALF), zero = cl_page_is_zero(frozen + page * CL_PAGE_SIZE);
+
+		CHECK(page % 8 == 7 || (changed ? as[page] == (zero ? CL_PUSH_ZERO : CL_PUSH_PAGES) :
+						  as[page] == CL_PUSH_SAME || (zero && as[page] == CL_PUSH_ZERO)));
+	}
+	CHECK(recv(other.fd, session, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN);
+	close(demand.fd);
+	close(early.fd);
+	close(other.fd);
+	pthread_join(demand.thread, NULL);
+	pthread_join(early.thread, NULL);
+	pthread_join(other.thread, NULL);
+}
+
 static void ignore(void *context, enum cl_push_told what, const char *name, uint64_t client)
 {
 	(void)context;
@@ -397,6 +429,9 @@ static void pages_are_the_same_only_if_they_are(struct cl_precopy *precopy, cons
 	config.images_fd = make_images(directory, ID, BASE, PAGES);
 	config.stored = cl_precopy_hashes(precopy, config.store_token);
 	CHECK(config.stored && memcmp(config.store_token, store->token, sizeof(store->token)) == 0);
+	CHECK(cl_push_server_new(&config, &server, &error) == 0);
+	all_comes_early(store, stale);
+	cl_push_server_free(server);
 	/* Until its own threads have got to compare before the client came. */
 	for (int tries = 0; tries < 200 && !info.known_pages; tries++) {
 		if (tries)
@@ -436,6 +471,23 @@ static void pages_are_the_same_only_if_they_are(struct cl_precopy *precopy, cons
 	cl_push_server_end(server, CL_PUSH_END_OVER);
 	cl_push_server_free(server);
 	remove_images(directory, ID, config.images_fd);
+}
+
+static void where_pages_were_sent_lately_is_known(void)
+{
+	enum { BLOCK = CL_HASHES_BLOCK_BYTES };
+	struct cl_hashes *hashes = cl_hashes_new();
+
+	CHECK(hashes && cl_hashes_at(hashes, ID, BASE));
+	cl_hashes_note_sent(hashes, ID, BASE, CL_HASHES_PAGES, 1);
+	CHECK(cl_hashes_changes(hashes, ID, BASE) && cl_hashes_changes(hashes, ID, BASE + CL_HASHES_BYTES - 1));
+	cl_hashes_note_sent(hashes, ID, BASE + 2 * BLOCK - CL_PAGE_SIZE, 2, 2);
+	for (uint64_t block = 0; block < CL_HASHES_BYTES / BLOCK; block++)
+		CHECK(cl_hashes_changes(hashes, ID, BASE + block * BLOCK) == (block == 1 || block == 2));
+	CHECK(cl_hashes_changes(hashes, ID, BASE + CL_HASHES_BYTES) && cl_hashes_changes(hashes, ID + 1, BASE));
+	cl_hashes_note_sent(hashes, ID + 1, BASE, 1, 3); /* no hash of it is there */
+	CHECK(!cl_hashes_changes(hashes, ID, BASE + BLOCK));
+	cl_hashes_free(hashes);
 }
 
 static void frames_of(pid_t pid, const void *address, uint64_t *frames)
@@ -496,6 +548,7 @@ int main(int argc, char **argv)
 	frozen = malloc(PAGES * CL_PAGE_SIZE);
 	start_task(argv[1]);
 	command('r');
+	where_pages_were_sent_lately_is_known();
 	a_lost_store_is_forgotten();
 	a_round_that_a_rate_holds_back_can_be_stopped();
 	descriptors_run_out();

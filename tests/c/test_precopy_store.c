@@ -181,6 +181,61 @@ static void damaged_index(uint64_t seed)
 	close(fd);
 }
 
+static void expect(struct cl_precopy_store *store, uint64_t page, uint64_t nr_pages, unsigned int version)
+{
+	uint64_t i;
+
+	for (i = 0; i < nr_pages; i++)
+		fill(expected + i * PAGE, 0, page + i, version);
+	CHECK(cl_precopy_store_read(store, 10, BASE + page * PAGE, nr_pages, buffer) == 0);
+	CHECK(memcmp(buffer, expected, nr_pages * PAGE) == 0);
+}
+
+static int write_late(struct cl_precopy_store *store, uint64_t page, uint64_t nr_pages, unsigned int version)
+{
+	uint64_t i;
+
+	for (i = 0; i < nr_pages; i++)
+		fill(buffer + i * PAGE, 0, page + i, version);
+	return cl_precopy_store_write(store, 10, BASE + page * PAGE, nr_pages, version == 1 ? NULL : buffer);
+}
+
+/* `path` for mkdtemp(). What is written after it was taken is there instead of what was, and in chunks that were not. */
+static void written_late(char *path)
+{
+	uint8_t token[CL_PUSH_TOKEN_BYTES] = { 7 };
+	struct cl_precopy_store *store;
+	struct cl_error error;
+	int fd = open_directory(path);
+
+	CHECK(cl_precopy_store_create(fd, &store) == 0);
+	CHECK(write_late(store, 0, 100, 2) == 0);
+	CHECK(cl_precopy_store_finish(store, fd, token) == 0);
+	cl_precopy_store_free(store);
+	CHECK(cl_precopy_store_take(fd, &store, &error) == 0 && rmdir(path) == 0);
+	CHECK(write_late(store, 10, 20, 3) == 0 && write_late(store, 90, 1500, 4) == 0);
+	CHECK(write_late(store, 40, 5, 1) == 0 && write_late(store, 1900, 3, 1) == 0);
+	expect(store, 0, 10, 2);
+	expect(store, 10, 20, 3);
+	expect(store, 40, 5, 1);
+	expect(store, 45, 45, 2);
+	expect(store, 90, 1500, 4);
+	expect(store, 1900, 3, 1);
+
+	/* Of memory its blocks may be taken at any moment: nothing is to be written there. */
+	CHECK(cl_precopy_store_drop(store, 10, BASE, 12) == 2);
+	CHECK(cl_precopy_store_drop(store, 10, BASE, 12) == 0);
+	CHECK(write_late(store, 11, 2, 5) == -ESTALE && write_late(store, 0, 1, 1) == -ESTALE);
+	expect(store, 12, 18, 3);
+	/* Nor where nothing was, but where nothing is known of it. */
+	CHECK(cl_precopy_store_drop(store, 10, BASE + 1600 * PAGE, 1) == 0);
+	CHECK(write_late(store, 1600, 1, 5) == -ESTALE);
+	CHECK(write_late(store, 1601, 1, 5) == 0);
+	CHECK(cl_precopy_store_drop(store, 10, BASE, PAGES) == 18 + 1500 + 5 + 3 + 1);
+	cl_precopy_store_free(store);
+	close(fd);
+}
+
 static void limit(void)
 {
 	char path[] = "/tmp/criu-lazy-store.XXXXXX";
@@ -316,6 +371,7 @@ static void servers(uint64_t seed)
 int main(int argc, char **argv)
 {
 	char disk[] = "/var/tmp/criu-lazy-store.XXXXXX", memory[] = "/dev/shm/criu-lazy-store.XXXXXX";
+	char late_disk[] = "/var/tmp/criu-lazy-store.XXXXXX", late_memory[] = "/dev/shm/criu-lazy-store.XXXXXX";
 	uint64_t seed;
 
 	CHECK(argc == 2);
@@ -323,6 +379,8 @@ int main(int argc, char **argv)
 	seed = strtoull(argv[1], NULL, 10);
 	against_the_model(seed, disk);
 	against_the_model(seed, memory);
+	written_late(late_disk);
+	written_late(late_memory);
 	damaged_index(seed);
 	servers(seed);
 	if (seed == 1) /* it takes seconds */

@@ -9,6 +9,7 @@
  *   busy TASK SEED     the same with cuts, after each of which the server refuses a few times
  *   turned-away        a server that refuses from the start, and one that does for good once the task runs
  *   early              before the restore is done the first session loses a stream: another one is opened
+ *   ahead              before the restore is done all pages come, as what is stored and what isn't
  *   around             a page is touched: with it those around it come from the store
  *   hasty              the server hangs up as soon as it has confirmed the end, and nobody connects again
  *   refused            messages that are not right in one thing each: the client sees it, and ends
@@ -17,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -27,11 +29,14 @@
 #include <unistd.h>
 
 #include "criu_lazy.h"
+#include "destination/precopied.h"
 #include "destination/precopy_store.h"
+#include "destination/source_push_state.h"
 #include "push_images.h"
 #include "pushing_server.h"
 #include "stress.h"
 #include "tcp.h"
+#include "wire/push_hello.h"
 #include "wire/push_protocol.h"
 
 /* A directory with the store, in which two of three lazy pages are as at the dump. */
@@ -253,6 +258,81 @@ static void early(void)
 	unmap(memory);
 }
 
+int __real_cl_push_say_hello(struct cl_conn conn, int version, const struct cl_push_hello *hello,
+			     struct cl_push_answer *answer, struct cl_error *error);
+int __wrap_cl_push_say_hello(struct cl_conn conn, int version, const struct cl_push_hello *hello,
+			     struct cl_push_answer *answer, struct cl_error *error);
+
+/* After a TLS handshake it would wait for the acknowledgement of that, which a server may delay. */
+int __wrap_cl_push_say_hello(struct cl_conn conn, int version, const struct cl_push_hello *hello,
+			     struct cl_push_answer *answer, struct cl_error *error)
+{
+	socklen_t length = sizeof(int);
+	int on = 0;
+
+	CHECK(getsockopt(conn.fd, IPPROTO_TCP, TCP_NODELAY, &on, &length) == 0 && on);
+	return __real_cl_push_say_hello(conn, version, hello, answer, error);
+}
+
+static _Atomic uint64_t came_ahead;
+
+int __real_cl_precopied_note(struct cl_engine *engine, struct cl_push_run *run, struct cl_error *error);
+int __wrap_cl_precopied_note(struct cl_engine *engine, struct cl_push_run *run, struct cl_error *error);
+void __real_cl_precopied_store(struct cl_engine *engine, struct cl_image *image, uint64_t index, uint64_t nr_pages,
+			       const uint8_t *data);
+void __wrap_cl_precopied_store(struct cl_engine *engine, struct cl_image *image, uint64_t index, uint64_t nr_pages,
+			       const uint8_t *data);
+
+int __wrap_cl_precopied_note(struct cl_engine *engine, struct cl_push_run *run, struct cl_error *error)
+{
+	uint64_t nr_pages = run->nr_pages;
+	int ret = __real_cl_precopied_note(engine, run, error);
+
+	came_ahead += nr_pages;
+	return ret;
+}
+
+void __wrap_cl_precopied_store(struct cl_engine *engine, struct cl_image *image, uint64_t index, uint64_t nr_pages,
+			       const uint8_t *data)
+{
+	__real_cl_precopied_store(engine, image, index, nr_pages, data);
+	came_ahead += nr_pages;
+}
+
+/* The restore is done when all has come. */
+static void *finish_behind(void *argument)
+{
+	while (came_ahead < PAGES / 8 * 7)
+		usleep(1000);
+	finish_restore(*(int *)argument);
+	return NULL;
+}
+
+/* So nothing is missing any more when the task runs; what came is told apart from what was there. */
+static void ahead(void)
+{
+	struct server server = { .lock = PTHREAD_MUTEX_INITIALIZER, .stores = true, .ahead = true };
+	uint64_t page, stored = 0;
+	int restore[2];
+	uint8_t *memory = restore_own_memory(&server, restore);
+	struct cl_stats stats;
+	pthread_t thread;
+
+	alarm(30);
+	CHECK(pthread_create(&thread, NULL, finish_behind, &restore[1]) == 0);
+	CHECK(run_engine(&server, restore[0], &stats) == 0);
+	pthread_join(thread, NULL);
+	for (page = 0; page < PAGES; page++) {
+		stored += is_stored(page);
+		if (is_lazy(page))
+			CHECK(((uint64_t *)(void *)(memory + page * CL_PAGE_SIZE))[1] == word_at_dump(page, 1));
+	}
+	CHECK(server.done && server.missing == 0 && server.pushed == 0 && server.asked == 0);
+	CHECK(stats.remaining_pages == 0 && stats.copied_pages == PAGES / 8 * 7 && stats.same_pages == stored);
+	close(restore[1]);
+	unmap(memory);
+}
+
 static bool is_there(const uint8_t *memory, uint64_t page)
 {
 	unsigned char there;
@@ -440,6 +520,10 @@ int main(int argc, char **argv)
 	CHECK(argc >= 2);
 	if (strcmp(argv[1], "early") == 0) {
 		early();
+		return 0;
+	}
+	if (strcmp(argv[1], "ahead") == 0) {
+		ahead();
 		return 0;
 	}
 	if (strcmp(argv[1], "around") == 0) {
