@@ -74,6 +74,7 @@ struct cl_engine {
 	struct cl_push *push;             /* source_push.c's; NULL: the page server never agreed to push */
 	struct cl_precopy_store *store;   /* of pages that came before the dump; NULL: there is none */
 	bool store_is_bad;                /* unreadable: do not announce it */
+	bool store_is_full;               /* nothing more is written there */
 	struct cl_uffd_guardian guardian; /* these two: the events thread's */
 	struct cl_resume_state resume_state;
 	struct cl_chunk_pool chunks;      /* of all spaces' bitmaps */

@@ -2,6 +2,7 @@
 #include "destination/precopied.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "destination/engine.h"
 #include "destination/missing_map.h"
@@ -71,22 +72,39 @@ int cl_precopied_note(struct cl_engine *engine, struct cl_push_run *run, struct 
 	return 0;
 }
 
-void cl_precopied_store(struct cl_engine *engine, struct cl_image *image, uint64_t index, uint64_t nr_pages,
-			const uint8_t *data)
+/* 0, or -errno: none of these are stored then. Lock held; dropped while writing. */
+static int store(struct cl_engine *engine, struct cl_image *image, uint64_t index, uint64_t nr_pages, const uint8_t *data)
 {
 	uint64_t id = (uint64_t)image->pid, vaddr = cl_image_vaddr(image, index);
 	int ret;
 
-	if (!engine->store || engine->store_is_bad)
-		return;
 	pthread_mutex_unlock(&engine->lock);
 	ret = cl_precopy_store_write(engine->store, id, vaddr, nr_pages, data);
-	if (ret < 0)
+	if (ret < 0 && ret != -ESTALE)
 		(void)cl_precopy_store_drop(engine->store, id, vaddr, nr_pages);
 	pthread_mutex_lock(&engine->lock);
-	if (ret < 0)
+	if (ret == 0 && !engine->store_is_bad)
+		have(engine, image, index, index + nr_pages);
+	return ret;
+}
+
+void cl_precopied_store(struct cl_engine *engine, struct cl_image *image, uint64_t index, uint64_t nr_pages,
+			const uint8_t *data)
+{
+	uint64_t i;
+	int ret;
+
+	if (!engine->store || engine->store_is_bad || engine->store_is_full)
 		return;
-	have(engine, image, index, index + nr_pages);
+	ret = store(engine, image, index, nr_pages, data);
+	if (ret == -ESTALE) /* some have no place there: the others */
+		for (i = 0; i < nr_pages && (ret == 0 || ret == -ESTALE); i++)
+			ret = store(engine, image, index + i, 1, data + i * CL_PAGE_SIZE);
+	if (ret < 0 && ret != -ESTALE && !engine->store_is_full) {
+		engine->store_is_full = true;
+		cl_log(&engine->log, CL_LOG_WARN, "pre-copied pages: no more can be stored, the others come later: %s",
+		       strerror(-ret));
+	}
 	cl_engine_work_is_there(engine);
 }
 

@@ -21,8 +21,8 @@ struct cl_push_run;
 int cl_precopied_note(struct cl_engine *engine, struct cl_push_run *run, struct cl_error *error);
 
 /*
- * These pages, of one extent, have come while the tasks are restored: into the store, instead of what is there of them. If
- * that fails, they are missing as before.
+ * These pages, of one extent, have come while the tasks are restored: into the store, instead of what is there of them. Those
+ * for which there is no place are missing as before.
  */
 void cl_precopied_store(struct cl_engine *engine, struct cl_image *image, uint64_t index, uint64_t nr_pages,
 			const uint8_t *data);

@@ -57,8 +57,7 @@ struct cl_precopy_store {
 	struct chunk *chunks;
 	size_t nr, max;
 	struct since *since; /* by the chunks' numbers; NULL: it isn't taken yet */
-	size_t max_since;
-	size_t last; /* found */
+	size_t last;         /* found */
 };
 
 static struct cl_precopy_store *new_store(int fd)
@@ -128,11 +127,6 @@ static struct chunk *find(struct cl_precopy_store *store, uint64_t id, uint64_t 
 	return at < store->nr && !compare(&store->chunks[at], id, address) ? &store->chunks[at] : NULL;
 }
 
-static off_t offset_of(uint64_t number, uint64_t page)
-{
-	return (off_t)(number * CHUNK_BYTES + page * CL_PAGE_SIZE);
-}
-
 /* Lock held. */
 static int add(struct cl_precopy_store *store, uint64_t id, uint64_t address, struct chunk **out)
 {
@@ -142,13 +136,6 @@ static int add(struct cl_precopy_store *store, uint64_t id, uint64_t address, st
 		return -ENOSPC;
 	if (cl_vec_reserve(&store->chunks, &store->max, store->nr + 1, CL_PRECOPY_STORE_CHUNKS) < 0)
 		return -ENOMEM;
-	if (store->since) {
-		if (cl_vec_reserve(&store->since, &store->max_since, store->nr + 1, CL_PRECOPY_STORE_CHUNKS) < 0)
-			return -ENOMEM;
-		store->since[store->nr] = (struct since){ 0 };
-		if (ftruncate(store->fd, offset_of(store->nr + 1, 0)) < 0) /* its holes are within the file */
-			return -errno;
-	}
 	memmove(&store->chunks[at + 1], &store->chunks[at], (store->nr - at) * sizeof(*store->chunks));
 	store->chunks[at] = (struct chunk){ .id = id, .address = address, .number = store->nr };
 	store->nr++;
@@ -165,6 +152,11 @@ static uint64_t part_of(uint64_t vaddr, uint64_t nr_pages, uint64_t *address, ui
 	*address = vaddr - *from * CL_PAGE_SIZE;
 	pages = CL_PRECOPY_STORE_CHUNK_PAGES - *from;
 	return pages < nr_pages ? pages : nr_pages;
+}
+
+static off_t offset_of(uint64_t number, uint64_t page)
+{
+	return (off_t)(number * CHUNK_BYTES + page * CL_PAGE_SIZE);
 }
 
 static bool any(const uint64_t *bits, uint64_t from, uint64_t pages)
@@ -205,7 +197,7 @@ static int64_t place_for(struct cl_precopy_store *store, uint64_t id, uint64_t a
 	pthread_mutex_lock(&store->lock);
 	chunk = find(store, id, address);
 	if (!chunk)
-		ret = add(store, id, address, &chunk);
+		ret = store->since ? -ESTALE : add(store, id, address, &chunk);
 	if (ret == 0)
 		ret = store->since && any(store->since[chunk->number].gone, from, pages) ? -ESTALE : (int64_t)chunk->number;
 	/* Later a page that isn't held may have been written by half. */
@@ -318,7 +310,6 @@ static int read_index(struct cl_precopy_store *store, int fd)
 	store->nr = store->max = head.nr_chunks;
 	store->chunks = calloc(store->nr + 1, sizeof(*store->chunks));
 	store->since = calloc(store->nr + 1, sizeof(*store->since));
-	store->max_since = store->nr + 1;
 	taken = calloc(cl_bits_words(store->nr) + 1, sizeof(*taken));
 	if (!store->chunks || !store->since || !taken)
 		ret = -ENOMEM;

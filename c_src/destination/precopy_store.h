@@ -9,8 +9,8 @@
  * a task never needs twice its memory here. One on a disk stays as it is until the end: a hole punched into what was
  * written just now makes the file system (ext4, xfs, btrfs) write it to the disk first, and whoever punches wait for it.
  *
- * The daemon writes to it, too, what comes late: after the dump, and before its task runs. A page that was dropped once is
- * not written again.
+ * The daemon writes to it, too, what comes late: after the dump, and before its task runs. Not into new chunks, and no page
+ * that was dropped once.
  *
  * Memory: 280 bytes a chunk, at most CL_PRECOPY_STORE_CHUNKS chunks. Any number of threads may read, write and drop; nobody
  * writes a page that another thread reads or writes.
@@ -36,8 +36,8 @@ int cl_precopy_store_create(int directory_fd, struct cl_precopy_store **out);
 
 /*
  * Pages of task `id` from vaddr on, instead of what was there; data NULL: they are zero. 0; -ENOSPC (the file system's, or
- * more than CL_PRECOPY_STORE_CHUNKS), -ESTALE: one was dropped, or another -errno: some may be spoiled, and are to be
- * dropped.
+ * more than CL_PRECOPY_STORE_CHUNKS); taken, -ESTALE: one has no place there, or none any more; or another -errno. Unless it
+ * is -ESTALE some may be spoiled, and are to be dropped.
  */
 int cl_precopy_store_write(struct cl_precopy_store *store, uint64_t id, uint64_t vaddr, uint64_t nr_pages,
 			   const uint8_t *data);

@@ -56,6 +56,8 @@ static void install_zeroes(struct cl_engine *engine, struct cl_push_stream *stre
 	static const uint8_t zeroes[ZERO_PAGES * CL_PAGE_SIZE];
 	struct cl_push_run *run = &stream->run;
 
+	if (stream->number && !engine->restored)
+		run->nr_pages = 0; /* told missing, it comes by as few bytes again */
 	while (run->nr_pages && !engine->stopping)
 		install(engine, stream, run, run->nr_pages < ZERO_PAGES ? run->nr_pages : ZERO_PAGES, zeroes);
 }

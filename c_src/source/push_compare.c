@@ -11,6 +11,7 @@
 enum {
 	WORD_PAGES = 64,    /* what a thread compares before it looks for more: a word of the bitmap, nobody else's */
 	LOOK_WORDS = 16384, /* at once with the lock held */
+	EARLY_WORDS = 1024, /* the same, where more is to be looked up of each */
 };
 
 /* Of a run of remote pages of one extent: which are as in the store, a bit each. What can't be read isn't. */
@@ -108,6 +109,7 @@ static void *work(void *argument)
 		next = atomic_fetch_add_explicit(&compare->nr_compared, 1, memory_order_relaxed);
 		atomic_store_explicit(&compare->compared[next], number + 1, memory_order_release);
 	}
+	atomic_fetch_sub_explicit(&compare->nr_working, 1, memory_order_release);
 	cl_become_ordinary(); /* what follows takes locks that others wait for */
 	free(pages);
 	/* It lives until it is joined, as cl_push_compare_end() must find it. */
@@ -138,9 +140,14 @@ void cl_push_compare_start(struct cl_push_server *server)
 	compare->compared = calloc(compare->nr_words + 1, sizeof(*compare->compared));
 	if (!compare->compared)
 		return;
-	while (compare->nr_threads < CL_PUSH_COMPARE_THREADS && compare->nr_threads < threads &&
-	       cl_thread_start(&compare->threads[compare->nr_threads], "cl-compare", work, server) == 0)
+	while (compare->nr_threads < CL_PUSH_COMPARE_THREADS && compare->nr_threads < threads) {
+		atomic_fetch_add(&compare->nr_working, 1);
+		if (cl_thread_start(&compare->threads[compare->nr_threads], "cl-compare", work, server) < 0) {
+			atomic_fetch_sub(&compare->nr_working, 1);
+			break;
+		}
 		compare->nr_threads++;
+	}
 }
 
 void cl_push_compare_end(struct cl_push_server *server)
@@ -220,39 +227,53 @@ bool cl_push_compare_take(struct cl_push_task *task, uint64_t *index, uint64_t *
 	return true;
 }
 
+/* The next run of the word from page `at` of it on, up to its end; is_same as its first page. 0 pages: none. */
+static uint64_t next_run(const struct cl_push_task *task, uint64_t word, uint64_t *at, bool *is_same)
+{
+	uint64_t index = word * WORD_PAGES + *at, end = (word + 1) * WORD_PAGES, to;
+
+	end = end < task->image->nr_pages ? end : task->image->nr_pages;
+	while (index < end && cl_extent_source(cl_image_extent(task->image, index)) != CL_REMOTE)
+		index = cl_image_extent(task->image, index)[1].first;
+	*at = index - word * WORD_PAGES;
+	if (index >= end)
+		return 0;
+	to = cl_image_extent(task->image, index)[1].first;
+	end = to < end ? to : end;
+	*is_same = same_word(task, index) >> index % WORD_PAGES & 1;
+	for (to = index + 1; to < end && (same_word(task, to) >> to % WORD_PAGES & 1) == *is_same;)
+		to++;
+	return to - index;
+}
+
 struct cl_push_task *cl_push_compare_take_early(struct cl_push_server *server, uint64_t max_pages, uint64_t *index,
 						uint64_t *nr_pages, bool *is_same, bool *later)
 {
 	struct cl_push_compare *compare = &server->compare;
+	unsigned int looked;
 
-	for (; compare->nr_threads && compare->told_early < compare->nr_words;
-	     compare->told_early++, compare->told_early_pages = 0) {
-		uint64_t word = atomic_load_explicit(&compare->compared[compare->told_early], memory_order_acquire), at, to,
-			 end;
+	*later = compare->nr_threads;
+	for (looked = 0; *later && looked < EARLY_WORDS && compare->told_early < compare->nr_words; looked++) {
+		bool working = atomic_load_explicit(&compare->nr_working, memory_order_acquire);
+		uint64_t word = atomic_load_explicit(&compare->compared[compare->told_early], memory_order_acquire);
 		struct cl_push_task *task;
 
-		*later = true;
+		*later = word || working;
 		if (!word--)
 			return NULL;
 		task = task_of(server, &word);
-		at = word * WORD_PAGES + compare->told_early_pages;
-		end = (word + 1) * WORD_PAGES;
-		end = end < task->image->nr_pages ? end : task->image->nr_pages;
-		while (at < end && cl_extent_source(cl_image_extent(task->image, at)) != CL_REMOTE)
-			at = cl_image_extent(task->image, at)[1].first;
-		if (at >= end)
-			continue;
-		to = cl_image_extent(task->image, at)[1].first;
-		end = to < end ? to : end;
-		*is_same = same_word(task, at) >> at % WORD_PAGES & 1;
-		for (to = at + 1;
-		     to < end && to - at < max_pages && (same_word(task, to) >> to % WORD_PAGES & 1) == *is_same;)
-			to++;
-		*index = at;
-		*nr_pages = to - at;
-		compare->told_early_pages = to - word * WORD_PAGES;
-		return task;
+		while ((*nr_pages = next_run(task, word, &compare->told_early_pages, is_same))) {
+			*index = word * WORD_PAGES + compare->told_early_pages;
+			*nr_pages = *nr_pages < max_pages ? *nr_pages : max_pages;
+			compare->told_early_pages += *nr_pages;
+			/* Its store has no place for what it never had: that comes when it is asked for. */
+			if (*is_same ||
+			    cl_hashes_find(server->config.stored, task->image->pid, cl_image_vaddr(task->image, *index)))
+				return task;
+		}
+		compare->told_early++;
+		compare->told_early_pages = 0;
 	}
-	*later = false;
+	*later = *later && compare->told_early < compare->nr_words;
 	return NULL;
 }

@@ -42,6 +42,7 @@ struct cl_push_compare {
 	atomic_uint_fast64_t next;  /* of both passes */
 	_Atomic uint64_t *compared; /* 1 + the number of each word, in the order in which they were; 0: none yet */
 	atomic_uint_fast64_t nr_compared;
+	atomic_uint nr_working;                /* threads that go on comparing */
 	uint64_t told_early, told_early_pages; /* so many of these, and pages of the next one, were sent before GO */
 	atomic_bool over;
 	bool may_leave;
@@ -125,8 +126,8 @@ bool cl_push_compare_is_same(const struct cl_push_task *task, uint64_t index, ui
 bool cl_push_compare_take(struct cl_push_task *task, uint64_t *index, uint64_t *nr_pages);
 
 /*
- * Before the client says what it misses: the next run of pages, of one extent, of which it is known whether they are as in the
- * store; at most max_pages. Whose; NULL: none so far. *later: there may be more later. Lock held.
+ * Before the client says what it misses, once a dump: the next run of pages, of one extent, of which it is known whether they
+ * are as in the store, where that has room for them; at most max_pages. Whose; NULL: none so far. *later: there may be more later. Lock held.
  */
 struct cl_push_task *cl_push_compare_take_early(struct cl_push_server *server, uint64_t max_pages, uint64_t *index,
 						uint64_t *nr_pages, bool *is_same, bool *later);

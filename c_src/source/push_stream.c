@@ -22,6 +22,7 @@ struct batch {
 	struct cl_push_header header; /* nr_pages, vaddr, dst_id */
 	bool client_stores;
 	bool is_same;      /* known to be as in the store: any number of pages, not to be read */
+	bool is_early;     /* for the store, which has no need of zero pages */
 	uint16_t siblings; /* to be looked at, a bit each */
 };
 
@@ -102,7 +103,7 @@ static bool take_batch(struct cl_push_server *server, struct batch *batch)
 							 .vaddr = cl_image_vaddr(image, index),
 							 .dst_id = (uint64_t)image->pid };
 		batch->client_stores = server->session.stores;
-		batch->is_same = false;
+		batch->is_same = batch->is_early = false;
 		batch->siblings = server->session.shares ? cl_push_siblings_choose(&server->tasks, task) : 0;
 		return true;
 	}
@@ -134,9 +135,9 @@ static bool take_same(struct cl_push_server *server, struct batch *batch)
 }
 
 /*
- * While the client's tasks are restored, and the link is idle: what has been compared so far. What changed since it was
- * stored is what they touch first. The client stores it: of that it will not say that it is missing. *later: there may be
- * more. Lock held.
+ * While the client's tasks are restored, and the link is idle: what has been compared so far, but for pages that are zero
+ * now. What changed since it was stored is what they touch first. The client stores it: of that it will not say that it is
+ * missing. *later: there may be more. Lock held.
  */
 static bool take_early(struct cl_push_server *server, struct batch *batch, bool *later)
 {
@@ -147,7 +148,7 @@ static bool take_early(struct cl_push_server *server, struct batch *batch, bool 
 
 	if (!task)
 		return false;
-	*batch = (struct batch){ .task = task, .is_same = is_same };
+	*batch = (struct batch){ .task = task, .is_same = is_same, .is_early = true };
 	batch->header = (struct cl_push_header){ .type = is_same ? CL_PUSH_SAME : 0,
 						 .nr_pages = nr_pages,
 						 .vaddr = cl_image_vaddr(task->image, index),
@@ -204,7 +205,7 @@ static int push_batch(struct cl_push_server *server, uint64_t session, struct cl
 		      uint64_t held_us, uint16_t *hits)
 {
 	uint8_t *pages = cl_push_batch_pages(out), kinds[CL_PUSH_BATCH_PAGES];
-	uint64_t began_us = cl_now_us();
+	uint64_t began_us = cl_now_us(), i;
 	struct cl_push_common common;
 	int ret;
 
@@ -213,6 +214,8 @@ static int push_batch(struct cl_push_server *server, uint64_t session, struct cl
 	if (ret < 0)
 		return ret;
 	cl_push_find_kinds(server, &batch->header, pages, batch->client_stores, kinds);
+	for (i = 0; batch->is_early && i < batch->header.nr_pages; i++)
+		kinds[i] = kinds[i] == CL_PUSH_ZERO ? 0 : kinds[i];
 	*hits = find_shared(server, session, batch, &common, out, kinds);
 	ret = cl_push_still_frozen(server, batch->task);
 	return ret < 0 ? ret : cl_push_batch_send(out, &batch->header, kinds, began_us, held_us);

@@ -14,11 +14,15 @@
 
 enum { SECRET_BYTES = 192, BLOCKS = CL_HASHES_PAGES / CL_HASHES_BLOCK_PAGES };
 
+struct hashed {
+	struct cl_hash pages[CL_HASHES_PAGES];
+	uint64_t round[BLOCKS]; /* the last in which pages of it were sent */
+};
+
 struct chunk {
 	int32_t id;
 	uint64_t vaddr;
-	struct cl_hash *pages;  /* CL_HASHES_PAGES */
-	uint64_t round[BLOCKS]; /* the last in which pages of it were sent */
+	struct hashed *hashed;
 };
 
 struct cl_hashes {
@@ -68,7 +72,7 @@ void cl_hashes_clear(struct cl_hashes *hashes)
 	size_t i;
 
 	for (i = 0; i < hashes->nr; i++)
-		free(hashes->chunks[i].pages);
+		free(hashes->chunks[i].hashed);
 	free(hashes->chunks);
 	hashes->chunks = NULL;
 	hashes->nr = hashes->max = hashes->last_round = 0;
@@ -109,26 +113,26 @@ const struct cl_hash *cl_hashes_find(const struct cl_hashes *hashes, int32_t id,
 	uint64_t start = vaddr / CL_HASHES_BYTES * CL_HASHES_BYTES;
 	size_t i = search(hashes, id, start);
 
-	return is_at(hashes, i, id, start) ? hashes->chunks[i].pages + (vaddr - start) / CL_PAGE_SIZE : NULL;
+	return is_at(hashes, i, id, start) ? hashes->chunks[i].hashed->pages + (vaddr - start) / CL_PAGE_SIZE : NULL;
 }
 
 struct cl_hash *cl_hashes_at(struct cl_hashes *hashes, int32_t id, uint64_t vaddr)
 {
 	uint64_t start = vaddr / CL_HASHES_BYTES * CL_HASHES_BYTES;
 	size_t i = search(hashes, id, start);
-	struct cl_hash *pages;
+	struct hashed *hashed;
 
 	if (is_at(hashes, i, id, start))
-		return hashes->chunks[i].pages + (vaddr - start) / CL_PAGE_SIZE;
+		return hashes->chunks[i].hashed->pages + (vaddr - start) / CL_PAGE_SIZE;
 	if (cl_vec_reserve(&hashes->chunks, &hashes->max, hashes->nr + 1, CL_VEC_NO_LIMIT) < 0) /* the task bounds it */
 		return NULL;
-	pages = calloc(CL_HASHES_PAGES, sizeof(*pages));
-	if (!pages)
+	hashed = calloc(1, sizeof(*hashed));
+	if (!hashed)
 		return NULL;
 	memmove(hashes->chunks + i + 1, hashes->chunks + i, (hashes->nr - i) * sizeof(*hashes->chunks));
-	hashes->chunks[i] = (struct chunk){ .id = id, .vaddr = start, .pages = pages };
+	hashes->chunks[i] = (struct chunk){ .id = id, .vaddr = start, .hashed = hashed };
 	hashes->nr++;
-	return pages + (vaddr - start) / CL_PAGE_SIZE;
+	return hashed->pages + (vaddr - start) / CL_PAGE_SIZE;
 }
 
 void cl_hashes_note_sent(struct cl_hashes *hashes, int32_t id, uint64_t vaddr, uint64_t nr_pages, uint64_t round)
@@ -139,7 +143,7 @@ void cl_hashes_note_sent(struct cl_hashes *hashes, int32_t id, uint64_t vaddr, u
 	hashes->last_round = round;
 	for (; is_at(hashes, i, id, start) && vaddr < end;
 	     vaddr = (vaddr / CL_HASHES_BLOCK_BYTES + 1) * CL_HASHES_BLOCK_BYTES)
-		hashes->chunks[i].round[(vaddr - start) / CL_HASHES_BLOCK_BYTES] = round;
+		hashes->chunks[i].hashed->round[(vaddr - start) / CL_HASHES_BLOCK_BYTES] = round;
 }
 
 bool cl_hashes_changes(const struct cl_hashes *hashes, int32_t id, uint64_t vaddr)
@@ -147,6 +151,6 @@ bool cl_hashes_changes(const struct cl_hashes *hashes, int32_t id, uint64_t vadd
 	uint64_t start = vaddr / CL_HASHES_BYTES * CL_HASHES_BYTES;
 	size_t i = search(hashes, id, start);
 
-	return !is_at(hashes, i, id, start) ||
-	       hashes->chunks[i].round[(vaddr - start) / CL_HASHES_BLOCK_BYTES] == hashes->last_round;
+	return is_at(hashes, i, id, start) &&
+	       hashes->chunks[i].hashed->round[(vaddr - start) / CL_HASHES_BLOCK_BYTES] == hashes->last_round;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * page_hashes: of each page that a store has been sent, 128 bits: so that it need not be sent again. By task and address, in
- * chunks of CL_HASHES_PAGES pages; 16 bytes a page. And where pages were sent in the last round. The hash is keyed by random bytes that never leave this process, so
- * nobody can make pages that are taken for others. No I/O, no lock: who changes a table is alone with it, but for the
- * hashes themselves, of which each may be written by another thread.
+ * chunks of CL_HASHES_PAGES pages; about 16 bytes a page. And where pages were sent in the last round. The hash is keyed by
+ * random bytes that never leave this process, so nobody can make pages that are taken for others. No I/O, no lock: who changes
+ * a table is alone with it, but for the hashes themselves, of which each may be written by another thread.
  *
  * Built without CL_WITH_XXHASH there are none, and cl_hashes_supported() says so.
  */
@@ -53,13 +53,15 @@ struct cl_hash *cl_hashes_at(struct cl_hashes *hashes, int32_t id, uint64_t vadd
 /* The same, if there is one: else NULL. Any thread, as long as nobody changes the table. */
 const struct cl_hash *cl_hashes_find(const struct cl_hashes *hashes, int32_t id, uint64_t vaddr);
 
-/* In this round (1..) some of nr_pages from vaddr on were sent, of which there are hashes; up to the next multiple of
- * CL_HASHES_BYTES. */
+/*
+ * In this round (1..) some of nr_pages from vaddr on were sent, of which there are hashes; up to the next multiple of
+ * CL_HASHES_BYTES.
+ */
 void cl_hashes_note_sent(struct cl_hashes *hashes, int32_t id, uint64_t vaddr, uint64_t nr_pages, uint64_t round);
 
 /*
- * Whether pages of the block of CL_HASHES_BLOCK_BYTES around vaddr were sent in the last round, or none ever: what was
- * written lately is likely to have been written again. Any thread, as cl_hashes_find().
+ * Whether pages of the block of CL_HASHES_BLOCK_BYTES around vaddr were sent in the last round: what was written lately is
+ * likely to have been written again. Any thread, as cl_hashes_find().
  */
 bool cl_hashes_changes(const struct cl_hashes *hashes, int32_t id, uint64_t vaddr);
 

@@ -200,7 +200,7 @@ static int write_late(struct cl_precopy_store *store, uint64_t page, uint64_t nr
 	return cl_precopy_store_write(store, 10, BASE + page * PAGE, nr_pages, version == 1 ? NULL : buffer);
 }
 
-/* `path` for mkdtemp(). What is written after it was taken is there instead of what was, and in chunks that were not. */
+/* `path` for mkdtemp(). What is written after it was taken is there instead of what was, but not in new chunks. */
 static void written_late(char *path)
 {
 	uint8_t token[CL_PUSH_TOKEN_BYTES] = { 7 };
@@ -209,18 +209,21 @@ static void written_late(char *path)
 	int fd = open_directory(path);
 
 	CHECK(cl_precopy_store_create(fd, &store) == 0);
-	CHECK(write_late(store, 0, 100, 2) == 0);
+	CHECK(write_late(store, 0, 100, 2) == 0 && write_late(store, 1800, 1, 2) == 0);
 	CHECK(cl_precopy_store_finish(store, fd, token) == 0);
 	cl_precopy_store_free(store);
 	CHECK(cl_precopy_store_take(fd, &store, &error) == 0 && rmdir(path) == 0);
-	CHECK(write_late(store, 10, 20, 3) == 0 && write_late(store, 90, 1500, 4) == 0);
-	CHECK(write_late(store, 40, 5, 1) == 0 && write_late(store, 1900, 3, 1) == 0);
+	CHECK(write_late(store, 10, 20, 3) == 0 && write_late(store, 90, 50, 4) == 0);
+	CHECK(write_late(store, 40, 5, 1) == 0 && write_late(store, 1801, 3, 1) == 0);
+	CHECK(write_late(store, 1000, 1, 5) == -ESTALE);
+	CHECK(cl_precopy_store_read(store, 10, BASE + 1000 * PAGE, 1, buffer) == -ENODATA);
 	expect(store, 0, 10, 2);
 	expect(store, 10, 20, 3);
 	expect(store, 40, 5, 1);
 	expect(store, 45, 45, 2);
-	expect(store, 90, 1500, 4);
-	expect(store, 1900, 3, 1);
+	expect(store, 90, 50, 4);
+	expect(store, 1800, 1, 2);
+	expect(store, 1801, 3, 1);
 
 	/* Of memory its blocks may be taken at any moment: nothing is to be written there. */
 	CHECK(cl_precopy_store_drop(store, 10, BASE, 12) == 2);
@@ -228,10 +231,10 @@ static void written_late(char *path)
 	CHECK(write_late(store, 11, 2, 5) == -ESTALE && write_late(store, 0, 1, 1) == -ESTALE);
 	expect(store, 12, 18, 3);
 	/* Nor where nothing was, but where nothing is known of it. */
-	CHECK(cl_precopy_store_drop(store, 10, BASE + 1600 * PAGE, 1) == 0);
-	CHECK(write_late(store, 1600, 1, 5) == -ESTALE);
-	CHECK(write_late(store, 1601, 1, 5) == 0);
-	CHECK(cl_precopy_store_drop(store, 10, BASE, PAGES) == 18 + 1500 + 5 + 3 + 1);
+	CHECK(cl_precopy_store_drop(store, 10, BASE + 1810 * PAGE, 1) == 0);
+	CHECK(write_late(store, 1810, 1, 5) == -ESTALE);
+	CHECK(write_late(store, 1811, 1, 5) == 0);
+	CHECK(cl_precopy_store_drop(store, 10, BASE, PAGES) == 18 + 50 + 5 + 3 + 1);
 	cl_precopy_store_free(store);
 	close(fd);
 }
