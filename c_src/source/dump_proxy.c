@@ -325,7 +325,7 @@ int cl_dump_proxy_run_alone(struct cl_dump_proxy *r, int held, struct cl_error *
 		return give_up(r, error);
 	}
 	if (!r->dump.close_sent && !atomic_load(&r->want_commit)) {
-		cl_dump_proxy_source_lost(r, NULL);
+		cl_dump_proxy_source_lost(r, NULL); /* it is let run now: no page is read any more */
 		return -ECANCELED;
 	}
 	cl_dump_proxy_set_phase(r, CL_DUMP_GUARDIAN_COMMIT);

@@ -14,6 +14,22 @@ enum {
 	EARLY_WORDS = 1024, /* the same, where more is to be looked up of each */
 };
 
+/* Of a word's pages, from its page *at on: the next remote ones of one extent, which begin at *at then. 0: there are none. */
+static uint64_t remote_run(const struct cl_push_task *task, uint64_t word, uint64_t *at)
+{
+	uint64_t first = word * WORD_PAGES, index = first + *at, end = first + WORD_PAGES;
+	const struct cl_extent *extent;
+
+	end = end < task->image->nr_pages ? end : task->image->nr_pages;
+	for (; index < end; index = extent[1].first) {
+		extent = cl_image_extent(task->image, index);
+		*at = index - first;
+		if (cl_extent_source(extent) == CL_REMOTE)
+			return (extent[1].first < end ? extent[1].first : end) - index;
+	}
+	return 0;
+}
+
 /* Of a run of remote pages of one extent: which are as in the store, a bit each. What can't be read isn't. */
 static uint64_t compare_run(struct cl_push_server *server, const struct cl_push_task *task, uint64_t vaddr,
 			    uint64_t nr_pages, uint8_t *pages)
@@ -35,18 +51,11 @@ static uint64_t compare_run(struct cl_push_server *server, const struct cl_push_
 
 static uint64_t compare_word(struct cl_push_server *server, const struct cl_push_task *task, uint64_t word, uint8_t *pages)
 {
-	uint64_t from = word * WORD_PAGES, to = from + WORD_PAGES, at, end, same = 0;
+	uint64_t at = 0, nr_pages, same = 0;
 
-	to = to < task->image->nr_pages ? to : task->image->nr_pages;
-	for (at = from; at < to; at = end) {
-		const struct cl_extent *extent = cl_image_extent(task->image, at);
-
-		end = extent[1].first < to ? extent[1].first : to;
-		if (cl_extent_source(extent) == CL_REMOTE)
-			same |= compare_run(server, task, extent->vaddr + (at - extent->first) * CL_PAGE_SIZE, end - at,
-					    pages)
-			     << (at - from);
-	}
+	for (; (nr_pages = remote_run(task, word, &at)); at += nr_pages)
+		same |= compare_run(server, task, cl_image_vaddr(task->image, word * WORD_PAGES + at), nr_pages, pages)
+		     << at;
 	return same;
 }
 
@@ -67,15 +76,11 @@ static struct cl_push_task *task_of(struct cl_push_server *server, uint64_t *wor
 /* Whether pages of this word are likely to have changed. */
 static bool changes(const struct cl_push_server *server, const struct cl_push_task *task, uint64_t word)
 {
-	uint64_t from = word * WORD_PAGES, to = from + WORD_PAGES, vaddr, end;
-	const struct cl_extent *extent;
+	uint64_t at = 0, nr_pages, vaddr, end;
 
-	for (to = to < task->image->nr_pages ? to : task->image->nr_pages; from < to; from = extent[1].first) {
-		extent = cl_image_extent(task->image, from);
-		if (cl_extent_source(extent) != CL_REMOTE)
-			continue;
-		vaddr = extent->vaddr + (from - extent->first) * CL_PAGE_SIZE;
-		end = vaddr + ((extent[1].first < to ? extent[1].first : to) - from) * CL_PAGE_SIZE;
+	for (; (nr_pages = remote_run(task, word, &at)); at += nr_pages) {
+		vaddr = cl_image_vaddr(task->image, word * WORD_PAGES + at);
+		end = vaddr + nr_pages * CL_PAGE_SIZE;
 		for (; vaddr < end; vaddr = (vaddr / CL_HASHES_BLOCK_BYTES + 1) * CL_HASHES_BLOCK_BYTES)
 			if (cl_hashes_changes(server->config.stored, task->image->pid, vaddr))
 				return true;
@@ -227,23 +232,13 @@ bool cl_push_compare_take(struct cl_push_task *task, uint64_t *index, uint64_t *
 	return true;
 }
 
-/* The next run of the word from page `at` of it on, up to its end; is_same as its first page. 0 pages: none. */
-static uint64_t next_run(const struct cl_push_task *task, uint64_t word, uint64_t *at, bool *is_same)
+/* The same as remote_run(), as far as the pages are as the first one: is_same. */
+static uint64_t like_run(const struct cl_push_task *task, uint64_t word, uint64_t *at, bool *is_same)
 {
-	uint64_t index = word * WORD_PAGES + *at, end = (word + 1) * WORD_PAGES, to;
+	uint64_t nr_pages = remote_run(task, word, at), same = same_word(task, word * WORD_PAGES);
 
-	end = end < task->image->nr_pages ? end : task->image->nr_pages;
-	while (index < end && cl_extent_source(cl_image_extent(task->image, index)) != CL_REMOTE)
-		index = cl_image_extent(task->image, index)[1].first;
-	*at = index - word * WORD_PAGES;
-	if (index >= end)
-		return 0;
-	to = cl_image_extent(task->image, index)[1].first;
-	end = to < end ? to : end;
-	*is_same = same_word(task, index) >> index % WORD_PAGES & 1;
-	for (to = index + 1; to < end && (same_word(task, to) >> to % WORD_PAGES & 1) == *is_same;)
-		to++;
-	return to - index;
+	*is_same = nr_pages && same >> *at & 1;
+	return nr_pages ? cl_bits_find(&same, *at, *at + nr_pages, !*is_same) - *at : 0;
 }
 
 struct cl_push_task *cl_push_compare_take_early(struct cl_push_server *server, uint64_t max_pages, uint64_t *index,
@@ -262,7 +257,7 @@ struct cl_push_task *cl_push_compare_take_early(struct cl_push_server *server, u
 		if (!word--)
 			return NULL;
 		task = task_of(server, &word);
-		while ((*nr_pages = next_run(task, word, &compare->told_early_pages, is_same))) {
+		while ((*nr_pages = like_run(task, word, &compare->told_early_pages, is_same))) {
 			*index = word * WORD_PAGES + compare->told_early_pages;
 			*nr_pages = *nr_pages < max_pages ? *nr_pages : max_pages;
 			compare->told_early_pages += *nr_pages;
