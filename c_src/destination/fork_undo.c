@@ -64,6 +64,21 @@ static int undo_unmap(const struct undoing *undoing, const struct cl_undo *undo,
 	return ret < 0 ? ret : undo_unmap(undoing, undo, cl_region_part(&region, middle, region.end));
 }
 
+/*
+ * An unmap from before the fork, of which it isn't known yet whether it failed: then the child has the region. What failed has
+ * split the mapping there; one that grew to there since begins further down.
+ */
+static int undo_failed_unmap(const struct undoing *undoing, const struct cl_undo *undo)
+{
+	int uffd = undoing->child->uffd;
+	uint64_t start = undo->was.start;
+
+	if (undoing->has(uffd, start, CL_PAGE_SIZE) != 1 || undoing->has(uffd, start - CL_PAGE_SIZE, 2 * CL_PAGE_SIZE) ||
+	    !cl_space_is_free(undoing->child, start, undo->was.end))
+		return 0;
+	return put_back(undoing, undo, undo->was);
+}
+
 /* If the child has the region where it was, and not where it went: it is there, wherever it went from there. */
 static int undo_move(const struct undoing *undoing, const struct cl_undo *undo)
 {
@@ -118,13 +133,18 @@ int cl_fork_undo(struct cl_space *child, const struct cl_space *parent,
 	size_t i;
 	int ret = 0;
 
-	for (i = parent->undo.nr; i-- > parent->undo.nr_old && ret == 0;)
-		ret = parent->undo.at[i].now ? undo_move(&undoing, &parent->undo.at[i]) :
-					       undo_unmap(&undoing, &parent->undo.at[i], parent->undo.at[i].was);
+	for (i = parent->undo.nr; i-- && ret == 0;) {
+		const struct cl_undo *undo = &parent->undo.at[i];
+
+		if (i < parent->undo.nr_old)
+			ret = undo->now ? 0 : undo_failed_unmap(&undoing, undo);
+		else
+			ret = undo->now ? undo_move(&undoing, undo) : undo_unmap(&undoing, undo, undo->was);
+	}
 	for (i = 0; i < parent->guards.nr && ret == 0; i++)
 		undo_guards(&undoing, &parent->guards.at[i]);
 	child->quiet = child->changes; /* none of these was an event */
-	if ((parent->undo.nr > parent->undo.nr_old || parent->guards.nr) && ret == 0)
+	if ((parent->undo.nr || parent->guards.nr) && ret == 0)
 		ret = cl_space_follow_advice(child, parent);
 	cl_undo_log_clear(&child->undo);
 	return ret;
